@@ -1,0 +1,78 @@
+"""Layout: the ordered table (name, shape, offset) that maps a model's tensors to one vector and back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of a layout. ``offset`` counts values, not bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def stop(self) -> int:
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Tensors in order, without gaps: the vector of a model is their row-major values, one after the other."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, shapes: Sequence[tuple[str, tuple[int, ...]]]) -> "Layout":
+        entries, offset = [], 0
+        for name, shape in shapes:
+            entries.append(Entry(name, shape, offset))
+            offset = entries[-1].stop
+        return cls(tuple(entries))
+
+    @property
+    def size(self) -> int:
+        """Length of the vector."""
+        return self.entries[-1].stop if self.entries else 0
+
+    def flatten(self, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Vector [size] of ``tensors``. Raises ValueError where a tensor is missing, unknown or of another shape."""
+        names = [entry.name for entry in self.entries]
+        if set(names) != set(tensors):
+            raise ValueError(f"tensors are {sorted(tensors)}, the layout has {sorted(names)}")
+        vector = np.empty(self.size, np.float32)
+        for entry in self.entries:
+            if tensors[entry.name].shape != entry.shape:
+                raise ValueError(f"{entry.name} has shape {tensors[entry.name].shape}, the layout says {entry.shape}")
+            vector[entry.offset : entry.stop] = tensors[entry.name].reshape(-1)
+        return vector
+
+    def unflatten(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Views of ``vector`` [..., size], one per tensor, of shape [..., *shape]."""
+        if vector.shape[-1] != self.size:
+            raise ValueError(f"the vector has {vector.shape[-1]} values, the layout {self.size}")
+        lead = vector.shape[:-1]
+        return {e.name: vector[..., e.offset : e.stop].reshape(*lead, *e.shape) for e in self.entries}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [{"name": e.name, "shape": list(e.shape), "offset": e.offset} for e in self.entries]
+
+    @classmethod
+    def from_json(cls, items: Sequence[Mapping[str, Any]]) -> "Layout":
+        """Read back what ``to_json`` wrote. Raises ValueError unless the entries are contiguous and named once."""
+        layout = cls.of([(str(i["name"]), tuple(int(n) for n in i["shape"])) for i in items])
+        if [e.offset for e in layout.entries] != [i["offset"] for i in items]:
+            raise ValueError("layout offsets are not contiguous")
+        if len({e.name for e in layout.entries}) != len(items):
+            raise ValueError("a layout names a tensor twice")
+        return layout

@@ -1,0 +1,17 @@
+"""CNN-l, the reference's large CNN (there CNN3): 10,853 parameters with 3 channels; 32 x 32 images."""
+
+from .layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
+
+
+def cnn_l(in_channels: int, activation: ActivationName, dropout: bool) -> Architecture:
+    """Dropout layers are always there, with ratio 0 where ``dropout`` is false, so indices never shift."""
+    del dropout
+    act, drop = Activation(activation), Dropout()
+    layers: tuple[Layer, ...] = (
+        Conv2d(in_channels, 16, 3), MaxPool2d(), act, drop,
+        Conv2d(16, 32, 3), MaxPool2d(), act, drop,
+        Conv2d(32, 15, 3), MaxPool2d(), act, drop, Flatten(),
+        Linear(60, 20), act, drop,
+        Linear(20, 10),
+    )  # fmt: skip
+    return Architecture("cnn-l", in_channels, 32, layers)
