@@ -79,7 +79,13 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
-    """Of twins, from their present state. ``num_prunable`` counts weights, not biases."""
+    """Of twins, from their present state: what a masked evaluation uses, so that mask and accuracy cannot disagree.
+
+    ``mask_PV`` is true for pruned values (log alpha >= 3), in the order of ``noisy_layout``, biases of convolutions
+    included; ``num_pruned_P`` of ``num_prunable`` counts weights alone, as the reference's sparsity ratio does.
+    """
+
+    mask_PV: NDArray[np.bool_]
 
     kl_P: NDArray[np.float64]
     num_pruned_P: NDArray[np.int32]
@@ -87,7 +93,10 @@ class Sparsity:
 
 
 class Session(Protocol):
-    """P models in memory, their data at hand. Used by one thread; closing frees memory."""
+    """P models in memory, their data at hand. Used by one thread; closing frees memory.
+
+    ``train_epoch`` and ``evaluate`` raise MemoryError when the device is full; the caller then opens smaller chunks.
+    """
 
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
         """Train epoch ``epoch`` (1 is the first). What happens to inactive models is not defined: nobody looks."""

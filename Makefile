@@ -1,0 +1,60 @@
+# zooforge: grow, sparsify, publish and read model zoos. `make` lists the targets.
+VENV ?= .venv
+PYTHON ?= python3
+STORE ?=
+ZOO ?= mnist5k-cnn-s
+BIN := $(VENV)/bin
+EMBEDDED := $(BIN)/python -m storage.embedded
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##### set up
+
+.PHONY: setup lock
+setup: ## Create the virtual environment, install every locked dependency, build the CPU engine
+	@PYTHON=$(PYTHON) sh requirements/install $(VENV)
+	@sh requirements/build-native $(VENV)
+
+lock: setup ## Resolve the dependencies again and write requirements/*.lock
+	$(BIN)/python requirements/compile
+
+##### use
+
+.PHONY: demo store store-down report
+demo: setup ## Grow a small zoo of real digits, its sparse twins and its report, on an embedded S3 server
+	VENV=$(VENV) sh requirements/demo
+
+store: setup ## Start the embedded S3 server (SeaweedFS) on loopback, data under .zooforge/
+	$(EMBEDDED) up
+
+store-down: ## Stop the embedded S3 server; its data stay
+	@if [ -x $(BIN)/python ]; then set -x; $(EMBEDDED) down; fi
+
+report: setup ## Write the report of ZOO from STORE (default: the embedded server) into report/ZOO
+	$(EMBEDDED) run -- $(BIN)/zoo report $(ZOO) $(if $(STORE),--store $(STORE)) --out report/$(ZOO)
+
+##### check
+
+.PHONY: test lint docs check-native fuzz soak chaos bench bench-quick test-zoos
+test: setup ## Run the tests (12 minutes on two cores)
+	$(BIN)/python -m pytest
+
+lint: setup ## Check format, style, types and the rules of who imports whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+##### ship
+
+.PHONY: release
+release: setup ## Build the readers' wheel and the source archive into dist/
+	$(BIN)/python -m hatchling build
+
+-include cluster/cluster.mk
