@@ -111,6 +111,15 @@ class Architecture:
         return Layout.of(shapes)
 
     @property
+    def buffer_layout(self) -> Layout:
+        """Values of the state dict that are not trained: none."""
+        return Layout(())
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        return ()
+
+    @property
     def state_dict_names(self) -> dict[str, str]:
         """Layout name to the key in the torch module's state dict, e.g. ``conv2.bias`` to ``module_list.3.bias``."""
         return {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from storage.layout import Layout
 
 from ..data.prepared import PreparedData
-from ..models.layers import Architecture
+from ..models import Network
 
 OptimizerName = Literal["sgd", "adam", "rmsprop"]
 SplitName = Literal["train", "val", "test"]
@@ -32,7 +32,7 @@ class OneCycle:
 class Program:
     """The sequence of operations that all models of a chunk share."""
 
-    architecture: Architecture
+    architecture: Network
     optimizer: OptimizerName
     batch_size: int
     dropout: bool  # the ratio of every model is positive
@@ -170,9 +170,14 @@ def initial_state(program: Program, weights_PD: NDArray[np.float32], others: Sta
     return state
 
 
-def noisy_layout(architecture: Architecture) -> Layout:
+def noisy_layout(architecture: Network) -> Layout:
     """The V values that have a noise variance, in layout order: weights and biases of convolutions, weights of linear
-    layers. A linear layer's bias has none in the reference (``log_sigma2_bias`` exists there, unused)."""
+    layers. A linear layer's bias has none in the reference (``log_sigma2_bias`` exists there, unused).
+
+    Raises ValueError for an architecture that is not a layer list: its twins do not exist.
+    """
+    if architecture.layers is None:
+        raise ValueError(f"variational dropout needs a layer list; {architecture.name} has none")
     return Layout.of(
         [
             (e.name, e.shape)

@@ -1,0 +1,96 @@
+"""Initial weights of a model from its seed, as the reference draws them: bit for bit on the same torch build.
+
+The reference seeds torch's CPU generator, builds all layers with PyTorch's default initialisation, then initialises
+each anew in module order; the first pass moves the generator. Here a generator of our own takes these draws, so no
+global state is read or written and threads do not meet.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import unknown
+from . import INITIALIZERS, Network, ResNet18
+from .layers import Architecture
+from .resnet18 import BLOCKS_PER_STAGE, WIDTHS
+
+BIAS = 0.01  # reference, def_net.py: "some small non-zero value"
+TORCHVISION_STEM = (64, 3, 7, 7)
+
+_INITIALIZERS: dict[str, Callable[..., Any]] = {name: getattr(nn.init, f"{name}_") for name in INITIALIZERS}
+
+
+def initial_weights(architecture: Network, initializer: str, seed: int) -> NDArray[np.float32]:
+    """Parameters [D] in layout order, before the first step. Normalisations of a ResNet have weight 1 and bias 0.
+
+    Raises InputError for an unknown initializer.
+    """
+    if initializer not in _INITIALIZERS:
+        raise unknown("initializer", initializer, INITIALIZERS)
+    generator = torch.Generator().manual_seed(seed)
+    vector = np.empty(architecture.layout.size, np.float32)
+    tensors = {name: torch.from_numpy(values) for name, values in architecture.layout.unflatten(vector).items()}
+    if isinstance(architecture, Architecture):
+        layers = [p.name for p in architecture.parametric]
+        for name in layers:
+            _default(tensors[f"{name}.weight"], tensors[f"{name}.bias"], generator)
+    else:
+        layers = [*(unit.conv for unit in architecture.units), "fc"]
+        _torchvision_constructor(architecture, tensors, generator)
+    for name in layers:
+        _INITIALIZERS[initializer](tensors[f"{name}.weight"], generator=generator)
+        if f"{name}.bias" in tensors:
+            tensors[f"{name}.bias"].fill_(BIAS)
+    return vector
+
+
+def initial_buffers(architecture: Network, num_models: int) -> dict[str, NDArray[Any]]:
+    """What ``initial_state`` takes as ``others``: ``buffers`` [P, B] and ``counters`` [P, C]; none for a layer list."""
+    if isinstance(architecture, Architecture):
+        return {}
+    buffers = np.zeros((num_models, architecture.buffer_layout.size), np.float32)
+    for name, values in architecture.buffer_layout.unflatten(buffers).items():
+        if name.endswith("running_var"):
+            values[...] = 1
+    return {"buffers": buffers, "counters": np.zeros((num_models, len(architecture.counter_names)), np.int64)}
+
+
+def _default(weight: Tensor, bias: Tensor | None, generator: torch.Generator) -> None:
+    """``reset_parameters`` of torch's convolution and linear layers."""
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
+    if bias is not None:
+        bound = 1 / math.sqrt(weight[0].numel())
+        nn.init.uniform_(bias, -bound, bound, generator=generator)
+
+
+def _torchvision_constructor(architecture: ResNet18, tensors: dict[str, Tensor], generator: torch.Generator) -> None:
+    """The draws of torchvision's ResNet constructor, then of the stem that replaces its own."""
+    stem = torch.empty(TORCHVISION_STEM, dtype=torch.float32, device="cpu")
+    _default(stem, None, generator)
+    for name in _construction_order():
+        _default(tensors[f"{name}.weight"], None, generator)
+    _default(tensors["fc.weight"], tensors["fc.bias"], generator)
+    nn.init.kaiming_normal_(stem, mode="fan_out", nonlinearity="relu", generator=generator)
+    for unit in architecture.units[1:]:
+        nn.init.kaiming_normal_(
+            tensors[f"{unit.conv}.weight"], mode="fan_out", nonlinearity="relu", generator=generator
+        )
+    _default(tensors["conv1.weight"], None, generator)
+    for unit in architecture.units:
+        tensors[f"{unit.norm}.weight"].fill_(1)
+        tensors[f"{unit.norm}.bias"].fill_(0)
+
+
+def _construction_order() -> Iterable[str]:
+    """A stage's shortcut is made before its blocks."""
+    for stage in range(1, len(WIDTHS) + 1):
+        if stage > 1:
+            yield f"layer{stage}.0.downsample.0"
+        for block in range(BLOCKS_PER_STAGE):
+            yield f"layer{stage}.{block}.conv1"
+            yield f"layer{stage}.{block}.conv2"
