@@ -1,0 +1,89 @@
+"""The command `zoo`: verbs of this room by name, `zoo store` and `zoo cluster` from theirs, each loaded when named."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from . import logs
+from .errors import nearest
+
+VERBS = {
+    "list": ("zoo_jobs.commands.list_", "The zoos of the catalogue"),
+    "show": ("zoo_jobs.commands.show", "One zoo: grid, data, training, sources, known conflicts"),
+    "plan": ("zoo_jobs.commands.plan", "What a zoo takes: models, steps, FLOP, hours, dollars, bytes, objects"),
+    "diff": ("zoo_jobs.commands.diff", "What differs between two specs"),
+    "engines": ("zoo_jobs.commands.engines", "What this machine can train with"),
+    "data": ("zoo_jobs.commands.data", "List, fetch, mirror and verify data sets"),
+    "train": ("zoo_jobs.commands.train", "Grow a zoo, every epoch committed to the store; goes on where it stopped"),
+    "sparsify": ("zoo_jobs.commands.sparsify", "Grow the sparse twins of a zoo"),
+    "vectorize": ("zoo_jobs.commands.vectorize", "Publish what is trained as a sealed version: shards, labels, splits"),
+    "run": ("zoo_jobs.commands.run", "Train, sparsify, vectorize, verify: all of it, resumable"),
+    "status": ("zoo_jobs.commands.status", "How far a zoo is, when it ends, what went wrong"),
+    "logs": ("zoo_jobs.commands.logs", "Events of a run, from the store"),
+    "report": ("zoo_jobs.commands.report", "One HTML page about a published zoo"),
+    "verify": ("zoo_jobs.commands.verify", "Recompute the stored accuracy of a sample of states"),
+    "exporter": ("zoo_jobs.commands.exporter", "Serve the metrics of all runs of a store"),
+    "store": ("storage.cli", "List, verify, pull, import and export what a store holds"),
+    "cluster": ("cluster.cli", "Deploy to Kubernetes, submit, follow and stop runs there"),
+}
+
+
+class Verbs(click.Group):
+    """Imports a verb's module only when it is named, so that `zoo list` never pays for torch or Ray."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        module, help_text = VERBS[name]
+        command: click.Command = importlib.import_module(module).command
+        command.short_help = help_text
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in VERBS:
+            close = nearest(args[0], VERBS)
+            offer = f"; did you mean `zoo {close}`?" if close else "; `zoo --help` lists the verbs"
+            raise click.UsageError(f"unknown verb {args[0]!r}{offer}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr: units, parts, chunks, records.")
+@click.version_option(package_name="zooforge", prog_name="zooforge")
+def zoo(verbose: bool) -> None:
+    """Grow, sparsify, publish and read model zoos."""
+    logs.set_up(verbose)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `zoo`; what went wrong is one line on stderr. Returns the exit status: 0, 1, 2 or 75 (run again to go on)."""
+    try:
+        status = zoo.main(args=arguments, prog_name="zoo", standalone_mode=False)
+    except click.ClickException as error:
+        hint = ""
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            hint = f" (`{error.ctx.command_path} --help` says more)"
+        return _fail(f"{error.format_message()}{hint}", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except Exception as error:  # an error of any room says its exit status; what does not is a defect
+        found = getattr(error, "exit_status", None)
+        if not isinstance(found, int):
+            raise
+        return _fail(str(error), found)
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int) -> int:
+    sys.stderr.write(f"zoo: {' '.join(message.split())}\n")
+    return status

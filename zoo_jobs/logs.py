@@ -1,0 +1,57 @@
+"""Where log records go: people read sentences on a terminal, machines one JSON object a line."""
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+ROOMS = ("zoo_jobs", "storage", "cluster")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def event(record: logging.LogRecord) -> dict[str, Any]:
+    """The one schema of an event: time, level, source, message, and what the caller gave as ``extra``."""
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    fields: dict[str, Any] = {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "source": record.name,
+        "message": record.getMessage(),
+        **extra,
+    }
+    if record.exc_info:
+        fields["exception"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(event(record), default=str)
+
+
+class HumanFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = event(record)
+        exception = fields.pop("exception", None)
+        rest = {k: v for k, v in fields.items() if k not in ("time", "level", "source", "message")}
+        values = " ".join(f"{name}={value}" for name, value in rest.items())
+        line = f"{fields['message']}" + (f" ({values})" if values else "")
+        return f"{line}\n{exception}" if exception else line
+
+
+def set_up(verbose: bool) -> None:
+    """Send the rooms' records to stderr; called by a command line only.
+
+    ``ZOO_LOG=json`` writes JSON lines, as pods do; otherwise people get sentences, warnings and worse unless
+    ``verbose``.
+    """
+    as_json = os.environ.get("ZOO_LOG") == "json"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else HumanFormatter())
+    for room in ROOMS:
+        logger = logging.getLogger(room)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO if verbose or as_json else logging.WARNING)
+        logger.propagate = False

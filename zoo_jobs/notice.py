@@ -1,0 +1,39 @@
+"""A notice to leave: a signal, a draining node, a stop that was asked for. Epochs look at it, nothing is interrupted."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal
+
+Reason = Literal["signal", "preempted", "stopped", "failed"]
+
+
+class Notice:
+    """Set once, from any thread; ``fits`` says whether work of a known length can still be finished."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+        self.reason: Reason | None = None
+
+    def give(self, reason: Reason, seconds: float) -> None:
+        """Ask to leave within ``seconds``. A second notice may only shorten the first."""
+        with self._lock:
+            deadline = self._clock() + seconds
+            if self._deadline is None or deadline < self._deadline:
+                self._deadline = deadline
+            self.reason = self.reason or reason
+
+    @property
+    def given(self) -> bool:
+        return self._deadline is not None
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline; infinite while no notice was given."""
+        return float("inf") if self._deadline is None else max(0.0, self._deadline - self._clock())
+
+    def fits(self, seconds: float) -> bool:
+        """Whether ``seconds`` of work end before the deadline; true while no notice was given."""
+        return seconds < self.seconds_left

@@ -1,0 +1,72 @@
+"""What happens in a run, as values, and who listens: progress bars, metrics, logs, the usage account. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """``done`` model-epochs were in the store when this driver started; ``total`` is what was asked for."""
+
+    zoo: str
+    run: str
+    stage: str
+    models: int
+    epochs: int
+    done: int
+    total: int
+    units: int
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartCommitted:
+    """One part of one task is in the store. ``won`` is false where a rival had committed the same bytes before."""
+
+    zoo: str
+    stage: str
+    models: tuple[int, ...]
+    epochs: tuple[int, ...]
+    num_faulty: dict[str, int]  # by reason, models that became faulty in this part
+    test_accuracy: NDArray[np.float64]  # of the last epoch, finite models only
+    sparsity: NDArray[np.float64]  # of the last epoch, twins only
+    samples: int
+    train_seconds: float
+    commit_seconds: float
+    bytes_written: int
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something a person may have to act on. ``kind`` is bounded: preempted, retried, failed, store, rival."""
+
+    zoo: str
+    stage: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageEnded:
+    """``state`` is finished, stopped (asked to), or failed."""
+
+    zoo: str
+    stage: str
+    state: str
+
+
+Event = StageStarted | PartCommitted | Problem | StageEnded
+
+
+class Observer(Protocol):
+    def __call__(self, event: Event) -> None: ...
+
+
+def tell(observers: Sequence[Observer], event: Event) -> None:
+    for observer in observers:
+        observer(event)

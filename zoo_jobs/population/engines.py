@@ -1,0 +1,59 @@
+"""Which engines exist, and which one a machine and a program get. Imports an engine only when it is asked for."""
+
+import importlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import InputError, unknown
+from .contract import Engine, Program
+
+ENGINES = {
+    "lanes": ("zoo_jobs.population.lanes.engine", "LanesEngine"),
+    "stacked": ("zoo_jobs.population.stacked", "StackedEngine"),
+    "sequential": ("zoo_jobs.population.sequential", "SequentialEngine"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine of a run and, for a person, why it was picked."""
+
+    engine: Engine
+    why: str
+
+
+def make_engine(name: str) -> Engine:
+    if name not in ENGINES:
+        raise unknown("engine", name, ENGINES)
+    module, cls = ENGINES[name]
+    engine: Engine = getattr(importlib.import_module(module), cls)()
+    return engine
+
+
+def has_gpu() -> bool:
+    """Whether an NVIDIA device is visible, without importing torch."""
+    return os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
+
+
+def choose(requested: str, programs: Iterable[Program]) -> Choice:
+    """The engine ``requested``, or with ``auto`` the fastest that runs all ``programs`` here.
+
+    Raises InputError: no such engine, or it cannot run one of the programs; the reason is said.
+    """
+    programs = list(programs)
+    if requested != "auto":
+        engine = make_engine(requested)
+        for program in programs:
+            if reason := engine.refuses(program):
+                raise InputError(f"engine {requested} cannot run this zoo: {reason}")
+        return Choice(engine, "asked for")
+    refused: list[str] = []
+    order = ["stacked", "lanes", "sequential"] if has_gpu() else ["lanes", "sequential"]
+    for name in order:
+        engine = make_engine(name)
+        reason = next((r for p in programs if (r := engine.refuses(p))), None)
+        if reason is None:
+            return Choice(engine, "; ".join([*refused, f"{name} runs it here"]))
+        refused.append(f"not {name}: {reason}")
+    raise InputError(f"no engine of this machine can run this zoo: {'; '.join(refused)}")
