@@ -314,3 +314,10 @@ def _assign(value: dict[str, Any], key: str, setting: Any) -> None:
     if blocks == ["axes"] and last in Axes.model_fields and not isinstance(setting, list):
         setting = [setting]
     value[last] = setting
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")
