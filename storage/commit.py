@@ -24,7 +24,7 @@ from .tensors import canonical_nan, encode, pack_mask, tensor_name
 
 logger = logging.getLogger(__name__)
 
-_REASONS: dict[int, Reason] = {0: "nan", 1: "inf"}
+_REASONS: dict[int, Reason] = {0: "nan", 1: "inf", 2: "parent"}
 # What two engines with equal trajectories agree on; moments and counters are an optimizer's own business.
 _COMPARED_STATE = ("weights", "log_sigma2", "buffers")
 

@@ -13,7 +13,7 @@ from .objects import ObjectRef
 FORMAT = "zooforge.part"
 VERSION = 1
 
-Reason = Literal["nan", "inf"]
+Reason = Literal["nan", "inf", "parent"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,17 @@ class StageEnded:
 
 
 Event = StageStarted | PartCommitted | Problem | StageEnded
+
+
+Left = Literal["preempted", "notice", "rival"]
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What one call did. ``left``: the task is given back, since a notice came or a rival is ahead."""
+
+    events: tuple[Event, ...]
+    left: Left | None = None
 
 
 class Observer(Protocol):

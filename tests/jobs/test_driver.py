@@ -1,0 +1,154 @@
+"""The driver against slots that do what a test says: no Ray, no training."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from zoo_jobs.driver import ATTEMPTS, LOSSES, Done, Driver, UnitFailed
+from zoo_jobs.notice import Notice
+from zoo_jobs.observers import Advance, Event, PartCommitted, Problem, StageEnded
+from zoo_jobs.plan import Task
+
+LAST_PART = 3
+
+
+def committed(task: Task, part: int) -> PartCommitted:
+    none = np.zeros(0)
+    return PartCommitted("zoo", "train", task.models, (part,), {}, none, none, 1, 0.1, 0.1, 1, True)
+
+
+class FakePool:
+    """Slots over a dictionary model -> next part, the only truth of these tests."""
+
+    def __init__(self, slots: int, models: Sequence[int]) -> None:
+        self.slots = slots
+        self.next_part = dict.fromkeys(models, 0)
+        self.order: list[tuple[int, Task, int]] = []
+        self.most_in_flight = 0
+        self.faults: dict[int, deque[Done | Callable[[], None]]] = {}
+        self._calls: deque[tuple[int, Task, int]] = deque()
+        self._notice: Notice | None = None
+
+    def plan(self) -> list[Task]:
+        parts = sorted({p for p in self.next_part.values() if p <= LAST_PART})
+        return [Task(m, (m,), p) for p in parts for m, n in self.next_part.items() if n == p]
+
+    def submit(self, slot: int, task: Task, part: int) -> None:
+        self._calls.append((slot, task, part))
+        per_slot = [call[0] for call in self._calls]
+        self.most_in_flight = max(self.most_in_flight, *(per_slot.count(s) for s in range(self.slots)))
+
+    def leave(self, notice: Notice) -> None:
+        self._notice = notice
+
+    def wait(self, timeout_seconds: float) -> list[Done]:
+        if not self._calls:
+            return []
+        slot, task, part = self._calls.popleft()
+        self.order.append((slot, task, part))
+        if self._notice is not None:
+            return [Done(slot, Advance((), "notice"))]
+        faults = self.faults.get(task.unit)
+        if faults:
+            fault = faults.popleft()
+            if isinstance(fault, Done):
+                return [Done(slot, fault.advance, fault.error, fault.lost)]
+            fault()
+        events: list[Event] = []
+        for step in range(self.next_part[task.models[0]], part + 1):
+            self.next_part[task.models[0]] = step + 1
+            events.append(committed(task, step))
+        return [Done(slot, Advance(tuple(events)))]
+
+
+def drive(pool: FakePool, **options: object) -> tuple[bool, list[Event]]:
+    events: list[Event] = []
+    notice = options.pop("notice", None) or Notice()
+    driver = Driver("zoo", "train", pool, pool.plan, LAST_PART, notice, [events.append], **options)  # type: ignore[arg-type]
+    return driver.grow(), events
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_every_model_reaches_the_last_part_once(slots: int) -> None:
+    pool = FakePool(slots, range(7))
+    finished, events = drive(pool)
+    assert finished
+    assert set(pool.next_part.values()) == {LAST_PART + 1}
+    parts = [(e.models, e.epochs) for e in events if isinstance(e, PartCommitted)]
+    assert sorted(parts) == sorted(((m,), (p,)) for m in range(7) for p in range(LAST_PART + 1))
+    assert events[-1] == StageEnded("zoo", "train", "finished")
+
+
+def test_a_slot_has_at_most_two_parts_in_flight() -> None:
+    pool = FakePool(2, range(6))
+    drive(pool)
+    assert pool.most_in_flight == 2
+
+
+def test_what_is_in_the_store_is_not_done_again() -> None:
+    pool = FakePool(1, range(3))
+    pool.next_part = {0: LAST_PART + 1, 1: 2, 2: 0}
+    _, events = drive(pool)
+    assert sum(isinstance(e, PartCommitted) for e in events) == 2 + LAST_PART + 1
+    assert drive(pool)[1] == [StageEnded("zoo", "train", "finished")]
+
+
+def test_a_task_that_fails_is_tried_again_and_others_go_on() -> None:
+    pool = FakePool(2, range(4))
+    pool.faults[2] = deque([Done(0, None, ValueError("once"))])
+    finished, events = drive(pool)
+    assert finished
+    assert set(pool.next_part.values()) == {LAST_PART + 1}
+    assert [e.kind for e in events if isinstance(e, Problem)] == ["retried"]
+
+
+def test_a_task_that_always_fails_ends_the_run_with_its_reason() -> None:
+    pool = FakePool(1, range(2))
+    pool.faults[1] = deque([Done(0, None, ValueError("no such thing"))] * ATTEMPTS * 2)
+    with pytest.raises(UnitFailed, match=r"unit 1 of zoo failed 3 times; the last error: no such thing"):
+        drive(pool)
+
+
+def test_a_lost_worker_costs_a_retry_and_no_failure() -> None:
+    pool = FakePool(1, range(2))
+    pool.faults[0] = deque([Done(0, None, RuntimeError("killed"), lost=True)] * (LOSSES - 1))
+    finished, events = drive(pool)
+    assert finished
+    assert {e.kind for e in events if isinstance(e, Problem)} == {"preempted"}
+
+
+def test_a_task_that_takes_every_worker_down_ends_the_run() -> None:
+    pool = FakePool(1, [0])
+    pool.faults[0] = deque([Done(0, None, RuntimeError("killed"), lost=True)] * LOSSES * 3)
+    with pytest.raises(UnitFailed, match="took 10 workers down"):
+        drive(pool)
+
+
+def test_a_notice_ends_the_run_without_starting_anything_new() -> None:
+    pool = FakePool(1, range(5))
+    notice = Notice()
+    pool.faults[1] = deque([lambda: notice.give("signal", 90)])
+    finished, events = drive(pool, notice=notice)
+    assert not finished
+    assert events[-1] == StageEnded("zoo", "train", "stopped")
+    assert {m for m, p in pool.next_part.items() if p > 0} == {0, 1}
+
+
+def test_a_stop_in_the_store_is_obeyed_at_the_next_heartbeat() -> None:
+    pool = FakePool(1, range(50))
+    finished, _ = drive(pool, stop_asked=lambda: len(pool.order) > 5, heartbeat_seconds=0)
+    assert not finished
+    assert len(pool.order) < 10
+
+
+def test_a_task_that_a_rival_is_ahead_of_is_planned_again() -> None:
+    pool = FakePool(1, range(2))
+
+    def rival() -> None:
+        pool.next_part[0] = LAST_PART + 1
+
+    pool.faults[0] = deque([rival, Done(0, Advance((), "rival"))])
+    assert drive(pool)[0]
+    assert set(pool.next_part.values()) == {LAST_PART + 1}

@@ -1,0 +1,197 @@
+"""The driver of one stage of a run: what is missing in the store goes to slots as tasks, until nothing is. No Ray.
+
+The driver holds no truth: it may die at any moment, and another one may live beside it.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from storage.errors import StoreUnreachable
+
+from .errors import ZooError
+from .notice import Notice
+from .observers import Advance, Observer, Problem, StageEnded, tell
+from .plan import Task
+
+logger = logging.getLogger(__name__)
+
+IN_FLIGHT = 2  # parts per slot: one runs, one waits, so that a slot is never idle between two
+ATTEMPTS = 3  # of one task that fails by itself
+LOSSES = 10  # workers in a row that may die under one task: more is no preemption
+
+
+class UnitFailed(ZooError):
+    """A task failed every time that it was tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One call has ended: ``advance``, or the error that ended it. ``lost`` if the worker died under it."""
+
+    slot: int
+    advance: Advance | None
+    error: BaseException | None = None
+    lost: bool = False
+
+
+class Pool(Protocol):
+    """Slots that advance tasks. Calls on one slot run in the order of submission."""
+
+    slots: int
+
+    def submit(self, slot: int, task: Task, part: int) -> None:
+        """Ask ``slot`` to take ``task`` to the end of ``part``."""
+        ...
+
+    def wait(self, timeout_seconds: float) -> list[Done]:
+        """Calls that ended, at least one unless the time is over."""
+        ...
+
+    def leave(self, notice: Notice) -> None:
+        """Pass a notice on to every slot."""
+        ...
+
+
+@dataclass(slots=True)
+class _Slot:
+    task: Task | None = None
+    last_part: int = 0  # of the task
+    submitted: int = 0  # the next part to submit
+    in_flight: int = 0
+
+
+@dataclass
+class Driver:
+    """Grows what ``plan_tasks`` says is missing.
+
+    Attributes:
+        plan_tasks: reads the ledger and cuts what is missing into tasks, in the order to run them.
+        last_part: the part that the request ends with.
+        stop_asked: whether the run's control object asks to stop; looked at every ``heartbeat_seconds``.
+        heartbeat: called as often, for claims and the usage account.
+    """
+
+    zoo: str
+    stage: str
+    pool: Pool
+    plan_tasks: Callable[[], Sequence[Task]]
+    last_part: int
+    notice: Notice
+    observers: Sequence[Observer]
+    stop_asked: Callable[[], bool] = lambda: False
+    heartbeat: Callable[[], None] = lambda: None
+    heartbeat_seconds: float = 5.0
+    grace_seconds: float = 90.0
+    _slots: list[_Slot] = field(default_factory=list)
+    _queue: deque[Task] = field(default_factory=deque)
+    _failures: dict[int, int] = field(default_factory=dict)
+    _losses: dict[int, int] = field(default_factory=dict)
+    _replan: bool = False
+    _told: bool = False
+
+    def grow(self) -> bool:
+        """Run until nothing is missing (True) or a notice was obeyed (False).
+
+        Raises UnitFailed, after the other slots have committed their epoch.
+        """
+        self._slots = [_Slot() for _ in range(self.pool.slots)]
+        self._queue = deque(self.plan_tasks())
+        beat = time.monotonic()
+        failure: UnitFailed | None = None
+        while True:
+            if time.monotonic() - beat >= self.heartbeat_seconds:
+                beat = time.monotonic()
+                self.heartbeat()
+                if not self.notice.given and self.stop_asked():
+                    self.notice.give("stopped", self.grace_seconds)
+            if self.notice.given and not self._told:
+                self._told = True
+                self.pool.leave(self.notice)
+            if not self.notice.given:
+                self._fill()
+            if not any(slot.in_flight for slot in self._slots):
+                if self.notice.given or not (self._replan or self._queue):
+                    break
+                if self._replan:
+                    self._replan = False
+                    self._queue = deque(self.plan_tasks())
+                continue
+            for done in self.pool.wait(0.2):
+                try:
+                    self._handle(done)
+                except UnitFailed as error:
+                    failure = failure or error
+                    self.notice.give("failed", self.grace_seconds)
+        if failure is not None:
+            tell(self.observers, StageEnded(self.zoo, self.stage, "failed"))
+            raise failure
+        finished = not self.notice.given
+        if not finished and not self.plan_tasks():
+            finished = True  # the notice came when the last part was being committed
+        tell(self.observers, StageEnded(self.zoo, self.stage, "finished" if finished else "stopped"))
+        return finished
+
+    def _fill(self) -> None:
+        for number, slot in enumerate(self._slots):
+            if slot.task is None and slot.in_flight == 0 and self._queue:
+                slot.task = self._queue.popleft()
+                slot.submitted = slot.task.part
+                slot.last_part = self.last_part
+            while slot.task is not None and slot.in_flight < IN_FLIGHT and slot.submitted <= slot.last_part:
+                self.pool.submit(number, slot.task, slot.submitted)
+                slot.submitted += 1
+                slot.in_flight += 1
+
+    def _handle(self, done: Done) -> None:
+        slot = self._slots[done.slot]
+        slot.in_flight -= 1
+        task = slot.task
+        if done.error is not None:
+            slot.submitted = slot.last_part + 1  # what is in flight may fail likewise; nothing more of this task
+            if task is not None:
+                self._retry(task, done)
+                slot.task = None
+            return
+        assert done.advance is not None
+        for event in done.advance.events:
+            tell(self.observers, event)
+            if task is not None:
+                self._losses[task.unit] = 0
+        if done.advance.left is not None and task is not None:
+            # Somebody else has gone on with these models, or this slot was told to leave: the store says what is next.
+            slot.task = None
+            self._replan = True
+            if done.advance.left == "preempted":
+                problem = Problem(self.zoo, self.stage, "preempted", f"a worker of unit {task.unit} had to leave")
+                tell(self.observers, problem)
+        if slot.in_flight == 0 and slot.submitted > slot.last_part:
+            slot.task = None
+
+    def _retry(self, task: Task, done: Done) -> None:
+        self._replan = True
+        if done.lost:
+            losses = self._losses[task.unit] = self._losses.get(task.unit, 0) + 1
+            if losses >= LOSSES:
+                raise UnitFailed(f"unit {task.unit} of {self.zoo} took {losses} workers down; the last: {done.error}")
+            tell(self.observers, Problem(self.zoo, self.stage, "preempted", f"a worker was lost: {done.error}"))
+            return
+        if isinstance(done.error, StoreUnreachable):
+            tell(self.observers, Problem(self.zoo, self.stage, "store", str(done.error)))
+        failures = self._failures[task.unit] = self._failures.get(task.unit, 0) + 1
+        logger.warning(
+            "a task failed",
+            extra={
+                "zoo": self.zoo,
+                "unit": task.unit,
+                "part": task.part,
+                "failures": failures,
+                "error": str(done.error),
+            },
+        )
+        if failures >= ATTEMPTS:
+            raise UnitFailed(f"unit {task.unit} of {self.zoo} failed {failures} times; the last error: {done.error}")
+        tell(self.observers, Problem(self.zoo, self.stage, "retried", f"unit {task.unit}: {done.error}"))

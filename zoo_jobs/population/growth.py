@@ -1,0 +1,205 @@
+"""Models of one task going from epoch to epoch: chunks, labels, models that stop being finite. No store, no Ray.
+
+Shape suffixes as in ``contract``: P = models, D = parameters, V = noise variances of twins.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.prepared import PreparedData
+from ..sparsify.variational_dropout import kl_weight
+from .contract import Engine, Evaluation, Hyperparameters, Program, Running, Session, Sparsity, SplitName, StateArrays
+
+logger = logging.getLogger(__name__)
+
+NEVER = -1  # faulty_epoch of a model that is finite
+REASONS = ("nan", "inf", "parent")  # faulty_reason in a state, by number; -1 is none
+CANONICAL_NAN = np.array(0x7FC00000, np.uint32).view(np.float32)[()]
+FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers", "counters": ".counters"}
+
+Labels = dict[str, Any]  # column -> [P], masked where a value is null
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What is kept of one epoch: ``fields`` [P, ...] by their suffix in a shard, ``labels`` [P] by column."""
+
+    epoch: int
+    fields: dict[str, NDArray[Any]]
+    labels: Labels
+    samples: int
+
+
+class Growth:
+    """P models of one program, in memory, at one epoch.
+
+    A model that is not finite at the end of an epoch is frozen there: its NaNs made canonical, its moments zero, its
+    metrics null from that epoch on. Its neighbours go on, with the bits that they would have had without it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        program: Program,
+        hyperparameters: Hyperparameters,
+        state: StateArrays,
+        data: PreparedData,
+        chunk_models: int | None = None,
+    ) -> None:
+        """``state`` is what ``initial_state`` or ``state`` gave; without ``faulty_epoch`` every model is finite."""
+        self._engine, self._program, self._hyperparameters, self._data = engine, program, hyperparameters, data
+        self._state = dict(state)
+        num_models = len(state["weights"])
+        self._faulty_epoch_P = self._state.pop("faulty_epoch", np.full(num_models, NEVER, np.int32)).copy()
+        self._reason_P = self._state.pop("faulty_reason", np.full(num_models, NEVER, np.int8)).copy()
+        self._chunk = chunk_models or engine.chunk_models(program, data, num_models)
+        self._session: Session | None = None
+
+    @property
+    def num_models(self) -> int:
+        return len(self._faulty_epoch_P)
+
+    def state(self) -> StateArrays:
+        """All that is needed to go on elsewhere with the same bits; arrays [P, ...]."""
+        return {**self._state, "faulty_epoch": self._faulty_epoch_P.copy(), "faulty_reason": self._reason_P.copy()}
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.__exit__(None, None, None)
+            self._session = None
+
+    def step(self, epoch: int, clean_train: bool) -> EpochResult:
+        """Train epoch ``epoch`` (epoch 0 only evaluates), then evaluate; ``clean_train`` evaluates the train split too.
+
+        Raises MemoryError when not even one model fits.
+        """
+        splits: list[SplitName] = (
+            (["train"] if clean_train else []) + (["val"] if len(self._data.val) else []) + ["test"]
+        )
+        while True:
+            try:
+                return self._step(epoch, splits)
+            except MemoryError:
+                self.close()
+                if self._chunk <= 1:
+                    raise
+                self._chunk = max(1, self._chunk // 2)
+                logger.warning("out of memory: the chunk is split", extra={"chunk_models": self._chunk, "epoch": epoch})
+
+    def _step(self, epoch: int, splits: Sequence[SplitName]) -> EpochResult:
+        everyone = np.arange(self.num_models)
+        pieces = []
+        for start in range(0, self.num_models, self._chunk):
+            pieces.append(self._step_chunk(everyone[start : start + self._chunk], epoch, splits))
+        state = {name: np.concatenate([piece.state[name] for piece in pieces]) for name in pieces[0].state}
+        self._freeze(state, epoch)
+        self._state = state
+        return self._result(epoch, pieces)
+
+    def _step_chunk(self, models: NDArray[np.intp], epoch: int, splits: Sequence[SplitName]) -> "_Piece":
+        whole = len(models) == self.num_models
+        session = self._session
+        if session is None or not whole:
+            self.close()
+            state = {name: values[models] for name, values in self._state.items()}
+            hyperparameters = self._hyperparameters.take(models)
+            session = self._engine.open(self._program, hyperparameters, state, self._data)
+            session.__enter__()
+            self._session = session
+        running = session.train_epoch(epoch, self._faulty_epoch_P[models] == NEVER) if epoch > 0 else None
+        piece = _Piece(
+            session.state(),
+            running,
+            {split: session.evaluate(split) for split in splits},
+            session.sparsity() if self._program.variational else None,
+        )
+        if not whole:
+            self.close()
+        return piece
+
+    def _freeze(self, state: StateArrays, epoch: int) -> None:
+        """Find the models that stopped being finite at ``epoch``; put every frozen model's state back."""
+        trained = [name for name in ("weights", "log_sigma2", "buffers") if name in state]
+        frozen = np.flatnonzero(self._faulty_epoch_P != NEVER)
+        for name, values in state.items():
+            values[frozen] = self._state[name][frozen]
+        finite_P = np.all([np.isfinite(state[name]).all(axis=1) for name in trained], axis=0)
+        for model in np.flatnonzero(~finite_P & (self._faulty_epoch_P == NEVER)):
+            any_nan = any(np.isnan(state[name][model]).any() for name in trained)
+            self._faulty_epoch_P[model] = epoch
+            self._reason_P[model] = REASONS.index("nan" if any_nan else "inf")
+            for name, values in state.items():
+                if name in trained:
+                    values[model][np.isnan(values[model])] = CANONICAL_NAN
+                elif name != "step":
+                    values[model] = 0
+
+    def _result(self, epoch: int, pieces: "Sequence[_Piece]") -> EpochResult:
+        labels = self._labels(epoch, pieces)
+        fields = {suffix: self._state[name] for name, suffix in FIELDS.items() if name in self._state}
+        sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]
+        if sparsities:
+            mask_PV = np.concatenate([s.mask_PV for s in sparsities])
+            mask_PV[self._faulty_epoch_P != NEVER] = False
+            fields[".mask"] = ~mask_PV
+        samples = sum(piece.samples for piece in pieces)
+        return EpochResult(epoch, fields, labels, samples)
+
+    def _labels(self, epoch: int, pieces: "Sequence[_Piece]") -> Labels:
+        faulty_P = self._faulty_epoch_P != NEVER
+
+        def column(values: Any, null_P: NDArray[np.bool_] = faulty_P) -> Any:
+            """Null also where a loss is not finite."""
+            array = np.asarray(values)
+            return np.ma.MaskedArray(array, mask=null_P | ~np.isfinite(array))
+
+        def nulls(dtype: type) -> Any:
+            return np.ma.MaskedArray(np.zeros(self.num_models, dtype), mask=True)
+
+        def metrics(prefix: str, sums: Sequence[Running | Evaluation]) -> Labels:
+            if not sums:
+                return {
+                    f"{prefix}_loss": nulls(np.float64),
+                    f"{prefix}_correct": nulls(np.int32),
+                    f"{prefix}_count": nulls(np.int32),
+                }
+            count = sums[0].num_samples
+            return {
+                f"{prefix}_loss": column(np.concatenate([s.loss_sum_P for s in sums]) / count),
+                f"{prefix}_correct": column(np.concatenate([s.correct_P for s in sums])),
+                f"{prefix}_count": column(np.full(self.num_models, count, np.int32)),
+            }
+
+        labels = metrics("running_train", [piece.running for piece in pieces if piece.running is not None])
+        for split in ("train", "val", "test"):
+            labels |= metrics(split, [piece.evaluations[split] for piece in pieces if split in piece.evaluations])
+        if self._program.variational:
+            sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]
+            labels["kl"] = column(np.concatenate([s.kl_P for s in sparsities]))
+            labels["kl_weight"] = np.full(self.num_models, kl_weight(epoch))
+            labels["num_pruned"] = column(np.concatenate([s.num_pruned_P for s in sparsities]))
+            labels["num_prunable"] = column(np.full(self.num_models, sparsities[0].num_prunable, np.int32))
+        labels["faulty_epoch"] = np.ma.MaskedArray(self._faulty_epoch_P.copy(), mask=~faulty_P)
+        reasons = np.array([*REASONS, None], dtype=object)[self._reason_P]
+        labels["faulty_reason"] = np.ma.MaskedArray(reasons, mask=~faulty_P)
+        return labels
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One chunk's share of an epoch."""
+
+    state: StateArrays
+    running: Running | None
+    evaluations: dict[SplitName, Evaluation]
+    sparsity: Sparsity | None
+
+    @property
+    def samples(self) -> int:
+        """Samples that a model of the chunk saw in training, summed over its models."""
+        return self.running.num_samples * len(self.running.loss_sum_P) if self.running is not None else 0

@@ -1,0 +1,192 @@
+"""Slots as Ray actors: one long-lived actor per slot, the data once per node. The only module that imports Ray."""
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from storage.object_store import open_store
+
+from . import logs
+from .data.prepared import PreparedData
+from .driver import Done
+from .errors import InputError
+from .notice import Notice
+from .observers import Advance
+from .plan import Task
+from .population.engines import make_engine
+from .run import Run
+from .run_unit import UnitRunner
+
+logger = logging.getLogger(__name__)
+
+MiB = 1024 * 1024
+WATCH_SECONDS = 2.0  # between two looks at whether the node is draining
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """What a worker needs besides the run and the data."""
+
+    store_url: str
+    engine: str
+    attempt: str
+    commit_every: int
+    notice_seconds: float
+    chunk_models: int | None = None
+    num_gpus: float = 0
+
+
+class _Worker:
+    """One slot. Its actor has a thread for work and one for control, so that a notice reaches a running epoch."""
+
+    def __init__(self, context: WorkerContext, run: Run, data: PreparedData) -> None:
+        logs.set_up(verbose=False)
+        self._notice = Notice()
+        self._runner = UnitRunner(
+            run,
+            make_engine(context.engine),
+            data,
+            open_store(context.store_url),
+            context.attempt,
+            context.commit_every,
+            self._notice,
+            context.chunk_models,
+        )
+        watch = threading.Thread(target=self._watch, args=(context.notice_seconds,), daemon=True)
+        watch.start()
+
+    def advance(self, task: Task, part: int) -> Advance:
+        return self._runner.advance(task, part)
+
+    def leave(self, reason: Any, seconds: float) -> None:
+        self._notice.give(reason, seconds)
+
+    def _watch(self, notice_seconds: float) -> None:
+        node = ray.get_runtime_context().get_node_id()
+        while not self._notice.given:
+            if node in _draining_nodes():
+                self._notice.give("preempted", notice_seconds)
+            time.sleep(WATCH_SECONDS)
+
+
+def _draining_nodes() -> set[str]:
+    """Ids of nodes that were told to leave (SIGTERM, spot notice). Private API of Ray, so nothing depends on it: a
+    worker that does not notice loses the part that it was at."""
+    with contextlib.suppress(AttributeError, RuntimeError, ImportError):
+        return {node if isinstance(node, str) else node.hex() for node in ray._private.state.state.get_draining_nodes()}
+    return set()
+
+
+class RayPool:
+    """``driver.Pool`` over actors. The pool's actors end with it."""
+
+    def __init__(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> None:
+        self.slots = slots
+        actor = ray.remote(
+            num_cpus=1,
+            num_gpus=context.num_gpus,
+            max_restarts=-1,
+            max_task_retries=0,  # the driver sees every loss, and a task begins again from the store
+            concurrency_groups={"control": 1},
+        )(_Worker)
+        run_ref, data_ref = ray.put(run), ray.put(data)
+        self._actors = [actor.remote(context, run_ref, data_ref) for _ in range(slots)]
+        self._calls: dict[Any, int] = {}
+
+    def submit(self, slot: int, task: Task, part: int) -> None:
+        self._calls[self._actors[slot].advance.remote(task, part)] = slot
+
+    def wait(self, timeout_seconds: float) -> list[Done]:
+        if not self._calls:
+            time.sleep(timeout_seconds)
+            return []
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_seconds)
+        return [self._done(call) for call in ready]
+
+    def leave(self, notice: Notice) -> None:
+        reason = notice.reason or "stopped"
+        for actor in self._actors:
+            actor.leave.options(concurrency_group="control").remote(reason, notice.seconds_left)
+
+    def close(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _done(self, call: Any) -> Done:
+        slot = self._calls.pop(call)
+        try:
+            return Done(slot, ray.get(call))
+        except (
+            ray.exceptions.RayActorError,
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.ObjectLostError,
+        ) as error:
+            return Done(slot, None, error, lost=True)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            return Done(slot, None, cause)
+
+
+@contextlib.contextmanager
+def connected(address: str, slots: int | None, data_bytes: int) -> Iterator[int]:
+    """Be in a Ray cluster while the block runs; gives the number of slots (CPUs or GPUs that it offers).
+
+    ``local`` starts one on this machine's loopback; ``auto`` joins the cluster that ``RAY_ADDRESS`` names, if any, and
+    else is ``local``; anything else is the address of a cluster.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or "local"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
+    if address == "local":
+        _use_token()
+        cpus = slots or len(os.sched_getaffinity(0))
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=max(128 * MiB, 3 * data_bytes),
+            _node_ip_address="127.0.0.1",
+            **common,
+        )
+    else:
+        try:
+            ray.init(address=address, **common)
+        except (ConnectionError, ValueError) as error:
+            raise InputError(f"no Ray cluster at {address}: {error}; start one or use --ray local") from error
+    try:
+        yield slots or max(1, int(ray.cluster_resources().get("CPU", 1)))
+    finally:
+        ray.shutdown()
+
+
+def _use_token() -> None:
+    """Ray listens beyond loopback even on one machine, so every call has to carry a token from a private file."""
+    if os.environ.get("RAY_AUTH_MODE"):
+        return
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "zooforge"
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state.chmod(0o700)
+    token = state / "ray-token"
+    if not token.exists():
+        fresh = state / f".ray-token-{secrets.token_hex(8)}"
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
+            os.link(fresh, token)
+        fresh.unlink()
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+
+
+__all__: Sequence[str] = ["RayPool", "WorkerContext", "connected"]
