@@ -1,0 +1,105 @@
+"""Batches of an epoch, in blocks large enough that order, pixels and augmentation cost little per step. Pure numpy."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.prepared import PreparedData, Split
+from . import philox
+
+BLOCK_BYTES = 16 << 20  # of float32 pixels
+AUGMENTATIONS = ("crop-flip", "flip-rotate")
+CROP_PAD = 4  # reference: RandomCrop(32, padding=4)
+MAX_DEGREES = 20.0  # reference: rotation up to 20 degrees
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Consecutive batches: ``images`` [n, C, H, W] float32 and ``labels`` [n], n = steps x batch size or less."""
+
+    first_step: int
+    num_steps: int
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+def num_steps(num_rows: int, batch_size: int) -> int:
+    """Batches of an epoch, the last partial one included."""
+    return -(-num_rows // batch_size)
+
+
+def pixels(pixel_values: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Normalised pixels [N, C, H, W] of bytes: a look-up, so that every engine sees the same floats."""
+    out = np.empty(images.shape, np.float32)
+    for channel, table in enumerate(pixel_values):
+        out[:, channel] = table[images[:, channel]]
+    return out
+
+
+def training_blocks(data: PreparedData, seed: int, epoch: int, batch_size: int, augment: str | None) -> Iterator[Block]:
+    """The training split in the order that ``seed`` gives it in ``epoch``."""
+    split = data.train
+    order = philox.permutation(seed, epoch, len(split))
+    steps_per_block = max(1, BLOCK_BYTES // (4 * batch_size * split.images[0].size))
+    for first_step in range(0, num_steps(len(order), batch_size), steps_per_block):
+        rows = order[first_step * batch_size : (first_step + steps_per_block) * batch_size]
+        images = split.images[rows]
+        steps = num_steps(len(rows), batch_size)
+        if augment is not None:
+            words_n4 = philox.augment_words(
+                seed, epoch=epoch, step=np.arange(first_step, first_step + steps), num_samples=batch_size
+            ).reshape(-1, 4)[: len(rows)]
+            images = augmented(images, words_n4, augment)
+        yield Block(first_step, steps, pixels(data.pixel_values, images), split.labels[rows].astype(np.int64))
+
+
+def evaluation_blocks(data: PreparedData, split: Split, num_images: int) -> Iterator[Block]:
+    """A split as it stands, ``num_images`` at a time: the same blocks whatever is evaluated on them."""
+    for start in range(0, len(split), num_images):
+        images = split.images[start : start + num_images]
+        labels = split.labels[start : start + num_images].astype(np.int64)
+        yield Block(start // num_images, 1, pixels(data.pixel_values, images), labels)
+
+
+def augmented(images: NDArray[np.uint8], words_n4: NDArray[np.uint32], augment: str) -> NDArray[np.uint8]:
+    """Images changed as docs/determinism.md says, one row of words each. Raises ValueError for another ``augment``."""
+    if augment == "crop-flip":
+        return _crop_flip(images, words_n4)
+    if augment == "flip-rotate":
+        return _flip_rotate(images, words_n4)
+    raise ValueError(f"unknown augmentation {augment!r}; accepted: {', '.join(AUGMENTATIONS)}")
+
+
+def _mirrored(words_n4: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    mirrored: NDArray[np.bool_] = words_n4[:, 2] >= np.uint32(1 << 31)
+    return mirrored
+
+
+def _crop_flip(images: NDArray[np.uint8], words_n4: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    _, _, height, width = images.shape
+    padded = np.pad(images, ((0, 0), (0, 0), (CROP_PAD, CROP_PAD), (CROP_PAD, CROP_PAD)))
+    skipped = (words_n4[:, :2].astype(np.uint64) * np.uint64(2 * CROP_PAD + 1) >> np.uint64(32)).astype(np.intp)
+    columns = np.where(_mirrored(words_n4)[:, None], np.arange(width)[::-1], np.arange(width)) + skipped[:, 1:2]
+    rows = np.arange(height) + skipped[:, 0:1]
+    n = np.arange(len(images))[:, None, None]
+    # Advanced indices around the channel axis: [n, H, W, C].
+    return np.ascontiguousarray(padded[n, :, rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2))
+
+
+def _flip_rotate(images: NDArray[np.uint8], words_n4: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    _, _, height, width = images.shape
+    unit = (words_n4[:, 3] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    degrees = np.float32(2 * MAX_DEGREES) * unit - np.float32(MAX_DEGREES)
+    angle = np.deg2rad(degrees.astype(np.float64))[:, None, None]
+    dy = (np.arange(height) - (height - 1) / 2)[:, None]
+    dx = (np.arange(width) - (width - 1) / 2)[None, :]
+    x = np.floor(np.cos(angle) * dx - np.sin(angle) * dy + width / 2).astype(np.intp)
+    y = np.floor(np.sin(angle) * dx + np.cos(angle) * dy + height / 2).astype(np.intp)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    x = np.where(_mirrored(words_n4)[:, None, None], width - 1 - x, x)
+    n = np.arange(len(images))[:, None, None]
+    found = images[n, :, y.clip(0, height - 1), x.clip(0, width - 1)]
+    found[~inside] = 0
+    return np.ascontiguousarray(found.transpose(0, 3, 1, 2))

@@ -1,0 +1,1 @@
+"""Sparse twins of trained models."""

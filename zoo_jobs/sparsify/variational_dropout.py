@@ -1,0 +1,40 @@
+"""Variational dropout as the reference sparsifies with it.
+
+Shape suffixes: V = values that have a noise variance, in the order of ``noisy_layout``; leading axes are free.
+
+Source: Molchanov, Ashukha, Vetrov (2017), arXiv:1701.05369; clamps, eps and the schedule are the reference's.
+"""
+
+import torch
+from torch import Tensor
+
+K1, K2, K3 = 0.63576, 1.87320, 1.48695  # sigmoid approximation of the KL term, Molchanov et al. (2017)
+EPS = 1e-15  # under the logarithm and added to variances
+CONV_CLAMP, LINEAR_CLAMP = 8.0, 10.0  # log alpha stays within plus and minus these
+PRUNED_FROM = 3.0  # log alpha at and above which a value is pruned
+
+
+def kl_weight(epoch: int) -> float:
+    """lambda in training epoch ``epoch`` (1 is the first): 0, then 0.0004 more each, at most 1.
+
+    Epoch 0 trains nothing and has -0.0004, which the reference shows in the losses of its first row.
+    """
+    return min(1.0, 0.01 * (epoch - 1) / 25)
+
+
+def log_alpha(log_sigma2_V: Tensor, values_V: Tensor, clamp_V: Tensor) -> Tensor:
+    """log of noise variance over squared mean, clamped: outside the clamp nothing has a gradient through it."""
+    return torch.clamp(log_sigma2_V - 2 * torch.log(values_V.abs() + EPS), min=-clamp_V, max=clamp_V)
+
+
+def kl_from_log_uniform(log_alpha_V: Tensor) -> Tensor:
+    """KL divergence of each value's posterior from the log-uniform prior, in nats.
+
+    Non-negative, decreasing in ``log_alpha_V``, and 0 in the limit of a value that is pure noise.
+    """
+    return K1 * torch.sigmoid(-(K2 + K3 * log_alpha_V)) + 0.5 * torch.nn.functional.softplus(-log_alpha_V)
+
+
+def pruned(log_alpha_V: Tensor) -> Tensor:
+    """True where a value is set to zero in eval mode."""
+    return log_alpha_V >= PRUNED_FROM
