@@ -1,4 +1,4 @@
-"""A notice to leave: a signal, a draining node, a stop that was asked for. Epochs look at it, nothing is interrupted."""
+"""A notice to leave: a signal, a draining node, a stop that was asked for. Epochs look at it; none is interrupted."""
 
 import threading
 import time

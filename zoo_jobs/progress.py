@@ -66,8 +66,8 @@ class ProgressObserver:
                     self._bar = self._progress.add_task(name, total=event.total, completed=event.done, rest="")
                 else:
                     self._say(
-                        f"{event.stage} {event.zoo}: {event.models:,} models to epoch {event.epochs} with {event.engine}, "
-                        f"{event.done:,} of {event.total:,} model-epochs are in the store"
+                        f"{event.stage} {event.zoo}: {event.models:,} models to epoch {event.epochs} with "
+                        f"{event.engine}; {event.done:,} of {event.total:,} model-epochs are in the store"
                     )
             case PartCommitted():
                 count = len(event.models) * len(event.epochs)

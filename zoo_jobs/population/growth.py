@@ -78,9 +78,8 @@ class Growth:
 
         Raises MemoryError when not even one model fits.
         """
-        splits: list[SplitName] = (
-            (["train"] if clean_train else []) + (["val"] if len(self._data.val) else []) + ["test"]
-        )
+        asked: dict[SplitName, bool] = {"train": clean_train, "val": len(self._data.val) > 0, "test": True}
+        splits = [split for split, wanted in asked.items() if wanted]
         while True:
             try:
                 return self._step(epoch, splits)

@@ -1,0 +1,82 @@
+"""Zoos that a store knows by name: their specs, written before the first commit, and how they may change."""
+
+from typing import Any
+
+from storage.errors import FormatError, ObjectNotFound
+from storage.object_store import ObjectStore
+from storage.zoos import create_spec, list_zoos, read_spec, swap_spec
+
+from . import catalogue
+from .errors import InputError, nearest
+from .grid import rows
+from .spec import ZooSpec
+from .twin import TwinSpec, Zoo
+
+
+def content(zoo: Zoo) -> dict[str, Any]:
+    """What ``zoos/<zoo>/spec.json`` holds."""
+    kind = "twins" if isinstance(zoo, TwinSpec) else "zoo"
+    return {"kind": kind, "run": zoo.run_id, "spec": zoo.to_json()}
+
+
+def stored(store: ObjectStore, name: str) -> Zoo | None:
+    """The zoo that the store knows as ``name``; None if it knows none."""
+    found = read_spec(store, name)
+    if found is None:
+        return None
+    where = f"spec of {name} in {store.url}"
+    if found.content.get("kind") not in ("zoo", "twins"):
+        raise FormatError(f"{where}: `kind` is {found.content.get('kind')!r}, expected zoo or twins")
+    kind = TwinSpec if found.content["kind"] == "twins" else ZooSpec
+    return kind.from_json(found.content.get("spec"), where)
+
+
+def resolve(name: str, store: ObjectStore) -> Zoo:
+    """The zoo that NAME means, in the catalogue or in the store. Raises InputError, the nearest name offered."""
+    try:
+        return catalogue.resolve(name)
+    except InputError as error:
+        if name.endswith((".yaml", ".yml")):
+            raise
+        try:
+            found = stored(store, name)
+        except (ObjectNotFound, ValueError):
+            found = None
+        if found is not None:
+            return found
+        close = nearest(name, list_zoos(store))
+        raise InputError(f"{error}" + (f"; the store has {close!r}" if close else "")) from None
+
+
+def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
+    """Refuse, before any work, a zoo that would change rows or numbers of the one that the store has by this name.
+
+    Raises InputError: says which row or what else differs, and what to do.
+    """
+    before = stored(store, zoo.name)
+    if before is None or new_lineage:
+        return
+    there, here = rows(before), rows(zoo)
+    for stored_row, row in zip(there, here, strict=False):
+        if stored_row.digest != row.digest:
+            raise InputError(
+                f"{zoo.name}: model {row.index} would change ({stored_row.digest} in {store.url}, {row.digest} now); "
+                "rows that exist stay: append with an `extend:` block, or give the zoo another name"
+            )
+    if len(here) < len(there):
+        raise InputError(f"{zoo.name}: {len(there)} models in {store.url}, {len(here)} now; rows are never taken away")
+    if before.run_id != zoo.run_id:
+        raise InputError(
+            f"{zoo.name} in {store.url} is run {before.run_id[:8]}, this spec makes run {zoo.run_id[:8]}: its numbers "
+            "would differ; give the zoo another name, or begin again under this one with --new-lineage"
+        )
+
+
+def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
+    """Write the zoo's spec, or replace the one that is there with one that keeps its rows. Raises as ``check``."""
+    wanted = content(zoo)
+    there = create_spec(store, zoo.name, wanted)
+    if there.content == wanted:
+        return
+    check(store, zoo, new_lineage)
+    swap_spec(store, zoo.name, wanted, there)

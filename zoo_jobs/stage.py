@@ -1,0 +1,337 @@
+"""One command's work on a store: what was asked is checked, written down, grown, accounted for. The room's hub."""
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from storage.ledger import Ledger, read_ledger
+from storage.object_store import ObjectStore, open_store
+from storage.runs import (
+    Claims,
+    Control,
+    create_run,
+    end_attempt,
+    pin_run,
+    read_control,
+    read_usage,
+    start_attempt,
+    write_control,
+    write_usage,
+)
+
+from .data.prepare import load
+from .driver import Driver
+from .errors import InputError, ZooError
+from .notice import Notice
+from .observers import Event, Observer, PartCommitted, Problem, StageEnded, StageStarted, tell
+from .plan import Request, Task, tasks, work_units
+from .population.engines import Choice, choose
+from .ray_runner import RayPool, WorkerContext, connected
+from .registry import check, register
+from .run import Run
+from .twin import TwinSpec, Zoo
+
+logger = logging.getLogger(__name__)
+
+USAGE_SECONDS = 300.0
+GRACE_SECONDS = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to work; nothing here changes a byte of the result."""
+
+    store: str
+    engine: str = "auto"
+    ray: str = "auto"
+    slots: int | None = None
+    chunk_models: int | None = None
+    unattended: bool = False
+    mix_engines: bool = False
+    new_lineage: bool = False
+    max_hours: float | None = None
+    max_dollars: float | None = None
+    dollars_per_hour: float | None = None
+
+
+class Work:
+    """A command at work: the store, signals, Ray and the observers, shared by the stages of `zoo run`."""
+
+    def __init__(self, options: Options, observers: Sequence[Observer]) -> None:
+        self.options = options
+        self.store: ObjectStore = open_store(options.store)
+        self.notice = Notice()
+        self._observers = list(observers)
+        self._stack = contextlib.ExitStack()
+        self._slots: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def grow(self, zoo: Zoo, request: Request) -> bool:
+        """Train what the store lacks of ``request``. True when all is there, False when a notice was obeyed.
+
+        Raises:
+            InputError: the request, the data or the machine cannot do it; nothing was written.
+            UnitFailed: a task failed every time.
+        """
+        check(self.store, zoo, self.options.new_lineage)
+        run = Run(zoo)
+        choice = choose(self.options.engine, run.programs())
+        ledger = read_ledger(self.store, run.id)
+        absent = self._absent_parents(zoo, request)
+        plan = self._planner(run, request, choice, absent)
+        missing = plan(ledger)
+        wanted = [model for model in request.models if model not in absent]
+        total = len(wanted) * (request.num_epochs + 1)
+        done = sum(min(ledger.num_epochs(model), request.num_epochs + 1) for model in wanted)
+        started = StageStarted(
+            zoo=run.name,
+            run=run.id,
+            stage=run.stage,
+            models=len(wanted),
+            epochs=request.num_epochs,
+            done=done,
+            total=total,
+            units=len(missing),
+            engine=choice.engine.name,
+        )
+        if not missing:
+            register(self.store, zoo, self.options.new_lineage)
+            tell(self._observers, started)
+            tell(self._observers, StageEnded(run.name, run.stage, "finished"))
+            return True
+        data = load(zoo.root)
+        register(self.store, zoo, self.options.new_lineage)
+        create_run(self.store, run.id, zoo.run_content)
+        pin = {
+            "engine": choice.engine.numerics(next(iter(run.programs()))),
+            "commit_every": zoo.commit_every,
+            "unit_models": len(max(work_units(zoo), key=lambda unit: len(unit.models)).models),
+            "data": data.digest,
+        }
+        pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
+        self._set_wanted(run, request)
+        slots = self._connect(_size(data))
+        context = WorkerContext(
+            store_url=self.options.store,
+            engine=choice.engine.name,
+            chunk_models=self.options.chunk_models,
+            attempt=start_attempt(self.store, run.id, _attempt_content(run, request, choice, slots)),
+            commit_every=zoo.commit_every,
+            notice_seconds=GRACE_SECONDS,
+        )
+        account = _Account(self.store, run, context.attempt, slots, self.options, self.notice)
+        observers = [*self._observers, account]
+        tell(observers, started)
+        pool = RayPool(min(slots, len(plan(ledger, slots))), context, run, data)
+        known = [ledger]
+
+        def plan_again() -> Sequence[Task]:
+            known[0] = read_ledger(self.store, run.id, known[0])
+            return plan(known[0], slots)
+
+        state = "failed"
+        try:
+            driver = Driver(
+                run.name,
+                run.stage,
+                pool,
+                plan_again,
+                request.last_part,
+                self.notice,
+                observers,
+                stop_asked=lambda: _stop_asked(self.store, run.id),
+                heartbeat=account.beat,
+            )
+            finished = driver.grow()
+            state = "finished" if finished else (self.notice.reason or "stopped")
+        finally:
+            pool.close()
+            account.close(state)
+        return finished
+
+    def _connect(self, data_bytes: int) -> int:
+        if self._slots is None:
+            slots = connected(self.options.ray, self.options.slots, data_bytes)
+            self._slots = self._stack.enter_context(slots)
+        return self._slots
+
+    def _planner(
+        self, run: Run, request: Request, choice: Choice, absent: set[int]
+    ) -> "Callable[..., tuple[Task, ...]]":
+        units = work_units(run.zoo, run.rows)
+        never = request.last_part + 1
+
+        def plan(ledger: Ledger, slots: int = 1) -> tuple[Task, ...]:
+            def next_part(model: int) -> int:
+                return never if model in absent else ledger.next_part(model)
+
+            return tasks(units, request, next_part, slots=slots, bitwise=choice.engine.bitwise)
+
+        return plan
+
+    def _absent_parents(self, zoo: Zoo, request: Request) -> set[int]:
+        """Models whose parent has not reached the source epoch yet."""
+        if not isinstance(zoo, TwinSpec):
+            return set()
+        ledger = read_ledger(self.store, zoo.parent.run_id)
+        absent = {model for model in request.models if ledger.num_epochs(model) <= zoo.source_epoch}
+        if len(absent) == len(request.models):
+            raise InputError(
+                f"none of the {len(request.models)} models of {zoo.parent.name} has epoch {zoo.source_epoch} yet; "
+                f"`zoo train {zoo.parent.name} --epochs {zoo.source_epoch}` comes first"
+            )
+        return absent
+
+    def _set_wanted(self, run: Run, request: Request) -> None:
+        """Who starts a run by hand wants it to run; who starts it unattended obeys what was said before."""
+        if self.options.unattended and _stop_asked(self.store, run.id):
+            raise Stopped(
+                f"run {run.id[:8]} of {run.name} was stopped and stays so; `zoo run` without --unattended goes on"
+            )
+        asked = {"models": [request.models.start, request.models.stop], "epochs": request.num_epochs}
+        write_control(self.store, run.id, Control("run", "", asked))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.notice.given:
+            raise KeyboardInterrupt
+        sys.stderr.write("\nleaving after the present epochs; once more to leave at once\n")
+        self.notice.give("signal", GRACE_SECONDS)
+
+
+class Stopped(ZooError):
+    """The run's control object says that it must not run."""
+
+    exit_status = 0
+
+
+def _stop_asked(store: ObjectStore, run: str) -> bool:
+    control = read_control(store, run)
+    return control is not None and control.wanted == "stopped"
+
+
+def _size(data: Any) -> int:
+    return sum(int(split.images.nbytes + split.labels.nbytes) for split in (data.train, data.val, data.test))
+
+
+def _attempt_content(run: Run, request: Request, choice: Choice, slots: int) -> dict[str, Any]:
+    """What a person needs to know later about the machine and the request; nothing of it reaches a published zoo."""
+    return {
+        "zoo": run.name,
+        "stage": run.stage,
+        "models": [request.models.start, request.models.stop],
+        "epochs": request.num_epochs,
+        "engine": choice.engine.name,
+        "why": choice.why,
+        "slots": slots,
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "image": os.environ.get("ZOO_IMAGE", ""),
+        "job": os.environ.get("ZOO_JOB", ""),
+    }
+
+
+@dataclass
+class _Account:
+    """Keeps the claim alive, writes the usage records, and ends the run at its caps."""
+
+    store: ObjectStore
+    run: Run
+    attempt: str
+    slots: int
+    options: Options
+    notice: Notice
+    _since: float = field(default_factory=time.monotonic)
+    _written: int = 0
+    _claimed: float = 0.0
+    _counts: dict[str, float] = field(default_factory=dict)
+    _before: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._claims = Claims(self.store, self.run.id, self.attempt)
+        self._claim_name = f"driver-{self.attempt}"
+        self._claims.hold(self._claim_name)
+        self._before = read_usage(self.store, self.run.id)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Problem(kind="preempted"):
+                self._count("preemptions", 1)
+            case Problem(kind="retried" | "store"):
+                self._count("retries", 1)
+            case PartCommitted(won=True):
+                self._count("committed_seconds", event.train_seconds + event.commit_seconds)
+            case _:
+                pass
+
+    def beat(self) -> None:
+        now = time.monotonic()
+        if now - self._claimed > 30:
+            self._claimed = now
+            self._claims.hold(self._claim_name)
+        if now - self._since > USAGE_SECONDS:
+            self._write()
+        self._check_caps(now)
+
+    def close(self, state: str) -> None:
+        self._write()
+        end_attempt(self.store, self.run.id, self.attempt, {"state": state})
+        self._claims.release(self._claim_name)
+
+    def _count(self, name: str, amount: float) -> None:
+        self._counts[name] = self._counts.get(name, 0) + amount
+
+    def _write(self) -> None:
+        now = time.monotonic()
+        pod_seconds = self.slots * (now - self._since)
+        self._since = now
+        self._count("pod_seconds", pod_seconds)
+        if self.options.dollars_per_hour is not None:
+            self._count("dollars", pod_seconds / 3600 * self.options.dollars_per_hour)
+        write_usage(self.store, self.run.id, self.attempt, self._written, self._counts)
+        for name, amount in self._counts.items():
+            self._before[name] = self._before.get(name, 0) + amount
+        self._counts = {}
+        self._written += 1
+
+    def _check_caps(self, now: float) -> None:
+        """Caps hold over the sum of all attempts of the run."""
+        if self.notice.given:
+            return
+        seconds = self._before.get("pod_seconds", 0) + self.slots * (now - self._since)
+        hours = seconds / self.slots / 3600
+        dollars = self._before.get("dollars", 0)
+        if self.options.dollars_per_hour is not None:
+            dollars += self.slots * (now - self._since) / 3600 * self.options.dollars_per_hour
+        for cap, used, unit in (
+            (self.options.max_hours, hours, "hours"),
+            (self.options.max_dollars, dollars, "dollars"),
+        ):
+            if cap is not None and used >= cap:
+                reason = f"the cap of {cap:g} {unit} is reached"
+                logger.warning("a cap is reached", extra={"zoo": self.run.name, "cap": cap, "unit": unit})
+                write_control(self.store, self.run.id, Control("stopped", reason, {}))
+                self.notice.give("stopped", GRACE_SECONDS)
