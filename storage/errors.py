@@ -1,6 +1,6 @@
 """What can go wrong with a store, grouped by what a handler would do. Messages are one line, without secrets."""
 
-# ruff: noqa: N818  (an error is named for what is the case: NotPublished, not NotPublishedError)
+
 
 
 class StorageError(Exception):

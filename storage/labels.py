@@ -44,7 +44,13 @@ PART_COLUMNS: tuple[Column, ...] = (
     *_split_columns("val", "validation split in eval mode; null where the dataset has none"),
     *_split_columns("test", "test split in eval mode"),
     Column("faulty_epoch", "int32", "part", True, "first epoch at whose end a weight was not finite"),
-    Column("faulty_reason", "string", "part", True, "`nan` if any weight was NaN then, else `inf`; `parent` of a twin whose parent was faulty"),
+    Column(
+        "faulty_reason",
+        "string",
+        "part",
+        True,
+        "`nan` if any weight was NaN then, else `inf`; `parent` of a twin whose parent was faulty",
+    ),
 )
 TWIN_COLUMNS: tuple[Column, ...] = (
     Column("kl", "float64", "twin", True, "KL divergence of the weights' posterior, nats"),

@@ -267,7 +267,7 @@ class S3Store:
         return str(client.meta.endpoint_url)
 
 
-class _BehindEnd(StorageError):  # noqa: N818
+class _BehindEnd(StorageError):
     """A range that begins behind the end of an object."""
 
 
