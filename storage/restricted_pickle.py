@@ -1,0 +1,177 @@
+"""The only place that reads pickles, and only of things that cannot act.
+
+A pickle names functions and calls them. Here each name it may use is in an allow-list and leads to a function of ours
+that keeps values; no code of the pickled library runs. Fuzzed by tests/storage/test_restricted_pickle.py.
+"""
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FormatError
+
+Allowed = Mapping[tuple[str, str], Callable[..., Any]]
+
+# Documented by the pickle module: a damaged stream may raise any of these.
+_DAMAGED = (
+    pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
+    RecursionError, TypeError, ValueError,
+)  # fmt: skip
+_ELEMENT_TYPES = "biufS"
+_REFUSED_OPCODES = {
+    code[0]
+    for code in (
+        pickle.PERSID, pickle.BINPERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ,
+        pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+    )
+}  # fmt: skip
+
+
+class StandIn:
+    """What an allowed name makes in place of the pickled library's object: it keeps what it is given."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError(f"{type(self).__name__} takes no state")
+
+    def resolve(self) -> Any:
+        """The value for the caller."""
+        raise NotImplementedError
+
+
+class DType(StandIn):
+    """A pickled ``numpy.dtype``: its code such as ``u1``, then its byte order."""
+
+    def __init__(self, code: Any, *unused: Any) -> None:
+        self._code = _text(code)
+        self._order = "|"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = _text(state[1])
+        if any(part is not None for part in state[2:5]):
+            raise ValueError("records and subarrays are not read")
+
+    def resolve(self) -> np.dtype[Any]:
+        dtype = np.dtype((self._order if self._order in "<>" else "") + self._code)
+        if dtype.kind not in _ELEMENT_TYPES:
+            raise ValueError(f"arrays of {self._code!r} are not read")
+        return dtype
+
+
+class Array(StandIn):
+    """A pickled ``numpy.ndarray``; ``resolve`` gives it with memory of its own."""
+
+    def __init__(self, *unused: Any) -> None:
+        self._state: tuple[Any, ...] | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._state = state
+
+    def resolve(self) -> NDArray[Any]:
+        if self._state is None:
+            raise ValueError("an array without values")
+        _, shape, dtype, is_fortran, data = self._state
+        if not isinstance(dtype, DType):
+            raise ValueError("an array without an element type")
+        raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+        flat = np.frombuffer(raw, dtype.resolve())
+        return flat.reshape(tuple(int(n) for n in shape), order="F" if is_fortran else "C").copy()
+
+
+def encode(text: Any, encoding: Any) -> bytes:
+    """Bytes as protocols 0 to 2 write them in Python 3: Latin-1 text."""
+    if _text(encoding) not in ("latin1", "latin-1"):
+        raise ValueError(f"bytes in encoding {encoding!r} are not read")
+    return _text(text).encode("latin1")
+
+
+NUMPY_ARRAYS: Allowed = {("_codecs", "encode"): encode} | {
+    (module, name): stand_in
+    for module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy")
+    for name, stand_in in (("_reconstruct", Array), ("ndarray", Array), ("dtype", DType))
+}
+"""Plain arrays of booleans, integers, floats and bytes, of any numpy since Python 2."""
+
+
+def load(data: bytes, what: str, allowed: Allowed = NUMPY_ARRAYS) -> Any:
+    """Value of a pickle: dicts, lists, tuples, sets, numbers, strings, bytes, None, and what ``allowed`` makes.
+
+    Python 2 strings come as bytes. Arrays come as numpy arrays with memory of their own.
+
+    Args:
+        what: what is read, begins every message.
+        allowed: (module, name) as pickled to the function called in its place.
+
+    Raises:
+        FormatError: a name that is not allowed, or a damaged stream.
+    """
+    try:
+        value = _Unpickler(data, allowed).load()
+        return _Resolver()(value)
+    except _DAMAGED as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FormatError(f"{what}: pickle not read ({reason})") from None
+
+
+class _Unpickler(pickle._Unpickler):
+    """Python's own, not the C one: a short stream can make that one fill gigabytes with its memo."""
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = {
+        code: method for code, method in pickle._Unpickler.dispatch.items() if code not in _REFUSED_OPCODES
+    }
+
+    def __init__(self, data: bytes, allowed: Allowed) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._allowed = allowed
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._allowed:
+            raise pickle.UnpicklingError(f"it uses {module}.{name}, which is not on the allow-list")
+        return self._allowed[module, name]
+
+    def load_build(self) -> None:
+        stack: list[Any] = self.stack  # type: ignore[attr-defined]
+        state = stack.pop()
+        if not isinstance(stack[-1], StandIn):
+            raise pickle.UnpicklingError(f"it gives a state to a {type(stack[-1]).__name__}")
+        stack[-1].__setstate__(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+class _Resolver:
+    """Puts values in the place of stand-ins, in the containers that data files use; shared parts once."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
+        if not isinstance(value, StandIn | dict | list | tuple | set | frozenset):
+            return value
+        if id(value) in self._done:
+            if self._done[id(value)] is _UNDERWAY:
+                raise ValueError("a container holds itself")
+            return self._done[id(value)]
+        self._done[id(value)] = _UNDERWAY
+        resolved: Any
+        if isinstance(value, StandIn):
+            resolved = value.resolve()
+        elif isinstance(value, dict):
+            resolved = {self(k): self(v) for k, v in value.items()}
+        else:
+            resolved = type(value)(self(item) for item in value)
+        self._done[id(value)] = resolved
+        return resolved
+
+
+_UNDERWAY = object()
+
+
+def _text(value: Any) -> str:
+    text = value.decode("latin1") if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        raise ValueError(f"{value!r} is not a name")
+    return text

