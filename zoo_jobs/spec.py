@@ -269,9 +269,7 @@ class ZooSpec(Closed):
         if not settings:
             return self
         if name is None or name == self.name:
-            raise InputError(
-                f"--set makes another zoo than {self.name!r}: name it, e.g. with --name {self.name[:30]}-b"
-            )
+            raise InputError(f"--set makes another zoo than {self.name!r}: name it, e.g. with --name my-zoo")
         value = self.to_json()
         for setting in settings:
             key, equals, text = setting.partition("=")

@@ -11,9 +11,9 @@ _QUOTED = re.compile(r"'([^']*)'")
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem: field, value found, values accepted, nearest name; and how many more there are."""
+    """The first problem, a misspelt field before others: field, value found, values accepted, nearest name."""
     problems = error.errors(include_url=False)
-    first = problems[0]
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
     loc = first["loc"]
     field = _path(loc)
     match first["type"]:

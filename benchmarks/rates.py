@@ -1,0 +1,83 @@
+"""Measures the rates that `zoo plan` reckons with, and prints them as entries of zoo_jobs/rates.yaml.
+
+    python benchmarks/rates.py --engine sequential cnn-s:1 cnn-s:3 cnn-l:3
+
+One thread; CPU seconds, so that neighbours on the machine disturb little; the median of five repeats. A rate is
+samples per second and slot, batch size 10: trained (forward, backward, Adam step) and evaluated.
+
+Last result: AMD EPYC (Zen 4), 2 vCPUs, torch 2.13.0, 2026-11-24: see zoo_jobs/rates.yaml.
+"""
+
+import argparse
+import datetime
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from zoo_jobs.data.prepared import PreparedData, Split
+from zoo_jobs.models import architecture
+from zoo_jobs.models.initialize import initial_weights
+from zoo_jobs.population.contract import Hyperparameters, Program, initial_state
+from zoo_jobs.population.engines import make_engine
+
+REPEATS = 5
+
+
+def random_data(channels: int, size: int, num_images: int) -> PreparedData:
+    generator = np.random.default_rng(0)
+
+    def split(n: int) -> Split:
+        images = generator.integers(0, 256, (n, channels, size, size), np.uint8)
+        return Split(images, generator.integers(0, 10, n).astype(np.uint8))
+
+    table = np.tile(np.linspace(-1, 1, 256, dtype=np.float32), (channels, 1))
+    return PreparedData("random", 10, table, split(num_images), split(10), split(num_images))
+
+
+def measure(engine_name: str, name: str, channels: int, variational: bool, num_images: int) -> tuple[float, float]:
+    """Samples trained and evaluated per CPU second of one slot."""
+    network = architecture(name, channels, "tanh", False)
+    program = Program(network, "adam", 10, dropout=False, variational=variational)
+    engine = make_engine(engine_name)
+    data = random_data(channels, network.image_size, num_images)
+    num_models = min(16, engine.chunk_models(program, data, 16)) if engine_name != "sequential" else 1
+    values = np.full(num_models, 3e-4)
+    zeros = np.zeros(num_models)
+    hyperparameters = Hyperparameters(
+        np.arange(num_models, dtype=np.uint32), values, zeros, zeros, zeros.astype(bool), zeros
+    )
+    weights = np.stack([initial_weights(network, "kaiming_uniform", seed) for seed in range(num_models)])
+    trained, evaluated = [], []
+    with engine.open(program, hyperparameters, initial_state(program, weights), data) as session:
+        for epoch in range(1, REPEATS + 2):
+            start = time.process_time()
+            session.train_epoch(epoch, np.ones(num_models, bool))
+            middle = time.process_time()
+            session.evaluate("test")
+            stop = time.process_time()
+            if epoch > 1:  # the first also warms up
+                trained.append(num_models * num_images / (middle - start))
+                evaluated.append(num_models * num_images / (stop - middle))
+    return statistics.median(trained), statistics.median(evaluated)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="+", help="architecture:channels, e.g. cnn-s:1")
+    parser.add_argument("--engine", default="sequential")
+    parser.add_argument("--images", type=int, default=1000)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for network in arguments.networks:
+        name, _, channels = network.partition(":")
+        for is_twin in (False, True):
+            trained, evaluated = measure(arguments.engine, name, int(channels), is_twin, arguments.images)
+            what = f"architecture: {name}, channels: {channels}, twins: {str(is_twin).lower()}"
+            print(f"      - {{engine: {arguments.engine}, {what}, date: {datetime.date.today()},")
+            print(f"         train_samples_per_second: {trained:.0f}, eval_samples_per_second: {evaluated:.0f}}}")
+
+
+if __name__ == "__main__":
+    main()

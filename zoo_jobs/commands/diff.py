@@ -1,0 +1,69 @@
+"""`zoo diff`: what differs between two zoos, and whether they could share a run."""
+
+from typing import Any
+
+import click
+
+from ..grid import rows
+from ..twin import Zoo
+from .options import json_option, print_json, resolve_zoo
+
+MAX_SHOWN = 60  # characters of a value
+
+
+@click.command("diff")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@json_option
+def command(a: str, b: str, as_json: bool) -> None:
+    """Fields and rows that differ between zoos A and B; the same run id means that their models are the same."""
+    first, second = resolve_zoo(a), resolve_zoo(b)
+    fields = differing_fields(first.to_json(), second.to_json())
+    models = differing_rows(first, second)
+    if as_json:
+        print_json(
+            {
+                "a": {"zoo": first.name, "run": first.run_id},
+                "b": {"zoo": second.name, "run": second.run_id},
+                "same_run": first.run_id == second.run_id,
+                "fields": {path: {"a": ours, "b": theirs} for path, (ours, theirs) in fields.items()},
+                "models": models,
+            }
+        )
+        return
+    for path, (ours, theirs) in fields.items():
+        click.echo(f"{path}: {_short(ours)} | {_short(theirs)}")
+    same = "the same run" if first.run_id == second.run_id else "different runs"
+    click.echo(f"{same}: {first.run_id[:8]} | {second.run_id[:8]}")
+    click.echo(
+        f"models: {models['equal']:,} equal, {models['changed']:,} with another row, {models['only_a']:,} only in "
+        f"{first.name}, {models['only_b']:,} only in {second.name}"
+    )
+
+
+def differing_fields(ours: Any, theirs: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted paths whose values differ; a field that one side lacks is None there."""
+    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
+        return {} if ours == theirs else {path: (ours, theirs)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in dict.fromkeys([*ours, *theirs]):
+        found |= differing_fields(ours.get(key), theirs.get(key), f"{path}.{key}" if path else key)
+    return found
+
+
+def differing_rows(first: Zoo, second: Zoo) -> dict[str, int]:
+    """How many model indices have equal rows, other rows, or are in one zoo only."""
+    ours, theirs = rows(first), rows(second)
+    both = min(len(ours), len(theirs))
+    equal = sum(a == b for a, b in zip(ours, theirs, strict=False))
+    return {
+        "equal": equal,
+        "changed": both - equal,
+        "only_a": len(ours) - both,
+        "only_b": len(theirs) - both,
+    }
+
+
+def _short(value: Any) -> str:
+    text = "-" if value is None else str(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."

@@ -1,0 +1,58 @@
+"""`zoo list`: the zoos of the catalogue."""
+
+import click
+
+from .. import catalogue
+from ..estimate import network
+from ..grid import rows
+from ..words import table
+from .options import json_option, print_json
+
+KINDS = {
+    "seed": "one set of hyperparameters, another seed for every model",
+    "hyp-fixed": "many sets of hyperparameters, the same few seeds in each (fixed seeds): cells share initial weights",
+    "hyp-random": "many sets of hyperparameters, every model with a seed of its own",
+}
+
+
+@click.command("list")
+@json_option
+def command(as_json: bool) -> None:
+    """The zoos of the catalogue.
+
+    Their names end in what varies: seed (one set of hyperparameters, another seed for every model), hyp-fixed (many
+    sets, the same seeds in each) or hyp-random (many sets, every model with a seed of its own).
+    """
+    specs = catalogue.load_all()
+    found = [
+        {
+            "name": spec.name,
+            "dataset": spec.dataset,
+            "architecture": spec.architecture,
+            "kind": spec.kind,
+            "origin": spec.origin,
+            "num_models": len(rows(spec)),
+            "num_states": len(rows(spec)) * (spec.num_epochs + 1),
+            "num_epochs": spec.num_epochs,
+            "num_params": network(spec, rows(spec)[0].family).layout.size,
+            "run": spec.run_id,
+            "description": spec.description,
+        }
+        for spec in specs
+    ]
+    if as_json:
+        print_json(found)
+        return
+    lines = [["zoo", "dataset", "network", "varies", "models", "epochs", "states", "parameters"]]
+    for z in found:
+        numbers = [f"{z[key]:,}" for key in ("num_models", "num_epochs", "num_states", "num_params")]
+        lines.append([str(z["name"]), str(z["dataset"]), str(z["architecture"]), str(z["kind"]), *numbers])
+    for line in table(lines, "<<<<>>>>"):
+        click.echo(line)
+    click.echo()
+    for kind, meaning in KINDS.items():
+        click.echo(f"{kind:10}  {meaning}")
+    reference = [z for z in found if z["origin"] == "reference"]
+    models, states = (sum(int(str(z[key])) for z in reference) for key in ("num_models", "num_states"))
+    click.echo(f"\n{len(reference)} zoos of the reference: {models:,} models, {states:,} states; the others are ours.")
+    click.echo("Sparsified twins of a CNN zoo: NAME-vd, NAME-magnitude-NN. `zoo show NAME` says more of one.")

@@ -1,0 +1,65 @@
+"""Options that verbs share, and how what they say is resolved and echoed."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from .. import catalogue
+from ..errors import InputError
+from ..grid import rows
+from ..plan import Request
+from ..twin import TwinSpec, Zoo, twins_of
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def models_option(function: F) -> F:
+    """``--models A:B``: ``models``, a string or None."""
+    return click.option("--models", metavar="A:B", help="Models A to B - 1; default: all of the zoo.")(function)
+
+
+def epochs_option(function: F) -> F:
+    """``--epochs N``: ``epochs``, an integer or None."""
+    return click.option("--epochs", type=int, metavar="N", help="States 0 to N; default: the zoo's own.")(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``: ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(function)
+
+
+def set_options(function: F) -> F:
+    """``--set key=value`` (repeated) and ``--name NAME``: ``settings``, a tuple of strings, and ``new_name``."""
+    function = click.option("--name", "new_name", metavar="NAME", help="Name of the zoo that --set makes.")(function)
+    return click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a field of the spec; needs --name."
+    )(function)
+
+
+def resolve_zoo(name: str, settings: Sequence[str] = (), new_name: str | None = None) -> Zoo:
+    """The zoo of a catalogue name, twin's name, reference name or YAML path, with ``--set`` applied.
+
+    Settings on twins change the zoo that they are made from.
+    """
+    if new_name is not None and not settings:
+        raise InputError(f"--name {new_name}: a name belongs to --set; nothing is changed without it")
+    zoo = catalogue.resolve(name)
+    if not isinstance(zoo, TwinSpec):
+        return zoo.with_overrides(settings, name=new_name)
+    if not settings:
+        return zoo
+    parent = zoo.parent.with_overrides(settings, name=new_name)
+    early = None if zoo.source_epoch == zoo.parent.num_epochs else zoo.source_epoch
+    return twins_of(parent, zoo.sparsify, early)
+
+
+def echo_request(zoo: Zoo, wanted: Request) -> None:
+    """Say on stderr what was resolved, in one line."""
+    models = f"models {wanted.models.start:,}:{wanted.models.stop:,} of {len(rows(zoo)):,}"
+    click.echo(f"{zoo.name}: {models}, epochs 0 to {wanted.num_epochs}, run {zoo.run_id[:8]}", err=True)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,129 @@
+"""`zoo plan`: what zoos take, before anything is spent."""
+
+from typing import Any
+
+import click
+
+from .. import catalogue
+from ..errors import InputError, unknown
+from ..estimate import Estimate, estimate, ranked
+from ..grid import rows
+from ..machines import Machine, machine
+from ..plan import request, unit_models, work_units
+from ..population.engines import ENGINES
+from ..twin import TwinSpec, Zoo
+from ..words import dollars, duration, flop, size, table
+from .options import echo_request, epochs_option, json_option, models_option, print_json, resolve_zoo, set_options
+
+
+@click.command("plan")
+@click.argument("names", nargs=-1, required=True, metavar="NAME... | all")
+@models_option
+@epochs_option
+@click.option("--on", metavar="MACHINE,...", help="Machines to compare, cheapest first; MACHINE:N is N of them.")
+@click.option("--engine", metavar="ENGINE", help="Default: the fastest that was measured.")
+@set_options
+@json_option
+def command(
+    names: tuple[str, ...],
+    models: str | None,
+    epochs: int | None,
+    on: str | None,
+    engine: str | None,
+    settings: tuple[str, ...],
+    new_name: str | None,
+    as_json: bool,
+) -> None:
+    """Models, steps, FLOP, time, dollars, bytes and objects of zoos. Needs no data and no store."""
+    if engine is not None and engine not in ENGINES:
+        raise unknown("engine", engine, ENGINES)
+    machines = [machine(name.strip()) for name in on.split(",")] if on else [machine()]
+    if settings and (len(names) > 1 or names == ("all",)):
+        raise InputError("--set makes one zoo of one zoo; name one")
+    zoos: list[Zoo] = []
+    for name in names:
+        found = catalogue.load_all() if name == "all" else (resolve_zoo(name, settings, new_name),)
+        zoos += [zoo for zoo in found if zoo not in zoos]
+    found_estimates: list[list[Estimate]] = []
+    for zoo in zoos:
+        wanted = request(zoo, models, epochs)
+        if not as_json and (models or epochs is not None or len(zoos) == 1):
+            echo_request(zoo, wanted)
+        units = work_units(zoo)
+        found_estimates.append(ranked([estimate(zoo, wanted, place, engine, units) for place in machines]))
+    if as_json:
+        print_json([one.to_json() for per_zoo in found_estimates for one in per_zoo])
+    elif len(zoos) == 1:
+        _print_one(zoos[0], found_estimates[0], machines)
+    else:
+        _print_table(found_estimates, machines)
+
+
+def _print_one(zoo: Zoo, estimates: list[Estimate], machines: list[Machine]) -> None:
+    e = estimates[0]
+    families = len({row.family for row in rows(zoo)})
+    click.echo(f"{e.num_models:,} models{_cells(zoo, e)}, {e.num_epochs} epochs, {e.num_params:,} parameters each")
+    click.echo(
+        f"{e.num_states:,} states; {families} operation families, {e.num_units:,} work units of at most "
+        f"{unit_models(zoo)} models; {e.num_parts:,} parts"
+    )
+    click.echo(f"{e.num_steps:,} steps, {flop(e.num_flop)}")
+    click.echo(f"{size(e.peak_bytes)} at the peak, {size(e.final_bytes)} in the end; {e.num_objects:,} objects")
+    for one in estimates:
+        click.echo(_place(one, machines))
+    if not isinstance(zoo, TwinSpec) and zoo.sparsify is not None:
+        click.echo(f"`zoo run` makes twins as well: `zoo plan {zoo.name}-{zoo.sparsify.suffix}`")
+
+
+def _cells(zoo: Zoo, e: Estimate) -> str:
+    if isinstance(zoo, TwinSpec) or zoo.extend or e.num_models != len(rows(zoo)):
+        return ""
+    return f" = {zoo.num_cells:,} cells x {zoo.num_seeds:,} seeds"
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
+
+
+def _place(e: Estimate, machines: list[Machine]) -> str:
+    place = next(m for m in machines if m.name == e.machine)
+    if e.seconds is None:
+        what = f"engine {e.engine}" if e.engine else "any engine"
+        return f"not measured on {e.machine} ({place.description}) with {what}"
+    at = f", {dollars(e.dollars)}"
+    return f"{duration(e.seconds)} on {e.machine} ({place.description}; {_slots(e.slots)}, {e.engine}){at}"
+
+
+def _print_table(estimates: list[list[Estimate]], machines: list[Machine]) -> None:
+    chosen = [per_zoo[0] for per_zoo in estimates]
+    lines = [["zoo", "models", "states", "units", "steps", "FLOP", "time", "dollars", "peak", "final", "objects"]]
+    lines += [_line(e.zoo, e.num_models, e.num_states, e.num_units, _sums([e])) for e in chosen]
+    count = f"{len(chosen)} zoos"
+    models, states, units = (sum(getattr(e, key) for e in chosen) for key in ("num_models", "num_states", "num_units"))
+    lines.append(_line(count, models, states, units, _sums(chosen)))
+    for line in table(lines, "<>>>>>>>>>>"):
+        click.echo(line)
+    click.echo()
+    for place in machines:
+        per_machine = [one for per_zoo in estimates for one in per_zoo if one.machine == place.name]
+        measured = [one for one in per_machine if one.seconds is not None]
+        sums = _sums(measured)
+        click.echo(
+            f"{place.name} ({place.description}; {_slots(place.slots)}): {len(measured)} of {len(per_machine)} zoos "
+            f"measured, {duration(sums['seconds']) if measured else 'no time'}"
+            + (f", {dollars(sums['dollars'])}" if measured else "")
+        )
+
+
+def _sums(estimates: list[Estimate]) -> dict[str, Any]:
+    keys = ("num_steps", "num_flop", "peak_bytes", "final_bytes", "num_objects", "seconds", "dollars")
+    values = {key: [getattr(e, key) for e in estimates] for key in keys}
+    return {key: None if any(v is None for v in found) else sum(found) for key, found in values.items()}
+
+
+def _line(name: str, models: int, states: int, units: int, sums: dict[str, Any]) -> list[str]:
+    time = duration(sums["seconds"])
+    return [
+        name, f"{models:,}", f"{states:,}", f"{units:,}", f"{sums['num_steps']:,}", flop(sums["num_flop"]), time,
+        dollars(sums["dollars"]), size(sums["peak_bytes"]), size(sums["final_bytes"]), f"{sums['num_objects']:,}",
+    ]  # fmt: skip

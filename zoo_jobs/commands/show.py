@@ -1,0 +1,137 @@
+"""`zoo show`: one zoo, its grid and data, what is known to differ from the reference."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from ..errors import InputError
+from ..estimate import network
+from ..grid import rows
+from ..plan import model_slice, work_units
+from ..reference_seeds import with_imported_seeds
+from ..spec import AXIS_ORDER, Reference, ZooSpec
+from ..twin import TwinSpec, Zoo
+from ..words import table
+from .list_ import KINDS
+from .options import json_option, models_option, print_json, resolve_zoo, set_options
+
+
+@click.command("show")
+@click.argument("name")
+@models_option
+@set_options
+@click.option("--yaml", "as_yaml", is_flag=True, help="The spec as YAML, to start a zoo of your own from.")
+@click.option(
+    "--import-seeds",
+    "tree",
+    metavar="TREE",
+    type=click.Path(path_type=Path),
+    help="Seeds from the trials of a published tree; needs --name, prints YAML.",
+)
+@json_option
+def command(
+    name: str,
+    models: str | None,
+    settings: tuple[str, ...],
+    new_name: str | None,
+    as_yaml: bool,
+    tree: Path | None,
+    as_json: bool,
+) -> None:
+    """One zoo: grid, data, training, sources, known conflicts. With --models, the rows of these models."""
+    zoo = resolve_zoo(name, settings, new_name) if tree is None else _imported(name, tree, new_name)
+    if as_yaml or (tree is not None and not as_json):
+        click.echo(yaml.safe_dump(_to_write(zoo), sort_keys=False, allow_unicode=True, width=120), nl=False)
+        return
+    chosen = None if models is None else [rows(zoo)[i] for i in model_slice(models, len(rows(zoo)), zoo.name)]
+    if as_json:
+        value = {**zoo.to_json(), "zoo": zoo.name, "run": zoo.run_id, "num_models": len(rows(zoo))}
+        if chosen is not None:
+            names = list(type(chosen[0]).__slots__)
+            value["models"] = [{n: getattr(row, n) for n in names} | {"digest": row.digest} for row in chosen]
+        print_json(value)
+        return
+    for line in _lines(zoo) if chosen is None else _row_lines(chosen):
+        click.echo(line)
+
+
+def _imported(name: str, tree: Path, new_name: str | None) -> ZooSpec:
+    zoo = resolve_zoo(name)
+    if isinstance(zoo, TwinSpec):
+        raise InputError(f"{zoo.name}: import the seeds of {zoo.parent.name}; its twins have them too")
+    return with_imported_seeds(zoo, tree, new_name)
+
+
+def _to_write(zoo: Zoo) -> dict[str, Any]:
+    if isinstance(zoo, TwinSpec):
+        raise InputError(f"{zoo.name} has no file: twins are described by their parent, `zoo show {zoo.parent.name}`")
+    fields = zoo.model_dump(mode="json", exclude_defaults=True)
+    return {name: fields[name] for name in ZooSpec.model_fields if name in fields}
+
+
+def _lines(zoo: Zoo) -> list[str]:
+    spec, all_rows = zoo.root, rows(zoo)
+    units = work_units(zoo)
+    net = network(zoo, all_rows[0].family)
+    lines = [f"{zoo.name}: {spec.description}"]
+    if isinstance(zoo, TwinSpec):
+        lines.append(
+            f"Sparsified twins of {spec.name} ({zoo.sparsify.method}), from weights after epoch {zoo.source_epoch};"
+        )
+        lines.append("optimizer and learning rate are the parent's, weight decay and dropout are 0.")
+    num_states = len(all_rows) * (zoo.num_epochs + 1)
+    sizes = f"{len(all_rows):,} of {net.layout.size:,} parameters, {zoo.num_epochs} epochs: {num_states:,} states"
+    lines += ["", f"run        {zoo.run_id}", f"models     {sizes}"]
+    lines.append(f"varies     {spec.kind}: {KINDS[spec.kind]}")
+    lines += [f"  {name:14} {', '.join(str(value) for value in getattr(spec.axes, name))}" for name in AXIS_ORDER]
+    lines.append(f"  {'seed':14} {_seeds(spec)}")
+    for number, block in enumerate(spec.extend):
+        lines.append(f"  extend {number}       {block.model_dump(mode='json', exclude_none=True)}")
+    lines.append(f"network    {spec.architecture}, {spec.in_channels} x {spec.image_size} x {spec.image_size} images")
+    val = f"{spec.split.val:,} val" if spec.split.val else "no val"
+    lines.append(f"data       {spec.dataset}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
+    momentum = f", momentum {spec.momentum}{' (nesterov)' if spec.nesterov else ''} of SGD" if spec.momentum else ""
+    schedule = f", schedule {spec.schedule}" if spec.schedule else ""
+    augment = f", augmentation {spec.augment}" if spec.augment else ""
+    lines.append(f"training   batches of {spec.batch_size}{momentum}{schedule}{augment}")
+    lines.append(f"weights    kept after epochs {zoo.save_epochs}")
+    lines.append(f"measured   val and test after every epoch, train after epochs {zoo.train_eval_epochs}")
+    lines.append(f"units      {len(units):,} work units of {len({r.family for r in all_rows})} operation families")
+    if not isinstance(zoo, TwinSpec) and spec.sparsify is not None:
+        lines.append(f"twins      {spec.name}-{spec.sparsify.suffix}, {spec.sparsify.num_epochs} epochs")
+    lines += [f"source     {spec.source}", *_reference("reference", spec.reference)]
+    lines += _reference("its twins", spec.reference_twins)
+    if spec.kind == "hyp-fixed":
+        lines.append("")
+        lines.append(
+            "Models of one seed and initializer start from the same weights in every cell: split with `group: seed`"
+        )
+        lines.append("where train and test must not share them.")
+    if spec.conflicts:
+        lines += ["", "Known conflicts with the reference and its published data:"]
+        lines += [f"- {conflict}" for conflict in spec.conflicts]
+    return lines
+
+
+def _seeds(spec: ZooSpec) -> str:
+    if spec.seeds.values is None:
+        origin = "imported" if spec.imported_seeds else f"derived from seed_salt {spec.seed_salt} and model index"
+        return f"one per model, {origin}; {spec.num_seeds} models per cell"
+    text = str(spec.seeds)
+    return f"{text} (half-open, {spec.num_seeds:,} seeds)" if ":" in text else text
+
+
+def _reference(title: str, reference: Reference | None) -> list[str]:
+    if reference is None:
+        return []
+    names = [name for name in (reference.script, reference.experiment, *reference.published) if name is not None]
+    records = [f"zenodo.org/records/{number}" for number in reference.zenodo]
+    return [f"{title:10} {', '.join([*names, *records])}"]
+
+
+def _row_lines(chosen: list[Any]) -> list[str]:
+    names = [*type(chosen[0]).__slots__, "digest"]
+    cells = [[str(getattr(row, name)) for name in names] for row in chosen]
+    return table([names, *cells], ">" + "<" * (len(names) - 1))
