@@ -17,6 +17,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    SummaryMetricFamily,
 )
 
 from .spec import NUMERICS_VERSION
@@ -126,7 +127,7 @@ class ZooFacts:
         return ("nan", "inf", "parent") if self.stage == "sparsify" else ("nan", "inf")
 
 
-_Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily, HistogramMetricFamily)
+_Family = TypeVar("_Family", GaugeMetricFamily, CounterMetricFamily, HistogramMetricFamily, SummaryMetricFamily)
 
 
 class _Scrape:
@@ -146,6 +147,14 @@ class _Scrape:
     def histogram(self, name: str, labels: Mapping[str, str], value: DurationCounts) -> None:
         family = self._family(HistogramMetricFamily, name, labels)
         family.add_metric(list(labels.values()), buckets=value.cumulative(), sum_value=value.sum_seconds)
+
+    def quantiles(
+        self, name: str, labels: Mapping[str, str], quantiles: Iterable[float], values: Iterable[float]
+    ) -> None:
+        """A summary without count and sum: its quantiles are of models, or of what may happen, not of observations."""
+        family = self._family(SummaryMetricFamily, name, labels)
+        for quantile, value in zip(quantiles, values, strict=True):
+            family.add_sample(family.name, {**labels, "quantile": str(quantile)}, value)
 
     def _family(self, kind: type[_Family], name: str, labels: Mapping[str, str]) -> _Family:
         found = self.families.get(name)
@@ -180,8 +189,7 @@ def _add_progress(scrape: _Scrape, facts: ZooFacts) -> None:
     scrape.counter("samples", of_stage, facts.samples)
     scrape.histogram("epoch_duration_seconds", zoo, facts.epoch_seconds)
     scrape.histogram("commit_duration_seconds", zoo, facts.commit_seconds)
-    for quantile, seconds in zip(ETA_QUANTILES, facts.eta_seconds, strict=True):
-        scrape.gauge("eta_seconds", zoo | {"quantile": str(quantile)}, seconds)
+    scrape.quantiles("eta_seconds", zoo, ETA_QUANTILES, facts.eta_seconds)
     scrape.gauge("last_commit_timestamp_seconds", zoo, facts.last_commit)
 
 
@@ -204,11 +212,9 @@ def _add_science(scrape: _Scrape, facts: ZooFacts) -> None:
         scrape.counter("faulty_models", zoo | {"reason": reason}, facts.faulty.get(reason, 0))
     scrape.gauge("faulty_expected_ratio", zoo, facts.expected_faulty_ratio)
     for split, accuracy in facts.accuracy.items():
-        for quantile, value in zip(QUANTILES, accuracy, strict=True):
-            scrape.gauge("accuracy_ratio", zoo | {"split": split, "quantile": str(quantile)}, value)
+        scrape.quantiles("accuracy_ratio", zoo | {"split": split}, QUANTILES, accuracy)
     if facts.stage == "sparsify":
-        for quantile, value in zip(QUANTILES, facts.sparsity, strict=True):
-            scrape.gauge("sparsity_ratio", zoo | {"quantile": str(quantile)}, value)
+        scrape.quantiles("sparsity_ratio", zoo, QUANTILES, facts.sparsity)
 
 
 def build_info() -> Metric:
