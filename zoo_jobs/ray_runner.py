@@ -3,12 +3,10 @@
 import contextlib
 import logging
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -48,8 +46,10 @@ class WorkerContext:
 class _Worker:
     """One slot. Its actor has a thread for work and one for control, so that a notice reaches a running epoch."""
 
-    def __init__(self, context: WorkerContext, run: Run, data: PreparedData) -> None:
+    def __init__(self, context: WorkerContext, shared: Sequence[Any]) -> None:
+        """``shared`` are references to the run and the data: one copy of each per node."""
         logs.set_up(verbose=False)
+        run, data = ray.get(list(shared))
         self._notice = Notice()
         self._runner = UnitRunner(
             run,
@@ -98,8 +98,8 @@ class RayPool:
             max_task_retries=0,  # the driver sees every loss, and a task begins again from the store
             concurrency_groups={"control": 1},
         )(_Worker)
-        run_ref, data_ref = ray.put(run), ray.put(data)
-        self._actors = [actor.remote(context, run_ref, data_ref) for _ in range(slots)]
+        self._shared = [ray.put(run), ray.put(data)]  # held, since an actor that restarts reads them again
+        self._actors = [actor.remote(context, self._shared) for _ in range(slots)]
         self._calls: dict[Any, int] = {}
 
     def submit(self, slot: int, task: Task, part: int) -> None:
@@ -140,16 +140,11 @@ class RayPool:
 def connected(address: str, slots: int | None, data_bytes: int) -> Iterator[int]:
     """Be in a Ray cluster while the block runs; gives the number of slots (CPUs or GPUs that it offers).
 
-    ``local`` starts one on this machine's loopback; ``auto`` joins the cluster that ``RAY_ADDRESS`` names, if any, and
-    else is ``local``; anything else is the address of a cluster.
+    ``local`` starts one on this machine's loopback; anything else is the address of a cluster. The environment must
+    have been prepared by ``ray_environment`` before this module was imported.
     """
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or "local"
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
     if address == "local":
-        _use_token()
         cpus = slots or len(os.sched_getaffinity(0))
         ray.init(
             address="local",
@@ -168,25 +163,6 @@ def connected(address: str, slots: int | None, data_bytes: int) -> Iterator[int]
         yield slots or max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()
-
-
-def _use_token() -> None:
-    """Ray listens beyond loopback even on one machine, so every call has to carry a token from a private file."""
-    if os.environ.get("RAY_AUTH_MODE"):
-        return
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "zooforge"
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state.chmod(0o700)
-    token = state / "ray-token"
-    if not token.exists():
-        fresh = state / f".ray-token-{secrets.token_hex(8)}"
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_hex(32))
-        with contextlib.suppress(FileExistsError):
-            os.link(fresh, token)
-        fresh.unlink()
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
 
 
 __all__: Sequence[str] = ["RayPool", "WorkerContext", "connected"]

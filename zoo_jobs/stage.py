@@ -29,16 +29,19 @@ from storage.runs import (
     write_usage,
 )
 
+from . import ray_environment
 from .data.prepare import load
+from .data.sources import default_cache
 from .driver import Driver
 from .errors import InputError, ZooError
+from .metrics import RunMetrics
 from .notice import Notice
 from .observers import Event, Observer, PartCommitted, Problem, StageEnded, StageStarted, tell
 from .plan import Request, Task, tasks, work_units
 from .population.engines import Choice, choose
-from .ray_runner import RayPool, WorkerContext, connected
 from .registry import check, register
 from .run import Run
+from .store_totals import store_totals
 from .twin import TwinSpec, Zoo
 
 logger = logging.getLogger(__name__)
@@ -71,6 +74,7 @@ class Work:
         self.options = options
         self.store: ObjectStore = open_store(options.store)
         self.notice = Notice()
+        self.metrics: RunMetrics | None = None
         self._observers = list(observers)
         self._stack = contextlib.ExitStack()
         self._slots: int | None = None
@@ -116,12 +120,15 @@ class Work:
             units=len(missing),
             engine=choice.engine.name,
         )
+        if self.metrics is not None:
+            usage = read_usage(self.store, run.id)
+            self.metrics.start_from(store_totals(zoo, request, ledger, usage, absent=absent))
         if not missing:
             register(self.store, zoo, self.options.new_lineage)
             tell(self._observers, started)
             tell(self._observers, StageEnded(run.name, run.stage, "finished"))
             return True
-        data = load(zoo.root)
+        data = load(zoo.root, default_cache())
         register(self.store, zoo, self.options.new_lineage)
         create_run(self.store, run.id, zoo.run_content)
         pin = {
@@ -133,6 +140,8 @@ class Work:
         pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
         self._set_wanted(run, request)
         slots = self._connect(_size(data))
+        from .ray_runner import RayPool, WorkerContext  # not before the environment is prepared
+
         context = WorkerContext(
             store_url=self.options.store,
             engine=choice.engine.name,
@@ -141,8 +150,9 @@ class Work:
             commit_every=zoo.commit_every,
             notice_seconds=GRACE_SECONDS,
         )
+        listeners = [*self._observers, *([self.metrics] if self.metrics is not None else [])]
         account = _Account(self.store, run, context.attempt, slots, self.options, self.notice)
-        observers = [*self._observers, account]
+        observers = [*listeners, account]
         tell(observers, started)
         pool = RayPool(min(slots, len(plan(ledger, slots))), context, run, data)
         known = [ledger]
@@ -173,7 +183,10 @@ class Work:
 
     def _connect(self, data_bytes: int) -> int:
         if self._slots is None:
-            slots = connected(self.options.ray, self.options.slots, data_bytes)
+            address = ray_environment.prepare(self.options.ray)
+            from .ray_runner import connected
+
+            slots = connected(address, self.options.slots, data_bytes)
             self._slots = self._stack.enter_context(slots)
         return self._slots
 

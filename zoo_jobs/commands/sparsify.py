@@ -1,0 +1,55 @@
+"""`zoo sparsify`: grow the sparse twins of a zoo."""
+
+from typing import Any, get_args
+
+import click
+
+from ..errors import InputError
+from ..plan import request
+from ..spec import SparsifyMethod, SparsifySpec, ZooSpec
+from ..twin import TwinSpec, twins_of
+from .options import echo_request, models_option, set_options
+from .working import at_work, end, open_store, resolve, store_option, work_options
+
+
+@click.command("sparsify")
+@click.argument("name")
+@store_option
+@models_option
+@click.option("--epochs", type=int, metavar="N", help="Epoch of the source models; default: the zoo's last.")
+@click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own, else 25.")
+@click.option("--method", type=click.Choice(get_args(SparsifyMethod)), help="Default: the zoo's own.")
+@click.option("--sparsity", type=click.IntRange(1, 99), help="Percent of the weights, for magnitude pruning.")
+@set_options
+@work_options
+def command(
+    name: str,
+    store: str,
+    models: str | None,
+    epochs: int | None,
+    twin_epochs: int | None,
+    method: str | None,
+    sparsity: int | None,
+    settings: tuple[str, ...],
+    new_name: str | None,
+    **values: Any,
+) -> int:
+    """Sparsify the models of a zoo at one of its epochs: the twins are a zoo of their own, named NAME-vd."""
+    zoo = resolve(name, open_store(store), settings, new_name)
+    twins = zoo if isinstance(zoo, TwinSpec) else chosen_twins(zoo, method, sparsity, epochs)
+    wanted = request(twins, models, twin_epochs)
+    echo_request(twins, wanted)
+    with at_work(store, values) as work:
+        finished = work.grow(twins, wanted)
+    return end(finished, twins.name)
+
+
+def chosen_twins(zoo: ZooSpec, method: str | None, sparsity: int | None, epochs: int | None) -> TwinSpec:
+    """The twins that a command line asks for. Raises InputError where it contradicts itself."""
+    if (method == "magnitude") != (sparsity is not None) and (method or sparsity):
+        raise InputError("--sparsity PERCENT belongs to --method magnitude, and is required there")
+    sparsify = None
+    if method is not None and not (zoo.sparsify and zoo.sparsify.method == method and sparsity is None):
+        value = {"method": method} | ({"sparsity_ratio": sparsity / 100} if sparsity else {})
+        sparsify = SparsifySpec.model_validate(value)
+    return twins_of(zoo, sparsify, epochs)

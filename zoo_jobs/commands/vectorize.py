@@ -1,0 +1,28 @@
+"""`zoo vectorize`: publish what is trained."""
+
+import click
+
+from ..plan import request
+from ..publishing import publish, sentence
+from .options import epochs_option, json_option, models_option, print_json
+from .working import open_store, resolve, store_option
+
+
+@click.command("vectorize")
+@click.argument("name")
+@store_option
+@models_option
+@epochs_option
+@json_option
+def command(name: str, store: str, models: str | None, epochs: int | None, as_json: bool) -> None:
+    """Seal a version: canonical shards, labels, splits, manifest. A partial zoo says so; a version never shrinks."""
+    opened = open_store(store)
+    zoo = resolve(name, opened)
+    wanted = request(zoo, models, epochs) if models or epochs is not None else None
+    version = publish(opened, zoo, wanted)
+    if as_json:
+        print_json(
+            {"zoo": zoo.name, "version": version.number, "new": version.new, "manifest_sha256": version.manifest_sha256}
+        )
+    else:
+        click.echo(sentence(version))

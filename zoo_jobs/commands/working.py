@@ -1,0 +1,107 @@
+"""Options of the verbs that work on a store, and how their work is set up and ended."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import click
+from prometheus_client import CollectorRegistry
+
+from storage.object_store import ObjectStore, open_store
+
+from .. import registry
+from ..errors import InputError
+from ..metrics import RunMetrics, serve
+from ..observers import Observer
+from ..progress import ProgressObserver
+from ..stage import Options, Work
+from ..twin import TwinSpec, Zoo
+from .options import resolve_zoo
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PREEMPTED = 75  # exit status: run again to go on
+
+
+def store_option(function: F) -> F:
+    """``--store URL``: ``store``."""
+    return click.option(
+        "--store",
+        envvar="ZOO_STORE",
+        required=True,
+        metavar="URL",
+        help="Path, file:// or s3://bucket/prefix; default: $ZOO_STORE.",
+    )(function)
+
+
+_WORK = (
+    click.option("--engine", default="auto", show_default=True, help="auto, lanes, stacked or sequential."),
+    click.option("--ray", default="auto", show_default=True, help="auto, local, or the address of a cluster."),
+    click.option("--slots", type=click.IntRange(1), help="Workers at once; default: CPUs (or GPUs) of the cluster."),
+    click.option("--chunk-models", type=click.IntRange(1), help="Models in memory at once; changes no byte."),
+    click.option("--unattended", is_flag=True, help="Wait for the store, and stay stopped if the run was stopped."),
+    click.option("--mix-engines", is_flag=True, help="Go on with another engine than the run began with; recorded."),
+    click.option("--new-lineage", is_flag=True, help="Begin this zoo anew under its name, with another run id."),
+    click.option("--max-hours", type=click.FloatRange(0), help="Commit and stop after so many hours of the run."),
+    click.option("--max-dollars", type=click.FloatRange(0), help="Commit and stop at this cost of the run."),
+    click.option(
+        "--dollars-per-hour",
+        type=click.FloatRange(0),
+        envvar="ZOO_DOLLARS_PER_HOUR",
+        help="Price of one slot; default: $ZOO_DOLLARS_PER_HOUR.",
+    ),
+    click.option("--metrics-port", type=click.IntRange(1, 65535), help="Default: 9095, or the next free one."),
+    click.option("--no-metrics", is_flag=True, help="Serve no metrics."),
+    click.option("--quiet", is_flag=True, help="No progress on stderr."),
+)
+
+
+def work_options(function: F) -> F:
+    """Every field of ``Options`` but ``store``, and what ``at_work`` takes besides."""
+    for option in reversed(_WORK):
+        function = option(function)
+    return function
+
+
+def resolve(name: str, store: ObjectStore, settings: tuple[str, ...] = (), new_name: str | None = None) -> Zoo:
+    """The zoo that NAME means: with ``--set`` from the catalogue, else also by the name that the store knows it by."""
+    if settings or new_name is not None:
+        return resolve_zoo(name, settings, new_name)
+    return registry.resolve(name, store)
+
+
+def grown_zoo(zoo: Zoo) -> Any:
+    """``zoo``, if it is grown from a grid. Raises InputError for twins, which `zoo sparsify` makes."""
+    if isinstance(zoo, TwinSpec):
+        raise InputError(
+            f"{zoo.name} are the twins of {zoo.parent.name}; make them with `zoo sparsify {zoo.parent.name}`"
+        )
+    return zoo
+
+
+@contextlib.contextmanager
+def at_work(store: str, values: dict[str, Any]) -> Iterator[Work]:
+    """Set up from the values of ``work_options``: progress, metrics, signals. Ends them all."""
+    quiet, port, no_metrics = (values.pop(name) for name in ("quiet", "metrics_port", "no_metrics"))
+    observers: list[Observer] = []
+    with contextlib.ExitStack() as stack:
+        if not quiet:
+            observers.append(stack.enter_context(ProgressObserver()))
+        work = stack.enter_context(Work(Options(store=store, **values), observers))
+        if not no_metrics:
+            registry = CollectorRegistry()
+            work.metrics = RunMetrics(registry, work.store.traffic)
+            stack.enter_context(serve(registry, port))
+        yield work
+
+
+def end(finished: bool, name: str) -> int:
+    """Exit status of a verb that grew something: 0, or 75 with the sentence that says how to go on."""
+    if finished:
+        return 0
+    sys.stderr.write(f"{name}: stopped before the end; everything done is in the store, the same command goes on\n")
+    return PREEMPTED
+
+
+__all__ = ["at_work", "end", "grown_zoo", "open_store", "resolve", "store_option", "work_options"]
