@@ -79,7 +79,7 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
     return tuple(found)
 
 
-def check_extends(old: ZooSpec, new: ZooSpec) -> None:
+def check_extends(old: Zoo, new: Zoo) -> None:
     """That ``new`` may take the place of ``old`` under one name: the same run, and every row of ``old`` unchanged.
 
     Raises:

@@ -153,6 +153,18 @@ def test_a_name_of_the_reference_or_of_twins_finds_its_zoo(name: str, found: str
     assert catalogue.resolve(name).name == found
 
 
+def test_twins_of_a_zoo_that_is_not_in_the_catalogue_are_named_likewise() -> None:
+    mine = catalogue.load("mnist5k-cnn-s").with_overrides(["batch_size=20"], name="my-zoo")
+    assert catalogue.twin_parent("my-zoo-magnitude-80-e006") == "my-zoo"
+    assert catalogue.twin_parent("my-zoo") is None
+    twins = catalogue.twins_named("my-zoo-magnitude-80-e006", mine)
+    assert (twins.name, twins.source_epoch, twins.sparsify.percent) == ("my-zoo-magnitude-80-e006", 6, 80)
+    with pytest.raises(InputError, match="no twins of my-zoo"):
+        catalogue.twins_named("mnist5k-cnn-s-vd", mine)
+    with pytest.raises(InputError, match="0"):
+        catalogue.twins_named("my-zoo-magnitude-00", mine)
+
+
 def test_no_two_zoos_share_a_name_of_the_reference() -> None:
     names: Counter[str] = Counter()
     for spec in ALL:

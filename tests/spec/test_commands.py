@@ -228,14 +228,14 @@ def test_a_tree_of_another_grid_or_with_holes_is_refused(tmp_path: Path) -> None
 
 def test_commands_import_no_torch_ray_or_boto3_and_plan_all_in_two_cpu_seconds() -> None:
     code = (
-        "import sys, os; from zoo_jobs.cli import main\n"
+        "import json, os, sys; from zoo_jobs.cli import main\n"
         "status = main(['plan', 'all'])\n"
         "heavy = {'torch', 'ray', 'boto3', 'kubernetes', 'prometheus_client', 'pyarrow'} & set(sys.modules)\n"
-        "t = os.times(); sys.stderr.write(repr((status, sorted(heavy), t.user + t.system)))"
+        "t = os.times(); sys.stderr.write(json.dumps((status, sorted(heavy), t.user + t.system)))"
     )
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    status, heavy, cpu_seconds = eval(done.stderr)
+    status, heavy, cpu_seconds = json.loads(done.stderr)
     assert (status, heavy) == (0, [])
     assert cpu_seconds < 2.0, f"wall {time.monotonic() - start:.1f} s"
     assert "56,760" in done.stdout

@@ -18,6 +18,7 @@ from zoo_jobs.grid import check_extends, rows
 from zoo_jobs.seeds import derived_seed
 from zoo_jobs.spec import SparsifySpec, ZooSpec, json_schema
 from zoo_jobs.twin import TwinSpec, twins_of
+from zoo_jobs.yaml_values import yaml_values
 
 GOOD = catalogue.load("mnist5k-cnn-s")
 
@@ -336,10 +337,18 @@ def test_the_json_schema_that_is_checked_in_is_up_to_date() -> None:
 def test_the_json_schema_accepts_every_entry_of_the_catalogue_and_refuses_unknown_fields() -> None:
     import jsonschema
 
-    from zoo_jobs.yaml_values import yaml_values
-
     validator = jsonschema.Draft202012Validator(json_schema())
     for name in catalogue.names():
         value = yaml_values((catalogue.FOLDER / f"{name}.yaml").read_text(), name)
         validator.validate(value)
         assert not validator.is_valid(value | {"num_epoch": 3})
+
+
+def test_the_page_about_specs_shows_what_is_true() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "zoo-spec.md").read_text()
+    table = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    spec = ZooSpec.from_json(GOOD.to_json() | yaml_values(block, "page"))
+    added = [640, 2560, 1600]  # silu in 64 cells; 10 more seeds; one rate in place of two, five activations for four
+    assert len(rows(spec)) == 2560 + sum(added)

@@ -38,9 +38,9 @@ def resolve(name: str) -> Zoo:
         return load_file(Path(name))
     if name in names():
         return _entry(name)
-    match = _TWIN.fullmatch(name)
-    if match and match["parent"] in names():
-        return _twins(_entry(match["parent"]), match)
+    parent = twin_parent(name)
+    if parent in names():
+        return twins_named(name, _entry(parent))
     found = _reference_names().get(name.lower())
     if found is not None:
         return found
@@ -48,6 +48,29 @@ def resolve(name: str) -> Zoo:
     close = nearest(name.lower(), known)
     offer = f"did you mean {close!r}?" if close else "a file's name ends in .yaml."
     raise InputError(f"unknown zoo {name!r}; {offer} `zoo list` shows all {len(names())}")
+
+
+def twin_parent(name: str) -> str | None:
+    """The zoo whose twins ``name`` would mean; None if it is not a twin's name."""
+    match = _TWIN.fullmatch(name)
+    return match["parent"] if match else None
+
+
+def twins_named(name: str, parent: ZooSpec) -> TwinSpec:
+    """The twins of ``parent`` that ``name`` means: method, sparsity and source epoch are in the name."""
+    match = _TWIN.fullmatch(name)
+    if match is None or match["parent"] != parent.name:
+        raise InputError(f"{name!r} names no twins of {parent.name}; they are {parent.name}-vd and the like")
+    sparsify = parent.sparsify
+    method = "variational-dropout" if match["vd"] else "magnitude"
+    if sparsify is None or sparsify.method != method:
+        value: dict[str, object] = {"method": method}
+        if match["percent"]:
+            value["sparsity_ratio"] = int(match["percent"]) / 100
+        sparsify = validated(SparsifySpec, value, name)
+    elif match["percent"] and sparsify.percent != int(match["percent"]):
+        sparsify = sparsify.model_copy(update={"sparsity_ratio": int(match["percent"]) / 100})
+    return twins_of(parent, sparsify, int(match["epoch"]) if match["epoch"] else None)
 
 
 def load_all() -> tuple[ZooSpec, ...]:
@@ -90,16 +113,3 @@ def _reference_names() -> dict[str, Zoo]:
         for alias in spec.reference_twins.names if spec.reference_twins else ():
             found[alias] = twins_of(spec)
     return found
-
-
-def _twins(parent: ZooSpec, match: re.Match[str]) -> TwinSpec:
-    sparsify = parent.sparsify
-    method = "variational-dropout" if match["vd"] else "magnitude"
-    if sparsify is None or sparsify.method != method:
-        value: dict[str, object] = {"method": method}
-        if match["percent"]:
-            value["sparsity_ratio"] = int(match["percent"]) / 100
-        sparsify = validated(SparsifySpec, value, match.string)
-    elif match["percent"] and sparsify.percent != int(match["percent"]):
-        sparsify = sparsify.model_copy(update={"sparsity_ratio": int(match["percent"]) / 100})
-    return twins_of(parent, sparsify, int(match["epoch"]) if match["epoch"] else None)
