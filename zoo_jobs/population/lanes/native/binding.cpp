@@ -1,0 +1,161 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "session.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+template <class T, size_t N>
+using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+
+lanes::Plan plan_of(Array<const int32_t, 2> layers, int channels, int image_size, int optimizer, int batch_size,
+                    bool dropout, bool variational) {
+  if (layers.shape(1) != 4) throw std::invalid_argument("layers must have 4 columns");
+  return lanes::make_plan(layers.data(), int(layers.shape(0)), channels, image_size, optimizer, batch_size, dropout,
+                          variational);
+}
+
+struct Data {  // keeps the arrays alive
+  Array<const uint8_t, 2> images;
+  Array<const uint8_t, 1> labels;
+  Array<const float, 2> table;
+
+  lanes::Images view() const { return {images.data(), labels.data(), table.data(), long(images.shape(0))}; }
+};
+
+class PySession : public lanes::Session {
+ public:
+  using lanes::Session::Session;
+
+  void check(const Data& data) const {
+    const lanes::Op& first = plan().ops[0];
+    if (long(data.images.shape(1)) != plan().in_size() || data.labels.shape(0) != data.images.shape(0) ||
+        long(data.table.shape(0)) != first.in_c || data.table.shape(1) != 256)
+      throw std::invalid_argument("the images do not fit the architecture");
+  }
+  void check_models(size_t found) const {
+    if (long(found) != num_models()) throw std::invalid_argument("an array has another number of models");
+  }
+};
+
+}  // namespace
+
+NB_MODULE(_lanes, m) {
+  m.doc() = "Kernels of the lanes engine; zoo_jobs.population.lanes is the interface.";
+  m.def("available", &lanes::available);
+  m.def("lanes_of", [](const std::string& isa) {
+    const lanes::Kernels* k = lanes::find_kernels(isa);
+    return k ? k->lanes : 0;
+  });
+  m.def("name_of", [](const std::string& isa) {
+    const lanes::Kernels* k = lanes::find_kernels(isa);
+    return std::string(k ? k->name : "");
+  });
+  m.def("peak", [](const std::string& isa, double seconds) {
+    const lanes::Kernels* k = lanes::find_kernels(isa);
+    if (!k) throw std::invalid_argument("instruction set is not available here");
+    nb::gil_scoped_release release;
+    return k->peak(seconds);
+  });
+  m.def("function", [](const std::string& isa, const std::string& name, Array<const float, 1> x, Array<float, 1> y) {
+    const lanes::Kernels* k = lanes::find_kernels(isa);
+    if (!k || x.shape(0) != y.shape(0)) throw std::invalid_argument("function");
+    k->function(name.c_str(), x.data(), y.data(), long(x.shape(0)));
+  });
+  m.def("batch_order", [](uint32_t seed, int epoch, Array<uint32_t, 1> order) {
+    std::vector<uint64_t> scratch(2 * order.shape(0));
+    lanes::batch_order(seed, epoch, long(order.shape(0)), order.data(), scratch.data());
+  });
+  m.def("memory", [](Array<const int32_t, 2> layers, int channels, int image_size, int optimizer, int batch_size,
+                     bool dropout, bool variational, const std::string& isa, long num_models, long num_rows) {
+    size_t state, per_thread;
+    lanes::Session::memory(
+        plan_of(layers, channels, image_size, optimizer, batch_size, dropout, variational), isa, num_models, num_rows,
+        state, per_thread);
+    return std::vector<size_t>{state, per_thread};
+  });
+
+  nb::class_<Data>(m, "Data").def(
+      "__init__", [](Data* self, Array<const uint8_t, 2> images, Array<const uint8_t, 1> labels,
+                     Array<const float, 2> table) { new (self) Data{images, labels, table}; });
+
+  nb::class_<PySession>(m, "Session")
+      .def("__init__",
+           [](PySession* self, Array<const int32_t, 2> layers, int channels, int image_size, int optimizer,
+              int batch_size, bool dropout, bool variational, const std::string& isa, Array<const uint32_t, 1> seed,
+              Array<const double, 1> learning_rate, Array<const double, 1> weight_decay,
+              Array<const double, 1> momentum, Array<const uint8_t, 1> nesterov,
+              Array<const double, 1> dropout_ratio) {
+             const size_t models = seed.shape(0);
+             for (const size_t n : {learning_rate.shape(0), weight_decay.shape(0), momentum.shape(0),
+                                    nesterov.shape(0), dropout_ratio.shape(0)})
+               if (n != models) throw std::invalid_argument("hyperparameters of different lengths");
+             new (self) PySession(
+                 plan_of(layers, channels, image_size, optimizer, batch_size, dropout, variational), isa, int(models),
+                 {seed.data(), learning_rate.data(), weight_decay.data(), momentum.data(), nesterov.data(),
+                  dropout_ratio.data()});
+           })
+      .def("field_size", &PySession::field_size)
+      .def("put",
+           [](PySession& self, int field, Array<const float, 2> values) {
+             self.check_models(values.shape(0));
+             if (long(values.shape(1)) != self.field_size(field)) throw std::invalid_argument("size of a state field");
+             self.put(field, values.data());
+           })
+      .def("get",
+           [](const PySession& self, int field, Array<float, 2> values) {
+             self.check_models(values.shape(0));
+             if (long(values.shape(1)) != self.field_size(field)) throw std::invalid_argument("size of a state field");
+             self.get(field, values.data());
+           })
+      .def("put_double",
+           [](PySession& self, Array<const double, 2> values) {
+             self.check_models(values.shape(0));
+             self.put_double(values.data());
+           })
+      .def("put_steps",
+           [](PySession& self, Array<const int64_t, 1> steps) {
+             self.check_models(steps.shape(0));
+             self.put_steps(steps.data());
+           })
+      .def("get_steps",
+           [](const PySession& self, Array<int64_t, 1> steps) {
+             self.check_models(steps.shape(0));
+             self.get_steps(steps.data());
+           })
+      .def("train_epoch",
+           [](PySession& self, const Data& data, int epoch, double kl_weight, Array<const uint8_t, 1> active,
+              int threads, Array<double, 1> loss, Array<int32_t, 1> correct) {
+             self.check(data);
+             for (const size_t n : {active.shape(0), loss.shape(0), correct.shape(0)}) self.check_models(n);
+             nb::gil_scoped_release release;
+             self.train_epoch(data.view(), epoch, kl_weight, active.data(), threads, loss.data(), correct.data());
+           })
+      .def("evaluate",
+           [](PySession& self, const Data& data, int threads, Array<double, 1> loss, Array<int32_t, 1> correct) {
+             self.check(data);
+             for (const size_t n : {loss.shape(0), correct.shape(0)}) self.check_models(n);
+             nb::gil_scoped_release release;
+             self.evaluate(data.view(), threads, loss.data(), correct.data());
+           })
+      .def("sparsity",
+           [](PySession& self, Array<double, 1> kl, Array<int32_t, 1> pruned, Array<uint8_t, 2> mask) {
+             for (const size_t n : {kl.shape(0), pruned.shape(0), mask.shape(0)}) self.check_models(n);
+             if (long(mask.shape(1)) != self.plan().num_variances) throw std::invalid_argument("size of the mask");
+             self.sparsity(kl.data(), pruned.data(), mask.data());
+           })
+      .def("gradient", [](PySession& self, const Data& data, Array<const uint32_t, 2> rows, int step, int epoch,
+                          double kl_weight, Array<double, 1> loss, Array<double, 2> gradient) {
+        self.check(data);
+        for (const size_t n : {rows.shape(0), loss.shape(0), gradient.shape(0)}) self.check_models(n);
+        if (long(gradient.shape(1)) != self.plan().num_trained()) throw std::invalid_argument("size of the gradient");
+        for (size_t i = 0; i < rows.size(); ++i)
+          if (rows.data()[i] >= data.labels.shape(0)) throw std::invalid_argument("a row is outside the data");
+        self.gradient(data.view(), rows.data(), int(rows.shape(1)), step, epoch, kl_weight, loss.data(),
+                      gradient.data());
+      });
+}

@@ -1,0 +1,163 @@
+// exp, log, tanh, the normal distribution and Gaussians: own polynomials, the same operations in the same order for
+// every instruction set. docs/lanes.md has their measured errors. In double (gradient checks only) libm serves.
+#pragma once
+#include <cmath>
+
+#include "simd.h"
+
+namespace {
+
+#if defined(LANES_DOUBLE)
+
+ALWAYS_INLINE F exp_(F x) { return std::exp(x); }
+ALWAYS_INLINE F log_(F x) { return std::log(x); }
+ALWAYS_INLINE F tanh_(F x) { return std::tanh(x); }
+ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
+  cdf = 0.5 * std::erfc(-x * 0.70710678118654752440);
+  density = std::exp(-0.5 * x * x) * 0.39894228040143267794;
+}
+ALWAYS_INLINE void sincos_turn(U n, F& sin, F& cos) {
+  const double angle = 6.283185307179586477 * n * 0x1p-24;
+  sin = std::sin(angle), cos = std::cos(angle);
+}
+
+#else
+
+// Above 88.72 infinity, below -87.33 zero; NaN stays NaN.
+ALWAYS_INLINE F exp_(F x) {
+  const F magic = V::set(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the rounded integer
+  F y = V::select(V::gt(x, V::set(89.0f)), V::set(89.0f), x);
+  y = V::select(V::gt(V::set(-88.0f), y), V::set(-88.0f), y);
+  const F t = V::fma(y, V::set(1.44269504f), magic);
+  const F n = t - magic;
+  F r = V::fma(n, V::set(-0.693359375f), y);
+  r = V::fma(n, V::set(2.12194440e-4f), r);
+  F p = V::set(0x1.6a2430p-10f);
+  p = V::fma(p, r, V::set(0x1.1239e4p-7f));
+  p = V::fma(p, r, V::set(0x1.5558f2p-5f));
+  p = V::fma(p, r, V::set(0x1.555492p-3f));
+  p = V::fma(p, r, V::set(0x1.fffffcp-2f));
+  p = V::fma(p * r, r, r) + V::set(1.0f);
+  // 2^n as a product of two powers, since n may be 128 or -127
+  const U whole = V::bits(t) - V::setu(0x4b400000u);
+  const U half = (U)((V::I)whole >> 1);
+  const F a = V::from_bits((half + V::setu(127u)) << 23);
+  const F b = V::from_bits((whole - half + V::setu(127u)) << 23);
+  const F result = p * a * b;
+  return V::select(V::unordered(x, x), x, result);
+}
+
+// For positive normal x; infinity and NaN are returned as they are.
+ALWAYS_INLINE F log_(F x) {
+  const U ix = V::bits(x) - V::setu(0x3f3504f3u);
+  const F e = V::from_int((U)((V::I)ix >> 23));
+  const F m = V::from_bits((ix & V::setu(0x007fffffu)) + V::setu(0x3f3504f3u));
+  const F f = m - V::set(1.0f);
+  const F s = f / (V::set(2.0f) + f);
+  const F z = s * s;
+  const F w = z * z;
+  const F t1 = w * V::fma(w, V::set(0.24279078841f), V::set(0.40000972152f));
+  const F t2 = z * V::fma(w, V::set(0.28498786688f), V::set(0.66666662693f));
+  const F half = V::set(0.5f) * f * f;
+  F y = V::fma(s, half + (t1 + t2), e * V::set(9.0580006145e-6f));
+  y = (y - half) + f;
+  y = V::fma(e, V::set(6.9313812256e-1f), y);
+  return V::select(V::gt(V::set(INFINITY), x), y, x);
+}
+
+ALWAYS_INLINE F tanh_(F x) {
+  const F a = V::abs(x);
+  const F z = x * x;
+  F p = V::set(-0x1.76abf6p-8f);
+  p = V::fma(p, z, V::set(0x1.5256cep-6f));
+  p = V::fma(p, z, V::set(-0x1.b84448p-5f));
+  p = V::fma(p, z, V::set(0x1.110768p-3f));
+  p = V::fma(p, z, V::set(-0x1.555534p-2f));
+  const F small = V::fma(p * z, x, x);
+  const F large = V::set(1.0f) - V::set(2.0f) / (exp_(a + a) + V::set(1.0f));
+  const F signed_large = V::from_bits(V::bits(large) | (V::bits(x) & V::setu(0x80000000u)));
+  return V::select(V::gt(a, V::set(0.625f)), signed_large, small);
+}
+
+// Cumulative distribution and density of the standard normal. The lower tail comes from the scaled complementary
+// error function (Mills ratio), so nothing cancels; exp(-x^2/2) is corrected for the rounding of x^2.
+ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
+  const F square = x * x;
+  const F lost = V::fma(x, x, V::set(0.0f) - square);
+  F e = exp_(V::set(-0.5f) * square);
+  e = V::fma(e * V::set(-0.5f), lost, e);
+  const F far = V::select(V::unordered(x, x), x, V::set(0.0f));
+  e = V::select(V::gt(V::set(176.0f), square), e, far);
+  const F t = V::set(1.0f) / V::fma(V::abs(x), V::set(0.35f * 0.70710678118654752440f), V::set(1.0f));
+  F p = V::set(0x1.44f5fep-5f);
+  p = V::fma(p, t, V::set(-0x1.53f0eap-3f));
+  p = V::fma(p, t, V::set(0x1.96964ep-3f));
+  p = V::fma(p, t, V::set(-0x1.a33668p-5f));
+  p = V::fma(p, t, V::set(0x1.b71990p-4f));
+  p = V::fma(p, t, V::set(0x1.1413fcp-3f));
+  p = V::fma(p, t, V::set(0x1.3de944p-3f));
+  p = V::fma(p, t, V::set(0x1.7ef86ap-3f));
+  p = V::fma(p, t, V::set(0x1.93f924p-3f));
+  p = V::fma(p, t, V::set(0x1.946f22p-3f));
+  const F tail = (V::set(0.5f) * e) * (p * t);
+  cdf = V::select(V::gt(x, V::set(0.0f)), V::set(1.0f) - tail, tail);
+  density = e * V::set(0.39894228040f);
+}
+
+// Sine and cosine of 2 pi n / 2^24; the reduction to an eighth of a turn is exact.
+ALWAYS_INLINE void sincos_turn(U n, F& sin, F& cos) {
+  const U quadrant = (n + V::setu(1u << 21)) >> 22;
+  const F r = V::from_int(n - (quadrant << 22)) * V::set(0x1p-24f);
+  const F z = r * r;
+  F p = V::set(-0x1.2d9302p+6f);
+  p = V::fma(p, z, V::set(0x1.465e92p+6f));
+  p = V::fma(p, z, V::set(-0x1.4abbbap+5f));
+  p = V::fma(p, z, V::set(0x1.921fb6p+2f));
+  const F s = p * r;
+  F q = V::set(0x1.d9f7bap+5f);
+  q = V::fma(q, z, V::set(-0x1.55c664p+6f));
+  q = V::fma(q, z, V::set(0x1.03c1dep+6f));
+  q = V::fma(q, z, V::set(-0x1.3bd3ccp+4f));
+  const F c = V::fma(q, z, V::set(1.0f));
+  const M swap = V::equal(quadrant & V::setu(1u), V::setu(1u));
+  const F sin_abs = V::select(swap, c, s), cos_abs = V::select(swap, s, c);
+  sin = V::from_bits(V::bits(sin_abs) ^ ((quadrant & V::setu(2u)) << 30));
+  cos = V::from_bits(V::bits(cos_abs) ^ (((quadrant + V::setu(1u)) & V::setu(2u)) << 30));
+}
+
+#endif
+
+ALWAYS_INLINE F sigmoid_(F x) { return V::set(1) / (V::set(1) + exp_(V::set(0) - x)); }
+
+// Four words per lane of Philox4x32-10 (Salmon et al. 2011): the key's first half is the lane's seed.
+ALWAYS_INLINE void philox(U seed, uint32_t purpose, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, U (&out)[4]) {
+  constexpr uint32_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, w0 = 0x9E3779B9u, w1 = 0xBB67AE85u;
+  // the first round's products are the same in every lane
+  const uint64_t first = uint64_t(m0) * c0, second = uint64_t(m1) * c2;
+  U x0 = V::setu(uint32_t(second >> 32) ^ c1) ^ seed, x1 = V::setu(uint32_t(second));
+  U x2 = V::setu(uint32_t(first >> 32) ^ c3 ^ purpose), x3 = V::setu(uint32_t(first));
+#pragma GCC unroll 9
+  for (uint32_t round = 1; round < 10; ++round) {
+    U high0, low0, high1, low1;
+    V::wide(x0, m0, high0, low0);
+    V::wide(x2, m1, high1, low1);
+    x0 = high1 ^ x1 ^ (seed + V::setu(round * w0));
+    x2 = high0 ^ x3 ^ V::setu(purpose + round * w1);
+    x1 = low1, x3 = low0;
+  }
+  out[0] = x0, out[1] = x1, out[2] = x2, out[3] = x3;
+}
+
+// Box-Muller over one block: docs/determinism.md.
+ALWAYS_INLINE void gaussians(const U (&words)[4], F (&g)[4]) {
+#pragma GCC unroll 2
+  for (int i = 0; i < 4; i += 2) {
+    const F u = (V::from_int(words[i] >> 8) + V::set(S(0.5))) * V::set(S(0x1p-24));
+    const F r = V::sqrt(V::set(-2) * log_(u));
+    F sin, cos;
+    sincos_turn(words[i + 1] >> 8, sin, cos);
+    g[i] = r * cos, g[i + 1] = r * sin;
+  }
+}
+
+}  // namespace

@@ -1,0 +1,4 @@
+#define LANES_AVX512
+#include "kernels.inc"
+
+const lanes::Kernels* lanes::kernels_avx512() { return &kernels; }

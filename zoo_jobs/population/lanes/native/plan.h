@@ -1,0 +1,101 @@
+// What the kernels of every instruction set are told: plain data, no containers, so that nothing compiled for a wide
+// instruction set can be linked into code that runs on a narrow one.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace lanes {
+
+constexpr int kMaxOps = 64;
+constexpr int kMaxLanes = 16;
+
+enum Kind : int { kConv = 0, kPool = 1, kPoint = 2, kLinear = 3 };
+enum Act : int { kIdentity = 0, kLeakyRelu = 1, kRelu = 2, kTanh = 3, kSigmoid = 4, kSilu = 5, kGelu = 6 };
+enum Optimizer : int { kSgd = 0, kAdam = 1, kRmsprop = 2 };
+enum Purpose : uint32_t { kOrder = 1, kDropout = 2, kNoise = 3 };
+
+// One operation. A convolution takes a directly following pool with it; an activation a directly following dropout.
+// Offsets count values of one model in the published layout.
+struct Op {
+  int kind;
+  int in_c, in_h, in_w;
+  int out_c, out_h, out_w;  // after the pool
+  int kernel;
+  int pooled;
+  int act;
+  int dropout;        // 1: drops values
+  int dropout_layer;  // which of the list's dropout layers
+  int ordinal;        // which of the parametric layers
+  int need_dx;        // a parametric layer lies before this one
+  long weight, bias;
+  long weight_variance, bias_variance;  // in the log sigma^2 vector; bias_variance < 0: none
+
+  int conv_h() const { return in_h - kernel + 1; }  // of a convolution, before the pool
+  int conv_w() const { return in_w - kernel + 1; }
+  long in_size() const { return long(in_c) * in_h * in_w; }
+  long out_size() const { return long(out_c) * out_h * out_w; }
+};
+
+struct Plan {
+  Op ops[kMaxOps];
+  int num_ops;
+  int num_classes;
+  int optimizer;
+  int batch_size;
+  int variational;
+  long num_params;     // D
+  long num_variances;  // V, 0 unless variational
+  long num_trained() const { return num_params + num_variances; }
+  long in_size() const { return ops[0].in_size(); }
+};
+
+// One lane group: state [T][lanes], hyperparameters per lane.
+struct Group {
+  void* params;
+  void* moment1;
+  void* moment2;
+  uint32_t seed[kMaxLanes];
+  double learning_rate[kMaxLanes];
+  double weight_decay[kMaxLanes];
+  double momentum[kMaxLanes];
+  uint32_t nesterov[kMaxLanes];
+  uint32_t drop_threshold[kMaxLanes];
+  double drop_scale[kMaxLanes];
+  int64_t step[kMaxLanes];
+};
+
+struct Images {
+  const uint8_t* images;  // [num_rows][in_size]
+  const uint8_t* labels;
+  const float* table;  // [channels][256]
+  long num_rows;
+};
+
+struct Kernels {
+  const char* name;
+  int lanes;
+  size_t value_bytes;
+  size_t (*scratch_bytes)(const Plan&);
+  // One pass over the training rows in the order that order[lane] gives.
+  void (*train)(const Plan&, Group&, const Images&, const uint32_t* const* order, int epoch, double kl_weight,
+                void* scratch, double* loss, int32_t* correct);
+  // Loss (with the KL term) and gradient [T][lanes] of one batch, no step taken.
+  void (*gradient)(const Plan&, const Group&, const Images&, const uint32_t* const* rows, int num_rows, int step,
+                   int epoch, double kl_weight, void* scratch, double* loss, void* gradient);
+  // Parameters as evaluation sees them: twins masked.
+  void (*masked)(const Plan&, const void* trained, void* params);
+  void (*evaluate)(const Plan&, const void* params, const Images&, long start, long stop, void* scratch, double* loss,
+                   int32_t* correct);
+  // KL term, pruned weights (biases not counted) and which values are pruned, [V][lanes].
+  void (*sparsity)(const Plan&, const void* trained, double* kl, int32_t* pruned, uint8_t* mask);
+  void (*function)(const char* name, const float* x, float* y, long n);
+  double (*peak)(double seconds);  // multiply-adds per second of one thread, in independent chains
+};
+
+const Kernels* kernels_avx512();
+const Kernels* kernels_avx2();
+const Kernels* kernels_vec4();
+const Kernels* kernels_scalar();
+const Kernels* kernels_double();
+
+}  // namespace lanes
