@@ -1,0 +1,60 @@
+"""`zoo run`: everything."""
+
+from typing import Any
+
+import click
+
+from ..plan import request
+from ..publishing import publish, sentence
+from ..twin import Zoo, twins_of
+from ..verify import recompute
+from .options import echo_request, epochs_option, models_option, set_options
+from .verify import NotWhatItSays, lines
+from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
+
+VERIFIED_STATES = 8
+
+
+@click.command("run")
+@click.argument("name")
+@store_option
+@models_option
+@epochs_option
+@click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
+@click.option("--no-twins", is_flag=True, help="Make no sparse twins.")
+@set_options
+@work_options
+def command(
+    name: str,
+    store: str,
+    models: str | None,
+    epochs: int | None,
+    twin_epochs: int | None,
+    no_twins: bool,
+    settings: tuple[str, ...],
+    new_name: str | None,
+    **values: Any,
+) -> int:
+    """Train, sparsify, vectorize and verify a zoo. Everything done is kept; the same command goes on."""
+    zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
+    wanted = request(zoo, models, epochs)
+    stages: list[tuple[Zoo, Any]] = [(zoo, wanted)]
+    if zoo.sparsify is not None and not no_twins:
+        twins = twins_of(zoo, source_epoch=wanted.num_epochs)
+        stages.append((twins, request(twins, models, twin_epochs)))
+    for stage, asked in stages:
+        echo_request(stage, asked)
+    with at_work(store, values) as work:
+        for stage, asked in stages:
+            if not work.grow(stage, asked):
+                return end(False, stage.name)
+        for stage, asked in stages:
+            click.echo(sentence(publish(work.store, stage, asked)))
+        checks = {stage.name: recompute(store, stage, VERIFIED_STATES) for stage, _ in stages}
+    for stage_name, found in checks.items():
+        for line in lines(stage_name, found):
+            click.echo(line)
+    bad = [n for n, found in checks.items() if any(check.outcome == "differs" for check in found)]
+    if bad:
+        raise NotWhatItSays(f"{', '.join(bad)}: published states do not have the accuracy of their labels; see above")
+    return 0

@@ -1,0 +1,49 @@
+"""`zoo verify`: whether a published zoo is what it says."""
+
+from collections import Counter
+from dataclasses import asdict
+
+import click
+
+from ..errors import ZooError
+from ..verify import Check, recompute, retrain
+from .options import json_option, print_json
+from .working import open_store, resolve, store_option
+
+
+@click.command("verify")
+@click.argument("name")
+@store_option
+@click.option("--states", type=click.IntRange(1), default=20, show_default=True, help="States to evaluate again.")
+@click.option("--deep", is_flag=True, help="Train a sample of models again and compare bits.")
+@click.option("--deep-models", type=click.IntRange(1), default=2, show_default=True, help="Models to train again.")
+@json_option
+def command(name: str, store: str, states: int, deep: bool, deep_models: int, as_json: bool) -> int:
+    """Evaluate a sample of published states on the test images and compare with their labels."""
+    opened = open_store(store)
+    zoo = resolve(name, opened)
+    checks = recompute(store, zoo, states)
+    if deep:
+        checks += retrain(opened, store, zoo, deep_models)
+    if as_json:
+        print_json({"zoo": zoo.name, "checks": [asdict(check) for check in checks]})
+    else:
+        for line in lines(zoo.name, checks):
+            click.echo(line)
+    return 1 if any(check.outcome == "differs" for check in checks) else 0
+
+
+def lines(name: str, checks: list[Check]) -> list[str]:
+    """A line of counts; then one for each check that is not simply equal."""
+    counts = Counter(check.outcome for check in checks)
+    said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    odd = [
+        f"  model {check.model}, epoch {check.epoch}: {check.detail}" if check.model >= 0 else f"  {check.detail}"
+        for check in checks
+        if check.outcome in ("differs", "not recomputed")
+    ]
+    return [f"{name}: {len(checks)} checks, {said}", *odd]
+
+
+class NotWhatItSays(ZooError):
+    """A published zoo whose states are not those that were trained."""

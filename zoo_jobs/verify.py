@@ -1,0 +1,140 @@
+"""Whether a published zoo is what it says: stored accuracies computed anew, and a sample trained anew, bit for bit."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from storage.dataset import Zoo as PublishedZoo
+from storage.dataset import open_zoo
+from storage.object_store import ObjectStore
+from storage.runs import read_pin
+
+from .data.prepare import load
+from .data.prepared import PreparedData, Split
+from .data.sources import default_cache
+from .errors import InputError
+from .models.torch_module import torch_module
+from .population.batches import pixels
+from .population.engines import make_engine
+from .population.growth import Growth
+from .run import Run
+from .twin import Zoo
+
+MAX_DIFFERENCE = 2  # test images by which torch may judge a state differently than the engine that trained it
+EVALUATION_IMAGES = 1000
+
+Outcome = Literal["equal", "within tolerance", "differs", "not recomputed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One state or trajectory that was looked at; ``detail`` is for a person."""
+
+    model: int
+    epoch: int
+    outcome: Outcome
+    detail: str
+
+
+def recompute(store_url: str, zoo: Zoo, num_states: int, data: PreparedData | None = None) -> list[Check]:
+    """Evaluate a sample of published states on the test split, in torch, and compare with their labels.
+
+    The sample is a function of the published bytes. Faulty states are not sampled: they have no accuracy.
+    """
+    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    try:
+        found = data or load(zoo.root, default_cache())
+    except InputError as error:
+        return [Check(-1, -1, "not recomputed", str(error))]
+    labels = published.labels(columns=["model", "epoch", "test_correct"])
+    kept = set(published.epochs)
+    rows = [
+        (model, epoch, correct)
+        for model, epoch, correct in zip(*(labels[name].to_pylist() for name in labels.column_names), strict=True)
+        if correct is not None and epoch in kept
+    ]
+    sample = sorted(random.Random(published.manifest.run).sample(rows, min(num_states, len(rows))))
+    return [_compare(published, Run(zoo), found.test, found, *row) for row in sample]
+
+
+def _compare(
+    published: PublishedZoo, run: Run, split: Split, data: PreparedData, model: int, epoch: int, stored: int
+) -> Check:
+    row = run.rows[model]
+    module = torch_module(run.program(row.family).architecture, row.dropout_ratio)
+    module.load_state_dict(published.state_dict(model, epoch, torch=True), strict=True)
+    correct = count_correct(module, data, split)
+    difference = abs(correct - stored)
+    outcome: Outcome = "equal" if difference == 0 else "within tolerance" if difference <= MAX_DIFFERENCE else "differs"
+    return Check(model, epoch, outcome, f"{stored} of {len(split)} test images stored, {correct} recomputed")
+
+
+def count_correct(module: nn.Module, data: PreparedData, split: Split) -> int:
+    """Images of ``split`` that ``module``, in eval mode, puts into their class."""
+    module.eval()
+    correct = 0
+    with torch.no_grad():
+        for start in range(0, len(split), EVALUATION_IMAGES):
+            images = pixels(data.pixel_values, split.images[start : start + EVALUATION_IMAGES])
+            labels = torch.from_numpy(split.labels[start : start + EVALUATION_IMAGES].astype(np.int64))
+            correct += int((module(torch.from_numpy(images)).argmax(dim=1) == labels).sum())
+    return correct
+
+
+def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int, max_epoch: int | None = None) -> list[Check]:
+    """Train a sample of published models again with the engine of their run, and compare every kept epoch's bytes."""
+    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    run = Run(zoo)
+    pin = read_pin(store, run.id) or {}
+    name = str(pin.get("engine", {}).get("engine", ""))
+    if not name:
+        return [Check(-1, -1, "not recomputed", f"run {run.id[:8]} has no pin that names its engine")]
+    engine = make_engine(name)
+    sample = sorted(
+        random.Random(published.manifest.run).sample(published.models, min(num_models, len(published.models)))
+    )
+    program = run.program(run.rows[sample[0]].family)
+    if reason := engine.refuses(program):
+        return [Check(-1, -1, "not recomputed", f"engine {name} does not run here: {reason}")]
+    if engine.numerics(program) != pin["engine"]:
+        detail = f"the run's numbers are of {pin['engine']}, this machine's of {engine.numerics(program)}"
+        return [Check(-1, -1, "not recomputed", detail)]
+    data = load(zoo.root, default_cache())
+    return [check for model in sample for check in _retrain_one(published, run, store, engine, data, model, max_epoch)]
+
+
+def _retrain_one(
+    published: PublishedZoo,
+    run: Run,
+    store: ObjectStore,
+    engine: Any,
+    data: PreparedData,
+    model: int,
+    max_epoch: int | None,
+) -> Sequence[Check]:
+    row = run.rows[model]
+    state = run.first_state((model,), store)
+    growth = Growth(engine, run.program(row.family), run.hyperparameters((model,)), state, data)
+    states = published.weights(models=[model], masked=False)
+    last = 0
+    try:
+        for epoch in range(int(states.epochs.max()) + 1 if max_epoch is None else max_epoch + 1):
+            result = growth.step(epoch, clean_train=False)
+            stored = _state_at(states.values, states.epochs, epoch)
+            if stored is not None and stored.tobytes() != result.fields[""][0].tobytes():
+                return [Check(model, epoch, "differs", "the weights trained anew have other bits than those published")]
+            last = epoch
+    finally:
+        growth.close()
+    return [Check(model, last, "equal", f"epochs 0 to {last} trained anew, every published bit is the same")]
+
+
+def _state_at(values: NDArray[np.float32], epochs: NDArray[np.int32], epoch: int) -> NDArray[np.float32] | None:
+    found = np.flatnonzero(epochs == epoch)
+    return None if len(found) == 0 else values[found[0]]
