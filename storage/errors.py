@@ -1,8 +1,6 @@
 """What can go wrong with a store, grouped by what a handler would do. Messages are one line, without secrets."""
 
 
-
-
 class StorageError(Exception):
     """Anything that storage raises on purpose. ``exit_status`` is what a command line ends with."""
 

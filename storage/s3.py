@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -60,8 +60,17 @@ _REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLo
 class S3Store:
     """The protocol over one prefix of a bucket. Region, endpoint and credentials come the standard AWS way."""
 
-    def __init__(self, bucket: str, prefix: str = "", *, budget_seconds: float = BUDGET_SECONDS) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        budget_seconds: float = BUDGET_SECONDS,
+        client_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """``client_options`` stand in for the environment where a program runs its own server."""
         self.bucket = bucket
+        self._options = dict(client_options or {})
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self.traffic = Traffic()
@@ -175,10 +184,10 @@ class S3Store:
         with self._lock:
             if self._client is None:
                 try:
-                    first = _client(self.bucket, FIRST_READ_SECONDS)
+                    first = _client(FIRST_READ_SECONDS, self._options)
                     # One small request tells a wrong bucket, key or region apart in words.
                     self._probe(first)
-                    self._client = _client(self.bucket, READ_SECONDS)
+                    self._client = _client(READ_SECONDS, self._options)
                 except StorageError:
                     raise
                 except Exception as error:  # as in _call
@@ -274,7 +283,7 @@ class _BehindEnd(StorageError):
 _HOW = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or a workload identity"
 
 
-def _client(bucket: str, read_seconds: float) -> Any:
+def _client(read_seconds: float, options: Mapping[str, Any]) -> Any:
     import boto3
     from botocore.config import Config
 
@@ -289,11 +298,11 @@ def _client(bucket: str, read_seconds: float) -> Any:
         "user_agent_extra": "zooforge",
     }
     region = session.region_name or "us-east-1"
-    client = session.client("s3", region_name=region, config=Config(**settings))
+    client = session.client("s3", region_name=region, config=Config(**settings), **options)
     host = str(client.meta.endpoint_url)
     if ".amazonaws.com" not in host:
         settings["s3"] = {"addressing_style": "path"}  # own servers rarely have a name per bucket
-        client = session.client("s3", region_name=region, config=Config(**settings))
+        client = session.client("s3", region_name=region, config=Config(**settings), **options)
     return client
 
 

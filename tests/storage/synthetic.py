@@ -18,7 +18,9 @@ RUN = "0123456789abcdef" * 2
 ATTEMPT = "20260101T000000Z-0001"
 RIVAL = "20260101T000001Z-0002"
 
-LAYOUT = Layout.of([("conv1.weight", (2, 1, 2, 2)), ("conv1.bias", (2,)), ("linear1.weight", (3, 8)), ("linear1.bias", (3,))])
+LAYOUT = Layout.of(
+    [("conv1.weight", (2, 1, 2, 2)), ("conv1.bias", (2,)), ("linear1.weight", (3, 8)), ("linear1.bias", (3,))]
+)
 NAMES = {
     "plain": {
         "conv1.weight": "module_list.0.weight",

@@ -1,0 +1,155 @@
+"""`zoo store`: what a store holds, whether it is sound, and the embedded server."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from .errors import NotPublished, StorageError, StorageUsageError
+from .object_store import ObjectStore, open_store
+from .words import human_bytes
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def store_option(command: Command) -> Command:
+    """``--store URL``, by default ``$ZOO_STORE``."""
+    text = "A path, file:///path, s3://bucket/prefix or https://; default $ZOO_STORE."
+    return click.option("--store", "store_url", envvar="ZOO_STORE", metavar="URL", help=text)(command)
+
+
+def opened(url: str | None) -> ObjectStore:
+    if not url:
+        raise StorageUsageError(
+            "no store given: use --store URL or set ZOO_STORE (`zoo store up` starts a server here)"
+        )
+    return open_store(url)
+
+
+@click.group()
+def command() -> None:
+    """What a store holds: list it, check it, bring it elsewhere."""
+
+
+@command.command("ls")
+@click.argument("zoo", required=False)
+@store_option
+@as_json
+def ls(zoo: str | None, store_url: str | None, as_json: bool) -> None:
+    """Zoos of the store and their versions; with ZOO the objects of its current version."""
+    from .listing import list_objects, list_store
+
+    store = opened(store_url)
+    if zoo is None:
+        zoos = list_store(store)
+        if as_json:
+            _print_json([z.to_json() for z in zoos])
+            return
+        for z in zoos:
+            click.echo(z.line())
+        if not zoos:
+            click.echo(f"no zoo in {store.url}", err=True)
+        return
+    objects = list_objects(store, zoo)
+    if as_json:
+        _print_json(objects)
+        return
+    for item in objects:
+        click.echo(f"{human_bytes(item['bytes']):>10}  {item['key']}  {item['what']}")
+
+
+@command.command("verify")
+@click.argument("zoos", nargs=-1)
+@click.option("--version", type=int, help="A version's number; default the current one.")
+@store_option
+@as_json
+def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_json: bool) -> None:
+    """Hash every object that a manifest names again; check shapes, rows, finiteness, splits. Exit 1 if any is bad."""
+    from .dataset import open_zoo
+    from .verify import verify_zoo
+    from .zoos import list_zoos, read_head
+
+    store = opened(store_url)
+    names = list(zoos) or [name for name in list_zoos(store) if read_head(store, name) is not None]
+    if not names:
+        raise NotPublished(f"{store.url}: no zoo is published here")
+    reports, num_bad = [], 0
+    for name in names:
+        zoo = open_zoo(name if "/" in name else f"{(store_url or '').rstrip('/')}/zoos/{name}", version)
+        found = verify_zoo(zoo)
+        num_bad += len(found.problems)
+        reports.append(
+            {
+                "zoo": found.zoo,
+                "version": found.version,
+                "objects": found.num_objects,
+                "bytes": found.num_bytes,
+                "states": found.num_states,
+                "problems": [{"name": p.name, "what": p.what} for p in found.problems],
+            }
+        )
+        if not as_json:
+            verdict = "all good" if found.ok else f"{len(found.problems)} bad"
+            click.echo(
+                f"{found.zoo} version {found.version}: {found.num_objects:,} objects, "
+                f"{human_bytes(found.num_bytes)}, {found.num_states:,} states: {verdict}"
+            )
+            for problem in found.problems:
+                click.echo(f"  {problem}")
+    if as_json:
+        _print_json(reports)
+    if num_bad:
+        raise StorageError(f"{num_bad} problem{'s' if num_bad > 1 else ''} in {len(names)} zoo(s)")
+
+
+@command.command("up")
+def up() -> None:
+    """Start the embedded S3 server (SeaweedFS) on loopback, or find it running."""
+    from . import embedded
+
+    _exit(embedded.main(["up"]))
+
+
+@command.command("down")
+def down() -> None:
+    """Stop the embedded S3 server; its data stay."""
+    from . import embedded
+
+    _exit(embedded.main(["down"]))
+
+
+@command.command("env")
+def env() -> None:
+    """Shell lines that point a client at the embedded server."""
+    from . import embedded
+
+    _exit(embedded.main(["env"]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`zoo` of the readers' wheel, whose one verb is `store`. Returns the exit status."""
+    group = click.Group("zoo", {"store": command}, help="Read model zoos.")
+    try:
+        status = group.main(args=list(arguments), prog_name="zoo", standalone_mode=False)
+    except click.ClickException as error:
+        sys.stderr.write(f"zoo: {error.format_message()}\n")
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except StorageError as error:
+        sys.stderr.write(f"zoo: {error}\n")
+        return error.exit_status
+    return status if isinstance(status, int) else 0
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _exit(status: int) -> None:
+    if status:
+        raise click.exceptions.Exit(status)

@@ -1,0 +1,517 @@
+"""Reading a published zoo: from its manifest, by ranges, every byte checked, never listing.
+
+numpy out; torch and Arrow where asked for. Neither Ray nor boto3 is imported until something needs it.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import (
+    EpochNotKept,
+    EpochNotPresent,
+    FormatError,
+    ModelNotPresent,
+    NotPublished,
+    StorageUsageError,
+    StoreURLError,
+)
+from .keys import ZOOS_PREFIX, version_prefix
+from .labels import joined_columns, model_columns
+from .layout import Layout
+from .manifest import Manifest, ShardEntry, to_ranges
+from .object_store import ObjectStore, open_store
+from .objects import get_object
+from .selection import Selector, select
+from .shard_reader import ShardReader
+from .splits import SPLITS
+from .tables import decode_table
+from .tensors import unpack_mask
+from .where import parse_where
+from .zoos import read_manifest_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+
+NUM_READERS = 8
+
+
+@dataclass(frozen=True)
+class States:
+    """Weights of N states, model-major, both indices ascending: ``values`` [N, D'], ``models`` [N], ``epochs`` [N].
+
+    ``layout`` says where each tensor lies in a row; it is the zoo's, or the part of it that was asked for.
+    """
+
+    values: NDArray[np.float32]
+    models: NDArray[np.int32]
+    epochs: NDArray[np.int32]
+    layout: Layout
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.values.shape
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.values, dtype) if not copy else np.array(self.values, dtype)
+
+    def trajectories(self) -> NDArray[np.float32]:
+        """[models, epochs, D'], a view. Raises EpochNotPresent unless all models have the same epochs."""
+        models, counts = np.unique(self.models, return_counts=True)
+        num_epochs = int(counts[0]) if len(counts) else 0
+        grid = self.epochs.reshape(len(models), num_epochs) if (counts == num_epochs).all() else None
+        if grid is None or (grid != grid[:1]).any():
+            raise EpochNotPresent("these models do not have the same epochs; select models or epochs that all have")
+        return self.values.reshape(len(models), num_epochs, self.values.shape[1])
+
+    def torch(self) -> "torch.Tensor":
+        """The values as a tensor that shares their memory."""
+        import torch
+
+        return torch.from_numpy(self.values)
+
+
+class Zoo:
+    """One version of a published zoo."""
+
+    def __init__(
+        self, store: ObjectStore, manifest: Manifest, number: int, cache: "str | None", cache_bytes: "int | None"
+    ) -> None:
+        self.store = store
+        self.manifest = manifest
+        self.version = number
+        self._reader = ShardReader(store, manifest, cache, cache_bytes)
+
+    def __repr__(self) -> str:
+        return f"<Zoo {self.name} version {self.version}: {self.manifest.describe()}>"
+
+    @property
+    def name(self) -> str:
+        return self.manifest.zoo
+
+    @property
+    def layout(self) -> Layout:
+        """Where each tensor lies in a weight vector."""
+        return self.manifest.layout
+
+    @cached_property
+    def models(self) -> list[int]:
+        """Indices of the models that are here, ascending."""
+        return [model for start, stop in self.manifest.models for model in range(start, stop)]
+
+    @cached_property
+    def epochs(self) -> list[int]:
+        """Epochs whose weights are here, ascending."""
+        return sorted(self._shards_by_epoch)
+
+    def labels(
+        self,
+        *,
+        columns: Sequence[str] | None = None,
+        epochs: Selector = None,
+        models: Selector = None,
+        split: str | None = None,
+        where: str | None = None,
+    ) -> "pa.Table":
+        """Labels as an Arrow table, one row per model and epoch, also of epochs whose weights were not kept."""
+        table = self._select_rows(self._labels, epochs, models, split, where, range(self.manifest.num_epochs + 1))
+        if columns is not None:
+            unknown = [name for name in columns if name not in table.column_names]
+            if unknown:
+                raise StorageUsageError(f"no label column {unknown[0]!r}; there are {', '.join(table.column_names)}")
+            table = table.select(list(columns))
+        return table
+
+    def model_table(self) -> "pa.Table":
+        """One row per model: hyperparameters, seed, split, lineage, faulty epoch."""
+        return self._model_table
+
+    def weights(
+        self,
+        *,
+        epochs: Selector = None,
+        split: str | None = None,
+        layers: Sequence[str] | None = None,
+        models: Selector = None,
+        where: str | None = None,
+        masked: bool = True,
+        align: Literal["canonical"] | None = None,
+    ) -> States:
+        """Weights of all states that fit, those of twins masked unless told otherwise.
+
+        Args:
+            epochs: 50, [0, 50], "21:26" (half-open); None: all that are kept.
+            split: train, val or test.
+            layers: names like ``conv1`` or ``conv1.weight``, in any order; None: all.
+            models: as ``epochs``.
+            where: predicate on the label columns of the same model and epoch.
+            align: ``canonical`` puts the units of hidden layers into a canonical order; logits stay equal.
+
+        Raises:
+            EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError: nothing was read.
+        """
+        wanted = self._states(epochs, models, split, where)
+        part = sub_layout(self.layout, layers)
+        whole = part if align is None else None
+        states = self._read(wanted, whole, masked)
+        if align is not None:
+            from .symmetry import align_canonical
+
+            values = align_canonical(states.values, self.layout, self.manifest.symmetries)
+            columns = _columns(self.layout, part)
+            values = values if columns is None else np.ascontiguousarray(values[:, columns])
+            states = States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]))
+        return states
+
+    def field(
+        self, name: str, *, epochs: Selector = None, split: str | None = None, models: Selector = None
+    ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
+        """Values, models and epochs of ``log_sigma2``, ``mask`` (bool), ``buffers`` or ``counters``."""
+        suffix = f".{name.removeprefix('.')}"
+        if suffix not in self.manifest.fields:
+            names = ", ".join(sorted(f.removeprefix(".") for f in self.manifest.fields if f)) or "none besides weights"
+            raise StorageUsageError(f"zoo {self.name!r} has no field {name!r}; it has {names}")
+        wanted = self._states(epochs, models, split, None)
+        values, model, epoch = self._gather(wanted, suffix)
+        if suffix == ".mask":
+            values = unpack_mask(values, self._noisy.size)
+        return values, model, epoch
+
+    @overload
+    def state_dict(
+        self, model: int, epoch: int, *, masked: bool = ..., torch: Literal[False] = ...
+    ) -> dict[str, NDArray[Any]]: ...
+    @overload
+    def state_dict(
+        self, model: int, epoch: int, *, masked: bool = ..., torch: Literal[True]
+    ) -> "dict[str, torch.Tensor]": ...
+    def state_dict(self, model: int, epoch: int, *, masked: bool = True, torch: bool = False) -> Any:
+        """The state under the names of the torch module of this model, buffers included: loads with ``strict=True``."""
+        states = self._read(self._states(epoch, model, None, None), list(self.layout.entries), masked)
+        found = self.to_state_dict(states.values[0], model)
+        if ".buffers" in self.manifest.fields:
+            found.update(self._buffers(model, epoch))
+        if not torch:
+            return found
+        import torch as torch_module
+
+        return {name: torch_module.from_numpy(np.array(value)) for name, value in found.items()}
+
+    def to_state_dict(self, vector: NDArray[np.float32], model: int) -> dict[str, NDArray[Any]]:
+        """A weight vector [D] under the names that the torch module of ``model`` has, in layout order."""
+        names = self.manifest.state_dict_names[self._variant(model)]
+        return {names[name]: value for name, value in self.layout.unflatten(vector).items()}
+
+    def dataset(
+        self,
+        split: str | None = None,
+        epochs: Selector = None,
+        *,
+        layout: Literal["vector", "state_dict", "tokens", "graph"] = "vector",
+        task: Literal["reconstruction", "sequence"] = "reconstruction",
+        models: Selector = None,
+        where: str | None = None,
+        **options: Any,
+    ) -> "torch.utils.data.Dataset[Any]":
+        """A torch Dataset of (input, target, labels): see ``storage/torch_views.py``."""
+        from .torch_views import make_dataset
+
+        return make_dataset(self, split, epochs, layout=layout, task=task, models=models, where=where, **options)
+
+    # Selecting.
+
+    def _states(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
+        """Epoch to the ascending models that are wanted at it. Every named error is raised here, before reading."""
+        chosen_epochs = select(epochs, self.epochs, "epochs")
+        if chosen_epochs is None:
+            chosen_epochs = self.epochs
+        elif not chosen_epochs:
+            raise EpochNotPresent(f"zoo {self.name!r}: no kept epoch in {epochs!r}; kept are {_spans(self.epochs)}")
+        for epoch in chosen_epochs:
+            self._check_epoch(epoch)
+        chosen = self._chosen_models(models, split)
+        allowed: dict[int, set[int]] | None = None
+        if where is not None:
+            table = self._labels.select(["model", "epoch"]).filter(self._where(where))
+            allowed = {}
+            for model, epoch in zip(table["model"].to_pylist(), table["epoch"].to_pylist(), strict=True):
+                allowed.setdefault(epoch, set()).add(model)
+        wanted = {}
+        for epoch in chosen_epochs:
+            here = self._models_at(epoch)
+            if chosen is not None:
+                here = [model for model in here if model in chosen]
+            if allowed is not None:
+                here = [model for model in here if model in allowed.get(epoch, ())]
+            wanted[epoch] = here
+        if models is not None and where is None and split is None and not any(wanted.values()):
+            raise EpochNotPresent(f"zoo {self.name!r}: these models have no epoch in {_spans(chosen_epochs)}")
+        return wanted
+
+    def _chosen_models(self, models: Selector, split: str | None) -> set[int] | None:
+        chosen = select(models, self.models, "models")
+        if chosen is not None:
+            absent = dict(self.manifest.absent)
+            present = set(self.models)
+            for model in chosen:
+                if model not in present:
+                    reason = f" ({absent[model]})" if model in absent else ""
+                    raise ModelNotPresent(
+                        f"zoo {self.name!r}: no model {model}{reason}; it has {self.manifest.describe()}"
+                    )
+        if split is None:
+            return None if chosen is None else set(chosen)
+        if split not in SPLITS:
+            raise StorageUsageError(f"split {split!r}: expected train, val or test")
+        table = self._model_table
+        of_split = {
+            m for m, s in zip(table["model"].to_pylist(), table["split"].to_pylist(), strict=True) if s == split
+        }
+        return of_split if chosen is None else of_split & set(chosen)
+
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch in self._shards_by_epoch:
+            return
+        if epoch <= self.manifest.num_epochs:
+            raise EpochNotKept(
+                f"zoo {self.name!r}: epoch {epoch} was trained, its weights were not kept; kept are "
+                f"{_spans(self.epochs)}; `zoo train {self.name} --refill {epoch}` makes them again, "
+                f"`zoo plan {self.name} --epochs {epoch}` says at what price"
+            )
+        raise EpochNotPresent(f"zoo {self.name!r}: no epoch {epoch}; it has {self.manifest.describe()}")
+
+    def _where(self, text: str) -> Any:
+        return parse_where(text, self._labels.column_names)
+
+    def _select_rows(
+        self,
+        table: Any,
+        epochs: Selector,
+        models: Selector,
+        split: str | None,
+        where: str | None,
+        available: Iterable[int],
+    ) -> Any:
+        import pyarrow.compute as pc
+
+        chosen = select(epochs, available, "epochs")
+        if chosen is not None:
+            if any(epoch > self.manifest.num_epochs for epoch in chosen):
+                raise EpochNotPresent(f"zoo {self.name!r}: no epoch {max(chosen)}; it has {self.manifest.describe()}")
+            table = table.filter(pc.field("epoch").isin(chosen))
+        picked = self._chosen_models(models, split)
+        if picked is not None:
+            table = table.filter(pc.field("model").isin(sorted(picked)))
+        return table if where is None else table.filter(self._where(where))
+
+    # Reading.
+
+    def _read(self, wanted: dict[int, list[int]], part: "list[Any] | None", masked: bool) -> States:
+        columns = None if part is None else _columns(self.layout, part)
+        layout = self.layout if part is None else Layout.of([(e.name, e.shape) for e in part])
+        if masked and ".mask" in self.manifest.fields:
+            values, models, epochs = self._gather(wanted, "")
+            bits, _, _ = self._gather(wanted, ".mask")
+            values = values * self._full_mask(bits)
+            values = values if columns is None else np.ascontiguousarray(values[:, columns])
+        else:
+            values, models, epochs = self._gather(wanted, "", columns)
+        return States(values, models, epochs, layout)
+
+    def _gather(
+        self, wanted: dict[int, list[int]], field: str, columns: NDArray[np.intp] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
+        """Field of the wanted states, model-major: values [N, ...], models [N], epochs [N]."""
+        epochs = np.concatenate([np.full(len(m), e, np.int32) for e, m in wanted.items()] or [np.zeros(0, np.int32)])
+        models = np.concatenate([np.asarray(m, np.int32) for m in wanted.values()] or [np.zeros(0, np.int32)])
+        order = np.lexsort((epochs, models))
+        place = np.empty(len(order), np.intp)
+        place[order] = np.arange(len(order))
+        starts = dict(zip(wanted, np.cumsum([0, *(len(m) for m in wanted.values())]).tolist(), strict=False))
+        entry = self.manifest.fields[field]
+        width = entry.values if columns is None else len(columns)
+        dtype = {"F32": np.float32, "I64": np.int64, "U8": np.uint8, "F64": np.float64}[entry.dtype]
+        out = np.empty((len(models), width), dtype)
+        jobs: dict[int, tuple[ShardEntry, list[int]]] = {}
+        for epoch, chosen in wanted.items():
+            if chosen:
+                for shard in self._shards_by_epoch[epoch]:
+                    jobs.setdefault(id(shard), (shard, []))[1].append(epoch)
+
+        def take(job: tuple[ShardEntry, list[int]]) -> None:
+            shard, its_epochs = job
+            rows = {}
+            for epoch in its_epochs:
+                here = self._rows(shard, epoch)
+                chosen = np.asarray(wanted[epoch])
+                low, high = np.searchsorted(
+                    chosen, (shard.first_model, shard.first_model + self.manifest.shard_shape[0])
+                )
+                mine = chosen[low:high]
+                if len(mine):
+                    rows[epoch] = (np.searchsorted(here, mine), starts[epoch] + np.arange(low, high))
+            for epoch, array in self._reader.read(shard, field, list(rows)):
+                source, target = rows[epoch]
+                picked = array if len(source) == len(array) else array[source]
+                out[place[target]] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
+
+        if len(jobs) == 1:
+            take(next(iter(jobs.values())))
+        else:
+            with ThreadPoolExecutor(NUM_READERS) as pool:
+                for _ in pool.map(take, jobs.values()):
+                    pass
+        return out, models[order], epochs[order]
+
+    def _rows(self, shard: ShardEntry, epoch: int) -> NDArray[np.int64]:
+        """Models of the shard's rows at ``epoch``."""
+        key = (id(shard), epoch)
+        if key not in self._row_cache:
+            for by_epoch, models in shard.models_by_epoch().items():
+                self._row_cache[id(shard), by_epoch] = np.asarray(models, np.int64)
+        return self._row_cache[key]
+
+    @cached_property
+    def _row_cache(self) -> dict[tuple[int, int], NDArray[np.int64]]:
+        return {}
+
+    @cached_property
+    def _shards_by_epoch(self) -> dict[int, list[ShardEntry]]:
+        found: dict[int, list[ShardEntry]] = {}
+        for shard in self.manifest.shards:
+            for epoch in shard.models_by_epoch():
+                found.setdefault(epoch, []).append(shard)
+        return found
+
+    def _models_at(self, epoch: int) -> list[int]:
+        return sorted(int(m) for shard in self._shards_by_epoch[epoch] for m in self._rows(shard, epoch))
+
+    @cached_property
+    def _labels(self) -> "pa.Table":
+        entry = self.manifest.labels
+        data = get_object(self.store, entry.ref, f"zoo {self.name!r}, labels")
+        table = decode_table(data, entry.ref.key, joined_columns(self.manifest.twin))
+        if table.num_rows != entry.rows:
+            raise FormatError(f"{entry.ref.key}: {table.num_rows} rows, the manifest says {entry.rows}")
+        return table
+
+    @cached_property
+    def _model_table(self) -> "pa.Table":
+        entry = self.manifest.model_table
+        data = get_object(self.store, entry.ref, f"zoo {self.name!r}, models")
+        table = decode_table(data, entry.ref.key, model_columns())
+        if table["model"].to_pylist() != self.models:
+            raise FormatError(f"{entry.ref.key}: other models than the manifest names")
+        return table
+
+    @cached_property
+    def _dropout(self) -> dict[int, float]:
+        table = self._model_table
+        ratios = table["dropout_ratio"].to_pylist()
+        return {m: r or 0.0 for m, r in zip(table["model"].to_pylist(), ratios, strict=True)}
+
+    def _variant(self, model: int) -> str:
+        names = self.manifest.state_dict_names
+        if "dropout" in names and self._dropout[model] > 0:
+            return "dropout"
+        return "plain"
+
+    @property
+    def _noisy(self) -> Layout:
+        if self.manifest.noisy_layout is None:
+            raise FormatError(f"zoo {self.name!r}: masks without a layout")
+        return self.manifest.noisy_layout
+
+    def _full_mask(self, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Masks [N, D]; values without a mask are always used."""
+        full = np.ones((len(bits), self.layout.size), np.float32)
+        columns = _columns(
+            self.layout, [e for e in self.layout.entries if e.name in {n.name for n in self._noisy.entries}]
+        )
+        full[:, slice(None) if columns is None else columns] = unpack_mask(bits, self._noisy.size)
+        return full
+
+    def _buffers(self, model: int, epoch: int) -> dict[str, NDArray[Any]]:
+        wanted = {epoch: [model]}
+        described = self.manifest.architecture
+        values, _, _ = self._gather(wanted, ".buffers")
+        found = dict(Layout.from_json(described["buffers_layout"]).unflatten(values[0]))
+        if ".counters" in self.manifest.fields:
+            counts, _, _ = self._gather(wanted, ".counters")
+            found.update({n: np.asarray(c) for n, c in zip(described["counters"], counts[0], strict=True)})
+        return found
+
+
+def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, cache_bytes: int | None = None) -> Zoo:
+    """Open a published zoo: see ``zooforge.open_zoo``.
+
+    Raises:
+        StoreURLError: no zoo's address. NotPublished, FormatError, NewerFormat, and what the store says.
+    """
+    base, name, number = split_zoo_url(url)
+    store = open_store(base)
+    if number is not None and version is not None and number != version:
+        raise StorageUsageError(f"{url}: names version {number}, asked for {version}")
+    wanted = version if version is not None else number
+    if wanted is not None and wanted < 1:
+        raise NotPublished(f"zoo {name!r}: versions count from 1; asked for {wanted}")
+    found, data = read_manifest_bytes(store, name, wanted)
+    manifest = Manifest.from_json(data, f"{version_prefix(name, found)}manifest.json")
+    if manifest.zoo != name:
+        raise FormatError(f"{version_prefix(name, found)}manifest.json: belongs to zoo {manifest.zoo!r}")
+    return Zoo(store, manifest, found, cache if cache is not None else os.environ.get("ZOOFORGE_CACHE"), cache_bytes)
+
+
+def split_zoo_url(url: str) -> tuple[str, str, int | None]:
+    """(store, zoo name, version or None) of an address. Raises StoreURLError."""
+    base, found, rest = url.rstrip("/").rpartition(f"/{ZOOS_PREFIX}")
+    if not found and url.startswith(ZOOS_PREFIX):
+        base, rest, found = ".", url.rstrip("/")[len(ZOOS_PREFIX) :], "/"
+    pieces = rest.split("/")
+    number = None
+    if len(pieces) == 3 and pieces[1] == "versions" and pieces[2].isdigit():
+        number = int(pieces[2])
+    elif len(pieces) != 1:
+        pieces = [""]
+    if not found or not pieces[0]:
+        raise StoreURLError(
+            f"{url}: no zoo's address; expected STORE/zoos/NAME, e.g. s3://bucket/prefix/zoos/mnist-cnn-s-seed"
+        )
+    return base, pieces[0], number
+
+
+def sub_layout(layout: Layout, layers: Sequence[str] | None) -> list[Any]:
+    """Entries of the named layers or tensors, in layout order. Raises StorageUsageError for an unknown name."""
+    if layers is None:
+        return list(layout.entries)
+    if isinstance(layers, str):
+        layers = [layers]
+    known = {entry.name for entry in layout.entries} | {entry.name.rpartition(".")[0] for entry in layout.entries}
+    for name in layers:
+        if name not in known:
+            raise StorageUsageError(f"no layer {name!r}; there are {', '.join(sorted(known))}")
+    chosen = set(layers)
+    return [e for e in layout.entries if e.name in chosen or e.name.rpartition(".")[0] in chosen]
+
+
+def _columns(layout: Layout, entries: Sequence[Any]) -> NDArray[np.intp] | None:
+    """Positions of ``entries`` in a vector; None if that is all of it."""
+    if len(entries) == len(layout.entries):
+        return None
+    return np.concatenate([np.arange(e.offset, e.stop) for e in entries] or [np.zeros(0, np.intp)])
+
+
+def _spans(values: Iterable[int]) -> str:
+    """ "0:3, 7" for 0, 1, 2, 7."""
+    ranges = to_ranges(values)
+    return ", ".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in ranges) or "none"

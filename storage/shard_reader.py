@@ -1,0 +1,146 @@
+"""Tensors of shards: mapped where the store is a directory, by coalesced ranges elsewhere, checked either way."""
+
+import mmap
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cache import ContentCache, open_cache
+from .canonical import sha256_hex
+from .errors import DigestMismatch, FormatError, ObjectMissing, ObjectNotFound
+from .local import LocalStore
+from .manifest import Manifest, ShardEntry
+from .object_store import ObjectStore
+from .objects import get_object
+from .tensors import TensorInfo, coalesce, decode, tensor_name
+
+_DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}
+
+
+class ShardReader:
+    """Reads single fields of single epochs of the shards that a manifest names.
+
+    What is read of a shard is compared with the digests in the manifest: of the whole object where all of it is read,
+    of each tensor where only some are.
+    """
+
+    def __init__(
+        self, store: ObjectStore, manifest: Manifest, cache: str | None = None, cache_bytes: int | None = None
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._cache: ContentCache | None = None
+        if cache is not None and not isinstance(store, LocalStore):
+            self._cache = open_cache(cache, cache_bytes)
+
+    def read(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """(epoch, [rows, values]) for each of ``epochs``. Raises ObjectMissing, DigestMismatch, FormatError."""
+        owner = f"zoo {self._manifest.zoo!r}"
+        if not epochs:
+            return
+        if not shard.tensors:
+            data = self._whole(shard, owner)
+            arrays, _ = decode(data, shard.ref.key)
+            for epoch in epochs:
+                yield epoch, self._checked(shard, field, epoch, arrays)
+            return
+        if isinstance(self._store, LocalStore):
+            yield from self._mapped(shard, field, epochs, owner)
+            return
+        for group in coalesce(self._info(shard, field, epoch) for epoch in sorted(epochs)):
+            start, stop = group[0].start, group[-1].stop
+            data = self._range(shard, start, stop, owner)
+            view = memoryview(data)
+            for info in group:
+                own = view[info.start - start : info.stop - start]
+                yield self._epoch_of(info), self._verified(shard, info, own, owner)
+
+    def _mapped(
+        self, shard: ShardEntry, field: str, epochs: Sequence[int], owner: str
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        assert isinstance(self._store, LocalStore)
+        try:
+            with self._store.path(shard.ref.key).open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except FileNotFoundError:
+            raise ObjectMissing(f"{owner}: object {shard.ref.key} is not in {self._store.url}") from None
+        except ValueError:
+            raise DigestMismatch(f"{owner}: object {shard.ref.key} is empty") from None
+        view = memoryview(mapped)
+        if len(view) != shard.ref.bytes:
+            raise DigestMismatch(f"{owner}: object {shard.ref.key} has {len(view)} bytes, expected {shard.ref.bytes}")
+        for epoch in epochs:
+            info = self._info(shard, field, epoch)
+            yield epoch, self._verified(shard, info, view[info.start : info.stop], owner)
+            self._store.traffic.add(read=info.stop - info.start, requests=0)
+
+    def _whole(self, shard: ShardEntry, owner: str) -> bytes:
+        if self._cache is not None:
+            data = self._cache.get(shard.ref.sha256)
+            if data is not None:
+                return data
+        data = get_object(self._store, shard.ref, owner)
+        if self._cache is not None:
+            self._cache.put(shard.ref.sha256, data)
+        return data
+
+    def _range(self, shard: ShardEntry, start: int, stop: int, owner: str) -> bytes:
+        name = f"{shard.ref.sha256}-{start}-{stop}"
+        if self._cache is not None:
+            data = self._cache.get(name)
+            if data is not None:
+                return data
+        try:
+            data, _ = self._store.get(shard.ref.key, (start, stop))
+        except ObjectNotFound:
+            raise ObjectMissing(f"{owner}: object {shard.ref.key} is not in {self._store.url}") from None
+        if len(data) != stop - start:
+            raise DigestMismatch(f"{owner}: object {shard.ref.key} ends before byte {stop}; it is truncated")
+        if self._cache is not None:
+            self._cache.put(name, data)
+        return data
+
+    def _info(self, shard: ShardEntry, field: str, epoch: int) -> TensorInfo:
+        name = tensor_name(epoch, field)
+        entry = shard.tensors[name]
+        described = self._manifest.fields[field]
+        dtype: np.dtype[Any] = np.dtype(_DTYPES[described.dtype])
+        row_bytes = dtype.itemsize * described.values
+        rows, rest = divmod(entry.stop - entry.start, row_bytes) if row_bytes else (0, 0)
+        if rest:
+            raise FormatError(f"{shard.ref.key}: tensor {name} has no whole number of rows")
+        return TensorInfo(name, dtype, (rows, described.values), entry.start, entry.stop)
+
+    def _verified(self, shard: ShardEntry, info: TensorInfo, data: memoryview, owner: str) -> NDArray[Any]:
+        expected = shard.tensors[info.name].sha256
+        found = sha256_hex(data)
+        if found != expected:
+            raise DigestMismatch(
+                f"{owner}: tensor {info.name} of object {shard.ref.key} has SHA-256 {found[:12]}, the manifest says "
+                f"{expected[:12]}; it changed after publication. `zoo store verify` names every bad object"
+            )
+        array = info.array(data)
+        self._check_rows(shard, info.name, len(array))
+        return array
+
+    def _checked(self, shard: ShardEntry, field: str, epoch: int, arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        name = tensor_name(epoch, field)
+        described = self._manifest.fields[field]
+        array = arrays.get(name)
+        if array is None or array.dtype != np.dtype(_DTYPES[described.dtype]):
+            raise FormatError(f"{shard.ref.key}: no tensor {name} of type {described.dtype}")
+        if array.shape[1:] != (described.values,):
+            raise FormatError(f"{shard.ref.key}: tensor {name} has shape {array.shape}, not [., {described.values}]")
+        self._check_rows(shard, name, len(array))
+        return array
+
+    def _check_rows(self, shard: ShardEntry, name: str, rows: int) -> None:
+        epoch = int(name.partition(".")[0].removeprefix("epoch_"))
+        expected = len(shard.models_by_epoch()[epoch])
+        if rows != expected:
+            raise FormatError(f"{shard.ref.key}: tensor {name} has {rows} rows, the manifest names {expected} models")
+
+    def _epoch_of(self, info: TensorInfo) -> int:
+        return int(info.name.partition(".")[0].removeprefix("epoch_"))

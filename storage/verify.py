@@ -1,0 +1,208 @@
+"""`zoo store verify`: is a published version what its manifest says, object by object?"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .canonical import sha256_hex
+from .dataset import Zoo
+from .errors import DigestMismatch, FormatError, ObjectMissing
+from .labels import Column, Values, derive, joined_columns, model_columns
+from .manifest import Manifest, ShardEntry, from_ranges
+from .object_store import ObjectStore
+from .objects import ObjectRef, get_object
+from .splits import assign_splits
+from .tables import decode_table, table_values, values_digest
+from .tensors import decode, tensor_name
+
+NUM_READERS = 4
+_DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not what the manifest says. ``name`` is the object's key, or what else it is about."""
+
+    name: str
+    what: str
+
+    def __str__(self) -> str:
+        return self.what if self.name in self.what else f"{self.name}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was looked at, and every problem found."""
+
+    zoo: str
+    version: int
+    num_objects: int
+    num_bytes: int
+    num_states: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify_zoo(zoo: Zoo, progress: Callable[[int], None] | None = None) -> Verification:
+    """Read every object that the manifest names and check digests, shapes, rows, finiteness and splits.
+
+    Args:
+        progress: called with the bytes of each object when it is done.
+    """
+    manifest, store = zoo.manifest, zoo.store
+    problems: list[Problem] = []
+    tables = _tables(store, manifest, problems)
+    faulty = _faulty_epochs(tables)
+    if tables is not None:
+        problems += _check_labels(manifest, *tables)
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        jobs = pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), manifest.shards)
+        for shard, found in zip(manifest.shards, jobs, strict=True):
+            problems += found
+            if progress is not None:
+                progress(shard.ref.bytes)
+    return Verification(
+        zoo=manifest.zoo,
+        version=zoo.version,
+        num_objects=len(manifest.refs),
+        num_bytes=sum(ref.bytes for ref in manifest.refs),
+        num_states=manifest.num_states,
+        problems=tuple(problems),
+    )
+
+
+Tables = tuple[dict[str, Values], dict[str, Values]]
+
+
+def _tables(store: ObjectStore, manifest: Manifest, problems: list[Problem]) -> Tables | None:
+    found = []
+    for entry, columns in (
+        (manifest.labels, joined_columns(manifest.twin)),
+        (manifest.model_table, model_columns()),
+    ):
+        try:
+            values = _table(store, manifest, entry.ref, columns)
+        except (ObjectMissing, DigestMismatch, FormatError) as error:
+            problems.append(Problem(entry.ref.key, str(error)))
+            continue
+        num_rows = len(values[columns[0].name].data)
+        if num_rows != entry.rows:
+            problems.append(Problem(entry.ref.key, f"has {num_rows} rows, the manifest says {entry.rows}"))
+        elif values_digest(columns, values) != entry.values_sha256:
+            problems.append(Problem(entry.ref.key, "its values have another digest than the manifest says"))
+        else:
+            found.append(values)
+    return (found[0], found[1]) if len(found) == 2 else None
+
+
+def _table(store: ObjectStore, manifest: Manifest, ref: ObjectRef, columns: tuple[Column, ...]) -> dict[str, Values]:
+    data = get_object(store, ref, f"zoo {manifest.zoo!r}")
+    return table_values(decode_table(data, ref.key, columns), columns)
+
+
+def _faulty_epochs(tables: Tables | None) -> dict[int, int] | None:
+    """Model to its first faulty epoch; None if the tables cannot be read."""
+    if tables is None:
+        return None
+    models = tables[1]
+    column = models["faulty_epoch"]
+    valid = np.ones(len(column.data), np.bool_) if column.valid is None else column.valid
+    return dict(zip(models["model"].data[valid].tolist(), column.data[valid].tolist(), strict=True))
+
+
+def _check_labels(manifest: Manifest, labels: dict[str, Values], models: dict[str, Values]) -> Iterator[Problem]:
+    key, model_key = manifest.labels.ref.key, manifest.model_table.ref.key
+    indices = models["model"].data
+    if indices.tolist() != from_ranges(manifest.models):
+        yield Problem(model_key, "names other models than the manifest")
+        return
+    counts = models["num_epochs"].data.astype(np.int64) + 1
+    starts = np.concatenate(([0], np.cumsum(counts)[:-1])).astype(np.int64)
+    if not np.array_equal(labels["model"].data, np.repeat(indices, counts)) or not np.array_equal(
+        labels["epoch"].data, np.arange(counts.sum()) - np.repeat(starts, counts)
+    ):
+        yield Problem(key, "does not have one row per model and epoch, in order")
+        return
+    derived = derive(labels)
+    columns = [column for column in joined_columns(manifest.twin) if column.name in derived]
+    stored = {column.name: labels[column.name] for column in columns}
+    if values_digest(columns, derived) != values_digest(columns, stored):
+        yield Problem(key, "accuracies do not follow from its counts")
+    repeat = np.repeat(np.arange(len(indices)), counts)
+    for name in ("row_digest", "seed", "split"):
+        if not np.array_equal(labels[name].data, models[name].data[repeat]):
+            yield Problem(key, f"column {name} is not that of the models")
+    yield from _check_splits(manifest, models)
+
+
+def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Problem]:
+    key = manifest.model_table.ref.key
+    splits = models["split"].data.tolist()
+    counts = {name: splits.count(name) for name in manifest.split_counts}
+    if counts != manifest.split_counts or sum(counts.values()) != len(splits):
+        yield Problem(key, f"splits count {counts}, the manifest says {manifest.split_counts}")
+    rule = manifest.split
+    parents = models["parent_model"]
+    roots = models["model"].data
+    if manifest.parent is not None and parents.valid is None:
+        roots = parents.data
+    if rule.group is not None or (rule.kind == "reference" and manifest.parent is not None):
+        return  # what groups and the root's size are, only its spec says
+    expected = assign_splits(rule, manifest.root_zoo, roots.tolist(), {}, manifest.planned_models)
+    for model, found, wanted in zip(models["model"].data.tolist(), splits, expected, strict=True):
+        if found != wanted:
+            yield Problem(key, f"model {model} is in split {found}, the rule says {wanted}")
+            return
+
+
+def _check_shard(
+    store: ObjectStore, manifest: Manifest, shard: ShardEntry, faulty: dict[int, int] | None
+) -> list[Problem]:
+    key = shard.ref.key
+    try:
+        data = get_object(store, shard.ref, f"zoo {manifest.zoo!r}")
+        arrays, provenance = decode(data, key)
+    except (ObjectMissing, DigestMismatch, FormatError) as error:
+        return [Problem(key, str(error))]
+    problems = []
+    if provenance is not None:
+        problems.append(Problem(key, "holds more than values"))
+    by_epoch = shard.models_by_epoch()
+    expected: dict[str, tuple[Any, tuple[int, int]]] = {
+        tensor_name(epoch, field): (np.dtype(_DTYPES[entry.dtype]), (len(models), entry.values))
+        for epoch, models in by_epoch.items()
+        for field, entry in manifest.fields.items()
+    }
+    if set(arrays) != set(expected):
+        odd = sorted(set(arrays) ^ set(expected))[0]
+        problems.append(Problem(key, f"tensor {odd} is {'missing' if odd in expected else 'not in the manifest'}"))
+    view = memoryview(data)
+    for name, (dtype, shape) in expected.items():
+        array = arrays.get(name)
+        if array is not None and (array.dtype != dtype or array.shape != shape):
+            problems.append(Problem(key, f"tensor {name} is {array.dtype} {array.shape}, expected {dtype} {shape}"))
+        entry = shard.tensors.get(name)
+        if entry is not None and sha256_hex(view[entry.start : entry.stop]) != entry.sha256:
+            problems.append(Problem(key, f"tensor {name} does not lie where the manifest says"))
+    if not problems and faulty is not None:
+        problems += _check_finite(key, arrays, by_epoch, faulty)
+    return problems
+
+
+def _check_finite(
+    key: str, arrays: dict[str, Any], by_epoch: dict[int, list[int]], faulty: dict[int, int]
+) -> Iterator[Problem]:
+    for epoch, models in by_epoch.items():
+        finite = np.isfinite(arrays[tensor_name(epoch)]).all(axis=1)
+        for row, model in enumerate(models):
+            labelled = faulty.get(model, epoch + 1) <= epoch
+            if finite[row] == labelled:
+                state = "finite" if finite[row] else "not finite"
+                says = "faulty" if labelled else "not faulty"
+                yield Problem(key, f"model {model} at epoch {epoch} is {state}, its labels say {says}")
