@@ -24,16 +24,18 @@ def eta_seconds(commits: Iterable[tuple[float, int]], remaining: int, now: float
     """
     if remaining <= 0:
         return 0.0, 0.0
-    commits = list(commits)
-    if len(commits) <= FEWEST:
+    (began, _), *rest = [*commits] or [(now, 0)]
+    found = [(time, count) for time, count in rest if count]
+    if len(found) < FEWEST:
         return UNKNOWN
-    start = max(commits[0][0], now - WINDOW_SECONDS)
-    start = min(start, commits[-FEWEST - 1][0])
+    start = max(began, now - WINDOW_SECONDS)
+    if start > found[-FEWEST][0]:  # epochs of an hour: look back far enough to see some
+        start = next((time for time, _ in reversed(found[:-FEWEST])), began)
     span = (now - start) / NUM_SPANS
     if span <= 0:
         return UNKNOWN
     counts = [0] * NUM_SPANS
-    for time, count in commits[1:]:
+    for time, count in found:
         if time > start:
             counts[min(int((time - start) / span), NUM_SPANS - 1)] += count
     if not sum(counts):

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -25,23 +26,43 @@ IDLE_SECONDS = 120.0  # after which a connection that asks for nothing is closed
 
 
 class _Page:
-    """The metrics as text, made anew when older than ``max_age_seconds``; one thread makes it, the others wait."""
+    """The metrics as text, made again when a scrape finds them older than ``max_age_seconds``, or by ``renew``."""
 
     def __init__(self, registry: CollectorRegistry, max_age_seconds: float) -> None:
         self._registry, self._max_age = registry, max_age_seconds
-        self._lock = threading.Lock()
-        self._made: dict[str, tuple[float, bytes, bytes]] = {}
+        self._making = threading.Lock()
+        self._made: dict[str, _Text] = {}
+        self._accepts: dict[str, str] = {}
 
     def get(self, accept: str, compressed: bool) -> tuple[bytes, str]:
+        _, content_type = choose_encoder(accept)
+        text = self._made.get(content_type)
+        if text is None or time.monotonic() - text.made >= self._max_age:
+            with self._making:
+                text = self._made.get(content_type)
+                if text is None or time.monotonic() - text.made >= self._max_age:
+                    text = self._make(accept)
+        return (text.packed if compressed else text.plain), content_type
+
+    def renew(self) -> None:
+        """Make what was asked for so far; scrapes meanwhile get what there is."""
+        for accept in [*self._accepts.values()]:
+            self._make(accept)
+
+    def _make(self, accept: str) -> "_Text":
         encoder, content_type = choose_encoder(accept)
-        with self._lock:
-            at, plain, packed = self._made.get(content_type, (float("-inf"), b"", b""))
-            if time.monotonic() - at >= self._max_age:
-                plain = encoder(self._registry)
-                packed = gzip.compress(plain, 1)
-                self._made = {k: v for k, v in self._made.items() if k == content_type}
-                self._made[content_type] = (time.monotonic(), plain, packed)
-        return (packed if compressed else plain), content_type
+        made = time.monotonic()
+        plain = encoder(self._registry)
+        self._accepts[content_type] = accept
+        text = self._made[content_type] = _Text(made, plain, gzip.compress(plain, 1))
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    made: float
+    plain: bytes
+    packed: bytes
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -92,10 +113,11 @@ class _Server(ThreadingHTTPServer):
 
 
 class MetricsServer:
-    """Serves until closed. ``url`` is where, seen from this machine."""
+    """Serves until closed. ``url`` is where, seen from this machine; ``renew`` makes the text that scrapes get anew."""
 
-    def __init__(self, server: ThreadingHTTPServer) -> None:
+    def __init__(self, server: ThreadingHTTPServer, page: _Page) -> None:
         self._server = server
+        self.renew = page.renew
         self.address, self.port = str(server.server_address[0]), int(server.server_address[1])
         self.url = f"http://127.0.0.1:{self.port}/metrics"
         self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)
@@ -130,10 +152,11 @@ def serve(registry: CollectorRegistry, port: int | None = None, *, max_age_secon
     """
     if port is None:
         port = _port_of_environment()
-    handler = type("Handler", (_Handler,), {"page": _Page(registry, max_age_seconds)})
+    page = _Page(registry, max_age_seconds)
+    handler = type("Handler", (_Handler,), {"page": page})
     if port is not None:
         try:
-            return MetricsServer(_bind(port, handler))
+            return MetricsServer(_bind(port, handler), page)
         except OSError as error:
             raise InputError(
                 f"metrics port {port}: {error.strerror}; another driver or exporter has it, end that one or give "
@@ -141,7 +164,7 @@ def serve(registry: CollectorRegistry, port: int | None = None, *, max_age_secon
             ) from error
     for candidate in range(PORT, PORT + PORTS_TRIED):
         try:
-            server = MetricsServer(_bind(candidate, handler))
+            server = MetricsServer(_bind(candidate, handler), page)
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise InputError(f"metrics port {candidate}: {error.strerror}") from error
