@@ -31,21 +31,23 @@ class SequentialEngine:
     name = "sequential"
 
     def __init__(
-        self, device: str = "cpu", *, amp: bool = False, channels_last: bool = False, compiled: bool = False
+        self, device: str | None = None, *, amp: bool = False, channels_last: bool = False, compiled: bool = False
     ) -> None:
         """
         Args:
+            device: of torch; None: torch modules on a CUDA device where there is one, layer lists always on the CPU,
+                where one small model at a time is faster.
             amp: bfloat16 autocast for torch modules (ResNet-18); layer lists are always float32.
             channels_last: images of torch modules in channels-last memory.
             compiled: ``torch.compile`` of torch modules.
         """
-        self._device = torch.device(device)
+        self._requested = device
         self._options = {"amp": amp, "channels_last": channels_last, "compiled": compiled}
 
     @property
     def bitwise(self) -> bool:
-        """On a CPU with one thread; kernels of a CUDA device may add in another order from run to run."""
-        return self._device.type == "cpu"
+        """On a CPU with one thread; where a CUDA device was asked for, its kernels may add in any order."""
+        return self._requested in (None, "cpu")
 
     def refuses(self, program: Program) -> str | None:
         if program.variational and not isinstance(program.architecture, Architecture):
@@ -54,20 +56,20 @@ class SequentialEngine:
             return f"the one-cycle schedule moves the momentum of sgd; the optimizer is {program.optimizer}"
         if program.augment not in (None, *AUGMENTATIONS):
             return f"augmentation {program.augment!r} is unknown; accepted: {', '.join(AUGMENTATIONS)}"
-        if self._device.type == "cuda" and not torch.cuda.is_available():
+        if self._device(program).type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device"
         return None
 
     def numerics(self, program: Program) -> dict[str, Any]:
-        cpu = self._device.type == "cpu"
-        device = torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(self._device)
+        device = self._device(program)
+        cpu = device.type == "cpu"
         options = {} if isinstance(program.architecture, Architecture) else self._options
         return {
             "engine": self.name,
             "version": VERSION,
             "torch": torch.__version__,
             "threads": 1,
-            "device": device,
+            "device": torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(device),
             **options,
         }
 
@@ -83,12 +85,19 @@ class SequentialEngine:
         reason = self.refuses(program)
         if reason is not None:
             raise ValueError(reason)
+        device = self._device(program)
         model = (
-            LayerListModel(program, self._device)
+            LayerListModel(program, device)
             if isinstance(program.architecture, Architecture)
-            else ModuleModel(program, self._device, **self._options)
+            else ModuleModel(program, device, **self._options)
         )
-        return SequentialSession(program, hyperparameters, state, data, model, self._device)
+        return SequentialSession(program, hyperparameters, state, data, model, device)
+
+    def _device(self, program: Program) -> torch.device:
+        if self._requested is not None:
+            return torch.device(self._requested)
+        on_gpu = not isinstance(program.architecture, Architecture) and torch.cuda.is_available()
+        return torch.device("cuda" if on_gpu else "cpu")
 
 
 class SequentialSession:
