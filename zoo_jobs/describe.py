@@ -1,5 +1,6 @@
 """A zoo as plain data for storage: layout, layer lists, names, symmetries, rows. Pure."""
 
+import itertools
 from dataclasses import asdict
 from typing import Any
 
@@ -111,7 +112,7 @@ def symmetries(network: Architecture) -> list[dict[str, Any]]:
     """
     found = []
     parametric = network.parametric
-    for this, following in zip(parametric, parametric[1:], strict=False):
+    for this, following in itertools.pairwise(parametric):
         units = _outputs(this)
         inputs = following.layer.in_channels if isinstance(following.layer, Conv2d) else following.layer.in_features
         members = [

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,19 +91,18 @@ class RayPool:
 
     def __init__(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> None:
         self.slots = slots
+        # The driver sees every loss and makes a new actor itself: a task then begins again from the store.
         actor = ray.remote(
-            num_cpus=1,
-            num_gpus=context.num_gpus,
-            max_restarts=-1,
-            max_task_retries=0,  # the driver sees every loss, and a task begins again from the store
-            concurrency_groups={"control": 1},
+            num_cpus=1, num_gpus=context.num_gpus, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 1}
         )(_Worker)
-        self._shared = [ray.put(run), ray.put(data)]  # held, since an actor that restarts reads them again
-        self._actors = [actor.remote(context, self._shared) for _ in range(slots)]
-        self._calls: dict[Any, int] = {}
+        shared = [ray.put(run), ray.put(data)]
+        self._make: Callable[[], Any] = lambda: actor.remote(context, shared)
+        self._actors = [self._make() for _ in range(slots)]
+        self._calls: dict[Any, tuple[int, Any]] = {}
 
     def submit(self, slot: int, task: Task, part: int) -> None:
-        self._calls[self._actors[slot].advance.remote(task, part)] = slot
+        actor = self._actors[slot]
+        self._calls[actor.advance.remote(task, part)] = (slot, actor)
 
     def wait(self, timeout_seconds: float) -> list[Done]:
         if not self._calls:
@@ -122,7 +121,7 @@ class RayPool:
             ray.kill(actor)
 
     def _done(self, call: Any) -> Done:
-        slot = self._calls.pop(call)
+        slot, actor = self._calls.pop(call)
         try:
             return Done(slot, ray.get(call))
         except (
@@ -130,6 +129,9 @@ class RayPool:
             ray.exceptions.WorkerCrashedError,
             ray.exceptions.ObjectLostError,
         ) as error:
+            if self._actors[slot] is actor:
+                ray.kill(actor)
+                self._actors[slot] = self._make()
             return Done(slot, None, error, lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from storage.errors import FormatError, ObjectNotFound
+from storage.errors import FormatError, KeyFormatError
 from storage.object_store import ObjectStore
 from storage.zoos import create_spec, list_zoos, read_spec, swap_spec
 
 from . import catalogue
 from .errors import InputError, nearest
-from .grid import rows
+from .grid import check_extends
 from .spec import ZooSpec
 from .twin import TwinSpec, Zoo
 
@@ -21,7 +21,10 @@ def content(zoo: Zoo) -> dict[str, Any]:
 
 def stored(store: ObjectStore, name: str) -> Zoo | None:
     """The zoo that the store knows as ``name``; None if it knows none."""
-    found = read_spec(store, name)
+    try:
+        found = read_spec(store, name)
+    except KeyFormatError:
+        return None  # no zoo can have such a name
     if found is None:
         return None
     where = f"spec of {name} in {store.url}"
@@ -38,10 +41,11 @@ def resolve(name: str, store: ObjectStore) -> Zoo:
     except InputError as error:
         if name.endswith((".yaml", ".yml")):
             raise
-        try:
-            found = stored(store, name)
-        except (ObjectNotFound, ValueError):
-            found = None
+        found = stored(store, name)
+        parent_name = catalogue.twin_parent(name)
+        if found is None and parent_name is not None:
+            parent = stored(store, parent_name)
+            found = catalogue.twins_named(name, parent) if isinstance(parent, ZooSpec) else None
         if found is not None:
             return found
         close = nearest(name, list_zoos(store))
@@ -51,25 +55,12 @@ def resolve(name: str, store: ObjectStore) -> Zoo:
 def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
     """Refuse, before any work, a zoo that would change rows or numbers of the one that the store has by this name.
 
-    Raises InputError: says which row or what else differs, and what to do.
+    Raises InputError: names the first difference, and what to do.
     """
     before = stored(store, zoo.name)
     if before is None or new_lineage:
         return
-    there, here = rows(before), rows(zoo)
-    for stored_row, row in zip(there, here, strict=False):
-        if stored_row.digest != row.digest:
-            raise InputError(
-                f"{zoo.name}: model {row.index} would change ({stored_row.digest} in {store.url}, {row.digest} now); "
-                "rows that exist stay: append with an `extend:` block, or give the zoo another name"
-            )
-    if len(here) < len(there):
-        raise InputError(f"{zoo.name}: {len(there)} models in {store.url}, {len(here)} now; rows are never taken away")
-    if before.run_id != zoo.run_id:
-        raise InputError(
-            f"{zoo.name} in {store.url} is run {before.run_id[:8]}, this spec makes run {zoo.run_id[:8]}: its numbers "
-            "would differ; give the zoo another name, or begin again under this one with --new-lineage"
-        )
+    check_extends(before, zoo)
 
 
 def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:

@@ -23,6 +23,7 @@ from storage.runs import (
     end_attempt,
     pin_run,
     read_control,
+    read_pin,
     read_usage,
     start_attempt,
     write_control,
@@ -37,7 +38,7 @@ from .errors import InputError, ZooError
 from .metrics import RunMetrics
 from .notice import Notice
 from .observers import Event, Observer, PartCommitted, Problem, StageEnded, StageStarted, tell
-from .plan import Request, Task, tasks, work_units
+from .plan import Request, Task, tasks, unit_models, work_units
 from .population.engines import Choice, choose
 from .registry import check, register
 from .run import Run
@@ -134,7 +135,7 @@ class Work:
         pin = {
             "engine": choice.engine.numerics(next(iter(run.programs()))),
             "commit_every": zoo.commit_every,
-            "unit_models": len(max(work_units(zoo), key=lambda unit: len(unit.models)).models),
+            "unit_models": (read_pin(self.store, run.id) or {}).get("unit_models", unit_models(zoo)),
             "data": data.digest,
         }
         pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
@@ -193,7 +194,8 @@ class Work:
     def _planner(
         self, run: Run, request: Request, choice: Choice, absent: set[int]
     ) -> "Callable[..., tuple[Task, ...]]":
-        units = work_units(run.zoo, run.rows)
+        pinned = read_pin(self.store, run.id) or {}
+        units = work_units(run.zoo, run.rows, size=pinned.get("unit_models"))
         never = request.last_part + 1
 
         def plan(ledger: Ledger, slots: int = 1) -> tuple[Task, ...]:
