@@ -238,12 +238,12 @@ def _with_totals(record: PartRecord, after: PartRecord | None) -> PartRecord:
 
 
 def _last_before(store: ObjectStore, key: RecordKey) -> PartRecord | None:
-    last = None
-    for stat in store.list(f"{parts_prefix(key.run)}{key.folder}/"):
-        found = parse_record_key(stat.key)
-        if found is not None and not found.refill and found.part < key.part:
-            last = found
-    return None if last is None else PartRecord.from_json(store.get(str(last))[0], last)
+    found = [parse_record_key(stat.key) for stat in store.list(f"{parts_prefix(key.run)}{key.folder}/")]
+    before = [k for k in found if k is not None and not k.refill and k.part < key.part]
+    if not before:
+        return None
+    last = max(before, key=lambda k: k.part)
+    return PartRecord.from_json(store.get(str(last))[0], last)
 
 
 def _drop_state(store: ObjectStore, before: PartRecord, record: PartRecord) -> None:

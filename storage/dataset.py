@@ -33,7 +33,7 @@ from .shard_reader import ShardReader
 from .splits import SPLITS
 from .tables import decode_table
 from .tensors import unpack_mask
-from .where import parse_where
+from .where import rows_where
 from .zoos import read_manifest_bytes
 
 if TYPE_CHECKING:
@@ -242,10 +242,9 @@ class Zoo:
         chosen = self._chosen_models(models, split)
         allowed: dict[int, set[int]] | None = None
         if where is not None:
-            table = self._labels.select(["model", "epoch"]).filter(self._where(where))
-            allowed = {}
-            for model, epoch in zip(table["model"].to_pylist(), table["epoch"].to_pylist(), strict=True):
-                allowed.setdefault(epoch, set()).add(model)
+            rows = np.flatnonzero(rows_where(where, self._labels))
+            model_of, epoch_of = self._labels["model"].to_numpy()[rows], self._labels["epoch"].to_numpy()[rows]
+            allowed = {epoch: set(model_of[epoch_of == epoch].tolist()) for epoch in chosen_epochs}
         wanted = {}
         for epoch in chosen_epochs:
             here = self._models_at(epoch)
@@ -290,9 +289,6 @@ class Zoo:
             )
         raise EpochNotPresent(f"zoo {self.name!r}: no epoch {epoch}; it has {self.manifest.describe()}")
 
-    def _where(self, text: str) -> Any:
-        return parse_where(text, self._labels.column_names)
-
     def _select_rows(
         self,
         table: Any,
@@ -302,17 +298,18 @@ class Zoo:
         where: str | None,
         available: Iterable[int],
     ) -> Any:
-        import pyarrow.compute as pc
-
+        keep = np.ones(table.num_rows, np.bool_)
         chosen = select(epochs, available, "epochs")
         if chosen is not None:
             if any(epoch > self.manifest.num_epochs for epoch in chosen):
                 raise EpochNotPresent(f"zoo {self.name!r}: no epoch {max(chosen)}; it has {self.manifest.describe()}")
-            table = table.filter(pc.field("epoch").isin(chosen))
+            keep &= np.isin(table["epoch"].to_numpy(), chosen)
         picked = self._chosen_models(models, split)
         if picked is not None:
-            table = table.filter(pc.field("model").isin(sorted(picked)))
-        return table if where is None else table.filter(self._where(where))
+            keep &= np.isin(table["model"].to_numpy(), sorted(picked))
+        if where is not None:
+            keep &= rows_where(where, table)
+        return table if keep.all() else table.take(np.flatnonzero(keep))
 
     # Reading.
 

@@ -64,7 +64,7 @@ class ObjectStore(Protocol):
     def stat(self, key: str) -> Stat | None: ...
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """All objects whose key starts with ``prefix``, by key."""
+        """All objects whose key starts with ``prefix``, each once, in the store's own order."""
         ...
 
     def delete(self, key: str) -> None:

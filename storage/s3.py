@@ -184,10 +184,10 @@ class S3Store:
         with self._lock:
             if self._client is None:
                 try:
-                    first = _client(FIRST_READ_SECONDS, self._options)
+                    session = _session()
                     # One small request tells a wrong bucket, key or region apart in words.
-                    self._probe(first)
-                    self._client = _client(READ_SECONDS, self._options)
+                    self._probe(_client(session, FIRST_READ_SECONDS, self._options))
+                    self._client = _client(session, READ_SECONDS, self._options)
                 except StorageError:
                     raise
                 except Exception as error:  # as in _call
@@ -283,11 +283,15 @@ class _BehindEnd(StorageError):
 _HOW = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or a workload identity"
 
 
-def _client(read_seconds: float, options: Mapping[str, Any]) -> Any:
+def _session() -> Any:
     import boto3
+
+    return boto3.session.Session()  # a new one each time: it reads environment and files again
+
+
+def _client(session: Any, read_seconds: float, options: Mapping[str, Any]) -> Any:
     from botocore.config import Config
 
-    session = boto3.session.Session()  # a new one each time: it reads environment and files again
     settings: dict[str, Any] = {
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": read_seconds,
@@ -298,10 +302,11 @@ def _client(read_seconds: float, options: Mapping[str, Any]) -> Any:
         "user_agent_extra": "zooforge",
     }
     region = session.region_name or "us-east-1"
-    client = session.client("s3", region_name=region, config=Config(**settings), **options)
-    host = str(client.meta.endpoint_url)
-    if ".amazonaws.com" not in host:
+    if options.get("endpoint_url") or _configured_endpoint():
         settings["s3"] = {"addressing_style": "path"}  # own servers rarely have a name per bucket
+    client = session.client("s3", region_name=region, config=Config(**settings), **options)
+    if "s3" not in settings and ".amazonaws.com" not in str(client.meta.endpoint_url):  # from a profile
+        settings["s3"] = {"addressing_style": "path"}
         client = session.client("s3", region_name=region, config=Config(**settings), **options)
     return client
 

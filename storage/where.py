@@ -2,77 +2,90 @@
 
 import ast
 import difflib
-from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import PredicateError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MAX_LENGTH = 2000
 _COMPARE: dict[type[ast.cmpop], str] = {
-    ast.Eq: "__eq__",
-    ast.NotEq: "__ne__",
-    ast.Lt: "__lt__",
-    ast.LtE: "__le__",
-    ast.Gt: "__gt__",
-    ast.GtE: "__ge__",
+    ast.Eq: "equal",
+    ast.NotEq: "not_equal",
+    ast.Lt: "less",
+    ast.LtE: "less_equal",
+    ast.Gt: "greater",
+    ast.GtE: "greater_equal",
 }
 _ARITHMETIC: dict[type[ast.operator], str] = {
-    ast.Add: "__add__",
-    ast.Sub: "__sub__",
-    ast.Mult: "__mul__",
-    ast.Div: "__truediv__",
+    ast.Add: "add",
+    ast.Sub: "subtract",
+    ast.Mult: "multiply",
+    ast.Div: "divide",
 }
 
 
-def parse_where(text: str, columns: Collection[str]) -> Any:
-    """Arrow expression of a predicate. A comparison with null is not true.
+def rows_where(text: str, table: "pa.Table") -> NDArray[np.bool_]:
+    """Which rows of ``table`` fulfil the predicate [rows]. A comparison with null is neither true nor false.
 
-    Allowed: column names, numbers, strings, True, False, None, comparisons (chained too), ``in`` a list, ``is None``,
+    Allowed: column names, numbers, strings, True, False, comparisons (chained too), ``in`` a list, ``is None``,
     ``and``, ``or``, ``not``, and + - * /.
 
     Raises:
-        PredicateError: anything else, or an unknown column; the nearest name is offered.
+        PredicateError: anything else, an unknown column (the nearest name is offered), or types that do not compare.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if len(text) > MAX_LENGTH:
         raise PredicateError(f"where: longer than {MAX_LENGTH} characters")
     try:
         tree = ast.parse(text.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise PredicateError(
             f'where: {text!r} cannot be read; write e.g. "test_acc > 0.8 and seed in [1, 2]"'
         ) from None
-    return _Reader(text, columns).expression(tree.body)
+    try:
+        found = _Reader(text, table).truth(tree.body)
+        if isinstance(found, pa.Scalar):
+            return np.full(table.num_rows, bool(found.as_py()))
+        return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
+    except pa.ArrowException:
+        raise PredicateError(f"where: {text!r} compares values of different types") from None
 
 
 class _Reader:
-    def __init__(self, text: str, columns: Collection[str]) -> None:
+    def __init__(self, text: str, table: "pa.Table") -> None:
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        self.pc = pc
+        self.pa, self.pc = pa, pc
         self.text = text
-        self.columns = columns
+        self.table = table
 
-    def expression(self, node: ast.expr) -> Any:
-        """A node that stands for true or false."""
+    def truth(self, node: ast.expr) -> Any:
+        """A node that stands for true, false or null."""
         match node:
             case ast.BoolOp(op=op, values=values):
-                parts = [self.expression(value) for value in values]
-                whole = parts[0]
-                for part in parts[1:]:
-                    whole = (whole & part) if isinstance(op, ast.And) else (whole | part)
+                join = self.pc.and_kleene if isinstance(op, ast.And) else self.pc.or_kleene
+                whole = self.truth(values[0])
+                for value in values[1:]:
+                    whole = join(whole, self.truth(value))
                 return whole
             case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return ~self.expression(operand)
+                return self.pc.invert(self.truth(operand))
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 whole = None
                 for compare, right in zip(ops, comparators, strict=True):
                     part = self.comparison(left, compare, right)
-                    whole = part if whole is None else whole & part
+                    whole = part if whole is None else self.pc.and_kleene(whole, part)
                     left = right
                 return whole
-            case ast.Name():
-                return self.value(node)
-            case ast.Constant(value=bool()):
+            case ast.Name() | ast.Constant(value=bool()):
                 return self.value(node)
         raise self.refused(node)
 
@@ -80,29 +93,33 @@ class _Reader:
         if isinstance(op, ast.Is | ast.IsNot):
             if not (isinstance(right, ast.Constant) and right.value is None):
                 raise self.refused(right)
-            missing = self.value(left).is_null()
-            return missing if isinstance(op, ast.Is) else ~missing
+            missing = self.pc.is_null(self.value(left))
+            return missing if isinstance(op, ast.Is) else self.pc.invert(missing)
         if isinstance(op, ast.In | ast.NotIn):
             if not isinstance(right, ast.List | ast.Tuple | ast.Set):
                 raise self.refused(right)
-            found = self.value(left).isin([self.constant(item) for item in right.elts])
-            return found if isinstance(op, ast.In) else ~found
-        result: Any = getattr(self.value(left), _COMPARE[type(op)])(self.value(right))
-        return result
+            value = self.value(left)
+            choices = self.pa.array([self.constant(item) for item in right.elts])
+            if choices.type != value.type and self.pa.types.is_floating(value.type):
+                choices = choices.cast(value.type)
+            found = self.pc.is_in(value, value_set=choices, skip_nulls=True)
+            known = self.pc.is_valid(value)
+            return self.pc.and_(found if isinstance(op, ast.In) else self.pc.invert(found), known)
+        return getattr(self.pc, _COMPARE[type(op)])(self.value(left), self.value(right))
 
     def value(self, node: ast.expr) -> Any:
         match node:
             case ast.Name(id=name):
-                if name not in self.columns:
-                    close = difflib.get_close_matches(name, self.columns, 1)
-                    offer = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(sorted(self.columns))}"
-                    raise PredicateError(f"where: no column {name!r}{offer}")
-                return self.pc.field(name)
+                names = self.table.column_names
+                if name not in names:
+                    close = difflib.get_close_matches(name, names, 1)
+                    offer = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(names))}"
+                    raise PredicateError(f"where: no column {name!r}; {offer}")
+                return self.table[name]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                result: Any = getattr(self.value(left), _ARITHMETIC[type(op)])(self.value(right))
-                return result
+                return getattr(self.pc, _ARITHMETIC[type(op)])(self.value(left), self.value(right))
             case ast.Constant() | ast.UnaryOp():
-                return self.pc.scalar(self.constant(node))
+                return self.pa.scalar(self.constant(node))
         raise self.refused(node)
 
     def constant(self, node: ast.expr) -> Any:

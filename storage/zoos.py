@@ -1,6 +1,6 @@
 """The two objects of a zoo that are ever replaced: its spec, and the pointer to its current version."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,11 +121,6 @@ def read_manifest_bytes(store: ObjectStore, zoo: str, number: int | None = None)
     return number, found[0]
 
 
-def list_zoos(store: ObjectStore) -> Iterator[str]:
-    """Names of all zoos with a spec or a published version. This lists; readers of a zoo never do."""
-    seen = None
-    for stat in store.list(ZOOS_PREFIX):
-        name = stat.key[len(ZOOS_PREFIX) :].partition("/")[0]
-        if name != seen:
-            seen = name
-            yield name
+def list_zoos(store: ObjectStore) -> list[str]:
+    """Names of all zoos with a spec or a published version, sorted. This lists; readers of a zoo never do."""
+    return sorted({stat.key[len(ZOOS_PREFIX) :].partition("/")[0] for stat in store.list(ZOOS_PREFIX)})
