@@ -6,6 +6,8 @@ that keeps values; no code of the pickled library runs. Fuzzed by tests/storage/
 
 import io
 import pickle
+import re
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -19,9 +21,9 @@ Allowed = Mapping[tuple[str, str], Callable[..., Any]]
 # Documented by the pickle module: a damaged stream may raise any of these.
 _DAMAGED = (
     pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError,
-    RecursionError, TypeError, ValueError,
+    RecursionError, TypeError, ValueError, struct.error,
 )  # fmt: skip
-_ELEMENT_TYPES = "biufS"
+_ELEMENT_TYPE = re.compile(r"[<>|=]?[biufS][0-9]{1,3}")
 _REFUSED_OPCODES = {
     code[0]
     for code in (
@@ -55,10 +57,9 @@ class DType(StandIn):
             raise ValueError("records and subarrays are not read")
 
     def resolve(self) -> np.dtype[Any]:
-        dtype = np.dtype((self._order if self._order in "<>" else "") + self._code)
-        if dtype.kind not in _ELEMENT_TYPES:
+        if _ELEMENT_TYPE.fullmatch(self._code) is None:
             raise ValueError(f"arrays of {self._code!r} are not read")
-        return dtype
+        return np.dtype(self._code).newbyteorder(">" if self._order == ">" else "<")
 
 
 class Array(StandIn):
@@ -97,7 +98,7 @@ NUMPY_ARRAYS: Allowed = {("_codecs", "encode"): encode} | {
 
 
 def load(data: bytes, what: str, allowed: Allowed = NUMPY_ARRAYS) -> Any:
-    """Value of a pickle: dicts, lists, tuples, sets, numbers, strings, bytes, None, and what ``allowed`` makes.
+    """Value of a pickle: dicts, lists, tuples, numbers, strings, bytes, None, and what ``allowed`` makes.
 
     Python 2 strings come as bytes. Arrays come as numpy arrays with memory of their own.
 
@@ -149,7 +150,7 @@ class _Resolver:
         self._done: dict[int, Any] = {}
 
     def __call__(self, value: Any) -> Any:
-        if not isinstance(value, StandIn | dict | list | tuple | set | frozenset):
+        if not isinstance(value, StandIn | dict | list | tuple):
             return value
         if id(value) in self._done:
             if self._done[id(value)] is _UNDERWAY:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from storage import restricted_pickle
+from storage.errors import FormatError
 
 from ..errors import InputError
 from .lock import FormatName
@@ -36,7 +37,7 @@ def read(format_name: FormatName, files: Files) -> RawDataset:
     """
     try:
         return _READERS[format_name](files)
-    except (ValueError, KeyError, IndexError, EOFError, OSError, struct.error, tarfile.TarError,
+    except (FormatError, ValueError, KeyError, IndexError, EOFError, OSError, struct.error, tarfile.TarError,
             zipfile.BadZipFile) as error:  # fmt: skip
         names = ", ".join(str(path) for path in files.values())
         raise InputError(f"{names}: not readable as {format_name} ({error})") from error
@@ -64,9 +65,13 @@ def _idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
 def read_svhn(files: Files) -> RawDataset:
     """MATLAB arrays X [32, 32, 3, N] and y [N, 1], where the digit 0 has label 10."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     def images(name: str) -> RawImages:
-        content = loadmat(files[name])
+        try:
+            content = loadmat(files[name])
+        except MatReadError as error:
+            raise ValueError(str(error)) from None
         return _images(content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1) % 10)
 
     return RawDataset(images("train_32x32.mat"), images("test_32x32.mat"))
