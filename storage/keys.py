@@ -123,9 +123,13 @@ def driver_claim(attempt: str) -> str:
     return f"driver-{_attempt(attempt)}"
 
 
+def logs_prefix(run: str) -> str:
+    return f"{run_prefix(run)}logs/"
+
+
 def log_key(run: str, attempt: str, source: str, number: int) -> str:
     source = _checked(_SOURCE, source, "log source", "letters, digits, dot, dash")
-    return f"{run_prefix(run)}logs/{_attempt(attempt)}/{source}/{number:06d}.jsonl"
+    return f"{logs_prefix(run)}{_attempt(attempt)}/{source}/{number:06d}.jsonl"
 
 
 OBJECTS_PREFIX = "objects/sha256/"
