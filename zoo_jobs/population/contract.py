@@ -39,6 +39,7 @@ class Program:
     variational: bool = False  # twins: variational-dropout layers, KL term, masked evaluation
     schedule: OneCycle | None = None
     augment: str | None = None
+    pruned: bool = False  # twins by magnitude: what ``mask`` [P, D] of the state marks is zero and stays zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +157,14 @@ def initial_state(program: Program, weights_PD: NDArray[np.float32], others: Sta
     """State of models that have taken no step: ``weights`` and, all zero, ``step`` [P] int64 and the moments.
 
     Twins have ``log_sigma2`` [P, V], -10 everywhere, beside it; their moments cover weights, then log sigma^2.
-    ``others`` brings what an architecture keeps besides its parameters (``buffers`` [P, B], ``counters`` [P, C]).
+    ``others`` brings what an architecture keeps besides its parameters (``buffers`` [P, B], ``counters`` [P, C]), and
+    the ``mask`` [P, D] bool of twins by magnitude, whose weights are set to zero here.
     """
     num_models = weights_PD.shape[0]
+    if program.pruned:
+        if others is None or "mask" not in others:
+            raise ValueError("twins by magnitude need their mask")
+        weights_PD = np.where(others["mask"], np.float32(0), weights_PD)
     state: StateArrays = {"weights": weights_PD, "step": np.zeros(num_models, np.int64), **(others or {})}
     trained = weights_PD.shape[1]
     if program.variational:

@@ -15,7 +15,17 @@ from ..data.prepared import PreparedData
 from ..models.layers import Architecture
 from ..sparsify import variational_dropout as vd
 from .batches import AUGMENTATIONS, Block, evaluation_blocks, training_blocks
-from .contract import MOMENTS, Evaluation, Hyperparameters, Program, Running, Sparsity, SplitName, StateArrays
+from .contract import (
+    MOMENTS,
+    Evaluation,
+    Hyperparameters,
+    Program,
+    Running,
+    Sparsity,
+    SplitName,
+    StateArrays,
+    noisy_layout,
+)
 from .layer_list_model import LayerListModel
 from .module_model import ModuleModel
 from .one_cycle import one_cycle
@@ -50,8 +60,8 @@ class SequentialEngine:
         return self._requested in (None, "cpu")
 
     def refuses(self, program: Program) -> str | None:
-        if program.variational and not isinstance(program.architecture, Architecture):
-            return f"variational dropout needs a layer list; {program.architecture.name} has none"
+        if (program.variational or program.pruned) and not isinstance(program.architecture, Architecture):
+            return f"twins need a layer list; {program.architecture.name} has none"
         if program.schedule is not None and program.optimizer != "sgd":
             return f"the one-cycle schedule moves the momentum of sgd; the optimizer is {program.optimizer}"
         if program.augment not in (None, *AUGMENTATIONS):
@@ -118,7 +128,8 @@ class SequentialSession:
         self._step_P = state["step"].astype(np.int64)
         trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
         arrays = {"values": np.concatenate(trained, axis=1)}
-        arrays |= {name: state[name] for name in (*MOMENTS[program.optimizer], "buffers", "counters") if name in state}
+        others = (*MOMENTS[program.optimizer], "buffers", "counters", "mask")
+        arrays |= {name: state[name] for name in others if name in state}
         self._tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
         self._active_P = np.ones(self._num_models, np.bool_)
 
@@ -150,7 +161,10 @@ class SequentialSession:
         return Evaluation(loss_sum_P, correct_P, len(images_of_split))
 
     def sparsity(self) -> Sparsity:
+        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
         model = self._model
+        if self._program.pruned:
+            return self._magnitude_sparsity()
         if not isinstance(model, LayerListModel) or not self._program.variational:
             raise ValueError("only twins have a sparsity")
         log_alphas = []
@@ -163,6 +177,15 @@ class SequentialSession:
             mask_PV = vd.pruned(log_alpha_PV).cpu().numpy()
         num_pruned_P = mask_PV[:, model.is_weight_V].sum(axis=1).astype(np.int32)
         return Sparsity(mask_PV, kl_P, num_pruned_P, int(model.is_weight_V.sum()))
+
+    def _magnitude_sparsity(self) -> Sparsity:
+        architecture = self._program.architecture
+        mask = architecture.layout.unflatten(self._tensors["mask"].cpu().numpy())
+        entries = noisy_layout(architecture).entries
+        mask_PV = np.concatenate([mask[e.name].reshape(self._num_models, -1) for e in entries], axis=1)
+        num_prunable = sum(e.size for e in entries if e.name.endswith("weight"))
+        num_pruned_P = mask_PV.sum(axis=1).astype(np.int32)
+        return Sparsity(mask_PV, np.zeros(self._num_models), num_pruned_P, num_prunable)
 
     def state(self) -> StateArrays:
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._tensors.items()}
@@ -192,13 +215,19 @@ class SequentialSession:
         seed = int(self._hyperparameters.seed_P[i])
         loss_sum, correct = 0.0, 0
         for block in training_blocks(self._data, seed, epoch, self._program.batch_size, self._program.augment):
-            block_loss, block_correct = self._train_block(i, epoch, block, values, optimizer)
+            block_loss, block_correct = self._train_block(i, epoch, block, values, rows.get("mask"), optimizer)
             loss_sum += block_loss
             correct += block_correct
         return loss_sum, correct
 
     def _train_block(
-        self, i: int, epoch: int, block: Block, values: Tensor, optimizer: torch.optim.Optimizer
+        self,
+        i: int,
+        epoch: int,
+        block: Block,
+        values: Tensor,
+        pruned_D: Tensor | None,
+        optimizer: torch.optim.Optimizer,
     ) -> tuple[float, int]:
         size = self._program.batch_size
         labels = torch.from_numpy(block.labels).to(self._device)
@@ -226,6 +255,9 @@ class SequentialSession:
                 values.grad = None
             total, loss, batch_logits = self._model.training_loss(batch_images, batch_labels, batch_draws, kl_weight)
             total.backward()  # type: ignore[no-untyped-call]
+            if pruned_D is not None and values.grad is not None:
+                # A value of zero without a gradient stays zero under every optimizer here, weight decay included.
+                values.grad.masked_fill_(pruned_D, 0)
             optimizer.step()
             self._step_P[i] += 1
             losses.append(loss.detach())
