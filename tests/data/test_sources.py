@@ -12,7 +12,7 @@ import pytest
 
 from zoo_jobs.data import lock, sources
 from zoo_jobs.data.lock import LockedDataset, LockedFile, locked, locked_datasets
-from zoo_jobs.data.sources import default_cache, fetch, source_folder, verified_files
+from zoo_jobs.data.sources import Folder, Internet, default_cache, fetch, source_folder, verified_files
 from zoo_jobs.datasets import DATASETS
 from zoo_jobs.errors import InputError, ZooError
 
@@ -74,10 +74,10 @@ def test_an_unknown_dataset_is_refused() -> None:
 def test_a_file_is_downloaded_checked_and_kept(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock_of(monkeypatch, [f"{served}/missing.bin", f"{served}/images.bin"])
     seen: list[tuple[str, int, int | None]] = []
-    (path,) = fetch("tiny", tmp_path, progress=lambda *step: seen.append(step))
+    (path,) = fetch("tiny", tmp_path, Internet(lambda *step: seen.append(step)))
     assert path.read_bytes() == CONTENT
     assert seen == [("images.bin", len(CONTENT), len(CONTENT))]
-    monkeypatch.setattr(sources, "_download", None)
+    monkeypatch.setattr(sources, "Internet", object)
     assert fetch("tiny", tmp_path) == [path]
     assert verified_files("tiny", source_folder(tmp_path, "tiny")) == {"images.bin": path}
 
@@ -105,7 +105,7 @@ def test_where_no_sha256_is_known_the_first_one_holds(tmp_path: Path, monkeypatc
     origin = tmp_path / "origin"
     origin.mkdir()
     (origin / "images.bin").write_bytes(CONTENT)
-    (path,) = fetch("tiny", tmp_path, origin)
+    (path,) = fetch("tiny", tmp_path, Folder(origin))
     assert (path.parent / "images.bin.sha256").read_text().strip() == SHA256
     path.write_bytes(b"other images")
     with pytest.raises(InputError, match=rf"at the first fetch it was {SHA256[:16]}"):
@@ -115,7 +115,7 @@ def test_where_no_sha256_is_known_the_first_one_holds(tmp_path: Path, monkeypatc
 def test_files_can_come_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock_of(monkeypatch, [])
     with pytest.raises(InputError, match=r"images\.bin is missing"):
-        fetch("tiny", tmp_path, tmp_path / "nowhere")
+        fetch("tiny", tmp_path, Folder(tmp_path / "nowhere"))
 
 
 def test_an_address_that_does_not_answer_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,15 +14,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from storage.canonical import digest_of
+from storage.object_store import ObjectStore
 
 from ..datasets import DATASETS, DatasetName
 from ..errors import InputError
 from ..spec_blocks import Preprocessing, SplitRule
 from .lock import locked
+from .mirror import Mirror, is_mirrored
 from .prepared import PreparedData, Split
 from .raw import RawDataset, RawImages
 from .readers import read
-from .sources import content_key, source_folder, verified_files
+from .sources import content_key, fetch, is_present, source_folder, verified_files
 
 
 class DataSpec(Protocol):
@@ -109,10 +111,13 @@ def pixel_values(preprocessing: Preprocessing) -> NDArray[np.float32]:
     return np.stack(rows)
 
 
-def load(spec: DataSpec, cache: Path) -> PreparedData:
+def load(spec: DataSpec, cache: Path, mirror: ObjectStore | None = None) -> PreparedData:
     """As ``prepare``, kept under ``cache`` from then on: the second time neither the files nor torch are touched.
 
     Two processes may prepare the same data at the same time: they write the same file.
+
+    Args:
+        mirror: store to get files from that are not here; the internet is never asked.
     """
     key = digest_of(
         {
@@ -125,6 +130,8 @@ def load(spec: DataSpec, cache: Path) -> PreparedData:
     path = cache / "prepared" / f"{spec.dataset}-{key[:16]}.safetensors"
     found = _read_cached(path, spec.dataset)
     if found is None:
+        if mirror is not None and not is_present(spec.dataset, cache) and is_mirrored(mirror, spec.dataset):
+            fetch(spec.dataset, cache, Mirror(mirror))
         source = source_folder(cache, spec.dataset)
         found = prepare(spec.dataset, spec.preprocessing, spec.split, source)
         _write_cached(path, found)

@@ -4,10 +4,11 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import InputError, ZooError
 from .lock import LockedDataset, LockedFile, locked
@@ -53,34 +54,29 @@ def verified_file(dataset: str, file: LockedFile, source: Path | None) -> Path:
     return path
 
 
-def fetch(dataset: str, cache: Path, origin: Path | None = None, progress: Progress | None = None) -> list[Path]:
+def fetch(dataset: str, cache: Path, origin: "Origin | None" = None) -> list[Path]:
     """Make every file of ``dataset`` present and right under ``source_folder``; what is there already is only checked.
 
     Args:
-        origin: folder to copy from instead of the internet.
+        origin: where files come from; None: the internet.
 
     Raises:
-        InputError: a file in ``origin`` is missing or wrong. ZooError: no address of a file answered.
+        InputError: a file is missing at its origin, or wrong. ZooError: no address of a file answered.
     """
     entry = locked(dataset)
     folder = source_folder(cache, dataset)
     if not entry.is_packaged:
         folder.mkdir(parents=True, exist_ok=True)
-    return [_fetch_file(dataset, file, folder, origin, progress) for file in entry.files]
+    return [_fetch_file(dataset, file, folder, origin or Internet()) for file in entry.files]
 
 
-def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: Path | None, progress: Progress | None) -> Path:
+def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") -> Path:
     path = folder / file.name
     if file.package or path.is_file():
         return verified_file(dataset, file, folder)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        if origin is not None:
-            if not (origin / file.name).is_file():
-                raise InputError(f"{dataset}: {origin / file.name} is missing")
-            shutil.copyfile(origin / file.name, partial)
-        else:
-            _download(dataset, file, partial, progress)
+        origin.get(dataset, file, partial)
         found = _check(dataset, file, partial)
         if file.sha256 is None:
             # Written before the file appears: a file without its note would be trusted anew.
@@ -91,24 +87,50 @@ def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: Path | Non
     return path
 
 
-def _download(dataset: str, file: LockedFile, to: Path, progress: Progress | None) -> None:
-    reasons = []
-    for url in file.urls:
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, to.open("wb") as out:
-                done = 0
-                while chunk := answer.read(CHUNK_BYTES):
-                    out.write(chunk)
-                    done += len(chunk)
-                    if progress is not None:
-                        progress(file.name, done, file.bytes)
-            return
-        except (urllib.error.URLError, OSError) as error:
-            reasons.append(f"{url}: {getattr(error, 'reason', error)}")
-    raise ZooError(
-        f"{dataset}: {file.name} cannot be downloaded ({'; '.join(reasons)}); "
-        f"put it in a folder yourself and run `zoo data fetch {dataset} --from FOLDER`"
-    )
+class Origin(Protocol):
+    """Where a dataset's files come from."""
+
+    def get(self, dataset: str, file: LockedFile, to: Path) -> None:
+        """Write the file to ``to``; the caller checks it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that already has the files."""
+
+    path: Path
+
+    def get(self, dataset: str, file: LockedFile, to: Path) -> None:
+        if not (self.path / file.name).is_file():
+            raise InputError(f"{dataset}: {self.path / file.name} is missing")
+        shutil.copyfile(self.path / file.name, to)
+
+
+@dataclass(frozen=True)
+class Internet:
+    """The addresses in the lock, in order."""
+
+    progress: Progress | None = None
+
+    def get(self, dataset: str, file: LockedFile, to: Path) -> None:
+        reasons = []
+        for url in file.urls:
+            try:
+                with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, to.open("wb") as out:
+                    done = 0
+                    while chunk := answer.read(CHUNK_BYTES):
+                        out.write(chunk)
+                        done += len(chunk)
+                        if self.progress is not None:
+                            self.progress(file.name, done, file.bytes)
+                return
+            except OSError as error:  # URLError and timeouts are among them
+                reasons.append(f"{url}: {getattr(error, 'reason', error)}")
+        raise ZooError(
+            f"{dataset}: {file.name} cannot be downloaded ({'; '.join(reasons)}); "
+            f"put it in a folder yourself and run `zoo data fetch {dataset} --from FOLDER`"
+        )
 
 
 def _check(dataset: str, file: LockedFile, path: Path) -> str:
@@ -142,5 +164,11 @@ def _packaged(dataset: str, file: LockedFile) -> Path:
 
 
 def content_key(entry: LockedDataset) -> list[list[str | None]]:
-    """What identifies the files of a dataset before they are read."""
+    """What identifies the files of a dataset before they are here."""
     return [[file.name, file.sha256, file.md5] for file in entry.files]
+
+
+def is_present(dataset: str, cache: Path) -> bool:
+    """Whether every file is here; none is read."""
+    entry = locked(dataset)
+    return entry.is_packaged or all((source_folder(cache, dataset) / file.name).is_file() for file in entry.files)
