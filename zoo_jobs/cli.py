@@ -24,6 +24,7 @@ VERBS = {
     "status": ("zoo_jobs.commands.status", "How far a zoo is, when it ends, what went wrong"),
     "logs": ("zoo_jobs.commands.logs", "Events of a run, from the store"),
     "report": ("zoo_jobs.commands.report", "One HTML page about a published zoo"),
+    "fidelity": ("zoo_jobs.commands.fidelity", "A published zoo beside the figures of the reference"),
     "verify": ("zoo_jobs.commands.verify", "Recompute the stored accuracy of a sample of states"),
     "exporter": ("zoo_jobs.commands.exporter", "Serve the metrics of all runs of a store"),
     "store": ("storage.cli", "List, verify, pull, import and export what a store holds"),

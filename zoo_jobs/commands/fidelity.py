@@ -1,0 +1,75 @@
+"""`zoo fidelity`: a published zoo beside the reference's figures."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..words import table
+from .options import json_option, print_json
+from .working import open_store, store_option
+
+
+@click.command("fidelity")
+@click.argument("name")
+@store_option
+@click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write fidelity.json there as well.")
+@json_option
+def command(name: str, store: str, version: int | None, out: Path | None, as_json: bool) -> None:
+    """Compare accuracy, sparsity and gap with what the reference shows of the zoo of the same name."""
+    from ..report import words
+    from ..report.fidelity import QUANTILE_NAMES, references
+    from ..report.read import read_labels_only
+    from ..report.section import extent
+
+    contents = read_labels_only(open_store(store), store, name, version)
+    facts, reference = contents.facts, references().get(contents.facts.name)
+    lines = [
+        {
+            **asdict(c.figure),
+            "found": c.found,
+            "low": c.low,
+            "high": c.high,
+            "num_models": c.num_models,
+            "verdict": c.verdict,
+        }
+        for c in contents.comparisons
+    ]
+    value = {
+        "zoo": facts.name,
+        "version": facts.version,
+        "extent": extent(contents),
+        "source": None if reference is None else reference.source,
+        "comparisons": [{name: _finite(found) for name, found in line.items()} for line in lines],
+    }
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "fidelity.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(value)
+        return
+    if reference is None:
+        known = ", ".join(sorted(references()))
+        click.echo(f"{facts.name}: no reference figures; there are some of {known}")
+        return
+    click.echo(f"{facts.name}: {extent(contents)}; reference: {reference.source}")
+    named = {quantile: label for label, quantile in QUANTILE_NAMES.items()}
+    rows = [["metric", "epoch", "quantile", "reference", "here", "difference", ""]]
+    for c in contents.comparisons:
+        shown = f"{c.figure.value:.3f} ± {c.figure.error:.3f}"
+        difference = words.NONE if math.isnan(c.difference) else words.signed_minus(f"{c.difference:+.3f}")
+        here = words.NONE if math.isnan(c.found) else words.signed_minus(f"{c.found:.3f}")
+        quantile = named[c.figure.quantile]
+        rows.append([c.figure.metric, str(c.figure.epoch), quantile, shown, here, difference, c.verdict])
+    for line in table(rows, "<><>>><"):
+        click.echo(line)
+    verdicts = [c.verdict for c in contents.comparisons]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
+    click.echo(", ".join(counts))
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,34 @@
+"""`zoo report`: one page about a published zoo."""
+
+from pathlib import Path
+
+import click
+
+from ..errors import InputError
+from .options import json_option, print_json
+from .working import open_store, store_option
+
+
+@click.command("report")
+@click.argument("name")
+@store_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where page and PNGs go.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
+@click.option("--no-run", is_flag=True, help="Leave out how the run went; equal zoos then give equal bytes.")
+@json_option
+def command(name: str, store: str, out: Path, version: int | None, no_run: bool, as_json: bool) -> None:
+    """Write DIR/index.html, which needs nothing else, and the same charts as PNG beside it."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: a file is there; name a folder")
+    from ..report.read import read_accounts, read_contents  # matplotlib and pyarrow are not for `zoo --help`
+    from ..report.write import write_report
+
+    opened = open_store(store)
+    contents = read_contents(opened, store, name, version)
+    if not no_run:
+        contents = read_accounts(opened, contents)
+    written = write_report(contents, out)
+    if as_json:
+        print_json(written.to_json())
+    else:
+        click.echo(f"{written.extent}: {written.page}")

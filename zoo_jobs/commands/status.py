@@ -1,0 +1,83 @@
+"""`zoo status`: how far zoos are, from the store alone."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+
+from storage.ledger import Ledger
+from storage.object_store import ObjectStore
+from storage.zoos import list_zoos
+
+from ..errors import InputError
+from ..registry import stored
+from ..run_facts import read_facts
+from ..status import Status, status
+from ..status_screen import lines, watch
+from ..twin import TwinSpec, Zoo
+from .options import json_option, print_json
+from .working import open_store, resolve, store_option
+
+
+@click.command("status")
+@click.argument("names", nargs=-1, required=True, metavar="NAME... | all")
+@store_option
+@click.option("--watch", "watching", is_flag=True, help="Look again every few seconds, until all is done or stopped.")
+@click.option("--interval", type=click.FloatRange(min=0.2), default=5.0, show_default=True, help="Seconds between.")
+@json_option
+def command(names: tuple[str, ...], store: str, watching: bool, interval: float, as_json: bool) -> None:
+    """How far NAME is, when it ends, what it costs, what went wrong. NAME's twins are shown with it.
+
+    With --json an object for one NAME, a list for several or `all`.
+    """
+    if watching and as_json:
+        raise InputError("--watch is for people; give either --watch or --json")
+    opened = open_store(store)
+    zoos = _zoos(opened, names)
+    ledgers: dict[str, Ledger] = {}
+
+    def look(wanted: Sequence[Zoo]) -> list[Status]:
+        found = []
+        for zoo in wanted:
+            facts = read_facts(opened, zoo, ledgers.get(zoo.run_id))
+            ledgers[zoo.run_id] = facts.ledger
+            found.append(status(facts, time.time()))
+        return found
+
+    if as_json:
+        values = [found.to_json() for found in look(zoos)]
+        print_json(values[0] if len(names) == 1 and names[0] != "all" else values)
+        return
+
+    def with_twins() -> list[Status]:
+        return look([*dict.fromkeys([*zoos, *_twins(opened, zoos)])])
+
+    if watching:
+        watch(with_twins, interval, sys.stdout)
+        return
+    for found in with_twins():
+        for line in lines(found, time.time()):
+            click.echo(line)
+
+
+def _zoos(store: ObjectStore, names: Sequence[str]) -> list[Zoo]:
+    found: list[Zoo] = []
+    for name in names:
+        if name != "all":
+            found.append(resolve(name, store))
+            continue
+        known = [zoo for known in list_zoos(store) if (zoo := stored(store, known)) is not None]
+        if not known:
+            raise InputError(f"{store.url} holds no zoo; `zoo run NAME --store {store.url}` begins one")
+        found += known
+    return list(dict.fromkeys(found))
+
+
+def _twins(store: ObjectStore, zoos: Sequence[Zoo]) -> list[Zoo]:
+    """Twins in the store of those zoos that are no twins themselves."""
+    prefixes = tuple(f"{zoo.name}-" for zoo in zoos if not isinstance(zoo, TwinSpec))
+    names = [name for name in list_zoos(store) if name.startswith(prefixes)] if prefixes else []
+    runs = {zoo.run_id for zoo in zoos}
+    found = [stored(store, name) for name in names]
+    return [zoo for zoo in found if isinstance(zoo, TwinSpec) and zoo.parent.run_id in runs]

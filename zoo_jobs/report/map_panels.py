@@ -1,0 +1,111 @@
+"""The charts of the weight map: where models begin, how they move, where they end."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from numpy.typing import NDArray
+
+from . import words
+from .drawing import CATEGORIES, COLOUR_MAP, INK, MUTED, PAPER, RASTER_POINTS, Panel
+from .population import Floats
+from .weight_map import WeightMap
+
+SIZE = (520, 430)
+MAX_TRAJECTORIES = 400
+
+
+def accuracy_map_panel(shown: WeightMap, accuracy_N: Floats) -> Panel:
+    """Last states coloured by their test accuracy; a line leads to each from its first state, a ring."""
+    known = np.isfinite(accuracy_N)
+    low, high = _range(accuracy_N[known])
+    colours, scale = colormaps[COLOUR_MAP], Normalize(low, high)
+
+    def draw(axes: Axes) -> None:
+        _trajectories(axes, shown)
+        ends = shown.points_NK2[:, -1]
+        order = np.argsort(np.where(known, accuracy_N, -1), kind="stable")  # the best are drawn last
+        order = order[np.isfinite(ends[order, 0])]
+        face = np.where(known[order, None], colours(scale(np.nan_to_num(accuracy_N[order]))), (0.6, 0.6, 0.6, 1.0))
+        _dots(axes, ends[order], face)
+        _axes(axes, shown)
+        key = axes.inset_axes((0.02, 0.945, 0.3, 0.03))
+        key.imshow(np.linspace(0, 1, 64)[None], aspect="auto", cmap=COLOUR_MAP, extent=(0, 1, 0, 1))
+        key.set_xticks([0, 1], [words.percent(low, 0), words.percent(high, 0)], fontsize=10)
+        key.set_yticks([])
+        key.grid(visible=False)
+        key.spines[:].set_visible(False)
+
+    alt = (
+        f"Map of {words.count(len(shown.models_N), 'model')}: each dot is the weight vector of a model at epoch "
+        f"{shown.epochs_K[-1]}, coloured by test accuracy from {words.percent(low)} to {words.percent(high)}."
+    )
+    return Panel("Coloured by test accuracy", alt, draw, f"at epoch {shown.epochs_K[-1]}", SIZE)
+
+
+def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> Panel:
+    """The same map, coloured by the values of one hyperparameter."""
+    kinds = sorted(set(values_N.tolist()))
+
+    def draw(axes: Axes) -> None:
+        _trajectories(axes, shown)
+        ends = shown.points_NK2[:, -1]
+        there = np.flatnonzero(np.isfinite(ends[:, 0]))
+        palette = np.array([_rgba(CATEGORIES[kinds.index(v) % len(CATEGORIES)]) for v in values_N.tolist()])
+        _dots(axes, ends[there], palette[there])
+        for kind in kinds:
+            axes.scatter([], [], s=30, color=CATEGORIES[kinds.index(kind) % len(CATEGORIES)], label=words.value(kind))
+        _axes(axes, shown)
+        axes.legend(
+            frameon=False, ncols=min(4, len(kinds)), loc="upper left", labelcolor=INK, handletextpad=0.2,
+            columnspacing=1, fontsize=10, borderpad=0,
+        )  # fmt: skip
+
+    label = words.NAMES[name].lower()
+    alt = f"The same map, coloured by {label}: {words.sentence([words.value(kind) for kind in kinds])}."
+    return Panel(f"Coloured by {label}", alt, draw, "the same dots", SIZE)
+
+
+def _trajectories(axes: Axes, shown: WeightMap) -> None:
+    rows = np.unique(np.linspace(0, len(shown.models_N) - 1, min(len(shown.models_N), MAX_TRAJECTORIES)).round())
+    paths = [path[np.isfinite(path[:, 0])] for path in shown.points_NK2[rows.astype(int)]]
+    paths = [path for path in paths if len(path) > 1]
+    raster = sum(len(path) for path in paths) > RASTER_POINTS
+    axes.add_collection(LineCollection(paths, colors=MUTED, linewidths=0.7, alpha=0.45, rasterized=raster))
+    starts = shown.points_NK2[rows.astype(int), 0]
+    starts = starts[np.isfinite(starts[:, 0])]
+    axes.scatter(
+        starts[:, 0], starts[:, 1], s=12, facecolors=PAPER, edgecolors=MUTED, linewidths=0.8,
+        rasterized=len(starts) > RASTER_POINTS,
+    )  # fmt: skip
+
+
+def _dots(axes: Axes, points: Floats, colours: NDArray[Any]) -> None:
+    many = len(points) > RASTER_POINTS
+    axes.scatter(
+        points[:, 0], points[:, 1], s=12 if many else 26, c=colours, edgecolors=PAPER, linewidths=0.3 if many else 0.6,
+        zorder=3, rasterized=many,
+    )  # fmt: skip
+
+
+def _axes(axes: Axes, shown: WeightMap) -> None:
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlabel(f"first direction, {words.percent(shown.explained[0], 0)} of the variance")
+    axes.set_ylabel(f"second, {words.percent(shown.explained[1], 0)}")
+    axes.margins(x=0.05, y=0.12)
+    axes.tick_params(labelbottom=False, labelleft=False)
+    axes.autoscale_view()
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    return (low, high) if high - low > 0.01 else (low - 0.005, high + 0.005)
+
+
+def _rgba(colour: str) -> tuple[float, ...]:
+    return (*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)), 1.0)

@@ -1,0 +1,217 @@
+"""From a store to what a report is made from."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from storage.dataset import Zoo as Published
+from storage.dataset import open_zoo
+from storage.errors import StoreRefused
+from storage.object_store import ObjectStore
+from storage.runs import read_pin
+from storage.zoos import list_zoos, read_head, read_manifest_bytes
+
+from ..datasets import DATASETS
+from ..estimate import estimate
+from ..grid import rows
+from ..machines import machine
+from ..registry import stored
+from ..run_facts import RunFacts, read_facts
+from ..spec import ZooSpec
+from ..twin import TwinSpec, Zoo
+from .contents import Contents, RunAccount, ZooFacts
+from .fidelity import compare, is_sample, references
+from .population import HYPERPARAMETERS, METRICS, Population, population
+from .weight_map import StateSample, weight_map
+
+MAX_MAP_EPOCHS = 11
+MAP_BYTES = 256 * 2**20
+COLUMNS = (
+    "model", "epoch", "seed", "split", "faulty_epoch", "faulty_reason", *HYPERPARAMETERS, *METRICS,
+)  # fmt: skip
+METHODS = {"variational-dropout": "variational dropout", "magnitude": "magnitude pruning"}
+
+
+def read_contents(store: ObjectStore, url: str, name: str, version: int | None = None) -> Contents:
+    """All of a published zoo that its report shows, its twins' too; how its run went is read by ``read_accounts``.
+
+    Args:
+        url: of ``store``, as the caller named it.
+
+    Raises:
+        NotPublished: no such zoo or version.
+    """
+    published = open_zoo(f"{url.rstrip('/')}/zoos/{name}", version)
+    spec = stored(store, name)
+    here = _population(published)
+    found = _twins(store, url, published)
+    notes = [f"More twins: {', '.join(found[1:])}."] if len(found) > 1 else []
+    if isinstance(spec, ZooSpec):
+        notes += spec.conflicts
+    twins = read_contents(store, url, found[0]) if found else None
+    return _contents(store, published, spec, here, twins, tuple(notes), with_map=True)
+
+
+def read_labels_only(store: ObjectStore, url: str, name: str, version: int | None = None) -> Contents:
+    """As ``read_contents``, but without weights and twins: what ``zoo fidelity`` needs."""
+    published = open_zoo(f"{url.rstrip('/')}/zoos/{name}", version)
+    return _contents(store, published, stored(store, name), _population(published), None, (), with_map=False)
+
+
+def _contents(
+    store: ObjectStore,
+    published: Published,
+    spec: Zoo | None,
+    here: Population,
+    twins: Contents | None,
+    notes: tuple[str, ...],
+    *,
+    with_map: bool,
+) -> Contents:
+    facts = _facts(store, published, spec, here)
+    reference = references().get(published.name)
+    root_kind = spec.root.kind if spec is not None else facts.kind
+    sample = is_sample(here, root_kind, facts.num_cells)
+    comparisons = () if reference is None else compare(reference, here, sample)
+    shown = weight_map(_states(published, here)) if with_map and not published.manifest.twin else None
+    return Contents(facts, here, shown, comparisons, twins, notes=notes)
+
+
+def _population(published: Published) -> Population:
+    names = [name for name in COLUMNS if name in published.labels().column_names]
+    table = published.labels(columns=names)
+    return population({name: table[name].to_numpy(zero_copy_only=False) for name in names})
+
+
+def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Population) -> ZooFacts:
+    manifest = published.manifest
+    _, data = read_manifest_bytes(store, published.name, published.version)
+    if spec is None:  # copied here without its spec: the grid is what its models show
+        axes = {name: tuple(sorted(set(values.tolist()))) for name, values in here.hyperparameters.items()}
+        cells = len(set(zip(*(values.tolist() for values in here.hyperparameters.values()), strict=True)))
+        kind = "seed" if cells == 1 else "hyp-fixed"
+    else:
+        axes, cells = _axes(spec)
+        kind = METHODS[spec.sparsify.method] if isinstance(spec, TwinSpec) else spec.kind
+    dataset = DATASETS.get(manifest.dataset)  # type: ignore[call-overload]
+    described = manifest.dataset if dataset is None else f"{manifest.dataset}, {dataset.description}"
+    parent = manifest.parent
+    sources = [("Source", manifest.source), ("Zoo spec", "`zoo show " + manifest.zoo + "`")] if spec is not None else []
+    if parent is not None:
+        sources.append(("Parents", f"{parent.zoo}, run {parent.run[:8]}, epoch {parent.epoch}"))
+    sources.append(("Shards", f"{len(manifest.shards)}, {sum(shard.ref.bytes for shard in manifest.shards):,} bytes"))
+    return ZooFacts(
+        name=manifest.zoo,
+        description=manifest.title,
+        kind=kind,
+        dataset=described,
+        architecture=str(manifest.architecture["name"]),
+        num_parameters=manifest.layout.size,
+        num_classes=int(manifest.architecture["num_classes"]),
+        num_models=manifest.planned_models,
+        num_epochs=manifest.planned_epochs,
+        num_cells=cells,
+        axes=axes,
+        run=manifest.run,
+        version=published.version,
+        manifest_sha256=hashlib.sha256(data).hexdigest(),
+        engines=_engines(store, manifest.run),
+        sources=tuple(sources),
+    )
+
+
+def _axes(spec: Zoo) -> tuple[dict[str, tuple[object, ...]], int]:
+    """Values of each hyperparameter over all rows, and the number of their combinations."""
+    table = rows(spec)
+    axes = {name: tuple(dict.fromkeys(getattr(row, name) for row in table)) for name in HYPERPARAMETERS}
+    return axes, len({tuple(getattr(row, name) for name in HYPERPARAMETERS) for row in table})
+
+
+def _engines(store: ObjectStore, run: str) -> tuple[str, ...]:
+    """The engine that the run was started with; nothing where the run is not in this store."""
+    pin = read_pin(store, run)
+    numerics = {} if pin is None else dict(pin.get("engine") or {})
+    if not numerics:
+        return ()
+    name, version = numerics.pop("engine", "?"), numerics.pop("version", "?")
+    rest = "".join(f", {key} {numerics[key]}" for key in sorted(numerics))
+    return (f"{name}, version {version}{rest}",)
+
+
+def _twins(store: ObjectStore, url: str, parent: Published) -> list[str]:
+    """Published twins of this very run, those of its last epoch first; none where the store cannot be listed."""
+    prefix = f"{parent.name}-"
+    try:
+        names = [name for name in list_zoos(store) if name.startswith(prefix)]
+    except StoreRefused:
+        names = [f"{prefix}vd"]
+    found = []
+    for name in names:
+        if read_head(store, name) is None:
+            continue
+        source = open_zoo(f"{url.rstrip('/')}/zoos/{name}").manifest.parent
+        if source is not None and (source.zoo, source.run) == (parent.name, parent.manifest.run):
+            found.append((-source.epoch, not name.startswith(f"{prefix}vd"), name))
+    return [name for *_, name in sorted(found)]
+
+
+def _states(published: Published, here: Population) -> StateSample:
+    """Weights of evenly chosen models at evenly chosen epochs, as many as fit the map's memory."""
+    epochs = _spread(published.epochs, MAX_MAP_EPOCHS)
+    size = published.layout.size
+    models = _spread(published.models, max(2, MAP_BYTES // (4 * size * len(epochs))))
+    weights_NKD = np.full((len(models), len(epochs), size), np.nan, np.float32)
+    row = {model: number for number, model in enumerate(models)}
+    for column, epoch in enumerate(epochs):
+        states = published.weights(epochs=epoch, models=models)
+        weights_NKD[[row[int(model)] for model in states.models], column] = states.values
+    return StateSample(np.asarray(models, np.int64), np.asarray(epochs, np.int64), weights_NKD)
+
+
+def _spread(values: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of ``values``, evenly spaced, both ends among them."""
+    chosen = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int))
+    return [values[position] for position in chosen]
+
+
+def read_accounts(store: ObjectStore, contents: Contents) -> Contents:
+    """``contents`` with how its run went, and its twins' run; unchanged where a run is not in this store."""
+    names = [contents.facts.name] + ([contents.twins.facts.name] if contents.twins is not None else [])
+    specs = [spec for name in names if (spec := stored(store, name)) is not None]
+    facts = [read_facts(store, spec) for spec in specs]
+    return replace(contents, accounts=tuple(account_of(found) for found in facts if found.starts))
+
+
+def account_of(facts: RunFacts) -> RunAccount:
+    """Plan against actual of a run. The plan is the one that its first start wrote down, else that of `zoo plan`."""
+    usage, totals = facts.totals.usage, facts.totals
+    committed, wasted = totals.dollars
+    actual = {
+        "wall_seconds": sum((s.ended or s.started) - s.started for s in facts.starts),
+        "compute_seconds": facts.ledger.totals.seconds,
+        "bytes": float(totals.written_bytes),
+        **{name: usage[name] for name in ("pod_seconds", "retries", "preemptions", "lost_epochs") if name in usage},
+    }
+    if "dollars" in usage:
+        actual |= {"dollars": committed + wasted, "wasted_dollars": wasted}
+    written = next((s.content["plan"] for s in facts.starts if isinstance(s.content.get("plan"), dict)), None)
+    if written is None:
+        place, engine = machine(), str(facts.starts[0].content.get("engine", "")) or None
+        found = estimate(facts.zoo, facts.wanted, place, engine).to_json()
+        plan = f"The plan rests on rates measured on {place.description}, engine {engine}."
+    else:
+        found, plan = written, "The plan is the one written down at the first start."
+    kept = {"seconds": "wall_seconds", "dollars": "dollars"}
+    planned = {ours: float(found[theirs]) for theirs, ours in kept.items() if found.get(theirs) is not None}
+    if "wall_seconds" not in planned:
+        plan += " How long this takes there was not measured."
+    return RunAccount(
+        zoo=facts.zoo.name,
+        plan=plan,
+        planned=planned,
+        actual=actual,
+        attempts=tuple((s.started, s.ended, s.state or "no end") for s in facts.starts),
+        problems=tuple((n.time, n.kind or n.level, n.message) for n in facts.noticed),
+    )

@@ -1,0 +1,112 @@
+"""What a population's figures say in numbers: quantiles, shares of variance, extremes. Pure."""
+
+# Shape suffixes: N = models, E = epochs, Q = quantiles.
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .population import Floats, Population
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Quantiles over models at the epochs where at least one value is there."""
+
+    epochs_E: NDArray[np.int64]
+    values_QE: Floats
+    counts_E: NDArray[np.int64]
+
+
+def bands(epochs_E: NDArray[np.int64], values_NE: Floats) -> Bands:
+    """Quantiles 5, 25, 50, 75, 95 % over models, of what is not NaN; linear interpolation."""
+    counts_E = np.isfinite(values_NE).sum(axis=0)
+    there = np.flatnonzero(counts_E)
+    columns = [quantiles(values_NE[:, column]) for column in there]
+    values_QE = np.stack(columns, axis=1) if columns else np.zeros((len(QUANTILES), 0))
+    return Bands(epochs_E[there], values_QE, counts_E[there])
+
+
+def quantiles(values: Floats) -> Floats:
+    """[Q], of the finite values; NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return np.full(len(QUANTILES), np.nan)
+    found: Floats = np.quantile(finite, QUANTILES)
+    return found
+
+
+@dataclass(frozen=True)
+class Influence:
+    """One hyperparameter and how much of the final accuracy it explains by itself.
+
+    ``share`` is eta squared, the variance between the means of its values over the variance of all; with ``groups``
+    as value to the accuracies of its models that are finite, in the order of the values.
+    """
+
+    name: str
+    share: float
+    groups: dict[Any, Floats]
+
+
+def influences(population: Population, metric: str = "test_acc") -> list[Influence]:
+    """Every hyperparameter that varies, the most influential first. Faulty models have no accuracy and do not count."""
+    final_N = population.final(metric)
+    finite_N = np.isfinite(final_N)
+    found = []
+    for name, values_N in population.varying().items():
+        groups = {value: final_N[finite_N & (values_N == value)] for value in sorted(set(values_N.tolist()))}
+        found.append(Influence(name, _eta_squared(list(groups.values())), groups))
+    return sorted(found, key=lambda influence: (-influence.share, influence.name))
+
+
+def _eta_squared(groups: list[Floats]) -> float:
+    groups = [group for group in groups if len(group)]
+    if not groups:
+        return 0.0
+    everything = np.concatenate(groups)
+    total = float(((everything - everything.mean()) ** 2).sum())
+    between = sum(len(group) * float(group.mean() - everything.mean()) ** 2 for group in groups)
+    return between / total if total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Medians over the models of each pair of values; NaN where a cell is empty."""
+
+    row_name: str
+    column_name: str
+    rows: list[Any]
+    columns: list[Any]
+    medians: Floats
+    counts: NDArray[np.int64]
+
+
+def two_way(population: Population, row_name: str, column_name: str, metric: str = "test_acc") -> Table:
+    """Median final accuracy by two hyperparameters."""
+    final_N = population.final(metric)
+    row_values, column_values = population.hyperparameters[row_name], population.hyperparameters[column_name]
+    rows, columns = sorted(set(row_values.tolist())), sorted(set(column_values.tolist()))
+    medians, counts = np.full((len(rows), len(columns)), np.nan), np.zeros((len(rows), len(columns)), np.int64)
+    for r, row in enumerate(rows):
+        for c, column in enumerate(columns):
+            cell = final_N[(row_values == row) & (column_values == column)]
+            medians[r, c], counts[r, c] = quantiles(cell)[2], np.isfinite(cell).sum()
+    return Table(row_name, column_name, rows, columns, medians, counts)
+
+
+def ranked(population: Population, metric: str = "test_acc") -> NDArray[np.int64]:
+    """Positions of the models with a final value, best first; ties by model index."""
+    final_N = population.final(metric)
+    finite = np.flatnonzero(np.isfinite(final_N))
+    return finite[np.lexsort((population.models_N[finite], -final_N[finite]))]
+
+
+def num_at_chance(population: Population, chance_ratio: float) -> int:
+    """Models that ended no better than 1.5 times chance: hyperparameters that do not train, kept on purpose."""
+    final_N = population.final("test_acc")
+    return int((final_N[np.isfinite(final_N)] <= 1.5 * chance_ratio).sum())

@@ -1,0 +1,73 @@
+"""Numbers and names as people read them in a report. Pure."""
+
+import math
+from typing import Any
+
+from ..words import dollars, duration, size
+
+__all__ = [
+    "NAMES", "NONE", "count", "dollars", "duration", "number", "percent", "points", "sentence", "signed_minus", "size",
+    "value",
+]  # fmt: skip
+
+NAMES = {
+    "activation": "Activation",
+    "initializer": "Initializer",
+    "optimizer": "Optimizer",
+    "learning_rate": "Learning rate",
+    "weight_decay": "Weight decay",
+    "dropout_ratio": "Dropout",
+    "momentum": "Momentum",
+    "nesterov": "Nesterov",
+    "seed": "Seed",
+}
+NONE = "–"
+
+
+def percent(ratio: float, digits: int = 1) -> str:
+    """0.9123 is 91.2%; what is not a number is a dash."""
+    if not math.isfinite(ratio):
+        return NONE
+    return signed_minus(f"{100 * ratio:.{digits}f}%")
+
+
+def points(ratio: float, digits: int = 1) -> str:
+    """A difference of two ratios in percentage points, with its sign."""
+    if not math.isfinite(ratio):
+        return NONE
+    return signed_minus(f"{100 * ratio:+.{digits}f} pp")
+
+
+def signed_minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def count(number: int, noun: str | None = None, plural: str | None = None) -> str:
+    """2560 is 2,560; with a noun, 1 model and 2,560 models."""
+    if noun is None:
+        return f"{number:,}"
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def value(thing: Any) -> str:
+    """A hyperparameter's value: 0.0001 rather than 1e-04, kaiming uniform rather than kaiming_uniform."""
+    if isinstance(thing, bool):
+        return "yes" if thing else "no"
+    if isinstance(thing, float):
+        text = f"{thing:.10f}".rstrip("0").rstrip(".") if 1e-6 <= abs(thing) < 1e7 or thing == 0 else f"{thing:g}"
+        return signed_minus(text)
+    return str(thing).replace("_", " ")
+
+
+def number(amount: float, digits: int = 3) -> str:
+    """A loss or a distance with so many significant digits."""
+    if not math.isfinite(amount):
+        return NONE
+    if 10**digits <= abs(amount) < 1e9:
+        return signed_minus(f"{amount:,.0f}")
+    return signed_minus(f"{amount:.{digits}g}")
+
+
+def sentence(parts: list[str]) -> str:
+    """``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,141 @@
+"""What a store says of one run, read once: for `zoo status`, the report, and whoever watches."""
+
+import calendar
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from storage.keys import attempt_end_key, attempts_prefix, parse_record_key, parts_prefix
+from storage.ledger import Ledger, read_ledger
+from storage.object_store import ObjectStore
+from storage.runs import Control, read_attempts, read_claims, read_control, read_usage
+from storage.zoos import read_head
+
+from .epochs import part_epochs
+from .plan import Request, request
+from .run_logs import read_logs, seconds_of
+from .store_totals import StoreTotals, store_totals
+from .twin import TwinSpec, Zoo
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStart:
+    """One start of a driver; ``ended`` and ``state`` are None until it said how it ended. Times are Unix time."""
+
+    attempt: str
+    started: float
+    ended: float | None
+    state: str | None
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something that went wrong: a warning or an error of the run's logs."""
+
+    time: float
+    level: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """All that a status follows from; read values only.
+
+    Attributes:
+        commits: (Unix time by the store's clock, model-epochs) of every record, oldest first.
+        driver_alive: a driver renewed its claim within the last two minutes.
+        version: the zoo's current published version, None before the first.
+        ledger: to be handed to the next ``read_facts``, which then reads only what is new.
+    """
+
+    zoo: Zoo
+    wanted: Request
+    totals: StoreTotals
+    control: Control | None
+    starts: tuple[DriverStart, ...]
+    driver_alive: bool
+    commits: tuple[tuple[float, int], ...]
+    noticed: tuple[Noticed, ...]
+    version: int | None
+    ledger: Ledger
+
+
+def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> RunFacts:
+    """Read the run of ``zoo``; one that nobody started gives empty facts."""
+    run = zoo.run_id
+    control = read_control(store, run)
+    wanted = wanted_of(zoo, control)
+    ledger = read_ledger(store, run, known)
+    commits = _commits(store, ledger)
+    totals = store_totals(
+        zoo,
+        wanted,
+        ledger,
+        read_usage(store, run),
+        absent=_absent(store, zoo, wanted),
+        last_commit=commits[-1][0] if commits else 0.0,
+    )
+    head = read_head(store, zoo.name)
+    noticed = tuple(
+        Noticed(seconds_of(event["time"]), event["level"], str(event.get("kind", "")), _text(event))
+        for event in read_logs(store, run, level="warning")
+    )
+    return RunFacts(
+        zoo=zoo,
+        wanted=wanted,
+        totals=totals,
+        control=control,
+        starts=_starts(store, run),
+        driver_alive=any(name.startswith("driver-") for name in read_claims(store, run)),
+        commits=commits,
+        noticed=noticed,
+        version=None if head is None else head.number,
+        ledger=ledger,
+    )
+
+
+def wanted_of(zoo: Zoo, control: Control | None) -> Request:
+    """What was last asked of the run; the whole zoo where nobody said."""
+    asked = control.request if control is not None else {}
+    models, epochs = asked.get("models"), asked.get("epochs")
+    if not (isinstance(models, list) and len(models) == 2 and isinstance(epochs, int)):
+        return request(zoo)
+    return request(zoo, f"{models[0]}:{models[1]}", epochs)
+
+
+def _commits(store: ObjectStore, ledger: Ledger) -> tuple[tuple[float, int], ...]:
+    found = []
+    for stat in store.list(parts_prefix(ledger.run)):
+        key = parse_record_key(stat.key)
+        if key is None or key.refill or key.folder not in ledger.folders:
+            continue  # committed after the ledger was read
+        members = ledger.folders[key.folder].members
+        found.append((stat.modified_seconds, len(members) * len(part_epochs(key.part, ledger.commit_every))))
+    return tuple(sorted(found))
+
+
+def _starts(store: ObjectStore, run: str) -> tuple[DriverStart, ...]:
+    modified = {stat.key: stat.modified_seconds for stat in store.list(attempts_prefix(run))}
+    found = []
+    for attempt in read_attempts(store, run):
+        ended = modified.get(attempt_end_key(run, attempt.id)) if attempt.end is not None else None
+        state = None if attempt.end is None else str(attempt.end.get("state", "ended"))
+        # The id begins with the second of the start.
+        started = float(calendar.timegm(time.strptime(attempt.id[:16], "%Y%m%dT%H%M%SZ")))
+        found.append(DriverStart(attempt.id, started, ended, state, attempt.start))
+    return tuple(found)
+
+
+def _absent(store: ObjectStore, zoo: Zoo, wanted: Request) -> set[int]:
+    """Twins whose parents have not come to the source epoch: nobody can make them yet."""
+    if not isinstance(zoo, TwinSpec):
+        return set()
+    parent = read_ledger(store, zoo.parent.run_id)
+    return {model for model in wanted.models if parent.num_epochs(model) <= zoo.source_epoch}
+
+
+def _text(event: dict[str, Any]) -> str:
+    error = event.get("error")
+    return f"{event['message']}: {error}" if error else str(event["message"])

@@ -1,0 +1,140 @@
+"""Statuses for people: lines anywhere, one screen on a terminal."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from .status import Status
+from .words import dollars, duration
+
+COLOURS = {"waiting": "yellow", "live": "green", "stopped": "cyan", "finished": "blue", "failed": "red"}
+STAGES = {"train": "train", "sparsify": "sparsify"}
+
+
+def lines(found: Status, now: float) -> list[str]:
+    """A status as plain lines: state, progress, time and money, problems with what to do."""
+    said = [f"{found.zoo}: {found.state}" + (f", {found.reason}" if found.reason else "")]
+    said.append(f"  {progress(found)}; {models(found)}")
+    if rest := ", ".join(times(found, now)):
+        said.append(f"  {rest}")
+    said += [f"  {when(problem.time)}{problem.message} ({problem.advice})" for problem in found.problems]
+    return said
+
+
+def progress(found: Status) -> str:
+    ratio = found.done / found.total if found.total else 0.0
+    start, stop = found.request["models"]
+    return (
+        f"{found.stage} {found.done:,} of {found.total:,} model-epochs ({100 * ratio:.0f}%), models {start:,}:{stop:,} "
+        f"to epoch {found.request['epochs']:,}"
+    )
+
+
+def models(found: Status) -> str:
+    shown = [f"{found.models[state]:,} {state}" for state in ("done", "training", "waiting", "faulty")]
+    return f"models: {', '.join(shown)}"
+
+
+def times(found: Status, now: float) -> list[str]:
+    """Rate, time left, age of the last commit, cost: what is known of them."""
+    said = []
+    if found.rate is not None:
+        said.append(f"{found.rate:,.1f} model-epochs/s")
+    if found.eta_seconds is not None:
+        said.append(f"{span(*found.eta_seconds)} left")
+    if found.last_commit is not None:
+        said.append(f"last commit {duration(max(0.0, now - found.last_commit))} ago")
+    if found.dollars is not None:
+        committed, wasted = found.dollars
+        said.append(f"{dollars(committed + wasted)} spent, {dollars(wasted)} of it without a commit")
+    return said
+
+
+def span(low: float, high: float) -> str:
+    """``4 to 6 min``: an interval with its unit once, where both ends have the same."""
+    begin, end = duration(low), duration(high)
+    if begin == end:
+        return begin
+    amount, _, unit = begin.partition(" ")
+    return f"{amount} to {end}" if end.endswith(f" {unit}") else f"{begin} to {end}"
+
+
+def when(seconds: float | None) -> str:
+    """Hour and minute, UTC, before a dated problem."""
+    return "" if seconds is None else time.strftime("%H:%M ", time.gmtime(seconds))
+
+
+def screen(statuses: Sequence[Status], now: float) -> RenderableType:
+    """All of it in one picture: a bar per stage, then times, then the newest problems."""
+    bars = Table.grid(padding=(0, 2))
+    for _ in range(5):
+        bars.add_column(no_wrap=True)
+    for found in statuses:
+        bar = ProgressBar(total=max(found.total, 1), completed=found.done, width=28)
+        ratio = 100 * found.done / found.total if found.total else 0
+        bars.add_row(
+            Text(found.zoo, style="bold"),
+            Text(found.state, style=COLOURS[found.state]),
+            bar,
+            Text(f"{ratio:3.0f}%", justify="right"),
+            Text(f"{found.done:,} of {found.total:,}"),
+        )
+    parts: list[RenderableType] = [bars]
+    for found in statuses:
+        said = [*([found.reason] if found.reason else []), models(found), *times(found, now)]
+        text = Text(found.zoo, style="bold")
+        text.append("  " + " · ".join(said), style="default not bold")
+        parts.append(Padding(text, (1, 0, 0, 0)))
+    problems = [(found.zoo, problem) for found in statuses for problem in found.problems]
+    problems.sort(key=lambda item: (item[1].time is None, item[1].time or 0.0))
+    if problems:
+        parts.append(Padding(Text("Problems", style="bold"), (1, 0, 0, 0)))
+        for zoo, problem in problems[-5:]:
+            text = Text(f"{when(problem.time)}{zoo}: {problem.message}")
+            text.append(f"\n      {problem.advice}", style="dim")
+            parts.append(text)
+    clock = time.strftime("%H:%M:%S UTC", time.gmtime(now))
+    parts.append(Padding(Text(f"{clock}, from the store; Ctrl-C leaves, the run goes on", style="dim"), (1, 0, 0, 0)))
+    return Group(*parts)
+
+
+def watch(
+    look: Callable[[], list[Status]],
+    interval_seconds: float,
+    stream: TextIO,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show what ``look`` gives until every run has ended; on no terminal, lines whenever something changed."""
+    if not stream.isatty():
+        before: list[str] = []
+        while True:
+            statuses = look()
+            said = [line for found in statuses for line in lines(found, clock())]
+            if said != before:
+                stream.write("\n".join(said) + "\n")
+                stream.flush()
+                before = said
+            if _over(statuses):
+                return
+            sleep(interval_seconds)
+    console = Console(file=stream)
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            statuses = look()
+            live.update(screen(statuses, clock()), refresh=True)
+            if _over(statuses):
+                return
+            sleep(interval_seconds)
+
+
+def _over(statuses: Sequence[Status]) -> bool:
+    return all(found.state in ("finished", "stopped", "failed") for found in statuses)
