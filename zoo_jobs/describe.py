@@ -64,7 +64,7 @@ def describe(zoo: Zoo) -> ZooDescription:
             if isinstance(variant, Architecture)
         },
         symmetries=symmetries(plain) if isinstance(plain, Architecture) else [],
-        noisy_layout=noisy_layout(plain) if _variational(zoo) and isinstance(plain, Architecture) else None,
+        noisy_layout=noisy_layout(plain) if twins and isinstance(plain, Architecture) else None,
         buffers_layout=plain.buffer_layout if isinstance(plain, ResNet18) else None,
         counters=plain.counter_names if isinstance(plain, ResNet18) else (),
         root_zoo=spec.name,
@@ -72,10 +72,6 @@ def describe(zoo: Zoo) -> ZooDescription:
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
         notes=spec.conflicts,
     )
-
-
-def _variational(zoo: Zoo) -> bool:
-    return isinstance(zoo, TwinSpec) and zoo.sparsify.method == "variational-dropout"
 
 
 def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:

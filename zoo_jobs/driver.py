@@ -182,7 +182,7 @@ class Driver:
         if isinstance(done.error, StoreUnreachable):
             tell(self.observers, Problem(self.zoo, self.stage, "store", str(done.error)))
         failures = self._failures[task.unit] = self._failures.get(task.unit, 0) + 1
-        logger.warning(
+        logger.info(
             "a task failed",
             extra={
                 "zoo": self.zoo,

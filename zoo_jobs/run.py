@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage.ledger import read_ledger
 from storage.object_store import ObjectStore
@@ -16,6 +17,7 @@ from .models import architecture
 from .models.initialize import initial_buffers, initial_weights
 from .population.contract import Hyperparameters, OneCycle, Program, StateArrays, initial_state
 from .population.growth import NEVER, REASONS
+from .sparsify.magnitude import pruned_by_magnitude
 from .twin import TwinSpec, Zoo
 
 
@@ -58,7 +60,8 @@ class Run:
             family.optimizer,
             spec.batch_size,
             family.dropout,
-            variational=isinstance(self.zoo, TwinSpec) and self.zoo.sparsify.method == "variational-dropout",
+            variational=self._method == "variational-dropout",
+            pruned=self._method == "magnitude",
             schedule=schedule,
             augment=spec.augment,
         )
@@ -86,7 +89,7 @@ class Run:
         program = self.program(self.rows[models[0]].family)
         if isinstance(self.zoo, TwinSpec):
             weights_PD = read_weights(read_ledger(store, self.zoo.parent.run_id), models, self.zoo.source_epoch)
-            state = initial_state(program, weights_PD)
+            state = initial_state(program, weights_PD, self._mask(program, weights_PD))
             faulty_P = ~np.isfinite(weights_PD).all(axis=1)
             state["faulty_epoch"] = np.where(faulty_P, 0, NEVER).astype(np.int32)
             state["faulty_reason"] = np.where(faulty_P, REASONS.index("parent"), NEVER).astype(np.int8)
@@ -94,6 +97,16 @@ class Run:
         network = program.architecture
         weights_PD = np.stack([initial_weights(network, self.rows[m].initializer, self.rows[m].seed) for m in models])
         return initial_state(program, weights_PD, initial_buffers(network, len(models)))
+
+    @property
+    def _method(self) -> str | None:
+        return self.zoo.sparsify.method if isinstance(self.zoo, TwinSpec) else None
+
+    def _mask(self, program: Program, weights_PD: NDArray[np.float32]) -> StateArrays | None:
+        if not isinstance(self.zoo, TwinSpec) or self.zoo.sparsify.sparsity_ratio is None:
+            return None
+        layout = program.architecture.layout
+        return {"mask": pruned_by_magnitude(layout, weights_PD, self.zoo.sparsify.sparsity_ratio)}
 
     @property
     def kept_epochs(self) -> EpochSet:

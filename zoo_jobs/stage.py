@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from storage.errors import PinMismatch
 from storage.ledger import Ledger, read_ledger
 from storage.object_store import ObjectStore, open_store
 from storage.runs import (
@@ -138,7 +139,12 @@ class Work:
             "unit_models": (read_pin(self.store, run.id) or {}).get("unit_models", unit_models(zoo)),
             "data": data.digest,
         }
-        pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
+        try:
+            pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
+        except PinMismatch as error:
+            raise InputError(
+                f"{error}; name its engine with --engine, or go on with another one, recorded, with --mix-engines"
+            ) from error
         self._set_wanted(run, request)
         slots = self._connect(_size(data))
         from .ray_runner import RayPool, WorkerContext  # not before the environment is prepared

@@ -115,7 +115,7 @@ class Growth:
             session.state(),
             running,
             {split: session.evaluate(split) for split in splits},
-            session.sparsity() if self._program.variational else None,
+            session.sparsity() if self._program.variational or self._program.pruned else None,
         )
         if not whole:
             self.close()
@@ -177,10 +177,10 @@ class Growth:
         labels = metrics("running_train", [piece.running for piece in pieces if piece.running is not None])
         for split in ("train", "val", "test"):
             labels |= metrics(split, [piece.evaluations[split] for piece in pieces if split in piece.evaluations])
-        if self._program.variational:
-            sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]
+        sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]
+        if sparsities:
             labels["kl"] = column(np.concatenate([s.kl_P for s in sparsities]))
-            labels["kl_weight"] = np.full(self.num_models, kl_weight(epoch))
+            labels["kl_weight"] = np.full(self.num_models, kl_weight(epoch) if self._program.variational else 0.0)
             labels["num_pruned"] = column(np.concatenate([s.num_pruned_P for s in sparsities]))
             labels["num_prunable"] = column(np.full(self.num_models, sparsities[0].num_prunable, np.int32))
         labels["faulty_epoch"] = np.ma.MaskedArray(self._faulty_epoch_P.copy(), mask=~faulty_P)
