@@ -86,7 +86,9 @@ class _Reader:
                     left = right
                 return whole
             case ast.Name() | ast.Constant(value=bool()):
-                return self.value(node)
+                found = self.value(node)
+                if self.pa.types.is_boolean(found.type):
+                    return found
         raise self.refused(node)
 
     def comparison(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Any:
@@ -117,7 +119,9 @@ class _Reader:
                     raise PredicateError(f"where: no column {name!r}; {offer}")
                 return self.table[name]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                return getattr(self.pc, _ARITHMETIC[type(op)])(self.value(left), self.value(right))
+                # As numbers of people, not of machines: 1 / 2 is a half, and no sum overflows.
+                sides = [self.value(side).cast(self.pa.float64()) for side in (left, right)]
+                return getattr(self.pc, _ARITHMETIC[type(op)])(*sides)
             case ast.Constant() | ast.UnaryOp():
                 return self.pa.scalar(self.constant(node))
         raise self.refused(node)
