@@ -169,6 +169,9 @@ class LanesSession:
         for field, name in enumerate(self._fields):
             if name is not None:
                 self._native.put(field, np.ascontiguousarray(state[name], np.float32))
+        self._mask_PD: NDArray[np.bool_] | None = state["mask"].astype(np.bool_) if program.pruned else None
+        if self._mask_PD is not None:
+            self._native.put_pruned(self._mask_PD.astype(np.uint8))
         self._native.put_steps(np.ascontiguousarray(state["step"], np.int64))
 
     @property
@@ -199,15 +202,21 @@ class LanesSession:
         return Evaluation(loss_sum_P, correct_P, num_samples)
 
     def sparsity(self) -> Sparsity:
+        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
+        architecture = self._program.architecture
+        layout = noisy_layout(architecture)
+        num_prunable = sum(e.size for e in layout.entries if e.name.endswith("weight"))
+        kl_P = np.zeros(self._num_models, np.float64)
+        if self._mask_PD is not None:
+            tensors = architecture.layout.unflatten(self._mask_PD)
+            mask_PV = np.concatenate([tensors[e.name].reshape(self._num_models, -1) for e in layout.entries], axis=1)
+            return Sparsity(mask_PV, kl_P, mask_PV.sum(axis=1).astype(np.int32), num_prunable)
         if not self._program.variational:
             raise ValueError("only twins have a sparsity")
-        kl_P = np.zeros(self._num_models, np.float64)
-        pruned_P = np.zeros(self._num_models, np.int32)
-        layout = noisy_layout(self._program.architecture)
-        mask_PV = np.zeros((self._num_models, layout.size), np.uint8)
-        self._native.sparsity(kl_P, pruned_P, mask_PV)
-        prunable = sum(e.size for e in layout.entries if e.name.endswith("weight"))
-        return Sparsity(mask_PV.astype(np.bool_), kl_P, pruned_P, prunable)
+        num_pruned_P = np.zeros(self._num_models, np.int32)
+        pruned_PV = np.zeros((self._num_models, layout.size), np.uint8)
+        self._native.sparsity(kl_P, num_pruned_P, pruned_PV)
+        return Sparsity(pruned_PV.astype(np.bool_), kl_P, num_pruned_P, num_prunable)
 
     def state(self) -> StateArrays:
         state: StateArrays = {}
@@ -217,6 +226,8 @@ class LanesSession:
                 self._native.get(field, state[name])
         state["step"] = np.empty(self._num_models, np.int64)
         self._native.get_steps(state["step"])
+        if self._mask_PD is not None:
+            state["mask"] = self._mask_PD.copy()
         return state
 
     def __enter__(self) -> Self:

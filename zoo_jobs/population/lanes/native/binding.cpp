@@ -23,8 +23,11 @@ struct Data {  // keeps the arrays alive
   Array<const uint8_t, 2> images;
   Array<const uint8_t, 1> labels;
   Array<const float, 2> table;
+  std::vector<lanes::PixelRule> rules;
 
-  lanes::Images view() const { return {images.data(), labels.data(), table.data(), long(images.shape(0))}; }
+  lanes::Images view() const {
+    return {images.data(), labels.data(), table.data(), rules.empty() ? nullptr : rules.data(), long(images.shape(0))};
+  }
 };
 
 class PySession : public lanes::Session {
@@ -66,6 +69,9 @@ NB_MODULE(_lanes, m) {
     if (!k || x.shape(0) != y.shape(0)) throw std::invalid_argument("function");
     k->function(name.c_str(), x.data(), y.data(), long(x.shape(0)));
   });
+  m.def("has_pixel_rules", [](Array<const float, 2> table) {
+    return !lanes::pixel_rules(table.data(), int(table.shape(0))).empty();
+  });
   m.def("batch_order", [](uint32_t seed, int epoch, Array<uint32_t, 1> order) {
     std::vector<uint64_t> scratch(2 * order.shape(0));
     lanes::batch_order(seed, epoch, long(order.shape(0)), order.data(), scratch.data());
@@ -81,7 +87,10 @@ NB_MODULE(_lanes, m) {
 
   nb::class_<Data>(m, "Data").def(
       "__init__", [](Data* self, Array<const uint8_t, 2> images, Array<const uint8_t, 1> labels,
-                     Array<const float, 2> table) { new (self) Data{images, labels, table}; });
+                     Array<const float, 2> table) {
+        if (table.shape(1) != 256) throw std::invalid_argument("the table of pixel values must have 256 columns");
+        new (self) Data{images, labels, table, lanes::pixel_rules(table.data(), int(table.shape(0)))};
+      });
 
   nb::class_<PySession>(m, "Session")
       .def("__init__",
@@ -111,6 +120,12 @@ NB_MODULE(_lanes, m) {
              self.check_models(values.shape(0));
              if (long(values.shape(1)) != self.field_size(field)) throw std::invalid_argument("size of a state field");
              self.get(field, values.data());
+           })
+      .def("put_pruned",
+           [](PySession& self, Array<const uint8_t, 2> pruned) {
+             self.check_models(pruned.shape(0));
+             if (long(pruned.shape(1)) != self.plan().num_params) throw std::invalid_argument("size of the mask");
+             self.put_pruned(pruned.data());
            })
       .def("put_double",
            [](PySession& self, Array<const double, 2> values) {

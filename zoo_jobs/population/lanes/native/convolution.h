@@ -11,7 +11,7 @@ namespace {
 
 using lanes::Op;
 
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 96")
 
 // ---------------------------------------------------------------------------------------------------------- forward
 
@@ -125,7 +125,7 @@ ALWAYS_INLINE void forward_tile(const Op& op, const S* x, const S* w, const S* b
 }
 
 template <int K, int TX, int TO, bool POOLED, bool NOISY>
-void forward_rows(const Op& op, const S* x, const S* w, const S* b, S* out, Sel* sel, const Noise* noise) {
+KERNEL void forward_rows(const Op& op, const S* x, const S* w, const S* b, S* out, Sel* sel, const Noise* noise) {
   constexpr int TY = POOLED ? 2 : 1, NARROW = POOLED ? 2 : 1;
   const int rows = op.out_h * TY, columns = op.out_w * TY;
   for (int y = 0; y < rows; y += TY) {
@@ -215,7 +215,7 @@ ALWAYS_INLINE void gradient_row(const Op& op, const S* x, const S* g, const Sel*
 }
 
 template <int K, int TO, bool POOLED, bool SQUARE>
-void gradient_kernel(const Op& op, const S* x, const S* g, const Sel* sel, S* dw) {
+KERNEL void gradient_kernel(const Op& op, const S* x, const S* g, const Sel* sel, S* dw) {
   const int k = K ? K : op.kernel;
   const long row = long(op.in_w) * L, plane = row * op.in_h, wo = long(op.in_c) * k * k * L;
   const long cells = long(op.out_h) * op.out_w;
@@ -269,7 +269,7 @@ void conv_weight_gradient(const Op& op, const S* x, const S* g, const Sel* sel, 
 // ---------------------------------------------------------------------------------------------------- data gradient
 
 // Gradient of a pooled output spread over the positions before the pool: zero where another position was larger.
-void spread(int channels, int height, int width, const S* g, const Sel* sel, S* dense) {
+KERNEL void spread(int channels, int height, int width, const S* g, const Sel* sel, S* dense) {
   const F zero = V::set(0);
   for (long line = 0; line < long(channels) * height; ++line) {
     S* upper = dense + line * 4 * width * L;
@@ -313,7 +313,7 @@ ALWAYS_INLINE void data_row(const Op& op, int gh, const S* g, const S* w, S* dx,
 }
 
 template <int GW, int K, int TC>
-void data_gradient_kernel(const Op& op, int gh, const S* g, const S* w, S* dx) {
+KERNEL void data_gradient_kernel(const Op& op, int gh, const S* g, const S* w, S* dx) {
   for (int iy = 0; iy < op.in_h; ++iy) {
     int c = 0;
     for (; c + TC <= op.in_c; c += TC)

@@ -23,28 +23,36 @@ ALWAYS_INLINE void sincos_turn(U n, F& sin, F& cos) {
 
 #else
 
-// Above 88.72 infinity, below -87.33 zero; NaN stays NaN.
-ALWAYS_INLINE F exp_(F x) {
+// 2^n and e^r - 1 for x = n ln 2 + r; x within +-88.8, else both are garbage.
+ALWAYS_INLINE void exp_parts(F x, U& n, F& q) {
   const F magic = V::set(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the rounded integer
-  F y = V::select(V::gt(x, V::set(89.0f)), V::set(89.0f), x);
-  y = V::select(V::gt(V::set(-88.0f), y), V::set(-88.0f), y);
-  const F t = V::fma(y, V::set(1.44269504f), magic);
-  const F n = t - magic;
-  F r = V::fma(n, V::set(-0.693359375f), y);
-  r = V::fma(n, V::set(2.12194440e-4f), r);
+  const F t = V::fma(x, V::set(1.44269504f), magic);
+  const F whole = t - magic;
+  F r = V::fma(whole, V::set(-0.693359375f), x);
+  r = V::fma(whole, V::set(2.12194440e-4f), r);
   F p = V::set(0x1.6a2430p-10f);
   p = V::fma(p, r, V::set(0x1.1239e4p-7f));
   p = V::fma(p, r, V::set(0x1.5558f2p-5f));
   p = V::fma(p, r, V::set(0x1.555492p-3f));
   p = V::fma(p, r, V::set(0x1.fffffcp-2f));
-  p = V::fma(p * r, r, r) + V::set(1.0f);
-  // 2^n as a product of two powers, since n may be 128 or -127
-  const U whole = V::bits(t) - V::setu(0x4b400000u);
-  const U half = (U)((V::I)whole >> 1);
-  const F a = V::from_bits((half + V::setu(127u)) << 23);
-  const F b = V::from_bits((whole - half + V::setu(127u)) << 23);
-  const F result = p * a * b;
-  return V::select(V::unordered(x, x), x, result);
+  q = V::fma(p * r, r, r);
+  n = V::bits(t) << 23;  // what the magic number leaves above is shifted out
+}
+
+// Within [-87.3, 88.72], else garbage.
+ALWAYS_INLINE F exp_inside(F x) {
+  U n;
+  F q;
+  exp_parts(x, n, q);
+  return V::from_bits(V::bits(q + V::set(1.0f)) + n);
+}
+
+// Above 88.72 infinity, below -87.3 zero; NaN stays NaN.
+ALWAYS_INLINE F exp_(F x) {
+  F y = exp_inside(x);
+  y = V::select(V::gt(x, V::set(88.72f)), V::set(INFINITY), y);
+  y = V::select(V::gt(V::set(-87.3f), x), V::set(0.0f), y);
+  return V::select(V::unordered(x, x), x, y);
 }
 
 // For positive normal x; infinity and NaN are returned as they are.
@@ -65,18 +73,16 @@ ALWAYS_INLINE F log_(F x) {
   return V::select(V::gt(V::set(INFINITY), x), y, x);
 }
 
+// Through e^(-2|x|) - 1, so nothing cancels near 0.
 ALWAYS_INLINE F tanh_(F x) {
   const F a = V::abs(x);
-  const F z = x * x;
-  F p = V::set(-0x1.76abf6p-8f);
-  p = V::fma(p, z, V::set(0x1.5256cep-6f));
-  p = V::fma(p, z, V::set(-0x1.b84448p-5f));
-  p = V::fma(p, z, V::set(0x1.110768p-3f));
-  p = V::fma(p, z, V::set(-0x1.555534p-2f));
-  const F small = V::fma(p * z, x, x);
-  const F large = V::set(1.0f) - V::set(2.0f) / (exp_(a + a) + V::set(1.0f));
-  const F signed_large = V::from_bits(V::bits(large) | (V::bits(x) & V::setu(0x80000000u)));
-  return V::select(V::gt(a, V::set(0.625f)), signed_large, small);
+  U n;
+  F q;
+  exp_parts(V::select(V::gt(a, V::set(10.0f)), V::set(-20.0f), V::set(-2.0f) * a), n, q);
+  const F power = V::from_bits(n + V::setu(0x3f800000u));
+  const F e = V::fma(power, q, power - V::set(1.0f));
+  const F y = V::abs(e / (e + V::set(2.0f)));
+  return V::from_bits(V::bits(y) | (V::bits(x) & V::setu(0x80000000u)));
 }
 
 // Cumulative distribution and density of the standard normal. The lower tail comes from the scaled complementary
@@ -84,10 +90,10 @@ ALWAYS_INLINE F tanh_(F x) {
 ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
   const F square = x * x;
   const F lost = V::fma(x, x, V::set(0.0f) - square);
-  F e = exp_(V::set(-0.5f) * square);
+  F e = exp_inside(V::set(-0.5f) * square);
   e = V::fma(e * V::set(-0.5f), lost, e);
   const F far = V::select(V::unordered(x, x), x, V::set(0.0f));
-  e = V::select(V::gt(V::set(176.0f), square), e, far);
+  e = V::select(V::gt(V::set(174.0f), square), e, far);
   const F t = V::set(1.0f) / V::fma(V::abs(x), V::set(0.35f * 0.70710678118654752440f), V::set(1.0f));
   F p = V::set(0x1.44f5fep-5f);
   p = V::fma(p, t, V::set(-0x1.53f0eap-3f));

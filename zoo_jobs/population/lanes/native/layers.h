@@ -43,7 +43,7 @@ ALWAYS_INLINE void activate(F z, F& y, F& d) {
 
 // In place: z becomes the output, and deriv (if training) what a gradient is multiplied by on its way back.
 template <int ACT, bool TRAIN, bool DROP>
-void point_kernel(long n, S* z, S* deriv, const Dropping* drop) {
+KERNEL void point_kernel(long n, S* z, S* deriv, const Dropping* drop) {
   U words[4];
   for (long i = 0; i < n; i += 4) {
     if constexpr (DROP) {
@@ -126,7 +126,7 @@ ALWAYS_INLINE void linear_rows(long in, const S* x, const S* w, const S* b, S* o
 }
 
 // Bias, then inputs in order. b may be null: no bias.
-void linear_forward(const Op& op, const S* x, const S* w, const S* b, S* out) {
+KERNEL void linear_forward(const Op& op, const S* x, const S* w, const S* b, S* out) {
   const long in = op.in_size();
   int o = 0;
   for (; o + 10 <= op.out_c; o += 10) linear_rows<10>(in, x, w + o * in * L, b ? b + o * L : b, out + o * L);
@@ -135,7 +135,7 @@ void linear_forward(const Op& op, const S* x, const S* w, const S* b, S* out) {
 }
 
 template <bool SQUARE>
-void linear_weight_gradient(const Op& op, const S* x, const S* g, S* dw, S* db) {
+KERNEL void linear_weight_gradient(const Op& op, const S* x, const S* g, S* dw, S* db) {
   const long in = op.in_size();
   for (int o = 0; o < op.out_c; ++o) {
     const F gv = V::load(g + o * L);
@@ -161,7 +161,7 @@ ALWAYS_INLINE void linear_columns(const Op& op, const S* g, const S* w, S* dx) {
   UNROLL for (int i = 0; i < N; ++i) V::store(dx + i * L, acc[i]);
 }
 
-void linear_data_gradient(const Op& op, const S* g, const S* w, S* dx) {
+KERNEL void linear_data_gradient(const Op& op, const S* g, const S* w, S* dx) {
   const long in = op.in_size();
   long i = 0;
   for (; i + 12 <= in; i += 12) linear_columns<12>(op, g, w + i * L, dx + i * L);
@@ -171,7 +171,7 @@ void linear_data_gradient(const Op& op, const S* g, const S* w, S* dx) {
 
 // Softmax cross-entropy of one sample: adds the loss and the hit of every lane; g (may be null) is the gradient of the
 // mean over n samples.
-void loss_step(int classes, const S* z, const uint32_t* labels, int n, S* g, double* loss, int32_t* correct) {
+KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, int n, S* g, double* loss, int32_t* correct) {
   const U label = V::loadu(labels);
   F top = V::load(z);
   U best = V::setu(0);

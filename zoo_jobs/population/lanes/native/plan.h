@@ -54,6 +54,7 @@ struct Group {
   void* params;
   void* moment1;
   void* moment2;
+  const uint32_t* pruned;  // [D][lanes], 1 where a weight is zero for good; or null
   uint32_t seed[kMaxLanes];
   double learning_rate[kMaxLanes];
   double weight_decay[kMaxLanes];
@@ -64,10 +65,17 @@ struct Group {
   int64_t step[kMaxLanes];
 };
 
+// A channel's pixel values as arithmetic that gives the table's bits: ((byte / 255) - mean) / deviation, each division
+// a multiplication by the rounded reciprocal and one correction.
+struct PixelRule {
+  float mean, deviation, reciprocal;
+};
+
 struct Images {
   const uint8_t* images;  // [num_rows][in_size]
   const uint8_t* labels;
-  const float* table;  // [channels][256]
+  const float* table;      // [channels][256]
+  const PixelRule* rules;  // [channels], or null where no rule gives the table
   long num_rows;
 };
 

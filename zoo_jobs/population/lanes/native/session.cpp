@@ -189,6 +189,47 @@ void batch_order(uint32_t seed, int epoch, long num_rows, uint32_t* order, uint6
   for (long i = 0; i < num_rows; ++i) order[i] = uint32_t(from[i]);
 }
 
+namespace {
+
+bool gives(const PixelRule& rule, const float* table) {
+  const float r = 1.0f / 255.0f;
+  for (int b = 0; b < 256; ++b) {
+    const float byte = float(b), near = byte * r;
+    const float unit = std::fmaf(std::fmaf(near, -255.0f, byte), r, near);
+    const float d = unit - rule.mean, quotient = d * rule.reciprocal;
+    if (std::fmaf(std::fmaf(quotient, -rule.deviation, d), rule.reciprocal, quotient) != table[b]) return false;
+  }
+  return true;
+}
+
+// The neighbour of x, `steps` floats up or down.
+float neighbour(float x, int steps) {
+  for (; steps > 0; --steps) x = std::nextafterf(x, INFINITY);
+  for (; steps < 0; ++steps) x = std::nextafterf(x, -INFINITY);
+  return x;
+}
+
+}  // namespace
+
+std::vector<PixelRule> pixel_rules(const float* table, int channels) {
+  FlushDenormals flush;  // as the kernels will compute it
+  std::vector<PixelRule> rules;
+  for (int c = 0; c < channels; ++c, table += 256) {
+    const float deviation = float(1.0 / (double(table[255]) - double(table[0])));
+    const float mean = float(-double(table[0]) / (double(table[255]) - double(table[0])));
+    bool found = false;
+    for (int i = 0; i < 33 && !found; ++i)
+      for (int j = 0; j < 33 && !found; ++j) {
+        PixelRule rule{neighbour(mean, i % 2 ? -(i + 1) / 2 : i / 2), neighbour(deviation, j % 2 ? -(j + 1) / 2 : j / 2),
+                       0};
+        rule.reciprocal = 1.0f / rule.deviation;
+        if ((found = gives(rule, table))) rules.push_back(rule);
+      }
+    if (!found) return {};
+  }
+  return rules;
+}
+
 float* Part::field(const Plan& plan, int field) const {
   float* base = static_cast<float*>(memory.get());
   const long trained = plan.num_trained() * kernels->lanes;
@@ -383,6 +424,19 @@ void Session::sparsity(double* kl, int32_t* pruned, uint8_t* mask) {
         mask[(part.first + lane) * plan_.num_variances + i] = group_mask[size_t(i * part.kernels->lanes + lane)];
     std::copy_n(group_kl, part.count, kl + part.first);
     std::copy_n(group_pruned, part.count, pruned + part.first);
+  }
+}
+
+void Session::put_pruned(const uint8_t* pruned) {
+  for (Part& part : parts_) {
+    const int lanes = part.kernels->lanes;
+    part.pruned = allocate(size_t(plan_.num_params) * size_t(lanes) * sizeof(uint32_t));
+    uint32_t* to = static_cast<uint32_t*>(part.pruned.get());
+    for (int lane = 0; lane < lanes; ++lane) {
+      const uint8_t* from = pruned + (part.first + std::min(lane, part.count - 1)) * plan_.num_params;
+      for (long i = 0; i < plan_.num_params; ++i) to[i * lanes + lane] = from[i] != 0;
+    }
+    part.group.pruned = to;
   }
 }
 

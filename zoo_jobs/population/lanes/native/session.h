@@ -37,6 +37,7 @@ struct Part {  // one lane group
   const Kernels* kernels;
   int first, count;  // models
   Memory memory;     // weights (and log sigma^2), then the moments: [values][lanes] each
+  Memory pruned;
   Group group;
 
   float* field(const Plan& plan, int field) const;
@@ -60,6 +61,7 @@ class Session {
   void sparsity(double* kl, int32_t* pruned, uint8_t* mask);  // mask [models][V]
   void gradient(const Images& data, const uint32_t* rows, int num_rows, int step, int epoch, double kl_weight,
                 double* loss, double* gradient);
+  void put_pruned(const uint8_t* pruned);  // [models][D]: weights that are zero for good
   void put_double(const double* values);  // all trained values, for gradient checks
 
   // Bytes of state and, per thread, of work space.
@@ -73,6 +75,9 @@ class Session {
   int num_models_;
   std::vector<Part> parts_;
 };
+
+// Rules that give every value of ``table`` [channels][256] bit for bit; empty if there are none.
+std::vector<PixelRule> pixel_rules(const float* table, int channels);
 
 // Permutation of the training rows in an epoch: argsort of 64-bit words of the counter-based generator.
 void batch_order(uint32_t seed, int epoch, long num_rows, uint32_t* order, uint64_t* scratch);

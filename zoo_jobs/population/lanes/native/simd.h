@@ -13,6 +13,7 @@
 #endif
 
 #define ALWAYS_INLINE __attribute__((always_inline)) inline
+#define KERNEL __attribute__((noinline))  // has a name in profiles
 
 namespace {
 

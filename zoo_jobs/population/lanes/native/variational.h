@@ -49,7 +49,7 @@ ALWAYS_INLINE void noisy_tensors(const lanes::Plan& plan, Visit visit) {
 }
 
 // variance[V] = alpha * w^2, the variance of each noisy weight.
-void weight_variances(const lanes::Plan& plan, const S* trained, S* variance) {
+KERNEL void weight_variances(const lanes::Plan& plan, const S* trained, S* variance) {
   const S* log_sigma2 = trained + plan.num_params * L;
   noisy_tensors(plan, [&](long weight, long at, long count, S limit, bool) {
     for (long i = 0; i < count; ++i) {
@@ -62,7 +62,7 @@ void weight_variances(const lanes::Plan& plan, const S* trained, S* variance) {
 
 // On entry the gradient's last V values are those with respect to the weights' variances; on return they are those with
 // respect to log sigma^2, and the variances' and the KL term's share is in the weights' gradients too.
-void chain_variances(const lanes::Plan& plan, const S* trained, double kl_weight, S* gradient) {
+KERNEL void chain_variances(const lanes::Plan& plan, const S* trained, double kl_weight, S* gradient) {
   const S* log_sigma2 = trained + plan.num_params * L;
   S* tail = gradient + plan.num_params * L;
   const F zero = V::set(0), one = V::set(1), lambda = V::set(S(kl_weight));
