@@ -4,7 +4,9 @@ docs/lanes.md states layout, order of sums, denormal rule and the accuracy of it
 """
 
 import importlib
+import importlib.util
 import os
+import sys
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,13 +31,23 @@ from .program import MAX_LAYERS, OPTIMIZERS, layer_table
 VERSION = 1  # raised by every change of the engine's numbers
 GROUP_MODELS = 16  # lanes of the widest kernels
 MEMORY_RATIO = 0.5  # share of the free memory that a chunk may take
-ISA_VARIABLE = "ZOOFORGE_LANES_ISA"  # avx512, avx2, vec4 or scalar; for tests, since results do not depend on it
+# For tests: avx512, avx2, vec4 or scalar (results do not depend on it), and the file of an instrumented build.
+ISA_VARIABLE = "ZOOFORGE_LANES_ISA"
+EXTENSION_VARIABLE = "ZOOFORGE_LANES_EXTENSION"
 
 
 def extension() -> Any:
     """The compiled module, or None where it was not built."""
+    name = f"{__package__}._lanes"
+    if name not in sys.modules and EXTENSION_VARIABLE in os.environ:
+        spec = importlib.util.spec_from_file_location(name, os.environ[EXTENSION_VARIABLE])
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{EXTENSION_VARIABLE} names no extension: {os.environ[EXTENSION_VARIABLE]}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
     try:
-        return importlib.import_module("._lanes", __package__)
+        return importlib.import_module(name)
     except ImportError:
         return None
 

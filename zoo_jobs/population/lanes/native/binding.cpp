@@ -69,6 +69,12 @@ NB_MODULE(_lanes, m) {
     if (!k || x.shape(0) != y.shape(0)) throw std::invalid_argument("function");
     k->function(name.c_str(), x.data(), y.data(), long(x.shape(0)));
   });
+  m.def("noise", [](const std::string& isa, uint32_t seed, uint32_t step, uint32_t epoch, int layer, uint32_t sample,
+                    Array<float, 1> out) {
+    const lanes::Kernels* k = lanes::find_kernels(isa);
+    if (!k) throw std::invalid_argument("instruction set is not available here");
+    k->noise(seed, step, epoch, layer, sample, long(out.shape(0)), out.data());
+  });
   m.def("has_pixel_rules", [](Array<const float, 2> table) {
     return !lanes::pixel_rules(table.data(), int(table.shape(0))).empty();
   });

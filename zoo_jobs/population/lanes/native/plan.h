@@ -96,6 +96,8 @@ struct Kernels {
                    int32_t* correct);
   // KL term, pruned weights (biases not counted) and which values are pruned, [V][lanes].
   void (*sparsity)(const Plan&, const void* trained, double* kl, int32_t* pruned, uint8_t* mask);
+  // For tests: the Gaussians of one layer and sample; a function over n values.
+  void (*noise)(uint32_t seed, uint32_t step, uint32_t epoch, int layer, uint32_t sample, long n, float* out);
   void (*function)(const char* name, const float* x, float* y, long n);
   double (*peak)(double seconds);  // multiply-adds per second of one thread, in independent chains
 };
