@@ -25,7 +25,7 @@ WHAT_TO_DO = {
     "cap": "raise the cap, or leave it; everything done is in the store",
     "failed": "`zoo logs NAME --level error` says why; then run the same command again",
     "gone": "run the same command again; it goes on where the store ends",
-    "quiet": "see that its workers live: `zoo logs NAME --since 1h`, in a cluster `zoo cluster status`",
+    "quiet": "see that its workers live: `zoo logs NAME --since 1h`",
     "faulty": "`zoo report NAME` lists them; a learning rate may be too high",
 }
 OTHERWISE = "`zoo logs NAME --since 1h` says more"

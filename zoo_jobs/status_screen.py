@@ -15,15 +15,16 @@ from .status import Status
 from .words import dollars, duration
 
 COLOURS = {"waiting": "yellow", "live": "green", "stopped": "cyan", "finished": "blue", "failed": "red"}
-STAGES = {"train": "train", "sparsify": "sparsify"}
+SHOWN_PROBLEMS = 5
 
 
 def lines(found: Status, now: float) -> list[str]:
     """A status as plain lines: state, progress, time and money, problems with what to do."""
     said = [f"{found.zoo}: {found.state}" + (f", {found.reason}" if found.reason else "")]
-    said.append(f"  {progress(found)}; {models(found)}")
-    if rest := ", ".join(times(found, now)):
-        said.append(f"  {rest}")
+    said += [f"  {progress(found)}", f"  models: {models(found)}"]
+    rest = [*times(found, now), *([cost(*found.dollars)] if found.dollars is not None else [])]
+    if rest:
+        said.append(f"  {', '.join(rest)}")
     said += [f"  {when(problem.time)}{problem.message} ({problem.advice})" for problem in found.problems]
     return said
 
@@ -39,11 +40,11 @@ def progress(found: Status) -> str:
 
 def models(found: Status) -> str:
     shown = [f"{found.models[state]:,} {state}" for state in ("done", "training", "waiting", "faulty")]
-    return f"models: {', '.join(shown)}"
+    return ", ".join(shown)
 
 
 def times(found: Status, now: float) -> list[str]:
-    """Rate, time left, age of the last commit, cost: what is known of them."""
+    """Rate, time left, age of the last commit: what is known of them."""
     said = []
     if found.rate is not None:
         said.append(f"{found.rate:,.1f} model-epochs/s")
@@ -51,10 +52,11 @@ def times(found: Status, now: float) -> list[str]:
         said.append(f"{span(*found.eta_seconds)} left")
     if found.last_commit is not None:
         said.append(f"last commit {duration(max(0.0, now - found.last_commit))} ago")
-    if found.dollars is not None:
-        committed, wasted = found.dollars
-        said.append(f"{dollars(committed + wasted)} spent, {dollars(wasted)} of it without a commit")
     return said
+
+
+def cost(committed: float, wasted: float) -> str:
+    return f"{dollars(committed + wasted)} spent, {dollars(wasted)} of it without a commit"
 
 
 def span(low: float, high: float) -> str:
@@ -67,42 +69,58 @@ def span(low: float, high: float) -> str:
 
 
 def when(seconds: float | None) -> str:
-    """Hour and minute, UTC, before a dated problem."""
-    return "" if seconds is None else time.strftime("%H:%M ", time.gmtime(seconds))
+    """Hour and minute, UTC, of a problem; ``now`` of one that still is the case."""
+    return "now   " if seconds is None else time.strftime("%H:%M ", time.gmtime(seconds))
 
 
 def screen(statuses: Sequence[Status], now: float) -> RenderableType:
-    """All of it in one picture: a bar per stage, then times, then the newest problems."""
-    bars = Table.grid(padding=(0, 2))
-    for _ in range(5):
-        bars.add_column(no_wrap=True)
+    """All of it in one picture of 80 columns: a block per run with its bar, then the newest problems."""
+    parts: list[RenderableType] = []
     for found in statuses:
-        bar = ProgressBar(total=max(found.total, 1), completed=found.done, width=28)
-        ratio = 100 * found.done / found.total if found.total else 0
-        bars.add_row(
-            Text(found.zoo, style="bold"),
-            Text(found.state, style=COLOURS[found.state]),
-            bar,
-            Text(f"{ratio:3.0f}%", justify="right"),
-            Text(f"{found.done:,} of {found.total:,}"),
-        )
-    parts: list[RenderableType] = [bars]
-    for found in statuses:
-        said = [*([found.reason] if found.reason else []), models(found), *times(found, now)]
-        text = Text(found.zoo, style="bold")
-        text.append("  " + " · ".join(said), style="default not bold")
-        parts.append(Padding(text, (1, 0, 0, 0)))
+        title = Text(found.zoo, style="bold")
+        title.append(f"  {found.state}", style=COLOURS[found.state])
+        title.append(f"  {found.reason}" if found.reason else "", style="not bold")
+        parts += [title, Padding(_block(found, now), (0, 0, 1, 2))]
     problems = [(found.zoo, problem) for found in statuses for problem in found.problems]
     problems.sort(key=lambda item: (item[1].time is None, item[1].time or 0.0))
     if problems:
-        parts.append(Padding(Text("Problems", style="bold"), (1, 0, 0, 0)))
-        for zoo, problem in problems[-5:]:
-            text = Text(f"{when(problem.time)}{zoo}: {problem.message}")
-            text.append(f"\n      {problem.advice}", style="dim")
-            parts.append(text)
+        parts.append(Text("Problems", style="bold"))
+    for zoo, problem in problems[-SHOWN_PROBLEMS:]:
+        text = Text(f"  {when(problem.time)}{zoo}: {problem.message}\n")
+        text.append(f"    {problem.advice}\n", style="dim")
+        parts.append(text)
     clock = time.strftime("%H:%M:%S UTC", time.gmtime(now))
-    parts.append(Padding(Text(f"{clock}, from the store; Ctrl-C leaves, the run goes on", style="dim"), (1, 0, 0, 0)))
+    parts.append(Text(f"{clock}, from the store alone. Ctrl-C leaves this screen, the run goes on.", style="dim"))
     return Group(*parts)
+
+
+def _block(found: Status, now: float) -> Table:
+    ratio = 100 * found.done / found.total if found.total else 0
+    bar = Table.grid(padding=(0, 2))
+    bar.add_row(
+        ProgressBar(
+            total=max(found.total, 1),
+            completed=found.done,
+            width=30,
+            complete_style=COLOURS[found.state],
+            finished_style=COLOURS[found.state],
+        ),
+        Text(f"{ratio:.0f}%"),
+        Text(f"{found.done:,} of {found.total:,} model-epochs"),
+    )
+    said = times(found, now)
+    rows: list[tuple[str, RenderableType]] = [(found.stage, bar), ("models", Text(models(found)))]
+    if said:
+        rows.append(("pace", Text(", ".join(said))))
+    if found.dollars is not None:
+        rows.append(("cost", Text(cost(*found.dollars))))
+    if found.version is not None:
+        rows.append(("published", Text(f"version {found.version}")))
+    block = Table.grid(padding=(0, 2))
+    block.add_column(width=9, style="dim")
+    for name, value in rows:
+        block.add_row(name, value)
+    return block
 
 
 def watch(

@@ -1,0 +1,101 @@
+"""Events of a run, through the store and back."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from made_runs import NAME, MadeRun, parent
+
+from storage.errors import StoreUnreachable
+from storage.object_store import ObjectStore, open_store
+from zoo_jobs.cli import main
+from zoo_jobs.run_logs import StoreLogHandler, clock_of, read_logs, seconds_of
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(str(tmp_path / "store"))
+
+
+def record(message: str, created: float, level: int = logging.INFO) -> logging.LogRecord:
+    made = logging.makeLogRecord({"name": "zoo_jobs.x", "levelno": level, "levelname": logging.getLevelName(level)})
+    made.msg, made.created = message, created
+    return made
+
+
+def test_events_come_back_by_time_with_the_run_id_on_every_line(store: ObjectStore) -> None:
+    run = MadeRun(store, parent())
+    for source, times in (("driver", (3.0, 1.0)), ("worker-1", (2.0,))):
+        handler = StoreLogHandler(store, run.zoo.run_id, run.attempt, source)
+        for time in times:
+            handler.handle(record(f"{source} at {time:.0f}", time))
+            handler.save()
+        handler.close()
+    found = list(read_logs(store, run.zoo.run_id))
+    assert [event["message"] for event in found] == ["driver at 1", "worker-1 at 2", "driver at 3"]
+    assert {event["run"] for event in found} == {run.zoo.run_id}
+
+
+def test_a_store_that_does_not_answer_costs_no_event(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = MadeRun(store, parent())
+    handler = StoreLogHandler(store, run.zoo.run_id, run.attempt, "driver")
+    handler.handle(record("first", 1.0))
+
+    def fail(*arguments: object, **options: object) -> str:
+        raise StoreUnreachable("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "put", fail)
+        handler.save()
+    handler.handle(record("second", 2.0))
+    handler.close()
+    assert [event["message"] for event in read_logs(store, run.zoo.run_id)] == ["first", "second"]
+
+
+def test_the_oldest_events_go_first_when_memory_is_short(store: ObjectStore) -> None:
+    run = MadeRun(store, parent())
+    handler = StoreLogHandler(store, run.zoo.run_id, run.attempt, "driver", most=3)
+    for number in range(10):
+        handler.handle(record(str(number), float(number)))
+    handler.close()
+    assert [event["message"] for event in read_logs(store, run.zoo.run_id)] == ["7", "8", "9"]
+
+
+def test_level_and_since_leave_out_the_rest(store: ObjectStore) -> None:
+    run = MadeRun(store, parent())
+    handler = StoreLogHandler(store, run.zoo.run_id, run.attempt, "driver")
+    for time, level in ((10.0, logging.WARNING), (20.0, logging.INFO), (30.0, logging.ERROR)):
+        handler.handle(record(f"{time:.0f}", time, level))
+    handler.close()
+    assert [e["message"] for e in read_logs(store, run.zoo.run_id, level="warning")] == ["10", "30"]
+    assert [e["message"] for e in read_logs(store, run.zoo.run_id, since=15.0)] == ["20", "30"]
+
+
+def test_lines_that_are_no_events_are_passed_over(store: ObjectStore) -> None:
+    run = MadeRun(store, parent())
+    run.log(logging.INFO, "good")
+    store.put(f"runs/{run.zoo.run_id}/logs/{run.attempt}/other/000000.jsonl", b'{"time": 3}\nnot json\n[]\n"x"\n\xff\n')
+    assert [event["message"] for event in read_logs(store, run.zoo.run_id)] == ["good"]
+
+
+def test_the_command_prints_sentences_or_the_stored_json(
+    store: ObjectStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = MadeRun(store, parent())
+    run.log(logging.WARNING, "a task failed", unit=256, error="no memory")
+    assert main(["logs", NAME, "--store", store.url, "--since", "1h"]) == 0
+    assert "warning  a task failed (unit=256 error=no memory)" in capsys.readouterr().out
+    assert main(["logs", NAME, "--store", store.url, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unit"] == 256
+
+
+def test_a_run_without_events_says_so_on_stderr(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", NAME, "--store", store.url]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "no such events" in shown.err
+
+
+def test_times_go_through_text_to_the_millisecond() -> None:
+    assert seconds_of(clock_of(1_700_000_000.125)) == pytest.approx(1_700_000_000.125)
