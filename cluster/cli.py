@@ -1,0 +1,364 @@
+"""`zoo cluster`: deploy to Kubernetes, submit, follow and stop runs there."""
+
+import base64
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from . import helm, preflight, progress, run_job, runs, values_schema, zoo_command
+from .client import Cluster, connect
+from .errors import ClusterError, InputError, NotInstalled, ObjectMissing
+from .operator import install_commands
+from .options import dry_run_option, json_option, print_json, target_options
+from .pods import table
+from .port_forward import PortForward
+from .spec import RunRequest, Target
+from .store_secret import SECRET_NAME, store_secret
+from .supervise import decide
+from .values import check, from_options, merge, parse_set
+
+
+@click.group("cluster")
+def command() -> None:
+    """Deploy to Kubernetes, submit, follow and stop runs there."""
+
+
+@command.command("preflight")
+@target_options
+@click.option("--no-inside", is_flag=True, help="Start no pod to try the store from inside.")
+@json_option
+def preflight_command(context: str | None, namespace: str, release: str, no_inside: bool, as_json: bool) -> int:
+    """Whether the cluster can run zoos: versions, room, GPUs, credentials, the store from inside."""
+    cluster, target = connect(context), Target(namespace, release)
+    found = []
+    config = runs.find_release(cluster, target)
+    for one in preflight.checks(cluster, target, config, inside=not no_inside):
+        found.append(one)
+        if not as_json:
+            click.echo(one.line())
+    if as_json:
+        print_json([one.to_json() for one in found])
+    return 2 if any(one.ok is False for one in found) else 0
+
+
+@command.command("install-operator")
+@click.option("--context", envvar="ZOO_KUBE_CONTEXT", help="Context of the kubeconfig; default: the current one.")
+@click.option("--operator-namespace", default="kuberay-system", show_default=True)
+@click.option("--version", default="1.6.2", show_default=True, help="Release of KubeRay.")
+@dry_run_option
+def install_operator(context: str | None, operator_namespace: str, version: str, dry_run: bool) -> None:
+    """Install or upgrade the KubeRay operator with its own chart."""
+    for line in install_commands(context, operator_namespace, version):
+        if dry_run:
+            click.echo(shlex.join(line))
+        else:
+            helm.run(line)
+
+
+@command.command("deploy")
+@target_options
+@click.option("-f", "--values", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As Helm's --set.")
+@click.option("--image", envvar="ZOO_IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST].")
+@click.option("--store", metavar="URL", help="s3://bucket/prefix.")
+@click.option("--secret", help="Secret with an AWS credentials file.")
+@click.option("--embedded-store", is_flag=True, help="Run a SeaweedFS in the cluster, to try things out.")
+@click.option("--wait", "wait_seconds", type=int, default=0, help="Seconds to wait until everything is ready.")
+@dry_run_option
+def deploy(
+    context: str | None,
+    namespace: str,
+    release: str,
+    files: tuple[Path, ...],
+    settings: tuple[str, ...],
+    image: str | None,
+    store: str | None,
+    secret: str | None,
+    embedded_store: bool,
+    wait_seconds: int,
+    dry_run: bool,
+) -> None:
+    """Install or upgrade the release: everything but the runs."""
+    own = from_options(image, store, secret or (SECRET_NAME if embedded_store else None))
+    if embedded_store:
+        own = merge(own, {"embeddedStore": {"enabled": True}})
+    layers = [yaml.safe_load(path.read_text()) or {} for path in files]
+    values = merge(*layers, own)
+    schema = json.loads((values_schema.CHART / "values.schema.json").read_text())
+    check(merge(values, parse_set(settings)), schema)
+    extra = ["--create-namespace", *(["--wait", "--timeout", f"{wait_seconds}s"] if wait_seconds else [])]
+    line = helm.upgrade(release, str(values_schema.CHART), namespace, context, values, settings, extra)
+    if dry_run:
+        click.echo(f"{shlex.join(line)} <<'EOF'\n{yaml.safe_dump(values)}EOF")
+        return
+    cluster = connect(context)
+    if embedded_store and secret is None:
+        store_secret(cluster, namespace)
+    helm.run(line, values)
+
+
+@command.command("submit")
+@click.argument("name")
+@target_options
+@click.option("--models", metavar="A:B", help="Models A to B - 1; default: all of the zoo.")
+@click.option("--epochs", type=int, metavar="N", help="States 0 to N; default: the zoo's own.")
+@click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
+@click.option("--no-twins", is_flag=True, help="Make no sparse twins.")
+@click.option("--max-dollars", type=click.FloatRange(0), help="Commit, stop and stay stopped at this cost.")
+@click.option("--max-hours", type=click.FloatRange(0), help="Commit, stop and stay stopped after so many hours.")
+@click.option("--max-workers", type=click.IntRange(1), help="Never run more workers than this.")
+@click.option("--dollars-per-hour", type=click.FloatRange(0), help="Price of one slot, for the cap and the accounts.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@dry_run_option
+@json_option
+def submit(
+    name: str,
+    context: str | None,
+    namespace: str,
+    release: str,
+    yes: bool,
+    dry_run: bool,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Run a zoo in the cluster: train, sparsify, vectorize, verify. Again the same: goes on, or says that it lives."""
+    plan_options = [w for key in ("models", "epochs") if asked[key] is not None for w in (f"--{key}", str(asked[key]))]
+    path = Path(name)
+    spec = path.read_text() if path.suffix in (".yaml", ".yml") and path.is_file() else None
+    (plan, *_) = zoo_command.plan(name, plan_options)
+    request = RunRequest(zoo=plan["zoo"], run=plan["run"], spec=spec, **asked)
+    run_job.job_name(request.zoo, request.run, 1)
+    cluster, target = connect(context), Target(namespace, release)
+    config = runs.release_of(cluster, target)
+    prepared = runs.prepare(cluster, target, config, request)
+    if isinstance(prepared, runs.Submitted):
+        _submitted(prepared, as_json)
+        return
+    if dry_run:
+        click.echo(yaml.safe_dump(prepared, sort_keys=False), nl=False)
+        return
+    click.echo(_what_it_takes(plan, prepared), err=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError("nobody is there to confirm what it takes; say --yes")
+        click.confirm("Submit?", abort=True, err=True)
+    _submitted(runs.create(cluster, target, prepared), as_json)
+
+
+def _what_it_takes(plan: dict[str, Any], job: dict[str, Any]) -> str:
+    hours = "hours not measured" if plan["seconds"] is None else f"{plan['seconds'] / 3600:.1f} h on {plan['machine']}"
+    dollars = "dollars unknown" if plan["dollars"] is None else f"${plan['dollars']:.2f}"
+    peak = f"{plan['peak_bytes'] / 2**30:.2f} GiB at the peak, {plan['final_bytes'] / 2**30:.2f} GiB in the end"
+    groups = job["spec"].get("rayClusterSpec", {}).get("workerGroupSpecs", [])
+    workers = ", ".join(f"{group['maxReplicas']} {group['groupName']}" for group in groups)
+    return (
+        f"{plan['zoo']} (run {plan['run'][:8]}): {plan['num_models']:,} models to epoch {plan['num_epochs']}, {hours}, "
+        f"{dollars}, {peak}" + (f"; at most {workers} workers" if workers else "")
+    )
+
+
+def _submitted(one: runs.Submitted, as_json: bool) -> None:
+    if as_json:
+        print_json({"job": one.name, "made": one.made})
+    else:
+        click.echo(f"submitted {one.name}" if one.made else f"{one.name} lives already and does the same")
+
+
+@command.command("status")
+@click.argument("name", required=False)
+@target_options
+@json_option
+def status(name: str | None, context: str | None, namespace: str, release: str, as_json: bool) -> None:
+    """Runs, pods, and why a pod does not start; how far the runs are, if the exporter answers."""
+    cluster, target = connect(context), Target(namespace, release)
+    config = runs.release_of(cluster, target)
+    known = [one for one in runs.known_submissions(cluster, target) if name in (None, one.request.zoo, one.name)]
+    pods = runs.pods_of(cluster, target)
+    far = _progress(cluster, target) if config.exporter else {}
+    if as_json:
+        listed = [
+            {"job": one.name, "zoo": one.request.zoo, "run": one.request.run, "state": one.state, "reason": one.reason}
+            for one in known
+        ]
+        shown = [one.to_json() for one in far.values()]
+        print_json({"store": config.store, "runs": listed, "progress": shown, "pods": [pod.to_json() for pod in pods]})
+        return
+    click.echo(f"store: {config.store}{' at ' + config.endpoint if config.endpoint else ''}")
+    for line in table([["RUN", "STATE", "RAY JOB", "REASON"], *([o.name, o.state, o.job, o.reason] for o in known)]):
+        click.echo(line)
+    for one in far.values():
+        if name in (None, one.zoo):
+            click.echo(progress.sentence(one))
+    rows = [
+        [p.name, p.group or p.component, p.phase, str(p.restarts), p.reason] for p in pods if p.phase != "Succeeded"
+    ]
+    for line in table([["POD", "KIND", "PHASE", "RESTARTS", "WHY NOT RUNNING"], *rows]):
+        click.echo(line)
+
+
+def _progress(cluster: Cluster, target: Target) -> dict[str, progress.Progress]:
+    path = f"api/v1/namespaces/{target.namespace}/services/{target.release}-exporter:metrics/proxy/metrics"
+    try:
+        return progress.parse(cluster.request("GET", path, timeout_seconds=10).decode())
+    except ClusterError as error:
+        runs.warn(f"the exporter says nothing: {error}")
+        return {}
+
+
+@command.command("logs")
+@click.argument("name", required=False)
+@target_options
+@click.option("-f", "--follow", is_flag=True, help="Until the run ends, over restarts of its head.")
+@click.option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N lines.")
+def logs(name: str | None, context: str | None, namespace: str, release: str, follow: bool, tail: int | None) -> None:
+    """The driver's log, from its pod. After the pod is gone: `zoo logs NAME --store URL`."""
+    cluster, target = connect(context), Target(namespace, release)
+    one = runs.newest(runs.known_submissions(cluster, target), name)
+    if follow:
+        for line in runs.follow(cluster, target, one, runs.warn):
+            click.echo(line)
+        return
+    pod = runs.head_pod(cluster, target, one)
+    if pod is None:
+        store = runs.release_of(cluster, target).store
+        raise ClusterError(
+            f"{one.name} is {one.state} and has no pod; its events are in the store: "
+            f"`zoo logs {one.request.zoo} --store {store}`"
+        )
+    for line in cluster.log(namespace, pod, "ray-head", tail=tail):
+        click.echo(line)
+
+
+@command.command("stop")
+@click.argument("name")
+@target_options
+@dry_run_option
+def stop(name: str, context: str | None, namespace: str, release: str, dry_run: bool) -> None:
+    """End a run; what its workers are at is committed first. It stays stopped until it is submitted again."""
+    cluster, target = connect(context), Target(namespace, release)
+    one = runs.newest(runs.known_submissions(cluster, target), name)
+    if not one.live:
+        click.echo(f"{one.name} is {one.state}; nothing to stop")
+        return
+    if dry_run:
+        click.echo(f"would stop {one.name}")
+        return
+    click.echo(f"{runs.stop(cluster, target, one)}; `zoo cluster submit {one.request.zoo}` goes on")
+
+
+@command.command("token")
+@click.argument("name", required=False)
+@target_options
+def token(name: str | None, context: str | None, namespace: str, release: str) -> None:
+    """The token that Ray's dashboard and Jobs API ask for."""
+    cluster, target = connect(context), Target(namespace, release)
+    click.echo(_token(cluster, target, name))
+
+
+def _ray_cluster(cluster: Cluster, target: Target, name: str | None) -> str:
+    if name is None and runs.release_of(cluster, target).mode == "cluster":
+        return target.release
+    one = runs.newest(runs.known_submissions(cluster, target), name)
+    if not one.cluster:
+        raise ClusterError(f"{one.name} is {one.state} and has no Ray cluster yet")
+    return one.cluster
+
+
+def _token(cluster: Cluster, target: Target, name: str | None) -> str:
+    ray = _ray_cluster(cluster, target, name)
+    auth = cluster.get("rayclusters", target.namespace, ray)["spec"].get("authOptions") or {}
+    if auth.get("mode") != "token":
+        raise InputError(f"Ray cluster {ray} asks for no token: auth.enabled is false")
+    try:
+        secret = cluster.get("secrets", target.namespace, auth.get("secretName") or ray)
+    except ObjectMissing:
+        raise NotInstalled(f"the Secret with the token of {ray} is missing; did the operator make it?") from None
+    return base64.b64decode(secret["data"]["auth_token"]).decode()
+
+
+@command.command("port-forward")
+@click.argument("name", required=False)
+@target_options
+@click.option("--dashboard-port", type=int, default=8265, show_default=True, help="Local; 0 takes a free one.")
+@click.option("--metrics-port", type=int, default=0, help="Local port of the driver's metrics; 0 takes a free one.")
+def port_forward(
+    name: str | None, context: str | None, namespace: str, release: str, dashboard_port: int, metrics_port: int
+) -> None:
+    """Ray's dashboard and the driver's metrics on this machine's loopback, until Ctrl-C."""
+    cluster, target = connect(context), Target(namespace, release)
+    ray = _ray_cluster(cluster, target, name)
+    heads = cluster.list("pods", namespace, f"ray.io/cluster={ray},ray.io/node-type=head")
+    if not heads:
+        raise ClusterError(f"Ray cluster {ray} has no head pod; `zoo cluster status` says why")
+    ports = {dashboard_port: 8265, metrics_port: 9095}
+    forward = PortForward(cluster, namespace, heads[0]["metadata"]["name"], ports)
+    click.echo(
+        f"dashboard http://127.0.0.1:{forward.local_port(8265)}, metrics http://127.0.0.1:{forward.local_port(9095)}/metrics"
+    )
+    click.echo("the dashboard asks for what `zoo cluster token` prints; Ctrl-C ends this", err=True)
+    try:
+        forward.serve()
+    finally:
+        forward.close()
+
+
+@command.command("undeploy")
+@target_options
+@click.option("--yes", is_flag=True, help="Even if runs are live; they end, and go on when submitted again.")
+@dry_run_option
+def undeploy(context: str | None, namespace: str, release: str, yes: bool, dry_run: bool) -> None:
+    """Remove the release. Zoos stay in their store; the embedded store's volume claim stays too."""
+    cluster, target = connect(context), Target(namespace, release)
+    try:
+        known = runs.known_submissions(cluster, target)
+    except NotInstalled:
+        known = []
+    live = [one.name for one in known if one.live]
+    if live and not yes:
+        raise InputError(f"live: {', '.join(live)}; stop them first, or say --yes")
+    line = [helm.program(), "uninstall", release, "--namespace", namespace, "--ignore-not-found"]
+    line += ["--kube-context", context] if context else []
+    if dry_run:
+        click.echo(shlex.join(line))
+        return
+    for one in known:
+        cluster.delete("rayjobs", namespace, one.name)
+    helm.run(line)
+    left = [
+        c["metadata"]["name"]
+        for c in cluster.list("persistentvolumeclaims", namespace, f"app.kubernetes.io/instance={release}")
+    ]
+    if left:
+        click.echo(
+            f"kept: volume claim {', '.join(left)} with the embedded store's data; "
+            f"kubectl -n {namespace} delete pvc {left[0]}"
+        )
+
+
+@command.command("supervise", hidden=True)
+@target_options
+@click.option("--store", envvar="ZOO_STORE", required=True, metavar="URL")
+@dry_run_option
+def supervise(context: str | None, namespace: str, release: str, store: str, dry_run: bool) -> None:
+    """One look of the supervisor: submit again what is wanted, unfinished and in nobody's hands."""
+    cluster, target = connect(context), Target(namespace, release)
+    pending = zoo_command.pending(store, f"{namespace}/{release}")
+    actions = decide(pending, runs.known_submissions(cluster, target))
+    config = runs.release_of(cluster, target)
+    for action in actions:
+        click.echo(f"{action.what} {action.request.zoo}: {action.why}")
+        if dry_run:
+            continue
+        if action.what == "stop":
+            zoo_command.stop(store, action.request.zoo, action.why)
+            continue
+        prepared = runs.prepare(cluster, target, config, action.request)
+        if not isinstance(prepared, runs.Submitted):
+            click.echo(f"submitted {runs.create(cluster, target, prepared).name}")
+    if not actions:
+        click.echo(f"{len(pending)} unfinished runs without a driver; nothing to do")

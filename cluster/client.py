@@ -1,0 +1,202 @@
+"""The Kubernetes API: JSON in, JSON out, and what it refuses as one sentence."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+from urllib.parse import quote
+
+import urllib3
+from kubernetes import client as api
+from kubernetes import config
+
+from .errors import AlreadyExists, ClusterError, ClusterUnreachable, InputError, NotAllowed, ObjectMissing
+from .spec import Manifest
+
+TIMEOUT_SECONDS = 30
+GROUPS = {
+    "rayjobs": "apis/ray.io/v1",
+    "rayclusters": "apis/ray.io/v1",
+    "jobs": "apis/batch/v1",
+    "deployments": "apis/apps/v1",
+    "storageclasses": "apis/storage.k8s.io/v1",
+    "customresourcedefinitions": "apis/apiextensions.k8s.io/v1",
+    "selfsubjectaccessreviews": "apis/authorization.k8s.io/v1",
+}
+
+
+class Cluster:
+    """One API server as one user."""
+
+    def __init__(self, configuration: api.Configuration) -> None:
+        configuration.retries = 0
+        self._client = api.ApiClient(configuration)
+        self.host: str = configuration.host
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> bytes:
+        """Send one request and give the answer's body.
+
+        Raises:
+            ClusterUnreachable: nobody answers. NotAllowed, ObjectMissing, AlreadyExists: 401 or 403, 404, 409.
+            ClusterError: any other refusal.
+        """
+        headers = {"Accept": "application/json, */*"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        sent = self._client.param_serialize(
+            method,
+            f"/{path}",
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._client.call_api(*sent, _request_timeout=timeout_seconds)
+            data = cast(bytes, response.read() or b"")
+        except urllib3.exceptions.HTTPError as error:
+            reason = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+            raise ClusterUnreachable(
+                f"the API server {self.host} does not answer ({_short(reason)}); is it up, is this the right context?"
+            ) from None
+        if response.status >= 400:
+            raise refusal(response.status, data, f"{method} {path}")
+        return data
+
+    def version(self) -> Manifest:
+        """Version of the API server: ``gitVersion``, ``major``, ``minor``."""
+        return self._json("GET", "version")
+
+    def get(self, kind: str, namespace: str | None, name: str) -> Manifest:
+        return self._json("GET", f"{_path(kind, namespace)}/{quote(name)}")
+
+    def list(self, kind: str, namespace: str | None, selector: str = "") -> list[Manifest]:
+        query = {"labelSelector": selector} if selector else {}
+        return list(self._json("GET", _path(kind, namespace), query=query)["items"])
+
+    def create(self, kind: str, namespace: str | None, manifest: Mapping[str, Any]) -> Manifest:
+        return self._json("POST", _path(kind, namespace), body=manifest)
+
+    def patch(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Manifest:
+        """A merge patch: ``None`` removes a field."""
+        kwargs = {"body": patch, "content_type": "application/merge-patch+json"}
+        return self._json("PATCH", f"{_path(kind, namespace)}/{quote(name)}", **kwargs)
+
+    def delete(self, kind: str, namespace: str, name: str) -> None:
+        body = {"propagationPolicy": "Background"}
+        self.request("DELETE", f"{_path(kind, namespace)}/{quote(name)}", body=body)
+
+    def find(self, kind: str, namespace: str | None, name: str) -> Manifest | None:
+        try:
+            return self.get(kind, namespace, name)
+        except ObjectMissing:
+            return None
+
+    def may(self, verb: str, kind: str, namespace: str) -> bool:
+        """Whether this user may do that."""
+        group = GROUPS.get(kind.partition("/")[0], "").removeprefix("apis/").rpartition("/")[0]
+        resource, _, sub = kind.partition("/")
+        what = {"verb": verb, "resource": resource, "subresource": sub, "group": group, "namespace": namespace}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": what},
+        }
+        return bool(self.create("selfsubjectaccessreviews", None, review)["status"]["allowed"])
+
+    def log(
+        self, namespace: str, pod: str, container: str, *, follow: bool = False, tail: int | None = None
+    ) -> Iterator[str]:
+        """Lines of a container's log; with ``follow`` until the container ends."""
+        query: dict[str, Any] = {"container": container, "follow": str(follow).lower()}
+        if tail is not None:
+            query["tailLines"] = tail
+        path = f"{_path('pods', namespace)}/{quote(pod)}/log"
+        if not follow:
+            yield from self.request("GET", path, query=query).decode(errors="replace").splitlines()
+            return
+        core = api.CoreV1Api(self._client)
+        options = {"container": container, "follow": True, "_preload_content": False}
+        if tail is not None:
+            options["tail_lines"] = tail
+        try:
+            response = core.read_namespaced_pod_log(pod, namespace, **options)
+            rest = b""
+            for piece in response.stream():
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from (line.decode(errors="replace") for line in lines)
+            if rest:
+                yield rest.decode(errors="replace")
+        except api.ApiException as error:
+            raise refusal(error.status or 0, str(error.body or "").encode(), f"GET {path}") from None
+
+    @property
+    def core(self) -> api.CoreV1Api:
+        """The generated client, for what needs a stream (port-forward)."""
+        return api.CoreV1Api(self._client)
+
+    def _json(self, method: str, path: str, **kwargs: Any) -> Manifest:
+        answer: Manifest = json.loads(self.request(method, path, **kwargs))
+        return answer
+
+
+def connect(context: str | None = None) -> Cluster:
+    """The cluster of the kubeconfig's (current) context, or the one that this pod runs in.
+
+    Raises:
+        ClusterUnreachable: there is no kubeconfig, or no such context in it.
+    """
+    configuration = api.Configuration()
+    if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
+        config.load_incluster_config(client_configuration=configuration)
+        return Cluster(configuration)
+    try:
+        # The client's own default is what KUBECONFIG was when it was imported.
+        config.load_kube_config(os.environ.get("KUBECONFIG"), context=context, client_configuration=configuration)
+    except (config.ConfigException, OSError, ValueError) as error:
+        where = os.environ.get("KUBECONFIG", "~/.kube/config")
+        named = f"context {context!r} is not in it or it" if context else "it"
+        raise ClusterUnreachable(
+            f"kubeconfig {where}: {named} cannot be used ({_short(error)}); "
+            "set KUBECONFIG, or name a context of `kubectl config get-contexts` with --context"
+        ) from None
+    return Cluster(configuration)
+
+
+def refusal(status: int, body: bytes, what: str) -> ClusterError:
+    """The error for an answer of 400 or more."""
+    try:
+        message = str(json.loads(body).get("message") or "")
+    except (ValueError, AttributeError):
+        message = body.decode(errors="replace")
+    message = _short(message) or f"status {status}"
+    if status in (401, 403):
+        return NotAllowed(
+            f"the API server refuses this user: {message}; ask for the submitter Role, or use another context"
+        )
+    if status == 404:
+        return ObjectMissing(f"{what}: {message}")
+    if status == 409:
+        return AlreadyExists(f"{what}: {message}")
+    if status in (400, 422):
+        return InputError(f"{what}: the API server refuses the object: {message}")
+    return ClusterError(f"{what}: {message}")
+
+
+def _path(kind: str, namespace: str | None) -> str:
+    group = GROUPS.get(kind, "api/v1")
+    return f"{group}/namespaces/{quote(namespace)}/{kind}" if namespace else f"{group}/{kind}"
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,73 @@
+"""Local ports that lead to a pod's, through the API server."""
+
+import contextlib
+import selectors
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from kubernetes.stream import portforward
+
+from .client import Cluster
+from .errors import ClusterError
+
+CHUNK_BYTES = 64 * 1024
+
+
+class PortForward:
+    """Listens on loopback while it is open; every connection gets a stream of its own."""
+
+    def __init__(self, cluster: Cluster, namespace: str, pod: str, ports: Mapping[int, int]) -> None:
+        """``ports`` are local port -> the pod's port; local 0 takes a free one."""
+        self._cluster, self._namespace, self._pod = cluster, namespace, pod
+        self.listeners: dict[int, socket.socket] = {}
+        for local, remote in ports.items():
+            try:
+                self.listeners[remote] = socket.create_server(("127.0.0.1", local))
+            except OSError as error:
+                self.close()
+                raise ClusterError(
+                    f"local port {local} cannot be used ({error.strerror}); choose another one"
+                ) from None
+
+    def local_port(self, remote: int) -> int:
+        return int(self.listeners[remote].getsockname()[1])
+
+    def close(self) -> None:
+        for listener in self.listeners.values():
+            listener.close()
+
+    def serve(self) -> None:
+        """Accept connections until the process is interrupted or ``close`` is called."""
+        with selectors.DefaultSelector() as selector:
+            for remote, listener in self.listeners.items():
+                selector.register(listener, selectors.EVENT_READ, remote)
+            while True:
+                for key, _ in selector.select():
+                    with contextlib.suppress(OSError):
+                        connection, _ = self.listeners[key.data].accept()
+                        threading.Thread(target=self._carry, args=(connection, key.data), daemon=True).start()
+
+    def _carry(self, near: socket.socket, remote: int) -> None:
+        far = self._open(remote)
+        with near, contextlib.closing(far), contextlib.suppress(OSError):
+            back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+            back.start()
+            _pump(near, far)
+            back.join()
+
+    def _open(self, remote: int) -> Any:
+        stream = portforward(
+            self._cluster.core.connect_get_namespaced_pod_portforward, self._pod, self._namespace, ports=str(remote)
+        )
+        far = stream.socket(remote)
+        far.setblocking(True)
+        return far
+
+
+def _pump(source: Any, sink: Any) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(CHUNK_BYTES):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)

@@ -1,0 +1,280 @@
+"""Whether a cluster can run zoos: one line per thing looked at, with the remedy where it fails."""
+
+import base64
+import contextlib
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .client import Cluster
+from .errors import ClusterError, NotAllowed, ObjectMissing
+from .pods import view
+from .spec import Manifest, Release, Target
+
+MIN_KUBERNETES = (1, 29)
+MIN_OPERATOR = (1, 6, 2)
+INSIDE_SECONDS = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Something looked at. ``ok`` is None where it could not be looked at, or there is nothing to look at."""
+
+    name: str
+    ok: bool | None
+    found: str
+    remedy: str = ""
+
+    def line(self) -> str:
+        word = {True: "pass", False: "FAIL", None: "skip"}[self.ok]
+        remedy = f"; {self.remedy}" if self.ok is False and self.remedy else ""
+        return f"{word}  {self.name}: {self.found}{remedy}"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def checks(cluster: Cluster, target: Target, release: Release | None, inside: bool) -> Iterator[Check]:
+    """Look at everything, the quick things first. ``inside`` starts a pod for a minute."""
+    yield kubernetes_version(cluster)
+    yield from custom_resources(cluster)
+    yield operator(cluster)
+    if release is None:
+        yield Check(
+            "release", None, f"none called {target.release} in {target.namespace} yet; `zoo cluster deploy` makes it"
+        )
+        return
+    yield Check("release", True, f"{target.release} in {target.namespace}, mode {release.mode}, store {release.store}")
+    spec = ray_cluster_spec(cluster, target, release)
+    yield from capacity(cluster, spec)
+    yield secret(cluster, target, release)
+    yield quota(cluster, target)
+    if inside:
+        yield from from_inside(cluster, target, spec)
+
+
+def kubernetes_version(cluster: Cluster) -> Check:
+    version = cluster.version()
+    found = tuple(int(re.sub(r"\D", "", version[key]) or 0) for key in ("major", "minor"))
+    return Check(
+        "Kubernetes",
+        found >= MIN_KUBERNETES,
+        f"{version['gitVersion']} at {cluster.host}",
+        f"{'.'.join(map(str, MIN_KUBERNETES))} or later is needed",
+    )
+
+
+def custom_resources(cluster: Cluster) -> Iterator[Check]:
+    for name, needs in (("rayclusters.ray.io", "authOptions"), ("rayjobs.ray.io", "preRunningDeadlineSeconds")):
+        try:
+            crd = cluster.find("customresourcedefinitions", None, name)
+        except NotAllowed:
+            yield Check(f"CRD {name}", None, "this user may not look at CRDs")
+            continue
+        if crd is None:
+            yield Check(f"CRD {name}", False, "missing", "`zoo cluster install-operator` installs KubeRay")
+            continue
+        fields = served_fields(crd)
+        yield Check(
+            f"CRD {name}",
+            needs in fields,
+            "v1 served" if needs in fields else f"v1 has no field {needs}, so it is older than 1.6",
+            "`zoo cluster install-operator` brings it up to date",
+        )
+
+
+def served_fields(crd: Mapping[str, Any]) -> set[str]:
+    """Fields of ``spec`` in the served version v1."""
+    for version in crd["spec"]["versions"]:
+        if version["name"] == "v1" and version["served"]:
+            return set(version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"])
+    return set()
+
+
+def operator(cluster: Cluster) -> Check:
+    try:
+        found = cluster.list("deployments", None, "app.kubernetes.io/name=kuberay-operator")
+    except NotAllowed:
+        return Check("KubeRay operator", None, "this user may not look at other namespaces")
+    if not found:
+        return Check("KubeRay operator", None, "no Deployment of it was found; does it run elsewhere?")
+    deployment = found[0]
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
+    match = re.search(r":v?(\d+)\.(\d+)\.(\d+)", image)
+    old = match is not None and tuple(int(part) for part in match.groups()) < MIN_OPERATOR
+    where = f"{image} in {deployment['metadata']['namespace']}"
+    remedy = f"{'.'.join(map(str, MIN_OPERATOR))} or later is needed: `zoo cluster install-operator`"
+    if old:
+        return Check("KubeRay operator", False, f"{where} is too old", remedy)
+    return Check("KubeRay operator", ready > 0, f"{where}, {ready} ready", "look at its log: it is not ready")
+
+
+def ray_cluster_spec(cluster: Cluster, target: Target, release: Release) -> Manifest:
+    own: Manifest | None = release.template["spec"].get("rayClusterSpec")
+    return own or cluster.get("rayclusters", target.namespace, target.release)["spec"]
+
+
+def capacity(cluster: Cluster, spec: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether a node exists, of any size, that each kind of pod fits on when it is empty."""
+    try:
+        nodes = cluster.list("nodes", None)
+    except NotAllowed:
+        yield Check("nodes", None, "this user may not look at nodes")
+        return
+    for name, pod, most in _groups(spec):
+        requests = pod["spec"]["containers"][0]["resources"]["requests"]
+        selector = pod["spec"].get("nodeSelector") or {}
+        fitting = [
+            node["metadata"]["name"]
+            for node in nodes
+            if all((node["metadata"].get("labels") or {}).get(k) == v for k, v in selector.items())
+            and not lacking(requests, node["status"]["allocatable"])
+        ]
+        asked = ", ".join(f"{value} {key}" for key, value in requests.items())
+        if fitting:
+            yield Check(f"room for {name}", True, f"{asked}: fits on {len(fitting)} of {len(nodes)} nodes")
+            continue
+        gpus = [key for key in requests if "/" in key]
+        offers = [f"{node['status']['allocatable'].get(key, 0)} {key}" for node in nodes for key in gpus]
+        detail = f"; nodes offer {', '.join(offers)}" if offers else ""
+        yield Check(
+            f"room for {name}",
+            False if most else None,
+            f"{asked}: fits on none of {len(nodes)} nodes{detail}",
+            "add nodes, lower the request, or check nodeSelector; a pool that scales from zero shows no node yet",
+        )
+
+
+def _groups(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], int]]:
+    yield "the head", spec["headGroupSpec"]["template"], 1
+    for group in spec["workerGroupSpecs"]:
+        yield f"workers of group {group['groupName']}", group["template"], group["maxReplicas"]
+
+
+def lacking(requests: Mapping[str, Any], allocatable: Mapping[str, Any]) -> list[str]:
+    """Resources that are asked for and not offered in that amount."""
+    return [key for key, value in requests.items() if amount(value) > amount(allocatable.get(key, 0))]
+
+
+def amount(quantity: object) -> float:
+    """A Kubernetes quantity as a number of base units."""
+    match = re.fullmatch(r"([0-9.]+)(m|k|M|G|T|Ki|Mi|Gi|Ti|)", str(quantity))
+    if match is None:
+        raise ClusterError(f"{quantity!r} is no quantity")
+    powers = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+    unit = match[2]
+    scale = 1024.0 ** ("KMGT".index(unit[0]) + 1) if unit.endswith("i") else powers[unit]
+    return float(match[1]) * scale
+
+
+def secret(cluster: Cluster, target: Target, release: Release) -> Check:
+    name = release.credentials_secret
+    if release.credentials != "secret":
+        return Check("credentials", None, f"{release.credentials}: no Secret to look at")
+    try:
+        found = cluster.find("secrets", target.namespace, name)
+    except NotAllowed:
+        return Check(f"Secret {name}", None, "this user may not read Secrets; the look from inside tells")
+    if found is None:
+        remedy = f"kubectl -n {target.namespace} create secret generic {name} --from-file=credentials=FILE"
+        return Check(f"Secret {name}", False, "missing", remedy)
+    texts = [base64.b64decode(value) for value in (found.get("data") or {}).values()]
+    has_keys = any(b"aws_access_key_id" in text for text in texts)
+    return Check(f"Secret {name}", has_keys, f"has {len(texts)} keys", "it must hold an AWS shared credentials file")
+
+
+def quota(cluster: Cluster, target: Target) -> Check:
+    try:
+        quotas = cluster.list("resourcequotas", target.namespace)
+    except NotAllowed:
+        return Check("quota", None, "this user may not look at quotas")
+    full = [
+        f"{key} {used} of {quota['status']['hard'][key]}"
+        for quota in quotas
+        for key, used in (quota["status"].get("used") or {}).items()
+        if amount(used) >= amount(quota["status"]["hard"][key])
+    ]
+    if full:
+        return Check("quota", False, f"used up: {', '.join(full)}", "raise it, or lower what runs")
+    return Check("quota", True, f"{len(quotas)} in the namespace, none used up")
+
+
+def from_inside(cluster: Cluster, target: Target, spec: Mapping[str, Any]) -> Iterator[Check]:
+    """A pod with the head's image, identity and mounts tries the store."""
+    pod = probe_pod(spec, target, f"{target.release}-preflight-{secrets.token_hex(3)}")
+    name = pod["metadata"]["name"]
+    try:
+        cluster.create("pods", target.namespace, pod)
+    except NotAllowed:
+        yield Check("from inside", None, "this user may not create pods")
+        return
+    except ClusterError as error:
+        yield Check("from inside", False, str(error))
+        return
+    try:
+        yield from _watch_probe(cluster, target, name)
+    finally:
+        with contextlib.suppress(ObjectMissing):
+            cluster.delete("pods", target.namespace, name)
+
+
+def _watch_probe(cluster: Cluster, target: Target, name: str) -> Iterator[Check]:
+    deadline = time.monotonic() + INSIDE_SECONDS
+    while True:
+        pod = cluster.get("pods", target.namespace, name)
+        phase = pod["status"].get("phase")
+        if phase in ("Succeeded", "Failed"):
+            break
+        reason = view(pod, cluster.list("events", target.namespace)).reason
+        if re.match(r"(ErrImage|ImagePull|InvalidImage|CreateContainer)", reason) or time.monotonic() > deadline:
+            yield Check("from inside", False, reason or f"the pod is still {phase} after {INSIDE_SECONDS} s")
+            return
+        time.sleep(1)
+    for line in cluster.log(target.namespace, name, "probe"):
+        word, _, text = line.partition("  ")
+        if word in ("pass", "FAIL"):
+            yield Check("from inside", word == "pass", text, "the store must be reachable with the pods' credentials")
+    if phase == "Failed" and (pod["status"].get("containerStatuses") or [{}])[0].get("state", {}).get(
+        "terminated", {}
+    ).get("exitCode") not in (0, 1):
+        yield Check("from inside", False, "the image does not run `zoo`; is it built from this version?")
+
+
+def probe_pod(spec: Mapping[str, Any], target: Target, name: str) -> Manifest:
+    """A pod like the head's that only tries the store."""
+    template = spec["headGroupSpec"]["template"]["spec"]
+    head = template["containers"][0]
+    used = [mount for mount in head["volumeMounts"] if mount["name"] != "shared-memory"]
+    names = {mount["name"] for mount in used}
+    store = next(entry["value"] for entry in head["env"] if entry["name"] == "ZOO_STORE")
+    keys = ("serviceAccountName", "automountServiceAccountToken", "securityContext", "imagePullSecrets")
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "labels": {"app.kubernetes.io/name": "zooforge", "app.kubernetes.io/component": "test"},
+        },
+        "spec": {
+            **{key: template[key] for key in keys if key in template},
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": INSIDE_SECONDS,
+            "volumes": [volume for volume in template["volumes"] if volume["name"] in names],
+            "containers": [
+                {
+                    **{key: head[key] for key in ("image", "imagePullPolicy", "env", "securityContext")},
+                    "name": "probe",
+                    "args": ["python", "-m", "cluster.selftest", "--store", store],
+                    "resources": {
+                        "requests": {"cpu": "50m", "memory": "256Mi"},
+                        "limits": {"cpu": "1", "memory": "256Mi"},
+                    },
+                    "volumeMounts": used,
+                }
+            ],
+        },
+    }

@@ -1,0 +1,162 @@
+"""The RayJob of a run: the release's template filled with a request. Pure."""
+
+import copy
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InputError
+from .spec import PREFIX, Manifest, Release, RunRequest
+
+MAX_NAME = 47  # KubeRay's limit for the name of a RayJob
+MAX_ZOO = 34
+OVER = ("Complete", "Failed")
+STATES = {"Initializing": "starting", "Waiting": "starting", "Running": "running", "Retrying": "retrying"}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A RayJob that was submitted, as far as submitting, following and stopping need it."""
+
+    name: str
+    number: int
+    request: RunRequest
+    deployment: str
+    job: str
+    suspended: bool
+    stopped: bool
+    cluster: str
+    reason: str
+
+    @property
+    def live(self) -> bool:
+        return self.deployment not in (*OVER, "Suspended") and not self.suspended
+
+    @property
+    def state(self) -> str:
+        """What a person calls it."""
+        if self.stopped or (self.suspended and self.deployment == "Suspended"):
+            return "stopped"
+        if self.deployment == "Complete":
+            return "ended"
+        if self.deployment == "Failed":
+            return "failed"
+        return STATES.get(self.deployment, "queued" if self.suspended else "starting")
+
+
+def job_name(zoo: str, run: str, number: int) -> str:
+    """``<zoo>-<run8>-<n>``. Raises InputError if KubeRay would refuse it."""
+    if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", zoo):
+        raise InputError(
+            f"zoo {zoo!r} cannot name a RayJob: it must begin with a letter and have only a-z, 0-9 and '-'; "
+            "give the spec another name"
+        )
+    name = f"{zoo}-{run[:8]}-{number}"
+    if len(zoo) > MAX_ZOO or len(name) > MAX_NAME:
+        raise InputError(
+            f"zoo {zoo!r} has {len(zoo)} characters and KubeRay leaves {MAX_ZOO} of a RayJob's {MAX_NAME}; "
+            "give the spec a shorter name"
+        )
+    return name
+
+
+def submission(job: Mapping[str, Any]) -> Submission | None:
+    """What a RayJob is to us; None for one that `zoo cluster` did not make."""
+    metadata, status = job["metadata"], job.get("status") or {}
+    text = (metadata.get("annotations") or {}).get(f"{PREFIX}/request")
+    number = metadata["name"].rpartition("-")[2]
+    if text is None or not number.isdigit():
+        return None
+    return Submission(
+        name=metadata["name"],
+        number=int(number),
+        request=RunRequest.from_json(text),
+        deployment=status.get("jobDeploymentStatus", ""),
+        job=status.get("jobStatus", ""),
+        suspended=bool(job["spec"].get("suspend")),
+        stopped=f"{PREFIX}/stopped" in metadata["annotations"],
+        cluster=status.get("rayClusterName", ""),
+        reason=status.get("message") or status.get("reason") or "",
+    )
+
+
+def submissions(jobs: Iterable[Mapping[str, Any]]) -> list[Submission]:
+    """The submissions among RayJobs, by zoo and number."""
+    found = [one for job in jobs if (one := submission(job)) is not None]
+    return sorted(found, key=lambda one: (one.request.zoo, one.request.run, one.number))
+
+
+def next_number(known: Sequence[Submission], run: str) -> int:
+    return 1 + max((one.number for one in known if one.request.run == run), default=0)
+
+
+def fill(release: Release, request: RunRequest, number: int, origin: str, nonce: str) -> Manifest:
+    """The RayJob to create: name, labels, entrypoint, and no more workers than asked for.
+
+    Args:
+        origin: namespace/release, by which a supervisor knows its own runs in a store that several may share.
+        nonce: drawn per submission: names begin again with 1 when a namespace is made anew, submissions do not.
+    """
+    name = job_name(request.zoo, request.run, number)
+    labels = {f"{PREFIX}/zoo": request.zoo, f"{PREFIX}/run": request.run[:8]}
+    job = copy.deepcopy(release.template)
+    metadata, spec = job["metadata"], job["spec"]
+    metadata["name"] = name
+    metadata["labels"] = {**metadata["labels"], **labels}
+    metadata["annotations"] = {**metadata.get("annotations", {}), f"{PREFIX}/request": request.to_json()}
+    spec["jobId"] = name
+    slots = None
+    if "rayClusterSpec" in spec:
+        cluster = spec["rayClusterSpec"]
+        if request.max_workers is not None:
+            limit_workers(cluster["workerGroupSpecs"], request.max_workers)
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            pod = group["template"]["metadata"]
+            pod["labels"] = {**pod["labels"], **labels}
+        slots = num_slots(cluster["workerGroupSpecs"])
+    spec["entrypoint"] = entrypoint(release, request, f"{name}.{nonce}", origin, slots)
+    return job
+
+
+def entrypoint(release: Release, request: RunRequest, job: str, origin: str, slots: int | None) -> str:
+    """The command line of the driver, as the head's shell reads it."""
+    environment = [f"ZOO_JOB={job}", f"ZOO_ORIGIN={origin}", f"ZOO_REQUEST={request.to_json()}"]
+    words = ["exec", "env", *environment, "python", "-m", "zoo_jobs.unattended", "run", request.zoo]
+    words += ["--store", release.store, *request.options]
+    if slots is not None:
+        words += ["--slots", str(slots)]
+    return shlex.join(words)
+
+
+def limit_workers(groups: list[dict[str, Any]], most: int) -> None:
+    """Lower the groups' limits, in their order, so that no more than ``most`` workers can ever run."""
+    left = most
+    for group in groups:
+        for key in ("maxReplicas", "minReplicas", "replicas"):
+            if key in group:
+                group[key] = min(group[key], left)
+        left -= group["maxReplicas"]
+    if not any(group["maxReplicas"] for group in groups):
+        raise InputError(f"--max-workers {most}: no worker could start; allow at least 1")
+
+
+def num_slots(groups: Iterable[Mapping[str, Any]]) -> int:
+    """Models trained side by side when every worker is there: one per GPU of GPU groups, one per core of the others.
+
+    Where there are GPUs, cores of other groups do not count: a run's actors are all of one kind.
+    """
+    cpus = gpus = 0
+    for group in groups:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        gpu = sum(int(count) for name, count in limits.items() if "/" in name)
+        gpus += group["maxReplicas"] * gpu
+        cpus += group["maxReplicas"] * (0 if gpu else whole_cores(str(limits["cpu"])))
+    return gpus or cpus or 1
+
+
+def whole_cores(quantity: str) -> int:
+    """What KubeRay tells Ray of a CPU limit: whole cores, rounded up."""
+    cores = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+    return max(1, -int(-cores // 1))

@@ -1,0 +1,163 @@
+"""Runs in a namespace: find, submit, stop, follow."""
+
+import getpass
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from . import run_job
+from .client import Cluster
+from .errors import AlreadyExists, AnotherRequestLives, ClusterError, InputError, NotInstalled, ObjectMissing, nearest
+from .pods import PodView, view
+from .run_job import Submission
+from .spec import PREFIX, Manifest, Release, RunRequest, Target
+
+POLL_SECONDS = 2.0
+
+
+def find_release(cluster: Cluster, target: Target) -> Release | None:
+    config = cluster.find("configmaps", target.namespace, target.runs_config)
+    return None if config is None else Release.from_config(config["data"], target)
+
+
+def release_of(cluster: Cluster, target: Target) -> Release:
+    """The release's settings. Raises NotInstalled if there is none."""
+    release = find_release(cluster, target)
+    if release is None:
+        raise NotInstalled(
+            f"no release {target.release!r} in namespace {target.namespace!r}: "
+            f"ConfigMap {target.runs_config} is missing; "
+            "install it with `zoo cluster deploy`, or name another one with --namespace and --release"
+        )
+    return release
+
+
+def known_submissions(cluster: Cluster, target: Target) -> list[Submission]:
+    """The release's submissions, by zoo and number. Raises NotInstalled where KubeRay's CRDs are missing."""
+    try:
+        jobs = cluster.list("rayjobs", target.namespace, f"{PREFIX}/release={target.release}")
+    except ObjectMissing:
+        raise NotInstalled("the cluster knows no RayJobs; `zoo cluster install-operator` installs KubeRay") from None
+    return run_job.submissions(jobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What `submit` did: made ``name``, or found the same request living under it."""
+
+    name: str
+    made: bool
+
+
+def prepare(cluster: Cluster, target: Target, release: Release, request: RunRequest) -> Submitted | Manifest:
+    """The RayJob to create; or the live one that already does the same.
+
+    Raises:
+        AnotherRequestLives: this zoo's run is live with another request.
+    """
+    known = known_submissions(cluster, target)
+    for one in known:
+        if one.request.zoo != request.zoo or not one.live:
+            continue
+        if one.request == request:
+            return Submitted(one.name, made=False)
+        raise AnotherRequestLives(
+            f"{one.name} is live with another request ({one.request.to_json()}); "
+            f"stop it first: zoo cluster stop {request.zoo}"
+        )
+    origin = f"{target.namespace}/{target.release}"
+    return run_job.fill(release, request, run_job.next_number(known, request.run), origin, secrets.token_hex(4))
+
+
+def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:
+    """Create a RayJob. If somebody created one of this name meanwhile: theirs, when it is the same request."""
+    name = job["metadata"]["name"]
+    try:
+        cluster.create("rayjobs", target.namespace, job)
+        return Submitted(name, made=True)
+    except AlreadyExists:
+        theirs = run_job.submission(cluster.get("rayjobs", target.namespace, name))
+        ours = RunRequest.from_json(job["metadata"]["annotations"][f"{PREFIX}/request"])
+        if theirs is not None and theirs.request == ours:
+            return Submitted(name, made=False)
+        raise AnotherRequestLives(f"{name} was submitted just now with another request; submit again") from None
+    except ObjectMissing:
+        raise NotInstalled("the cluster knows no RayJobs; `zoo cluster install-operator` installs KubeRay") from None
+
+
+def newest(known: list[Submission], zoo: str | None) -> Submission:
+    """The newest submission of a zoo; without a name, of the only zoo. Raises InputError."""
+    zoos = sorted({one.request.zoo for one in known})
+    if zoo is None:
+        live = sorted({one.request.zoo for one in known if one.live})
+        if len(live or zoos) != 1:
+            raise InputError(f"name a zoo: {', '.join(live or zoos) or 'nothing was submitted here yet'}")
+        zoo = (live or zoos)[0]
+    own = [one for one in known if zoo in (one.request.zoo, one.name)]
+    if not own:
+        close = nearest(zoo, zoos)
+        offer = f"did you mean {close!r}?" if close else f"submitted are: {', '.join(zoos) or 'none'}"
+        raise InputError(f"no run of {zoo!r} in this release; {offer}")
+    return max(own, key=lambda one: (one.live, one.number))
+
+
+def stop(cluster: Cluster, target: Target, one: Submission) -> str:
+    """End a run so that it stays ended: one patch. Workers commit within their grace time. Returns what was done."""
+    job = cluster.get("rayjobs", target.namespace, one.name)
+    by = f"{datetime.now(UTC).isoformat(timespec='seconds')} by {getpass.getuser()}"
+    if "clusterSelector" in job["spec"] or "kueue.x-k8s.io/queue-name" in job["metadata"].get("labels", {}):
+        # KubeRay suspends no job of a standing cluster, and Kueue would start a suspended one again.
+        cluster.delete("rayjobs", target.namespace, one.name)
+        return f"RayJob {one.name} is deleted"
+    patch = {"metadata": {"annotations": {f"{PREFIX}/stopped": by}}, "spec": {"suspend": True}}
+    cluster.patch("rayjobs", target.namespace, one.name, patch)
+    return f"RayJob {one.name} is suspended"
+
+
+def pods_of(cluster: Cluster, target: Target) -> list[PodView]:
+    """The release's pods with the reason why they do not run."""
+    events = cluster.list("events", target.namespace)
+    found: dict[str, PodView] = {}
+    for selector in (f"{PREFIX}/release={target.release}", f"app.kubernetes.io/instance={target.release}"):
+        for pod in cluster.list("pods", target.namespace, selector):
+            found[pod["metadata"]["name"]] = view(pod, events)
+    return [found[name] for name in sorted(found)]
+
+
+def head_pod(cluster: Cluster, target: Target, one: Submission) -> str | None:
+    """Name of the pod of a submission's head; None while there is none."""
+    if not one.cluster:
+        return None
+    heads = cluster.list("pods", target.namespace, f"ray.io/cluster={one.cluster},ray.io/node-type=head")
+    alive = [pod for pod in heads if not pod["metadata"].get("deletionTimestamp")]
+    return alive[0]["metadata"]["name"] if alive else None
+
+
+def follow(cluster: Cluster, target: Target, one: Submission, say: Callable[[str], None]) -> Iterator[str]:
+    """Lines of the driver over all its lives, until the run ends. ``say`` hears what is waited for."""
+    last, said = "", ""
+    while True:
+        present = run_job.submission(cluster.get("rayjobs", target.namespace, one.name))
+        if present is None:
+            raise ClusterError(f"RayJob {one.name} lost its annotation {PREFIX}/request")
+        pod = head_pod(cluster, target, present)
+        if pod is not None and pod != last:
+            try:
+                yield from cluster.log(target.namespace, pod, "ray-head", follow=True)
+                last = pod
+            except (InputError, ObjectMissing):
+                pass  # the container is not there yet
+        elif not present.live:
+            say(f"{present.name} {present.state}{': ' + present.reason if present.reason else ''}")
+            return
+        if pod is None and (text := f"{present.name} is {present.state}; waiting for its head") != said:
+            said = text
+            say(text)
+        time.sleep(POLL_SECONDS)
+
+
+def warn(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

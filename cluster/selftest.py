@@ -1,0 +1,73 @@
+"""What `helm test` runs inside the cluster: the store answers, and nothing answers that should not."""
+
+import argparse
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+
+from . import zoo_command
+from .errors import ClusterError
+
+TIMEOUT_SECONDS = 5
+
+
+def store_answers(url: str) -> str:
+    zoo_command.run(["store", "ls", "--store", url])
+    return "the store answers with this pod's identity"
+
+
+def http_status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def expect_status(url: str, wanted: int) -> str:
+    found = http_status(url)
+    if found != wanted:
+        raise ClusterError(f"{url} answers {found}, expected {wanted}")
+    return f"{url} answers {found}"
+
+
+def expect_closed(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=TIMEOUT_SECONDS):
+            pass
+    except OSError:
+        return f"{address} cannot be reached"
+    raise ClusterError(f"{address} can be reached; it must not be")
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m cluster.selftest", description=__doc__)
+    parser.add_argument("--store", metavar="URL")
+    parser.add_argument("--exporter", metavar="URL", help="answers 200")
+    parser.add_argument("--open", metavar="URL", help="answers 200")
+    parser.add_argument("--protected", metavar="URL", help="answers 401 without a token")
+    parser.add_argument("--closed", metavar="HOST:PORT", action="append", default=[])
+    options = parser.parse_args(arguments)
+    checks: list[tuple[Callable[..., str], tuple[object, ...]]] = []
+    if options.store:
+        checks.append((store_answers, (options.store,)))
+    checks += [(expect_status, (url, 200)) for url in (options.exporter, options.open) if url]
+    if options.protected:
+        checks.append((expect_status, (options.protected, 401)))
+    checks += [(expect_closed, (address,)) for address in options.closed]
+    failed = 0
+    for check, values in checks:
+        try:
+            sys.stdout.write(f"pass  {check(*values)}\n")
+        except (ClusterError, OSError) as error:
+            failed += 1
+            sys.stdout.write(f"FAIL  {error}\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""Where a release is and what it says about itself; what a run is asked to do. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from .errors import NotInstalled
+
+DEFAULT_RELEASE = "zooforge"
+PREFIX = "zooforge.io"
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A release in a namespace of a cluster."""
+
+    namespace: str
+    release: str = DEFAULT_RELEASE
+
+    @property
+    def runs_config(self) -> str:
+        return f"{self.release}-runs"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the release's ConfigMap says: the template of runs, and where their store is."""
+
+    template: Manifest
+    mode: str
+    image: str
+    store: str
+    endpoint: str
+    region: str
+    credentials: str
+    credentials_secret: str
+    exporter: bool
+    supervisor: bool
+
+    @classmethod
+    def from_config(cls, data: Mapping[str, str], target: Target) -> "Release":
+        """Read the ConfigMap's data. Raises NotInstalled if it is none of this chart's, or of another version."""
+        try:
+            settings = json.loads(data["settings.json"])
+            return cls(
+                template=yaml.safe_load(data["rayjob.yaml"]),
+                mode=settings["mode"],
+                image=settings["image"],
+                store=settings["store"],
+                endpoint=settings["endpoint"],
+                region=settings["region"],
+                credentials=settings["credentials"],
+                credentials_secret=settings["credentialsSecret"],
+                exporter=settings["exporter"],
+                supervisor=settings["supervisor"],
+            )
+        except (KeyError, ValueError, yaml.YAMLError) as error:
+            raise NotInstalled(
+                f"ConfigMap {target.namespace}/{target.runs_config} is not what this version writes ({error!r}); "
+                "upgrade the release with `zoo cluster deploy`"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """One submission: what `zoo run` is asked for. Equal requests are the same run."""
+
+    zoo: str
+    run: str
+    models: str | None = None
+    epochs: int | None = None
+    twin_epochs: int | None = None
+    no_twins: bool = False
+    max_dollars: float | None = None
+    max_hours: float | None = None
+    max_workers: int | None = None
+    dollars_per_hour: float | None = None
+    spec: str | None = None
+    """The YAML of a zoo that the image's catalogue does not have."""
+
+    def to_json(self) -> str:
+        """Canonical: equal requests give equal text. What was not asked for is left out."""
+        asked = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps({k: v for k, v in asked.items() if v is not None and v is not False}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "RunRequest":
+        known = {k: v for k, v in json.loads(text).items() if k in cls.__slots__}
+        return cls(**known)
+
+    @property
+    def options(self) -> list[str]:
+        """The options of `zoo run` that say the same."""
+        pairs = (
+            ("--models", self.models),
+            ("--epochs", self.epochs),
+            ("--twin-epochs", self.twin_epochs),
+            ("--max-dollars", self.max_dollars),
+            ("--max-hours", self.max_hours),
+            ("--dollars-per-hour", self.dollars_per_hour),
+        )
+        options = [word for name, value in pairs if value is not None for word in (name, _text(value))]
+        return [*options, *(["--no-twins"] if self.no_twins else [])]
+
+
+def _text(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

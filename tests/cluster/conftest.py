@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.spec import Release, Target
+
+from .fake_api import FakeAPI, running
+
+RAY = "apis/ray.io/v1/namespaces/zoos"
+CORE = "api/v1/namespaces/zoos"
+CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def pod_template(resources: dict[str, Any]) -> dict[str, Any]:
+    container = {
+        "name": "ray",
+        "image": "zooforge:test",
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": "ZOO_STORE", "value": "s3://bucket/zoos"}],
+        "resources": {"requests": resources, "limits": resources},
+        "securityContext": {},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shared-memory", "mountPath": "/dev/shm"}],
+    }
+    volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "shared-memory", "emptyDir": {}}]
+    spec = {"serviceAccountName": "zooforge", "containers": [container], "volumes": volumes}
+    return {"metadata": {"labels": {"zooforge.io/release": "zooforge"}}, "spec": spec}
+
+
+def template(mode: str = "job") -> dict[str, Any]:
+    """What the chart renders, as far as these tests look; tests/chart looks at the rest."""
+    groups = [
+        {
+            "groupName": "cpu",
+            "minReplicas": 0,
+            "maxReplicas": 3,
+            "template": pod_template({"cpu": "2", "memory": "4Gi"}),
+        },
+        {
+            "groupName": "more",
+            "minReplicas": 1,
+            "maxReplicas": 2,
+            "template": pod_template({"cpu": "500m", "memory": "1Gi"}),
+        },
+    ]
+    cluster = {"headGroupSpec": {"template": pod_template({"cpu": "1", "memory": "2Gi"})}, "workerGroupSpecs": groups}
+    own = {"clusterSelector": {"ray.io/cluster": "zooforge"}} if mode == "cluster" else {"rayClusterSpec": cluster}
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"labels": {"zooforge.io/release": "zooforge"}},
+        "spec": {"submissionMode": "HTTPMode", **own},
+    }
+
+
+def config_data(mode: str = "job") -> dict[str, str]:
+    settings = {
+        "release": "zooforge", "mode": mode, "image": "zooforge:test", "store": "s3://bucket/zoos",
+        "endpoint": "http://s3:8333", "region": "us-east-1", "credentials": "secret", "credentialsSecret": "zoo-store",
+        "autoscaler": True, "auth": True, "exporter": True, "supervisor": True,
+    }  # fmt: skip
+    return {"settings.json": json.dumps(settings), "rayjob.yaml": yaml.safe_dump(template(mode))}
+
+
+@pytest.fixture
+def target() -> Target:
+    return Target("zoos")
+
+
+@pytest.fixture
+def release(target: Target) -> Release:
+    return Release.from_config(config_data(), target)
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAPI]:
+    """An API server with a release in it, which the kubeconfig points to."""
+    fake = FakeAPI()
+    fake.objects["/version"] = {"gitVersion": "v1.36.0", "major": "1", "minor": "36"}
+    fields = {"authOptions": {}, "preRunningDeadlineSeconds": {}}
+    schema = {"openAPIV3Schema": {"properties": {"spec": {"properties": fields}}}}
+    for name in ("rayclusters.ray.io", "rayjobs.ray.io"):
+        fake.put(CRDS, name, spec={"versions": [{"name": "v1", "served": True, "schema": schema}]})
+    fake.put(f"{CORE}/configmaps", "zooforge-runs", data=config_data())
+    for variable in ("ZOO_NAMESPACE", "ZOO_RELEASE", "ZOO_KUBE_CONTEXT", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    with running(fake):
+        monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
+        yield fake

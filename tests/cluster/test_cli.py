@@ -1,0 +1,296 @@
+"""`zoo cluster` against an API server over HTTP: what it creates, what it refuses, and in which words."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster import zoo_command
+from cluster.errors import InputError
+from cluster.spec import RunRequest
+from zoo_jobs import cli
+
+from .conftest import CORE, CRDS, RAY, pod_template, template
+from .fake_api import FakeAPI
+
+RUN = "4e261bdc3f742728126c3fc6c7922184"
+PLAN = {
+    "zoo": "mnist5k-cnn-s", "run": RUN, "num_models": 2560, "num_epochs": 50, "seconds": 7200.0, "dollars": 1.5,
+    "machine": "l4", "peak_bytes": 2**31, "final_bytes": 2**30,
+}  # fmt: skip
+JOB = "mnist5k-cnn-s-4e261bdc-1"
+
+
+@pytest.fixture(autouse=True)
+def planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(zoo: str, options: Any = ()) -> list[dict[str, Any]]:
+        if zoo == "mnist5k-cnn":
+            raise InputError("unknown zoo 'mnist5k-cnn'; did you mean 'mnist5k-cnn-s'?")
+        name = zoo if not zoo.endswith(".yaml") else Path(zoo).stem
+        return [{**PLAN, "zoo": name}]
+
+    monkeypatch.setattr(zoo_command, "plan", plan)
+
+
+class Said:
+    """Exit status, stdout and stderr of one command."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def zoo(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> Said:
+        status = cli.main(["cluster", *arguments])
+        captured = capsys.readouterr()
+        return Said(status, captured.out, captured.err)
+
+    return run
+
+
+def live(api: FakeAPI, **status: str) -> dict[str, Any]:
+    """The submitted RayJob as KubeRay would have it a moment later."""
+    job = api.objects[f"/{RAY}/rayjobs/{JOB}"]
+    job["status"] = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "rayClusterName": "rc", **status}
+    return job
+
+
+def test_submit_makes_one_rayjob(api: FakeAPI, zoo: Any) -> None:
+    said = zoo("submit", "mnist5k-cnn-s", "--epochs", "2", "--yes")
+    assert (said.status, said.out) == (0, f"submitted {JOB}\n")
+    assert "2,560 models to epoch 50, 2.0 h on l4, $1.50, 2.00 GiB at the peak" in said.err
+    assert "at most 3 cpu, 2 more workers" in said.err
+    job = api.objects[f"/{RAY}/rayjobs/{JOB}"]
+    asked = RunRequest.from_json(job["metadata"]["annotations"]["zooforge.io/request"])
+    assert asked == RunRequest("mnist5k-cnn-s", RUN, epochs=2)
+    assert api.writes == [("POST", f"/{RAY}/rayjobs")]
+
+
+def test_the_same_again_is_one_run(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api)
+    said = zoo("submit", "mnist5k-cnn-s", "--yes", "--json")
+    assert said.status == 0
+    assert json.loads(said.out) == {"job": JOB, "made": False}
+    assert len(api.writes) == 1
+
+
+def test_another_request_is_refused_while_one_lives(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api)
+    said = zoo("submit", "mnist5k-cnn-s", "--epochs", "3", "--yes")
+    assert said.status == 1
+    assert f"{JOB} is live with another request" in said.err
+    assert "zoo cluster stop mnist5k-cnn-s" in said.err
+
+
+def test_after_the_end_the_next_submission_has_the_next_number(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api, jobDeploymentStatus="Complete")
+    assert zoo("submit", "mnist5k-cnn-s", "--yes").out == "submitted mnist5k-cnn-s-4e261bdc-2\n"
+
+
+def test_a_dry_run_prints_the_rayjob_and_makes_nothing(api: FakeAPI, zoo: Any) -> None:
+    said = zoo("submit", "mnist5k-cnn-s", "--dry-run", "--max-workers", "1")
+    job = yaml.safe_load(said.out)
+    assert job["metadata"]["name"] == JOB
+    assert [group["maxReplicas"] for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]] == [1, 0]
+    assert api.writes == []
+
+
+def test_nobody_there_to_ask_needs_a_yes(api: FakeAPI, zoo: Any) -> None:
+    said = zoo("submit", "mnist5k-cnn-s")
+    assert said.status == 2
+    assert "say --yes" in said.err
+    assert api.writes == []
+
+
+def test_a_spec_of_ones_own_travels_with_the_request(api: FakeAPI, zoo: Any, tmp_path: Path) -> None:
+    path = tmp_path / "my-zoo.yaml"
+    path.write_text("name: my-zoo\n")
+    assert zoo("submit", str(path), "--yes").status == 0
+    (job,) = api.collection(f"/{RAY}/rayjobs")
+    assert json.loads(job["metadata"]["annotations"]["zooforge.io/request"])["spec"] == "name: my-zoo\n"
+
+
+def test_stop_is_one_patch_and_stays(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    job = live(api)
+    said = zoo("stop", "mnist5k-cnn-s")
+    assert said.status == 0
+    assert job["spec"]["suspend"] is True
+    assert "zooforge.io/stopped" in job["metadata"]["annotations"]
+    assert [method for method, _ in api.writes] == ["POST", "PATCH"]
+    assert "nothing to stop" in zoo("stop", "mnist5k-cnn-s").out
+
+
+def test_what_kueue_would_start_again_is_deleted(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "q"
+    assert "is deleted" in zoo("stop", "mnist5k-cnn-s").out
+    assert api.collection(f"/{RAY}/rayjobs") == []
+
+
+def test_status_shows_runs_progress_and_why_a_pod_waits(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api)
+    message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    conditions = [{"type": "PodScheduled", "status": "False", "message": message}]
+    labels = {"zooforge.io/release": "zooforge", "ray.io/group": "gpu"}
+    api.put(f"{CORE}/pods", "w", metadata={"labels": labels}, status={"phase": "Pending", "conditions": conditions})
+    exporter = f"/{CORE}/services/zooforge-exporter:metrics/proxy/metrics"
+    api.texts[exporter] = 'zooforge_run_state{zoo="mnist5k-cnn-s",state="live"} 1\n'
+    said = zoo("status")
+    assert f"{JOB}  running  RUNNING" in said.out
+    assert "mnist5k-cnn-s: live" in said.out
+    assert "no node offers enough of nvidia.com/gpu" in said.out
+    shown = json.loads(zoo("status", "--json").out)
+    assert shown["store"] == "s3://bucket/zoos"
+    assert shown["runs"][0]["state"] == "running"
+
+
+def test_logs_come_from_the_head_of_the_newest_run(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api)
+    api.put(f"{CORE}/pods", "head", metadata={"labels": {"ray.io/cluster": "rc", "ray.io/node-type": "head"}})
+    api.texts[f"/{CORE}/pods/head/log"] = "one\ntwo\n"
+    assert zoo("logs").out == "one\ntwo\n"
+
+
+def test_logs_of_a_run_without_pods_are_in_the_store(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api, jobDeploymentStatus="Complete")
+    said = zoo("logs", "mnist5k-cnn-s")
+    assert said.status == 1
+    assert "zoo logs mnist5k-cnn-s --store s3://bucket/zoos" in said.err
+
+
+def test_the_token_is_that_of_the_runs_own_cluster(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    live(api)
+    api.put(f"{RAY}/rayclusters", "rc", spec={"authOptions": {"mode": "token"}})
+    api.put(f"{CORE}/secrets", "rc", data={"auth_token": base64.b64encode(b"t0ken").decode()})
+    assert zoo("token").out == "t0ken\n"
+
+
+def test_preflight_says_pass_fail_or_skip_with_the_remedy(api: FakeAPI, zoo: Any) -> None:
+    api.put("api/v1/nodes", "n", status={"allocatable": {"cpu": "1", "memory": "8Gi"}})
+    api.put("apis/apps/v1/namespaces/ray/deployments", "kuberay-operator",
+            metadata={"namespace": "ray", "labels": {"app.kubernetes.io/name": "kuberay-operator"}},
+            spec={"template": {"spec": {"containers": [{"image": "quay.io/kuberay/operator:v1.5.2"}]}}})  # fmt: skip
+    said = zoo("preflight", "--no-inside")
+    assert said.status == 2
+    assert "pass  Kubernetes: v1.36.0" in said.out
+    assert "FAIL  KubeRay operator: quay.io/kuberay/operator:v1.5.2 in ray is too old; 1.6.2 or later" in said.out
+    assert "pass  room for the head" in said.out
+    assert "FAIL  room for workers of group cpu: 2 cpu, 4Gi memory: fits on none of 1 nodes" in said.out
+    assert "FAIL  Secret zoo-store: missing; kubectl -n zoos create secret generic zoo-store" in said.out
+
+
+def test_preflight_before_the_first_deploy_looks_at_what_is_there(api: FakeAPI, zoo: Any) -> None:
+    del api.objects[f"/{CORE}/configmaps/zooforge-runs"]
+    said = zoo("preflight")
+    assert said.status == 0
+    assert "`zoo cluster deploy` makes it" in said.out
+
+
+def test_the_supervisor_submits_again_what_is_gone_and_tells_the_store_what_is_stopped(
+    api: FakeAPI, zoo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = RunRequest("mnist5k-cnn-s", RUN, epochs=2)
+    row = {"zoo": request.zoo, "run": RUN, "job": "j", "request": json.loads(request.to_json())}
+    stops: list[str] = []
+    monkeypatch.setattr(zoo_command, "pending", lambda store, origin: [row] if origin == "zoos/zooforge" else [])
+    monkeypatch.setattr(zoo_command, "stop", lambda store, name, why: stops.append(name))
+    assert f"submitted {JOB}" in zoo("supervise", "--store", "s3://b").out
+    assert "nothing to do" in zoo("supervise", "--store", "s3://b").out
+    zoo("stop", "mnist5k-cnn-s")
+    zoo("supervise", "--store", "s3://b")
+    assert stops == ["mnist5k-cnn-s"]
+    assert len(api.collection(f"/{RAY}/rayjobs")) == 1
+
+
+def test_a_pod_that_tries_the_store_is_like_the_head(api: FakeAPI) -> None:
+    from cluster.preflight import probe_pod
+    from cluster.spec import Target
+
+    spec = template()["spec"]["rayClusterSpec"]
+    pod = probe_pod(spec, Target("zoos"), "probe")
+    assert pod["spec"]["containers"][0]["args"][-1] == "s3://bucket/zoos"
+    assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp"]
+    assert pod["spec"]["serviceAccountName"] == pod_template({})["spec"]["serviceAccountName"]
+
+
+def refuse_nothing(api: FakeAPI) -> None:
+    pass
+
+
+def without_kubeconfig(api: FakeAPI) -> None:
+    import os
+
+    os.environ["KUBECONFIG"] = "/does/not/exist"
+
+
+def unreachable(api: FakeAPI) -> None:
+    import os
+
+    path = Path(os.environ["KUBECONFIG"])
+    path.write_text(path.read_text().replace(str(api.port), "9"))
+
+
+def without_crds(api: FakeAPI) -> None:
+    api.refuse["rayjobs"] = 404
+
+
+def without_rights(api: FakeAPI) -> None:
+    api.refuse["rayjobs"] = 403
+
+
+def without_release(api: FakeAPI) -> None:
+    del api.objects[f"/{CORE}/configmaps/zooforge-runs"]
+
+
+BAD = {
+    "no kubeconfig": (without_kubeconfig, ["status"], "set KUBECONFIG"),
+    "no such context": (refuse_nothing, ["status", "--context", "nope"], "context 'nope' is not in it"),
+    "API server down": (unreachable, ["status"], "does not answer"),
+    "no CRDs": (without_crds, ["submit", "mnist5k-cnn-s", "--yes"], "zoo cluster install-operator"),
+    "no rights": (without_rights, ["submit", "mnist5k-cnn-s", "--yes"], "ask for the submitter Role"),
+    "no release": (without_release, ["submit", "mnist5k-cnn-s", "--yes"], "install it with `zoo cluster deploy`"),
+    "unknown zoo": (refuse_nothing, ["submit", "mnist5k-cnn", "--yes"], "did you mean 'mnist5k-cnn-s'"),
+    "long name": (refuse_nothing, ["submit", f"{'a' * 35}.yaml", "--yes"], "give the spec a shorter name"),
+    "nothing submitted": (refuse_nothing, ["logs"], "nothing was submitted here yet"),
+    "run of another name": (refuse_nothing, ["stop", "nope"], "submitted are: none"),
+    "a typo in a value": (refuse_nothing, ["deploy", "--set", "storage.ulr=s3://b"], "did you mean 'url'"),
+    "an odd image": (refuse_nothing, ["deploy", "--image", "x@latest"], "expected [REGISTRY/]REPOSITORY"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line_with_the_remedy_and_makes_nothing(
+    what: str, api: FakeAPI, zoo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, arguments, words = BAD[what]
+    import os
+
+    monkeypatch.setenv("KUBECONFIG", os.environ["KUBECONFIG"])
+    prepare(api)
+    said = zoo(*arguments)
+    assert said.status == 2
+    assert words in said.err
+    assert len(said.err.splitlines()) == 1
+    assert "secret-token" not in said.err + said.out
+    assert [write for write in api.writes if write[0] != "PATCH"] == []
+
+
+def test_missing_crds_are_named_by_preflight(api: FakeAPI, zoo: Any) -> None:
+    del api.objects[f"/{CRDS}/rayjobs.ray.io"]
+    said = zoo("preflight", "--no-inside")
+    assert said.status == 2
+    assert "FAIL  CRD rayjobs.ray.io: missing; `zoo cluster install-operator` installs KubeRay" in said.out

@@ -1,0 +1,217 @@
+"""Values, pods, progress, the supervisor's decisions: pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cluster import values_schema
+from cluster.errors import InputError
+from cluster.helm import failure
+from cluster.pods import explain, view
+from cluster.preflight import amount, lacking
+from cluster.progress import parse, sentence
+from cluster.run_job import fill, submissions
+from cluster.spec import Release, RunRequest
+from cluster.store_pod import credentials
+from cluster.supervise import decide
+from cluster.values import check, image_values, merge, parse_set
+
+SCHEMA = json.loads((values_schema.CHART / "values.schema.json").read_text())
+REQUEST = RunRequest("mnist5k-cnn-s", "4e261bdc3f742728126c3fc6c7922184", epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"storge": {}}, "storge is no value of the chart; did you mean 'storage'"),
+        ({"storage": {"urll": 1}}, "storage.urll is no value of the chart; did you mean 'url'"),
+        ({"workerGroups": {"gpu": {"maxReplica": 1}}}, "workerGroups.gpu.maxReplica is .*'maxReplicas'"),
+        ({"queue": {"xyzzy": 1}}, "known there: name"),
+    ],
+)
+def test_a_typo_is_answered_with_the_nearest_key(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check(values, SCHEMA)
+
+
+def test_free_maps_take_any_key() -> None:
+    check({"head": {"nodeSelector": {"a.b/c": "d"}}, "workerGroups": {"any": None}, "global": {"x": 1}}, SCHEMA)
+
+
+def test_settings_are_checked_by_their_keys() -> None:
+    tree = parse_set(["workerGroups.gpu.gpu.count=1", "head.nodeSelector.a\\.b/c=d", "image.pullSecrets[0]=x"])
+    assert tree["head"] == {"nodeSelector": {"a.b/c": "d"}}
+    assert tree["image"] == {"pullSecrets": "x"}
+    check(tree, SCHEMA)
+    with pytest.raises(InputError, match="expected KEY=VALUE"):
+        parse_set(["mode"])
+
+
+def test_later_layers_win_key_by_key() -> None:
+    assert merge({"a": {"b": 1, "c": [1]}}, {"a": {"c": [2]}, "d": None}) == {"a": {"b": 1, "c": [2]}, "d": None}
+
+
+@pytest.mark.parametrize(
+    ("image", "registry", "repository", "tag", "digest"),
+    [
+        ("zooforge", "", "zooforge", "", ""),
+        ("me/zooforge:dev", "", "me/zooforge", "dev", ""),
+        ("localhost/zooforge:dev", "localhost", "zooforge", "dev", ""),
+        ("registry.example.org:5000/a/b:1@sha256:00", "registry.example.org:5000", "a/b", "1", "sha256:00"),
+    ],
+)
+def test_images_are_taken_apart(image: str, registry: str, repository: str, tag: str, digest: str) -> None:
+    found = {"registry": registry, "repository": repository, "tag": tag, "digest": digest}
+    assert image_values(image) == found
+
+
+@pytest.mark.parametrize("image", ["", "zooforge@latest", "localhost/"])
+def test_what_is_no_image_is_refused(image: str) -> None:
+    with pytest.raises(InputError, match="expected \\[REGISTRY/\\]REPOSITORY"):
+        image_values(image)
+
+
+def test_helms_complaints_become_one_line() -> None:
+    own = (
+        "Error: execution error at (zooforge/templates/runs.yaml:1:4): storage.url is empty: where?\n\nUse --debug flag"
+    )
+    assert str(failure(own)).startswith("storage.url is empty: where?")
+    assert failure(own).exit_status == 2
+    schema = "Error: values don't meet the specifications of the schema(s):\n- at '/mode': must be one of"
+    assert failure(schema).exit_status == 2
+    assert "\n" not in str(failure(schema))
+    assert failure("Error: Kubernetes cluster unreachable").exit_status == 1
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    labels = {"ray.io/node-type": "worker", "ray.io/group": "gpu", "zooforge.io/run": "4e261bdc"}
+    return {"metadata": {"name": "p", "labels": labels}, "spec": {"nodeName": "n"}, "status": status}
+
+
+def unscheduled(message: str) -> dict[str, Any]:
+    return pod(phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return pod(phase="Pending", containerStatuses=[{"state": {"waiting": {"reason": reason, "message": message}}}])
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (
+            unscheduled("0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
+            "no node offers enough of nvidia.com/gpu",
+        ),
+        (unscheduled("0/1 nodes are available: 1 Insufficient cpu. preemption: ..."), "no node has enough cpu left"),
+        (unscheduled("1 node(s) had untolerated taint {a: }"), "set the group's tolerations"),
+        (unscheduled("1 node(s) didn't match Pod's node affinity/selector"), "check the group's nodeSelector"),
+        (waiting("ImagePullBackOff", "pull access denied"), "check image.* and image.pullSecrets (pull access denied)"),
+        (waiting("CreateContainerConfigError", 'secret "x" not found'), "is missing (secret"),
+        (waiting("CrashLoopBackOff"), "`zoo cluster logs` shows why"),
+        (pod(phase="Failed", reason="Evicted", message="disk"), "Evicted: disk"),
+        (pod(phase="Running", containerStatuses=[{"ready": True, "restartCount": 2}]), ""),
+    ],
+)
+def test_a_pod_that_does_not_run_says_why_and_what_to_do(shown: dict[str, Any], words: str) -> None:
+    found = view(shown)
+    assert words in found.reason
+    assert bool(found.reason) == bool(words)
+    assert (found.group, found.run, found.component) == ("gpu", "4e261bdc", "worker")
+
+
+def test_a_mount_that_fails_is_told_by_its_event() -> None:
+    events = [
+        {
+            "involvedObject": {"name": "p"},
+            "type": "Warning",
+            "reason": "FailedMount",
+            "message": 'secret "s" not found',
+        },
+        {"involvedObject": {"name": "other"}, "type": "Warning", "reason": "Other", "message": "no"},
+    ]
+    assert view(waiting("ContainerCreating"), events).reason == 'FailedMount: secret "s" not found'
+
+
+def test_what_nobody_knows_is_passed_on() -> None:
+    assert explain("something  new") == "something new"
+
+
+def test_progress_is_read_from_the_exporters_page() -> None:
+    page = """# HELP zooforge_models Models.
+zooforge_models{zoo="a",state="done"} 30
+zooforge_models{zoo="a",state="training"} 2.0
+zooforge_run_state{zoo="a",state="live"} 1
+zooforge_run_state{zoo="a",state="finished"} 0
+zooforge_eta_seconds{zoo="a",quantile="0.1"} 60
+zooforge_eta_seconds{zoo="a",quantile="0.9"} 120
+zooforge_cost_dollars_total{zoo="a",outcome="committed"} 1.5
+zooforge_build_info{version="1"} 1
+"""
+    (one,) = parse(page).values()
+    assert (one.state, one.models, one.dollars) == ("live", {"done": 30, "training": 2}, {"committed": 1.5})
+    assert sentence(one) == "a: live; models: 30 done, 2 training; ends in 1 to 2 min"
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number"), [("500m", 0.5), ("4", 4), (2, 2), ("1Gi", 2**30), ("1.5Ki", 1536), ("2M", 2e6)]
+)
+def test_quantities_are_numbers(quantity: object, number: float) -> None:
+    assert amount(quantity) == number
+
+
+def test_what_a_node_lacks_is_named() -> None:
+    assert lacking({"cpu": "2", "memory": "1Gi", "nvidia.com/gpu": 1}, {"cpu": "1500m", "memory": "2Gi"}) == [
+        "cpu",
+        "nvidia.com/gpu",
+    ]
+
+
+def pending() -> dict[str, Any]:
+    return {"zoo": REQUEST.zoo, "run": REQUEST.run, "job": "j", "request": json.loads(REQUEST.to_json())}
+
+
+def job(release: Release, status: str = "", stopped: bool = False) -> dict[str, Any]:
+    made = fill(release, REQUEST, 1, "", "")
+    made["status"] = {"jobDeploymentStatus": status}
+    if stopped:
+        made["metadata"]["annotations"]["zooforge.io/stopped"] = "now"
+    return made
+
+
+def test_a_run_whose_rayjob_is_gone_is_submitted_again_as_it_was() -> None:
+    (action,) = decide([pending()], [])
+    assert (action.what, action.request) == ("submit", REQUEST)
+
+
+@pytest.mark.parametrize("status", ["Failed", "Complete"])
+def test_a_run_that_kuberay_gave_up_is_submitted_again(release: Release, status: str) -> None:
+    (action,) = decide([pending()], submissions([job(release, status)]))
+    assert action.what == "submit"
+
+
+@pytest.mark.parametrize("status", ["", "Initializing", "Running", "Retrying", "Suspended"])
+def test_a_run_that_kuberay_still_has_is_left_to_it(release: Release, status: str) -> None:
+    assert decide([pending()], submissions([job(release, status)])) == []
+
+
+def test_a_stopped_run_is_stopped_in_the_store_too(release: Release) -> None:
+    (action,) = decide([pending()], submissions([job(release, "Suspended", stopped=True)]))
+    assert action.what == "stop"
+
+
+def test_nothing_pending_is_nothing_to_do(release: Release) -> None:
+    assert decide([], submissions([job(release, "Failed")])) == []
+
+
+def test_the_stores_credentials_are_read_and_never_shown(tmp_path: Any) -> None:
+    path = tmp_path / "credentials"
+    path.write_text("[default]\naws_access_key_id = a\naws_secret_access_key = b%c\n")
+    assert credentials(path) == ("a", "b%c")
+    path.write_text("aws_secret_access_key = b%c\n")
+    with pytest.raises(ValueError, match="expected an AWS credentials file") as caught:
+        credentials(path)
+    assert "b%c" not in str(caught.value)
