@@ -3,12 +3,14 @@
 import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .eta import eta_seconds
-from .run_facts import DriverStart, Noticed, RunFacts
 from .twin import TwinSpec
 from .words import duration
+
+if TYPE_CHECKING:
+    from .run_facts import DriverStart, RunFacts
 
 State = Literal["waiting", "live", "stopped", "finished", "failed"]
 
@@ -83,7 +85,7 @@ class Status:
         return value
 
 
-def status(facts: RunFacts, now: float) -> Status:
+def status(facts: "RunFacts", now: float) -> Status:
     """The status at ``now``, Unix time in seconds."""
     counts = facts.totals.counts
     remaining = counts.remaining
@@ -118,7 +120,7 @@ def status(facts: RunFacts, now: float) -> Status:
     )
 
 
-def state_of(facts: RunFacts) -> State:
+def state_of(facts: "RunFacts") -> State:
     """Finished when all that is asked for is there, whoever is still about; live while a driver is.
 
     Stopped is what somebody, or a cap, asked for; failed what the last driver said; anything else waits for a driver.
@@ -134,7 +136,7 @@ def state_of(facts: RunFacts) -> State:
     return "waiting"
 
 
-def _reason(facts: RunFacts, state: State) -> str:
+def _reason(facts: "RunFacts", state: State) -> str:
     last = facts.starts[-1] if facts.starts else None
     match state:
         case "finished":
@@ -157,14 +159,14 @@ def _reason(facts: RunFacts, state: State) -> str:
             return f"the last driver was {endings.get(last.state, last.state)}; the same command goes on"
 
 
-def _rate(facts: RunFacts, now: float) -> float | None:
+def _rate(facts: "RunFacts", now: float) -> float | None:
     """Model-epochs per second over the last ten minutes, or since the start if that is later."""
     began = max(now - RATE_SECONDS, facts.starts[-1].started if facts.starts else 0.0)
     recent = sum(count for time, count in facts.commits if began <= time)
     return recent / (now - began) if recent and now > began else None
 
 
-def _problems(facts: RunFacts, state: State, now: float) -> tuple[Problem, ...]:
+def _problems(facts: "RunFacts", state: State, now: float) -> tuple[Problem, ...]:
     """The newest, oldest first; what still is the case comes last."""
     name = facts.zoo.name
 
@@ -194,18 +196,15 @@ def _problems(facts: RunFacts, state: State, now: float) -> tuple[Problem, ...]:
     return tuple([*dated, *(p for p in found if p.time is None)][-SHOWN_PROBLEMS:])
 
 
-def _gone(last: DriverStart, facts: RunFacts, now: float) -> str:
+def _gone(last: "DriverStart", facts: "RunFacts", now: float) -> str:
     seen = max([last.started, *(time for time, _ in facts.commits[-1:])])
     return f"the driver started {duration(max(0.0, now - last.started))} ago was last seen {duration(now - seen)} ago"
 
 
-def _silence(facts: RunFacts, now: float) -> float | None:
+def _silence(facts: "RunFacts", now: float) -> float | None:
     """Seconds since the last commit, if that is unusual: several times the longest pause of this driver."""
     began = facts.starts[-1].started if facts.starts else now
     times = [began, *(time for time, _ in facts.commits if time >= began)]
     pauses = [after - before for before, after in pairwise(times)]
     silent = now - times[-1]
     return silent if silent > max(LEAST_QUIET_SECONDS, QUIET * max(pauses, default=0.0)) else None
-
-
-__all__ = ["Noticed", "Problem", "State", "Status", "state_of", "status"]

@@ -38,8 +38,12 @@ def made(accounts: Sequence[RunAccount]) -> Section:
             off = words.NONE
             if planned and actual is not None:
                 off = words.signed_minus(f"{100 * (actual / planned - 1):+.0f}%")
-            rows.append([name, number(_amount(key, planned)), number(_amount(key, actual)), number(off)])
-        parts.append(table(f"{account.zoo}: plan against actual", ["", "Planned", "Actual", "Off by"], rows))
+            cells = [number(_amount(key, planned)), number(_amount(key, actual)), number(off)]
+            rows.append([name, *(cells if account.planned else cells[1:2])])
+        if account.planned:
+            parts.append(table(f"{account.zoo}: plan against actual", ["", "Planned", "Actual", "Off by"], rows))
+        else:
+            parts.append(table(f"{account.zoo}: what it took", ["", "Actual"], rows))
         if account.plan:
             parts.append(paragraph(account.plan, "muted"))
     problems = sorted(problem for account in accounts for problem in account.problems)

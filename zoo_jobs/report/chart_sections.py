@@ -40,7 +40,7 @@ def over_epochs(contents: Contents) -> Section | None:
         return None
     text = "Each band is a share of the models; faulty models have no value from their faulty epoch on."
     return Section(
-        "accuracy-over-epochs", "Accuracy over epochs", paragraph(text) + KEY, tuple(panels),
+        "accuracy-over-epochs", "Accuracy and loss over epochs", paragraph(text) + KEY, tuple(panels),
         details("The numbers", "\n".join(tables)),
     )  # fmt: skip
 
@@ -116,7 +116,7 @@ def weights(contents: Contents) -> Section:
     )
     if shown.num_left_out:
         left_out = words.count(shown.num_left_out, "state is", "states are")
-        text += f" {left_out} not shown: weights that are not finite, or far from all others."
+        text += f" {left_out} not shown: weights that are not finite, or far larger than the others'."
     return Section("weights", "Map of the weights", paragraph(text), tuple(panels), large=True, columns=2)
 
 

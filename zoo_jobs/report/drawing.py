@@ -24,9 +24,12 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW = (
 CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 COLOUR_MAP = "viridis"
 
-# These four are replaced by the page's variables, so that the charts follow a light or a dark page.
+# These are replaced by the page's variables, so that the charts follow a light or a dark page.
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5a6470", "#dfe3e8", "#fefefe"
-_VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
+_VARIABLES = {
+    INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)", BLUE: "var(--blue)",
+    SKY: "var(--sky)", GREEN: "var(--green)", VERMILION: "var(--vermilion)",
+}  # fmt: skip
 
 RASTER_POINTS = 1500  # more marks than this become pixels, which keeps a page of any zoo below a few megabytes
 SVG_RASTER_DPI = 200
@@ -110,6 +113,7 @@ def panel_svg(panel: Panel, name: str) -> str:
     for colour, variable in _VARIABLES.items():
         inner = inner.replace(colour, variable)
     inner = re.sub(r"\s*\n\s*", "\n", inner).strip()
+    inner = inner.replace("base64,\n", "base64,")
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="{name}-alt">'
         f'<title id="{name}-alt">{html.escape(panel.alt)}</title>\n{inner}\n</svg>'

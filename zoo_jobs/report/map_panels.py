@@ -86,7 +86,7 @@ def _trajectories(axes: Axes, shown: WeightMap) -> None:
 def _dots(axes: Axes, points: Floats, colours: NDArray[Any]) -> None:
     many = len(points) > RASTER_POINTS
     axes.scatter(
-        points[:, 0], points[:, 1], s=12 if many else 26, c=colours, edgecolors=PAPER, linewidths=0.3 if many else 0.6,
+        points[:, 0], points[:, 1], s=12 if many else 26, c=colours, edgecolors=MUTED, linewidths=0.2 if many else 0.4,
         zorder=3, rasterized=many,
     )  # fmt: skip
 

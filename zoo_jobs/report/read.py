@@ -21,6 +21,7 @@ from ..registry import stored
 from ..run_facts import RunFacts, read_facts
 from ..spec import ZooSpec
 from ..twin import TwinSpec, Zoo
+from . import words
 from .contents import Contents, RunAccount, ZooFacts
 from .fidelity import compare, is_sample, references
 from .population import HYPERPARAMETERS, METRICS, Population, population
@@ -98,10 +99,12 @@ def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Pop
     dataset = DATASETS.get(manifest.dataset)  # type: ignore[call-overload]
     described = manifest.dataset if dataset is None else f"{manifest.dataset}, {dataset.description}"
     parent = manifest.parent
-    sources = [("Source", manifest.source), ("Zoo spec", "`zoo show " + manifest.zoo + "`")] if spec is not None else []
+    sources = [("Source", manifest.source)]
     if parent is not None:
         sources.append(("Parents", f"{parent.zoo}, run {parent.run[:8]}, epoch {parent.epoch}"))
-    sources.append(("Shards", f"{len(manifest.shards)}, {sum(shard.ref.bytes for shard in manifest.shards):,} bytes"))
+    sources.append(
+        ("Shards", f"{len(manifest.shards):,}, {words.size(sum(shard.ref.bytes for shard in manifest.shards))}")
+    )
     return ZooFacts(
         name=manifest.zoo,
         description=manifest.title,
@@ -201,12 +204,12 @@ def account_of(facts: RunFacts) -> RunAccount:
         place, engine = machine(), str(facts.starts[0].content.get("engine", "")) or None
         found = estimate(facts.zoo, facts.wanted, place, engine).to_json()
         plan = f"The plan rests on rates measured on {place.description}, engine {engine}."
+        if found["seconds"] is None:
+            plan = f"Without a plan: the rate of engine {engine} was not measured on {place.description}."
     else:
         found, plan = written, "The plan is the one written down at the first start."
     kept = {"seconds": "wall_seconds", "dollars": "dollars"}
     planned = {ours: float(found[theirs]) for theirs, ours in kept.items() if found.get(theirs) is not None}
-    if "wall_seconds" not in planned:
-        plan += " How long this takes there was not measured."
     return RunAccount(
         zoo=facts.zoo.name,
         plan=plan,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .population import Floats
 
 MAX_FITTED_STATES = 3000
-FAR = 10.0  # times the median norm: beyond, a state says only that its model blew up
+FAR = 1.5  # interquartile ranges beyond the third quartile of the norms: there, a state says only that it blew up
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class StateSample:
 
 @dataclass(frozen=True)
 class WeightMap:
-    """Coordinates [N, K, 2], NaN of states left out: not finite, or far from all others.
+    """Coordinates [N, K, 2], NaN of states left out: not finite, or of a norm far beyond the others'.
 
     ``explained`` is the share of the variance of the fitted states along each axis.
     """
@@ -46,7 +46,7 @@ def weight_map(sample: StateSample) -> WeightMap | None:
     states = sample.weights_NKD.reshape(-1, num_parameters)
     norms = np.sqrt(np.einsum("sd,sd->s", states, states, dtype=np.float64))
     finite = np.isfinite(norms)
-    usable = finite & (norms <= FAR * (np.median(norms[finite]) if finite.any() else 0.0))
+    usable = finite & (norms <= _fence(norms[finite]))
     kept = np.flatnonzero(usable)
     if len(kept) < 3:
         return None
@@ -62,6 +62,14 @@ def weight_map(sample: StateSample) -> WeightMap | None:
     extent = float(np.nanmax(np.abs(points_NK2))) or 1.0
     points_NK2 = np.round(points_NK2 / extent, 5) * extent + 0.0
     return WeightMap(sample.models_N, sample.epochs_K, points_NK2, explained, int((~usable).sum()))
+
+
+def _fence(norms: Floats) -> float:
+    """Norms above it are far out. Source: Tukey, Exploratory Data Analysis (1977), inner fence."""
+    if not len(norms):
+        return 0.0
+    q25, q50, q75 = np.quantile(norms, (0.25, 0.5, 0.75))
+    return float(max(q75 + FAR * (q75 - q25), 1.5 * q50))
 
 
 def _principal(centred_SD: Floats) -> tuple[Floats, tuple[float, float]]:
