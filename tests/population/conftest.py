@@ -31,15 +31,16 @@ def colourised(split: Split) -> Split:
 
 @pytest.fixture(scope="session")
 def digits() -> Callable[..., PreparedData]:
-    """``digits(channels, image_size, num_train)``: mnist5k cut to a size at which an epoch takes milliseconds."""
-    made: dict[tuple[int, int, int], PreparedData] = {}
+    """``digits(channels, image_size, num_train, num_test)``: mnist5k cut to a size at which an epoch takes
+    milliseconds."""
+    made: dict[tuple[int, ...], PreparedData] = {}
 
-    def make(channels: int = 1, image_size: int = 28, num_train: int = 57) -> PreparedData:
-        key = channels, image_size, num_train
+    def make(channels: int = 1, image_size: int = 28, num_train: int = 57, num_test: int = 30) -> PreparedData:
+        key = channels, image_size, num_train, num_test
         if key not in made:
             resize = None if image_size == 28 else image_size
             preprocessing = Preprocessing(resize=resize, mean=(0.1307,), std=(0.3081,))
-            data = prepare("mnist5k", preprocessing, SplitRule(train=num_train, val=20, test=30, seed=42))
+            data = prepare("mnist5k", preprocessing, SplitRule(train=num_train, val=20, test=num_test, seed=42))
             if channels == 3:
                 table = np.repeat(data.pixel_values, 3, axis=0)
                 splits = (colourised(s) for s in (data.train, data.val, data.test))
