@@ -3,17 +3,23 @@
 import json
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
 
 from storage.errors import StorageError
 from storage.keys import log_key, logs_prefix
 from storage.object_store import ObjectStore
 
-from .logs import event
+from .logs import ROOMS, event
+from .observers import Event, PartCommitted, Problem, StageEnded, StageStarted
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
+SAVE_SECONDS = 30.0  # at most this much of a log is lost with its driver
 
 
 class StoreLogHandler(logging.Handler):
@@ -54,6 +60,94 @@ class StoreLogHandler(logging.Handler):
     def close(self) -> None:
         self.save()
         super().close()
+
+
+class RunLog:
+    """An observer that keeps what happens in a run, and what the rooms log meanwhile, in the run's store.
+
+    Saved with the first commit after ``save_seconds``, at once after a problem, and at the end.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        run: str,
+        attempt: str,
+        source: str = "driver",
+        *,
+        save_seconds: float = SAVE_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._handler = StoreLogHandler(store, run, attempt, source)
+        self._save_seconds, self._clock = save_seconds, clock
+        self._saved = clock()
+        self._levels: list[tuple[logging.Logger, int, list[tuple[logging.Handler, int]]]] = []
+
+    def __enter__(self) -> Self:
+        for room in ROOMS:
+            logger = logging.getLogger(room)
+            # What a terminal shows stays as it is; the store gets the rest as well.
+            self._levels.append((logger, logger.level, [(other, other.level) for other in logger.handlers]))
+            for other in logger.handlers:
+                other.setLevel(max(other.level, logger.level))
+            logger.setLevel(logging.INFO if logger.level == logging.NOTSET else min(logger.level, logging.INFO))
+            logger.addHandler(self._handler)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if value is not None:
+            self._tell(logging.ERROR, "the driver ended with an error", kind="failed", error=str(value))
+        for logger, level, others in reversed(self._levels):  # rooms share their handlers
+            logger.removeHandler(self._handler)
+            logger.setLevel(level)
+            for other, others_level in others:
+                other.setLevel(others_level)
+        self._levels.clear()
+        self._handler.close()
+
+    def __call__(self, happened: Event) -> None:
+        match happened:
+            case StageStarted():
+                self._tell(
+                    logging.INFO,
+                    "stage started",
+                    zoo=happened.zoo,
+                    stage=happened.stage,
+                    models=happened.models,
+                    epochs=happened.epochs,
+                    done=happened.done,
+                    total=happened.total,
+                    engine=happened.engine,
+                )
+            case PartCommitted():
+                accuracy = happened.test_accuracy
+                self._tell(
+                    logging.INFO,
+                    "part committed",
+                    zoo=happened.zoo,
+                    stage=happened.stage,
+                    first_model=happened.models[0],
+                    models=len(happened.models),
+                    epoch=happened.epochs[-1],
+                    faulty=sum(happened.num_faulty.values()),
+                    test_accuracy=round(float(np.median(accuracy)), 4) if len(accuracy) else None,
+                    seconds=round(happened.train_seconds + happened.commit_seconds, 3),
+                )
+            case Problem():
+                level = logging.ERROR if happened.kind == "failed" else logging.WARNING
+                self._tell(level, happened.message, zoo=happened.zoo, stage=happened.stage, kind=happened.kind)
+            case StageEnded():
+                self._tell(logging.INFO, "stage ended", zoo=happened.zoo, stage=happened.stage, state=happened.state)
+        due = self._clock() - self._saved >= self._save_seconds
+        if due or isinstance(happened, Problem | StageEnded):
+            self._saved = self._clock()
+            self._handler.save()
+
+    def _tell(self, level: int, message: str, **values: Any) -> None:
+        known = {"name": __name__, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
+        self._handler.handle(logging.makeLogRecord({**known, **values}))
 
 
 def read_logs(

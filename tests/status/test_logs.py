@@ -2,15 +2,21 @@
 
 import json
 import logging
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_runs import NAME, MadeRun, parent
 
 from storage.errors import StoreUnreachable
 from storage.object_store import ObjectStore, open_store
+from zoo_jobs import logs
 from zoo_jobs.cli import main
-from zoo_jobs.run_logs import StoreLogHandler, clock_of, read_logs, seconds_of
+from zoo_jobs.observers import PartCommitted, Problem, StageEnded, StageStarted
+from zoo_jobs.run_facts import read_facts
+from zoo_jobs.run_logs import RunLog, StoreLogHandler, clock_of, read_logs, seconds_of
+from zoo_jobs.status import status
 
 
 @pytest.fixture
@@ -28,8 +34,8 @@ def test_events_come_back_by_time_with_the_run_id_on_every_line(store: ObjectSto
     run = MadeRun(store, parent())
     for source, times in (("driver", (3.0, 1.0)), ("worker-1", (2.0,))):
         handler = StoreLogHandler(store, run.zoo.run_id, run.attempt, source)
-        for time in times:
-            handler.handle(record(f"{source} at {time:.0f}", time))
+        for at in times:
+            handler.handle(record(f"{source} at {at:.0f}", at))
             handler.save()
         handler.close()
     found = list(read_logs(store, run.zoo.run_id))
@@ -65,8 +71,8 @@ def test_the_oldest_events_go_first_when_memory_is_short(store: ObjectStore) -> 
 def test_level_and_since_leave_out_the_rest(store: ObjectStore) -> None:
     run = MadeRun(store, parent())
     handler = StoreLogHandler(store, run.zoo.run_id, run.attempt, "driver")
-    for time, level in ((10.0, logging.WARNING), (20.0, logging.INFO), (30.0, logging.ERROR)):
-        handler.handle(record(f"{time:.0f}", time, level))
+    for at, level in ((10.0, logging.WARNING), (20.0, logging.INFO), (30.0, logging.ERROR)):
+        handler.handle(record(f"{at:.0f}", at, level))
     handler.close()
     assert [e["message"] for e in read_logs(store, run.zoo.run_id, level="warning")] == ["10", "30"]
     assert [e["message"] for e in read_logs(store, run.zoo.run_id, since=15.0)] == ["20", "30"]
@@ -95,6 +101,57 @@ def test_a_run_without_events_says_so_on_stderr(store: ObjectStore, capsys: pyte
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "no such events" in shown.err
+
+
+def committed(zoo: str) -> PartCommitted:
+    return PartCommitted(
+        zoo=zoo, stage="train", models=(0, 2), epochs=(1,), num_faulty={"nan": 1}, test_accuracy=np.array([0.5, 0.7]),
+        sparsity=np.zeros(0), samples=80, train_seconds=1.0, commit_seconds=0.5, bytes_written=9, won=True,
+    )  # fmt: skip
+
+
+def test_what_happens_in_a_run_is_in_its_log_and_problems_reach_the_status(store: ObjectStore) -> None:
+    run = MadeRun(store, parent())
+    now = [0.0]
+    with RunLog(store, run.zoo.run_id, run.attempt, clock=lambda: now[0]) as log:
+        log(StageStarted(NAME, run.zoo.run_id, "train", 4, 2, 0, 12, 4, "lanes"))
+        log(committed(NAME))
+        assert list(read_logs(store, run.zoo.run_id)) == []  # saved at most every half minute
+        log(Problem(NAME, "train", "preempted", "a worker was lost"))
+        assert len(list(read_logs(store, run.zoo.run_id))) == 3
+        now[0] = 31.0
+        log(committed(NAME))
+        assert len(list(read_logs(store, run.zoo.run_id))) == 4
+        logging.getLogger("zoo_jobs.driver").info("a detail", extra={"unit": 7})
+        log(StageEnded(NAME, "train", "finished"))
+    found = list(read_logs(store, run.zoo.run_id))
+    assert [event["message"] for event in found][-2:] == ["a detail", "stage ended"]
+    assert {"first_model": 0, "epoch": 1, "test_accuracy": 0.6}.items() <= found[1].items()
+    (problem,) = status(read_facts(store, parent()), time.time()).problems
+    assert (problem.kind, problem.message) == ("preempted", "a worker was lost")
+
+
+def test_a_driver_that_fails_leaves_its_error(store: ObjectStore) -> None:
+    run = MadeRun(store, parent())
+    with pytest.raises(OSError, match="no memory"), RunLog(store, run.zoo.run_id, run.attempt):
+        raise OSError("no memory")
+    run.end("failed")
+    assert "no memory" in status(read_facts(store, parent()), time.time()).reason
+
+
+def test_a_run_log_leaves_loggers_and_the_terminal_as_they_were(
+    store: ObjectStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = MadeRun(store, parent())
+    logs.set_up(verbose=False)
+    logger = logging.getLogger("zoo_jobs")
+    before = logger.level, [(handler, handler.level) for handler in logger.handlers]
+    with RunLog(store, run.zoo.run_id, run.attempt):
+        logging.getLogger("zoo_jobs.x").info("for the store only")
+        logging.getLogger("zoo_jobs.x").warning("for both")
+    assert (logger.level, [(handler, handler.level) for handler in logger.handlers]) == before
+    assert capsys.readouterr().err == "for both\n"
+    assert [event["message"] for event in read_logs(store, run.zoo.run_id)] == ["for the store only", "for both"]
 
 
 def test_times_go_through_text_to_the_millisecond() -> None:
