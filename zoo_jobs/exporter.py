@@ -1,6 +1,5 @@
 """The metrics of all runs of a store, read from the store alone; a scrape never waits for it."""
 
-import calendar
 import logging
 import shutil
 import threading
@@ -30,7 +29,8 @@ from storage.zoos import list_zoos, read_head, read_manifest_bytes
 from . import registry as zoo_registry
 from .errors import ZooError
 from .metric_families import ZooFacts, build_info, families, store_free_bytes, store_read_timestamp
-from .plan import Request, request
+from .plan import Request
+from .run_facts import start_seconds, wanted_of
 from .store_totals import store_totals
 from .twin import TwinSpec, Zoo
 from .zoo_metrics import ZooMetrics
@@ -177,7 +177,7 @@ class StoreMetrics(Collector):
         if newest:
             return newest
         attempts = read_attempts(self._store, watched.run)
-        return _seconds_of(attempts[-1].id) if attempts else 0.0
+        return start_seconds(attempts[-1].id) if attempts else 0.0
 
     def _absent(self, zoo: Zoo, wanted: Request) -> set[int]:
         """Twins whose parents have not come to the source epoch: nobody can make them yet."""
@@ -223,17 +223,3 @@ class StoreMetrics(Collector):
                 empty if column is None else column.data if column.valid is None else column.data[column.valid]
             )
         return found[0], found[1]
-
-
-def wanted_of(zoo: Zoo, control: Control | None) -> Request:
-    """What was last asked of the run; the whole zoo where nobody said, or said it of another version of the spec."""
-    asked = control.request if control is not None else {}
-    models, epochs = asked.get("models"), asked.get("epochs")
-    if not (isinstance(models, list) and len(models) == 2 and isinstance(epochs, int)):
-        return request(zoo)
-    return request(zoo, f"{models[0]}:{models[1]}", epochs)
-
-
-def _seconds_of(attempt: str) -> float:
-    """Unix time that an attempt's id begins with."""
-    return float(calendar.timegm(time.strptime(attempt[:16], "%Y%m%dT%H%M%SZ")))

@@ -97,12 +97,17 @@ def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> Run
 
 
 def wanted_of(zoo: Zoo, control: Control | None) -> Request:
-    """What was last asked of the run; the whole zoo where nobody said."""
+    """What was last asked of the run; the whole zoo where nobody said, or said it of another version of the spec."""
     asked = control.request if control is not None else {}
     models, epochs = asked.get("models"), asked.get("epochs")
     if not (isinstance(models, list) and len(models) == 2 and isinstance(epochs, int)):
         return request(zoo)
     return request(zoo, f"{models[0]}:{models[1]}", epochs)
+
+
+def start_seconds(attempt: str) -> float:
+    """Unix time that an attempt's id begins with."""
+    return float(calendar.timegm(time.strptime(attempt[:16], "%Y%m%dT%H%M%SZ")))
 
 
 def _commits(store: ObjectStore, ledger: Ledger) -> tuple[tuple[float, int], ...]:
@@ -122,9 +127,7 @@ def _starts(store: ObjectStore, run: str) -> tuple[DriverStart, ...]:
     for attempt in read_attempts(store, run):
         ended = modified.get(attempt_end_key(run, attempt.id)) if attempt.end is not None else None
         state = None if attempt.end is None else str(attempt.end.get("state", "ended"))
-        # The id begins with the second of the start.
-        started = float(calendar.timegm(time.strptime(attempt.id[:16], "%Y%m%dT%H%M%SZ")))
-        found.append(DriverStart(attempt.id, started, ended, state, attempt.start))
+        found.append(DriverStart(attempt.id, start_seconds(attempt.id), ended, state, attempt.start))
     return tuple(found)
 
 
