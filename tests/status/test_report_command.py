@@ -9,6 +9,7 @@ from made_runs import NAME, MadeRun, parent, twins, whole_run
 from storage.object_store import ObjectStore, open_store
 from zoo_jobs.cli import main
 from zoo_jobs.publishing import publish
+from zoo_jobs.report.page import page
 from zoo_jobs.report.read import read_contents
 
 
@@ -116,3 +117,14 @@ def test_figures_that_are_not_here_yet_have_no_verdict(tmp_path: Path, capsys: p
     lines = json.loads((out / "fidelity.json").read_text())["comparisons"]
     assert {line["verdict"] for line in lines} == {"not a sample of the grid", "epoch not here"}
     assert all(line["found"] is None for line in lines if line["verdict"] == "epoch not here")
+
+
+@pytest.mark.s3
+def test_an_s3_store_gives_what_a_folder_gives(
+    store: ObjectStore, s3_store_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote = published(s3_store_url)
+    assert page(read_contents(remote, s3_store_url, NAME)) == page(read_contents(store, store.url, NAME))
+    assert main(["status", NAME, "--store", s3_store_url, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["done"], found["version"]) == ("finished", 24, 1)
