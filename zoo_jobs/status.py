@@ -181,7 +181,8 @@ def _problems(facts: "RunFacts", state: State, now: float) -> tuple[Problem, ...
     ):
         if usage.get(counter) and not any(n.kind == kind for n in facts.noticed):
             found.append(problem(None, kind, f"{round(usage[counter]):,} {noun} so far"))
-    faulty, started = facts.totals.counts.models["faulty"], facts.totals.counts.asked_M.sum()
+    faulty = sum(count for reason, count in facts.totals.faulty.items() if reason != "parent")
+    started = facts.totals.counts.asked_M.sum()
     if faulty > 0.05 * started:
         found.append(problem(None, "faulty", f"{faulty:,} of {int(started):,} models are faulty"))
     last = facts.starts[-1] if facts.starts else None

@@ -186,6 +186,11 @@ def test_names_and_texts_are_escaped() -> None:
     assert all(link.startswith("data:image/png;base64,") for link in found.outward)
 
 
+def test_drawing_says_nothing(whole: Contents, caplog: pytest.LogCaptureFixture) -> None:
+    page(whole)
+    assert caplog.records == []
+
+
 def test_a_large_zoo_stays_small_on_disk() -> None:
     made = contents(2560, 1, twins=False, with_faulty=False)
     assert len(page(made)) < 4_000_000

@@ -43,7 +43,7 @@ def accuracy_map_panel(shown: WeightMap, accuracy_N: Floats) -> Panel:
         f"Map of {words.count(len(shown.models_N), 'model')}: each dot is the weight vector of a model at epoch "
         f"{shown.epochs_K[-1]}, coloured by test accuracy from {words.percent(low)} to {words.percent(high)}."
     )
-    return Panel("Coloured by test accuracy", alt, draw, f"at epoch {shown.epochs_K[-1]}", SIZE)
+    return Panel("Coloured by test accuracy", alt, draw, f"at epoch {shown.epochs_K[-1]}{_outside(shown)}", SIZE)
 
 
 def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> Panel:
@@ -95,9 +95,32 @@ def _axes(axes: Axes, shown: WeightMap) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(f"first direction, {words.percent(shown.explained[0], 0)} of the variance")
     axes.set_ylabel(f"second, {words.percent(shown.explained[1], 0)}")
-    axes.margins(x=0.05, y=0.12)
     axes.tick_params(labelbottom=False, labelleft=False)
-    axes.autoscale_view()
+    low, high = _frame(shown)
+    margin = np.maximum(high - low, 1e-9) * (0.05, 0.12)
+    axes.set_xlim(
+        low[0] - margin[0], high[0] + margin[0], auto=True
+    )  # not fixed: the equal aspect may widen one of them
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1], auto=True)
+
+
+def _frame(shown: WeightMap) -> tuple[Floats, Floats]:
+    """Lower left and upper right corner: all states, but no further out than half the extent of the middle 96%.
+
+    So a path that leaves and comes back does not shrink all the others to a point.
+    """
+    states = shown.points_NK2.reshape(-1, 2)
+    states = states[np.isfinite(states[:, 0])]
+    low, high = np.quantile(states, (0.02, 0.98), axis=0)
+    reach = 0.5 * (high - low)
+    return np.maximum(states.min(axis=0), low - reach), np.minimum(states.max(axis=0), high + reach)
+
+
+def _outside(shown: WeightMap) -> str:
+    low, high = _frame(shown)
+    ends = shown.points_NK2[:, -1]
+    count = int(((ends < low) | (ends > high)).any(axis=1).sum())
+    return f"; up to {words.count(count, 'dot lies', 'dots lie')} outside the frame" if count else ""
 
 
 def _range(values: Floats) -> tuple[float, float]:

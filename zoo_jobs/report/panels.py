@@ -291,8 +291,8 @@ def trade_panel(
     return Panel(title, alt, draw, "numbers are sparsification epochs")
 
 
-def faulty_panel(epochs: Sequence[int], reasons: Sequence[str], last_epoch: int) -> Panel:
-    """Models that became faulty, by epoch and reason, stacked."""
+def faulty_panel(noun: str, epochs: Sequence[int], reasons: Sequence[str], last_epoch: int) -> Panel:
+    """Models, or twins, that became faulty, by epoch and reason, stacked."""
     kinds = [kind for kind in ("nan", "inf", "parent") if kind in reasons]
     colours = {"nan": VERMILION, "inf": BLUE, "parent": MUTED}
     counts = {
@@ -314,5 +314,5 @@ def faulty_panel(epochs: Sequence[int], reasons: Sequence[str], last_epoch: int)
         axes.set_ylim(0, max(1.0, bottom.max()) * 1.25)
         axes.legend(frameon=False, ncols=len(kinds), loc="upper right", labelcolor=INK, handlelength=1, fontsize=10)
 
-    alt = f"{words.count(len(epochs), 'model')} became faulty between epoch {min(epochs)} and epoch {max(epochs)}."
-    return Panel("Faulty models by epoch", alt, draw)
+    alt = f"{words.count(len(epochs), noun)} became faulty between epoch {min(epochs)} and epoch {max(epochs)}."
+    return Panel(f"Faulty {noun}s by epoch", alt, draw)

@@ -90,7 +90,7 @@ def faulty(contents: Contents) -> Section:
             )
         )
         epochs = here.faulty_epochs_N[rows].tolist()
-        panels.append(faulty_panel(epochs, reasons, int(here.epochs_E[-1])))
+        panels.append(faulty_panel(noun, epochs, reasons, int(here.epochs_E[-1])))
         names = sorted(here.varying(), key=list(words.NAMES).index)
         listed: list[Row] = [
             [

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .population import Floats
 
 MAX_FITTED_STATES = 3000
+GROWTH = 4.0  # times the largest initial norm; training makes kaiming weights up to three times as large
 FAR = 1.5  # interquartile ranges beyond the third quartile of the norms: there, a state says only that it blew up
 
 
@@ -46,7 +47,8 @@ def weight_map(sample: StateSample) -> WeightMap | None:
     states = sample.weights_NKD.reshape(-1, num_parameters)
     norms = np.sqrt(np.einsum("sd,sd->s", states, states, dtype=np.float64))
     finite = np.isfinite(norms)
-    usable = finite & (norms <= _fence(norms[finite]))
+    first = norms.reshape(num_models, num_epochs)[:, 0] if sample.epochs_K[0] == 0 else np.zeros(0)
+    usable = finite & (norms <= _fence(norms[finite], first[np.isfinite(first)]))
     kept = np.flatnonzero(usable)
     if len(kept) < 3:
         return None
@@ -64,12 +66,16 @@ def weight_map(sample: StateSample) -> WeightMap | None:
     return WeightMap(sample.models_N, sample.epochs_K, points_NK2, explained, int((~usable).sum()))
 
 
-def _fence(norms: Floats) -> float:
-    """Norms above it are far out. Source: Tukey, Exploratory Data Analysis (1977), inner fence."""
+def _fence(norms: Floats, initial: Floats) -> float:
+    """Norms above it are far out: of the others, or of every initial state, which holds where most models blow up.
+
+    Source: Tukey, Exploratory Data Analysis (1977), inner fence.
+    """
     if not len(norms):
         return 0.0
     q25, q50, q75 = np.quantile(norms, (0.25, 0.5, 0.75))
-    return float(max(q75 + FAR * (q75 - q25), 1.5 * q50))
+    fence = max(q75 + FAR * (q75 - q25), 1.5 * q50)
+    return float(min(fence, GROWTH * initial.max())) if len(initial) and initial.max() > 0 else float(fence)
 
 
 def _principal(centred_SD: Floats) -> tuple[Floats, tuple[float, float]]:
