@@ -106,6 +106,88 @@ def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_j
         raise StorageError(f"{num_bad} problem{'s' if num_bad > 1 else ''} in {len(names)} zoo(s)")
 
 
+@command.command("pull")
+@click.argument("source")
+@click.argument("folder")
+@click.option("--version", type=int, help="A version's number; default the current one.")
+@click.option("--epochs", help="E.g. 50 or 0,21:26 (half-open).")
+@click.option("--models", help="As --epochs.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]))
+@click.option("--where", help="E.g. \"test_acc > 0.8 and optimizer == 'adam'\".")
+@as_json
+def pull(
+    source: str,
+    folder: str,
+    version: int | None,
+    epochs: str | None,
+    models: str | None,
+    split: str | None,
+    where: str | None,
+    as_json: bool,
+) -> None:
+    """Copy a zoo (SOURCE: STORE/zoos/NAME), or a part of it, into FOLDER; it then reads without a network."""
+    from .dataset import open_zoo
+    from .pull import pull as pull_zoo
+
+    zoo = open_zoo(source, version)
+    target = open_store(folder)
+    found = pull_zoo(zoo, target, epochs=epochs, models=models, split=split, where=where)
+    address = f"{folder.rstrip('/')}/zoos/{zoo.name}"
+    if as_json:
+        _print_json(
+            {
+                "zoo": zoo.name,
+                "url": address,
+                "version": found.number,
+                "states": found.manifest.num_states,
+                "objects": len(found.manifest.refs),
+                "objects_read": found.num_read,
+            }
+        )
+        return
+    click.echo(
+        f"{address} version {found.number}: {found.manifest.num_models:,} models, "
+        f"{found.manifest.num_states:,} states; {found.num_read:,} of {len(found.manifest.refs):,} objects were read"
+    )
+
+
+@command.command("gc")
+@click.option("--yes", is_flag=True, help="Do it; without, only say what would be done.")
+@store_option
+@as_json
+def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
+    """Collect objects that nothing names: the first run marks them, one a day later sweeps them."""
+    from .gc import collect
+
+    found = collect(opened(store_url), dry_run=not yes)
+    if as_json:
+        _print_json(found.to_json())
+        return
+    click.echo(f"{found.num_objects:,} objects, {human_bytes(found.num_bytes)} {found.phase}")
+    if not yes and found.num_objects:
+        click.echo("nothing was changed; --yes does it", err=True)
+
+
+@command.command("probe")
+@store_option
+@as_json
+def probe(store_url: str | None, as_json: bool) -> None:
+    """Try what the store must keep: atomic creation, If-Match, ranges, checksums. Exit 2 if it cannot be relied on."""
+    from .probe import probe as try_store
+    from .probe import require
+
+    store = opened(store_url)
+    found = try_store(store)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        for name, there in found.to_json().items():
+            click.echo(
+                f"{name.replace('_', ' '):<24} {'does not apply' if there is None else 'yes' if there else 'no'}"
+            )
+    require(found, store.url)
+
+
 @command.command("up")
 def up() -> None:
     """Start the embedded S3 server (SeaweedFS) on loopback, or find it running."""

@@ -160,7 +160,7 @@ class Zoo:
         Raises:
             EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError: nothing was read.
         """
-        wanted = self._states(epochs, models, split, where)
+        wanted = self.wanted(epochs, models, split, where)
         part = sub_layout(self.layout, layers)
         whole = part if align is None else None
         states = self._read(wanted, whole, masked)
@@ -181,7 +181,7 @@ class Zoo:
         if suffix not in self.manifest.fields:
             names = ", ".join(sorted(f.removeprefix(".") for f in self.manifest.fields if f)) or "none besides weights"
             raise StorageUsageError(f"zoo {self.name!r} has no field {name!r}; it has {names}")
-        wanted = self._states(epochs, models, split, None)
+        wanted = self.wanted(epochs, models, split, None)
         values, model, epoch = self._gather(wanted, suffix)
         if suffix == ".mask":
             values = unpack_mask(values, self._noisy.size)
@@ -197,7 +197,7 @@ class Zoo:
     ) -> "dict[str, torch.Tensor]": ...
     def state_dict(self, model: int, epoch: int, *, masked: bool = True, torch: bool = False) -> Any:
         """The state under the names of the torch module of this model, buffers included: loads with ``strict=True``."""
-        states = self._read(self._states(epoch, model, None, None), list(self.layout.entries), masked)
+        states = self._read(self.wanted(epoch, model, None, None), list(self.layout.entries), masked)
         found = self.to_state_dict(states.values[0], model)
         if ".buffers" in self.manifest.fields:
             found.update(self._buffers(model, epoch))
@@ -230,7 +230,7 @@ class Zoo:
 
     # Selecting.
 
-    def _states(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
+    def wanted(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
         """Epoch to the ascending models that are wanted at it. Every named error is raised here, before reading."""
         chosen_epochs = select(epochs, self.epochs, "epochs")
         if chosen_epochs is None:

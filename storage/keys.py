@@ -180,6 +180,20 @@ def dataset_key(dataset: str, digest: str, name: str) -> str:
     return f"datasets/{_checked(_NAME, dataset, 'dataset', 'lower case letters, digits and dashes')}/{digest}/{name}"
 
 
+GC_PREFIX = "gc/"
+
+
+def gc_key(number: int) -> str:
+    """Key of a list of objects that nothing names, made by the first phase of a collection."""
+    return f"{GC_PREFIX}{number:010d}.json"
+
+
+def parse_run(key: str) -> str | None:
+    """The run that a key under ``runs/`` belongs to."""
+    pieces = key.split("/")
+    return pieces[1] if len(pieces) > 2 and pieces[0] == "runs" and _RUN.fullmatch(pieces[1]) else None
+
+
 def checked_key(key: str) -> str:
     """``key`` itself. Raises KeyFormatError for what could leave a prefix or hide in a directory."""
     if not key or key.endswith("/") or any(part.startswith(".") or not part for part in key.split("/")):

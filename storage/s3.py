@@ -25,6 +25,7 @@ from .errors import (
     PreconditionFailed,
     RegionMismatch,
     StorageError,
+    StoreAccessError,
     StoreUnreachable,
     StoreURLError,
 )
@@ -143,6 +144,16 @@ class S3Store:
         full = self.prefix + checked_key(key)
         self._call(f"delete {key}", lambda client: client.delete_object(Bucket=self.bucket, Key=full))
         self.traffic.add()
+
+    def refuses_wrong_checksum(self, key: str) -> bool:
+        """Whether a put whose SHA-256 is not its content's is refused; leaves the object if it is not."""
+        wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+        arguments = {"Bucket": self.bucket, "Key": self.prefix + checked_key(key), "Body": b"this"}
+        try:
+            self._call("probe", lambda client: client.put_object(**arguments, ChecksumSHA256=wrong))
+        except StoreAccessError:
+            return True
+        return False
 
     def abort_stale_uploads(self, older_than_seconds: float, now_seconds: float) -> int:
         """Abort multipart uploads under our prefix begun before then; their number. We never start one ourselves."""

@@ -101,7 +101,7 @@ def build_shards(
             _agree(fields, tensors, block)
             data = encode({name: tensors[name] for name in _order(tensors)})
             ref = put_object(store, data, "safetensors")
-            listed = {} if plan.shape == (1, 1) else _tensor_entries(data, ref)
+            listed = {} if plan.shape == (1, 1) else tensor_entries(data, ref)
             entries[block] = _entry(block, ref, plan.models_by_epoch(block), listed)
     return [entries[block] for block in sorted(entries)], fields
 
@@ -192,7 +192,7 @@ def _agree(fields: dict[str, FieldEntry], tensors: Mapping[str, NDArray[Any]], b
             raise FormatError(f"block {block}: tensor {name} is {entry}, others are {fields[field_name]}")
 
 
-def _tensor_entries(data: bytearray, ref: ObjectRef) -> dict[str, TensorEntry]:
+def tensor_entries(data: bytearray, ref: ObjectRef) -> dict[str, TensorEntry]:
     view = memoryview(data)
     infos = parse_header(data, len(data), ref.key).tensors
     return {

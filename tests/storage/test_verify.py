@@ -178,11 +178,11 @@ def test_states_that_their_labels_call_sound_must_be_finite(store: ObjectStore) 
     tensors["epoch_001"] = changed
     data = encode(tensors)
     ref = put_object(store, data, "safetensors")
-    from storage.shards import _tensor_entries
+    from storage.shards import tensor_entries
 
     def point_there(value: dict[str, Any]) -> None:
         value["shards"][0].update(ref.to_json())
-        entries = _tensor_entries(data, ref)
+        entries = tensor_entries(data, ref)
         value["shards"][0]["tensors"] = {n: [t.start, t.stop, t.sha256] for n, t in entries.items()}
 
     replace_manifest(store, edited(point_there)(manifest.to_json()))

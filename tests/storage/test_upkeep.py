@@ -1,0 +1,247 @@
+"""Probing a store, collecting garbage, pulling zoos."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zooforge
+from storage.commit import commit_part
+from storage.errors import EpochNotPresent, PreconditionFailed, StoreRefused
+from storage.gc import collect, roots
+from storage.ledger import read_ledger
+from storage.local import LocalStore
+from storage.memory import MemoryStore
+from storage.object_store import ByteRange, Data, ObjectStore, Stat, open_store
+from storage.objects import get_object, put_object
+from storage.probe import Capabilities, probe, require
+from storage.publish import vectorize
+from storage.pull import pull
+from storage.verify import verify_zoo
+
+from .faults import FaultyStore
+from .synthetic import ATTEMPT, RUN, description, part_data, train, weights
+
+
+class IgnoresConditions(FaultyStore):
+    """As rclone, JuiceFS and s3rver do: every conditional put succeeds."""
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        return self.inner.put(key, data)
+
+
+class LetsSomeWin(FaultyStore):
+    """As Swift does: looks, then writes; rivals pass between the two."""
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        there = self.inner.stat(key) is not None
+        time.sleep(0.02)
+        if if_absent and there:
+            raise PreconditionFailed(key)
+        return self.inner.put(key, data, if_match=if_match)
+
+
+class IgnoresRanges(FaultyStore):
+    def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
+        return self.inner.get(key)
+
+
+class TestProbe:
+    def test_a_good_store_passes(self, store: ObjectStore) -> None:
+        found = probe(store)
+        assert found.atomic_create and found.if_match and found.ranged_reads
+        assert found.wrong_checksum_refused is (True if store.url.startswith("s3:") else None)
+        assert list(store.list("probe/")) == []
+        require(found, store.url, publishing=True)
+
+    @pytest.mark.parametrize(
+        ("broken", "expected"),
+        [
+            (IgnoresConditions, Capabilities(False, False, True, None)),
+            (LetsSomeWin, Capabilities(False, True, True, None)),
+            (IgnoresRanges, Capabilities(True, True, False, None)),
+        ],
+    )
+    def test_broken_servers_are_found_out(
+        self, memory: ObjectStore, broken: type[FaultyStore], expected: Capabilities
+    ) -> None:
+        assert probe(broken(memory)) == expected
+
+    def test_a_store_without_atomic_creation_is_refused_or_has_one_writer(self) -> None:
+        found = Capabilities(False, True, True, True)
+        with pytest.raises(StoreRefused, match="--single-writer") as raised:
+            require(found, "s3://b")
+        assert raised.value.exit_status == 2
+        require(found, "s3://b", single_writer=True)
+        with pytest.raises(StoreRefused, match="publish to another store"):
+            require(found, "s3://b", single_writer=True, publishing=True)
+
+
+class Clock(FaultyStore):
+    """A memory store whose objects are as old as a test says."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.ahead = 0.0
+        self.times: dict[str, float] = {}
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        etag = self.inner.put(key, data, if_absent=if_absent, if_match=if_match)
+        self.times[key] = time.time() + self.ahead
+        return etag
+
+    def stat(self, key: str) -> Stat | None:
+        found = self.inner.stat(key)
+        return None if found is None else Stat(key, found.size, found.etag, self.times[key])
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        for found in self.inner.list(prefix):
+            yield Stat(found.key, found.size, found.etag, self.times[found.key])
+
+
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+def aging() -> Clock:
+    return Clock(MemoryStore())
+
+
+class TestCollection:
+    def test_what_is_published_is_dropped_from_parts_and_nothing_else(self, aging: Clock) -> None:
+        train(aging, range(6), 3)
+        vectorize(aging, description(), RUN)
+        orphan = put_object(aging, b"orphan", "parquet")
+        aging.ahead = DAY + 1
+        assert collect(aging, dry_run=True).phase == "would be marked"
+        marked = collect(aging, dry_run=False)
+        assert marked.num_objects == 4 + 4 + 1  # weights and labels of four parts, the orphan
+        assert collect(aging, dry_run=False).phase == "marked"  # a mark must age first
+        aging.ahead = 2 * DAY + 2
+        assert collect(aging, dry_run=True).num_objects == marked.num_objects
+        assert collect(aging, dry_run=False).phase == "swept"
+        assert aging.stat(orphan.key) is None
+        aging.ahead = 3 * DAY
+        url_zoo = zooforge_zoo(aging)
+        assert verify_zoo(url_zoo).ok
+        train(aging, range(6), 5)
+        version = vectorize(aging, description(), RUN)
+        quiet = MemoryStore()
+        train(quiet, range(6), 5)
+        assert version.manifest.to_json() == vectorize(quiet, description(), RUN).manifest.to_json()
+
+    def test_parts_that_no_manifest_holds_stay(self, aging: Clock) -> None:
+        train(aging, range(6), 3)
+        aging.ahead = DAY + 1
+        assert collect(aging, dry_run=False).num_objects == 0
+
+    def test_the_newest_state_of_every_model_stays(self, aging: Clock) -> None:
+        train(aging, [0, 1, 2], 2)
+        train(aging, [0, 1], 4)
+        vectorize(aging, description(), RUN)
+        aging.ahead = DAY + 1
+        collect(aging, dry_run=False)
+        aging.ahead = 2 * DAY + 2
+        collect(aging, dry_run=False)
+        ledger = read_ledger(aging, RUN)
+        np.testing.assert_array_equal(ledger.load_state([2]).arrays["weights"][0], weights(2, 2))
+        np.testing.assert_array_equal(ledger.load_state([1, 0]).arrays["weights"][0], weights(1, 4))
+
+    def test_what_is_written_again_after_the_mark_is_somebodys(self, aging: Clock) -> None:
+        orphan = put_object(aging, b"orphan", "parquet")
+        aging.ahead = DAY + 1
+        assert collect(aging, dry_run=False).num_objects == 1
+        aging.ahead = DAY + 100
+        put_object(aging, b"orphan", "parquet")
+        aging.ahead = 2 * DAY + 2
+        assert collect(aging, dry_run=False).num_objects == 0
+        assert aging.stat(orphan.key) is not None
+
+    def test_young_objects_are_not_marked(self, aging: Clock) -> None:
+        put_object(aging, b"of a commit under way", "parquet")
+        assert collect(aging, dry_run=False).num_objects == 0
+
+    def test_writers_beside_a_collection_lose_nothing(self, tmp_path: Path) -> None:
+        store = LocalStore(tmp_path)
+        stop = threading.Event()
+
+        def sweep() -> None:
+            while not stop.is_set():
+                collect(store, dry_run=False, min_age_seconds=0.2)
+
+        thread = threading.Thread(target=sweep)
+        thread.start()
+        try:
+            for part in range(8):
+                commit_part(store, RUN, part_data(range(4), part), ATTEMPT)
+        finally:
+            stop.set()
+            thread.join()
+        ledger = read_ledger(store, RUN)
+        for part in range(8):
+            key = ledger.holder(0, part)
+            assert key is not None
+            record = ledger.record(key)
+            for ref in (record.weights, record.labels):
+                assert ref is not None
+                get_object(store, ref, "test")
+        assert ledger.load_state(range(4)).part == 7
+        assert roots(store)
+
+
+def zooforge_zoo(store: Any) -> Any:
+    from storage.dataset import Zoo
+    from storage.manifest import Manifest
+    from storage.zoos import read_manifest_bytes
+
+    number, data = read_manifest_bytes(store, "tiny-zoo")
+    return Zoo(store, Manifest.from_json(data, "test"), number, None, None)
+
+
+class TestPull:
+    @pytest.fixture
+    def zoo(self, memory: ObjectStore) -> Any:
+        train(memory, range(24), 4, faulty={5: 2})
+        vectorize(memory, description(), RUN)
+        return zooforge.open_zoo(f"{memory.url}/zoos/tiny-zoo")
+
+    def test_a_whole_zoo_keeps_its_manifest(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        first = pull(zoo, target)
+        assert first.manifest.to_json() == zoo.manifest.to_json() and first.num_read == 3
+        again = pull(zoo, target)
+        assert (again.num_read, again.number) == (0, 1)
+        copy = zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")
+        assert verify_zoo(copy).ok
+        np.testing.assert_array_equal(copy.weights().values, zoo.weights().values)
+
+    def test_a_part_of_a_zoo_is_a_zoo(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        wanted = {"epochs": "1:4", "split": "train", "where": "activation == 'tanh'"}
+        pull(zoo, target, **wanted)
+        copy = zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")
+        assert verify_zoo(copy).ok
+        expected, found = zoo.weights(**wanted), copy.weights()
+        np.testing.assert_array_equal(found.values, expected.values)
+        assert found.models.tolist() == expected.models.tolist()
+        assert copy.labels().num_rows == 5 * len(copy.models)
+
+    def test_an_interrupted_pull_goes_on(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        pull(zoo, target)
+        labels = zoo.manifest.labels.ref.key
+        target.delete(labels)
+        shard = tmp_path / "copy" / zoo.manifest.shards[0].ref.key
+        os.truncate(shard, 100)
+        assert pull(zoo, target).num_read == 2
+        assert verify_zoo(zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")).ok
+
+    def test_nothing_that_fits_is_an_error(self, zoo: Any, tmp_path: Path) -> None:
+        with pytest.raises(EpochNotPresent, match="no state fits"):
+            pull(zoo, open_store(str(tmp_path / "copy")), where="test_acc > 2")
+        assert not (tmp_path / "copy").exists()
