@@ -1,0 +1,154 @@
+"""What differs between a GPU and a CPU: streams, graphs, pinned copies, memory. The only place that says CUDA."""
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+EAGER_CALLS = 2  # of a body before it is captured: libraries set themselves up in the first
+GRAPH_RESERVE_BYTES = 1 << 30  # of a GPU, for its context, libraries and fragments
+CPU_FREE_RATIO = 0.5  # of a host's free memory
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Place:
+    """A device as a session uses it: one stream, one pool of graph memory."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        on_gpu = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """On the session's stream; float32 products in float32; one thread of a CPU; a full device as MemoryError.
+
+        The caller's settings come back.
+        """
+        threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        torch.set_num_threads(1)
+        torch.set_float32_matmul_precision("highest")
+        stream = torch.cuda.stream(self._stream) if self._stream is not None else contextlib.nullcontext()
+        try:
+            with stream:
+                yield
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(f"{self.device}: {error}") from error
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):  # what the CPU's allocator says
+                raise MemoryError(f"{self.device}: {error}") from error
+            raise
+        finally:
+            torch.set_float32_matmul_precision(precision)
+            torch.set_num_threads(threads)
+
+    def body(self, function: Callable[[], None]) -> "Body":
+        return Body(function, self._stream, self._pool)
+
+    def host_copies(self, tensors: dict[str, Tensor]) -> "HostCopies":
+        return HostCopies(tensors, self._stream)
+
+    def release(self) -> None:
+        """Give memory of a closed session back to the device."""
+        if self._stream is not None:
+            self._stream.synchronize()
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+class Body:
+    """A function of tensors that stay where they are: called on a CPU, captured once and replayed on a GPU.
+
+    The first calls run as they are, and count; the capture itself computes nothing. Graphs of one session share their
+    memory, since none reads what another has left there.
+    """
+
+    def __init__(self, function: Callable[[], None], stream: "torch.cuda.Stream | None", pool: Any) -> None:
+        self._function, self._stream, self._pool = function, stream, pool
+        self._calls = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        if self._graph is not None:
+            self._graph.replay()
+            return
+        if self._stream is None or self._calls < EAGER_CALLS:
+            self._function()
+            self._calls += 1
+            return
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            self._function()
+        self._graph = graph
+        graph.replay()
+
+
+class HostCopies:
+    """Copies of a session's tensors on the host. From a GPU they travel on a stream of their own, into pinned memory,
+    while the next work is being queued; who reads waits for them alone."""
+
+    def __init__(self, tensors: dict[str, Tensor], stream: "torch.cuda.Stream | None") -> None:
+        self._tensors, self._stream = tensors, stream
+        self._pinned: dict[str, Tensor] = {}
+        self._copied: torch.cuda.Event | None = None
+        if stream is not None:
+            self._copies = torch.cuda.Stream(stream.device)  # type: ignore[no-untyped-call]
+            self._pinned = {n: torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for n, t in tensors.items()}
+
+    def start(self) -> None:
+        """Begin to copy what the work queued so far will leave."""
+        if self._stream is None:
+            return
+        self._copies.wait_stream(self._stream)
+        with torch.cuda.stream(self._copies):
+            for name, tensor in self._tensors.items():
+                self._pinned[name].copy_(tensor.detach(), non_blocking=True)
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied.record()
+
+    def hold(self) -> None:
+        """Later work on the session's stream waits until nothing is being copied."""
+        if self._stream is not None and self._copied is not None:
+            self._stream.wait_event(self._copied)
+
+    def read(self) -> dict[str, Tensor]:
+        """Copies that nobody else writes to."""
+        if self._stream is None:
+            return {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
+        if self._copied is None:
+            self.start()
+        assert self._copied is not None
+        self._copied.synchronize()
+        return {name: tensor.clone() for name, tensor in self._pinned.items()}
+
+    def forget(self) -> None:
+        """The tensors are about to change: the next reader gets new copies."""
+        self.hold()
+        self._copied = None
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a chunk may take. A MIG slice reports its own."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(0, int(free) - GRAPH_RESERVE_BYTES)
+    return int(host_free_bytes() * CPU_FREE_RATIO)
+
+
+def host_free_bytes(cgroup: Path = CGROUP) -> int:
+    """Free memory of the machine, or what its container's limit (cgroup v2) leaves, if that is less."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):
+        limit = int((cgroup / "memory.max").read_text())
+        free = min(free, max(0, limit - int((cgroup / "memory.current").read_text())))
+    return free

@@ -1,0 +1,83 @@
+"""The ``stacked`` engine: P models step by step together, each operation one batched kernel for all of them."""
+
+from typing import Any
+
+import torch
+
+from ...data.prepared import PreparedData
+from ...models.layers import Architecture
+from ..contract import Hyperparameters, Program, StateArrays
+from .device import best_device, free_bytes
+from .memory import peak_bytes
+from .session import StackedSession
+
+VERSION = 1  # raised by every change of the engine's numbers
+CPU_MODELS = 64  # more at once are not faster on a CPU
+
+
+class StackedEngine:
+    """Runs layer lists on a CUDA device, or, as a check, on one thread of the CPU."""
+
+    name = "stacked"
+    bitwise = False  # sums of a matrix product depend on how many models are in it
+
+    def __init__(self, device: str | None = None) -> None:
+        """``device`` of torch; None: a CUDA device where torch sees one, else the CPU."""
+        self._requested = device
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._requested) if self._requested is not None else best_device()
+
+    def refuses(self, program: Program) -> str | None:
+        architecture = program.architecture
+        if not isinstance(architecture, Architecture):
+            return f"{architecture.name} is not a layer list"
+        if program.schedule is not None:
+            return "it has no learning-rate schedule"
+        if program.augment is not None:
+            return f"it has no augmentation ({program.augment})"
+        if not 1 <= program.batch_size <= 65536:
+            return f"batch size {program.batch_size} is outside 1 ... 65536"
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            return no_cuda()
+        return None
+
+    def numerics(self, program: Program) -> dict[str, Any]:
+        device = self.device
+        on_cpu = device.type == "cpu"
+        kind = torch.backends.cpu.get_cpu_capability() if on_cpu else torch.cuda.get_device_name(device)
+        return {"engine": self.name, "version": VERSION, "torch": torch.__version__, "device": kind}
+
+    def peak_bytes(self, program: Program, data: PreparedData, num_models: int) -> int:
+        """Memory that ``num_models`` models and the data take at most while they train and are evaluated."""
+        return peak_bytes(program, data, num_models, self.device.type == "cuda")
+
+    def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
+        """As many as fit the device; on a CPU no more than are of use. Chunks are near equal, so none is left over."""
+        device = self.device
+        free = free_bytes(device)
+        fixed = self.peak_bytes(program, data, 0)
+        per_model = max(1, (self.peak_bytes(program, data, 64) - fixed) // 64)
+        fit = max(1, (free - fixed) // per_model)
+        if device.type == "cpu":
+            fit = min(fit, CPU_MODELS)
+        num_chunks = -(-num_models // fit)
+        return -(-num_models // num_chunks)
+
+    def open(
+        self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
+    ) -> StackedSession:
+        """Raises ValueError with the words of ``refuses`` for a program that cannot run; MemoryError."""
+        reason = self.refuses(program)
+        if reason is not None:
+            raise ValueError(f"stacked cannot run {program.architecture.name}: {reason}")
+        at_once = max(program.batch_size, 10)
+        return StackedSession(program, hyperparameters, state, data, self.device, at_once)
+
+
+def no_cuda() -> str:
+    """Why torch sees no CUDA device, in words for a person."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    return f"torch {torch.__version__} (CUDA {torch.version.cuda}) sees no device: `zoo engines` shows the driver"

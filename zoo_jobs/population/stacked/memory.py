@@ -1,0 +1,93 @@
+"""How much memory a chunk takes, from its layer list alone. Pure numpy.
+
+Counts the float32 values that one sample of one model keeps for the backward pass, and what the widest moment needs
+on top; batch size and models multiply both.
+"""
+
+from ...data.prepared import PreparedData
+from ...models.layers import Activation, Architecture, Conv2d, Dropout, Linear, MaxPool2d
+from ..contract import MOMENTS, Program, noisy_layout
+from .network import RandomLayer
+from .random_numbers import ORDER_BYTES, TILE_BYTES
+
+WORD_FLOATS = 14  # float32 sizes per value while its word is drawn: eight int64 tensors per four words, and copies
+
+
+def peak_bytes(program: Program, data: PreparedData, num_models: int, graphs: bool) -> int:
+    """Bytes of data, state and work space of ``num_models`` models, at their widest moment.
+
+    Args:
+        graphs: a captured training step keeps its work space while an evaluation has its own.
+    """
+    architecture = program.architecture
+    if not isinstance(architecture, Architecture):
+        raise ValueError(f"{architecture.name} is not a layer list")
+    splits = sum(s.images.nbytes + 8 * len(s) for s in (data.train, data.val, data.test))
+    variances = noisy_layout(architecture).size if program.variational else 0
+    values = architecture.layout.size + variances
+    # Values, moments, gradient and three temporaries of the optimizer; a copy to evaluate; one on the host's side.
+    state = 4 * values * (2 + 2 * len(MOMENTS[program.optimizer]) + 4) + 4 * architecture.layout.size
+    order = 4 * len(data.train)
+    tile = min(TILE_BYTES, num_models * ORDER_BYTES * len(data.train))
+    step = 4 * program.batch_size * training_floats(architecture, program)
+    evaluation = 4 * max(program.batch_size, 10) * evaluation_floats(architecture)
+    work = step + evaluation if graphs else max(step, evaluation)
+    return splits + max(tile, num_models * work) + num_models * (state + order)
+
+
+def training_floats(architecture: Architecture, program: Program) -> int:
+    """Of one sample of one model at the widest moment of a step."""
+    kept = 0  # for the backward pass
+    widest = 0
+    shapes = architecture.shapes
+    sizes = [RandomLayer(0, shape).num_values for shape in shapes]
+    noisy = program.variational
+    moments = []  # (kept before this layer and with it, what its backward pass needs on top)
+    for index, layer in enumerate(architecture.layers):
+        taken, given = sizes[index], sizes[index + 1]
+        first = index == 0
+        on_top = 0
+        match layer:
+            case Conv2d(in_channels=c, kernel_size=k):
+                unfolded = c * k * k * shapes[index + 1][1] * shapes[index + 1][2]
+                kept += unfolded + given
+                on_top = given + (0 if first else unfolded + 2 * taken)
+                if noisy:  # squares, their patches, the variance, its root, noise, two products
+                    kept += taken + unfolded + 5 * given
+                    on_top += 2 * given
+                widest = max(widest, kept)
+            case MaxPool2d():
+                kept += 3 * given  # values and int64 places
+                on_top = taken
+            case Activation() | Linear():
+                kept += given * (5 if noisy and isinstance(layer, Linear) else 1)
+                on_top = 2 * given
+            case Dropout() if program.dropout:
+                kept += 2 * given
+                on_top = 2 * given
+            case _:
+                pass
+        moments.append((kept, on_top))
+    drawn = 0
+    for index, layer in enumerate(architecture.layers):
+        if isinstance(layer, Conv2d | Linear) if noisy else program.dropout and isinstance(layer, Dropout):
+            drawn = max(drawn, sizes[index + 1] * WORD_FLOATS)
+    backward = max(held + on_top for held, on_top in moments)
+    return sizes[0] * 3 + max(widest, backward, drawn)
+
+
+def evaluation_floats(architecture: Architecture) -> int:
+    """Of one image of one model at the widest moment of an evaluation; the first layer's patches are all models'."""
+    shapes = architecture.shapes
+    widest = 0
+    for index, layer in enumerate(architecture.layers):
+        taken, given = (RandomLayer(0, shape).num_values for shape in shapes[index : index + 2])
+        taken = 0 if index == 0 else taken
+        if isinstance(layer, Conv2d) and index > 0:
+            unfolded = layer.in_channels * layer.kernel_size**2 * shapes[index + 1][1] * shapes[index + 1][2]
+            widest = max(widest, taken + unfolded + given)
+        elif isinstance(layer, MaxPool2d):
+            widest = max(widest, taken + 3 * given)
+        else:
+            widest = max(widest, taken + given)
+    return widest

@@ -1,0 +1,250 @@
+"""P models in the memory of one device, trained in lock step. A step is one body: no host value is read in it.
+
+Shape suffixes: P = models, N = training rows, B = batch, D = parameters, V = values with a noise variance,
+T = D + V for twins, D otherwise.
+"""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...data.prepared import PreparedData
+from ...models.layers import Architecture
+from ...sparsify import variational_dropout as vd
+from ..contract import (
+    MOMENTS,
+    Evaluation,
+    Hyperparameters,
+    Program,
+    Running,
+    Sparsity,
+    SplitName,
+    StateArrays,
+    noisy_layout,
+)
+from ..philox import Purpose
+from .device import Body, Place
+from .network import RandomLayer, StackedNetwork, cross_entropy
+from .random_numbers import box_muller, permutations, sample_streams, words
+from .update import Update
+
+
+@dataclass(slots=True)
+class _Images:
+    """A split on the device: bytes [N, C, H, W] and labels [N] int64."""
+
+    bytes_: Tensor
+    labels: Tensor
+
+
+class StackedSession:
+    """See ``contract.Session``. Inactive models are trained with the others: nobody looks at them."""
+
+    def __init__(
+        self,
+        program: Program,
+        hyperparameters: Hyperparameters,
+        state: StateArrays,
+        data: PreparedData,
+        device: torch.device,
+        evaluated_at_once: int,
+    ) -> None:
+        """``evaluated_at_once``: images of a split that all models see at a time."""
+        if not isinstance(program.architecture, Architecture):
+            raise ValueError(f"{program.architecture.name} is not a layer list")
+        self._program, self._data, self._device = program, data, device
+        self._evaluated_at_once = evaluated_at_once
+        self._num_models = len(state["weights"])
+        self._num_parameters = program.architecture.layout.size
+        self._bodies: dict[tuple[str, int], Body] = {}
+        self._images: dict[SplitName, _Images] = {}
+        self._place = Place(device)
+        with self._place.active():
+            self._put(hyperparameters, state)
+
+    def _put(self, h: Hyperparameters, state: StateArrays) -> None:
+        program, device = self._program, self._device
+        assert isinstance(program.architecture, Architecture)
+        trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
+        self._values_PT = torch.tensor(np.concatenate(trained, axis=1), device=device).requires_grad_()
+        self._moments = {name: torch.tensor(state[name], device=device) for name in MOMENTS[program.optimizer]}
+        self._step_P = torch.tensor(state["step"].astype(np.int64), device=device)
+        self._mask_PD = torch.tensor(state["mask"], device=device) if program.pruned else None
+        tensors = {"values": self._values_PT, "step": self._step_P, **self._moments}
+        self._copies = self._place.host_copies(tensors)
+        self._network = StackedNetwork(program.architecture, program.dropout, program.variational, device)
+        self._update = Update(program.optimizer, h, device)
+        self._seed_P = torch.tensor(h.seed_P.astype(np.int64), device=device)
+        threshold_P = np.floor(h.dropout_ratio_P * 2.0**32).astype(np.int64)
+        self._threshold_P11 = torch.tensor(threshold_P, device=device)[:, None, None]
+        scale_P = (1.0 / (1.0 - h.dropout_ratio_P)).astype(np.float32)
+        self._scale_P11 = torch.tensor(scale_P, device=device)[:, None, None]
+        channels = len(self._data.pixel_values)
+        self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
+        self._first_value_C = 256 * torch.arange(channels, device=device)[:, None, None, None]
+        self._epoch = torch.zeros((), dtype=torch.int64, device=device)
+        self._epoch_step = torch.zeros((), dtype=torch.int64, device=device)
+        self._kl_weight = torch.zeros((), device=device)
+        self._first_image = torch.zeros((), dtype=torch.int64, device=device)
+        self._loss_sum_P = torch.zeros(self._num_models, dtype=torch.float64, device=device)
+        self._correct_P = torch.zeros(self._num_models, dtype=torch.int64, device=device)
+        num_rows = len(self._data.train)
+        self._order_PN = torch.zeros((self._num_models, num_rows), dtype=torch.int32, device=device)
+        self._evaluated_PD = torch.empty_like(self._values_PT[:, : self._num_parameters], requires_grad=False)
+
+    def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
+        num_rows, size = len(self._data.train), self._program.batch_size
+        with self._place.active():
+            self._copies.forget()
+            self._epoch.fill_(epoch)
+            self._epoch_step.zero_()
+            self._kl_weight.fill_(vd.kl_weight(epoch))
+            self._order_PN.copy_(permutations(self._seed_P, self._epoch, num_rows))
+            self._split("train")
+            self._clear_sums()
+            for first in range(0, num_rows, size):
+                self._run("train", min(size, num_rows - first))
+            self._copies.start()
+            return Running(*self._sums(), num_rows)
+
+    def evaluate(self, split: SplitName) -> Evaluation:
+        num_images = len(self._data.split(split))
+        with self._place.active(), torch.no_grad():
+            self._split(split)
+            self._evaluated_PD.copy_(self._network.masked(self._values_PT))
+            self._first_image.zero_()
+            self._clear_sums()
+            for first in range(0, num_images, self._evaluated_at_once):
+                self._run(split, min(self._evaluated_at_once, num_images - first), training=False)
+            return Evaluation(*self._sums(), num_images)
+
+    def sparsity(self) -> Sparsity:
+        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
+        if self._mask_PD is not None:
+            return self._magnitude_sparsity(self._mask_PD.cpu().numpy())
+        if not self._program.variational:
+            raise ValueError("only twins have a sparsity")
+        layout = noisy_layout(self._program.architecture)
+        is_weight_V = np.concatenate([np.full(e.size, e.name.endswith("weight")) for e in layout.entries])
+        with self._place.active(), torch.no_grad():
+            log_alpha_PV = self._network.log_alpha(self._values_PT)
+            kl_P = vd.kl_from_log_uniform(log_alpha_PV.double()).sum(dim=1).cpu().numpy()
+            mask_PV = vd.pruned(log_alpha_PV).cpu().numpy()
+        num_pruned_P = mask_PV[:, is_weight_V].sum(axis=1).astype(np.int32)
+        return Sparsity(mask_PV, kl_P, num_pruned_P, int(is_weight_V.sum()))
+
+    def _magnitude_sparsity(self, mask_PD: NDArray[np.bool_]) -> Sparsity:
+        mask = self._program.architecture.layout.unflatten(mask_PD)
+        entries = noisy_layout(self._program.architecture).entries
+        mask_PV = np.concatenate([mask[entry.name].reshape(self._num_models, -1) for entry in entries], axis=1)
+        num_prunable = sum(entry.size for entry in entries if entry.name.endswith("weight"))
+        return Sparsity(mask_PV, np.zeros(self._num_models), mask_PV.sum(axis=1).astype(np.int32), num_prunable)
+
+    def state(self) -> StateArrays:
+        with self._place.active():
+            arrays = {name: tensor.numpy() for name, tensor in self._copies.read().items()}
+        values_PT = arrays.pop("values")
+        arrays["weights"] = np.ascontiguousarray(values_PT[:, : self._num_parameters])
+        if self._program.variational:
+            arrays["log_sigma2"] = np.ascontiguousarray(values_PT[:, self._num_parameters :])
+        if self._mask_PD is not None:
+            arrays["mask"] = self._mask_PD.cpu().numpy()
+        return arrays
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        place = self._place
+        self.__dict__.clear()
+        place.release()
+
+    def _run(self, split: SplitName, num_samples: int, training: bool = True) -> None:
+        """One step, or one block of an evaluation: a body per shape, so the last, smaller batch has its own."""
+        key = ("step" if training else split, num_samples)
+        if key not in self._bodies:
+
+            def body() -> None:
+                if training:
+                    self._train_step(num_samples)
+                else:
+                    self._evaluate_block(split, num_samples)
+
+            self._bodies[key] = self._place.body(body)
+        self._bodies[key]()
+
+    def _train_step(self, num_samples: int) -> None:
+        images = self._images["train"]
+        place_B = self._epoch_step * self._program.batch_size + torch.arange(num_samples, device=self._device)
+        rows_PB = self._order_PN.index_select(1, place_B).long()
+        draws = [self._draw(layer, num_samples) for layer in self._network.random_layers.values()]
+        total, loss_P, logits = self._network.training_loss(
+            self._values_PT,
+            self._pixels(images.bytes_[rows_PB].transpose(1, 2)),
+            images.labels[rows_PB],
+            draws,
+            self._kl_weight,
+        )
+        (grads_PT,) = torch.autograd.grad(total, self._values_PT)
+        with torch.no_grad():
+            if self._mask_PD is not None:
+                # A value of zero without a gradient stays zero under every optimizer, weight decay included.
+                grads_PT.masked_fill_(self._mask_PD, 0)
+            self._step_P += 1
+            self._update(self._values_PT, grads_PT, self._moments, self._step_P)
+            self._loss_sum_P += loss_P.double() * num_samples
+            self._correct_P += (logits.argmax(dim=2) == images.labels[rows_PB]).sum(dim=1)
+            self._epoch_step += 1
+
+    def _evaluate_block(self, split: SplitName, num_images: int) -> None:
+        images = self._images[split]
+        rows_B = self._first_image + torch.arange(num_images, device=self._device)
+        pixels = self._pixels(images.bytes_[rows_B].transpose(0, 1)[None])
+        labels_PB = images.labels[rows_B].expand(self._num_models, -1)
+        logits = self._network.logits(self._evaluated_PD, pixels)
+        self._loss_sum_P += cross_entropy(logits, labels_PB).double().sum(dim=1)
+        self._correct_P += (logits.argmax(dim=2) == labels_PB).sum(dim=1)
+        self._first_image += num_images
+
+    def _draw(self, layer: RandomLayer, num_samples: int) -> Tensor:
+        """[P, B, *shape] float32: noise of twins, else a mask whose kept values are scaled."""
+        variational = self._program.variational
+        drawn = words(
+            self._seed_P,
+            Purpose.NOISE if variational else Purpose.DROPOUT,
+            self._epoch,
+            self._epoch_step,
+            sample_streams(layer.ordinal, num_samples, self._device),
+            layer.num_values + layer.num_values % 2 if variational else layer.num_values,
+        )
+        if variational:
+            values = box_muller(drawn)[..., : layer.num_values]
+        else:
+            values = (drawn >= self._threshold_P11) * self._scale_P11
+        return values.reshape(self._num_models, num_samples, *layer.shape)
+
+    def _pixels(self, bytes_: Tensor) -> Tensor:
+        """[.., C, B, H, W] bytes as normalised floats: a look-up, so that every engine sees the same pixels."""
+        return self._pixel_values[bytes_.long() + self._first_value_C]
+
+    def _split(self, split: SplitName) -> None:
+        """Put a split on the device, once."""
+        if split not in self._images:
+            part = self._data.split(split)
+            images = torch.tensor(part.images, device=self._device)
+            self._images[split] = _Images(images, torch.tensor(part.labels.astype(np.int64), device=self._device))
+
+    def _clear_sums(self) -> None:
+        self._loss_sum_P.zero_()
+        self._correct_P.zero_()
+
+    def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+        """The one place where the host waits for an epoch, or an evaluation, to be computed."""
+        return self._loss_sum_P.cpu().numpy().copy(), self._correct_P.cpu().numpy().astype(np.int32)

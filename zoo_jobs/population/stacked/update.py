@@ -1,0 +1,75 @@
+"""One step of torch's SGD, Adam and RMSprop for P models, each with its own hyperparameters, in place.
+
+Shape suffixes: P = models, T = trained values of a model. Everything stays on the device.
+"""
+
+import torch
+from torch import Tensor
+
+from ..contract import Hyperparameters, OptimizerName
+
+BETA_1, BETA_2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
+ALPHA = 0.99  # torch.optim.RMSprop's default; eps is Adam's
+
+
+class Update:
+    """Moves ``values_PT`` against its gradient. Hyperparameters are rounded to float32 where torch rounds them."""
+
+    def __init__(self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device) -> None:
+        def column(values: object, dtype: torch.dtype) -> Tensor:
+            return torch.as_tensor(values, dtype=dtype, device=device)[:, None]
+
+        self._optimizer = optimizer
+        self._rate = column(h.learning_rate_P, torch.float64)
+        self._minus_rate = -self._rate.float()
+        self._decay = column(h.weight_decay_P, torch.float32)
+        self._momentum = column(h.momentum_P, torch.float32)
+        self._nesterov = column(h.nesterov_P, torch.bool)
+        # Hosts know these; branches on them are the same for every step.
+        self._any_decay = bool(h.weight_decay_P.any())
+        self._any_momentum = bool(h.momentum_P.any())
+        self._any_nesterov = bool(h.nesterov_P.any())
+
+    def __call__(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
+        """``step_P`` counts this step already: 1 at the first."""
+        if self._any_decay:
+            grads_PT = torch.addcmul(grads_PT, values_PT, self._decay)
+        match self._optimizer:
+            case "sgd":
+                self._sgd(values_PT, grads_PT, moments["momentum_buffer"])
+            case "adam":
+                self._adam(values_PT, grads_PT, moments["exp_avg"], moments["exp_avg_sq"], step_P)
+            case "rmsprop":
+                self._rmsprop(values_PT, grads_PT, moments["square_avg"], moments["momentum_buffer"])
+
+    def _sgd(self, values_PT: Tensor, grads_PT: Tensor, buffer_PT: Tensor) -> None:
+        direction = self._with_momentum(grads_PT, buffer_PT)
+        if self._any_nesterov:
+            ahead = torch.addcmul(grads_PT, buffer_PT, self._momentum)
+            direction = torch.where(self._nesterov, ahead, direction)
+        values_PT.addcmul_(direction, self._minus_rate)
+
+    def _adam(self, values_PT: Tensor, grads_PT: Tensor, mean_PT: Tensor, square_PT: Tensor, step_P: Tensor) -> None:
+        """Bias corrections from the step count, in double precision."""
+        step = step_P.double()[:, None]
+        correction_1 = 1 - torch.pow(BETA_1, step)
+        correction_2_sqrt = torch.sqrt(1 - torch.pow(BETA_2, step)).float()
+        minus_step_size = (-self._rate / correction_1).float()
+        mean_PT.lerp_(grads_PT, 1 - BETA_1)
+        square_PT.mul_(BETA_2).addcmul_(grads_PT, grads_PT, value=1 - BETA_2)
+        denominator = (square_PT.sqrt() / correction_2_sqrt).add_(EPS)
+        values_PT.addcmul_(minus_step_size, mean_PT / denominator)
+
+    def _rmsprop(self, values_PT: Tensor, grads_PT: Tensor, square_PT: Tensor, buffer_PT: Tensor) -> None:
+        square_PT.mul_(ALPHA).addcmul_(grads_PT, grads_PT, value=1 - ALPHA)
+        direction = self._with_momentum(grads_PT / square_PT.sqrt().add_(EPS), buffer_PT)
+        values_PT.addcmul_(direction, self._minus_rate)
+
+    def _with_momentum(self, directions_PT: Tensor, buffer_PT: Tensor) -> Tensor:
+        """The buffer, brought forward; torch neither uses nor moves it where the momentum is 0."""
+        if not self._any_momentum:
+            return directions_PT
+        has_momentum = self._momentum != 0
+        moved = torch.addcmul(directions_PT, buffer_PT, self._momentum)
+        torch.where(has_momentum, moved, buffer_PT, out=buffer_PT)
+        return torch.where(has_momentum, moved, directions_PT)
