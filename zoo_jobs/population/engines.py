@@ -36,6 +36,16 @@ def has_gpu() -> bool:
     return os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
+def not_worth_it(engine: Engine) -> str | None:
+    """Why ``auto`` does not take an engine that would run here; None if it may."""
+    device = getattr(engine, "device", None)  # of torch; only ``stacked`` has one
+    if device is not None and device.type == "cpu":
+        from .stacked.engine import no_cuda
+
+        return f"{no_cuda()}, and on a CPU it is a check, not a way to train"
+    return None
+
+
 def choose(requested: str, programs: Iterable[Program]) -> Choice:
     """The engine ``requested``, or with ``auto`` the fastest that runs all ``programs`` here.
 
@@ -52,7 +62,7 @@ def choose(requested: str, programs: Iterable[Program]) -> Choice:
     order = ["stacked", "lanes", "sequential"] if has_gpu() else ["lanes", "sequential"]
     for name in order:
         engine = make_engine(name)
-        reason = next((r for p in programs if (r := engine.refuses(p))), None)
+        reason = not_worth_it(engine) or next((r for p in programs if (r := engine.refuses(p))), None)
         if reason is None:
             return Choice(engine, "; ".join([*refused, f"{name} runs it here"]))
         refused.append(f"not {name}: {reason}")
