@@ -1,0 +1,62 @@
+##### Kubernetes
+
+NAMESPACE ?= zoos
+RELEASE ?= zooforge
+KUBE_CONTEXT ?=
+IMAGE ?= localhost/zooforge:dev
+TORCH_INDEX ?= cpu
+VALUES ?=
+ARGS ?=
+CLUSTER ?= cluster/adapters/kind
+IMAGE_TOOL ?= cluster/adapters/docker
+CONTEXT := $(if $(KUBE_CONTEXT),--context $(KUBE_CONTEXT))
+WHERE = $(CONTEXT) --namespace $(NAMESPACE) --release $(RELEASE)
+export CLUSTER IMAGE_TOOL IMAGE
+
+.PHONY: image image-load sbom operator preflight deploy submit status logs dashboard port-forward stop undeploy
+.PHONY: kind-up kind-down e2e
+image: ## Build the image IMAGE (TORCH_INDEX=cpu, cu126, cu128 or cu130)
+	$(IMAGE_TOOL) build . $(IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg REVISION=$$(git rev-parse HEAD)
+
+image-load: ## Bring IMAGE to the cluster's nodes, where there is no registry
+	$(IMAGE_TOOL) load $(IMAGE)
+
+sbom: setup ## Write what the environment consists of to dist/sbom.json (CycloneDX)
+	mkdir -p dist
+	$(BIN)/python -m cluster.sbom > dist/sbom.json
+
+operator: setup ## Install or upgrade the KubeRay operator
+	$(BIN)/zoo cluster install-operator $(CONTEXT) $(ARGS)
+
+preflight: setup ## Whether the cluster can run zoos, line by line with the remedy
+	$(BIN)/zoo cluster preflight $(WHERE) $(ARGS)
+
+deploy: setup ## Install or upgrade RELEASE in NAMESPACE (VALUES=file.yaml, STORE=s3://bucket/prefix)
+	$(BIN)/zoo cluster deploy $(WHERE) --image $(IMAGE) $(if $(STORE),--store $(STORE)) $(if $(VALUES),--values $(VALUES)) $(ARGS)
+
+submit: setup ## Run ZOO in the cluster (ARGS="--models 0:32 --yes")
+	$(BIN)/zoo cluster submit $(ZOO) $(WHERE) $(ARGS)
+
+status: setup ## Runs, pods, and why a pod does not start
+	$(BIN)/zoo cluster status $(WHERE) $(ARGS)
+
+logs: setup ## Follow the driver of ZOO
+	$(BIN)/zoo cluster logs $(ZOO) --follow $(WHERE) $(ARGS)
+
+port-forward dashboard: setup ## Ray's dashboard and the driver's metrics on this machine
+	$(BIN)/zoo cluster port-forward $(WHERE) $(ARGS)
+
+stop: setup ## End the run of ZOO; it stays stopped until it is submitted again
+	$(BIN)/zoo cluster stop $(ZOO) $(WHERE) $(ARGS)
+
+undeploy: setup ## Remove RELEASE; zoos stay in their store
+	$(BIN)/zoo cluster undeploy $(WHERE) $(ARGS)
+
+kind-up: ## A cluster on this machine, with docker and kind
+	cluster/adapters/kind up
+
+kind-down: ## Remove it
+	cluster/adapters/kind down
+
+e2e: setup ## Install, run, break and remove everything on a real Kubernetes (CLUSTER=, IMAGE_TOOL= from outside)
+	$(BIN)/python tests/e2e/e2e.py
