@@ -4,8 +4,8 @@
 //   data gradient    ky, then o, then kx; positions outside the output are not visited
 // Tiles only decide which sums run side by side, so they may differ by instruction set and layer.
 #pragma once
+#include "functions.h"
 #include "plan.h"
-#include "simd.h"
 
 namespace {
 
@@ -44,15 +44,28 @@ ALWAYS_INLINE void tile(const Op& op, const S* x, const S* w, const S* b, F (&ac
   }
 }
 
-// What a layer with a noise variance needs besides: squared inputs, variances of weights and biases, Gaussians at every
+// What a layer with a noise variance needs besides: squared inputs, variances of weights and biases, a Gaussian at every
 // output before the pool; it leaves noise / (2 standard deviations) at every output after the pool.
 struct Noise {
   const S* x2;
   const S* w;
   const S* b;
-  const S* gaussian;
+  Draw draw;
+  S* strips;  // Gaussians of the channels and rows at work, kMaxTile strips
   S* ratio;
 };
+
+constexpr int kMaxTile = 4;
+
+// Values of a strip: some rows, and what is left over of the blocks that they begin and end in.
+inline long strip_size(const Op& op) { return 2L * op.conv_w() + 8; }
+
+// Draws channel o's rows y ... y + rows; returns where they begin.
+KERNEL const S* draw_strip(const Op& op, const Draw& draw, int o, int y, int rows, S* strip) {
+  const long start = (long(o) * op.conv_h() + y) * op.conv_w(), stop = start + long(rows) * op.conv_w();
+  draw_gaussians(draw, start / 4, (stop + 3) / 4, strip);
+  return strip + start % 4 * L;
+}
 
 // Row-major first maximum; a NaN wins over everything, the last one over the others, as in torch.
 ALWAYS_INLINE F pool(const F (&v)[4], M& right, M& lower) {
@@ -80,23 +93,25 @@ ALWAYS_INLINE F pool(const F (&v)[4], M& right, M& lower) {
 
 template <int K, int TX, int TO, bool POOLED, bool NOISY>
 ALWAYS_INLINE void forward_tile(const Op& op, const S* x, const S* w, const S* b, S* out, Sel* sel, const Noise* noise,
-                                int o, int y, int xx) {
+                                const S* const* strips, int o, int y, int xx) {
   constexpr int TY = POOLED ? 2 : 1;
   const int k = K ? K : op.kernel;
   const long at = (long(y) * op.in_w + xx) * L, wo = long(op.in_c) * k * k * L;
   F acc[TO][TY][TX];
   tile<K, TY, TX, TO>(op, x + at, w + o * wo, b + o * L, acc);
-  S ratio[NOISY ? TO * TY * TX * L : 1] __attribute__((aligned(64)));
+  S deviations[NOISY ? TO * TY * TX * L : 1] __attribute__((aligned(64)));
+  const auto gaussian = [&](int to, int ty, int tx) __attribute__((always_inline)) {
+    return V::load(strips[to] + (long(ty) * op.conv_w() + xx + tx) * L);
+  };
   if constexpr (NOISY) {
     S mean[TO * TY * TX * L] __attribute__((aligned(64)));
     UNROLL for (int i = 0; i < TO * TY * TX; ++i) V::store(mean + i * L, acc[i / (TY * TX)][i / TX % TY][i % TX]);
     tile<K, TY, TX, TO>(op, noise->x2 + at, noise->w + o * wo, noise->b + o * L, acc);
-    for (int i = 0; i < TO * TY * TX; ++i) {
+    UNROLL for (int i = 0; i < TO * TY * TX; ++i) {
       const int to = i / (TY * TX), ty = i / TX % TY, tx = i % TX;
       const F deviation = V::sqrt(acc[to][ty][tx] + V::set(S(1e-15)));
-      const F g = V::load(noise->gaussian + ((long(o + to) * op.conv_h() + y + ty) * op.conv_w() + xx + tx) * L);
-      V::store(ratio + i * L, V::set(S(0.5)) * g / deviation);
-      acc[to][ty][tx] = V::fma(deviation, g, V::load(mean + i * L));
+      V::store(deviations + i * L, deviation);
+      acc[to][ty][tx] = V::fma(deviation, gaussian(to, ty, tx), V::load(mean + i * L));
     }
   }
   UNROLL for (int to = 0; to < TO; ++to) {
@@ -108,17 +123,23 @@ ALWAYS_INLINE void forward_tile(const Op& op, const S* x, const S* w, const S* b
         V::store(out + (cell + tx / 2) * L, pool(values, right, lower));
         if (sel) V::save(sel + (cell + tx / 2) * V::kSel, right, lower);
         if constexpr (NOISY) {
-          const S* r = ratio + (to * TY * TX + tx) * L;
-          const F upper = V::select(right, V::load(r + L), V::load(r));
-          const F below = V::select(right, V::load(r + (TX + 1) * L), V::load(r + TX * L));
-          V::store(noise->ratio + (cell + tx / 2) * L, V::select(lower, below, upper));
+          const S* d = deviations + (to * TY * TX + tx) * L;
+          const F d0 = V::select(right, V::load(d + L), V::load(d));
+          const F d1 = V::select(right, V::load(d + (TX + 1) * L), V::load(d + TX * L));
+          const F g0 = V::select(right, gaussian(to, 0, tx + 1), gaussian(to, 0, tx));
+          const F g1 = V::select(right, gaussian(to, 1, tx + 1), gaussian(to, 1, tx));
+          const F half = V::set(S(0.5)) * V::select(lower, g1, g0);
+          V::store(noise->ratio + (cell + tx / 2) * L, half / V::select(lower, d1, d0));
         }
       }
     } else {
       const long cell = (long(o + to) * op.out_h + y) * op.out_w + xx;
       UNROLL for (int tx = 0; tx < TX; ++tx) {
         V::store(out + (cell + tx) * L, acc[to][0][tx]);
-        if constexpr (NOISY) V::store(noise->ratio + (cell + tx) * L, V::load(ratio + (to * TX + tx) * L));
+        if constexpr (NOISY) {
+          const F half = V::set(S(0.5)) * gaussian(to, 0, tx);
+          V::store(noise->ratio + (cell + tx) * L, half / V::load(deviations + (to * TX + tx) * L));
+        }
       }
     }
   }
@@ -128,24 +149,32 @@ template <int K, int TX, int TO, bool POOLED, bool NOISY>
 KERNEL void forward_rows(const Op& op, const S* x, const S* w, const S* b, S* out, Sel* sel, const Noise* noise) {
   constexpr int TY = POOLED ? 2 : 1, NARROW = POOLED ? 2 : 1;
   const int rows = op.out_h * TY, columns = op.out_w * TY;
+  const S* strips[TO] = {};
+  const auto draw = [&](int o, int y, int count) __attribute__((always_inline)) {
+    if constexpr (NOISY)
+      for (int i = 0; i < count; ++i)
+        strips[i] = draw_strip(op, noise->draw, o + i, y, TY, noise->strips + i * strip_size(op) * L);
+  };
   for (int y = 0; y < rows; y += TY) {
     int o = 0;
     for (; o + TO <= op.out_c; o += TO) {
+      draw(o, y, TO);
       int xx = 0;
       for (; xx + TX <= columns; xx += TX)
-        forward_tile<K, TX, TO, POOLED, NOISY>(op, x, w, b, out, sel, noise, o, y, xx);
+        forward_tile<K, TX, TO, POOLED, NOISY>(op, x, w, b, out, sel, noise, strips, o, y, xx);
       if constexpr (TX != NARROW)
         for (; xx < columns; xx += NARROW)
-          forward_tile<K, NARROW, TO, POOLED, NOISY>(op, x, w, b, out, sel, noise, o, y, xx);
+          forward_tile<K, NARROW, TO, POOLED, NOISY>(op, x, w, b, out, sel, noise, strips, o, y, xx);
     }
     if constexpr (TO != 1)
       for (; o < op.out_c; ++o) {
+        draw(o, y, 1);
         int xx = 0;
         for (; xx + TX <= columns; xx += TX)
-          forward_tile<K, TX, 1, POOLED, NOISY>(op, x, w, b, out, sel, noise, o, y, xx);
+          forward_tile<K, TX, 1, POOLED, NOISY>(op, x, w, b, out, sel, noise, strips, o, y, xx);
         if constexpr (TX != NARROW)
           for (; xx < columns; xx += NARROW)
-            forward_tile<K, NARROW, 1, POOLED, NOISY>(op, x, w, b, out, sel, noise, o, y, xx);
+            forward_tile<K, NARROW, 1, POOLED, NOISY>(op, x, w, b, out, sel, noise, strips, o, y, xx);
       }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 #include <cmath>
 
+#include "plan.h"
 #include "simd.h"
 
 namespace {
@@ -163,6 +164,22 @@ ALWAYS_INLINE void gaussians(const U (&words)[4], F (&g)[4]) {
     F sin, cos;
     sincos_turn(words[i + 1] >> 8, sin, cos);
     g[i] = r * cos, g[i + 1] = r * sin;
+  }
+}
+
+struct Draw {  // the Gaussians of one layer and sample
+  U seed;
+  uint32_t step, epoch, stream;
+};
+
+// Of blocks first ... stop, four each.
+ALWAYS_INLINE void draw_gaussians(const Draw& draw, long first, long stop, S* out) {
+  for (long block = first; block < stop; ++block, out += 4 * L) {
+    U words[4];
+    F g[4];
+    philox(draw.seed, lanes::kNoise, uint32_t(block), draw.step, draw.epoch, draw.stream, words);
+    gaussians(words, g);
+    for (int j = 0; j < 4; ++j) V::store(out + j * L, g[j]);
   }
 }
 

@@ -1,0 +1,112 @@
+"""What the lanes benchmarks share: random programs, executed multiply-adds, the machine's peak, medians."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from zoo_jobs.data.prepared import PreparedData, Split
+from zoo_jobs.models import architecture
+from zoo_jobs.models.initialize import initial_weights
+from zoo_jobs.models.layers import Architecture, Conv2d, MaxPool2d
+from zoo_jobs.population.contract import Hyperparameters, OptimizerName, Program, initial_state
+from zoo_jobs.population.lanes import LanesEngine, LanesSession
+from zoo_jobs.population.lanes.engine import ISA_VARIABLE, extension
+
+PAIRS = 5  # interleaved measurements of each thing
+BATCH = 10
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{os.cpu_count()} x {model}, {', '.join(extension().available())}"
+
+
+def train_macs(network: Architecture) -> int:
+    """Executed multiply-adds of a training sample: rows that a pool drops are not computed, and the weight gradient of
+    a pooled convolution visits one position in four."""
+    return _macs(network, training=True)
+
+
+def forward_macs(network: Architecture) -> int:
+    return _macs(network, training=False)
+
+
+def _macs(network: Architecture, training: bool) -> int:
+    total = 0
+    shapes = network.shapes
+    first = network.parametric[0].index
+    for p in network.parametric:
+        layer, (_, *space) = p.layer, shapes[p.index + 1]
+        if not isinstance(layer, Conv2d):
+            total += (3 if training else 1) * layer.in_features * layer.out_features
+            continue
+        pooled = isinstance(network.layers[p.index + 1], MaxPool2d)
+        visited = int(np.prod([n // 2 for n in space])) if pooled else int(np.prod(space))
+        computed = 4 * visited if pooled else visited
+        passes = computed if not training else computed + visited + (0 if p.index == first else computed)
+        total += layer.in_channels * layer.out_channels * layer.kernel_size**2 * passes
+    return total
+
+
+def network(name: str, channels: int, activation: str = "tanh", dropout: bool = False) -> Architecture:
+    found = architecture(name, channels, activation, dropout)  # type: ignore[arg-type]
+    assert isinstance(found, Architecture)
+    return found
+
+
+def images(of: Architecture, train: int, test: int = 10) -> PreparedData:
+    random = np.random.default_rng(0)
+
+    def split(count: int) -> Split:
+        pixels = random.integers(0, 256, (count, of.in_channels, of.image_size, of.image_size), np.uint8)
+        return Split(pixels, random.integers(0, 10, count).astype(np.uint8))
+
+    table = ((np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5))[None]
+    return PreparedData("random", 10, table.repeat(of.in_channels, 0), split(train), split(10), split(test))
+
+
+@contextmanager
+def session(
+    of: Architecture,
+    num_models: int,
+    data: PreparedData,
+    *,
+    optimizer: OptimizerName = "adam",
+    twins: bool = False,
+    dropout: float = 0.0,
+    threads: int = 1,
+    isa: str = "auto",
+) -> Iterator[LanesSession]:
+    program = Program(of, optimizer, BATCH, dropout > 0, twins)
+    zeros = np.zeros(num_models)
+    hyperparameters = Hyperparameters(
+        np.arange(num_models, dtype=np.uint32), zeros + 3e-4, zeros, zeros + 0.9, zeros.astype(bool), zeros + dropout
+    )
+    distinct = np.stack([initial_weights(of, "kaiming_uniform", seed) for seed in range(min(16, num_models))])
+    weights = np.resize(distinct, (num_models, of.layout.size))
+    os.environ[ISA_VARIABLE] = isa
+    with LanesEngine(threads).open(program, hyperparameters, initial_state(program, weights), data) as opened:
+        yield opened
+    del os.environ[ISA_VARIABLE]
+
+
+def cpu_seconds_per_model_step(opened: LanesSession, num_models: int, data: PreparedData, epoch: int) -> float:
+    start = time.process_time()
+    opened.train_epoch(epoch, np.ones(num_models, np.bool_))
+    return (time.process_time() - start) / num_models / -(-len(data.train) // BATCH)
+
+
+def peak(isa: str = "auto") -> float:
+    """Multiply-adds per second of one thread that does nothing else."""
+    return float(extension().peak(isa, 0.1))
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)

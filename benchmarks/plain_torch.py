@@ -1,0 +1,156 @@
+"""The plain PyTorch way: one model per process, one thread, a module, an optimizer and a loop, as the reference trains.
+
+As a script it is a worker: it reads one JSON request per line and answers with the CPU seconds that it took, so that
+one process can be timed in turns with something else.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from zoo_jobs.models import architecture
+from zoo_jobs.models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+
+ACTIVATIONS = {
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+}
+
+
+class NoisyLayer(nn.Module):
+    """A layer with variational dropout by local reparameterisation, written as one writes it in torch."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.log_sigma2 = nn.Parameter(torch.full_like(layer.weight, -10.0))
+        self.convolution = isinstance(layer, nn.Conv2d)
+        self.limit = 8.0 if self.convolution else 10.0
+
+    def log_alpha(self) -> Tensor:
+        return torch.clamp(self.log_sigma2 - 2 * torch.log(self.weight.abs() + 1e-15), -self.limit, self.limit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        apply = F.conv2d if self.convolution else F.linear
+        if not self.training:
+            return apply(x, self.weight * (self.log_alpha() < 3), self.bias)
+        variance = apply(x * x, self.log_alpha().exp() * self.weight**2)
+        return apply(x, self.weight, self.bias) + torch.sqrt(variance + 1e-15) * torch.randn_like(variance)
+
+    def kl(self) -> Tensor:
+        la = self.log_alpha()
+        return -(0.63576 * torch.sigmoid(1.87320 + 1.48695 * la) - 0.5 * torch.log1p(torch.exp(-la)) - 0.63576).sum()
+
+
+def module(network: Architecture, twins: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for layer in network.layers:
+        match layer:
+            case Conv2d(in_channels=c, out_channels=o, kernel_size=k):
+                convolution = nn.Conv2d(c, o, k)
+                layers.append(NoisyLayer(convolution) if twins else convolution)
+            case Linear(in_features=i, out_features=o):
+                linear = nn.Linear(i, o)
+                layers.append(NoisyLayer(linear) if twins else linear)
+            case MaxPool2d():
+                layers.append(nn.MaxPool2d(2))
+            case Activation(name=name):
+                layers.append(ACTIVATIONS[name]())
+            case Dropout():
+                layers.append(nn.Dropout(0.5))
+            case Flatten():
+                layers.append(nn.Flatten())
+    return nn.Sequential(*layers)
+
+
+def train(request: dict[str, Any]) -> float:
+    """CPU seconds per step of ``steps`` steps of batch 10."""
+    network = architecture(request["architecture"], request["channels"], request.get("activation", "tanh"), False)
+    model = module(network, request["twins"]).train()
+    kinds = {"adam": torch.optim.Adam, "sgd": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)}
+    optimizer = kinds[request["optimizer"]](model.parameters(), lr=3e-4)
+    num_rows = 2000
+    images = torch.randn(num_rows, network.in_channels, network.image_size, network.image_size)
+    labels = torch.randint(0, 10, (num_rows,))
+    start, steps, loss_sum, correct = time.process_time(), 0, 0.0, 0
+    while steps < request["steps"]:
+        order = torch.randperm(num_rows)
+        for rows in order.split(10):
+            batch, target = images[rows], labels[rows]
+            optimizer.zero_grad()
+            output = model(batch)
+            loss = F.cross_entropy(output, target)
+            total = loss
+            if request["twins"]:
+                total = loss + 4e-4 * sum(m.kl() for m in model if isinstance(m, NoisyLayer))
+            total.backward()
+            optimizer.step()
+            loss_sum += loss.item() * len(rows)
+            correct += int((output.argmax(1) == target).sum())
+            steps += 1
+            if steps == request["steps"]:
+                break
+    return (time.process_time() - start) / steps
+
+
+def evaluate(request: dict[str, Any]) -> float:
+    """CPU seconds per image of 10,000 images in batches of ``batch``."""
+    network = architecture(request["architecture"], request["channels"], "tanh", False)
+    model = module(network, False).eval()
+    images = torch.randn(10_000, network.in_channels, network.image_size, network.image_size)
+    labels = torch.randint(0, 10, (10_000,))
+    start = time.process_time()
+    with torch.no_grad():
+        for batch, target in zip(images.split(request["batch"]), labels.split(request["batch"]), strict=True):
+            output = model(batch)
+            _ = F.cross_entropy(output, target, reduction="sum").item(), int((output.argmax(1) == target).sum())
+    return (time.process_time() - start) / 10_000
+
+
+class Workers:
+    """``count`` such processes; every request runs in all of them at the same time."""
+
+    def __init__(self, count: int) -> None:
+        command = [sys.executable, __file__]
+        self._processes = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)
+        ]
+
+    def ask(self, **request: Any) -> float:
+        """Mean over the processes."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+        answers = []
+        for process in self._processes:
+            assert process.stdout is not None
+            answers.append(float(process.stdout.readline()))
+        return math.fsum(answers) / len(answers)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        print((train if asked["do"] == "train" else evaluate)(asked), flush=True)

@@ -1,0 +1,113 @@
+// Trains, evaluates and compares small programs without Python, for builds with sanitizers: every kind of layer, every
+// optimizer, twins, model counts that do not fill a group, several threads. Ends with 1 if two runs differ in a bit.
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "session.h"
+
+namespace {
+
+uint64_t state = 1;
+uint32_t next() {  // any numbers will do
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return uint32_t(state >> 33);
+}
+
+struct Network {
+  const char* name;
+  int channels, side;
+  std::vector<int32_t> layers;
+};
+
+std::vector<Network> networks() {
+  using namespace lanes;
+  return {
+      {"cnn-s", 1, 28, {0, 1, 8, 5, 1, 0, 0, 0, 2, 3, 0, 0, 3, 0, 0, 0, 0, 8, 6, 5, 1, 0, 0, 0, 2, 6, 0, 0, 0, 6, 4, 2,
+                        2, 3, 0, 0, 4, 0, 0, 0, 5, 36, 20, 0, 2, 3, 0, 0, 3, 0, 0, 0, 5, 20, 10, 0}},
+      {"cnn-l", 3, 32, {0, 3, 16, 3, 1, 0, 0, 0, 2, 1, 0, 0, 3, 0, 0, 0, 0, 16, 32, 3, 1, 0, 0, 0, 2, 2, 0, 0, 0, 32, 15, 3,
+                        1, 0, 0, 0, 2, 4, 0, 0, 4, 0, 0, 0, 5, 60, 20, 0, 2, 5, 0, 0, 3, 0, 0, 0, 5, 20, 10, 0}},
+      // odd sizes: a pool first, kernels 4, 1 and 6, a pool after an activation, dropout alone
+      {"odd", 2, 23, {1, 0, 0, 0, 3, 0, 0, 0, 0, 2, 7, 4, 2, 5, 0, 0, 1, 0, 0, 0, 0, 7, 5, 1, 0, 5, 3, 2, 3, 0, 0, 0,
+                      4, 0, 0, 0, 5, 27, 13, 0, 2, 6, 0, 0, 5, 13, 11, 0}},
+  };
+}
+
+std::vector<float> train(const Network& network, const std::string& isa, int optimizer, bool dropout, bool twins,
+                         int models, int threads) {
+  using namespace lanes;
+  const Plan plan = make_plan(network.layers.data(), int(network.layers.size() / 4), network.channels, network.side,
+                              optimizer, 3, dropout, twins);
+  state = 99;
+  const size_t n = size_t(models);
+  std::vector<uint32_t> seed(n);
+  std::vector<double> rate(n, 1e-3), decay(n, 1e-3), momentum(n, 0.9), ratio(n, dropout ? 0.4 : 0.0);
+  std::vector<uint8_t> nesterov(n);
+  for (size_t i = 0; i < n; ++i) seed[i] = uint32_t(i), nesterov[i] = i % 2;
+  Session session(plan, isa, models,
+                  {seed.data(), rate.data(), decay.data(), momentum.data(), nesterov.data(), ratio.data()});
+  std::vector<float> weights(n * size_t(plan.num_params));
+  for (float& w : weights) w = (float(next() % 2001) - 1000.0f) * 2e-4f;
+  session.put(0, weights.data());
+  if (twins) session.put(1, std::vector<float>(n * size_t(plan.num_variances), -7.0f).data());
+  session.put_steps(std::vector<int64_t>(n, 0).data());
+
+  constexpr int rows = 8;
+  std::vector<uint8_t> images(size_t(rows) * size_t(plan.in_size())), labels(rows);
+  for (uint8_t& byte : images) byte = uint8_t(next());
+  for (uint8_t& label : labels) label = uint8_t(next() % uint32_t(plan.num_classes));
+  std::vector<float> table(256 * size_t(network.channels));
+  for (size_t i = 0; i < table.size(); ++i) table[i] = (float(i % 256) / 255.0f - 0.5f) / 0.25f;
+  const auto rules = pixel_rules(table.data(), network.channels);
+  const Images data{images.data(), labels.data(), table.data(), rules.empty() ? nullptr : rules.data(), rows};
+
+  std::vector<double> loss(n);
+  std::vector<int32_t> hits(n);
+  const std::vector<uint8_t> active(n, 1);
+  for (int epoch = 1; epoch <= 2; ++epoch)
+    session.train_epoch(data, epoch, 0.01, active.data(), threads, loss.data(), hits.data());
+  session.evaluate(data, threads, loss.data(), hits.data());
+  std::vector<float> out(n * size_t(plan.num_trained()));
+  session.get(2, out.data());
+  session.get(0, weights.data());
+  out.insert(out.end(), weights.begin(), weights.end());
+  for (const double value : loss) out.push_back(float(value));
+  if (twins) {
+    std::vector<uint8_t> mask(n * size_t(plan.num_variances));
+    session.sparsity(loss.data(), hits.data(), mask.data());
+    out.insert(out.end(), mask.begin(), mask.end());
+  }
+  return out;
+}
+
+}  // namespace
+
+// With an argument only threads are compared, for one optimizer: data races do not depend on the arithmetic.
+int main(int argc, char**) {
+  const bool races = argc > 1;
+  int failures = 0, runs = 0;
+  for (const Network& network : networks())
+    for (int optimizer = races ? 2 : 0; optimizer < 3; ++optimizer)
+      for (const int kind : {0, 1, 2}) {
+        const auto once = [&](const std::string& isa, int threads) {
+          ++runs;
+          return train(network, isa, optimizer, kind == 1, kind == 2, 37, threads);
+        };
+        const std::vector<float> expected = once("auto", 1);
+        std::vector<std::pair<std::string, int>> others = {{"auto", 4}};
+        if (!races)
+          for (const std::string& isa : lanes::available()) others.emplace_back(isa, isa == "scalar" ? 4 : 2);
+        for (const auto& [isa, threads] : others) {
+          const std::vector<float> found = once(isa, threads);
+          if (found.size() == expected.size() &&
+              std::memcmp(found.data(), expected.data(), found.size() * sizeof(float)) == 0)
+            continue;
+          std::printf("%s, optimizer %d, kind %d: %s with %d threads differs\n", network.name, optimizer, kind,
+                      isa.c_str(), threads);
+          ++failures;
+        }
+      }
+  std::printf("%d runs, %d differ\n", runs, failures);
+  return failures != 0;
+}
