@@ -20,6 +20,12 @@ class InputError(ZooError):
     exit_status: ClassVar[int] = 2
 
 
+class Interrupted(ZooError):
+    """A signal came where nothing can be finished first; the same command goes on."""
+
+    exit_status: ClassVar[int] = 75
+
+
 def nearest(found: str, accepted: Iterable[str]) -> str | None:
     """The accepted value that ``found`` most resembles, None where nothing is close."""
     matches = difflib.get_close_matches(found, list(accepted), n=1, cutoff=0.5)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from storage.object_store import open_store
 from . import logs
 from .data.prepared import PreparedData
 from .driver import Done
-from .errors import InputError
+from .errors import InputError, Interrupted
 from .notice import Notice
 from .observers import Advance
 from .plan import Task
@@ -146,25 +147,41 @@ def connected(address: str, slots: int | None, data_bytes: int) -> Iterator[int]
     have been prepared by ``ray_environment`` before this module was imported.
     """
     common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
-    if address == "local":
-        cpus = slots or len(os.sched_getaffinity(0))
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=max(128 * MiB, 3 * data_bytes),
-            _node_ip_address="127.0.0.1",
-            **common,
-        )
-    else:
-        try:
-            ray.init(address=address, **common)
-        except (ConnectionError, ValueError) as error:
-            raise InputError(f"no Ray cluster at {address}: {error}; start one or use --ray local") from error
     try:
+        with _own_signals():
+            if address == "local":
+                cpus = slots or len(os.sched_getaffinity(0))
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=max(128 * MiB, 3 * data_bytes),
+                    _node_ip_address="127.0.0.1",
+                    **common,
+                )
+            else:
+                try:
+                    ray.init(address=address, **common)
+                except (ConnectionError, ValueError) as error:
+                    raise InputError(f"no Ray cluster at {address}: {error}; start one or use --ray local") from error
         yield slots or max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts: what was set before is put back.
+
+    Raises Interrupted where SIGTERM came meanwhile, which Ray turns into SystemExit.
+    """
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise Interrupted("SIGTERM came while Ray was starting") from None
+    finally:
+        signal.signal(signal.SIGTERM, ours)
 
 
 __all__: Sequence[str] = ["RayPool", "WorkerContext", "connected"]
