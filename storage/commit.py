@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from .errors import ConflictingRecords, FormatError, PreconditionFailed, StorageError
 from .keys import RecordKey, parse_record_key, parts_prefix, record_key
-from .labels import Values, part_columns, part_values
+from .labels import part_columns, part_values
 from .object_store import ObjectStore
 from .objects import put_object
 from .record import Faulty, PartRecord, Reason, Totals, is_ascending
-from .tables import encode_table, values_digest
+from .tables import encode_table, model_digests
 from .tensors import canonical_nan, encode, pack_mask, tensor_name
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def commit_part(
         labels=table,
         state=state,
         weight_digests=_weight_digests(data),
-        label_digests=_label_digests(twin, labels, len(data.members), len(data.epochs)),
+        label_digests=tuple(model_digests(columns, labels, len(data.members))),
         faulty=_faulty(data),
         numerics=data.numerics,
         attempt=attempt,
@@ -212,12 +212,6 @@ def _weight_digests(data: PartData) -> tuple[str, ...]:
             digest.update(array[row].tobytes())
         digests.append(digest.hexdigest()[:16])
     return tuple(digests)
-
-
-def _label_digests(twin: bool, labels: dict[str, Values], num_models: int, num_epochs: int) -> tuple[str, ...]:
-    columns = part_columns(twin)
-    rows = np.arange(num_models * num_epochs).reshape(num_models, num_epochs)
-    return tuple(values_digest(columns, labels, one)[:16] for one in rows)
 
 
 def _faulty(data: PartData) -> tuple[Faulty, ...]:

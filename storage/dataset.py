@@ -4,6 +4,7 @@ numpy out; torch and Arrow where asked for. Neither Ray nor boto3 is imported un
 """
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -341,8 +342,9 @@ class Zoo:
         out = np.empty((len(models), width), dtype)
         jobs: dict[int, tuple[ShardEntry, list[int]]] = {}
         for epoch, chosen in wanted.items():
-            if chosen:
-                for shard in self._shards_by_epoch[epoch]:
+            for shard in self._shards_by_epoch[epoch] if chosen else ():
+                low = bisect_left(chosen, shard.first_model)
+                if low < len(chosen) and chosen[low] < shard.first_model + self.manifest.shard_shape[0]:
                     jobs.setdefault(id(shard), (shard, []))[1].append(epoch)
 
         def take(job: tuple[ShardEntry, list[int]]) -> None:

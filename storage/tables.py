@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import FormatError
 from .labels import Column, Values
@@ -76,15 +75,15 @@ def table_values(table: "pa.Table", columns: Sequence[Column]) -> dict[str, Valu
     return {c.name: _numpy_values(c, table.column(c.name)) for c in columns}
 
 
-def values_digest(columns: Sequence[Column], values: Mapping[str, Values], rows: NDArray[Any] | None = None) -> str:
-    """SHA-256 over the values of some or all rows: what the table says, whatever bytes a writer made of it.
+def values_digest(columns: Sequence[Column], values: Mapping[str, Values]) -> str:
+    """SHA-256 over the values: what the table says, whatever bytes a writer made of it.
 
     Per column: name, type, one byte per row that says whether it is there, then the values, little-endian; strings
     as length and UTF-8.
     """
     digest = hashlib.sha256()
     for column in columns:
-        one = values[column.name] if rows is None else values[column.name].take(rows)
+        one = values[column.name]
         digest.update(f"{column.name}:{column.type}:{len(one.data)}\n".encode())
         valid = np.ones(len(one.data), np.bool_) if one.valid is None else one.valid
         digest.update(valid.astype(np.uint8).tobytes())
@@ -96,6 +95,21 @@ def values_digest(columns: Sequence[Column], values: Mapping[str, Values], rows:
             little = one.data.astype(one.data.dtype.newbyteorder("<"))
             digest.update(np.ascontiguousarray(little).tobytes())
     return digest.hexdigest()
+
+
+def model_digests(columns: Sequence[Column], values: Mapping[str, Values], num_models: int) -> list[str]:
+    """First 16 hex digits of SHA-256 over each model's rows, which lie side by side; compares models of two tables."""
+    pieces = []
+    for column in columns:
+        one = values[column.name]
+        valid = np.ones(len(one.data), np.bool_) if one.valid is None else one.valid
+        data = one.data
+        if column.type == "string":
+            data = np.array([text.encode() for text in data.tolist()], "S64")
+        little = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+        pieces += [valid.astype(np.uint8).reshape(num_models, -1), little.view(np.uint8).reshape(num_models, -1)]
+    rows = np.ascontiguousarray(np.concatenate(pieces, axis=1))
+    return [hashlib.sha256(row.data).hexdigest()[:16] for row in rows]
 
 
 def _arrow_type(column: Column) -> Any:
