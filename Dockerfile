@@ -36,6 +36,7 @@ FROM docker.io/library/python:3.11-slim-bookworm AS environment
 WORKDIR /opt/zooforge
 COPY pyproject.toml README.md LICENSE zooforge.py ./
 # Only what runs: the lock also holds linters, compilers and test tools.
+# hadolint ignore=DL3013  # the only versions in /wheels are the locked ones
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     set -eu; mkdir /build; \
     python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print(*p["dependencies"], *e["jobs"], *e["demo"], sep="\n")' > /build/wanted.txt; \
