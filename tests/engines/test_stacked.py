@@ -53,7 +53,7 @@ def same_to_rounding(left: StateArrays, right: StateArrays, rtol: float = 2e-4, 
     for name, values in left.items():
         assert values.dtype == right[name].dtype, name
         allowed = rtol * np.abs(values) + atol * max(1.0, float(np.abs(values).max()))
-        error = np.abs(right[name] - values) / allowed
+        error = np.abs(right[name].astype(np.float64) - values) / allowed
         assert (error > 1).mean() < 1e-3, name
         assert error.max() < 100, name
 

@@ -4,6 +4,7 @@ import importlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import InputError, unknown
 from .contract import Engine, Program
@@ -33,7 +34,7 @@ def make_engine(name: str) -> Engine:
 
 def has_gpu() -> bool:
     """Whether an NVIDIA device is visible, without importing torch."""
-    return os.path.exists("/dev/nvidiactl") and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
+    return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
 def not_worth_it(engine: Engine) -> str | None:
