@@ -2,8 +2,8 @@
 
     python benchmarks/storage_formats.py [--models 1000] [--epochs 50] [--s3]
 
-Last result (2 cores of an AMD EPYC shared with other work, so CPU seconds of the client; opening included, on S3 also the
-making of a client): reference 782 us to write and 987 us to read a state.
+Last result (2 cores of an AMD EPYC shared with other work, so CPU seconds of the client; opening included, on S3
+also the making of a client): reference 782 us to write and 987 us to read a state.
   local: commit 4.62 s (9x), publish 3.74 s (11x), all 51,000 states 0.49 s (102x), one epoch 19.2 ms (51x),
          one state 0.35 ms (2.8x; 0.22 ms and 4.1x on a quieter machine), labels 30 ms
   s3:    commit 6.23 s (6x), publish 4.53 s (9x), all states 2.19 s (23x), one epoch 352 ms (3x, opening included),
