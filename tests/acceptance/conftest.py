@@ -1,0 +1,70 @@
+"""Fixtures of the acceptance tests. Starting Ray is most of a run's time, so runs are shared where a test only reads."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from storage import embedded
+
+from .command import Command, done
+from .specs import MODELS, write
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("acceptance")
+
+
+@pytest.fixture(scope="session")
+def zoo(folder: Path) -> Command:
+    """`zoo` with a cache, a home and a state folder of its own, no AWS settings, and plain output."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "ZOO_", "ZOOFORGE_", "RAY_", "KUBERNETES_", "COLUMNS"))
+    }
+    home = folder / "home"
+    home.mkdir()
+    return Command(
+        {
+            **kept,
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "ZOO_CACHE": str(folder / "cache"),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "OMP_NUM_THREADS": "1",
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def s3_zoo(zoo: Command, s3_server: embedded.Server) -> Command:
+    """`zoo` with the credentials of the S3 server, which no output may show."""
+    environment = s3_server.environment()
+    del environment["ZOO_STORE"]
+    found = zoo.with_environment(**environment)
+    found.secrets.append(environment["AWS_SECRET_ACCESS_KEY"])
+    return found
+
+
+@pytest.fixture(scope="session")
+def spec(folder: Path) -> Path:
+    return write(folder)
+
+
+@pytest.fixture(scope="session")
+def quiet(folder: Path, zoo: Command, spec: Path) -> Path:
+    """A store in which one undisturbed `zoo run` made a zoo and its twins."""
+    store = folder / "quiet"
+    done(zoo("run", spec, "--models", MODELS, "--store", store))
+    return store
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
