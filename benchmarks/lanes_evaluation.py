@@ -12,7 +12,7 @@ from plain_torch import Workers
 
 from zoo_jobs.population.lanes.engine import extension
 
-BATCHES = (50, 100, 250, 500, 1000, 2500, 10_000)
+BATCHES = (100, 250, 500, 1000, 2500)
 
 
 def main() -> None:

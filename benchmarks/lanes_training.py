@@ -64,7 +64,8 @@ def share_of_peak(name: str, channels: int, activation: str, isa: str, dropout: 
             shares.append(train_macs(of) * BATCH / ours / at_best)
             us.append(1e6 * ours)
     noise = f", dropout {dropout}" if dropout else ""
-    return f"{name} ch{channels} {activation}{noise} {isa}: {median(us):6.1f} us a model-step, {median(shares):5.1%} of the peak"
+    what = f"{name} ch{channels} {activation}{noise} {isa}"
+    return f"{what}: {median(us):6.1f} us a model-step, {median(shares):5.1%} of the peak"
 
 
 def main() -> None:

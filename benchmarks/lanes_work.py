@@ -94,7 +94,7 @@ def session(
     os.environ[ISA_VARIABLE] = isa
     with LanesEngine(threads).open(program, hyperparameters, initial_state(program, weights), data) as opened:
         yield opened
-    del os.environ[ISA_VARIABLE]
+    os.environ.pop(ISA_VARIABLE, None)
 
 
 def cpu_seconds_per_model_step(opened: LanesSession, num_models: int, data: PreparedData, epoch: int) -> float:
