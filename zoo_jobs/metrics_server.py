@@ -170,7 +170,7 @@ def serve(registry: CollectorRegistry, port: int | None = None, *, max_age_secon
                 raise InputError(f"metrics port {candidate}: {error.strerror}") from error
             continue
         if candidate != PORT:
-            logger.warning("metrics port is taken, using the next free one", extra={"taken": PORT, "port": candidate})
+            logger.info("metrics port is taken, using the next free one", extra={"taken": PORT, "port": candidate})
         return server
     raise InputError(f"no metrics port is free from {PORT} to {PORT + PORTS_TRIED - 1}; give one in ZOO_METRICS_PORT")
 

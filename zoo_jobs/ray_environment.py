@@ -14,12 +14,16 @@ def prepare(address: str) -> str:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS") or "local"
+    address = resolved(address)
     if address == "local" and not os.environ.get("RAY_AUTH_MODE"):
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file())
     return address
+
+
+def resolved(address: str) -> str:
+    """``local`` or the address of a cluster, for ``--ray ADDRESS``."""
+    return (os.environ.get("RAY_ADDRESS") or "local") if address == "auto" else address
 
 
 def token_file() -> Path:

@@ -179,7 +179,7 @@ def _own_signals() -> Iterator[None]:
     try:
         yield
     except SystemExit:
-        raise Interrupted("SIGTERM came while Ray was starting") from None
+        raise Interrupted("SIGTERM came while Ray was starting; the same command goes on") from None
     finally:
         signal.signal(signal.SIGTERM, ours)
 

@@ -39,6 +39,7 @@ from .errors import InputError, ZooError
 from .metrics import RunMetrics
 from .notice import Notice
 from .observers import Event, Observer, PartCommitted, Problem, StageEnded, StageStarted, tell
+from .parents import absent_parents
 from .plan import Request, Task, tasks, unit_models, work_units
 from .population.engines import Choice, choose
 from .registry import check, register
@@ -105,7 +106,11 @@ class Work:
         run = Run(zoo)
         choice = choose(self.options.engine, run.programs())
         ledger = read_ledger(self.store, run.id)
-        absent = self._absent_parents(zoo, request)
+        absent = (
+            absent_parents(read_ledger(self.store, zoo.parent.run_id), zoo, request)
+            if isinstance(zoo, TwinSpec)
+            else set()
+        )
         plan = self._planner(run, request, choice, absent)
         missing = plan(ledger)
         wanted = [model for model in request.models if model not in absent]
@@ -130,21 +135,22 @@ class Work:
             tell(self._observers, started)
             tell(self._observers, StageEnded(run.name, run.stage, "finished"))
             return True
+        if self.notice.given:
+            return False
         data = load(zoo.root, default_cache())
-        register(self.store, zoo, self.options.new_lineage)
-        create_run(self.store, run.id, zoo.run_content)
         pin = {
             "engine": choice.engine.numerics(next(iter(run.programs()))),
             "commit_every": zoo.commit_every,
             "unit_models": (read_pin(self.store, run.id) or {}).get("unit_models", unit_models(zoo)),
             "data": data.digest,
         }
-        try:
-            pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
-        except PinMismatch as error:
-            raise InputError(
-                f"{error}; name its engine with --engine, or go on with another one, recorded, with --mix-engines"
-            ) from error
+        if read_pin(self.store, run.id) is not None:
+            self._pin(run, pin)  # what does not fit is refused before the first write
+        if ray_environment.resolved(self.options.ray) != "local":
+            self._connect(_size(data))  # likewise an address where no cluster is
+        register(self.store, zoo, self.options.new_lineage)
+        create_run(self.store, run.id, zoo.run_content)
+        self._pin(run, pin)
         self._set_wanted(run, request)
         slots = self._connect(_size(data))
         from .ray_runner import RayPool, WorkerContext  # not before the environment is prepared
@@ -188,6 +194,14 @@ class Work:
             account.close(state)
         return finished
 
+    def _pin(self, run: Run, pin: dict[str, Any]) -> None:
+        try:
+            pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
+        except PinMismatch as error:
+            raise InputError(
+                f"{error}; name its engine with --engine, or go on with another one, recorded, with --mix-engines"
+            ) from error
+
     def _connect(self, data_bytes: int) -> int:
         if self._slots is None:
             address = ray_environment.prepare(self.options.ray)
@@ -211,19 +225,6 @@ class Work:
             return tasks(units, request, next_part, slots=slots, bitwise=choice.engine.bitwise)
 
         return plan
-
-    def _absent_parents(self, zoo: Zoo, request: Request) -> set[int]:
-        """Models whose parent has not reached the source epoch yet."""
-        if not isinstance(zoo, TwinSpec):
-            return set()
-        ledger = read_ledger(self.store, zoo.parent.run_id)
-        absent = {model for model in request.models if ledger.num_epochs(model) <= zoo.source_epoch}
-        if len(absent) == len(request.models):
-            raise InputError(
-                f"none of the {len(request.models)} models of {zoo.parent.name} has epoch {zoo.source_epoch} yet; "
-                f"`zoo train {zoo.parent.name} --epochs {zoo.source_epoch}` comes first"
-            )
-        return absent
 
     def _set_wanted(self, run: Run, request: Request) -> None:
         """Who starts a run by hand wants it to run; who starts it unattended obeys what was said before."""

@@ -113,9 +113,7 @@ class Command:
     environment: dict[str, str]
     secrets: list[str] = field(default_factory=list)
 
-    def __call__(
-        self, *arguments: str | Path, deadline_seconds: float = DEADLINE_SECONDS, **environment: str
-    ) -> Ended:
+    def __call__(self, *arguments: str | Path, deadline_seconds: float = DEADLINE_SECONDS, **environment: str) -> Ended:
         with self.start(*arguments, **environment) as running:
             return running.wait(deadline_seconds)
 

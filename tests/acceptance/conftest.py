@@ -1,4 +1,4 @@
-"""Fixtures of the acceptance tests. Starting Ray is most of a run's time, so runs are shared where a test only reads."""
+"""Fixtures of the acceptance tests. Ray starts slowly, so runs are shared where a test only reads."""
 
 import os
 import socket

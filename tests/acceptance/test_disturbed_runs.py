@@ -71,9 +71,7 @@ def test_a_run_that_gets_sigterm_then_ctrl_c_says_how_to_go_on_and_ends_with_the
     assert is_published_like(quiet, tmp_path, "small")
 
 
-def test_a_signal_while_ray_starts_ends_with_75_and_says_how_to_go_on(
-    zoo: Command, spec: Path, tmp_path: Path
-) -> None:
+def test_a_signal_while_ray_starts_ends_with_75_and_says_how_to_go_on(zoo: Command, spec: Path, tmp_path: Path) -> None:
     with zoo.start("train", spec, "--models", "0:4", "--store", tmp_path) as running:
         running.wait_until(lambda: any("gcs_server" in line for line in running.children().values()), "Ray starting")
         running.terminate()
@@ -97,9 +95,7 @@ def test_more_models_later_in_other_chunks_and_slots_give_the_same_bytes(
     quiet: Path, zoo: Command, spec: Path, tmp_path: Path
 ) -> None:
     done(zoo("train", spec, "--models", "0:12", "--store", tmp_path, "--chunk-models", "3", "--slots", "2"))
-    done(
-        zoo("run", spec, "--models", MODELS, "--store", tmp_path, "--chunk-models", "1", "--slots", "1", "--no-twins")
-    )
+    done(zoo("run", spec, "--models", MODELS, "--store", tmp_path, "--chunk-models", "1", "--slots", "1", "--no-twins"))
     assert is_published_like(quiet, tmp_path, "small")
 
 

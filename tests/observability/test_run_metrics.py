@@ -179,6 +179,7 @@ def test_a_taken_port_gives_the_next_free_one_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("ZOO_METRICS_PORT", raising=False)
+    caplog.set_level("INFO", logger="zoo_jobs")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr("zoo_jobs.metrics_server.PORT", port)

@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
+from ..errors import InputError
 from ..plan import request
 from ..publishing import publish, sentence
 from ..twin import Zoo, twins_of
 from ..verify import recompute
-from .options import echo_request, epochs_option, models_option, set_options
+from .options import epochs_option, models_option, set_options
 from .verify import NotWhatItSays, lines
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
 
@@ -36,15 +37,15 @@ def command(
     **values: Any,
 ) -> int:
     """Train, sparsify, vectorize and verify a zoo. Everything done is kept; the same command goes on."""
+    if no_twins and twin_epochs is not None:
+        raise InputError(f"--twin-epochs {twin_epochs} and --no-twins contradict each other; give one of them")
     zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
     wanted = request(zoo, models, epochs)
     stages: list[tuple[Zoo, Any]] = [(zoo, wanted)]
     if zoo.sparsify is not None and not no_twins:
         twins = twins_of(zoo, source_epoch=wanted.num_epochs)
         stages.append((twins, request(twins, models, twin_epochs)))
-    for stage, asked in stages:
-        echo_request(stage, asked)
-    with at_work(store, values) as work:
+    with at_work(store, values, stages) as work:
         for stage, asked in stages:
             if not work.grow(stage, asked):
                 return end(False, stage.name)

@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..plan import request
 from ..spec import SparsifyMethod, SparsifySpec, ZooSpec
 from ..twin import TwinSpec, twins_of
-from .options import echo_request, models_option, set_options
+from .options import models_option, set_options
 from .working import at_work, end, open_store, resolve, store_option, work_options
 
 
@@ -36,10 +36,14 @@ def command(
 ) -> int:
     """Sparsify the models of a zoo at one of its epochs: the twins are a zoo of their own, named NAME-vd."""
     zoo = resolve(name, open_store(store), settings, new_name)
+    if isinstance(zoo, TwinSpec) and (method or sparsity or epochs is not None):
+        raise InputError(
+            f"{zoo.name} are twins already: method, sparsity and source epoch are in the name; "
+            f"leave them out, or name {zoo.parent.name}"
+        )
     twins = zoo if isinstance(zoo, TwinSpec) else chosen_twins(zoo, method, sparsity, epochs)
     wanted = request(twins, models, twin_epochs)
-    echo_request(twins, wanted)
-    with at_work(store, values) as work:
+    with at_work(store, values, [(twins, wanted)]) as work:
         finished = work.grow(twins, wanted)
     return end(finished, twins.name)
 

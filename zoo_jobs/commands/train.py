@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from ..plan import request
-from .options import echo_request, epochs_option, models_option, set_options
+from .options import epochs_option, models_option, set_options
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
 
 
@@ -28,7 +28,6 @@ def command(
     """Train models A to B - 1 to epoch N, every epoch committed. What the store has is not done again."""
     zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
     wanted = request(zoo, models, epochs)
-    echo_request(zoo, wanted)
-    with at_work(store, values) as work:
+    with at_work(store, values, [(zoo, wanted)]) as work:
         finished = work.grow(zoo, wanted)
     return end(finished, zoo.name)

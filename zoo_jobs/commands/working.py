@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -13,11 +13,12 @@ from storage.object_store import ObjectStore, open_store
 from .. import registry
 from ..errors import InputError
 from ..metrics import RunMetrics, serve
-from ..observers import Observer
+from ..observers import Event, Observer, StageStarted
+from ..plan import Request
 from ..progress import ProgressObserver
 from ..stage import Options, Work
 from ..twin import TwinSpec, Zoo
-from .options import resolve_zoo
+from .options import echo_request, resolve_zoo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,11 +81,34 @@ def grown_zoo(zoo: Zoo) -> Any:
     return zoo
 
 
+class _Echo:
+    """Says what was resolved when a stage starts: not before, so that bad input gets one line and nothing else."""
+
+    def __init__(self, stages: Sequence[tuple[Zoo, Request]]) -> None:
+        self._stages = {zoo.name: (zoo, wanted) for zoo, wanted in stages}
+        self.metrics_url = ""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageStarted):
+            echo_request(*self._stages[event.zoo])
+            if self.metrics_url:
+                click.echo(f"metrics at {self.metrics_url}", err=True)
+            self.metrics_url = ""
+
+
 @contextlib.contextmanager
-def at_work(store: str, values: dict[str, Any]) -> Iterator[Work]:
-    """Set up from the values of ``work_options``: progress, metrics, signals. Ends them all."""
+def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Request]]) -> Iterator[Work]:
+    """Set up from the values of ``work_options``: progress, metrics, signals. Ends them all.
+
+    Raises InputError where options contradict each other.
+    """
     quiet, port, no_metrics = (values.pop(name) for name in ("quiet", "metrics_port", "no_metrics"))
-    observers: list[Observer] = []
+    if no_metrics and port is not None:
+        raise InputError(f"--metrics-port {port} and --no-metrics contradict each other; give one of them")
+    if values["max_dollars"] is not None and values["dollars_per_hour"] is None:
+        raise InputError("--max-dollars needs the price of a slot: --dollars-per-hour, or $ZOO_DOLLARS_PER_HOUR")
+    echo = _Echo(stages)
+    observers: list[Observer] = [echo]
     with contextlib.ExitStack() as stack:
         if not quiet:
             observers.append(stack.enter_context(ProgressObserver()))
@@ -92,7 +116,7 @@ def at_work(store: str, values: dict[str, Any]) -> Iterator[Work]:
         if not no_metrics:
             registry = CollectorRegistry()
             work.metrics = RunMetrics(registry, work.store.traffic)
-            stack.enter_context(serve(registry, port))
+            echo.metrics_url = stack.enter_context(serve(registry, port)).url
         yield work
 
 
