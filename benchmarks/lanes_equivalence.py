@@ -60,7 +60,7 @@ def main() -> None:
         difference = lanes[:, epoch] - plain[:, epoch]
         half = 1.645 * difference.std(ddof=1) / np.sqrt(len(difference))
         low, high = difference.mean() - half, difference.mean() + half
-        verdict = "equivalent" if -MARGIN < low and high < MARGIN else "not shown to be equivalent"
+        verdict = "equivalent" if low > -MARGIN and high < MARGIN else "not shown to be equivalent"
         means = f"lanes {lanes[:, epoch].mean():.4f}, plain {plain[:, epoch].mean():.4f}"
         print(f"epoch {epoch + 1}: {means}, difference [{low:+.5f}, {high:+.5f}]: {verdict} within {MARGIN}")
 
