@@ -1,5 +1,6 @@
 """A registry over HTTP, for Prometheus: text or OpenMetrics, compressed where that is asked for."""
 
+import contextlib
 import errno
 import gzip
 import logging
@@ -108,6 +109,24 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
     allow_reuse_port = False
 
+    def __init__(self, *arguments: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def end_connections(self) -> None:
+        """Else a scraper's open connection would go on getting the old metrics."""
+        for request in list(self._open):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         logger.debug("a scrape broke off", exc_info=True)
 
@@ -115,7 +134,7 @@ class _Server(ThreadingHTTPServer):
 class MetricsServer:
     """Serves until closed. ``url`` is where, seen from this machine; ``renew`` makes the text that scrapes get anew."""
 
-    def __init__(self, server: ThreadingHTTPServer, page: _Page) -> None:
+    def __init__(self, server: _Server, page: _Page) -> None:
         self._server = server
         self.renew = page.renew
         self.address, self.port = str(server.server_address[0]), int(server.server_address[1])
@@ -126,6 +145,7 @@ class MetricsServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._server.end_connections()
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -179,12 +199,12 @@ def in_pod() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def _bind(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def _bind(port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
     if not in_pod():
         return _Server(("127.0.0.1", port), handler)
     if socket.has_dualstack_ipv6():
         server = type("Server", (_Server,), {"address_family": socket.AF_INET6})
-        found: ThreadingHTTPServer = server(("::", port), handler)
+        found: _Server = server(("::", port), handler)
         return found
     return _Server(("0.0.0.0", port), handler)
 
