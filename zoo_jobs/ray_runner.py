@@ -42,6 +42,7 @@ class WorkerContext:
     notice_seconds: float
     chunk_models: int | None = None
     num_gpus: float = 0
+    refill: frozenset[int] = frozenset()
 
 
 class _Worker:
@@ -61,6 +62,7 @@ class _Worker:
             context.commit_every,
             self._notice,
             context.chunk_models,
+            context.refill,
         )
         watch = threading.Thread(target=self._watch, args=(context.notice_seconds,), daemon=True)
         watch.start()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from storage.commit import PartData, commit_part
+from storage.keys import run_key
 from storage.ledger import read_ledger
 from storage.object_store import ObjectStore
 from storage.record import PartRecord
@@ -37,28 +38,43 @@ class UnitRunner:
         commit_every: int,
         notice: Notice,
         chunk_models: int | None = None,
+        refill: frozenset[int] = frozenset(),
     ) -> None:
+        """With ``refill``, tasks begin at epoch 0 and commit again the parts that hold these epochs, with weights."""
+        self._refill = refill
         self._run, self._engine, self._data, self._store, self._attempt = run, engine, data, store, attempt
         self._commit_every, self._notice, self._chunk_models = commit_every, notice, chunk_models
         self._growth: Growth | None = None
         self._task: Task | None = None
         self._after: PartRecord | None = None  # the last record of exactly these members
+        self._parents: tuple[str, ...] = ()  # what the models in memory came from, where the engine is not bitwise
         self._next_part = 0
         self._epoch_seconds = 0.0
 
     def advance(self, task: Task, part: int) -> Advance:
         """Take ``task`` to the end of ``part``, committing every part on the way; nothing if it is there already."""
-        events: list[Event] = []
         if self._notice.given:
-            return self._leave(events)
+            return self._leave([])
         if not self._is_warm(task) and not self._load(task):
             return Advance((), "rival")
+        try:
+            return self._advance(task, part)
+        except BaseException:
+            self.close()  # the models in memory may be ahead of the store
+            raise
+
+    def _advance(self, task: Task, part: int) -> Advance:
+        events: list[PartCommitted] = []
         while self._next_part <= part:
-            event = self._grow_part(task, part_epochs(self._next_part, self._commit_every))
-            if event is None:
+            epochs = part_epochs(self._next_part, self._commit_every)
+            trained = self._train(epochs)
+            if trained is None:
                 return self._leave(events)
-            events.append(event)
+            if not self._refill or self._refill.intersection(epochs):
+                events.append(self._commit(task, epochs, *trained))
             self._next_part += 1
+            if events and not events[-1].won and not self._engine.bitwise and not self._load(task):
+                return Advance(tuple(events), "rival")  # the winner's numbers stand; these models go on from them
             if self._notice.given:
                 return self._leave(events)
         return Advance(tuple(events))
@@ -79,15 +95,17 @@ class UnitRunner:
         """Bring the newest committed state into memory; False if the models are not at one and the same part."""
         self.close()
         ledger = read_ledger(self._store, self._run.id)
-        parts = {ledger.next_part(model) for model in task.models}
+        parts = {ledger.next_part(model) for model in task.models} if not self._refill else {0}
         if len(parts) != 1:
             return False
         self._next_part = parts.pop()
-        state = (
-            self._run.first_state(task.models, self._store)
-            if self._next_part == 0
-            else ledger.load_state(task.models).arrays
-        )
+        parents: tuple[str, ...] = (run_key(self._run.id),)
+        if self._next_part == 0:
+            state = self._run.first_state(task.models, self._store)
+        else:
+            loaded = ledger.load_state(task.models)
+            state, parents = loaded.arrays, loaded.parents
+        self._parents = () if self._engine.bitwise or self._refill else parents
         self._growth = Growth(
             self._engine,
             self._run.program(self._run.rows[task.models[0]].family),
@@ -99,8 +117,8 @@ class UnitRunner:
         self._task, self._after = task, ledger.last_record(task.unit, task.models)
         return True
 
-    def _grow_part(self, task: Task, epochs: range) -> PartCommitted | None:
-        """Train and commit one part; None if a notice came and the rest of the part does not fit."""
+    def _train(self, epochs: range) -> tuple[list[EpochResult], float] | None:
+        """Results and seconds of one part; None if a notice came and the rest of the part does not fit."""
         assert self._growth is not None
         started = time.monotonic()
         results = []
@@ -110,7 +128,12 @@ class UnitRunner:
             epoch_started = time.monotonic()
             results.append(self._growth.step(epoch, clean_train=epoch in self._run.train_eval_epochs))
             self._epoch_seconds = time.monotonic() - epoch_started
-        seconds = time.monotonic() - started
+        return results, time.monotonic() - started
+
+    def _commit(self, task: Task, epochs: range, results: Sequence[EpochResult], seconds: float) -> PartCommitted:
+        assert self._growth is not None
+        started = time.monotonic()
+        refill = bool(self._refill)
         state = self._growth.state()
         samples = sum(r.samples for r in results)
         data = PartData(
@@ -118,16 +141,20 @@ class UnitRunner:
             members=task.models,
             part=self._next_part,
             epochs=epochs,
-            fields=_fields(results, self._run.kept_epochs),
+            fields=_fields(results, EpochSet(None) if refill else self._run.kept_epochs),
             labels=_labels(task.models, results),
-            state=state,
+            state={} if refill else state,
             numerics=self._engine.numerics(self._run.program(self._run.rows[task.models[0]].family)),
             samples=samples,
             seconds=seconds,
         )
-        started = time.monotonic()
-        committed = commit_part(self._store, self._run.id, data, self._attempt, after=self._after)
+        after = None if refill else self._after
+        committed = commit_part(
+            self._store, self._run.id, data, self._attempt, after=after, parents=self._parents, refill=refill
+        )
         self._after = committed.record
+        if self._parents:
+            self._parents = (str(committed.record.key),)
         return PartCommitted(
             zoo=self._run.name,
             stage=self._run.stage,

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from storage.errors import PinMismatch
 from storage.ledger import Ledger, read_ledger
 from storage.object_store import ObjectStore, open_store
+from storage.probe import Capabilities, probe, require
 from storage.runs import (
     Claims,
     Control,
@@ -33,8 +34,10 @@ from storage.runs import (
 
 from . import ray_environment
 from .data.prepare import load
+from .data.prepared import PreparedData
 from .data.sources import default_cache
 from .driver import Driver
+from .epochs import part_of
 from .errors import InputError, ZooError
 from .metrics import RunMetrics
 from .notice import Notice
@@ -42,10 +45,15 @@ from .observers import Event, Observer, PartCommitted, Problem, StageEnded, Stag
 from .parents import absent_parents
 from .plan import Request, Task, tasks, unit_models, work_units
 from .population.engines import Choice, choose
+from .refill import refill_tasks
 from .registry import check, register
 from .run import Run
+from .run_logs import RunLog
 from .store_totals import store_totals
 from .twin import TwinSpec, Zoo
+
+if TYPE_CHECKING:
+    from .ray_runner import WorkerContext
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +73,7 @@ class Options:
     unattended: bool = False
     mix_engines: bool = False
     new_lineage: bool = False
+    single_writer: bool = False
     max_hours: float | None = None
     max_dollars: float | None = None
     dollars_per_hour: float | None = None
@@ -95,8 +104,10 @@ class Work:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def grow(self, zoo: Zoo, request: Request) -> bool:
+    def grow(self, zoo: Zoo, request: Request, refill: frozenset[int] = frozenset()) -> bool:
         """Train what the store lacks of ``request``. True when all is there, False when a notice was obeyed.
+
+        With ``refill``, models are trained again for the weights of these epochs, where they were not kept.
 
         Raises:
             InputError: the request, the data or the machine cannot do it; nothing was written.
@@ -111,7 +122,7 @@ class Work:
             if isinstance(zoo, TwinSpec)
             else set()
         )
-        plan = self._planner(run, request, choice, absent)
+        plan = self._planner(run, request, choice, absent, refill)
         missing = plan(ledger)
         wanted = [model for model in request.models if model not in absent]
         total = len(wanted) * (request.num_epochs + 1)
@@ -137,7 +148,7 @@ class Work:
             return True
         if self.notice.given:
             return False
-        data = load(zoo.root, default_cache())
+        data = load(zoo.root, default_cache(), self.store)
         pin = {
             "engine": choice.engine.numerics(next(iter(run.programs()))),
             "commit_every": zoo.commit_every,
@@ -148,24 +159,45 @@ class Work:
             self._pin(run, pin)  # what does not fit is refused before the first write
         if ray_environment.resolved(self.options.ray) != "local":
             self._connect(_size(data))  # likewise an address where no cluster is
+        capabilities = probe(self.store)
+        require(capabilities, self.store.url, single_writer=self.options.single_writer)
         register(self.store, zoo, self.options.new_lineage)
         create_run(self.store, run.id, zoo.run_content)
         self._pin(run, pin)
         self._set_wanted(run, request)
         slots = self._connect(_size(data))
-        from .ray_runner import RayPool, WorkerContext  # not before the environment is prepared
+        from .ray_runner import WorkerContext  # not before the environment is prepared
 
         context = WorkerContext(
             store_url=self.options.store,
             engine=choice.engine.name,
             chunk_models=self.options.chunk_models,
-            attempt=start_attempt(self.store, run.id, _attempt_content(run, request, choice, slots)),
+            attempt=start_attempt(self.store, run.id, _attempt_content(run, request, choice, slots, capabilities)),
             commit_every=zoo.commit_every,
             notice_seconds=GRACE_SECONDS,
+            refill=refill,
         )
-        listeners = [*self._observers, *([self.metrics] if self.metrics is not None else [])]
+        last_part = part_of(max(refill), zoo.commit_every) if refill else request.last_part
+        with RunLog(self.store, run.id, context.attempt) as log:
+            return self._drive(run, plan, ledger, context, data, slots, last_part, started, log)
+
+    def _drive(
+        self,
+        run: Run,
+        plan: "Callable[..., tuple[Task, ...]]",
+        ledger: Ledger,
+        context: "WorkerContext",
+        data: PreparedData,
+        slots: int,
+        last_part: int,
+        started: StageStarted,
+        log: RunLog,
+    ) -> bool:
+        from .ray_runner import RayPool
+
         account = _Account(self.store, run, context.attempt, slots, self.options, self.notice)
-        observers = [*listeners, account]
+        listeners: list[Observer] = [*self._observers, *([self.metrics] if self.metrics is not None else [])]
+        observers: list[Observer] = [*listeners, account, log]
         tell(observers, started)
         pool = RayPool(min(slots, len(plan(ledger, slots))), context, run, data)
         known = [ledger]
@@ -181,7 +213,7 @@ class Work:
                 run.stage,
                 pool,
                 plan_again,
-                request.last_part,
+                last_part,
                 self.notice,
                 observers,
                 stop_asked=lambda: _stop_asked(self.store, run.id),
@@ -212,13 +244,16 @@ class Work:
         return self._slots
 
     def _planner(
-        self, run: Run, request: Request, choice: Choice, absent: set[int]
+        self, run: Run, request: Request, choice: Choice, absent: set[int], refill: frozenset[int]
     ) -> "Callable[..., tuple[Task, ...]]":
         pinned = read_pin(self.store, run.id) or {}
         units = work_units(run.zoo, run.rows, size=pinned.get("unit_models"))
         never = request.last_part + 1
 
         def plan(ledger: Ledger, slots: int = 1) -> tuple[Task, ...]:
+            if refill:
+                return refill_tasks(ledger, request, refill, run.zoo.commit_every)
+
             def next_part(model: int) -> int:
                 return never if model in absent else ledger.next_part(model)
 
@@ -257,7 +292,9 @@ def _size(data: Any) -> int:
     return sum(int(split.images.nbytes + split.labels.nbytes) for split in (data.train, data.val, data.test))
 
 
-def _attempt_content(run: Run, request: Request, choice: Choice, slots: int) -> dict[str, Any]:
+def _attempt_content(
+    run: Run, request: Request, choice: Choice, slots: int, capabilities: Capabilities
+) -> dict[str, Any]:
     """What a person needs to know later about the machine and the request; nothing of it reaches a published zoo."""
     return {
         "zoo": run.name,
@@ -267,6 +304,7 @@ def _attempt_content(run: Run, request: Request, choice: Choice, slots: int) -> 
         "engine": choice.engine.name,
         "why": choice.why,
         "slots": slots,
+        "capabilities": capabilities.to_json(),
         "host": platform.node(),
         "machine": platform.machine(),
         "python": platform.python_version(),

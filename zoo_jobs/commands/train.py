@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from ..epochs import MAX_EPOCH, EpochSet
+from ..errors import InputError
 from ..plan import request
 from .options import epochs_option, models_option, set_options
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
@@ -14,6 +16,7 @@ from .working import at_work, end, grown_zoo, open_store, resolve, store_option,
 @store_option
 @models_option
 @epochs_option
+@click.option("--refill", metavar="EPOCHS", help="Make the weights of epochs again that were not kept: 7 or 21:26.")
 @set_options
 @work_options
 def command(
@@ -21,6 +24,7 @@ def command(
     store: str,
     models: str | None,
     epochs: int | None,
+    refill: str | None,
     settings: tuple[str, ...],
     new_name: str | None,
     **values: Any,
@@ -28,6 +32,18 @@ def command(
     """Train models A to B - 1 to epoch N, every epoch committed. What the store has is not done again."""
     zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
     wanted = request(zoo, models, epochs)
+    refilled = _epochs(refill)
     with at_work(store, values, [(zoo, wanted)]) as work:
-        finished = work.grow(zoo, wanted)
+        finished = work.grow(zoo, wanted, refilled)
     return end(finished, zoo.name)
+
+
+def _epochs(text: str | None) -> frozenset[int]:
+    """Epochs that ``--refill`` names. Raises InputError."""
+    if text is None:
+        return frozenset()
+    try:
+        chosen = EpochSet.parse([int(part) if part.strip().isdigit() else part.strip() for part in text.split(",")])
+    except ValueError as error:
+        raise InputError(f"--refill {text}: {error}") from None
+    return frozenset(chosen.below(MAX_EPOCH))

@@ -1,6 +1,7 @@
 """Options of the verbs that work on a store, and how their work is set up and ended."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -17,7 +18,9 @@ from ..observers import Event, Observer, StageStarted
 from ..plan import Request
 from ..progress import ProgressObserver
 from ..stage import Options, Work
+from ..trackers import trackers_from
 from ..twin import TwinSpec, Zoo
+from ..webhook import webhook_from
 from .options import echo_request, resolve_zoo
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,6 +47,7 @@ _WORK = (
     click.option("--unattended", is_flag=True, help="Wait for the store, and stay stopped if the run was stopped."),
     click.option("--mix-engines", is_flag=True, help="Go on with another engine than the run began with; recorded."),
     click.option("--new-lineage", is_flag=True, help="Begin this zoo anew under its name, with another run id."),
+    click.option("--single-writer", is_flag=True, help="Work on a store whose conditional writes are not atomic."),
     click.option("--max-hours", type=click.FloatRange(0), help="Commit and stop after so many hours of the run."),
     click.option("--max-dollars", type=click.FloatRange(0), help="Commit and stop at this cost of the run."),
     click.option(
@@ -112,6 +116,10 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
     with contextlib.ExitStack() as stack:
         if not quiet:
             observers.append(stack.enter_context(ProgressObserver()))
+        webhook = webhook_from(os.environ)
+        if webhook is not None:
+            observers.append(stack.enter_context(webhook))
+        observers += [stack.enter_context(tracker) for tracker in trackers_from(os.environ)]
         work = stack.enter_context(Work(Options(store=store, **values), observers))
         if not no_metrics:
             registry = CollectorRegistry()
