@@ -1,4 +1,4 @@
-"""Eight hours of three runs and of the machines under them, as Prometheus would have scraped them.
+"""Eight hours of three runs and of the machines under them, as Prometheus would have scraped them every two minutes.
 
 The run of ``mnist-cnn-s-seed`` and its twins is live, that of ``usps-cnn-s-seed`` ended two hours ago.
 """
@@ -115,7 +115,8 @@ def history(now: float) -> tuple[History, Simulation]:
     """The past until ``now``, and the simulation that may go on from there."""
     found = History()
     simulation = Simulation(now - HOURS * 3600)
-    while simulation.now < now - STEP_SECONDS / 2:
+    while simulation.now < now - 1.5 * STEP_SECONDS:
+        simulation.step()
         simulation.step()
         found.add(simulation.now, simulation.registry.collect(), pod="driver", namespace="zoos")
         families: Iterable[Metric] = [f for f in simulation.registry.collect() if f.name != "zooforge_build"]
