@@ -75,7 +75,7 @@ class Advance:
 
 
 class Observer(Protocol):
-    def __call__(self, event: Event) -> None: ...
+    def __call__(self, event: Event, /) -> None: ...
 
 
 def tell(observers: Sequence[Observer], event: Event) -> None:

@@ -96,7 +96,7 @@ def _module(layer: Layer, dropout_ratio: float) -> nn.Module:
 
 def _uninitialised(kind: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:
     """A layer built without its default initialisation, which would move torch's global generator."""
-    module: nn.Module = skip_init(kind, *args, **kwargs)  # type: ignore[no-untyped-call]
+    module: nn.Module = skip_init(kind, *args, **kwargs)
     return module
 
 

@@ -254,7 +254,7 @@ class SequentialSession:
             if isinstance(self._model, LayerListModel):
                 values.grad = None
             total, loss, batch_logits = self._model.training_loss(batch_images, batch_labels, batch_draws, kl_weight)
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             if pruned_D is not None and values.grad is not None:
                 # A value of zero without a gradient stays zero under every optimizer here, weight decay included.
                 values.grad.masked_fill_(pruned_D, 0)

@@ -26,7 +26,7 @@ class Place:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         on_gpu = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device) if on_gpu else None
         self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
 
     @contextlib.contextmanager
@@ -102,7 +102,7 @@ class HostCopies:
         self._pinned: dict[str, Tensor] = {}
         self._copied: torch.cuda.Event | None = None
         if stream is not None:
-            self._copies = torch.cuda.Stream(stream.device)  # type: ignore[no-untyped-call]
+            self._copies = torch.cuda.Stream(stream.device)
             self._pinned = {n: torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for n, t in tensors.items()}
 
     def start(self) -> None:
@@ -113,7 +113,7 @@ class HostCopies:
         with torch.cuda.stream(self._copies):
             for name, tensor in self._tensors.items():
                 self._pinned[name].copy_(tensor.detach(), non_blocking=True)
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copied = torch.cuda.Event()
             self._copied.record()
 
     def hold(self) -> None:
