@@ -12,7 +12,7 @@ SHELL := /bin/sh
 
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##### set up
 
@@ -41,7 +41,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test lint docs check-native fuzz soak chaos bench bench-quick test-zoos
+.PHONY: test test-zoos lint check-native bench bench-quick
 test: setup ## Run the tests (12 minutes on two cores)
 	$(BIN)/python -m pytest
 
@@ -53,6 +53,17 @@ lint: setup ## Check format, style, types and the rules of who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+check-native: setup ## The CPU engine under address, undefined-behaviour and thread sanitizers (15 minutes)
+	sh tests/native/check $(VENV)
+
+bench: setup ## Every benchmark that this machine can run, as ratios against plain PyTorch (25 minutes)
+	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling storage_formats; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
+
+bench-quick: setup ## The first three benchmarks, small 
+	PYTHONPATH=. $(BIN)/python benchmarks/lanes_training.py --quick
+	PYTHONPATH=. $(BIN)/python benchmarks/lanes_twins.py
+	PYTHONPATH=. $(BIN)/python benchmarks/lanes_evaluation.py
 
 ##### ship
 
