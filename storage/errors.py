@@ -32,6 +32,10 @@ class PinMismatch(StorageUsageError):
     """The run was started with other settings that its numbers depend on."""
 
 
+class IncompleteRun(StorageUsageError):
+    """A version was asked for that the run has nothing to fill with."""
+
+
 class NotPublished(StorageUsageError, LookupError):
     """No such zoo or version here."""
 
@@ -125,7 +129,3 @@ class ObjectMissing(StorageError):
 
 class ConflictingRecords(StorageError):
     """Two records hold the same model and part with different values."""
-
-
-class IncompleteRun(StorageError):
-    """A version was asked for that the run has nothing to fill with."""

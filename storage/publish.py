@@ -121,7 +121,8 @@ def _build(
         if done >= 0:
             lasts[model] = max(done, lasts.get(model, -1))
     if not lasts:
-        raise IncompleteRun(f"zoo {description.name!r}: nothing is committed yet; `zoo train` comes first")
+        verb = "sparsify" if description.parent is not None else "train"
+        raise IncompleteRun(f"zoo {description.name!r}: nothing is committed yet; `zoo {verb}` comes first")
     chosen = _records(ledger, lasts, base_lasts)
     parts = [] if base_labels is None else [base_labels]
     twin = base.twin if base is not None else False

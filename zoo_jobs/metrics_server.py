@@ -180,7 +180,7 @@ def serve(registry: CollectorRegistry, port: int | None = None, *, max_age_secon
         except OSError as error:
             raise InputError(
                 f"metrics port {port}: {error.strerror}; another driver or exporter has it, end that one or give "
-                "another --port or ZOO_METRICS_PORT"
+                "another port"
             ) from error
     for candidate in range(PORT, PORT + PORTS_TRIED):
         try:

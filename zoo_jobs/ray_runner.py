@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from storage.object_store import open_store
 from . import logs
 from .data.prepared import PreparedData
 from .driver import Done
-from .errors import InputError, Interrupted
+from .errors import InputError, Interrupted, ZooError
 from .notice import Notice
 from .observers import Advance
 from .plan import Task
@@ -28,6 +29,8 @@ from .run_unit import UnitRunner
 logger = logging.getLogger(__name__)
 
 MiB = 1024 * 1024
+START_ATTEMPTS = 3
+CONNECT_SECONDS = 10.0
 WATCH_SECONDS = 2.0  # between two looks at whether the node is draining
 
 
@@ -152,23 +155,55 @@ def connected(address: str, slots: int | None, data_bytes: int) -> Iterator[int]
     try:
         with _own_signals():
             if address == "local":
-                cpus = slots or len(os.sched_getaffinity(0))
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=max(128 * MiB, 3 * data_bytes),
-                    _node_ip_address="127.0.0.1",
-                    **common,
-                )
+                _start_local(slots or len(os.sched_getaffinity(0)), data_bytes, common)
             else:
+                _check_listens(address)
                 try:
                     ray.init(address=address, **common)
-                except (ConnectionError, ValueError) as error:
-                    raise InputError(f"no Ray cluster at {address}: {error}; start one or use --ray local") from error
+                except (ConnectionError, ValueError, RuntimeError) as error:
+                    raise _no_cluster(address, str(error)) from error
         yield slots or max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()
+
+
+def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None:
+    """Start Ray here. On a busy machine it may miss its own deadline of 30 s, which cannot be set: then once more."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=max(128 * MiB, 3 * data_bytes),
+                _node_ip_address="127.0.0.1",
+                **common,
+            )
+            return
+        except Exception as error:  # Ray raises a plain Exception for a node that does not come up
+            ray.shutdown()
+            reason = " ".join(str(error).split())
+            if attempt == START_ATTEMPTS:
+                raise ZooError(
+                    f"Ray does not start on this machine: {reason} With less load the same command goes on; "
+                    f"Ray's logs are in {ray._private.utils.get_ray_temp_dir()}/session_latest/logs"
+                ) from error
+            logger.warning("Ray did not start, trying again", extra={"reason": reason})
+
+
+def _check_listens(address: str) -> None:
+    """Raises InputError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> InputError:
+    return InputError(f"no Ray cluster at {address}: {' '.join(reason.split())}; start one or use --ray local")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from storage.canonical import digest_of
 
 from .datasets import DATASETS, DatasetName
 from .epochs import EpochSet
-from .errors import InputError
+from .errors import InputError, unknown
 from .spec_blocks import (
     AXIS_ORDER,
     IMAGE_SIZES,
@@ -275,6 +275,7 @@ class ZooSpec(Closed):
             key, equals, text = setting.partition("=")
             if not equals or not key:
                 raise InputError(f"--set {setting!r} is not of the form key=value")
+            _check_field(key.strip())
             _assign(value, key.strip(), yaml_values(text, f"--set {key}"))
         value |= {
             "name": name,
@@ -297,6 +298,13 @@ def json_schema() -> dict[str, Any]:
     """JSON Schema of a catalogue file, for editors; checked in as docs/zoo-spec.schema.json."""
     schema: dict[str, Any] = ZooSpec.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "zooforge zoo"}
+
+
+def _check_field(key: str) -> None:
+    """Raises InputError, axes being among the names that are offered, where ``key`` begins with no field."""
+    names = [*ZooSpec.model_fields, *Axes.model_fields]
+    if key.partition(".")[0] not in names:
+        raise unknown("field", key, names)
 
 
 def _assign(value: dict[str, Any], key: str, setting: Any) -> None:

@@ -230,9 +230,11 @@ class Work:
         try:
             pin_run(self.store, run.id, pin, may_differ=("engine",) if self.options.mix_engines else ())
         except PinMismatch as error:
-            raise InputError(
-                f"{error}; name its engine with --engine, or go on with another one, recorded, with --mix-engines"
-            ) from error
+            found = read_pin(self.store, run.id) or {}
+            hint = "undo that change, or give the zoo another name"
+            if all(found.get(name) == value for name, value in pin.items() if name != "engine"):
+                hint = "name its engine with --engine, or go on with another one, recorded, with --mix-engines"
+            raise InputError(f"{error}; {hint}") from error
 
     def _connect(self, data_bytes: int) -> int:
         if self._slots is None:

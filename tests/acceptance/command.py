@@ -31,7 +31,9 @@ class Ended:
 class Running:
     """A command that was started in a session of its own. Leaving the block kills whatever is left of it."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], secrets: Sequence[str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str], secrets: Sequence[str], user: str | None
+    ) -> None:
         self._folder = TemporaryDirectory(prefix="zoo-command-")
         self._secrets = secrets
         self._started = time.monotonic()
@@ -44,6 +46,7 @@ class Running:
                 stderr=err,
                 env=dict(environment),
                 start_new_session=True,
+                user=user,
             )
 
     @property
@@ -108,17 +111,18 @@ class Running:
 
 @dataclass
 class Command:
-    """`zoo` in an environment of its own, whose ``secrets`` no output may show."""
+    """`zoo` in an environment of its own, by ``user`` if root starts it; no output may show ``secrets``."""
 
     environment: dict[str, str]
     secrets: list[str] = field(default_factory=list)
+    user: str | None = None
 
     def __call__(self, *arguments: str | Path, deadline_seconds: float = DEADLINE_SECONDS, **environment: str) -> Ended:
         with self.start(*arguments, **environment) as running:
             return running.wait(deadline_seconds)
 
     def start(self, *arguments: str | Path, **environment: str) -> Running:
-        return Running([str(ZOO), *map(str, arguments)], self.environment | environment, self.secrets)
+        return Running([str(ZOO), *map(str, arguments)], self.environment | environment, self.secrets, self.user)
 
     def with_environment(self, **environment: str) -> "Command":
         return Command(self.environment | environment, list(self.secrets))

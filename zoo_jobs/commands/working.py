@@ -33,10 +33,16 @@ def store_option(function: F) -> F:
     return click.option(
         "--store",
         envvar="ZOO_STORE",
-        required=True,
+        callback=_named_store,
         metavar="URL",
         help="Path, file:// or s3://bucket/prefix; default: $ZOO_STORE.",
     )(function)
+
+
+def _named_store(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    if not value:
+        raise click.UsageError("no store: give --store, or set ZOO_STORE, to a path or s3://bucket/prefix", context)
+    return value
 
 
 _WORK = (

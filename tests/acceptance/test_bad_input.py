@@ -1,0 +1,285 @@
+"""Bad input: one line on stderr that says what to do, exit status 2, nothing written, soon."""
+
+import gzip
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.object_store import open_store
+
+from .command import Command, content, done, refused
+from .specs import MODELS, write
+
+SOON_SECONDS = 60.0  # with an import of torch on a busy machine
+ENDPOINT_SECONDS = 15.0
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Iterator[Path]:
+    """A store that does not exist, and must not exist after the test."""
+    yield tmp_path / "nowhere"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def one_line(zoo: Command, *arguments: str | Path, said: tuple[str, ...], **environment: str) -> str:
+    return refused(zoo(*arguments, deadline_seconds=SOON_SECONDS, **environment), *said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("trian small", ("unknown verb 'trian'", "did you mean `zoo train`?")),
+        ("run", ("NAME", "zoo run --help")),
+        ("run mnist5k-cnn-z", ("unknown zoo 'mnist5k-cnn-z'", "did you mean 'mnist5k-cnn-s'?")),
+        ("run nothing.yaml", ("nothing.yaml: No such file", "zoo list")),
+        ("run mnist5k-cnn-s --models 90:10", ("--models 90:10 is empty", "0:2560")),
+        ("run mnist5k-cnn-s --models 0:9999", ("--models 0:9999 goes beyond", "0:2560")),
+        ("run mnist5k-cnn-s --models some", ("--models 'some' is not a half-open range",)),
+        ("run mnist5k-cnn-s --models -3:4", ("--models",)),
+        ("run mnist5k-cnn-s --epochs -1", ("--epochs -1",)),
+        ("run mnist5k-cnn-s --epochs two", ("'two' is not a valid integer", "zoo run --help")),
+        ("run mnist5k-cnn-s --epoch 2", ("No such option", "--epochs")),
+        ("run mnist5k-cnn-s --slots 0", ("--slots", "x>=1")),
+        ("run mnist5k-cnn-s --set learning_rate=0.1", ("name it", "--name")),
+        ("run mnist5k-cnn-s --name other", ("--name other", "--set")),
+        ("run mnist5k-cnn-s --set learning_rat=0.1 --name other", ("unknown field 'learning_rat'", "learning_rate")),
+        ("run mnist5k-cnn-s --set learning_rate --name other", ("--set 'learning_rate' is not of the form key=value",)),
+        ("run mnist5k-cnn-s --engine lane", ("unknown engine 'lane'", "did you mean 'lanes'?")),
+        ("run mnist5k-cnn-s --engine sequentiell", ("unknown engine", "did you mean 'sequential'?")),
+        ("run cifar10-resnet18-seed --engine lanes", ("engine lanes cannot run this zoo",)),
+        ("run mnist5k-cnn-s --ray 127.0.0.1:1 --models 0:1", ("no Ray cluster at 127.0.0.1:1", "--ray local")),
+        ("run mnist5k-cnn-s --no-metrics --metrics-port 9999", ("--metrics-port 9999 and --no-metrics",)),
+        ("run mnist5k-cnn-s --no-twins --twin-epochs 3", ("--twin-epochs 3 and --no-twins",)),
+        ("run mnist5k-cnn-s --max-dollars 3", ("--max-dollars needs the price", "--dollars-per-hour")),
+        ("train mnist5k-cnn-s-vd", ("are the twins of mnist5k-cnn-s", "zoo sparsify mnist5k-cnn-s")),
+        ("sparsify mnist5k-cnn-s", ("has epoch 50 yet", "zoo train mnist5k-cnn-s --models 0:2560 --epochs 50")),
+        ("sparsify mnist5k-cnn-s --models 0:8 --epochs 3", ("--models 0:8 --epochs 3` comes first",)),
+        ("sparsify mnist5k-cnn-s --sparsity 50", ("--sparsity PERCENT belongs to --method magnitude",)),
+        ("sparsify mnist5k-cnn-s --method magnitude", ("--sparsity PERCENT belongs to --method magnitude",)),
+        ("sparsify mnist5k-cnn-s --method magnitude --sparsity 100", ("--sparsity", "1<=x<=99")),
+        ("sparsify mnist5k-cnn-s --method prune", ("'prune'", "variational-dropout", "magnitude")),
+        ("sparsify mnist5k-cnn-s-vd --epochs 3", ("are twins already",)),
+        ("sparsify cifar10-resnet18-seed", ("twins are made of CNNs",)),
+        ("vectorize mnist5k-cnn-s", ("mnist5k-cnn-s", "zoo train mnist5k-cnn-s")),
+        ("verify mnist5k-cnn-s", ("mnist5k-cnn-s", "zoo vectorize mnist5k-cnn-s")),
+        ("report mnist5k-cnn-s --out report", ("mnist5k-cnn-s", "zoo vectorize mnist5k-cnn-s")),
+        ("status mnist5k-cnn-z", ("unknown zoo 'mnist5k-cnn-z'",)),
+        ("status all", ("holds no zoo", "zoo run NAME")),
+        ("store verify mnist5k-cnn-s", ("mnist5k-cnn-s",)),
+        ("store sl", ("sl",)),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_one_line_with_exit_status_2(
+    zoo: Command, nowhere: Path, arguments: str, said: tuple[str, ...]
+) -> None:
+    one_line(zoo, *arguments.split(), said=said, ZOO_STORE=str(nowhere))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"num_epoch": 3}, ("unknown field 'num_epoch'", "did you mean 'num_epochs'?")),
+        ({"batch_size": "ten"}, ("batch_size is 'ten'", "integer")),
+        ({"batch_size": 0}, ("batch_size is 0", "greater than 0")),
+        ({"batch_size": 1000}, ("batch_size 1000 is larger than the 200 training images",)),
+        ({"dataset": "mnist5"}, ("dataset is 'mnist5'", "did you mean 'mnist5k'?")),
+        ({"split": {"train": 9000, "val": 0, "test": 10, "seed": 1}}, ("9010 images wanted", "5000")),
+        ({"momentum": 1.5}, ("momentum is 1.5", "less than 1")),
+        ({"name": "Not A Name"}, ("name is 'Not A Name'",)),
+        ({"sparsify": {"method": "magnitude"}}, ("sparsity_ratio",)),
+        ({"axes": None}, ("axes is required",)),
+    ],
+)
+def test_a_spec_that_is_none_is_one_line_that_names_the_field(
+    zoo: Command, nowhere: Path, tmp_path: Path, fields: dict[str, Any], said: tuple[str, ...]
+) -> None:
+    path = write(tmp_path / "spec", **fields)
+    assert str(path) in one_line(zoo, "run", path, "--store", nowhere, said=said)
+
+
+def test_epochs_that_no_commit_ends_with_are_refused(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "spec", commit_every=2)
+    one_line(zoo, "train", path, "--epochs", "3", "--store", nowhere, said=("--epochs 3", "multiple", "2"))
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("ftp://host/store", ("ftp:// is no store", "s3://bucket/prefix")),
+        ("s3://", ("expected s3://bucket/prefix",)),
+        ("s3://name:secret@bucket/x", ("must not hold credentials",)),
+        ("file://other-host/store", ("expected file:///absolute/path",)),
+        ("", ("--store",)),
+    ],
+)
+def test_a_store_url_that_no_backend_understands_is_refused(zoo: Command, url: str, said: tuple[str, ...]) -> None:
+    line = one_line(zoo, "run", "mnist5k-cnn-s", "--store", url, said=said)
+    assert "name:secret" not in line
+
+
+def test_a_store_that_is_not_named_at_all_is_asked_for(zoo: Command) -> None:
+    one_line(zoo, "run", "mnist5k-cnn-s", said=("--store", "ZOO_STORE"))
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("verb", ["run", "status", "vectorize"])
+def test_a_bucket_that_is_not_there_is_named(s3_zoo: Command, verb: str) -> None:
+    url = "s3://no-such-bucket/zoos"
+    one_line(s3_zoo, verb, "mnist5k-cnn-s", "--store", url, said=("there is no bucket 'no-such-bucket'",))
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    "wrong", [{"AWS_SECRET_ACCESS_KEY": "planted-secret-key"}, {"AWS_ACCESS_KEY_ID": "planted-access-key"}]
+)
+def test_credentials_that_are_wrong_are_refused_and_not_shown(
+    s3_zoo: Command, s3_store_url: str, wrong: dict[str, str]
+) -> None:
+    command = s3_zoo.with_environment(**wrong)
+    command.secrets.extend(wrong.values())
+    one_line(command, "run", "mnist5k-cnn-s", "--store", s3_store_url, said=("credentials were refused",))
+    assert content(s3_store_url) == {}
+
+
+@pytest.mark.s3
+def test_credentials_that_are_missing_are_asked_for(zoo: Command, s3_zoo: Command, s3_store_url: str) -> None:
+    endpoint = s3_zoo.environment["AWS_ENDPOINT_URL"]
+    said = ("no credentials found", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
+    one_line(zoo, "run", "mnist5k-cnn-s", "--store", s3_store_url, said=said, AWS_ENDPOINT_URL=endpoint)
+
+
+@pytest.mark.s3
+def test_bad_input_leaves_a_real_bucket_as_it_was(s3_zoo: Command, s3_store_url: str, tmp_path: Path) -> None:
+    path = write(tmp_path, momentum=2.0)
+    one_line(s3_zoo, "run", path, "--store", s3_store_url, said=("momentum is 2.0",))
+    said = ("comes first",)
+    one_line(s3_zoo, "sparsify", "mnist5k-cnn-s", "--models", "0:8", "--store", s3_store_url, said=said)
+    assert list(open_store(s3_store_url).list("")) == []
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["closed", "silent"])
+def test_an_endpoint_that_does_not_answer_is_known_within_15_seconds(zoo: Command, silent: bool) -> None:
+    start_seconds = zoo("run", "mnist5k-cnn-s", "--store", "ftp://host").seconds
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if silent:
+            server.listen()  # the kernel accepts, nobody answers
+        command = zoo.with_environment(
+            AWS_ENDPOINT_URL=f"http://127.0.0.1:{server.getsockname()[1]}",
+            AWS_ACCESS_KEY_ID="planted-access-key",
+            AWS_SECRET_ACCESS_KEY="planted-secret-key",
+        )
+        command.secrets.extend(["planted-access-key", "planted-secret-key"])
+        ended = command("run", "mnist5k-cnn-s", "--store", "s3://bucket/x")
+    refused(ended, "no answer at http://127.0.0.1:", "AWS_ENDPOINT_URL")
+    assert ended.seconds - start_seconds < ENDPOINT_SECONDS
+
+
+def test_data_that_are_not_here_are_asked_for(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
+    said = ("mnist", "is missing", "`zoo data fetch mnist` gets it")
+    arguments = ("train", "mnist-cnn-s-seed", "--models", "0:8", "--store", nowhere)
+    one_line(zoo, *arguments, said=said, ZOO_CACHE=str(tmp_path / "empty"))
+
+
+def test_a_data_file_with_another_sha_256_is_refused(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
+    files = tmp_path / "cache" / "datasets" / "mnist"
+    files.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (files / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(b"not what it says"))
+    said = ("train-images-idx3-ubyte.gz has SHA-256", "the lock file says", "`zoo data fetch mnist`")
+    arguments = ("train", "mnist-cnn-s-seed", "--models", "0:8", "--store", nowhere)
+    one_line(zoo, *arguments, said=said, ZOO_CACHE=str(tmp_path / "cache"))
+
+
+def test_a_metrics_port_that_is_taken_is_refused(zoo: Command, nowhere: Path, spec: Path, taken_port: int) -> None:
+    arguments = ("train", spec, "--models", "0:4", "--store", nowhere, "--metrics-port", str(taken_port))
+    one_line(zoo, *arguments, said=(f"metrics port {taken_port}", "Address already in use", "--metrics-port"))
+
+
+def test_a_file_in_the_place_of_a_store_is_refused(zoo: Command, spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a store")
+    one_line(zoo, "train", spec, "--models", "0:4", "--store", tmp_path / "file", said=("file", "Not a directory"))
+    assert (tmp_path / "file").read_text() == "not a store"
+
+
+def test_a_store_that_may_only_be_read_is_refused(zoo: Command, spec: Path) -> None:
+    """Root may write everywhere, so as root the command runs as nobody."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        store, home = folder / "store", folder / "home"
+        for made in (store, home):
+            made.mkdir()
+        shutil.copy(spec, folder / "small.yaml")
+        folder.chmod(0o755)
+        store.chmod(0o555)
+        arguments: list[str | Path] = ["train", folder / "small.yaml", "--models", "0:4", "--store", store]
+        environment = {name: str(home) for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "ZOO_CACHE")}
+        command = zoo.with_environment(**environment)
+        if os.geteuid() == 0:
+            home.chmod(0o777)
+            command.user = "nobody"
+        refused(command(*arguments), "may not write", "check the directory's owner and mode")
+        assert content(store) == {}
+    finally:
+        store.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.ray
+class TestBesideARun:
+    """Bad input about a store that holds a zoo; the store has to stay as it is."""
+
+    @pytest.fixture(autouse=True)
+    def unchanged(self, quiet: Path) -> Iterator[None]:
+        before = content(quiet)
+        yield
+        assert content(quiet) == before
+
+    def test_an_edit_that_would_change_rows_is_refused(self, zoo: Command, quiet: Path, tmp_path: Path) -> None:
+        axes = {"learning_rate": [0.002, 0.0001]}
+        path = write(tmp_path, **{"axes": self.axes(axes)})
+        said = ("small: model 0 would be learning_rate 0.002 instead of 0.001", "`extend:`", "another name")
+        for verb in ("train", "run"):
+            one_line(zoo, verb, path, "--models", "0:4", "--store", quiet, said=said)
+
+    def test_an_edit_that_would_change_numbers_is_refused(self, zoo: Command, quiet: Path, tmp_path: Path) -> None:
+        path = write(tmp_path, batch_size=20)
+        said = ("small: batch_size changed", "another name", "--new-lineage")
+        one_line(zoo, "train", path, "--models", "0:4", "--store", quiet, said=said)
+
+    def test_another_engine_is_refused(self, zoo: Command, quiet: Path, spec: Path) -> None:
+        said = ("was started with other settings", "engine", "--mix-engines")
+        arguments = ("train", spec, "--models", "0:4", "--epochs", "8", "--store", quiet, "--engine")
+        pinned = "sequential" if "lanes" in done(zoo("engines")).out else "lanes"
+        one_line(zoo, *arguments, pinned, said=said)
+
+    def test_commits_at_other_epochs_are_refused(self, zoo: Command, quiet: Path, tmp_path: Path) -> None:
+        path = write(tmp_path, commit_every=3)
+        arguments = ("train", path, "--models", MODELS, "--epochs", "9", "--store", quiet)
+        one_line(zoo, *arguments, said=("commit_every is 1, asked for 3",))
+
+    def test_what_is_not_published_is_said_of_every_reader(self, zoo: Command, quiet: Path, tmp_path: Path) -> None:
+        for arguments in (
+            ("verify", "mnist5k-cnn-s"),
+            ("report", "mnist5k-cnn-s", "--out", tmp_path / "out"),
+            ("fidelity", "mnist5k-cnn-s"),
+        ):
+            one_line(zoo, *arguments, "--store", quiet, said=("mnist5k-cnn-s",))
+        one_line(zoo, "verify", "smal", "--store", quiet, said=("unknown zoo 'smal'", "'small'"))
+        assert not (tmp_path / "out").exists()
+
+    @staticmethod
+    def axes(changed: dict[str, Any]) -> dict[str, Any]:
+        import yaml
+
+        from zoo_jobs.catalogue import FOLDER
+
+        found: dict[str, Any] = yaml.safe_load((FOLDER / "mnist5k-cnn-s.yaml").read_text())["axes"]
+        return found | {"weight_decay": [0.001, 0.0001]} | changed
