@@ -104,6 +104,10 @@ class Work:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
+    @property
+    def _listeners(self) -> list[Observer]:
+        return [*self._observers, *([self.metrics] if self.metrics is not None else [])]
+
     def grow(self, zoo: Zoo, request: Request, refill: frozenset[int] = frozenset()) -> bool:
         """Train what the store lacks of ``request``. True when all is there, False when a notice was obeyed.
 
@@ -140,11 +144,13 @@ class Work:
         )
         if self.metrics is not None:
             usage = read_usage(self.store, run.id)
-            self.metrics.start_from(store_totals(zoo, request, ledger, usage, absent=absent))
+            self.metrics.start_from(
+                store_totals(zoo, request, ledger, usage, absent=absent, budget_dollars=self.options.max_dollars)
+            )
         if not missing:
             register(self.store, zoo, self.options.new_lineage)
-            tell(self._observers, started)
-            tell(self._observers, StageEnded(run.name, run.stage, "finished"))
+            tell(self._listeners, started)
+            tell(self._listeners, StageEnded(run.name, run.stage, "finished"))
             return True
         if self.notice.given:
             return False
@@ -196,8 +202,7 @@ class Work:
         from .ray_runner import RayPool
 
         account = _Account(self.store, run, context.attempt, slots, self.options, self.notice)
-        listeners: list[Observer] = [*self._observers, *([self.metrics] if self.metrics is not None else [])]
-        observers: list[Observer] = [*listeners, account, log]
+        observers: list[Observer] = [*self._listeners, account, log]
         tell(observers, started)
         pool = RayPool(min(slots, len(plan(ledger, slots))), context, run, data)
         known = [ledger]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,9 +31,7 @@ class Ended:
 class Running:
     """A command that was started in a session of its own. Leaving the block kills whatever is left of it."""
 
-    def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], secrets: Sequence[str], user: str | None
-    ) -> None:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], secrets: Sequence[str]) -> None:
         self._folder = TemporaryDirectory(prefix="zoo-command-")
         self._secrets = secrets
         self._started = time.monotonic()
@@ -46,7 +44,6 @@ class Running:
                 stderr=err,
                 env=dict(environment),
                 start_new_session=True,
-                user=user,
             )
 
     @property
@@ -111,21 +108,24 @@ class Running:
 
 @dataclass
 class Command:
-    """`zoo` in an environment of its own, by ``user`` if root starts it; no output may show ``secrets``."""
+    """`zoo` in an environment of its own, started by way of ``before``; no output may show ``secrets``."""
 
     environment: dict[str, str]
     secrets: list[str] = field(default_factory=list)
-    user: str | None = None
+    before: tuple[str, ...] = ()
 
     def __call__(self, *arguments: str | Path, deadline_seconds: float = DEADLINE_SECONDS, **environment: str) -> Ended:
         with self.start(*arguments, **environment) as running:
             return running.wait(deadline_seconds)
 
     def start(self, *arguments: str | Path, **environment: str) -> Running:
-        return Running([str(ZOO), *map(str, arguments)], self.environment | environment, self.secrets, self.user)
+        return Running([*self.before, str(ZOO), *map(str, arguments)], self.environment | environment, self.secrets)
 
     def with_environment(self, **environment: str) -> "Command":
-        return Command(self.environment | environment, list(self.secrets))
+        return replace(self, environment=self.environment | environment, secrets=list(self.secrets))
+
+    def after(self, *before: str) -> "Command":
+        return replace(self, before=before)
 
 
 def done(ended: Ended) -> Ended:
