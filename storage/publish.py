@@ -121,8 +121,9 @@ def _build(
         if done >= 0:
             lasts[model] = max(done, lasts.get(model, -1))
     if not lasts:
-        verb = "sparsify" if description.parent is not None else "train"
-        raise IncompleteRun(f"zoo {description.name!r}: nothing is committed yet; `zoo {verb}` comes first")
+        parent = description.parent
+        first = f"train {description.name}" if parent is None else f"sparsify {parent.zoo}"
+        raise IncompleteRun(f"zoo {description.name!r}: nothing is committed yet; `zoo {first}` comes first")
     chosen = _records(ledger, lasts, base_lasts)
     parts = [] if base_labels is None else [base_labels]
     twin = base.twin if base is not None else False

@@ -25,9 +25,9 @@ def duration(seconds: float) -> str:
 class ProgressObserver:
     """Model-epochs done of those asked for, their rate and the time left, per stage."""
 
-    def __init__(self, stream: TextIO = sys.stderr, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._stream = stream
+        self._stream = stream = stream or sys.stderr
         self._progress: Progress | None = None
         if stream.isatty():
             self._progress = Progress(

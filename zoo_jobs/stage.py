@@ -119,6 +119,7 @@ class Work:
         """
         check(self.store, zoo, self.options.new_lineage)
         run = Run(zoo)
+        self._check_commits(zoo)
         choice = choose(self.options.engine, run.programs())
         ledger = read_ledger(self.store, run.id)
         absent = (
@@ -230,6 +231,15 @@ class Work:
             pool.close()
             account.close(state)
         return finished
+
+    def _check_commits(self, zoo: Zoo) -> None:
+        """Parts are counted in commits, so another number of epochs per commit would misread what is there."""
+        pinned = (read_pin(self.store, zoo.run_id) or {}).get("commit_every", zoo.commit_every)
+        if pinned != zoo.commit_every:
+            raise InputError(
+                f"{zoo.name}: commit_every is {zoo.commit_every}, but its run began with {pinned} and keeps it; "
+                f"say commit_every: {pinned} in the spec"
+            )
 
     def _pin(self, run: Run, pin: dict[str, Any]) -> None:
         try:

@@ -11,7 +11,7 @@ MODELS = "0:32"
 NUM_MODELS, NUM_EPOCHS, NUM_TWIN_EPOCHS = 32, 6, 4
 
 
-def write(folder: Path, name: str = "small", **fields: Any) -> Path:
+def write(folder: Path, **fields: Any) -> Path:
     """A YAML file of the small zoo with other ``fields``; its path. None takes a field away."""
     folder.mkdir(parents=True, exist_ok=True)
     value = yaml.safe_load((FOLDER / "mnist5k-cnn-s.yaml").read_text())
@@ -24,6 +24,6 @@ def write(folder: Path, name: str = "small", **fields: Any) -> Path:
         "sparsify": {"method": "variational-dropout", "num_epochs": NUM_TWIN_EPOCHS},
     }
     value |= fields
-    path = folder / f"{name}.yaml"
+    path = folder / "small.yaml"
     path.write_text(yaml.safe_dump({key: found for key, found in value.items() if found is not None}))
     return path

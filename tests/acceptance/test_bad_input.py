@@ -292,7 +292,7 @@ class TestBesideARun:
     def test_commits_at_other_epochs_are_refused(self, typed: Typed, quiet: Path, tmp_path: Path) -> None:
         path = write(tmp_path, commit_every=3)
         arguments = ("train", path, "--models", MODELS, "--epochs", "9", "--store", quiet)
-        refused(typed(*arguments), "commit_every is 1, asked for 3", "another name")
+        refused(typed(*arguments), "commit_every is 3, but its run began with 1", "commit_every: 1")
 
     def test_what_is_not_published_is_said_of_every_reader(self, typed: Typed, quiet: Path, tmp_path: Path) -> None:
         for arguments in (
