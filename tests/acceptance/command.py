@@ -177,7 +177,7 @@ def manifest(store: str | Path, zoo: str) -> bytes:
 
 def command_lines() -> dict[int, str]:
     """Command lines of the processes of this machine that live; zombies do not."""
-    found = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["ps", "-ww", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     split = (line.split(None, 2) for line in found.splitlines())
     return {int(pid): line[0] if line else "" for pid, stat, *line in split if not stat.startswith("Z")}
 

@@ -8,7 +8,6 @@ from ..errors import InputError
 from ..plan import request
 from ..publishing import publish, sentence
 from ..twin import Zoo, twins_of
-from ..verify import recompute
 from .options import epochs_option, models_option, set_options
 from .verify import NotWhatItSays, lines
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
@@ -46,6 +45,8 @@ def command(
         twins = twins_of(zoo, source_epoch=wanted.num_epochs)
         stages.append((twins, request(twins, models, twin_epochs)))
     with at_work(store, values, stages) as work:
+        from ..verify import recompute  # torch
+
         for stage, asked in stages:
             if not work.grow(stage, asked):
                 return end(False, stage.name)

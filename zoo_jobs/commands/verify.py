@@ -2,13 +2,16 @@
 
 from collections import Counter
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import ZooError
-from ..verify import Check, recompute, retrain
 from .options import json_option, print_json
 from .working import open_store, resolve, store_option
+
+if TYPE_CHECKING:
+    from ..verify import Check
 
 
 @click.command("verify")
@@ -20,6 +23,8 @@ from .working import open_store, resolve, store_option
 @json_option
 def command(name: str, store: str, states: int, deep: bool, deep_models: int, as_json: bool) -> int:
     """Evaluate a sample of published states on the test images and compare with their labels."""
+    from ..verify import recompute, retrain  # torch, which `--help` does without
+
     opened = open_store(store)
     zoo = resolve(name, opened)
     checks = recompute(store, zoo, states)
@@ -33,7 +38,7 @@ def command(name: str, store: str, states: int, deep: bool, deep_models: int, as
     return 1 if any(check.outcome == "differs" for check in checks) else 0
 
 
-def lines(name: str, checks: list[Check]) -> list[str]:
+def lines(name: str, checks: "list[Check]") -> list[str]:
     """A line of counts; then one for each check that is not simply equal."""
     counts = Counter(check.outcome for check in checks)
     said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))

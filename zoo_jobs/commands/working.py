@@ -4,24 +4,21 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from prometheus_client import CollectorRegistry
 
 from storage.object_store import ObjectStore, open_store
 
 from .. import registry
 from ..errors import InputError
-from ..metrics import RunMetrics, serve
 from ..observers import Event, Observer, StageStarted
 from ..plan import Request
-from ..progress import ProgressObserver
-from ..stage import Options, Work
-from ..trackers import trackers_from
 from ..twin import TwinSpec, Zoo
-from ..webhook import webhook_from
 from .options import echo_request, resolve_zoo
+
+if TYPE_CHECKING:
+    from ..stage import Work
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -107,7 +104,7 @@ class _Echo:
 
 
 @contextlib.contextmanager
-def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Request]]) -> Iterator[Work]:
+def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Request]]) -> "Iterator[Work]":
     """Set up from the values of ``work_options``: progress, metrics, signals. Ends them all.
 
     Raises InputError where options contradict each other.
@@ -117,6 +114,14 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
         raise InputError(f"--metrics-port {port} and --no-metrics contradict each other; give one of them")
     if values["max_dollars"] is not None and values["dollars_per_hour"] is None:
         raise InputError("--max-dollars needs the price of a slot: --dollars-per-hour, or $ZOO_DOLLARS_PER_HOUR")
+    from prometheus_client import CollectorRegistry
+
+    from ..metrics import RunMetrics, serve
+    from ..progress import ProgressObserver
+    from ..stage import Options, Work  # torch, which verbs that only read a store do without
+    from ..trackers import trackers_from
+    from ..webhook import webhook_from
+
     echo = _Echo(stages)
     observers: list[Observer] = [echo]
     with contextlib.ExitStack() as stack:
