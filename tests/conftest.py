@@ -1,6 +1,7 @@
 """Fixtures that every room may use. A real S3 server is started once, and only if a test asks for it."""
 
 import itertools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,17 @@ from storage import embedded
 from storage.errors import StorageUsageError
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    """A command line that ran in this process has set up the rooms' loggers; the next test finds them untouched."""
+    rooms = [logging.getLogger(room) for room in ("zoo_jobs", "storage", "cluster")]
+    before = [(room.handlers, room.level, room.propagate) for room in rooms]
+    yield
+    for room, (handlers, level, propagate) in zip(rooms, before, strict=True):
+        room.handlers, room.propagate = handlers, propagate
+        room.setLevel(level)
 
 
 @pytest.fixture(scope="session")
