@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from .errors import ObjectNotFound, PreconditionFailed, StoreURLError
 
+_SCHEMES = ("file", "s3", "memory", "http", "https")
+
 Data = bytes | bytearray | memoryview
 ByteRange = tuple[int, int]  # half-open
 
@@ -83,6 +85,11 @@ def open_store(url: str) -> ObjectStore:
 
         if not url:
             raise StoreURLError("the store URL is empty: give a path, file:///path or s3://bucket/prefix")
+        scheme, colon, rest = url.partition(":")
+        if colon and scheme in _SCHEMES:
+            raise StoreURLError(
+                f"{url}: did you mean {scheme}://{rest.lstrip('/')}? A directory of that name is ./{url}"
+            )
         return LocalStore(Path(url))
     parts = urlsplit(url)
     if parts.username or parts.password:

@@ -1,6 +1,7 @@
 """The command `zoo`: verbs of this room by name, `zoo store` and `zoo cluster` from theirs, each loaded when named."""
 
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,8 @@ import click
 
 from . import logs
 from .errors import nearest
+
+logger = logging.getLogger(__name__)
 
 VERBS = {
     "list": ("zoo_jobs.commands.list_", "The zoos of the catalogue"),
@@ -70,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `zoo`; what went wrong is one line on stderr. Returns the exit status: 0, 1, 2 or 75 (run again to go on)."""
     try:
         status = zoo.main(args=arguments, prog_name="zoo", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        return error.exit_code
     except click.ClickException as error:
         hint = ""
         if isinstance(error, click.UsageError) and error.ctx is not None:
@@ -77,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message()}{hint}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
+    except OSError as error:  # of this machine: a folder that may not be written, a full disk
+        logger.info("the operating system refused", exc_info=True)
+        return _fail(f"{error.filename or 'this machine'}: {error.strerror or error}", 1)
     except Exception as error:  # an error of any room says its exit status; what does not is a defect
         found = getattr(error, "exit_status", None)
         if not isinstance(found, int):

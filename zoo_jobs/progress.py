@@ -65,8 +65,9 @@ class ProgressObserver:
                     name = f"{event.stage} {event.zoo}"
                     self._bar = self._progress.add_task(name, total=event.total, completed=event.done, rest="")
                 else:
+                    models = f"{event.models:,} model{'s' if event.models != 1 else ''}"
                     self._say(
-                        f"{event.stage} {event.zoo}: {event.models:,} models to epoch {event.epochs} with "
+                        f"{event.stage} {event.zoo}: {models} to epoch {event.epochs} with "
                         f"{event.engine}; {event.done:,} of {event.total:,} model-epochs are in the store"
                     )
             case PartCommitted():

@@ -164,7 +164,7 @@ class Work:
         }
         if read_pin(self.store, run.id) is not None:
             self._pin(run, pin)  # what does not fit is refused before the first write
-        if ray_environment.resolved(self.options.ray) != "local":
+        if ray_environment.prepare(self.options.ray) != "local":
             self._connect(_size(data))  # likewise an address where no cluster is
         capabilities = probe(self.store)
         require(capabilities, self.store.url, single_writer=self.options.single_writer)

@@ -154,6 +154,7 @@ def test_epochs_that_no_commit_ends_with_are_refused(typed: Typed, nowhere: Path
         ("ftp://host/store", ("ftp:// is no store", "s3://bucket/prefix")),
         ("s3://", ("expected s3://bucket/prefix",)),
         ("s3://name:secret@bucket/x", ("must not hold credentials",)),
+        ("s3:/bucket/x", ("did you mean s3://bucket/x?",)),
         ("file://other-host/store", ("expected file:///absolute/path",)),
         ("", ("give --store, or set ZOO_STORE",)),
     ],
@@ -246,6 +247,18 @@ def test_a_file_in_the_place_of_a_store_is_refused(zoo: Command, spec: Path, tmp
     (tmp_path / "file").write_text("not a store")
     one_line(zoo, "train", spec, "--models", "0:4", "--store", tmp_path / "file", said=("file", "Not a directory"))
     assert (tmp_path / "file").read_text() == "not a store"
+
+
+@pytest.mark.parametrize("variable", ["ZOO_CACHE", "XDG_STATE_HOME"])
+def test_a_folder_that_cannot_be_made_is_named_before_anything_is_written(
+    zoo: Command, nowhere: Path, spec: Path, tmp_path: Path, variable: str
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    folder = str(tmp_path / "file" / "folder")
+    ended = zoo("train", spec, "--models", "0:4", "--store", nowhere, **{variable: folder})
+    assert (ended.status, ended.out) == (1, "")
+    assert len(ended.err.splitlines()) == 1
+    assert folder in ended.err and "Not a directory" in ended.err
 
 
 def test_a_store_that_may_only_be_read_is_refused(zoo: Command, spec: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def lines(name: str, checks: "list[Check]") -> list[str]:
         for check in checks
         if check.outcome in ("differs", "not recomputed")
     ]
-    return [f"{name}: {len(checks)} checks, {said}", *odd]
+    return [f"{name}: {len(checks)} check{'s' if len(checks) != 1 else ''}, {said}", *odd]
 
 
 class NotWhatItSays(ZooError):
