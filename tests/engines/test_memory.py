@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from zoo_jobs.population.stacked import StackedEngine, device, engine
+from zoo_jobs.population.host_memory import host_free_bytes
+from zoo_jobs.population.stacked import StackedEngine, engine
 
 Made = Callable[..., Any]
 
@@ -80,9 +81,9 @@ def test_chunks_fit_the_free_memory_and_are_near_equal(
 
 
 def test_a_container_that_may_take_less_than_the_machine_has_is_believed(tmp_path: Path) -> None:
-    machine = device.host_free_bytes(tmp_path)
+    machine = host_free_bytes(tmp_path)
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("50\n")
-    assert device.host_free_bytes(tmp_path) <= 2 * machine
+    assert host_free_bytes(tmp_path) <= 2 * machine
     (tmp_path / "memory.max").write_text("1000\n")
-    assert device.host_free_bytes(tmp_path) == 950
+    assert host_free_bytes(tmp_path) == 950

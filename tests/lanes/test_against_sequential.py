@@ -8,9 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from zoo_jobs.models.layers import ActivationName
 from zoo_jobs.population.contract import OptimizerName
-from zoo_jobs.population.lanes.engine import kl_weight
 from zoo_jobs.population.sequential import SequentialEngine
-from zoo_jobs.sparsify import variational_dropout
 
 from .cases import Case, Result, catalogue_case, finish, run
 from .test_same_bits import COMBINATIONS, cases
@@ -77,7 +75,3 @@ def test_any_layer_list_trains_as_torch_does(chosen: Case) -> None:
     found, expected = run(few, epochs=[1]), oracle(few, 1)
     np.testing.assert_allclose(found.state["weights"], expected.state["weights"], rtol=2e-4, atol=2e-6)
     np.testing.assert_allclose(found.running.loss_sum_P, expected.running.loss_sum_P, rtol=2e-5, atol=1e-6)
-
-
-def test_the_weight_of_the_kl_term_is_the_references() -> None:
-    assert [kl_weight(k) for k in range(30)] == [variational_dropout.kl_weight(k) for k in range(30)]

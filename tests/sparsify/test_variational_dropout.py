@@ -18,6 +18,7 @@ from zoo_jobs.population.contract import LOG_SIGMA2_START, noisy_layout
 from zoo_jobs.population.layer_list_model import LayerListModel
 from zoo_jobs.population.sequential import SequentialEngine
 from zoo_jobs.sparsify import variational_dropout as vd
+from zoo_jobs.sparsify.kl_schedule import kl_weight
 
 Made = Callable[..., Any]
 
@@ -41,10 +42,10 @@ def test_the_kl_term_is_the_formula_of_the_reference() -> None:
 
 
 def test_lambda_starts_at_zero_and_grows_by_four_ten_thousandths() -> None:
-    assert vd.kl_weight(1) == 0
-    assert [round(vd.kl_weight(k), 10) for k in (2, 3, 25)] == [4e-4, 8e-4, 0.0096]
-    assert vd.kl_weight(0) == -0.0004
-    assert vd.kl_weight(10_000) == 1
+    assert kl_weight(1) == 0
+    assert [round(kl_weight(k), 10) for k in (2, 3, 25)] == [4e-4, 8e-4, 0.0096]
+    assert kl_weight(0) == -0.0004
+    assert kl_weight(10_000) == 1
 
 
 def test_a_value_is_pruned_from_three_inclusive() -> None:
@@ -129,7 +130,7 @@ def in_double(
         elif isinstance(layer, Flatten):
             x = x.flatten(1)
     cross_entropy = F.cross_entropy(x, labels)
-    return cross_entropy + vd.kl_weight(epoch) * kl, cross_entropy
+    return cross_entropy + kl_weight(epoch) * kl, cross_entropy
 
 
 @pytest.mark.parametrize(("name", "channels"), [("cnn-s", 1), ("cnn-s", 3), ("cnn2", 1), ("cnn-l", 3)])
@@ -149,7 +150,7 @@ def test_gradients_of_a_twin_are_those_of_double_precision(
     model = LayerListModel(made.program, torch.device("cpu"))
     leaf = model.bind({"values": values.clone()})
     (draws,) = model.draw(seed, 0.0, epoch, 0, [10])
-    total, loss, _ = model.training_loss(images, labels, draws, vd.kl_weight(epoch))
+    total, loss, _ = model.training_loss(images, labels, draws, kl_weight(epoch))
     total.backward()
     exact = values.double().requires_grad_()
     exact_total, exact_loss = in_double(architecture, exact, images.double(), labels, seed, epoch)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.prepared import PreparedData
-from ..sparsify.variational_dropout import kl_weight
+from ..sparsify.kl_schedule import kl_weight
 from .contract import Engine, Evaluation, Hyperparameters, Program, Running, Session, Sparsity, SplitName, StateArrays
 
 logger = logging.getLogger(__name__)

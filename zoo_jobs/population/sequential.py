@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 from ..data.prepared import PreparedData
 from ..models.layers import Architecture
 from ..sparsify import variational_dropout as vd
+from ..sparsify.kl_schedule import kl_weight
 from .batches import AUGMENTATIONS, Block, evaluation_blocks, training_blocks
 from .contract import (
     MOMENTS,
@@ -241,7 +242,7 @@ class SequentialSession:
             block.first_step,
             sizes,
         )
-        kl_weight = vd.kl_weight(epoch)
+        weight = kl_weight(epoch)
         losses, logits = [], []
         for (batch_images, batch_labels), batch_draws in zip(batches, draws, strict=True):
             if self._program.schedule is not None:
@@ -253,7 +254,7 @@ class SequentialSession:
                 )
             if isinstance(self._model, LayerListModel):
                 values.grad = None
-            total, loss, batch_logits = self._model.training_loss(batch_images, batch_labels, batch_draws, kl_weight)
+            total, loss, batch_logits = self._model.training_loss(batch_images, batch_labels, batch_draws, weight)
             total.backward()
             if pruned_D is not None and values.grad is not None:
                 # A value of zero without a gradient stays zero under every optimizer here, weight decay included.

@@ -14,14 +14,6 @@ CONV_CLAMP, LINEAR_CLAMP = 8.0, 10.0  # log alpha stays within plus and minus th
 PRUNED_FROM = 3.0  # log alpha at and above which a value is pruned
 
 
-def kl_weight(epoch: int) -> float:
-    """lambda in training epoch ``epoch`` (1 is the first): 0, then 0.0004 more each, at most 1.
-
-    Epoch 0 trains nothing and has -0.0004, which the reference shows in the losses of its first row.
-    """
-    return min(1.0, 0.01 * (epoch - 1) / 25)
-
-
 def log_alpha(log_sigma2_V: Tensor, values_V: Tensor, clamp_V: Tensor) -> Tensor:
     """log of noise variance over squared mean, clamped: outside the clamp nothing has a gradient through it."""
     return torch.clamp(log_sigma2_V - 2 * torch.log(values_V.abs() + EPS), min=-clamp_V, max=clamp_V)

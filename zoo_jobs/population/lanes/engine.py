@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...data.prepared import PreparedData
 from ...models.layers import Architecture
+from ...sparsify.kl_schedule import kl_weight
 from ..contract import (
     MOMENTS,
     Evaluation,
@@ -26,6 +27,7 @@ from ..contract import (
     StateArrays,
     noisy_layout,
 )
+from ..host_memory import host_free_bytes
 from .program import MAX_LAYERS, OPTIMIZERS, layer_table
 
 VERSION = 1  # raised by every change of the engine's numbers
@@ -55,11 +57,6 @@ def extension() -> Any:
 def instruction_set() -> str:
     """What the kernels run on here: ``auto`` lets the extension take the widest."""
     return os.environ.get(ISA_VARIABLE, "auto")
-
-
-def kl_weight(epoch: int) -> float:
-    """Weight of the KL term in training epoch ``epoch`` (1 is the first): 0, then 4e-4 more each epoch."""
-    return min(1.0, 0.01 * (epoch - 1) / 25)
 
 
 class LanesEngine:
@@ -106,7 +103,7 @@ class LanesEngine:
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
         """All of them, unless memory says less: a group's working set does not depend on the chunk."""
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * MEMORY_RATIO
+        free = host_free_bytes() * MEMORY_RATIO
         models = num_models
         while models > GROUP_MODELS and self.peak_bytes(program, data, models) > free:
             models = -(-models // 2 // GROUP_MODELS) * GROUP_MODELS

@@ -2,18 +2,17 @@
 
 import contextlib
 import gc
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..host_memory import host_free_bytes
+
 EAGER_CALLS = 2  # of a body before it is captured: libraries set themselves up in the first
 GRAPH_RESERVE_BYTES = 1 << 30  # of a GPU, for its context, libraries and fragments
 CPU_FREE_RATIO = 0.5  # of a host's free memory
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def best_device() -> torch.device:
@@ -143,12 +142,3 @@ def free_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return max(0, int(free) - GRAPH_RESERVE_BYTES)
     return int(host_free_bytes() * CPU_FREE_RATIO)
-
-
-def host_free_bytes(cgroup: Path = CGROUP) -> int:
-    """Free memory of the machine, or what its container's limit (cgroup v2) leaves, if that is less."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):
-        limit = int((cgroup / "memory.max").read_text())
-        free = min(free, max(0, limit - int((cgroup / "memory.current").read_text())))
-    return free

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...data.prepared import PreparedData
 from ...models.layers import Architecture
 from ...sparsify import variational_dropout as vd
+from ...sparsify.kl_schedule import kl_weight
 from ..contract import (
     MOMENTS,
     Evaluation,
@@ -103,7 +104,7 @@ class StackedSession:
             self._copies.forget()
             self._epoch.fill_(epoch)
             self._epoch_step.zero_()
-            self._kl_weight.fill_(vd.kl_weight(epoch))
+            self._kl_weight.fill_(kl_weight(epoch))
             self._order_PN.copy_(permutations(self._seed_P, self._epoch, num_rows))
             self._split("train")
             self._clear_sums()
