@@ -4,10 +4,7 @@ numpy out; torch and Arrow where asked for. Neither Ray nor boto3 is imported un
 """
 
 import os
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -21,65 +18,26 @@ from .errors import (
     ModelNotPresent,
     NotPublished,
     StorageUsageError,
-    StoreURLError,
 )
-from .keys import ZOOS_PREFIX, version_prefix
+from .gather import Gatherer
+from .keys import version_prefix
 from .labels import joined_columns, model_columns
 from .layout import Layout
-from .manifest import Manifest, ShardEntry, to_ranges
+from .manifest import Manifest, to_ranges
 from .object_store import ObjectStore, open_store
 from .objects import get_object
 from .selection import Selector, select
 from .shard_reader import ShardReader
 from .splits import SPLITS
+from .states import States, columns_of, sub_layout
 from .tables import decode_table
 from .tensors import unpack_mask
 from .where import rows_where
-from .zoos import read_manifest_bytes
+from .zoos import read_manifest_bytes, split_zoo_url
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
-
-NUM_READERS = 8
-
-
-@dataclass(frozen=True)
-class States:
-    """Weights of N states, model-major, both indices ascending: ``values`` [N, D'], ``models`` [N], ``epochs`` [N].
-
-    ``layout`` says where each tensor lies in a row; it is the zoo's, or the part of it that was asked for.
-    """
-
-    values: NDArray[np.float32]
-    models: NDArray[np.int32]
-    epochs: NDArray[np.int32]
-    layout: Layout
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.values.shape
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.values, dtype) if not copy else np.array(self.values, dtype)
-
-    def trajectories(self) -> NDArray[np.float32]:
-        """[models, epochs, D'], a view. Raises EpochNotPresent unless all models have the same epochs."""
-        models, counts = np.unique(self.models, return_counts=True)
-        num_epochs = int(counts[0]) if len(counts) else 0
-        grid = self.epochs.reshape(len(models), num_epochs) if (counts == num_epochs).all() else None
-        if grid is None or (grid != grid[:1]).any():
-            raise EpochNotPresent("these models do not have the same epochs; select models or epochs that all have")
-        return self.values.reshape(len(models), num_epochs, self.values.shape[1])
-
-    def torch(self) -> "torch.Tensor":
-        """The values as a tensor that shares their memory."""
-        import torch
-
-        return torch.from_numpy(self.values)
 
 
 class Zoo:
@@ -91,7 +49,7 @@ class Zoo:
         self.store = store
         self.manifest = manifest
         self.version = number
-        self._reader = ShardReader(store, manifest, cache, cache_bytes)
+        self._states = Gatherer(manifest, ShardReader(store, manifest, cache, cache_bytes))
 
     def __repr__(self) -> str:
         return f"<Zoo {self.name} version {self.version}: {self.manifest.describe()}>"
@@ -113,7 +71,7 @@ class Zoo:
     @cached_property
     def epochs(self) -> list[int]:
         """Epochs whose weights are here, ascending."""
-        return sorted(self._shards_by_epoch)
+        return sorted(self._states.shards_by_epoch)
 
     def labels(
         self,
@@ -169,7 +127,7 @@ class Zoo:
             from .symmetry import align_canonical
 
             values = align_canonical(states.values, self.layout, self.manifest.symmetries)
-            columns = _columns(self.layout, part)
+            columns = columns_of(self.layout, part)
             values = values if columns is None else np.ascontiguousarray(values[:, columns])
             states = States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]))
         return states
@@ -183,7 +141,7 @@ class Zoo:
             names = ", ".join(sorted(f.removeprefix(".") for f in self.manifest.fields if f)) or "none besides weights"
             raise StorageUsageError(f"zoo {self.name!r} has no field {name!r}; it has {names}")
         wanted = self.wanted(epochs, models, split, None)
-        values, model, epoch = self._gather(wanted, suffix)
+        values, model, epoch = self._states.gather(wanted, suffix)
         if suffix == ".mask":
             values = unpack_mask(values, self._noisy.size)
         return values, model, epoch
@@ -198,8 +156,8 @@ class Zoo:
     ) -> "dict[str, torch.Tensor]": ...
     def state_dict(self, model: int, epoch: int, *, masked: bool = True, torch: bool = False) -> Any:
         """The state under the names of the torch module of this model, buffers included: loads with ``strict=True``."""
-        states = self._read(self.wanted(epoch, model, None, None), list(self.layout.entries), masked)
-        found = self.to_state_dict(states.values[0], model)
+        vector = self._one(model, epoch, masked)
+        found = self.to_state_dict(vector, model)
         if ".buffers" in self.manifest.fields:
             found.update(self._buffers(model, epoch))
         if not torch:
@@ -248,7 +206,7 @@ class Zoo:
             allowed = {epoch: set(model_of[epoch_of == epoch].tolist()) for epoch in chosen_epochs}
         wanted = {}
         for epoch in chosen_epochs:
-            here = self._models_at(epoch)
+            here = self._states.models_at(epoch)
             if chosen is not None:
                 here = [model for model in here if model in chosen]
             if allowed is not None:
@@ -280,7 +238,7 @@ class Zoo:
         return of_split if chosen is None else of_split & set(chosen)
 
     def _check_epoch(self, epoch: int) -> None:
-        if epoch in self._shards_by_epoch:
+        if epoch in self._states.shards_by_epoch:
             return
         if epoch <= self.manifest.num_epochs:
             raise EpochNotKept(
@@ -314,86 +272,29 @@ class Zoo:
 
     # Reading.
 
+    def _one(self, model: int, epoch: int, masked: bool) -> NDArray[np.float32]:
+        """Weights [D] of one state, found without looking at any other."""
+        vector = self._states.one(model, epoch, "")
+        if vector is None:
+            self.wanted(epoch, model, None, None)  # says what is wrong
+            raise EpochNotPresent(f"zoo {self.name!r}: model {model} has no epoch {epoch}")
+        if masked and ".mask" in self.manifest.fields:
+            bits = self._states.one(model, epoch, ".mask")
+            assert bits is not None  # the manifest's check holds that fields are there together
+            vector = vector * self._full_mask(bits[None])[0]
+        return vector
+
     def _read(self, wanted: dict[int, list[int]], part: "list[Any] | None", masked: bool) -> States:
-        columns = None if part is None else _columns(self.layout, part)
+        columns = None if part is None else columns_of(self.layout, part)
         layout = self.layout if part is None else Layout.of([(e.name, e.shape) for e in part])
         if masked and ".mask" in self.manifest.fields:
-            values, models, epochs = self._gather(wanted, "")
-            bits, _, _ = self._gather(wanted, ".mask")
+            values, models, epochs = self._states.gather(wanted, "")
+            bits, _, _ = self._states.gather(wanted, ".mask")
             values = values * self._full_mask(bits)
             values = values if columns is None else np.ascontiguousarray(values[:, columns])
         else:
-            values, models, epochs = self._gather(wanted, "", columns)
+            values, models, epochs = self._states.gather(wanted, "", columns)
         return States(values, models, epochs, layout)
-
-    def _gather(
-        self, wanted: dict[int, list[int]], field: str, columns: NDArray[np.intp] | None = None
-    ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
-        """Field of the wanted states, model-major: values [N, ...], models [N], epochs [N]."""
-        epochs = np.concatenate([np.full(len(m), e, np.int32) for e, m in wanted.items()] or [np.zeros(0, np.int32)])
-        models = np.concatenate([np.asarray(m, np.int32) for m in wanted.values()] or [np.zeros(0, np.int32)])
-        order = np.lexsort((epochs, models))
-        place = np.empty(len(order), np.intp)
-        place[order] = np.arange(len(order))
-        starts = dict(zip(wanted, np.cumsum([0, *(len(m) for m in wanted.values())]).tolist(), strict=False))
-        entry = self.manifest.fields[field]
-        width = entry.values if columns is None else len(columns)
-        dtype = {"F32": np.float32, "I64": np.int64, "U8": np.uint8, "F64": np.float64}[entry.dtype]
-        out = np.empty((len(models), width), dtype)
-        jobs: dict[int, tuple[ShardEntry, list[int]]] = {}
-        for epoch, chosen in wanted.items():
-            for shard in self._shards_by_epoch[epoch] if chosen else ():
-                low = bisect_left(chosen, shard.first_model)
-                if low < len(chosen) and chosen[low] < shard.first_model + self.manifest.shard_shape[0]:
-                    jobs.setdefault(id(shard), (shard, []))[1].append(epoch)
-
-        def take(job: tuple[ShardEntry, list[int]]) -> None:
-            shard, its_epochs = job
-            rows = {}
-            for epoch in its_epochs:
-                here = self._rows(shard, epoch)
-                chosen = np.asarray(wanted[epoch])
-                low, high = np.searchsorted(
-                    chosen, (shard.first_model, shard.first_model + self.manifest.shard_shape[0])
-                )
-                mine = chosen[low:high]
-                if len(mine):
-                    rows[epoch] = (np.searchsorted(here, mine), starts[epoch] + np.arange(low, high))
-            for epoch, array in self._reader.read(shard, field, list(rows)):
-                source, target = rows[epoch]
-                picked = array if len(source) == len(array) else array[source]
-                out[place[target]] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
-
-        if len(jobs) == 1:
-            take(next(iter(jobs.values())))
-        else:
-            with ThreadPoolExecutor(NUM_READERS) as pool:
-                for _ in pool.map(take, jobs.values()):
-                    pass
-        return out, models[order], epochs[order]
-
-    def _rows(self, shard: ShardEntry, epoch: int) -> NDArray[np.int64]:
-        """Models of the shard's rows at ``epoch``."""
-        key = (id(shard), epoch)
-        if key not in self._row_cache:
-            for by_epoch, models in shard.models_by_epoch().items():
-                self._row_cache[id(shard), by_epoch] = np.asarray(models, np.int64)
-        return self._row_cache[key]
-
-    @cached_property
-    def _row_cache(self) -> dict[tuple[int, int], NDArray[np.int64]]:
-        return {}
-
-    @cached_property
-    def _shards_by_epoch(self) -> dict[int, list[ShardEntry]]:
-        found: dict[int, list[ShardEntry]] = {}
-        for shard in self.manifest.shards:
-            for epoch in shard.models_by_epoch():
-                found.setdefault(epoch, []).append(shard)
-        return found
-
-    def _models_at(self, epoch: int) -> list[int]:
-        return sorted(int(m) for shard in self._shards_by_epoch[epoch] for m in self._rows(shard, epoch))
 
     @cached_property
     def _labels(self) -> "pa.Table":
@@ -434,7 +335,7 @@ class Zoo:
     def _full_mask(self, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Masks [N, D]; values without a mask are always used."""
         full = np.ones((len(bits), self.layout.size), np.float32)
-        columns = _columns(
+        columns = columns_of(
             self.layout, [e for e in self.layout.entries if e.name in {n.name for n in self._noisy.entries}]
         )
         full[:, slice(None) if columns is None else columns] = unpack_mask(bits, self._noisy.size)
@@ -443,10 +344,10 @@ class Zoo:
     def _buffers(self, model: int, epoch: int) -> dict[str, NDArray[Any]]:
         wanted = {epoch: [model]}
         described = self.manifest.architecture
-        values, _, _ = self._gather(wanted, ".buffers")
+        values, _, _ = self._states.gather(wanted, ".buffers")
         found = dict(Layout.from_json(described["buffers_layout"]).unflatten(values[0]))
         if ".counters" in self.manifest.fields:
-            counts, _, _ = self._gather(wanted, ".counters")
+            counts, _, _ = self._states.gather(wanted, ".counters")
             found.update({n: np.asarray(c) for n, c in zip(described["counters"], counts[0], strict=True)})
         return found
 
@@ -469,45 +370,6 @@ def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, 
     if manifest.zoo != name:
         raise FormatError(f"{version_prefix(name, found)}manifest.json: belongs to zoo {manifest.zoo!r}")
     return Zoo(store, manifest, found, cache if cache is not None else os.environ.get("ZOOFORGE_CACHE"), cache_bytes)
-
-
-def split_zoo_url(url: str) -> tuple[str, str, int | None]:
-    """(store, zoo name, version or None) of an address. Raises StoreURLError."""
-    base, found, rest = url.rstrip("/").rpartition(f"/{ZOOS_PREFIX}")
-    if not found and url.startswith(ZOOS_PREFIX):
-        base, rest, found = ".", url.rstrip("/")[len(ZOOS_PREFIX) :], "/"
-    pieces = rest.split("/")
-    number = None
-    if len(pieces) == 3 and pieces[1] == "versions" and pieces[2].isdigit():
-        number = int(pieces[2])
-    elif len(pieces) != 1:
-        pieces = [""]
-    if not found or not pieces[0]:
-        raise StoreURLError(
-            f"{url}: no zoo's address; expected STORE/zoos/NAME, e.g. s3://bucket/prefix/zoos/mnist-cnn-s-seed"
-        )
-    return base, pieces[0], number
-
-
-def sub_layout(layout: Layout, layers: Sequence[str] | None) -> list[Any]:
-    """Entries of the named layers or tensors, in layout order. Raises StorageUsageError for an unknown name."""
-    if layers is None:
-        return list(layout.entries)
-    if isinstance(layers, str):
-        layers = [layers]
-    known = {entry.name for entry in layout.entries} | {entry.name.rpartition(".")[0] for entry in layout.entries}
-    for name in layers:
-        if name not in known:
-            raise StorageUsageError(f"no layer {name!r}; there are {', '.join(sorted(known))}")
-    chosen = set(layers)
-    return [e for e in layout.entries if e.name in chosen or e.name.rpartition(".")[0] in chosen]
-
-
-def _columns(layout: Layout, entries: Sequence[Any]) -> NDArray[np.intp] | None:
-    """Positions of ``entries`` in a vector; None if that is all of it."""
-    if len(entries) == len(layout.entries):
-        return None
-    return np.concatenate([np.arange(e.offset, e.stop) for e in entries] or [np.zeros(0, np.intp)])
 
 
 def _spans(values: Iterable[int]) -> str:

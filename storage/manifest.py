@@ -28,6 +28,7 @@ SHARD_SHAPES: dict[str, tuple[int, int]] = {
     "resnet18": (1, 1),
 }
 SHARD_EPOCHS = 64
+DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}  # of fields
 MAX_SHARD_BYTES = 64 * 2**20
 
 
@@ -78,6 +79,18 @@ class ShardEntry:
     first_epoch: int
     rows: tuple[tuple[Ranges, Ranges], ...]  # (epochs, models)
     tensors: dict[str, TensorEntry]
+
+    @property
+    def epochs(self) -> list[int]:
+        """Ascending."""
+        return sorted(epoch for epochs, _ in self.rows for epoch in from_ranges(epochs))
+
+    def models_at(self, epoch: int) -> Ranges:
+        """Models of the rows at ``epoch``; none if it is not here."""
+        for epochs, models in self.rows:
+            if any(start <= epoch < stop for start, stop in epochs):
+                return models
+        return ()
 
     def models_by_epoch(self) -> dict[int, list[int]]:
         found = {}

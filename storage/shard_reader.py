@@ -1,6 +1,8 @@
 """Tensors of shards: mapped where the store is a directory, by coalesced ranges elsewhere, checked either way."""
 
 import mmap
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,13 +13,13 @@ from .cache import ContentCache, open_cache
 from .canonical import sha256_hex
 from .errors import DigestMismatch, FormatError, ObjectMissing, ObjectNotFound
 from .local import LocalStore
-from .manifest import Manifest, ShardEntry
+from .manifest import DTYPES, Manifest, ShardEntry
 from .object_store import ObjectStore
 from .objects import get_object
 from .tensors import TensorInfo, coalesce, decode, tensor_name
 
 MAX_MAPS = 256
-_DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}
+RECENT_BYTES = 32 * 2**20
 
 
 class ShardReader:
@@ -32,39 +34,81 @@ class ShardReader:
     ) -> None:
         self._store = store
         self._manifest = manifest
+        self._owner = f"zoo {manifest.zoo!r}"
         # A tensor of a mapped file is hashed when it is first read; later reads of one state are then a copy of a row.
         self._maps: dict[str, memoryview] = {}
         self._sound: set[tuple[str, str]] = set()
+        # Single states of a remote store come with their neighbours, whose digest is one: the last ones are kept.
+        self._recent: OrderedDict[tuple[str, str], NDArray[Any]] = OrderedDict()
+        self._recent_bytes = 0
+        self._lock = threading.Lock()
         self._cache: ContentCache | None = None
         if cache is not None and not isinstance(store, LocalStore):
             self._cache = open_cache(cache, cache_bytes)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether tensors are mapped, so that reading one takes no memory of its own."""
+        return isinstance(self._store, LocalStore)
+
+    def tensor_bytes(self, shard: ShardEntry, field: str, epoch: int) -> int:
+        """What reading a tensor fetches."""
+        entry = shard.tensors.get(tensor_name(epoch, field))
+        return shard.ref.bytes if entry is None else entry.stop - entry.start
+
+    def row(self, shard: ShardEntry, field: str, epoch: int, row: int) -> NDArray[Any]:
+        """One row [values] of a tensor, a copy. Raises as ``read`` does."""
+        name = (shard.ref.sha256, tensor_name(epoch, field))
+        if self.mapped and shard.tensors and name in self._sound:
+            entry, described = shard.tensors[name[1]], self._manifest.fields[field]
+            dtype: np.dtype[Any] = np.dtype(DTYPES[described.dtype])
+            view = self._map(shard)
+            place = entry.start + row * described.values * dtype.itemsize
+            self._store.traffic.add(read=described.values * dtype.itemsize, requests=0)
+            return np.frombuffer(view, dtype, described.values, place).copy()
+        with self._lock:
+            found = self._recent.get(name)
+            if found is not None:
+                self._recent.move_to_end(name)
+        if found is None:
+            ((_, found),) = self.read(shard, field, [epoch])
+            if not self.mapped:
+                self._keep(name, found)
+        return np.array(found[row])
+
+    def _keep(self, name: tuple[str, str], array: NDArray[Any]) -> None:
+        if array.nbytes > RECENT_BYTES:
+            return
+        with self._lock:
+            if name not in self._recent:
+                self._recent_bytes += array.nbytes
+            self._recent[name] = array
+            while self._recent_bytes > RECENT_BYTES:
+                self._recent_bytes -= self._recent.popitem(last=False)[1].nbytes
+
     def read(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
         """(epoch, [rows, values]) for each of ``epochs``. Raises ObjectMissing, DigestMismatch, FormatError."""
-        owner = f"zoo {self._manifest.zoo!r}"
         if not epochs:
             return
         if not shard.tensors:
-            data = self._whole(shard, owner)
+            data = self._whole(shard)
             arrays, _ = decode(data, shard.ref.key)
             for epoch in epochs:
                 yield epoch, self._checked(shard, field, epoch, arrays)
             return
-        if isinstance(self._store, LocalStore):
-            yield from self._mapped(shard, field, epochs, owner)
+        if self.mapped:
+            yield from self._mapped(shard, field, epochs)
             return
         for group in coalesce(self._info(shard, field, epoch) for epoch in sorted(epochs)):
             start, stop = group[0].start, group[-1].stop
-            data = self._range(shard, start, stop, owner)
+            data = self._range(shard, start, stop)
             view = memoryview(data)
             for info in group:
                 own = view[info.start - start : info.stop - start]
-                yield self._epoch_of(info), self._verified(shard, info, own, owner)
+                yield self._epoch_of(info), self._verified(shard, info, own)
 
-    def _mapped(
-        self, shard: ShardEntry, field: str, epochs: Sequence[int], owner: str
-    ) -> Iterator[tuple[int, NDArray[Any]]]:
-        view = self._map(shard, owner)
+    def _mapped(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+        view = self._map(shard)
         for epoch in epochs:
             info = self._info(shard, field, epoch)
             own = view[info.start : info.stop]
@@ -72,11 +116,11 @@ class ShardReader:
             if known in self._sound:
                 yield epoch, info.array(own)
             else:
-                yield epoch, self._verified(shard, info, own, owner)
+                yield epoch, self._verified(shard, info, own)
                 self._sound.add(known)
             self._store.traffic.add(read=info.stop - info.start, requests=0)
 
-    def _map(self, shard: ShardEntry, owner: str) -> memoryview:
+    def _map(self, shard: ShardEntry) -> memoryview:
         assert isinstance(self._store, LocalStore)
         view = self._maps.get(shard.ref.sha256)
         if view is not None:
@@ -85,28 +129,30 @@ class ShardReader:
             with self._store.path(shard.ref.key).open("rb") as file:
                 view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except FileNotFoundError:
-            raise ObjectMissing(f"{owner}: object {shard.ref.key} is not in {self._store.url}") from None
+            raise ObjectMissing(f"{self._owner}: object {shard.ref.key} is not in {self._store.url}") from None
         except ValueError:
-            raise DigestMismatch(f"{owner}: object {shard.ref.key} is empty") from None
+            raise DigestMismatch(f"{self._owner}: object {shard.ref.key} is empty") from None
         if len(view) != shard.ref.bytes:
-            raise DigestMismatch(f"{owner}: object {shard.ref.key} has {len(view)} bytes, expected {shard.ref.bytes}")
+            raise DigestMismatch(
+                f"{self._owner}: object {shard.ref.key} has {len(view)} bytes, expected {shard.ref.bytes}"
+            )
         if len(self._maps) >= MAX_MAPS:
             self._maps.clear()
             self._sound.clear()
         self._maps[shard.ref.sha256] = view
         return view
 
-    def _whole(self, shard: ShardEntry, owner: str) -> bytes:
+    def _whole(self, shard: ShardEntry) -> bytes:
         if self._cache is not None:
             data = self._cache.get(shard.ref.sha256)
             if data is not None:
                 return data
-        data = get_object(self._store, shard.ref, owner)
+        data = get_object(self._store, shard.ref, self._owner)
         if self._cache is not None:
             self._cache.put(shard.ref.sha256, data)
         return data
 
-    def _range(self, shard: ShardEntry, start: int, stop: int, owner: str) -> bytes:
+    def _range(self, shard: ShardEntry, start: int, stop: int) -> bytes:
         name = f"{shard.ref.sha256}-{start}-{stop}"
         if self._cache is not None:
             data = self._cache.get(name)
@@ -115,9 +161,9 @@ class ShardReader:
         try:
             data, _ = self._store.get(shard.ref.key, (start, stop))
         except ObjectNotFound:
-            raise ObjectMissing(f"{owner}: object {shard.ref.key} is not in {self._store.url}") from None
+            raise ObjectMissing(f"{self._owner}: object {shard.ref.key} is not in {self._store.url}") from None
         if len(data) != stop - start:
-            raise DigestMismatch(f"{owner}: object {shard.ref.key} ends before byte {stop}; it is truncated")
+            raise DigestMismatch(f"{self._owner}: object {shard.ref.key} ends before byte {stop}; it is truncated")
         if self._cache is not None:
             self._cache.put(name, data)
         return data
@@ -126,20 +172,21 @@ class ShardReader:
         name = tensor_name(epoch, field)
         entry = shard.tensors[name]
         described = self._manifest.fields[field]
-        dtype: np.dtype[Any] = np.dtype(_DTYPES[described.dtype])
+        dtype: np.dtype[Any] = np.dtype(DTYPES[described.dtype])
         row_bytes = dtype.itemsize * described.values
         rows, rest = divmod(entry.stop - entry.start, row_bytes) if row_bytes else (0, 0)
         if rest:
             raise FormatError(f"{shard.ref.key}: tensor {name} has no whole number of rows")
         return TensorInfo(name, dtype, (rows, described.values), entry.start, entry.stop)
 
-    def _verified(self, shard: ShardEntry, info: TensorInfo, data: memoryview, owner: str) -> NDArray[Any]:
+    def _verified(self, shard: ShardEntry, info: TensorInfo, data: memoryview) -> NDArray[Any]:
         expected = shard.tensors[info.name].sha256
         found = sha256_hex(data)
         if found != expected:
             raise DigestMismatch(
-                f"{owner}: tensor {info.name} of object {shard.ref.key} has SHA-256 {found[:12]}, the manifest says "
-                f"{expected[:12]}; it changed after publication. `zoo store verify` names every bad object"
+                f"{self._owner}: tensor {info.name} of object {shard.ref.key} has SHA-256 {found[:12]}, the "
+                f"manifest says {expected[:12]}; it changed after publication. `zoo store verify` names every "
+                "bad object"
             )
         array = info.array(data)
         self._check_rows(shard, info.name, len(array))
@@ -149,7 +196,7 @@ class ShardReader:
         name = tensor_name(epoch, field)
         described = self._manifest.fields[field]
         array = arrays.get(name)
-        if array is None or array.dtype != np.dtype(_DTYPES[described.dtype]):
+        if array is None or array.dtype != np.dtype(DTYPES[described.dtype]):
             raise FormatError(f"{shard.ref.key}: no tensor {name} of type {described.dtype}")
         if array.shape[1:] != (described.values,):
             raise FormatError(f"{shard.ref.key}: tensor {name} has shape {array.shape}, not [., {described.values}]")
@@ -158,7 +205,7 @@ class ShardReader:
 
     def _check_rows(self, shard: ShardEntry, name: str, rows: int) -> None:
         epoch = int(name.partition(".")[0].removeprefix("epoch_"))
-        expected = len(shard.models_by_epoch()[epoch])
+        expected = sum(stop - start for start, stop in shard.models_at(epoch))
         if rows != expected:
             raise FormatError(f"{shard.ref.key}: tensor {name} has {rows} rows, the manifest names {expected} models")
 

@@ -11,7 +11,7 @@ from .canonical import sha256_hex
 from .dataset import Zoo
 from .errors import DigestMismatch, FormatError, ObjectMissing
 from .labels import Column, Values, derive, joined_columns, model_columns
-from .manifest import Manifest, ShardEntry, from_ranges
+from .manifest import DTYPES, Manifest, ShardEntry, from_ranges
 from .object_store import ObjectStore
 from .objects import ObjectRef, get_object
 from .splits import assign_splits
@@ -19,7 +19,6 @@ from .tables import decode_table, table_values, values_digest
 from .tensors import decode, tensor_name
 
 NUM_READERS = 4
-_DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +174,7 @@ def _check_shard(
         problems.append(Problem(key, "holds more than values"))
     by_epoch = shard.models_by_epoch()
     expected: dict[str, tuple[Any, tuple[int, int]]] = {
-        tensor_name(epoch, field): (np.dtype(_DTYPES[entry.dtype]), (len(models), entry.values))
+        tensor_name(epoch, field): (np.dtype(DTYPES[entry.dtype]), (len(models), entry.values))
         for epoch, models in by_epoch.items()
         for field, entry in manifest.fields.items()
     }

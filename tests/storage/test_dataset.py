@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import zooforge
-from storage.dataset import Zoo, split_zoo_url
+from storage.dataset import Zoo
 from storage.errors import (
     EpochNotKept,
     EpochNotPresent,
@@ -30,7 +30,7 @@ from storage.memory import MemoryStore
 from storage.object_store import ObjectStore, open_store
 from storage.publish import vectorize
 from storage.splits import assign_splits
-from storage.zoos import move_head, read_head
+from storage.zoos import move_head, read_head, split_zoo_url
 
 from .synthetic import LAYOUT, NOISY, RUN, copy_zoo, description, mask, noise, row, train, weights
 
