@@ -92,11 +92,19 @@ def next_number(known: Sequence[Submission], run: str) -> int:
     return 1 + max((one.number for one in known if one.request.run == run), default=0)
 
 
-def fill(release: Release, request: RunRequest, number: int, origin: str, nonce: str) -> Manifest:
+def fill(
+    release: Release,
+    request: RunRequest,
+    number: int,
+    origin: str,
+    nonce: str,
+    standing: Mapping[str, Any] | None = None,
+) -> Manifest:
     """The RayJob to create: name, labels, entrypoint, and no more workers than asked for.
 
     Args:
         origin: namespace/release, by which a supervisor knows its own runs in a store that several may share.
+        standing: spec of the standing Ray cluster, where the release has one and it may be looked at.
         nonce: drawn per submission: names begin again with 1 when a namespace is made anew, submissions do not.
     """
     name = job_name(request.zoo, request.run, number)
@@ -116,6 +124,9 @@ def fill(release: Release, request: RunRequest, number: int, origin: str, nonce:
             pod = group["template"]["metadata"]
             pod["labels"] = {**pod["labels"], **labels}
         slots = num_slots(cluster["workerGroupSpecs"])
+    elif standing is not None:
+        slots = num_slots(standing["workerGroupSpecs"])
+        slots = slots if request.max_workers is None else min(slots, request.max_workers)
     spec["entrypoint"] = entrypoint(release, request, f"{name}.{nonce}", origin, slots)
     return job
 

@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 
 from . import run_job
 from .client import Cluster
-from .errors import AlreadyExists, AnotherRequestLives, ClusterError, InputError, NotInstalled, ObjectMissing, nearest
+from .errors import (
+    AlreadyExists,
+    AnotherRequestLives,
+    ClusterError,
+    InputError,
+    NotAllowed,
+    NotInstalled,
+    ObjectMissing,
+    nearest,
+)
 from .pods import PodView, view
 from .run_job import Submission
 from .spec import PREFIX, Manifest, Release, RunRequest, Target
@@ -69,7 +78,18 @@ def prepare(cluster: Cluster, target: Target, release: Release, request: RunRequ
             f"stop it first: zoo cluster stop {request.zoo}"
         )
     origin = f"{target.namespace}/{target.release}"
-    return run_job.fill(release, request, run_job.next_number(known, request.run), origin, secrets.token_hex(4))
+    number = run_job.next_number(known, request.run)
+    standing = standing_cluster(cluster, target) if release.mode == "cluster" else None
+    return run_job.fill(release, request, number, origin, secrets.token_hex(4), standing)
+
+
+def standing_cluster(cluster: Cluster, target: Target) -> Manifest | None:
+    """Spec of the release's own Ray cluster; None where there is none, or this user may not look at it."""
+    try:
+        found = cluster.find("rayclusters", target.namespace, target.release)
+    except NotAllowed:
+        return None
+    return None if found is None else found["spec"]
 
 
 def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:

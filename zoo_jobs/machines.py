@@ -1,5 +1,6 @@
 """Machines that `zoo plan` knows: measured rates from rates.yaml, prices from docs/prices.yaml. Reads these files."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -96,6 +97,22 @@ def machine(name: str | None = None) -> Machine:
     dollars = None if price is None else price.dollars_per_hour * (found.slots if price.per_core else 1) * number
     plain = Machine(kind, found.description, 1, found.slots, dollars, found.rates)
     return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=found.slots * number)
+
+
+def slot_price(environment: Mapping[str, str]) -> float | None:
+    """Dollars per hour of one slot on the machine that ``ZOO_MACHINE`` names, as the chart says it to its workers.
+
+    ``ZOO_PRICE_CLASS`` spot takes the price called ``<price>-spot`` where the table has one. A machine without rates
+    is looked up among the prices themselves and counts as one slot. None where there is no name or no price.
+    """
+    name = environment.get("ZOO_MACHINE", "")
+    found = _rates().machines.get(name)
+    key, slots = (name, 1) if found is None else (found.price, found.slots)
+    spot = environment.get("ZOO_PRICE_CLASS") == "spot"
+    price = (_prices().get(f"{key}-spot") if spot else None) or _prices().get(key)
+    if price is None:
+        return None
+    return price.dollars_per_hour if price.per_core else price.dollars_per_hour / slots
 
 
 @cache

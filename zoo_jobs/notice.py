@@ -1,9 +1,12 @@
 """A notice to leave: a signal, a draining node, a stop that was asked for. Epochs look at it; none is interrupted."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
+
+logger = logging.getLogger(__name__)
 
 Reason = Literal["signal", "preempted", "stopped", "failed"]
 
@@ -37,3 +40,13 @@ class Notice:
     def fits(self, seconds: float) -> bool:
         """Whether ``seconds`` of work end before the deadline; true while no notice was given."""
         return seconds < self.seconds_left
+
+
+def of_node(environment: Mapping[str, str], most: float) -> float:
+    """Seconds that a node leaves its workers: ``ZOO_NOTICE_SECONDS``, but not more than ``most``."""
+    text = environment.get("ZOO_NOTICE_SECONDS", "")
+    try:
+        return min(most, float(text)) if text else most
+    except ValueError:
+        logger.warning("ZOO_NOTICE_SECONDS is no number of seconds", extra={"found": text, "used": most})
+        return most

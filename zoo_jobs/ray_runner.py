@@ -8,23 +8,25 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from storage.object_store import open_store
 
-from . import logs
+from . import logs, machines
 from .data.prepared import PreparedData
 from .driver import Done
 from .errors import InputError, Interrupted, ZooError
-from .notice import Notice
+from .notice import Notice, of_node
 from .observers import Advance
 from .plan import Task
+from .population.contract import Program
 from .population.engines import make_engine
 from .run import Run
 from .run_unit import UnitRunner
+from .usage import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ MiB = 1024 * 1024
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 WATCH_SECONDS = 2.0  # between two looks at whether the node is draining
+WAITING_SECONDS = 60.0  # for workers, until it is said, and said again
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +59,31 @@ class _Worker:
         logs.set_up(verbose=False)
         run, data = ray.get(list(shared))
         self._notice = Notice()
+        store = open_store(context.store_url)
+        self._meter = Meter(store.traffic)
         self._runner = UnitRunner(
             run,
             make_engine(context.engine),
             data,
-            open_store(context.store_url),
+            store,
             context.attempt,
             context.commit_every,
             self._notice,
             context.chunk_models,
             context.refill,
         )
-        watch = threading.Thread(target=self._watch, args=(context.notice_seconds,), daemon=True)
+        notice_seconds = of_node(os.environ, context.notice_seconds)
+        watch = threading.Thread(target=self._watch, args=(notice_seconds,), daemon=True)
         watch.start()
 
     def advance(self, task: Task, part: int) -> Advance:
-        return self._runner.advance(task, part)
+        advance = self._runner.advance(task, part)
+        read_bytes, store_retries = self._meter.take()
+        return replace(advance, read_bytes=read_bytes, store_retries=store_retries)
+
+    def price(self) -> float | None:
+        """Dollars per hour of this slot, None where its machine has no price."""
+        return machines.slot_price(os.environ)
 
     def leave(self, reason: Any, seconds: float) -> None:
         self._notice.give(reason, seconds)
@@ -103,14 +115,52 @@ class RayPool:
         )(_Worker)
         shared = [ray.put(run), ray.put(data)]
         self._make: Callable[[], Any] = lambda: actor.remote(context, shared)
-        self._actors = [self._make() for _ in range(slots)]
+        self._actors: list[Any] = [None] * slots
+        self._prices: dict[int, float | None] = {}  # of the slots whose worker has started
+        self._asked: dict[Any, tuple[int, Any]] = {}
+        self._said = time.monotonic()
         self._calls: dict[Any, tuple[int, Any]] = {}
+        for slot in range(slots):
+            self._begin(slot)
+
+    @property
+    def dollars_per_hour(self) -> float | None:
+        """Of the workers that have started; None where the price of one of them is not known."""
+        prices = list(self._prices.values())
+        known = [price for price in prices if price is not None]
+        return sum(known) if prices and len(known) == len(prices) else None
+
+    def _begin(self, slot: int) -> None:
+        """Ask for a worker. Ray keeps the request while nothing can serve it, and an autoscaler sees it."""
+        actor = self._actors[slot] = self._make()
+        self._prices.pop(slot, None)
+        self._asked[actor.price.options(concurrency_group="control").remote()] = (slot, actor)
+
+    def _listen(self) -> None:
+        """Note which workers have started, and say now and then that the others are waited for."""
+        if not self._asked:
+            return
+        answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+        for call in answered:
+            slot, actor = self._asked.pop(call)
+            with contextlib.suppress(ray.exceptions.RayError):  # what ended it comes with its task
+                price = ray.get(call)
+                if self._actors[slot] is actor:
+                    self._prices[slot] = price
+        if not self._prices and time.monotonic() - self._said > WAITING_SECONDS:
+            self._said = time.monotonic()
+            offered = {kind: ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU")}
+            logger.warning(
+                "no worker has started yet; waiting for the cluster to offer room, as its autoscaler may",
+                extra={"wanted": self.slots, "cpus": offered["CPU"], "gpus": offered["GPU"]},
+            )
 
     def submit(self, slot: int, task: Task, part: int) -> None:
         actor = self._actors[slot]
         self._calls[actor.advance.remote(task, part)] = (slot, actor)
 
     def wait(self, timeout_seconds: float) -> list[Done]:
+        self._listen()
         if not self._calls:
             time.sleep(timeout_seconds)
             return []
@@ -137,7 +187,7 @@ class RayPool:
         ) as error:
             if self._actors[slot] is actor:
                 ray.kill(actor)
-                self._actors[slot] = self._make()
+                self._begin(slot)
             return Done(slot, None, error, lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
@@ -145,8 +195,10 @@ class RayPool:
 
 
 @contextlib.contextmanager
-def connected(address: str, slots: int | None, data_bytes: int) -> Iterator[int]:
-    """Be in a Ray cluster while the block runs; gives the number of slots (CPUs or GPUs that it offers).
+def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = False) -> Iterator[int]:
+    """Be in a Ray cluster while the block runs; gives the number of slots: CPUs, or GPUs, that it offers.
+
+    A cluster that offers none yet gets 1: a worker is asked for, and its autoscaler may bring one.
 
     ``local`` starts one on this machine's loopback; anything else is the address of a cluster. The environment must
     have been prepared by ``ray_environment`` before this module was imported.
@@ -162,9 +214,27 @@ def connected(address: str, slots: int | None, data_bytes: int) -> Iterator[int]
                     ray.init(address=address, **common)
                 except (ConnectionError, ValueError, RuntimeError) as error:
                     raise _no_cluster(address, str(error)) from error
-        yield slots or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        offered = int(ray.cluster_resources().get("GPU" if on_gpus else "CPU", 0))
+        if not (slots or offered):
+            logger.warning("the cluster offers no slot yet; a worker is asked for", extra={"address": address})
+        yield slots or max(1, offered)
     finally:
         ray.shutdown()
+
+
+def worker_numerics(engine: str, program: Program) -> dict[str, Any]:
+    """What the engine says of its numbers on a worker with a GPU; waits until there is one."""
+
+    def ask() -> dict[str, Any]:
+        return make_engine(engine).numerics(program)
+
+    call = ray.remote(num_cpus=1, num_gpus=1)(ask).remote()
+    while True:
+        ready, _ = ray.wait([call], timeout=WAITING_SECONDS)
+        if ready:
+            found: dict[str, Any] = ray.get(call)
+            return found
+        logger.warning("waiting for a worker with a GPU", extra={"gpus": ray.cluster_resources().get("GPU", 0)})
 
 
 def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None:
@@ -221,4 +291,4 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, ours)
 
 
-__all__: Sequence[str] = ["RayPool", "WorkerContext", "connected"]
+__all__: Sequence[str] = ["RayPool", "WorkerContext", "connected", "worker_numerics"]

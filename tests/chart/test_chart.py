@@ -161,6 +161,21 @@ def test_groups_take_the_defaults_and_their_own_falsy_values() -> None:
     assert (spec["minReplicas"], env["ZOO_PRICE_CLASS"], env["ZOO_MACHINE"]) == (0, "on-demand", "")
 
 
+def test_a_driver_is_told_whether_its_workers_have_gpus_and_what_they_cost(cases: dict[str, Case]) -> None:
+    def head(values: dict[str, Any]) -> dict[str, str]:
+        container = Case("", {}, render(values)).ray_clusters[0]["headGroupSpec"]["template"]["spec"]["containers"][0]
+        return {entry["name"]: entry["value"] for entry in container["env"]}
+
+    one = head(
+        minimal(workerGroups={"cpu": {"enabled": False}, "spot": {"spot": True, "machine": "l4", "gpu": {"count": 2}}})
+    )
+    assert (one["ZOO_WORKER_GPUS"], one["ZOO_PRICE_CLASS"], one["ZOO_MACHINE"]) == ("2", "spot", "l4")
+    two = head(minimal(workerGroups={"cpu": {"machine": "c3-44"}, "more": {}}))
+    assert two["ZOO_WORKER_GPUS"] == "0"
+    assert "ZOO_MACHINE" not in two  # which of the two, only a worker knows
+    assert (two["ZOO_LOG"], two["ZOO_IMAGE"]) == ("json", "zooforge:0.1.0")
+
+
 def test_gpus_of_any_name_are_requested_and_only_there(cases: dict[str, Case]) -> None:
     def gpus(case: Case) -> list[dict[str, Any]]:
         found = [pod["spec"]["containers"][0]["resources"]["limits"] for pod in case.ray_pods]

@@ -71,6 +71,9 @@ def test_a_standing_cluster_is_selected_and_keeps_its_workers(target: Target) ->
     job = fill(standing, request(), 1, "", "")
     assert job["spec"]["clusterSelector"] == {"ray.io/cluster": "zooforge"}
     assert "--slots" not in job["spec"]["entrypoint"]
+    spec = template()["spec"]["rayClusterSpec"]
+    assert fill(standing, request(), 1, "", "", spec)["spec"]["entrypoint"].endswith("--slots 8")
+    assert fill(standing, request(max_workers=3), 1, "", "", spec)["spec"]["entrypoint"].endswith("--slots 3")
 
 
 @given(most=st.integers(1, 9))

@@ -32,14 +32,23 @@ def make_engine(name: str) -> Engine:
     return engine
 
 
+def workers_have_gpus() -> bool:
+    """Whether the workers of a cluster have GPUs that its driver does not see, as ``ZOO_WORKER_GPUS`` says."""
+    return os.environ.get("ZOO_WORKER_GPUS", "0") not in ("", "0")
+
+
 def has_gpu() -> bool:
-    """Whether an NVIDIA device is visible, without importing torch."""
+    """Whether an NVIDIA device is visible, here or to the workers, without importing torch."""
+    if workers_have_gpus():
+        return True
     return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
 def not_worth_it(engine: Engine) -> str | None:
     """Why ``auto`` does not take an engine that would run here; None if it may."""
     device = getattr(engine, "device", None)  # of torch; only ``stacked`` has one
+    if workers_have_gpus():
+        return None
     if device is not None and device.type == "cpu":
         from .stacked.engine import no_cuda
 

@@ -44,6 +44,8 @@ limits:
 {{- end }}
 
 {{- define "zooforge.storeEnv" -}}
+- name: ZOO_LOG
+  value: json
 - name: ZOO_STORE
   value: {{ include "zooforge.storeUrl" . | quote }}
 {{- with include "zooforge.storeEndpoint" . }}

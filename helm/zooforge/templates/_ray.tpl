@@ -8,6 +8,25 @@
   value: {{ min .root.Values.drain.timeoutSeconds .noticeSeconds | quote }}
 {{- end }}
 
+{{/* What a driver cannot see from the head: whether workers have GPUs, and, where there is one kind of them, its price. */}}
+{{- define "zooforge.driverEnv" -}}
+{{- $groups := include "zooforge.groups" . | fromYaml -}}
+{{- $gpus := 0 -}}
+{{- range $groups }}{{ $gpus = max $gpus (int .gpu.count) }}{{ end -}}
+{{- $env := list (dict "name" "RAY_JOB_STOP_WAIT_TIME_S" "value" "110") (dict "name" "ZOO_METRICS_PORT" "value" "9095") -}}
+{{- $env = append $env (dict "name" "ZOO_WORKER_GPUS" "value" (toString $gpus)) -}}
+{{- if eq (len $groups) 1 }}{{ range $groups }}{{ $env = concat $env (fromYamlArray (include "zooforge.priceEnv" .)) }}{{ end }}{{ end -}}
+{{- toYaml $env -}}
+{{- end }}
+
+{{/* The machine of a group and its price class, for the accounts. */}}
+{{- define "zooforge.priceEnv" -}}
+- name: ZOO_PRICE_CLASS
+  value: {{ ternary "spot" "on-demand" .spot }}
+- name: ZOO_MACHINE
+  value: {{ .machine | quote }}
+{{- end }}
+
 {{/* One Ray container: .name .group (cpu, memory, ...) .image .env .ports */}}
 {{- define "zooforge.rayContainer" -}}
 name: {{ .name }}
@@ -15,6 +34,8 @@ image: {{ .image }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 env:
   {{- include "zooforge.rayEnv" (dict "root" .root "noticeSeconds" .noticeSeconds) | nindent 2 }}
+  - name: ZOO_IMAGE
+    value: {{ .image | quote }}
   {{- with .env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -129,7 +150,7 @@ headGroupSpec:
       containers:
         - {{- include "zooforge.rayContainer" (dict "root" . "name" "ray-head" "group" .Values.head
               "image" (include "zooforge.image" (dict "root" .)) "noticeSeconds" .Values.drain.timeoutSeconds
-              "env" (list (dict "name" "RAY_JOB_STOP_WAIT_TIME_S" "value" "110") (dict "name" "ZOO_METRICS_PORT" "value" "9095"))
+              "env" (include "zooforge.driverEnv" . | fromYamlArray)
               "ports" (list
                 (dict "name" "gcs-server" "containerPort" 6379)
                 (dict "name" "dashboard" "containerPort" 8265)
@@ -200,10 +221,7 @@ workerGroupSpecs:
         containers:
           - {{- include "zooforge.rayContainer" (dict "root" $root "name" "ray-worker" "group" $group
                 "image" (include "zooforge.image" (dict "root" $root "group" $group.image)) "noticeSeconds" $group.noticeSeconds
-                "env" (list
-                  (dict "name" "ZOO_NOTICE_SECONDS" "value" (toString $group.noticeSeconds))
-                  (dict "name" "ZOO_PRICE_CLASS" "value" (ternary "spot" "on-demand" $group.spot))
-                  (dict "name" "ZOO_MACHINE" "value" $group.machine))
+                "env" (prepend (include "zooforge.priceEnv" $group | fromYamlArray) (dict "name" "ZOO_NOTICE_SECONDS" "value" (toString $group.noticeSeconds)))
                 "ports" (list (dict "name" "metrics" "containerPort" 8080))) | nindent 12 }}
         volumes:
           {{- include "zooforge.rayVolumes" (dict "root" $root "group" $group) | nindent 10 }}
