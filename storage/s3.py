@@ -260,6 +260,11 @@ class S3Store:
         status = int(metadata.get("HTTPStatusCode", 0))
         if code == "NoSuchBucket":
             return BucketMissing(f"{where}: there is no bucket {self.bucket!r}; create it or correct the URL"), False
+        if status == 404 and what == "connect":  # a listing of a bucket that is there is never missing
+            at = f" at {self._endpoint}" if self._endpoint else ""
+            return StoreURLError(
+                f"{where}: what answers{at} is no S3 server (status 404); check AWS_ENDPOINT_URL"
+            ), False
         if code in ("NoSuchKey", "404", "NotFound"):
             return ObjectNotFound(f"{self.url}: no object ({what})"), False
         if status == 412 or code == "PreconditionFailed":

@@ -23,6 +23,7 @@ from storage.errors import (
     RegionMismatch,
     StorageError,
     StoreUnreachable,
+    StoreURLError,
 )
 from storage.object_store import open_store
 from storage.s3 import S3Store
@@ -103,6 +104,7 @@ def check_line(error: StorageError, *words: str) -> None:
     ("answer", "error", "words"),
     [
         ((404, "NoSuchBucket", {}), BucketMissing, ["there is no bucket 'bucket'", "create it"]),
+        ((404, "", {}), StoreURLError, ["no S3 server", "AWS_ENDPOINT_URL"]),
         ((403, "InvalidAccessKeyId", {}), CredentialsRefused, ["refused", "AWS_ACCESS_KEY_ID"]),
         ((403, "SignatureDoesNotMatch", {}), CredentialsRefused, ["refused", "AWS_SECRET_ACCESS_KEY"]),
         ((400, "ExpiredToken", {}), CredentialsRefused, ["refused (ExpiredToken)"]),
