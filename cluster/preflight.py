@@ -16,6 +16,7 @@ from .spec import Manifest, Release, Target
 
 MIN_KUBERNETES = (1, 29)
 MIN_OPERATOR = (1, 6, 2)
+MIN_DRIVER = 525  # of NVIDIA: the oldest that runs CUDA 12, and so any build of the image
 INSIDE_SECONDS = 180
 
 
@@ -50,6 +51,8 @@ def checks(cluster: Cluster, target: Target, release: Release | None, inside: bo
     yield Check("release", True, f"{target.release} in {target.namespace}, mode {release.mode}, store {release.store}")
     spec = ray_cluster_spec(cluster, target, release)
     yield from capacity(cluster, spec)
+    yield from gpu_drivers(cluster, spec)
+    yield storage_class(cluster, target)
     yield secret(cluster, target, release)
     yield quota(cluster, target)
     if inside:
@@ -126,7 +129,7 @@ def capacity(cluster: Cluster, spec: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("nodes", None, "this user may not look at nodes")
         return
     for name, pod, most in _groups(spec):
-        requests = pod["spec"]["containers"][0]["resources"]["requests"]
+        requests = _requests(pod)
         selector = pod["spec"].get("nodeSelector") or {}
         fitting = [
             node["metadata"]["name"]
@@ -149,6 +152,11 @@ def capacity(cluster: Cluster, spec: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
+def _requests(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    requests: Mapping[str, Any] = pod["spec"]["containers"][0]["resources"]["requests"]
+    return requests
+
+
 def _groups(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], int]]:
     yield "the head", spec["headGroupSpec"]["template"], 1
     for group in spec["workerGroupSpecs"]:
@@ -169,6 +177,76 @@ def amount(quantity: object) -> float:
     unit = match[2]
     scale = 1024.0 ** ("KMGT".index(unit[0]) + 1) if unit.endswith("i") else powers[unit]
     return float(match[1]) * scale
+
+
+def gpu_drivers(cluster: Cluster, spec: Mapping[str, Any]) -> Iterator[Check]:
+    """For each GPU resource that a group asks for, the driver that its nodes say they have."""
+    wanted = {key for _, pod, _ in _groups(spec) for key in _requests(pod) if key.startswith("nvidia.com/")}
+    if not wanted:
+        return
+    remedy = "GPU nodes need NVIDIA's driver and device plugin, as the GPU operator installs them"
+    try:
+        nodes = cluster.list("nodes", None)
+    except NotAllowed:
+        yield Check("GPU driver", None, "this user may not look at nodes")
+        return
+    for key in sorted(wanted):
+        offering = [node for node in nodes if amount(node["status"]["allocatable"].get(key, 0)) > 0]
+        if not offering:
+            yield Check(f"GPU driver for {key}", None, f"no node offers {key} now; {remedy}")
+            continue
+        versions = sorted({driver_version(node) for node in offering})
+        known = [version for version in versions if version]
+        said = f"CUDA driver {', '.join(known)}" if known else "not labelled with a driver version"
+        old = [version for version in known if int(version.partition(".")[0]) < MIN_DRIVER]
+        found = f"{len(offering)} of {len(nodes)} nodes, {said}"
+        newer = f"CUDA builds need driver {MIN_DRIVER} or later: upgrade it, or use another build of the image"
+        yield Check(f"GPU driver for {key}", not old, found, newer)
+
+
+def driver_version(node: Mapping[str, Any]) -> str:
+    """``580.65`` as gpu-feature-discovery labels a node; empty where it does not."""
+    labels = node["metadata"].get("labels") or {}
+    for prefix in ("nvidia.com/cuda.driver-version", "nvidia.com/cuda.driver"):
+        if full := labels.get(f"{prefix}.full"):
+            return str(full)
+        if major := labels.get(f"{prefix}.major"):
+            return f"{major}.{labels.get(f'{prefix}.minor', '0')}"
+    return ""
+
+
+def storage_class(cluster: Cluster, target: Target) -> Check:
+    """Whether the embedded store's volume claim can be bound; where there is no such claim, nothing needs one."""
+    try:
+        claims = cluster.list(
+            "persistentvolumeclaims", target.namespace, f"app.kubernetes.io/instance={target.release}"
+        )
+        classes = cluster.list("storageclasses", None)
+    except NotAllowed:
+        return Check("storage class", None, "this user may not look at volume claims or storage classes")
+    names = {one["metadata"]["name"] for one in classes}
+    if not claims:
+        return Check("storage class", None, "the release asks for no volume")
+    for claim in claims:
+        if (claim.get("status") or {}).get("phase") == "Bound":
+            continue
+        wanted = claim["spec"].get("storageClassName")
+        there = f"there are {', '.join(sorted(names)) or 'none'}"
+        remedy = "set embeddedStore.storageClassName to one of them, or to `-` for a volume that ends with the pod"
+        name = claim["metadata"]["name"]
+        if wanted is None and not any(_is_default(one) for one in classes):
+            return Check(
+                "storage class", False, f"claim {name} asks for the default and there is none; {there}", remedy
+            )
+        if wanted and wanted not in names:
+            return Check("storage class", False, f"claim {name} asks for {wanted}; {there}", remedy)
+        return Check("storage class", True, f"{wanted or 'the default'} is there; claim {name} waits to be bound")
+    return Check("storage class", True, f"{len(claims)} volume claims are bound")
+
+
+def _is_default(storage_class: Mapping[str, Any]) -> bool:
+    annotations = storage_class["metadata"].get("annotations") or {}
+    return annotations.get("storageclass.kubernetes.io/is-default-class") == "true"
 
 
 def secret(cluster: Cluster, target: Target, release: Release) -> Check:
@@ -237,7 +315,11 @@ def _watch_probe(cluster: Cluster, target: Target, name: str) -> Iterator[Check]
     for line in cluster.log(target.namespace, name, "probe"):
         word, _, text = line.partition("  ")
         if word in ("pass", "FAIL"):
-            yield Check("from inside", word == "pass", text, "the store must be reachable with the pods' credentials")
+            name, colon, rest = (
+                text.partition(": ") if text.startswith("bucket versioning") else ("from inside", "", text)
+            )
+            remedy = "" if colon else "the store must be reachable with the pods' credentials"
+            yield Check(name, word == "pass", rest or text, remedy)
     if phase == "Failed" and (pod["status"].get("containerStatuses") or [{}])[0].get("state", {}).get(
         "terminated", {}
     ).get("exitCode") not in (0, 1):
@@ -268,7 +350,7 @@ def probe_pod(spec: Mapping[str, Any], target: Target, name: str) -> Manifest:
                 {
                     **{key: head[key] for key in ("image", "imagePullPolicy", "env", "securityContext")},
                     "name": "probe",
-                    "args": ["python", "-m", "cluster.selftest", "--store", store],
+                    "args": ["python", "-m", "cluster.selftest", "--store", store, "--versions"],
                     "resources": {
                         "requests": {"cpu": "50m", "memory": "256Mi"},
                         "limits": {"cpu": "1", "memory": "256Mi"},

@@ -1,6 +1,7 @@
 """What `helm test` runs inside the cluster: the store answers, and nothing answers that should not."""
 
 import argparse
+import json
 import socket
 import sys
 import urllib.error
@@ -16,6 +17,18 @@ TIMEOUT_SECONDS = 5
 def store_answers(url: str) -> str:
     zoo_command.run(["store", "ls", "--store", url])
     return "the store answers with this pod's identity"
+
+
+def space_comes_back(url: str) -> str:
+    """Raises ClusterError where the bucket keeps for ever what was replaced or deleted."""
+    found = json.loads(zoo_command.run(["store", "probe", "--store", url, "--json"]))["space_comes_back"]
+    if found is False:
+        raise ClusterError(
+            "bucket versioning: on, and nothing expires what was replaced or deleted; claims and gc would fill the "
+            "bucket: turn versioning off, or add a lifecycle rule with NoncurrentVersionExpiration"
+        )
+    said = "off, or old versions expire" if found else "the server does not say; see that old versions expire"
+    return f"bucket versioning: {said}"
 
 
 def http_status(url: str) -> int:
@@ -47,6 +60,7 @@ def expect_closed(address: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m cluster.selftest", description=__doc__)
     parser.add_argument("--store", metavar="URL")
+    parser.add_argument("--versions", action="store_true", help="look at the versioning of the store's bucket too")
     parser.add_argument("--exporter", metavar="URL", help="answers 200")
     parser.add_argument("--open", metavar="URL", help="answers 200")
     parser.add_argument("--protected", metavar="URL", help="answers 401 without a token")
@@ -55,6 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     checks: list[tuple[Callable[..., str], tuple[object, ...]]] = []
     if options.store:
         checks.append((store_answers, (options.store,)))
+        checks += [(space_comes_back, (options.store,))] if options.versions else []
     checks += [(expect_status, (url, 200)) for url in (options.exporter, options.open) if url]
     if options.protected:
         checks.append((expect_status, (options.protected, 401)))

@@ -174,17 +174,17 @@ def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
 def probe(store_url: str | None, as_json: bool) -> None:
     """Try what the store must keep: atomic creation, If-Match, ranges, checksums. Exit 2 if it cannot be relied on."""
     from .probe import probe as try_store
-    from .probe import require
+    from .probe import require, versioning
 
     store = opened(store_url)
     found = try_store(store)
+    shown = {**found.to_json(), "space_comes_back": versioning(store)}
     if as_json:
-        _print_json(found.to_json())
+        _print_json(shown)
     else:
-        for name, there in found.to_json().items():
-            click.echo(
-                f"{name.replace('_', ' '):<24} {'does not apply' if there is None else 'yes' if there else 'no'}"
-            )
+        for name, there in shown.items():
+            said = "unknown, or does not apply" if there is None else "yes" if there else "no"
+            click.echo(f"{name.replace('_', ' '):<24} {said}")
     require(found, store.url)
 
 

@@ -19,6 +19,27 @@ class ChecksChecksums(Protocol):
     def refuses_wrong_checksum(self, key: str) -> bool: ...
 
 
+@runtime_checkable
+class MayKeepVersions(Protocol):
+    """A store whose server can keep what was replaced or deleted."""
+
+    def keeps_versions(self) -> bool | None: ...
+
+    def expires_versions(self) -> bool | None: ...
+
+
+def versioning(store: ObjectStore) -> bool | None:
+    """Whether space that is given up comes back: nothing is kept, or what is kept expires. None: the server won't say.
+
+    A run replaces its claims every 30 seconds, and ``gc`` deletes data: a bucket that keeps all of that for ever grows
+    without an end.
+    """
+    if not isinstance(store, MayKeepVersions):
+        return True
+    keeps = store.keeps_versions()
+    return store.expires_versions() if keeps else None if keeps is None else True
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a probe found; goes into the record of an attempt."""

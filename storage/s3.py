@@ -155,6 +155,27 @@ class S3Store:
             return True
         return False
 
+    def keeps_versions(self) -> bool | None:
+        """Whether the bucket's versioning is on; None where the server does not say."""
+        try:
+            found = self._call("look at versioning", lambda client: client.get_bucket_versioning(Bucket=self.bucket))
+        except StorageError:
+            return None
+        return bool(found.get("Status") == "Enabled")
+
+    def expires_versions(self) -> bool | None:
+        """Whether a lifecycle rule of the bucket expires what was replaced; None where the server does not say."""
+        try:
+            found = self._call(
+                "look at the lifecycle", lambda client: client.get_bucket_lifecycle_configuration(Bucket=self.bucket)
+            )
+        except AccessDenied:
+            return None
+        except StorageError:
+            return False  # there is none
+        rules = [rule for rule in found.get("Rules", ()) if rule.get("Status") == "Enabled"]
+        return any("NoncurrentVersionExpiration" in rule for rule in rules)
+
     def abort_stale_uploads(self, older_than_seconds: float, now_seconds: float) -> int:
         """Abort multipart uploads under our prefix begun before then; their number. We never start one ourselves."""
         arguments = {"Bucket": self.bucket, "Prefix": self.prefix}

@@ -138,6 +138,7 @@ COLLECTIONS = {
     "deployments",
     "resourcequotas",
     "persistentvolumeclaims",
+    "storageclasses",
 }
 
 

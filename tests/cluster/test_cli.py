@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import zoo_command
+from cluster import selftest, zoo_command
 from cluster.errors import InputError
 from cluster.spec import RunRequest
 from zoo_jobs import cli
 
-from .conftest import CORE, CRDS, RAY, pod_template, template
+from .conftest import CORE, CRDS, RAY, config_data, pod_template, template
 from .fake_api import FakeAPI
 
 RUN = "4e261bdc3f742728126c3fc6c7922184"
@@ -193,6 +193,76 @@ def test_preflight_says_pass_fail_or_skip_with_the_remedy(api: FakeAPI, zoo: Any
     assert "FAIL  Secret zoo-store: missing; kubectl -n zoos create secret generic zoo-store" in said.out
 
 
+def gpu_node(api: FakeAPI, name: str, **labels: str) -> None:
+    offered = {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "8"}
+    api.put("api/v1/nodes", name, metadata={"labels": labels}, status={"allocatable": offered})
+
+
+def asking_for_gpus(api: FakeAPI) -> None:
+    data = config_data()
+    job = template()
+    worker = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
+    worker["resources"] = {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 1}}
+    data["rayjob.yaml"] = yaml.safe_dump(job)
+    api.put(f"{CORE}/configmaps", "zooforge-runs", data=data)
+
+
+def test_preflight_looks_at_the_driver_of_gpu_nodes(api: FakeAPI, zoo: Any) -> None:
+    gpu_node(api, "n")
+    assert "GPU driver" not in zoo("preflight", "--no-inside").out  # no group asks for one
+    asking_for_gpus(api)
+    assert "pass  GPU driver for nvidia.com/gpu: 1 of 1 nodes, not labelled" in zoo("preflight", "--no-inside").out
+    gpu_node(api, "n", **{"nvidia.com/cuda.driver-version.full": "580.65.06"})
+    assert "1 of 1 nodes, CUDA driver 580.65.06" in zoo("preflight", "--no-inside").out
+    gpu_node(api, "old", **{"nvidia.com/cuda.driver.major": "470", "nvidia.com/cuda.driver.minor": "57"})
+    said = zoo("preflight", "--no-inside").out
+    assert "FAIL  GPU driver for nvidia.com/gpu: 2 of 2 nodes, CUDA driver 470.57, 580.65.06; CUDA builds need" in said
+    del api.objects["/api/v1/nodes/n"], api.objects["/api/v1/nodes/old"]
+    assert (
+        "skip  GPU driver for nvidia.com/gpu: no node offers nvidia.com/gpu now" in zoo("preflight", "--no-inside").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "classes", "line"),
+    [
+        (None, [], "skip  storage class: the release asks for no volume"),
+        ({"phase": "Bound"}, [], "pass  storage class: 1 volume claims are bound"),
+        ({}, ["fast"], "FAIL  storage class: claim data asks for the default and there is none; there are fast; set"),
+        ({}, ["default"], "pass  storage class: the default is there; claim data waits to be bound"),
+        ({"class": "slow"}, ["fast"], "FAIL  storage class: claim data asks for slow; there are fast; set embedded"),
+        ({"class": "fast"}, ["fast"], "pass  storage class: fast is there; claim data waits to be bound"),
+    ],
+)
+def test_preflight_says_whether_a_volume_claim_can_be_bound(
+    api: FakeAPI, zoo: Any, claim: dict[str, str] | None, classes: list[str], line: str
+) -> None:
+    for name in classes:
+        marks = {"storageclass.kubernetes.io/is-default-class": "true"} if name == "default" else {}
+        api.put("apis/storage.k8s.io/v1/storageclasses", name, metadata={"annotations": marks})
+    if claim is not None:
+        api.put(f"{CORE}/persistentvolumeclaims", "data", spec={"storageClassName": claim.get("class")},
+                metadata={"labels": {"app.kubernetes.io/instance": "zooforge"}},
+                status={"phase": claim.get("phase", "Pending")})  # fmt: skip
+    assert line in zoo("preflight", "--no-inside").out
+
+
+@pytest.mark.parametrize(("found", "said"), [(True, "off, or old versions expire"), (None, "the server does not say")])
+def test_a_bucket_whose_space_comes_back_passes(found: bool | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo_command, "run", lambda *_: json.dumps({"space_comes_back": found}))
+    assert said in selftest.space_comes_back("s3://b")
+
+
+def test_a_bucket_that_keeps_every_version_fails_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(zoo_command, "run", lambda *_: json.dumps({"space_comes_back": False}))
+    assert selftest.main(["--store", "s3://b", "--versions"]) == 1
+    said = capsys.readouterr().out
+    assert "FAIL  bucket versioning: on" in said
+    assert "NoncurrentVersionExpiration" in said
+
+
 def test_preflight_before_the_first_deploy_looks_at_what_is_there(api: FakeAPI, zoo: Any) -> None:
     del api.objects[f"/{CORE}/configmaps/zooforge-runs"]
     said = zoo("preflight")
@@ -222,7 +292,7 @@ def test_a_pod_that_tries_the_store_is_like_the_head(api: FakeAPI) -> None:
 
     spec = template()["spec"]["rayClusterSpec"]
     pod = probe_pod(spec, Target("zoos"), "probe")
-    assert pod["spec"]["containers"][0]["args"][-1] == "s3://bucket/zoos"
+    assert pod["spec"]["containers"][0]["args"][-2:] == ["s3://bucket/zoos", "--versions"]
     assert [volume["name"] for volume in pod["spec"]["volumes"]] == ["tmp"]
     assert pod["spec"]["serviceAccountName"] == pod_template({})["spec"]["serviceAccountName"]
 
