@@ -12,9 +12,10 @@ from typing import Protocol
 
 from storage.errors import StoreUnreachable
 
+from .epochs import part_epochs
 from .errors import ZooError
 from .notice import Notice
-from .observers import Advance, Observer, Problem, StageEnded, tell
+from .observers import Advance, Observer, Problem, Spent, StageEnded, tell
 from .plan import Task
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Driver:
     Attributes:
         plan_tasks: reads the ledger and cuts what is missing into tasks, in the order to run them.
         last_part: the part that the request ends with.
+        commit_every: epochs of a part, to say how many were lost with a worker.
         stop_asked: whether the run's control object asks to stop; looked at every ``heartbeat_seconds``.
         heartbeat: called as often, for claims and the usage account.
     """
@@ -86,6 +88,7 @@ class Driver:
     heartbeat: Callable[[], None] = lambda: None
     heartbeat_seconds: float = 5.0
     grace_seconds: float = 90.0
+    commit_every: int = 1
     _slots: list[_Slot] = field(default_factory=list)
     _queue: deque[Task] = field(default_factory=deque)
     _failures: dict[int, int] = field(default_factory=dict)
@@ -148,15 +151,19 @@ class Driver:
 
     def _handle(self, done: Done) -> None:
         slot = self._slots[done.slot]
+        under_way = slot.submitted - slot.in_flight
         slot.in_flight -= 1
         task = slot.task
         if done.error is not None:
             slot.submitted = slot.last_part + 1  # what is in flight may fail likewise; nothing more of this task
             if task is not None:
+                lost = len(task.models) * len(part_epochs(under_way, self.commit_every))
+                tell(self.observers, Spent(self.zoo, self.stage, lost_epochs=lost))
                 self._retry(task, done)
                 slot.task = None
             return
         assert done.advance is not None
+        self._tell_spent(done.advance)
         for event in done.advance.events:
             tell(self.observers, event)
             if task is not None:
@@ -170,6 +177,11 @@ class Driver:
                 tell(self.observers, problem)
         if slot.in_flight == 0 and slot.submitted > slot.last_part:
             slot.task = None
+
+    def _tell_spent(self, advance: Advance) -> None:
+        if advance.lost_epochs or advance.store_retries or advance.read_bytes:
+            spent = Spent(self.zoo, self.stage, advance.lost_epochs, advance.store_retries, advance.read_bytes)
+            tell(self.observers, spent)
 
     def _retry(self, task: Task, done: Done) -> None:
         self._replan = True

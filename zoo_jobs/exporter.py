@@ -22,15 +22,17 @@ from storage.local import LocalStore
 from storage.manifest import Manifest
 from storage.object_store import ObjectStore
 from storage.objects import get_object
-from storage.runs import Control, read_attempts, read_claims, read_control, read_usage
+from storage.runs import Control, read_attempts, read_control, read_usage
 from storage.tables import decode_table, table_values
 from storage.zoos import list_zoos, read_head, read_manifest_bytes
 
 from . import registry as zoo_registry
 from .errors import ZooError
 from .metric_families import ZooFacts, build_info, families, store_free_bytes, store_read_timestamp
+from .parents import unmade_twins
 from .plan import Request
-from .run_facts import start_seconds, wanted_of
+from .run_facts import driver_alive, last_end, start_seconds, wanted_of
+from .status import state_of
 from .store_totals import store_totals
 from .twin import TwinSpec, Zoo
 from .zoo_metrics import ZooMetrics
@@ -149,23 +151,16 @@ class StoreMetrics(Collector):
         )
         metrics = watched.metrics
         metrics.start_from(totals, self._monotonic())
-        state = metrics.facts.state = self._state(watched.run, totals.counts.remaining, control)
+        state = metrics.facts.state = state_of(
+            totals.counts.remaining,
+            control,
+            lambda: driver_alive(self._store, zoo.run_id),
+            lambda: last_end(self._store, zoo.run_id),
+        )
         self._read_labels(watched, ledger)
         self._read_version(watched, name)
         rest = REST_SECONDS if state in ("finished", "stopped") else self._refresh_seconds / 2
         watched.next_reading = self._monotonic() + rest
-
-    def _state(self, run: str, remaining: int, control: Control | None) -> str:
-        """Of a run: finished when all that is asked for is there, whoever is still about; live while a driver is."""
-        if remaining == 0:
-            return "finished"
-        if any(name.startswith("driver-") for name in read_claims(self._store, run)):
-            return "live"
-        if control is not None and control.wanted == "stopped":
-            return "stopped"
-        attempts = read_attempts(self._store, run)
-        end = attempts[-1].end if attempts else None
-        return "failed" if end is not None and end.get("state") == "failed" else "waiting"
 
     def _last_commit(self, watched: _Watched, ledger: Ledger) -> float:
         """By the store's clock; before the first commit, the newest start of a driver; listed only where it changed."""
@@ -180,13 +175,10 @@ class StoreMetrics(Collector):
         return start_seconds(attempts[-1].id) if attempts else 0.0
 
     def _absent(self, zoo: Zoo, wanted: Request) -> set[int]:
-        """Twins whose parents have not come to the source epoch: nobody can make them yet."""
         if not isinstance(zoo, TwinSpec):
             return set()
         parent = next((w.ledger for w in self._zoos.values() if w.run == zoo.parent.run_id), None)
-        if parent is None:
-            parent = read_ledger(self._store, zoo.parent.run_id)
-        return {model for model in wanted.models if parent.num_epochs(model) <= zoo.source_epoch}
+        return unmade_twins(parent or read_ledger(self._store, zoo.parent.run_id), zoo, wanted)
 
     def _read_labels(self, watched: _Watched, ledger: Ledger) -> None:
         """Accuracy and sparsity of the newest part of each folder that has a new one."""

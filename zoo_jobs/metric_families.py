@@ -41,7 +41,7 @@ HELP = {
     "epoch_duration_seconds": "Wall time of one epoch of one task; measured by drivers, from their start on.",
     "commit_duration_seconds": "Wall time of one commit; measured by drivers, from their start on.",
     "preemptions": "Times that a worker had to leave or was lost.",
-    "lost_epochs": "Model-epochs that were computed and lost before their commit.",
+    "lost_epochs": "Model-epochs under way in a worker that left, failed or was lost, never committed.",
     "eta_seconds": "Seconds until the request is done, as an interval; not a number while no rate is known.",
     "last_commit_timestamp_seconds": "Time of the newest commit; before the first one, of the start of the run.",
     "cost_dollars": "Pod-seconds times price from pod start, by what became of the work.",

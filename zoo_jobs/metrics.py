@@ -16,8 +16,9 @@ from storage.object_store import Traffic
 
 from .metric_families import ZooFacts, build_info, families
 from .metrics_server import MetricsServer, serve
-from .observers import Event, PartCommitted, Problem, StageEnded, StageStarted
+from .observers import Event, PartCommitted, Problem, Spent, StageEnded, StageStarted, UsageWritten
 from .store_totals import StoreTotals
+from .usage import Meter
 from .zoo_metrics import ZooMetrics
 
 __all__ = ["MetricsServer", "RunMetrics", "StoreTotals", "serve"]
@@ -27,7 +28,8 @@ class RunMetrics(Collector):
     """An observer that answers scrapes.
 
     Counters only grow, and count a (model, epoch) once: it does not matter whether the store's totals or the event of
-    a commit comes first. ``traffic`` is that of the driver's own store; workers' reads are not in it.
+    a commit comes first. ``traffic`` is that of the driver's own store, looked at with every scrape; the workers' comes
+    with their events.
     """
 
     def __init__(
@@ -40,8 +42,7 @@ class RunMetrics(Collector):
     ) -> None:
         self._lock = threading.Lock()
         self._zoos: dict[str, ZooMetrics] = {}
-        self._traffic = traffic
-        self._seen_read = self._seen_retries = 0
+        self._meter = None if traffic is None else Meter(traffic)
         self._current: str | None = None
         self._clock, self._monotonic = clock, monotonic
         registry.register(self)
@@ -58,6 +59,8 @@ class RunMetrics(Collector):
 
     def __call__(self, event: Event) -> None:
         with self._lock:
+            if self._current is not None:
+                self._add_traffic()  # before another zoo's begins
             zoo = self._zoo(event.zoo, event.stage)
             self._current = event.zoo
             match event:
@@ -67,7 +70,12 @@ class RunMetrics(Collector):
                     zoo.commit(event, self._clock(), self._monotonic())
                 case Problem():
                     zoo.facts.preemptions += event.kind == "preempted"
-                    zoo.facts.store_retries += event.kind == "store"
+                case Spent():
+                    zoo.facts.lost_epochs += event.lost_epochs
+                    zoo.facts.store_retries += event.store_retries
+                    zoo.facts.read_bytes += event.read_bytes
+                case UsageWritten():
+                    zoo.take_usage(event.sums)
                 case StageEnded():
                     zoo.facts.state = event.state
 
@@ -91,10 +99,9 @@ class RunMetrics(Collector):
         return zoo
 
     def _add_traffic(self) -> None:
-        if self._traffic is None or self._current is None:
+        if self._meter is None or self._current is None:
             return
-        read, retries = self._traffic.read_bytes, self._traffic.num_retries
+        read_bytes, retries = self._meter.take()
         facts = self._zoos[self._current].facts
-        facts.read_bytes += read - self._seen_read
-        facts.store_retries += retries - self._seen_retries
-        self._seen_read, self._seen_retries = read, retries
+        facts.read_bytes += read_bytes
+        facts.store_retries += retries

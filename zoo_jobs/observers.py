@@ -1,6 +1,6 @@
 """What happens in a run, as values, and who listens: progress bars, metrics, logs, the usage account. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -60,7 +60,30 @@ class StageEnded:
     state: str
 
 
-Event = StageStarted | PartCommitted | Problem | StageEnded
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What workers took besides their commits, since the last time that this was said.
+
+    ``lost_epochs`` are model-epochs under way in a worker that left, failed or was lost, and so never committed.
+    """
+
+    zoo: str
+    stage: str
+    lost_epochs: int = 0
+    store_retries: int = 0
+    read_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsageWritten:
+    """The account was written: ``sums`` over the whole run, by name, as its usage records give them."""
+
+    zoo: str
+    stage: str
+    sums: Mapping[str, float]
+
+
+Event = StageStarted | PartCommitted | Problem | Spent | UsageWritten | StageEnded
 
 
 Left = Literal["preempted", "notice", "rival"]
@@ -68,10 +91,16 @@ Left = Literal["preempted", "notice", "rival"]
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What one call did. ``left``: the task is given back, since a notice came or a rival is ahead."""
+    """What one call did. ``left``: the task is given back, since a notice came or a rival is ahead.
+
+    ``store_retries`` and ``read_bytes`` are those of the worker's store since its last call that ended well.
+    """
 
     events: tuple[Event, ...]
     left: Left | None = None
+    lost_epochs: int = 0
+    store_retries: int = 0
+    read_bytes: int = 0
 
 
 class Observer(Protocol):

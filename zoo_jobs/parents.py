@@ -8,14 +8,19 @@ from .plan import Request
 from .twin import TwinSpec
 
 
+def unmade_twins(ledger: Ledger, twins: TwinSpec, wanted: Request) -> set[int]:
+    """Models of ``wanted`` whose parent has not reached the source epoch, by the ledger of the parents' run."""
+    return {model for model in wanted.models if ledger.num_epochs(model) <= twins.source_epoch}
+
+
 def absent_parents(ledger: Ledger, twins: TwinSpec, wanted: Request) -> set[int]:
-    """Models of ``wanted`` whose parent has not reached the source epoch, by the ledger of the parents' run.
+    """``unmade_twins``, if some can be made.
 
     Raises:
         InputError: no parent has reached it, or the weights of one that has were not kept.
     """
     parent, epoch = twins.parent, twins.source_epoch
-    absent = {model for model in wanted.models if ledger.num_epochs(model) <= epoch}
+    absent = unmade_twins(ledger, twins, wanted)
     if len(absent) == len(wanted.models):
         models = f"{wanted.models.start}:{wanted.models.stop}"
         raise InputError(

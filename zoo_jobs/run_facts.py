@@ -8,10 +8,11 @@ from typing import Any
 from storage.keys import attempt_end_key, attempts_prefix, parse_record_key, parts_prefix
 from storage.ledger import Ledger, read_ledger
 from storage.object_store import ObjectStore
-from storage.runs import Control, read_attempts, read_claims, read_control, read_usage
+from storage.runs import Attempt, Control, read_attempts, read_claims, read_control, read_usage
 from storage.zoos import read_head
 
 from .epochs import part_epochs
+from .parents import unmade_twins
 from .plan import Request, request
 from .run_logs import read_logs, seconds_of
 from .store_totals import StoreTotals, store_totals
@@ -74,7 +75,7 @@ def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> Run
         wanted,
         ledger,
         read_usage(store, run),
-        absent=_absent(store, zoo, wanted),
+        absent=unmade_twins(read_ledger(store, zoo.parent.run_id), zoo, wanted) if isinstance(zoo, TwinSpec) else (),
         last_commit=commits[-1][0] if commits else 0.0,
     )
     head = read_head(store, zoo.name)
@@ -88,12 +89,23 @@ def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> Run
         totals=totals,
         control=control,
         starts=_starts(store, run),
-        driver_alive=any(name.startswith("driver-") for name in read_claims(store, run)),
+        driver_alive=driver_alive(store, run),
         commits=commits,
         noticed=noticed,
         version=None if head is None else head.number,
         ledger=ledger,
     )
+
+
+def driver_alive(store: ObjectStore, run: str) -> bool:
+    """Whether a driver renewed its claim within the last two minutes."""
+    return any(name.startswith("driver-") for name in read_claims(store, run))
+
+
+def last_end(store: ObjectStore, run: str) -> str | None:
+    """How the last driver said that it ended; None if there was none, or it has not said so."""
+    attempts = read_attempts(store, run)
+    return _end_state(attempts[-1]) if attempts else None
 
 
 def wanted_of(zoo: Zoo, control: Control | None) -> Request:
@@ -126,17 +138,12 @@ def _starts(store: ObjectStore, run: str) -> tuple[DriverStart, ...]:
     found = []
     for attempt in read_attempts(store, run):
         ended = modified.get(attempt_end_key(run, attempt.id)) if attempt.end is not None else None
-        state = None if attempt.end is None else str(attempt.end.get("state", "ended"))
-        found.append(DriverStart(attempt.id, start_seconds(attempt.id), ended, state, attempt.start))
+        found.append(DriverStart(attempt.id, start_seconds(attempt.id), ended, _end_state(attempt), attempt.start))
     return tuple(found)
 
 
-def _absent(store: ObjectStore, zoo: Zoo, wanted: Request) -> set[int]:
-    """Twins whose parents have not come to the source epoch: nobody can make them yet."""
-    if not isinstance(zoo, TwinSpec):
-        return set()
-    parent = read_ledger(store, zoo.parent.run_id)
-    return {model for model in wanted.models if parent.num_epochs(model) <= zoo.source_epoch}
+def _end_state(attempt: Attempt) -> str | None:
+    return None if attempt.end is None else str(attempt.end.get("state", "ended"))
 
 
 def _text(event: dict[str, Any]) -> str:

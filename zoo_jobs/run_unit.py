@@ -50,6 +50,7 @@ class UnitRunner:
         self._parents: tuple[str, ...] = ()  # what the models in memory came from, where the engine is not bitwise
         self._next_part = 0
         self._epoch_seconds = 0.0
+        self._lost_epochs = 0  # model-epochs of a part that there was no time to finish
 
     def advance(self, task: Task, part: int) -> Advance:
         """Take ``task`` to the end of ``part``, committing every part on the way; nothing if it is there already."""
@@ -67,7 +68,7 @@ class UnitRunner:
         events: list[PartCommitted] = []
         while self._next_part <= part:
             epochs = part_epochs(self._next_part, self._commit_every)
-            trained = self._train(epochs)
+            trained = self._train(epochs, len(task.models))
             if trained is None:
                 return self._leave(events)
             if not self._refill or self._refill.intersection(epochs):
@@ -86,7 +87,8 @@ class UnitRunner:
 
     def _leave(self, events: Sequence[Event]) -> Advance:
         self.close()
-        return Advance(tuple(events), "preempted" if self._notice.reason == "preempted" else "notice")
+        lost, self._lost_epochs = self._lost_epochs, 0
+        return Advance(tuple(events), "preempted" if self._notice.reason == "preempted" else "notice", lost)
 
     def _is_warm(self, task: Task) -> bool:
         return self._growth is not None and self._task is not None and self._task.models == task.models
@@ -117,13 +119,14 @@ class UnitRunner:
         self._task, self._after = task, ledger.last_record(task.unit, task.models)
         return True
 
-    def _train(self, epochs: range) -> tuple[list[EpochResult], float] | None:
+    def _train(self, epochs: range, num_models: int) -> tuple[list[EpochResult], float] | None:
         """Results and seconds of one part; None if a notice came and the rest of the part does not fit."""
         assert self._growth is not None
         started = time.monotonic()
         results = []
         for number, epoch in enumerate(epochs):
             if not self._notice.fits(self._epoch_seconds * (len(epochs) - number)):
+                self._lost_epochs = number * num_models
                 return None
             epoch_started = time.monotonic()
             results.append(self._growth.step(epoch, clean_train=epoch in self._run.train_eval_epochs))

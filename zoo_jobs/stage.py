@@ -6,9 +6,8 @@ import os
 import platform
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,19 +17,7 @@ from storage.errors import PinMismatch
 from storage.ledger import Ledger, read_ledger
 from storage.object_store import ObjectStore, open_store
 from storage.probe import Capabilities, probe, require
-from storage.runs import (
-    Claims,
-    Control,
-    create_run,
-    end_attempt,
-    pin_run,
-    read_control,
-    read_pin,
-    read_usage,
-    start_attempt,
-    write_control,
-    write_usage,
-)
+from storage.runs import Control, create_run, pin_run, read_control, read_pin, read_usage, start_attempt, write_control
 
 from . import ray_environment
 from .data.prepare import load
@@ -41,24 +28,22 @@ from .epochs import part_of
 from .errors import InputError, ZooError
 from .metrics import RunMetrics
 from .notice import Notice
-from .observers import Event, Observer, PartCommitted, Problem, StageEnded, StageStarted, tell
+from .observers import Observer, StageEnded, StageStarted, tell
 from .parents import absent_parents
 from .plan import Request, Task, tasks, unit_models, work_units
-from .population.engines import Choice, choose
+from .population.engines import Choice, choose, workers_have_gpus
 from .refill import refill_tasks
 from .registry import check, register
 from .run import Run
 from .run_logs import RunLog
-from .store_totals import store_totals
+from .store_totals import StoreTotals, store_totals
 from .twin import TwinSpec, Zoo
+from .usage import GRACE_SECONDS, Account, Caps, Meter
 
 if TYPE_CHECKING:
     from .ray_runner import WorkerContext
 
 logger = logging.getLogger(__name__)
-
-USAGE_SECONDS = 300.0
-GRACE_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +72,7 @@ class Work:
         self.store: ObjectStore = open_store(options.store)
         self.notice = Notice()
         self.metrics: RunMetrics | None = None
+        self._meter = Meter(self.store.traffic)
         self._observers = list(observers)
         self._stack = contextlib.ExitStack()
         self._slots: int | None = None
@@ -143,11 +129,13 @@ class Work:
             units=len(missing),
             engine=choice.engine.name,
         )
+
+        def count(ledger: Ledger, usage: Mapping[str, float]) -> StoreTotals:
+            budget = self.options.max_dollars
+            return store_totals(zoo, request, ledger, usage, absent=absent, budget_dollars=budget)
+
         if self.metrics is not None:
-            usage = read_usage(self.store, run.id)
-            self.metrics.start_from(
-                store_totals(zoo, request, ledger, usage, absent=absent, budget_dollars=self.options.max_dollars)
-            )
+            self.metrics.start_from(count(ledger, read_usage(self.store, run.id)))
         if not missing:
             register(self.store, zoo, self.options.new_lineage)
             tell(self._listeners, started)
@@ -157,7 +145,7 @@ class Work:
             return False
         data = load(zoo.root, default_cache(), self.store)
         pin = {
-            "engine": choice.engine.numerics(next(iter(run.programs()))),
+            "engine": self._numerics(choice, run, data),
             "commit_every": zoo.commit_every,
             "unit_models": (read_pin(self.store, run.id) or {}).get("unit_models", unit_models(zoo)),
             "data": data.digest,
@@ -165,14 +153,14 @@ class Work:
         if read_pin(self.store, run.id) is not None:
             self._pin(run, pin)  # what does not fit is refused before the first write
         if ray_environment.prepare(self.options.ray) != "local":
-            self._connect(_size(data))  # likewise an address where no cluster is
+            self._connect(data, choice)  # likewise an address where no cluster is
         capabilities = probe(self.store)
         require(capabilities, self.store.url, single_writer=self.options.single_writer)
         register(self.store, zoo, self.options.new_lineage)
         create_run(self.store, run.id, zoo.run_content)
         self._pin(run, pin)
         self._set_wanted(run, request)
-        slots = self._connect(_size(data))
+        slots = self._connect(data, choice)
         from .ray_runner import WorkerContext  # not before the environment is prepared
 
         context = WorkerContext(
@@ -182,16 +170,18 @@ class Work:
             attempt=start_attempt(self.store, run.id, _attempt_content(run, request, choice, slots, capabilities)),
             commit_every=zoo.commit_every,
             notice_seconds=GRACE_SECONDS,
+            num_gpus=1 if _on_gpus(choice) else 0,
             refill=refill,
         )
         last_part = part_of(max(refill), zoo.commit_every) if refill else request.last_part
         with RunLog(self.store, run.id, context.attempt) as log:
-            return self._drive(run, plan, ledger, context, data, slots, last_part, started, log)
+            return self._drive(run, plan, count, ledger, context, data, slots, last_part, started, log)
 
     def _drive(
         self,
         run: Run,
         plan: "Callable[..., tuple[Task, ...]]",
+        count: Callable[[Ledger, Mapping[str, float]], StoreTotals],
         ledger: Ledger,
         context: "WorkerContext",
         data: PreparedData,
@@ -202,14 +192,26 @@ class Work:
     ) -> bool:
         from .ray_runner import RayPool
 
-        account = _Account(self.store, run, context.attempt, slots, self.options, self.notice)
+        pool = RayPool(min(slots, len(plan(ledger, slots))), context, run, data)
+        options = self.options
+
+        def price() -> float | None:
+            """Of all slots: the price that was given, else the sum of what the workers say of their machines."""
+            given = options.dollars_per_hour
+            return pool.dollars_per_hour if given is None else slots * given
+
+        caps = Caps(options.max_hours, options.max_dollars)
+        account = Account(
+            self.store, run, context.attempt, slots, caps, price, self._meter, self.notice, self._listeners
+        )
         observers: list[Observer] = [*self._listeners, account, log]
         tell(observers, started)
-        pool = RayPool(min(slots, len(plan(ledger, slots))), context, run, data)
         known = [ledger]
 
         def plan_again() -> Sequence[Task]:
             known[0] = read_ledger(self.store, run.id, known[0])
+            if self.metrics is not None:
+                self.metrics.start_from(count(known[0], account.sums))
             return plan(known[0], slots)
 
         state = "failed"
@@ -224,6 +226,7 @@ class Work:
                 observers,
                 stop_asked=lambda: _stop_asked(self.store, run.id),
                 heartbeat=account.beat,
+                commit_every=context.commit_every,
             )
             finished = driver.grow()
             state = "finished" if finished else (self.notice.reason or "stopped")
@@ -251,12 +254,22 @@ class Work:
                 hint = "name its engine with --engine, or go on with another one, recorded, with --mix-engines"
             raise InputError(f"{error}; {hint}") from error
 
-    def _connect(self, data_bytes: int) -> int:
+    def _numerics(self, choice: Choice, run: Run, data: PreparedData) -> dict[str, Any]:
+        """What the engine says of its numbers where it will run."""
+        program = next(iter(run.programs()))
+        if not (_on_gpus(choice) and workers_have_gpus() and ray_environment.prepare(self.options.ray) != "local"):
+            return choice.engine.numerics(program)
+        self._connect(data, choice)
+        from .ray_runner import worker_numerics
+
+        return worker_numerics(choice.engine.name, program)
+
+    def _connect(self, data: PreparedData, choice: Choice) -> int:
         if self._slots is None:
             address = ray_environment.prepare(self.options.ray)
             from .ray_runner import connected
 
-            slots = connected(address, self.options.slots, data_bytes)
+            slots = connected(address, self.options.slots, _size(data), _on_gpus(choice))
             self._slots = self._stack.enter_context(slots)
         return self._slots
 
@@ -305,6 +318,12 @@ def _stop_asked(store: ObjectStore, run: str) -> bool:
     return control is not None and control.wanted == "stopped"
 
 
+def _on_gpus(choice: Choice) -> bool:
+    """Whether each worker takes a GPU for itself."""
+    device = getattr(choice.engine, "device", None)
+    return device is not None and (workers_have_gpus() or device.type == "cuda")
+
+
 def _size(data: Any) -> int:
     return sum(int(split.images.nbytes + split.labels.nbytes) for split in (data.train, data.val, data.test))
 
@@ -329,86 +348,3 @@ def _attempt_content(
         "image": os.environ.get("ZOO_IMAGE", ""),
         "job": os.environ.get("ZOO_JOB", ""),
     }
-
-
-@dataclass
-class _Account:
-    """Keeps the claim alive, writes the usage records, and ends the run at its caps."""
-
-    store: ObjectStore
-    run: Run
-    attempt: str
-    slots: int
-    options: Options
-    notice: Notice
-    _since: float = field(default_factory=time.monotonic)
-    _written: int = 0
-    _claimed: float = 0.0
-    _counts: dict[str, float] = field(default_factory=dict)
-    _before: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._claims = Claims(self.store, self.run.id, self.attempt)
-        self._claim_name = f"driver-{self.attempt}"
-        self._claims.hold(self._claim_name)
-        self._before = read_usage(self.store, self.run.id)
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case Problem(kind="preempted"):
-                self._count("preemptions", 1)
-            case Problem(kind="retried" | "store"):
-                self._count("retries", 1)
-            case PartCommitted(won=True):
-                self._count("committed_seconds", event.train_seconds + event.commit_seconds)
-            case _:
-                pass
-
-    def beat(self) -> None:
-        now = time.monotonic()
-        if now - self._claimed > 30:
-            self._claimed = now
-            self._claims.hold(self._claim_name)
-        if now - self._since > USAGE_SECONDS:
-            self._write()
-        self._check_caps(now)
-
-    def close(self, state: str) -> None:
-        self._write()
-        end_attempt(self.store, self.run.id, self.attempt, {"state": state})
-        self._claims.release(self._claim_name)
-
-    def _count(self, name: str, amount: float) -> None:
-        self._counts[name] = self._counts.get(name, 0) + amount
-
-    def _write(self) -> None:
-        now = time.monotonic()
-        pod_seconds = self.slots * (now - self._since)
-        self._since = now
-        self._count("pod_seconds", pod_seconds)
-        if self.options.dollars_per_hour is not None:
-            self._count("dollars", pod_seconds / 3600 * self.options.dollars_per_hour)
-        write_usage(self.store, self.run.id, self.attempt, self._written, self._counts)
-        for name, amount in self._counts.items():
-            self._before[name] = self._before.get(name, 0) + amount
-        self._counts = {}
-        self._written += 1
-
-    def _check_caps(self, now: float) -> None:
-        """Caps hold over the sum of all attempts of the run."""
-        if self.notice.given:
-            return
-        seconds = self._before.get("pod_seconds", 0) + self.slots * (now - self._since)
-        hours = seconds / self.slots / 3600
-        dollars = self._before.get("dollars", 0)
-        if self.options.dollars_per_hour is not None:
-            dollars += self.slots * (now - self._since) / 3600 * self.options.dollars_per_hour
-        for cap, used, unit in (
-            (self.options.max_hours, hours, "hours"),
-            (self.options.max_dollars, dollars, "dollars"),
-        ):
-            if cap is not None and used >= cap:
-                reason = f"the cap of {cap:g} {unit} is reached"
-                logger.warning("a cap is reached", extra={"zoo": self.run.name, "cap": cap, "unit": unit})
-                write_control(self.store, self.run.id, Control("stopped", reason, {}))
-                self.notice.give("stopped", GRACE_SECONDS)

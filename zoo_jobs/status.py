@@ -1,6 +1,7 @@
 """The state of a run in a few numbers and sentences. Pure."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +11,8 @@ from .twin import TwinSpec
 from .words import duration
 
 if TYPE_CHECKING:
+    from storage.runs import Control
+
     from .run_facts import DriverStart, RunFacts
 
 State = Literal["waiting", "live", "stopped", "finished", "failed"]
@@ -30,6 +33,7 @@ WHAT_TO_DO = {
     "quiet": "see that its workers live: `zoo logs NAME --since 1h`",
     "faulty": "`zoo report NAME` lists them; a learning rate may be too high",
 }
+LOSSES = ("preemptions", "lost_epochs", "retries", "store_retries")
 OTHERWISE = "`zoo logs NAME --since 1h` says more"
 
 
@@ -55,6 +59,7 @@ class Status:
         dollars: (committed, wasted), None where nobody gave a price.
         last_commit: Unix time, None before the first.
         models, units: their number by state.
+        losses: preemptions, lost_epochs, retries (of tasks), store_retries (of requests): what went wrong so far.
     """
 
     zoo: str
@@ -71,6 +76,7 @@ class Status:
     last_commit: float | None
     models: dict[str, int]
     units: dict[str, int]
+    losses: dict[str, int]
     version: int | None
     problems: tuple[Problem, ...]
 
@@ -89,7 +95,8 @@ def status(facts: "RunFacts", now: float) -> Status:
     """The status at ``now``, Unix time in seconds."""
     counts = facts.totals.counts
     remaining = counts.remaining
-    state = state_of(facts)
+    last = facts.starts[-1] if facts.starts else None
+    state = state_of(remaining, facts.control, lambda: facts.driver_alive, lambda: None if last is None else last.state)
     live = state == "live"
     eta = None
     if live:
@@ -115,25 +122,30 @@ def status(facts: "RunFacts", now: float) -> Status:
         last_commit=facts.commits[-1][0] if facts.commits else None,
         models=counts.models,
         units=counts.num_units,
+        losses={name: round(facts.totals.usage.get(name, 0)) for name in LOSSES},
         version=facts.version,
         problems=_problems(facts, state, now),
     )
 
 
-def state_of(facts: "RunFacts") -> State:
+def state_of(
+    remaining: int, control: "Control | None", driver_alive: Callable[[], bool], last_end: Callable[[], str | None]
+) -> State:
     """Finished when all that is asked for is there, whoever is still about; live while a driver is.
 
     Stopped is what somebody, or a cap, asked for; failed what the last driver said; anything else waits for a driver.
+
+    Args:
+        remaining: model-epochs of the request that are not committed.
+        driver_alive, last_end: whether a driver holds its claim, how the last one ended; asked only where they count.
     """
-    if facts.totals.counts.remaining == 0:
+    if remaining == 0:
         return "finished"
-    if facts.driver_alive:
+    if driver_alive():
         return "live"
-    if facts.control is not None and facts.control.wanted == "stopped":
+    if control is not None and control.wanted == "stopped":
         return "stopped"
-    if facts.starts and facts.starts[-1].state == "failed":
-        return "failed"
-    return "waiting"
+    return "failed" if last_end() == "failed" else "waiting"
 
 
 def _reason(facts: "RunFacts", state: State) -> str:

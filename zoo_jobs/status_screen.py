@@ -25,6 +25,8 @@ def lines(found: Status, now: float) -> list[str]:
     rest = [*times(found, now), *([cost(*found.dollars)] if found.dollars is not None else [])]
     if rest:
         said.append(f"  {', '.join(rest)}")
+    if lost := losses(found):
+        said.append(f"  so far: {lost}")
     said += [f"  {when(problem.time)}{problem.message} ({problem.advice})" for problem in found.problems]
     return said
 
@@ -57,6 +59,18 @@ def times(found: Status, now: float) -> list[str]:
 
 def cost(committed: float, wasted: float) -> str:
     return f"{dollars(committed + wasted)} spent, {dollars(wasted)} of it without a commit"
+
+
+def losses(found: Status) -> str:
+    """``3 preemptions, 64 model-epochs lost``; empty while nothing went wrong."""
+    names = {
+        "preemptions": "preemption{s}",
+        "lost_epochs": "model-epoch{s} lost",
+        "retries": "task{s} tried again",
+        "store_retries": "store request{s} tried again",
+    }
+    shown = [(found.losses[key], name) for key, name in names.items() if found.losses[key]]
+    return ", ".join(f"{count:,} {name.format(s='' if count == 1 else 's')}" for count, name in shown)
 
 
 def span(low: float, high: float) -> str:
@@ -114,6 +128,8 @@ def _block(found: Status, now: float) -> Table:
         rows.append(("pace", Text(", ".join(said))))
     if found.dollars is not None:
         rows.append(("cost", Text(cost(*found.dollars))))
+    if lost := losses(found):
+        rows.append(("so far", Text(lost)))
     if found.version is not None:
         rows.append(("published", Text(f"version {found.version}")))
     block = Table.grid(padding=(0, 2))

@@ -98,7 +98,7 @@ class StoreTotals:
     """Sums over records and usage; true whoever wrote them. ``last_commit`` is Unix time, 0 if not known.
 
     ``usage`` has the sums of the usage records: pod_seconds, committed_seconds, dollars, preemptions, lost_epochs,
-    store_retries, read_bytes, whichever are kept.
+    retries, store_retries, read_bytes, whichever there are.
     """
 
     zoo: str
@@ -113,10 +113,14 @@ class StoreTotals:
 
     @property
     def dollars(self) -> tuple[float, float]:
-        """(committed, wasted): all that pods cost, by the share of their time that ended in commits."""
-        spent, pod_seconds = self.usage.get("dollars", 0.0), self.usage.get("pod_seconds", 0.0)
-        share = min(1.0, self.usage.get("committed_seconds", 0.0) / pod_seconds) if pod_seconds > 0 else 0.0
-        return spent * share, spent * (1 - share)
+        return split_dollars(self.usage)
+
+
+def split_dollars(usage: Mapping[str, float]) -> tuple[float, float]:
+    """(committed, wasted): all that pods cost, by the share of their time that ended in commits."""
+    spent, pod_seconds = usage.get("dollars", 0.0), usage.get("pod_seconds", 0.0)
+    share = min(1.0, usage.get("committed_seconds", 0.0) / pod_seconds) if pod_seconds > 0 else 0.0
+    return spent * share, spent * (1 - share)
 
 
 def store_totals(

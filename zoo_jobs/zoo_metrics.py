@@ -1,6 +1,7 @@
 """What is shown of one zoo while it grows: from the store's totals, from events, or from both."""
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from .eta import UNKNOWN as NO_RATE
 from .eta import eta_seconds
 from .metric_families import NO_QUANTILES, ZooFacts
 from .observers import PartCommitted, StageStarted
-from .store_totals import Counts, StoreTotals, quantiles
+from .store_totals import Counts, StoreTotals, quantiles, split_dollars
 
 COMMITS_KEPT = 1024  # for the rate that the time left follows from
 
@@ -43,18 +44,23 @@ class ZooMetrics:
         self._before = 0
         for reason, count in totals.faulty.items():
             self._faulty[reason] = max(self._faulty.get(reason, 0), count)
-        facts, usage = self.facts, totals.usage
-        committed, wasted = totals.dollars
+        self.take_usage(totals.usage)
+        facts = self.facts
         facts.samples = max(facts.samples, totals.samples)
         facts.written_bytes = max(facts.written_bytes, totals.written_bytes)
-        facts.read_bytes = max(facts.read_bytes, round(usage.get("read_bytes", 0)))
-        facts.preemptions = max(facts.preemptions, round(usage.get("preemptions", 0)))
-        facts.store_retries = max(facts.store_retries, round(usage.get("store_retries", 0)))
-        facts.lost_epochs = max(facts.lost_epochs, round(usage.get("lost_epochs", 0)))
-        facts.committed_dollars = max(facts.committed_dollars, committed)
-        facts.wasted_dollars = max(facts.wasted_dollars, wasted)
         facts.last_commit = max(facts.last_commit, totals.last_commit)
         facts.budget_dollars = totals.budget_dollars
+
+    def take_usage(self, sums: Mapping[str, float]) -> None:
+        """Take over the sums of the usage records; what was counted beyond them stays."""
+        facts = self.facts
+        facts.read_bytes = max(facts.read_bytes, round(sums.get("read_bytes", 0)))
+        facts.preemptions = max(facts.preemptions, round(sums.get("preemptions", 0)))
+        facts.store_retries = max(facts.store_retries, round(sums.get("store_retries", 0)))
+        facts.lost_epochs = max(facts.lost_epochs, round(sums.get("lost_epochs", 0)))
+        committed, wasted = split_dollars(sums)
+        facts.committed_dollars = max(facts.committed_dollars, committed)
+        facts.wasted_dollars = max(facts.wasted_dollars, wasted)
 
     def start(self, event: StageStarted, now: float, monotonic: float) -> None:
         self.facts.state = "live"

@@ -8,7 +8,7 @@ import pytest
 
 from zoo_jobs.driver import ATTEMPTS, LOSSES, Done, Driver, UnitFailed
 from zoo_jobs.notice import Notice
-from zoo_jobs.observers import Advance, Event, PartCommitted, Problem, StageEnded
+from zoo_jobs.observers import Advance, Event, PartCommitted, Problem, Spent, StageEnded
 from zoo_jobs.plan import Task
 
 LAST_PART = 3
@@ -109,6 +109,21 @@ def test_a_task_that_always_fails_ends_the_run_with_its_reason() -> None:
     pool.faults[1] = deque([Done(0, None, ValueError("no such thing"))] * ATTEMPTS * 2)
     with pytest.raises(UnitFailed, match=r"unit 1 of zoo failed 3 times; the last error: no such thing"):
         drive(pool)
+
+
+def test_what_was_under_way_in_a_worker_that_is_lost_is_said_once() -> None:
+    pool = FakePool(1, range(2))
+    pool.faults[1] = deque([Done(0, None, RuntimeError("killed"), lost=True)] * 2)
+    _, events = drive(pool, commit_every=5)
+    # Part 0 is epoch 0 alone; by then parts 0 and 1 are in flight, and the older one is what it was at.
+    assert [e.lost_epochs for e in events if isinstance(e, Spent)] == [1]
+
+
+def test_what_workers_say_of_their_store_is_passed_on() -> None:
+    pool = FakePool(1, range(1))
+    pool.faults[0] = deque([Done(0, Advance((), None, lost_epochs=3, store_retries=2, read_bytes=7))])
+    _, events = drive(pool)
+    assert [e for e in events if isinstance(e, Spent)] == [Spent("zoo", "train", 3, 2, 7)]
 
 
 def test_a_lost_worker_costs_a_retry_and_no_failure() -> None:

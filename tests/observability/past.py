@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from zoo_jobs.metric_families import build_info, store_free_bytes, store_read_timestamp
 from zoo_jobs.metrics import RunMetrics
-from zoo_jobs.observers import Problem, StageEnded
+from zoo_jobs.observers import Problem, Spent, StageEnded
 from zoo_jobs.store_totals import StoreTotals
 
 from .prometheus import History
@@ -63,7 +63,7 @@ class Simulation:
         if minute % 45 == 0:
             self.metrics(Problem("mnist-cnn-s-seed", "train", "preempted", "a worker had to leave"))
         if minute % 30 == 0:
-            self.metrics(Problem("mnist-cnn-s-seed", "train", "store", "no answer"))
+            self.metrics(Spent("mnist-cnn-s-seed", "train", store_retries=1, read_bytes=6_000_000))
         for zoo, stage in RUNS[:2]:
             self.metrics.start_from(self._totals(zoo, stage))
 

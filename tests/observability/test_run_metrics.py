@@ -7,11 +7,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from storage.object_store import Traffic
 from zoo_jobs.errors import InputError
 from zoo_jobs.eta import eta_seconds
 from zoo_jobs.metric_families import HELP
 from zoo_jobs.metrics import RunMetrics, serve
-from zoo_jobs.observers import Problem, StageEnded
+from zoo_jobs.observers import Problem, Spent, StageEnded, UsageWritten
 
 from .simulated import committed, started, totals
 
@@ -129,14 +130,35 @@ def test_problems_and_costs_are_counted() -> None:
     usage = {"preemptions": 3, "dollars": 10.0, "pod_seconds": 100.0, "committed_seconds": 80.0, "lost_epochs": 5}
     metrics.start_from(totals("tiny", [1] * 8, usage=usage, budget_dollars=20.0))
     metrics(Problem("tiny", "train", "preempted", "a worker had to leave"))
-    metrics(Problem("tiny", "train", "store", "no answer"))
+    metrics(Problem("tiny", "train", "store", "no answer"))  # its requests are counted by the store itself
     metrics(Problem("tiny", "train", "retried", "unit 0"))
+    metrics(Spent("tiny", "train", lost_epochs=16, store_retries=1, read_bytes=1000))
     assert sample(registry, "preemptions_total", zoo="tiny") == 4
     assert sample(registry, "store_retries_total", zoo="tiny") == 1
-    assert sample(registry, "lost_epochs_total", zoo="tiny") == 5
+    assert sample(registry, "lost_epochs_total", zoo="tiny") == 21
+    assert sample(registry, "store_bytes_total", zoo="tiny", direction="read") == 1000
     assert sample(registry, "cost_dollars_total", zoo="tiny", outcome="committed") == 8.0
     assert sample(registry, "cost_dollars_total", zoo="tiny", outcome="wasted") == pytest.approx(2.0)
     assert sample(registry, "budget_dollars", zoo="tiny") == 20.0
+
+
+def test_the_usage_that_was_written_takes_nothing_back_and_counts_nothing_twice() -> None:
+    registry, traffic = CollectorRegistry(), Traffic()
+    metrics = RunMetrics(registry, traffic)
+    metrics.start_from(totals("tiny", [1] * 8, usage={"store_retries": 10, "dollars": 1.0}))
+    metrics(started("tiny"))
+    traffic.add(read=500, retries=3)
+    metrics(Spent("tiny", "train", store_retries=2))
+    assert sample(registry, "store_retries_total", zoo="tiny") == 15
+    metrics(UsageWritten("tiny", "train", {"store_retries": 15, "read_bytes": 500, "dollars": 1.5}))
+    assert sample(registry, "store_retries_total", zoo="tiny") == 15
+    assert sample(registry, "store_bytes_total", zoo="tiny", direction="read") == 500
+    assert sample(registry, "cost_dollars_total", zoo="tiny", outcome="wasted") == 1.5
+    traffic.add(retries=1)
+    metrics(started("tiny-vd", stage="sparsify"))
+    traffic.add(retries=7)
+    assert sample(registry, "store_retries_total", zoo="tiny") == 16
+    assert sample(registry, "store_retries_total", zoo="tiny-vd") == 7
 
 
 def test_the_time_left_is_an_interval_that_grows_while_nothing_is_committed() -> None:

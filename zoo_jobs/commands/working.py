@@ -12,6 +12,7 @@ from storage.object_store import ObjectStore, open_store
 
 from .. import registry
 from ..errors import InputError
+from ..machines import slot_price
 from ..observers import Event, Observer, StageStarted
 from ..plan import Request
 from ..twin import TwinSpec, Zoo
@@ -57,7 +58,7 @@ _WORK = (
         "--dollars-per-hour",
         type=click.FloatRange(0),
         envvar="ZOO_DOLLARS_PER_HOUR",
-        help="Price of one slot; default: $ZOO_DOLLARS_PER_HOUR.",
+        help="Price of one slot; default: $ZOO_DOLLARS_PER_HOUR, else what the workers' $ZOO_MACHINE costs.",
     ),
     click.option("--metrics-port", type=click.IntRange(1, 65535), help="Default: 9095, or the next free one."),
     click.option("--no-metrics", is_flag=True, help="Serve no metrics."),
@@ -112,7 +113,7 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
     quiet, port, no_metrics = (values.pop(name) for name in ("quiet", "metrics_port", "no_metrics"))
     if no_metrics and port is not None:
         raise InputError(f"--metrics-port {port} and --no-metrics contradict each other; give one of them")
-    if values["max_dollars"] is not None and values["dollars_per_hour"] is None:
+    if values["max_dollars"] is not None and values["dollars_per_hour"] is None and slot_price(os.environ) is None:
         raise InputError("--max-dollars needs the price of a slot: --dollars-per-hour, or $ZOO_DOLLARS_PER_HOUR")
     from prometheus_client import CollectorRegistry
 

@@ -18,7 +18,9 @@ ROWS = (
     ("dollars", "Dollars"),
     ("wasted_dollars", "Dollars without a commit"),
     ("bytes", "Bytes written"),
-    ("retries", "Retries"),
+    ("bytes_read", "Bytes read"),
+    ("retries", "Tasks tried again"),
+    ("store_retries", "Requests to the store tried again"),
     ("preemptions", "Preemptions"),
     ("lost_epochs", "Model-epochs lost"),
 )
@@ -91,7 +93,7 @@ def _amount(key: str, amount: float | None) -> str:
         return words.duration(amount)
     if key.endswith("dollars"):
         return words.dollars(amount)
-    if key == "bytes":
+    if key in ("bytes", "bytes_read"):
         return words.size(amount)
     return words.count(round(amount))
 

@@ -32,6 +32,7 @@ MAP_BYTES = 256 * 2**20
 COLUMNS = (
     "model", "epoch", "seed", "split", "faulty_epoch", "faulty_reason", *HYPERPARAMETERS, *METRICS,
 )  # fmt: skip
+COUNTED = ("pod_seconds", "retries", "store_retries", "preemptions", "lost_epochs")
 METHODS = {"variational-dropout": "variational dropout", "magnitude": "magnitude pruning"}
 
 
@@ -162,9 +163,9 @@ def _twins(store: ObjectStore, url: str, parent: Published) -> list[str]:
 
 def _states(published: Published, here: Population) -> StateSample:
     """Weights of evenly chosen models at evenly chosen epochs, as many as fit the map's memory."""
-    epochs = _spread(published.epochs, MAX_MAP_EPOCHS)
+    epochs = spread(published.epochs, MAX_MAP_EPOCHS)
     size = published.layout.size
-    models = _spread(published.models, max(2, MAP_BYTES // (4 * size * len(epochs))))
+    models = spread(published.models, max(2, MAP_BYTES // (4 * size * len(epochs))))
     weights_NKD = np.full((len(models), len(epochs), size), np.nan, np.float32)
     row = {model: number for number, model in enumerate(models)}
     for column, epoch in enumerate(epochs):
@@ -173,7 +174,7 @@ def _states(published: Published, here: Population) -> StateSample:
     return StateSample(np.asarray(models, np.int64), np.asarray(epochs, np.int64), weights_NKD)
 
 
-def _spread(values: Sequence[int], count: int) -> list[int]:
+def spread(values: Sequence[int], count: int) -> list[int]:
     """At most ``count`` of ``values``, evenly spaced, both ends among them."""
     chosen = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int))
     return [values[position] for position in chosen]
@@ -195,8 +196,10 @@ def account_of(facts: RunFacts) -> RunAccount:
         "wall_seconds": sum((s.ended or s.started) - s.started for s in facts.starts),
         "compute_seconds": facts.ledger.totals.seconds,
         "bytes": float(totals.written_bytes),
-        **{name: usage[name] for name in ("pod_seconds", "retries", "preemptions", "lost_epochs") if name in usage},
+        **{name: usage[name] for name in COUNTED if name in usage},
     }
+    if "read_bytes" in usage:
+        actual["bytes_read"] = usage["read_bytes"]
     if "dollars" in usage:
         actual |= {"dollars": committed + wasted, "wasted_dollars": wasted}
     written = next((s.content["plan"] for s in facts.starts if isinstance(s.content.get("plan"), dict)), None)

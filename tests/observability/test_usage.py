@@ -1,0 +1,97 @@
+"""What a driver writes down of its own cost."""
+
+from pathlib import Path
+
+import pytest
+
+from storage.keys import usage_prefix
+from storage.object_store import ObjectStore, open_store
+from storage.runs import read_claims, read_control, read_usage
+from tests.jobs.tiny import RUN
+from zoo_jobs.notice import Notice
+from zoo_jobs.observers import Event, Problem, Spent, UsageWritten
+from zoo_jobs.usage import USAGE_SECONDS, Account, Caps, Meter
+
+from .simulated import committed
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(str(tmp_path / "store"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def account(store: ObjectStore, clock: Clock, caps: Caps | None = None, told: list[Event] | None = None) -> Account:
+    listeners = [] if told is None else [told.append]
+    meter = Meter(store.traffic)
+    return Account(
+        store, RUN, "20260101T000000Z-0000", 2, caps or Caps(), lambda: 3.6, meter, Notice(), listeners, clock
+    )
+
+
+def num_records(store: ObjectStore) -> int:
+    return len(list(store.list(usage_prefix(RUN.id))))
+
+
+def test_tasks_and_requests_tried_again_are_counted_apart_and_so_is_what_was_lost(store: ObjectStore) -> None:
+    clock = Clock()
+    found = account(store, clock)
+    found(Problem("tiny", "train", "store", "no answer"))
+    found(Problem("tiny", "train", "retried", "unit 0"))
+    found(Problem("tiny", "train", "preempted", "a worker was lost"))
+    found(Spent("tiny", "train", lost_epochs=16, store_retries=4, read_bytes=1000))
+    found(committed("tiny", range(4), 0, seconds=30))
+    store.traffic.add(retries=2)
+    before = store.traffic.read_bytes
+    clock.now = 100.0
+    found.close("finished")
+    sums = read_usage(store, RUN.id)
+    assert {name: sums[name] for name in ("preemptions", "retries", "store_retries", "lost_epochs")} == {
+        "preemptions": 1,
+        "retries": 1,
+        "store_retries": 6,
+        "lost_epochs": 16,
+    }
+    assert sums["read_bytes"] == before + 1000
+    assert (sums["pod_seconds"], sums["dollars"]) == (200.0, pytest.approx(0.1))
+    assert sums["committed_seconds"] > 30
+    assert read_claims(store, RUN.id) == {}
+
+
+def test_the_account_is_written_every_five_minutes_and_soon_after_a_loss(store: ObjectStore) -> None:
+    clock, told = Clock(), list[Event]()
+    found = account(store, clock, told=told)
+    clock.now = USAGE_SECONDS - 1
+    found.beat()
+    assert num_records(store) == 0
+    found(Problem("tiny", "train", "preempted", "a worker was lost"))
+    found.beat()
+    assert num_records(store) == 1
+    clock.now += USAGE_SECONDS + 1
+    found.beat()
+    assert num_records(store) == 2
+    sums = [event.sums for event in told if isinstance(event, UsageWritten)]
+    assert sums[-1] == read_usage(store, RUN.id)
+
+
+def test_a_second_driver_goes_on_with_the_sums_of_the_first(store: ObjectStore) -> None:
+    clock = Clock()
+    first = account(store, clock)
+    clock.now = 3600.0
+    first.close("stopped")
+    second = account(store, clock, Caps(hours=1.5))
+    clock.now += 1799
+    second.beat()
+    assert read_control(store, RUN.id) is None
+    clock.now += 2
+    second.beat()
+    control = read_control(store, RUN.id)
+    assert control is not None
+    assert (control.wanted, control.reason) == ("stopped", "the cap of 1.5 hours is reached")

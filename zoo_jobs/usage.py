@@ -1,0 +1,150 @@
+"""The account of one driver: its claim kept alive, usage records written, the run ended at its caps."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from storage.object_store import ObjectStore, Traffic
+from storage.runs import Claims, Control, end_attempt, read_usage, write_control, write_usage
+
+from .notice import Notice
+from .observers import Event, Observer, PartCommitted, Problem, Spent, UsageWritten, tell
+
+if TYPE_CHECKING:
+    from .run import Run
+
+logger = logging.getLogger(__name__)
+
+USAGE_SECONDS = 300.0
+CLAIM_SECONDS = 30.0
+GRACE_SECONDS = 90.0
+
+
+class Meter:
+    """What went through a store since it was last asked."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+        self._read = self._retries = 0
+
+    def take(self) -> tuple[int, int]:
+        """Bytes read and requests tried again."""
+        read, retries = self._traffic.read_bytes, self._traffic.num_retries
+        found = read - self._read, retries - self._retries
+        self._read, self._retries = read, retries
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """None where there is none. Both hold over the sum of all attempts of the run."""
+
+    hours: float | None = None
+    dollars: float | None = None
+
+
+class Account:
+    """An observer that writes what a driver used: every five minutes, soon after a worker was lost, and at the end.
+
+    Its records have pod_seconds, committed_seconds, dollars, preemptions, lost_epochs, retries (tasks tried again),
+    store_retries (requests tried again) and read_bytes, each since the record before; what is zero is left out.
+
+    Args:
+        price: dollars per hour of all slots now, None where it is not known.
+        meter: of the driver's own store; what it holds when the account begins is counted too.
+        listeners: are told of every record that was written.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        run: "Run",
+        attempt: str,
+        slots: int,
+        caps: Caps,
+        price: Callable[[], float | None],
+        meter: Meter,
+        notice: Notice,
+        listeners: Sequence[Observer] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._run, self._attempt, self._slots = store, run, attempt, slots
+        self._caps, self._price, self._meter, self._notice = caps, price, meter, notice
+        self._listeners, self._clock = listeners, clock
+        self._since = self._claimed = clock()
+        self._written = 0
+        self._is_due = False
+        self._counts: dict[str, float] = {}
+        self._claims = Claims(store, run.id, attempt)
+        self._claim_name = f"driver-{attempt}"
+        self._claims.hold(self._claim_name)
+        self.sums = read_usage(store, run.id)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Problem(kind="preempted"):
+                self._count("preemptions", 1)
+                self._is_due = True  # else a driver that is killed too takes the knowledge of it along
+            case Problem(kind="retried"):
+                self._count("retries", 1)
+            case Spent():
+                self._count("lost_epochs", event.lost_epochs)
+                self._count("store_retries", event.store_retries)
+                self._count("read_bytes", event.read_bytes)
+            case PartCommitted(won=True):
+                self._count("committed_seconds", event.train_seconds + event.commit_seconds)
+            case _:
+                pass
+
+    def beat(self) -> None:
+        """To be called every few seconds."""
+        now = self._clock()
+        if now - self._claimed > CLAIM_SECONDS:
+            self._claimed = now
+            self._claims.hold(self._claim_name)
+        if self._is_due or now - self._since > USAGE_SECONDS:
+            self._write()
+        self._check_caps(now)
+
+    def close(self, state: str) -> None:
+        self._write()
+        end_attempt(self._store, self._run.id, self._attempt, {"state": state})
+        self._claims.release(self._claim_name)
+
+    def stop(self, reason: str) -> None:
+        """Say that the run shall end and stay so, and let the workers commit what they are at."""
+        write_control(self._store, self._run.id, Control("stopped", reason, {}))
+        self._notice.give("stopped", GRACE_SECONDS)
+
+    def _count(self, name: str, amount: float) -> None:
+        if amount:
+            self._counts[name] = self._counts.get(name, 0) + amount
+
+    def _write(self) -> None:
+        now = self._clock()
+        before, self._since = self._since, now
+        self._count("pod_seconds", self._slots * (now - before))
+        if (price := self._price()) is not None:
+            self._counts["dollars"] = self._counts.get("dollars", 0) + (now - before) / 3600 * price
+        read_bytes, store_retries = self._meter.take()
+        self._count("read_bytes", read_bytes)
+        self._count("store_retries", store_retries)
+        write_usage(self._store, self._run.id, self._attempt, self._written, self._counts)
+        for name, amount in self._counts.items():
+            self.sums[name] = self.sums.get(name, 0) + amount
+        self._counts = {}
+        self._written += 1
+        self._is_due = False
+        tell(self._listeners, UsageWritten(self._run.name, self._run.stage, dict(self.sums)))
+
+    def _check_caps(self, now: float) -> None:
+        if self._notice.given:
+            return
+        hours = self.sums.get("pod_seconds", 0) / self._slots / 3600 + (now - self._since) / 3600
+        dollars = self.sums.get("dollars", 0) + (now - self._since) / 3600 * (self._price() or 0)
+        for cap, used, unit in ((self._caps.hours, hours, "hours"), (self._caps.dollars, dollars, "dollars")):
+            if cap is not None and used >= cap:
+                logger.warning("a cap is reached", extra={"zoo": self._run.name, "cap": cap, "unit": unit})
+                self.stop(f"the cap of {cap:g} {unit} is reached")
