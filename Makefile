@@ -41,7 +41,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test test-zoos lint check-native bench bench-quick
+.PHONY: test test-zoos lint check-native check-arm bench bench-quick
 test: setup ## Run the tests (12 minutes on two cores)
 	$(BIN)/python -m pytest
 
@@ -57,8 +57,11 @@ lint: setup ## Check format, style, types and the rules of who imports whom
 check-native: setup ## The CPU engine under address, undefined-behaviour and thread sanitizers (15 minutes)
 	sh tests/native/check $(VENV)
 
+check-arm: ## The CPU engine's kernels on ARM (qemu), bit for bit against this machine's (15 minutes)
+	sh tests/native/check-arm
+
 bench: setup ## Every benchmark that this machine can run, as ratios against plain PyTorch (25 minutes)
-	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling storage_formats; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
+	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling driver_units storage_formats; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
 
 bench-quick: setup ## The first three benchmarks, small 
 	PYTHONPATH=. $(BIN)/python benchmarks/lanes_training.py --quick

@@ -91,18 +91,13 @@ def test_a_worker_that_is_killed_costs_at_most_its_epoch(quiet: Path, zoo: Comma
     assert is_published_like(quiet, tmp_path, "small")
 
 
-def test_more_models_later_in_other_chunks_and_slots_give_the_same_bytes(
+def test_more_models_and_epochs_later_in_other_chunks_and_slots_give_the_same_bytes(
     quiet: Path, zoo: Command, spec: Path, tmp_path: Path
 ) -> None:
-    done(zoo("train", spec, "--models", "0:12", "--store", tmp_path, "--chunk-models", "3", "--slots", "2"))
-    done(zoo("run", spec, "--models", MODELS, "--store", tmp_path, "--chunk-models", "1", "--slots", "1", "--no-twins"))
-    assert is_published_like(quiet, tmp_path, "small")
-
-
-def test_more_epochs_later_give_the_same_bytes(quiet: Path, zoo: Command, spec: Path, tmp_path: Path) -> None:
-    short = done(zoo("run", spec, "--models", MODELS, "--epochs", "3", "--store", tmp_path, "--no-twins"))
+    few = ("--models", "0:12", "--epochs", "3", "--chunk-models", "3", "--slots", "2", "--no-twins")
+    short = done(zoo("run", spec, "--store", tmp_path, *few))
     assert "3 of 6 epochs" in short.out
-    done(zoo("run", spec, "--models", MODELS, "--store", tmp_path, "--no-twins"))
+    done(zoo("run", spec, "--models", MODELS, "--store", tmp_path, "--chunk-models", "1", "--slots", "1", "--no-twins"))
     assert is_published_like(quiet, tmp_path, "small")
 
 
