@@ -147,7 +147,7 @@ def _control(value: dict[str, Any], what: str) -> Control:
 
 
 def write_usage(store: ObjectStore, run: str, attempt: str, number: int, amounts: Mapping[str, float]) -> None:
-    """What an attempt used since its previous record: pod-seconds, dollars, retries, preemptions, lost epochs."""
+    """What an attempt used since its previous record, by name: seconds of pods, dollars, retries, losses, bytes."""
     create(store, usage_key(run, attempt, number), canonical_json(dict(amounts)))
 
 
@@ -171,7 +171,7 @@ class Claim:
 
 
 class Claims:
-    """Advisory leases of one attempt: they keep drivers from working twice, commits do not need them.
+    """Leases of one attempt: they keep drivers from working twice, commits do not need them.
 
     Age is the difference of two times of the store's own clock, the younger one of an object written just now.
     """
@@ -180,12 +180,27 @@ class Claims:
         self._store = store
         self._run = run
         self._attempt = attempt
+        self._taken: dict[str, str] = {}  # etags of the claims that only one may have
+        self._writes = 0
 
     def hold(self, name: str) -> None:
-        """Claim ``name``, or renew the claim; to be called every CLAIM_RENEW_SECONDS."""
-        self._store.put(claim_key(self._run, name), canonical_json({"attempt": self._attempt}))
+        """Claim ``name``, or renew the claim, whoever else does; to be called every CLAIM_RENEW_SECONDS."""
+        self._store.put(claim_key(self._run, name), self._content())
+
+    def take(self, name: str) -> bool:
+        """Claim ``name`` unless somebody else has it and keeps it alive: of several who take it at once, one does."""
+        found = get_or_none(self._store, claim_key(self._run, name))
+        # In this order: whoever renews after this look changes the etag, before it a time that ``others`` sees.
+        if found is not None and name in self.others():
+            return False
+        return self._write(name, None if found is None else found[1])
+
+    def renew(self, name: str) -> bool:
+        """Keep a claim that was taken; False if it became void meanwhile and somebody else has it now."""
+        return self._write(name, self._taken.get(name))
 
     def release(self, name: str) -> None:
+        self._taken.pop(name, None)
         self._store.delete(claim_key(self._run, name))
 
     def others(self) -> dict[str, Claim]:
@@ -195,6 +210,26 @@ class Claims:
         claims = read_claims(self._store, self._run, clock=own)
         self.release(own)
         return {name: claim for name, claim in claims.items() if claim.owner != self._attempt}
+
+    def _write(self, name: str, etag: str | None) -> bool:
+        key, data = claim_key(self._run, name), self._content()
+        try:
+            if etag is None:
+                self._taken[name] = self._store.put(key, data, if_absent=True)
+            else:
+                self._taken[name] = self._store.put(key, data, if_match=etag)
+        except PreconditionFailed:
+            found = get_or_none(self._store, key)
+            if found is None or found[0] != data:
+                self._taken.pop(name, None)
+                return False
+            self._taken[name] = found[1]  # written, and the reply was lost
+        return True
+
+    def _content(self) -> bytes:
+        """Different at every write: some stores derive the etag from the content."""
+        self._writes += 1
+        return canonical_json({"attempt": self._attempt, "write": self._writes})
 
 
 def read_claims(store: ObjectStore, run: str, clock: str | None = None) -> dict[str, Claim]:
