@@ -49,14 +49,13 @@ HELP = {
     "store_bytes": "Bytes that the run read from and committed to the store.",
     "store_retries": "Requests to the store that had to be tried again.",
     "faulty_models": "Models that stopped being finite, by reason.",
-    "faulty_expected_ratio": "Share of models that may become faulty without anybody being told.",
+    "faulty_expected_ratio": "Share of models that may become faulty, as the spec of the zoo says.",
     "accuracy_ratio": "Newest accuracy of the models that are finite, quantiles over the zoo.",
     "sparsity_ratio": "Newest share of pruned weights of the twins that are finite, quantiles over the zoo.",
 }
 
 UNKNOWN = float("nan")
 NO_QUANTILES = (UNKNOWN,) * len(QUANTILES)
-EXPECTED_FAULTY_RATIO = 0.05
 
 
 @dataclass(slots=True)
@@ -90,6 +89,7 @@ class ZooFacts:
         last_commit: Unix time.
         accuracy: ``QUANTILES`` by split.
         budget_dollars: None without a cap.
+        expected_faulty_ratio: as the zoo's spec says; not a number before that is known, which alerts nobody.
     """
 
     zoo: str
@@ -114,7 +114,7 @@ class ZooFacts:
     last_commit: float = 0.0
     accuracy: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: {"test": NO_QUANTILES})
     sparsity: tuple[float, ...] = NO_QUANTILES
-    expected_faulty_ratio: float = EXPECTED_FAULTY_RATIO
+    expected_faulty_ratio: float = UNKNOWN
     budget_dollars: float | None = None
 
     @property

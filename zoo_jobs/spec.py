@@ -100,6 +100,8 @@ class ZooSpec(Closed):
     """Epochs whose weights are kept; metrics always are."""
     commit_every: Annotated[int, Field(gt=0)] = 1
     """Epochs between commits; at most these are lost with a worker."""
+    expected_faulty_ratio: Annotated[Number, Field(ge=0, le=1)] = 0.05
+    """Share of models that may become faulty; the alert FaultyRatioHigh fires at twice it."""
     extend: tuple[ExtendBlock, ...] = ()
     """Grids appended later; rows that exist are never changed or renumbered."""
     sparsify: SparsifySpec | None = None
@@ -230,7 +232,8 @@ class ZooSpec(Closed):
         """JSON of everything that can change a result, and of nothing else.
 
         Not in it: names and sources, ``extend`` (it only appends rows), ``save_epochs``, ``commit_every``,
-        ``sparsify`` (twins have runs of their own), and ``num_epochs`` unless the schedule depends on it.
+        ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), and
+        ``num_epochs`` unless the schedule depends on it.
         """
         content: dict[str, Any] = self.model_dump(mode="json", include=set(_RESULT_FIELDS))
         content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)

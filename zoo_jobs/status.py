@@ -195,7 +195,7 @@ def _problems(facts: "RunFacts", state: State, now: float) -> tuple[Problem, ...
             found.append(problem(None, kind, f"{round(usage[counter]):,} {noun} so far"))
     faulty = sum(count for reason, count in facts.totals.faulty.items() if reason != "parent")
     started = facts.totals.counts.asked_M.sum()
-    if faulty > 0.05 * started:
+    if faulty > facts.zoo.root.expected_faulty_ratio * started:
         found.append(problem(None, "faulty", f"{faulty:,} of {int(started):,} models are faulty"))
     last = facts.starts[-1] if facts.starts else None
     if state == "waiting" and last is not None and last.state is None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from storage.ledger import Ledger
 
 from .grid import rows
-from .metric_families import NO_QUANTILES, QUANTILES, UNIT_STATES
+from .metric_families import NO_QUANTILES, QUANTILES, UNIT_STATES, UNKNOWN
 from .plan import Request, WorkUnit, work_units
 from .twin import TwinSpec, Zoo
 
@@ -110,6 +110,7 @@ class StoreTotals:
     usage: Mapping[str, float] = field(default_factory=dict)
     last_commit: float = 0.0
     budget_dollars: float | None = None
+    expected_faulty_ratio: float = UNKNOWN
 
     @property
     def dollars(self) -> tuple[float, float]:
@@ -166,6 +167,7 @@ def store_totals(
         usage=usage,
         last_commit=last_commit,
         budget_dollars=budget_dollars,
+        expected_faulty_ratio=zoo.root.expected_faulty_ratio,
     )
 
 

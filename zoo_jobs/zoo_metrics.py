@@ -50,6 +50,7 @@ class ZooMetrics:
         facts.written_bytes = max(facts.written_bytes, totals.written_bytes)
         facts.last_commit = max(facts.last_commit, totals.last_commit)
         facts.budget_dollars = totals.budget_dollars
+        facts.expected_faulty_ratio = totals.expected_faulty_ratio
 
     def take_usage(self, sums: Mapping[str, float]) -> None:
         """Take over the sums of the usage records; what was counted beyond them stays."""

@@ -252,6 +252,9 @@ def test_switches_off_leave_nothing_behind(cases: dict[str, Case]) -> None:
 def test_alerts_and_dashboards_come_from_their_files(cases: dict[str, Case]) -> None:
     case = cases["monitoring"]
     assert len(case.kind("PrometheusRule")) == len(list((CHART / "rules").glob("*.yaml")))
+    rules = [r for m in case.kind("PrometheusRule") for group in m["spec"]["groups"] for r in group["rules"]]
+    links = {r["annotations"]["runbook_url"].partition("#")[0] for r in rules if "alert" in r}
+    assert links == {"https://wiki.example.com/zooforge/runbooks"}
     boards = [m for m in case.kind("ConfigMap") if m["metadata"]["labels"].get("grafana_dashboard") == "1"]
     assert len(boards) == len(list((CHART / "dashboards").glob("*.json")))
     for board in boards:

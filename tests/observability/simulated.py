@@ -84,4 +84,5 @@ def totals(
         usage=usage or {},
         last_commit=last_commit,
         budget_dollars=budget_dollars,
+        expected_faulty_ratio=0.05,
     )

@@ -122,6 +122,14 @@ def test_many_faulty_models_are_a_problem(store: ObjectStore) -> None:
     assert [problem.kind for problem in found.problems] == ["faulty"]
 
 
+def test_a_zoo_that_expects_faulty_models_tells_nobody_of_them(store: ObjectStore) -> None:
+    zoo = parent().with_overrides(["expected_faulty_ratio=0.3"], name="tiny-bold")
+    assert zoo.run_id == parent().run_id
+    whole_run(store, zoo, faulty={0: 1})
+    found = status(read_facts(store, zoo), time.time())
+    assert (found.models["faulty"], found.problems) == (1, ())
+
+
 def test_twins_whose_parents_are_not_trained_do_not_count(store: ObjectStore) -> None:
     whole_run(store, parent(), 4, 1)
     MadeRun(store, twins(1), (0, 8), 1)
