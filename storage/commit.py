@@ -7,6 +7,7 @@ case there is one record, its data are there, and nothing that somebody else nee
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from .errors import ConflictingRecords, FormatError, PreconditionFailed, Storage
 from .keys import RecordKey, parse_record_key, parts_prefix, record_key
 from .labels import part_columns, part_values
 from .object_store import ObjectStore
-from .objects import put_object
+from .objects import ObjectRef, put_object
 from .record import Faulty, PartRecord, Reason, Totals, is_ascending
 from .tables import encode_table, model_digests
 from .tensors import canonical_nan, encode, pack_mask, tensor_name
@@ -98,14 +99,22 @@ def commit_part(
     labels = part_values(data.labels, len(data.members) * len(data.epochs))
     twin = "kl" in labels
     columns = part_columns(twin)
-    tensors = encode_fields(data.fields)
-    weights = put_object(store, encode(tensors), "safetensors") if tensors else None
-    table = put_object(store, encode_table(columns, labels), "parquet")
-    state = None
-    if data.state:
-        arrays = {name: canonical_nan(array) for name, array in data.state.items()}
+    fields = encode_fields(data.fields)
+    arrays = {name: canonical_nan(array) for name, array in data.state.items()}
+
+    def put_weights() -> ObjectRef | None:
+        return put_object(store, encode(fields), "safetensors") if fields else None
+
+    def put_state() -> ObjectRef | None:
         provenance = {"kind": "state", "run": run, "members": list(data.members), "part": data.part}
-        state = put_object(store, encode(arrays, provenance), "safetensors")
+        return put_object(store, encode(arrays, provenance), "safetensors") if arrays else None
+
+    with ThreadPoolExecutor(2) as pool:
+        weights_put, state_put = pool.submit(put_weights), pool.submit(put_state)
+        table = put_object(store, encode_table(columns, labels), "parquet")
+        weight_digests = _weight_digests(arrays or fields, len(data.members))
+        label_digests = tuple(model_digests(columns, labels, len(data.members)))
+        weights, state = weights_put.result(), state_put.result()
     record = PartRecord(
         run=run,
         unit=data.unit,
@@ -116,8 +125,8 @@ def commit_part(
         weights=weights,
         labels=table,
         state=state,
-        weight_digests=_weight_digests(data),
-        label_digests=tuple(model_digests(columns, labels, len(data.members))),
+        weight_digests=weight_digests,
+        label_digests=label_digests,
         faulty=_faulty(data),
         numerics=data.numerics,
         attempt=attempt,
@@ -198,18 +207,17 @@ def encode_fields(fields: Mapping[str, Mapping[int, NDArray[Any]]]) -> dict[str,
     return tensors
 
 
-def _weight_digests(data: PartData) -> tuple[str, ...]:
-    if data.state:
-        arrays = {name: data.state[name] for name in _COMPARED_STATE if name in data.state}
-    else:
-        arrays = encode_fields(data.fields)
-    little = {n: np.ascontiguousarray(canonical_nan(a), a.dtype.newbyteorder("<")) for n, a in sorted(arrays.items())}
+def _weight_digests(arrays: Mapping[str, NDArray[Any]], num_members: int) -> tuple[str, ...]:
+    """Per member, of what is compared in a state, or of all fields of a refill; ``arrays`` have canonical NaN."""
+    if "weights" in arrays:
+        arrays = {name: arrays[name] for name in _COMPARED_STATE if name in arrays}
+    little = {n: np.ascontiguousarray(a, a.dtype.newbyteorder("<")) for n, a in sorted(arrays.items())}
     digests = []
-    for row in range(len(data.members)):
+    for row in range(num_members):
         digest = hashlib.sha256()
         for name, array in little.items():
             digest.update(f"{name}\n".encode())
-            digest.update(array[row].tobytes())
+            digest.update(array[row])
         digests.append(digest.hexdigest()[:16])
     return tuple(digests)
 

@@ -14,7 +14,7 @@ from .layout import Layout
 from .objects import ObjectRef, is_sha256
 from .record import check_format
 from .splits import SplitRule
-from .tensors import parse_tensor_name, tensor_name
+from .tensors import tensor_name
 
 FORMAT = "zooforge.zoo"
 VERSION = 1
@@ -282,23 +282,28 @@ class Manifest:
             blocks.add(block)
             if block[0] % self.shard_shape[0] or block[1] % self.shard_shape[1]:
                 raise FormatError(f"{what}: object {shard.ref.key} is not at a boundary of shards")
-            by_epoch = shard.models_by_epoch()
-            for epoch, models in by_epoch.items():
-                if not block[1] <= epoch < block[1] + self.shard_shape[1]:
-                    raise FormatError(f"{what}: object {shard.ref.key} cannot hold epoch {epoch}")
-                outside = [m for m in models if not block[0] <= m < block[0] + self.shard_shape[0] or m not in present]
-                if outside:
-                    raise FormatError(f"{what}: object {shard.ref.key} cannot hold model {outside[0]}")
-                num_states += len(models)
+            held: list[int] = []
+            num_held = 0
+            for its_epochs, its_models in shard.rows:
+                epochs, models = from_ranges(its_epochs), from_ranges(its_models)
+                for epoch in epochs:
+                    if not block[1] <= epoch < block[1] + self.shard_shape[1]:
+                        raise FormatError(f"{what}: object {shard.ref.key} cannot hold epoch {epoch}")
+                for model in models:
+                    if not block[0] <= model < block[0] + self.shard_shape[0] or model not in present:
+                        raise FormatError(f"{what}: object {shard.ref.key} cannot hold model {model}")
+                held += epochs
+                num_held += len(epochs) * len(models)
+            num_states += num_held
+            if len(set(held)) != len(held):
+                raise FormatError(f"{what}: object {shard.ref.key} names an epoch's models twice")
             if shard.tensors:
-                names = {tensor_name(epoch, field) for epoch in by_epoch for field in self.fields}
-                if set(shard.tensors) != names:
+                if set(shard.tensors) != {tensor_name(epoch, field) for epoch in held for field in self.fields}:
                     raise FormatError(f"{what}: object {shard.ref.key} does not list the tensors of its epochs")
                 for name, tensor in shard.tensors.items():
-                    epoch, _ = parse_tensor_name(name)
                     if not 0 <= tensor.start <= tensor.stop <= shard.ref.bytes or not is_sha256(tensor.sha256):
                         raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} is not in it")
-            elif sum(len(models) for models in by_epoch.values()) != 1:
+            elif num_held != 1:
                 raise FormatError(f"{what}: object {shard.ref.key} does not list its tensors")
         if num_states != self.num_states:
             raise FormatError(f"{what}: the shards hold {num_states} states, the manifest says {self.num_states}")

@@ -1,5 +1,6 @@
 """Content-addressed objects: written under their SHA-256, checked against it when read whole."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -7,6 +8,8 @@ from .canonical import sha256_hex
 from .errors import DigestMismatch, FormatError, ObjectMissing, ObjectNotFound
 from .keys import ObjectKind, object_key
 from .object_store import Data, ObjectStore
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class ObjectRef:
 
 
 def is_sha256(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 64 and all(c in "0123456789abcdef" for c in value)
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def ref_of(data: Data, kind: ObjectKind) -> ObjectRef:

@@ -192,10 +192,9 @@ def _agree(fields: dict[str, FieldEntry], tensors: Mapping[str, NDArray[Any]], b
             raise FormatError(f"block {block}: tensor {name} is {entry}, others are {fields[field_name]}")
 
 
-def tensor_entries(data: bytearray, ref: ObjectRef) -> dict[str, TensorEntry]:
-    view = memoryview(data)
+def tensor_entries(data: memoryview, ref: ObjectRef) -> dict[str, TensorEntry]:
     infos = parse_header(data, len(data), ref.key).tensors
     return {
-        name: TensorEntry(info.start, info.stop, sha256_hex(view[info.start : info.stop]))
+        name: TensorEntry(info.start, info.stop, sha256_hex(data[info.start : info.stop]))
         for name, info in infos.items()
     }

@@ -55,7 +55,7 @@ class Header:
     size: int  # of the whole object, in bytes
 
 
-def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> bytearray:
+def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> memoryview:
     """Bytes of a safetensors object. Equal arguments give equal bytes, in any process.
 
     Wider types come first, so that every tensor is aligned; within a width the order is the argument's.
@@ -77,16 +77,16 @@ def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> bytea
         offset += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    data = bytearray(8 + len(text) + offset)
-    data[:8] = len(text).to_bytes(8, "little")
-    data[8 : 8 + len(text)] = text
+    # Not a bytearray: that is zeroed first, and its pages are new to the process each time.
+    data = np.empty(8 + len(text) + offset, np.uint8)
     position = 8 + len(text)
+    data[:position] = np.frombuffer(len(text).to_bytes(8, "little") + text, np.uint8)
     for _, array in ordered:
         if array.nbytes:
             out = np.frombuffer(data, array.dtype.newbyteorder("<"), array.size, position).reshape(array.shape)
             out[...] = array
         position += array.nbytes
-    return data
+    return data.data
 
 
 def decode(data: bytes | bytearray | memoryview, what: str = "tensors") -> tuple[Arrays, Any]:
