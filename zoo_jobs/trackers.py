@@ -2,8 +2,11 @@
 
 import importlib
 import logging
+import shutil
+import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +15,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from storage.object_store import ObjectStore
+
 from .background import Background
 from .errors import InputError, unknown
 from .metric_families import QUANTILES
 from .observers import Event, PartCommitted, StageEnded, StageStarted
 from .store_totals import quantiles
+from .twin import Zoo
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +45,7 @@ class Sink(Protocol):
 
 
 class TensorBoard:
-    """Event files under ``folder``/<zoo>; TensorBoard shows the report's text only as its place."""
+    """Event files under ``folder``/<zoo>; the report lies beside them, and TensorBoard shows where."""
 
     errors: tuple[type[Exception], ...] = (OSError,)
 
@@ -55,7 +61,9 @@ class TensorBoard:
         writer.flush()
 
     def attach(self, zoo: str, run: str, folder: Path) -> None:
-        self._writer(zoo).add_text("report", str(folder.absolute()))
+        place = self._folder / zoo / "report"
+        shutil.copytree(folder, place, dirs_exist_ok=True)
+        self._writer(zoo).add_text("report", str((place / "index.html").absolute()))
 
     def close(self) -> None:
         for writer in self._writers.values():
@@ -158,7 +166,18 @@ class Tracker:
                 pass
 
     def attach(self, zoo: str, run: str, folder: Path) -> None:
-        self._submit(lambda: self._sink.attach(zoo, run, folder))
+        """Hand the files of ``folder`` to the sink; it may be removed afterwards, though the sink be slow."""
+        done = threading.Event()
+
+        def attach() -> None:
+            try:
+                self._sink.attach(zoo, run, folder)
+            finally:
+                done.set()
+
+        self._submit(attach)
+        if not self._failed and not done.wait(CLOSE_SECONDS):
+            logger.warning("a tracker is too slow; it lacks the report", extra={"zoo": zoo})
 
     def _add(self, event: PartCommitted) -> None:
         epochs = self._epochs.setdefault(event.zoo, {})
@@ -190,6 +209,23 @@ class Tracker:
             self._failed = True
             kind = type(self._sink).__name__
             logger.warning("a tracker failed and is left alone", extra={"tracker": kind, "error": str(error)[:200]})
+
+
+def attach_report(trackers: Sequence[Tracker], store: ObjectStore, url: str, zoo: Zoo) -> None:
+    """Write the report of a published zoo and give it to every tracker; without trackers nothing is done.
+
+    Args:
+        url: of ``store``, as the caller named it.
+    """
+    if not trackers:
+        return
+    from .report.read import read_accounts, read_contents  # matplotlib and pyarrow, which few need
+    from .report.write import write_report
+
+    with tempfile.TemporaryDirectory(prefix="zooforge-report-") as folder:
+        write_report(read_accounts(store, read_contents(store, url, zoo.name)), Path(folder))
+        for tracker in trackers:
+            tracker.attach(zoo.name, zoo.run_id, Path(folder))
 
 
 def trackers_from(environment: Mapping[str, str]) -> list[Tracker]:

@@ -1,3 +1,4 @@
+import shutil
 import struct
 import sys
 import types
@@ -49,6 +50,25 @@ def test_an_epoch_is_written_once_when_every_model_has_come_that_far() -> None:
     assert "sparsity/q0.5" not in whole
     assert rest["models"] == 4  # what this driver saw of an epoch that is not whole
     assert sink.closed
+
+
+def test_the_report_of_a_zoo_reaches_every_tracker_as_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("tensorboardX")
+    report = tmp_path / "written"
+    report.mkdir()
+    (report / "index.html").write_text("<p>all of it")
+    kept: list[str] = []
+    sink = Recorder()
+    sink.attach = lambda zoo, run, folder: kept.append((folder / "index.html").read_text())  # type: ignore[method-assign]
+    (board,) = trackers_from({"ZOO_TRACKERS": f"tensorboard:{tmp_path / 'runs'}"})
+    with Tracker(sink) as tracker, board:
+        for one in (tracker, board):
+            one(started("tiny"))
+            one.attach("tiny", "a" * 32, report)
+        shutil.rmtree(report)
+    assert kept == ["<p>all of it"]
+    assert (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text() == "<p>all of it"
+    assert caplog.records == []
 
 
 def test_a_tracker_that_fails_is_said_once_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:

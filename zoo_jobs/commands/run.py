@@ -45,6 +45,7 @@ def command(
         twins = twins_of(zoo, source_epoch=wanted.num_epochs)
         stages.append((twins, request(twins, models, twin_epochs)))
     with at_work(store, values, stages) as work:
+        from ..trackers import attach_report
         from ..verify import recompute  # torch
 
         for stage, asked in stages:
@@ -53,6 +54,7 @@ def command(
         for stage, asked in stages:
             click.echo(sentence(publish(work.store, stage, asked)))
         checks = {stage.name: recompute(store, stage, VERIFIED_STATES) for stage, _ in stages}
+        attach_report(work.trackers, work.store, store, zoo)
     for stage_name, found in checks.items():
         for line in lines(stage_name, found):
             click.echo(line)

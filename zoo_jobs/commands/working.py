@@ -131,8 +131,10 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
         webhook = webhook_from(os.environ)
         if webhook is not None:
             observers.append(stack.enter_context(webhook))
-        observers += [stack.enter_context(tracker) for tracker in trackers_from(os.environ)]
+        trackers = [stack.enter_context(tracker) for tracker in trackers_from(os.environ)]
+        observers += trackers
         work = stack.enter_context(Work(Options(store=store, **values), observers))
+        work.trackers = trackers
         if not no_metrics:
             registry = CollectorRegistry()
             work.metrics = RunMetrics(registry, work.store.traffic)
