@@ -10,7 +10,7 @@ from typing import Any
 import click
 import yaml
 
-from . import helm, preflight, progress, run_job, runs, values_schema, zoo_command
+from . import costs, helm, preflight, progress, run_job, runs, values_schema, zoo_command
 from .client import Cluster, connect
 from .errors import ClusterError, InputError, NotInstalled, ObjectMissing
 from .operator import install_commands
@@ -127,11 +127,12 @@ def submit(
     **asked: Any,
 ) -> None:
     """Run a zoo in the cluster: train, sparsify, vectorize, verify. Again the same: goes on, or says that it lives."""
-    plan_options = [w for key in ("models", "epochs") if asked[key] is not None for w in (f"--{key}", str(asked[key]))]
+    if asked["no_twins"] and asked["twin_epochs"] is not None:
+        raise InputError(f"--twin-epochs {asked['twin_epochs']} and --no-twins contradict each other; give one of them")
     path = Path(name)
     spec = path.read_text() if path.suffix in (".yaml", ".yml") and path.is_file() else None
-    (plan, *_) = zoo_command.plan(name, plan_options)
-    request = RunRequest(zoo=plan["zoo"], run=plan["run"], spec=spec, **asked)
+    plans = zoo_command.plan(name, costs.plan_options(asked))
+    request = RunRequest(zoo=plans[0]["zoo"], run=plans[0]["run"], spec=spec, **asked)
     run_job.job_name(request.zoo, request.run, 1)
     cluster, target = connect(context), Target(namespace, release)
     config = runs.release_of(cluster, target)
@@ -142,24 +143,12 @@ def submit(
     if dry_run:
         click.echo(yaml.safe_dump(prepared, sort_keys=False), nl=False)
         return
-    click.echo(_what_it_takes(plan, prepared), err=True)
+    click.echo("\n".join(costs.sentences(plans, prepared)), err=True)
     if not yes:
         if not sys.stdin.isatty():
             raise InputError("nobody is there to confirm what it takes; say --yes")
         click.confirm("Submit?", abort=True, err=True)
     _submitted(runs.create(cluster, target, prepared), as_json)
-
-
-def _what_it_takes(plan: dict[str, Any], job: dict[str, Any]) -> str:
-    hours = "hours not measured" if plan["seconds"] is None else f"{plan['seconds'] / 3600:.1f} h on {plan['machine']}"
-    dollars = "dollars unknown" if plan["dollars"] is None else f"${plan['dollars']:.2f}"
-    peak = f"{plan['peak_bytes'] / 2**30:.2f} GiB at the peak, {plan['final_bytes'] / 2**30:.2f} GiB in the end"
-    groups = job["spec"].get("rayClusterSpec", {}).get("workerGroupSpecs", [])
-    workers = ", ".join(f"{group['maxReplicas']} {group['groupName']}" for group in groups)
-    return (
-        f"{plan['zoo']} (run {plan['run'][:8]}): {plan['num_models']:,} models to epoch {plan['num_epochs']}, {hours}, "
-        f"{dollars}, {peak}" + (f"; at most {workers} workers" if workers else "")
-    )
 
 
 def _submitted(one: runs.Submitted, as_json: bool) -> None:

@@ -32,7 +32,8 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> None:
         if zoo == "mnist5k-cnn":
             raise InputError("unknown zoo 'mnist5k-cnn'; did you mean 'mnist5k-cnn-s'?")
         name = zoo if not zoo.endswith(".yaml") else Path(zoo).stem
-        return [{**PLAN, "zoo": name}]
+        twins = {**PLAN, "zoo": f"{name}-vd", "num_epochs": 25, "seconds": 3600.0, "dollars": 0.75}
+        return [{**PLAN, "zoo": name}, *([twins] if "--twins" in options else [])]
 
     monkeypatch.setattr(zoo_command, "plan", plan)
 
@@ -65,11 +66,21 @@ def test_submit_makes_one_rayjob(api: FakeAPI, zoo: Any) -> None:
     said = zoo("submit", "mnist5k-cnn-s", "--epochs", "2", "--yes")
     assert (said.status, said.out) == (0, f"submitted {JOB}\n")
     assert "2,560 models to epoch 50, 2.0 h on l4, $1.50, 2.00 GiB at the peak" in said.err
+    assert "mnist5k-cnn-s-vd (run 4e261bdc): 2,560 models to epoch 25, 1.0 h on l4, $0.75" in said.err
+    assert "together: 3.0 h on l4, $2.25, 3.00 GiB at the peak, 2.00 GiB in the end" in said.err
     assert "at most 3 cpu, 2 more workers" in said.err
     job = api.objects[f"/{RAY}/rayjobs/{JOB}"]
     asked = RunRequest.from_json(job["metadata"]["annotations"]["zooforge.io/request"])
     assert asked == RunRequest("mnist5k-cnn-s", RUN, epochs=2)
     assert api.writes == [("POST", f"/{RAY}/rayjobs")]
+
+
+def test_submit_without_twins_says_the_cost_of_one_stage(api: FakeAPI, zoo: Any) -> None:
+    said = zoo("submit", "mnist5k-cnn-s", "--no-twins", "--yes")
+    assert "-vd" not in said.err
+    assert "together" not in said.err
+    both = zoo("submit", "mnist5k-cnn-s", "--no-twins", "--twin-epochs", "3", "--yes")
+    assert (both.status, len(both.err.splitlines())) == (2, 1)
 
 
 def test_the_same_again_is_one_run(api: FakeAPI, zoo: Any) -> None:

@@ -92,6 +92,13 @@ def test_plan_of_a_changed_spec_is_another_run() -> None:
     assert changed["num_steps"] == plain["num_steps"] // 2
 
 
+def test_plan_with_twins_is_what_run_does() -> None:
+    zoo, twins = run_json(plan.command, "mnist5k-cnn-s", "--epochs", "6", "--twins", "--twin-epochs", "4")
+    assert (zoo["zoo"], zoo["num_epochs"]) == ("mnist5k-cnn-s", 6)
+    assert (twins["zoo"], twins["num_epochs"]) == ("mnist5k-cnn-s-vd-e006", 4)
+    assert len(run_json(plan.command, "cifar10-resnet18-seed", "--twins")) == 1
+
+
 def test_plan_of_twins_is_made_by_their_name() -> None:
     (found,) = run_json(plan.command, "mnist5k-cnn-s-vd-e006", "--models", "0:32", "--epochs", "5")
     assert (found["zoo"], found["num_models"], found["num_epochs"]) == ("mnist5k-cnn-s-vd-e006", 32, 5)
@@ -114,6 +121,7 @@ def test_plan_of_twins_is_made_by_their_name() -> None:
         (["plan", "mnist5k-cnn-s", "--on", "nvidia-h20"], "did you mean 'nvidia-h200'"),
         (["plan", "mnist5k-cnn-s", "--engine", "lane"], "did you mean 'lanes'"),
         (["plan", "mnist5k-cnn-s", "--epochs", "six"], "six"),
+        (["plan", "mnist5k-cnn-s", "--twin-epochs", "6"], "--twins"),
         (["plan"], "Missing argument"),
         (["show", "none.yaml"], "none.yaml: No such file"),
         (["show", "mnist5k-cnn-s-vd", "--yaml"], "twins are described by their parent"),

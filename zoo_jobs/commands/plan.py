@@ -9,9 +9,10 @@ from ..errors import InputError, unknown
 from ..estimate import Estimate, estimate, ranked
 from ..grid import rows
 from ..machines import Machine, machine
-from ..plan import request, unit_models, work_units
+from ..plan import Request, request, unit_models, work_units
 from ..population.engines import ENGINES
-from ..twin import TwinSpec, Zoo
+from ..spec import ZooSpec
+from ..twin import TwinSpec, Zoo, twins_of
 from ..words import dollars, duration, flop, size, table
 from .options import echo_request, epochs_option, json_option, models_option, print_json, resolve_zoo, set_options
 
@@ -21,6 +22,8 @@ from .options import echo_request, epochs_option, json_option, models_option, pr
 @models_option
 @epochs_option
 @click.option("--on", metavar="MACHINE,...", help="Machines to compare, cheapest first; MACHINE:N is N of them.")
+@click.option("--twins", "with_twins", is_flag=True, help="Also the sparse twins that `zoo run` makes of each zoo.")
+@click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
 @click.option("--engine", metavar="ENGINE", help="Default: the fastest that was measured.")
 @set_options
 @json_option
@@ -29,6 +32,8 @@ def command(
     models: str | None,
     epochs: int | None,
     on: str | None,
+    with_twins: bool,
+    twin_epochs: int | None,
     engine: str | None,
     settings: tuple[str, ...],
     new_name: str | None,
@@ -40,21 +45,29 @@ def command(
     machines = [machine(name.strip()) for name in on.split(",")] if on else [machine()]
     if settings and (len(names) > 1 or names == ("all",)):
         raise InputError("--set makes one zoo of one zoo; name one")
+    if twin_epochs is not None and not with_twins:
+        raise InputError(f"--twin-epochs {twin_epochs}: twins are planned with --twins")
     zoos: list[Zoo] = []
     for name in names:
         found = catalogue.load_all() if name == "all" else (resolve_zoo(name, settings, new_name),)
         zoos += [zoo for zoo in found if zoo not in zoos]
-    found_estimates: list[list[Estimate]] = []
+    asked: list[tuple[Zoo, Request]] = []
     for zoo in zoos:
         wanted = request(zoo, models, epochs)
-        if not as_json and (models or epochs is not None or len(zoos) == 1):
+        asked.append((zoo, wanted))
+        if with_twins and isinstance(zoo, ZooSpec) and zoo.sparsify is not None:
+            twins = twins_of(zoo, source_epoch=wanted.num_epochs)
+            asked.append((twins, request(twins, models, twin_epochs)))
+    found_estimates: list[list[Estimate]] = []
+    for zoo, wanted in asked:
+        if not as_json and (models or epochs is not None or len(asked) == 1):
             echo_request(zoo, wanted)
         units = work_units(zoo)
         found_estimates.append(ranked([estimate(zoo, wanted, place, engine, units) for place in machines]))
     if as_json:
         print_json([one.to_json() for per_zoo in found_estimates for one in per_zoo])
-    elif len(zoos) == 1:
-        _print_one(zoos[0], found_estimates[0], machines)
+    elif len(asked) == 1:
+        _print_one(asked[0][0], found_estimates[0], machines)
     else:
         _print_table(found_estimates, machines)
 
@@ -72,7 +85,7 @@ def _print_one(zoo: Zoo, estimates: list[Estimate], machines: list[Machine]) -> 
     for one in estimates:
         click.echo(_place(one, machines))
     if not isinstance(zoo, TwinSpec) and zoo.sparsify is not None:
-        click.echo(f"`zoo run` makes twins as well: `zoo plan {zoo.name}-{zoo.sparsify.suffix}`")
+        click.echo(f"`zoo run` makes twins as well: `zoo plan {zoo.name} --twins`")
 
 
 def _cells(zoo: Zoo, e: Estimate) -> str:
