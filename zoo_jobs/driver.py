@@ -57,12 +57,24 @@ class Pool(Protocol):
         ...
 
 
+class Leases(Protocol):
+    """Tasks that this driver alone may work on, where several share a run."""
+
+    def take(self, task: Task) -> bool:
+        """False while another driver has it."""
+        ...
+
+    def release(self, task: Task) -> None: ...
+
+
 @dataclass(slots=True)
 class _Slot:
     task: Task | None = None
     last_part: int = 0  # of the task
     submitted: int = 0  # the next part to submit
     in_flight: int = 0
+    pending: int = 0  # parts trained whose commit is under way
+    flushing: bool = False  # asked for these and nothing else
 
 
 @dataclass
@@ -75,6 +87,8 @@ class Driver:
         commit_every: epochs of a part, to say how many were lost with a worker.
         stop_asked: whether the run's control object asks to stop; looked at every ``heartbeat_seconds``.
         heartbeat: called as often, for claims and the usage account.
+        leases: where several drivers share a run; None where this one takes what is missing.
+        wait: whether to wait for what others have; else the rest is left to them.
     """
 
     zoo: str
@@ -89,6 +103,11 @@ class Driver:
     heartbeat_seconds: float = 5.0
     grace_seconds: float = 90.0
     commit_every: int = 1
+    leases: Leases | None = None
+    wait: bool = True
+    _elsewhere: bool = False
+    _look_again: float = 0.0
+    _pause: float = 1.0
     _slots: list[_Slot] = field(default_factory=list)
     _queue: deque[Task] = field(default_factory=deque)
     _failures: dict[int, int] = field(default_factory=dict)
@@ -97,7 +116,7 @@ class Driver:
     _told: bool = False
 
     def grow(self) -> bool:
-        """Run until nothing is missing (True) or a notice was obeyed (False).
+        """Run until nothing is missing (True), a notice was obeyed or the rest is left to others (False).
 
         Raises UnitFailed, after the other slots have committed their epoch.
         """
@@ -116,12 +135,15 @@ class Driver:
                 self.pool.leave(self.notice)
             if not self.notice.given:
                 self._fill()
+            self._flush()
             if not any(slot.in_flight for slot in self._slots):
-                if self.notice.given or not (self._replan or self._queue):
+                if self.notice.given or not (self._replan or self._queue or self._elsewhere):
                     break
                 if self._replan:
                     self._replan = False
                     self._queue = deque(self.plan_tasks())
+                elif not self._queue and not self._look_for_others():
+                    break
                 continue
             for done in self.pool.wait(0.2):
                 try:
@@ -132,22 +154,66 @@ class Driver:
         if failure is not None:
             tell(self.observers, StageEnded(self.zoo, self.stage, "failed"))
             raise failure
-        finished = not self.notice.given
+        finished = not (self.notice.given or self._elsewhere)
         if not finished and not self.plan_tasks():
-            finished = True  # the notice came when the last part was being committed
+            finished = True  # the notice came when the last part was being committed, here or elsewhere
         tell(self.observers, StageEnded(self.zoo, self.stage, "finished" if finished else "stopped"))
         return finished
 
     def _fill(self) -> None:
         for number, slot in enumerate(self._slots):
-            if slot.task is None and slot.in_flight == 0 and self._queue:
-                slot.task = self._queue.popleft()
-                slot.submitted = slot.task.part
+            if slot.task is None and slot.in_flight == 0 and (task := self._next_task()) is not None:
+                slot.task = task
+                slot.submitted = task.part
                 slot.last_part = self.last_part
             while slot.task is not None and slot.in_flight < IN_FLIGHT and slot.submitted <= slot.last_part:
                 self.pool.submit(number, slot.task, slot.submitted)
                 slot.submitted += 1
                 slot.in_flight += 1
+
+    def _flush(self) -> None:
+        """Ask slots that will train no more of their task how its last commits ended."""
+        for number, slot in enumerate(self._slots):
+            idle = slot.task is not None and slot.pending and not slot.in_flight
+            if idle and slot.task is not None and (self.notice.given or slot.submitted > slot.last_part):
+                self.pool.submit(number, slot.task, slot.submitted - 1)
+                slot.in_flight, slot.flushing = 1, True
+
+    def _next_task(self) -> Task | None:
+        """The next task that nobody else is at."""
+        while self._queue:
+            task = self._queue.popleft()
+            if self.leases is None:
+                return task
+            if not self.leases.take(task):
+                self._elsewhere = True
+                continue
+            # The plan may be older than the claim: whoever had the unit before has gone on with it.
+            for fresh in self.plan_tasks():
+                if fresh.models == task.models:
+                    return fresh
+            self.leases.release(task)
+            self._replan = True
+        return None
+
+    def _look_for_others(self) -> bool:
+        """Wait a little, then plan again with what others have committed or left; False to leave the rest to them."""
+        if not self.wait:
+            return False
+        if not self._look_again:
+            self._look_again = time.monotonic() + self._pause
+            self._pause = min(30.0, 2 * self._pause)
+        if time.monotonic() < self._look_again:
+            time.sleep(0.2)
+            return True
+        self._look_again, self._elsewhere, self._replan = 0.0, False, True
+        return True
+
+    def _free(self, slot: _Slot) -> None:
+        if slot.task is not None and self.leases is not None:
+            self.leases.release(slot.task)
+            self._pause = 1.0
+        slot.task, slot.pending, slot.flushing = None, 0, False
 
     def _handle(self, done: Done) -> None:
         slot = self._slots[done.slot]
@@ -157,12 +223,14 @@ class Driver:
         if done.error is not None:
             slot.submitted = slot.last_part + 1  # what is in flight may fail likewise; nothing more of this task
             if task is not None:
-                lost = len(task.models) * len(part_epochs(under_way, self.commit_every))
+                parts = range(max(0, under_way - slot.pending + slot.flushing), under_way + 1)
+                lost = len(task.models) * sum(len(part_epochs(part, self.commit_every)) for part in parts)
                 tell(self.observers, Spent(self.zoo, self.stage, lost_epochs=lost))
+                self._free(slot)
                 self._retry(task, done)
-                slot.task = None
             return
         assert done.advance is not None
+        slot.pending = done.advance.pending if task is not None else 0
         self._tell_spent(done.advance)
         for event in done.advance.events:
             tell(self.observers, event)
@@ -170,13 +238,13 @@ class Driver:
                 self._losses[task.unit] = 0
         if done.advance.left is not None and task is not None:
             # Somebody else has gone on with these models, or this slot was told to leave: the store says what is next.
-            slot.task = None
+            self._free(slot)
             self._replan = True
             if done.advance.left == "preempted":
                 problem = Problem(self.zoo, self.stage, "preempted", f"a worker of unit {task.unit} had to leave")
                 tell(self.observers, problem)
-        if slot.in_flight == 0 and slot.submitted > slot.last_part:
-            slot.task = None
+        if slot.in_flight == 0 and slot.submitted > slot.last_part and not slot.pending:
+            self._free(slot)
 
     def _tell_spent(self, advance: Advance) -> None:
         if advance.lost_epochs or advance.store_retries or advance.read_bytes:

@@ -37,6 +37,11 @@ class Notice:
         """Until the deadline; infinite while no notice was given."""
         return float("inf") if self._deadline is None else max(0.0, self._deadline - self._clock())
 
+    @property
+    def seconds_over(self) -> float:
+        """Since the deadline; 0 before it, and while no notice was given."""
+        return 0.0 if self._deadline is None else max(0.0, self._clock() - self._deadline)
+
     def fits(self, seconds: float) -> bool:
         """Whether ``seconds`` of work end before the deadline; true while no notice was given."""
         return seconds < self.seconds_left

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def prepare(address: str) -> str:
-    """Set up the environment for ``--ray ADDRESS``; gives ``local`` or the address of a cluster.
+    """Set up the environment for ``--ray ADDRESS``; gives ``local``, ``none`` or the address of a cluster.
 
     ``auto`` joins the cluster that ``RAY_ADDRESS`` names, if any, and else is ``local``. Ray listens beyond loopback
     even on one machine, so locally every call has to carry a token from a private file; a cluster brings its own.
@@ -22,7 +22,7 @@ def prepare(address: str) -> str:
 
 
 def resolved(address: str) -> str:
-    """``local`` or the address of a cluster, for ``--ray ADDRESS``."""
+    """``local``, ``none`` or the address of a cluster, for ``--ray ADDRESS``."""
     return (os.environ.get("RAY_ADDRESS") or "local") if address == "auto" else address
 
 

@@ -8,12 +8,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-
-from storage.object_store import open_store
 
 from . import logs, machines
 from .data.prepared import PreparedData
@@ -25,8 +22,7 @@ from .plan import Task
 from .population.contract import Program
 from .population.engines import make_engine
 from .run import Run
-from .run_unit import UnitRunner
-from .usage import Meter
+from .worker import Worker, WorkerContext
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +33,6 @@ WATCH_SECONDS = 2.0  # between two looks at whether the node is draining
 WAITING_SECONDS = 60.0  # for workers, until it is said, and said again
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerContext:
-    """What a worker needs besides the run and the data."""
-
-    store_url: str
-    engine: str
-    attempt: str
-    commit_every: int
-    notice_seconds: float
-    chunk_models: int | None = None
-    num_gpus: float = 0
-    refill: frozenset[int] = frozenset()
-
-
 class _Worker:
     """One slot. Its actor has a thread for work and one for control, so that a notice reaches a running epoch."""
 
@@ -59,27 +41,13 @@ class _Worker:
         logs.set_up(verbose=False)
         run, data = ray.get(list(shared))
         self._notice = Notice()
-        store = open_store(context.store_url)
-        self._meter = Meter(store.traffic)
-        self._runner = UnitRunner(
-            run,
-            make_engine(context.engine),
-            data,
-            store,
-            context.attempt,
-            context.commit_every,
-            self._notice,
-            context.chunk_models,
-            context.refill,
-        )
+        self._worker = Worker(context, run, data, self._notice)
         notice_seconds = of_node(os.environ, context.notice_seconds)
         watch = threading.Thread(target=self._watch, args=(notice_seconds,), daemon=True)
         watch.start()
 
     def advance(self, task: Task, part: int) -> Advance:
-        advance = self._runner.advance(task, part)
-        read_bytes, store_retries = self._meter.take()
-        return replace(advance, read_bytes=read_bytes, store_retries=store_retries)
+        return self._worker.advance(task, part)
 
     def price(self) -> float | None:
         """Dollars per hour of this slot, None where its machine has no price."""
@@ -291,4 +259,4 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, ours)
 
 
-__all__: Sequence[str] = ["RayPool", "WorkerContext", "connected", "worker_numerics"]
+__all__: Sequence[str] = ["RayPool", "connected", "worker_numerics"]

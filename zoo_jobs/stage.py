@@ -17,7 +17,17 @@ from storage.errors import PinMismatch
 from storage.ledger import Ledger, read_ledger
 from storage.object_store import ObjectStore, open_store
 from storage.probe import Capabilities, probe, require
-from storage.runs import Control, create_run, pin_run, read_control, read_pin, read_usage, start_attempt, write_control
+from storage.runs import (
+    Claims,
+    Control,
+    create_run,
+    pin_run,
+    read_control,
+    read_pin,
+    read_usage,
+    start_attempt,
+    write_control,
+)
 
 from . import ray_environment
 from .data.prepare import load
@@ -26,8 +36,9 @@ from .data.sources import default_cache
 from .driver import Driver
 from .epochs import part_of
 from .errors import InputError, ZooError
+from .leases import ClaimedPieces, claims_of
 from .metrics import RunMetrics
-from .notice import Notice
+from .notice import Notice, of_node
 from .observers import Observer, StageEnded, StageStarted, tell
 from .parents import absent_parents
 from .plan import Request, Task, tasks, unit_models, work_units
@@ -37,11 +48,14 @@ from .registry import check, register
 from .run import Run
 from .run_logs import RunLog
 from .store_totals import StoreTotals, store_totals
+from .trackers import Tracker
 from .twin import TwinSpec, Zoo
 from .usage import GRACE_SECONDS, Account, Caps, Meter
+from .worker import WorkerContext
 
 if TYPE_CHECKING:
-    from .ray_runner import WorkerContext
+    from .local_pool import LocalPool
+    from .ray_runner import RayPool
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +86,7 @@ class Work:
         self.store: ObjectStore = open_store(options.store)
         self.notice = Notice()
         self.metrics: RunMetrics | None = None
+        self.trackers: Sequence[Tracker] = ()
         self._meter = Meter(self.store.traffic)
         self._observers = list(observers)
         self._stack = contextlib.ExitStack()
@@ -94,10 +109,11 @@ class Work:
     def _listeners(self) -> list[Observer]:
         return [*self._observers, *([self.metrics] if self.metrics is not None else [])]
 
-    def grow(self, zoo: Zoo, request: Request, refill: frozenset[int] = frozenset()) -> bool:
+    def grow(self, zoo: Zoo, request: Request, refill: frozenset[int] = frozenset(), *, wait: bool = True) -> bool:
         """Train what the store lacks of ``request``. True when all is there, False when a notice was obeyed.
 
-        With ``refill``, models are trained again for the weights of these epochs, where they were not kept.
+        With ``refill``, models are trained again for the weights of these epochs, where they were not kept. Without
+        Ray, several processes share a run; with ``wait`` off, the units that others are at are left to them: False.
 
         Raises:
             InputError: the request, the data or the machine cannot do it; nothing was written.
@@ -152,7 +168,7 @@ class Work:
         }
         if read_pin(self.store, run.id) is not None:
             self._pin(run, pin)  # what does not fit is refused before the first write
-        if ray_environment.prepare(self.options.ray) != "local":
+        if ray_environment.prepare(self.options.ray) not in ("local", "none"):
             self._connect(data, choice)  # likewise an address where no cluster is
         capabilities = probe(self.store)
         require(capabilities, self.store.url, single_writer=self.options.single_writer)
@@ -161,8 +177,6 @@ class Work:
         self._pin(run, pin)
         self._set_wanted(run, request)
         slots = self._connect(data, choice)
-        from .ray_runner import WorkerContext  # not before the environment is prepared
-
         context = WorkerContext(
             store_url=self.options.store,
             engine=choice.engine.name,
@@ -174,8 +188,12 @@ class Work:
             refill=refill,
         )
         last_part = part_of(max(refill), zoo.commit_every) if refill else request.last_part
+        leases: ClaimedPieces | None = None
+        if self.options.ray == "none":
+            names = claims_of(work_units(zoo, run.rows, size=pin["unit_models"]), choice.engine.bitwise)
+            leases = ClaimedPieces(Claims(self.store, run.id, context.attempt), names)
         with RunLog(self.store, run.id, context.attempt) as log:
-            return self._drive(run, plan, count, ledger, context, data, slots, last_part, started, log)
+            return self._drive(run, plan, count, ledger, context, data, slots, last_part, started, log, leases, wait)
 
     def _drive(
         self,
@@ -183,16 +201,19 @@ class Work:
         plan: "Callable[..., tuple[Task, ...]]",
         count: Callable[[Ledger, Mapping[str, float]], StoreTotals],
         ledger: Ledger,
-        context: "WorkerContext",
+        context: WorkerContext,
         data: PreparedData,
         slots: int,
         last_part: int,
         started: StageStarted,
         log: RunLog,
+        leases: ClaimedPieces | None,
+        wait: bool,
     ) -> bool:
-        from .ray_runner import RayPool
+        def plan_now(ledger: Ledger) -> Sequence[Task]:
+            return plan(ledger, slots) if leases is None else leases.share(plan(ledger))
 
-        pool = RayPool(min(slots, len(plan(ledger, slots))), context, run, data)
+        pool = self._pool(min(slots, len(plan_now(ledger))), context, run, data)
         options = self.options
 
         def price() -> float | None:
@@ -212,7 +233,12 @@ class Work:
             known[0] = read_ledger(self.store, run.id, known[0])
             if self.metrics is not None:
                 self.metrics.start_from(count(known[0], account.sums))
-            return plan(known[0], slots)
+            return plan_now(known[0])
+
+        def beat() -> None:
+            account.beat()
+            if leases is not None:
+                leases.beat()
 
         state = "failed"
         try:
@@ -225,15 +251,28 @@ class Work:
                 self.notice,
                 observers,
                 stop_asked=lambda: _stop_asked(self.store, run.id),
-                heartbeat=account.beat,
+                heartbeat=beat,
                 commit_every=context.commit_every,
+                leases=leases,
+                wait=wait,
             )
             finished = driver.grow()
             state = "finished" if finished else (self.notice.reason or "stopped")
         finally:
             pool.close()
+            if leases is not None:
+                leases.close()
             account.close(state)
         return finished
+
+    def _pool(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> "RayPool | LocalPool":
+        if self.options.ray == "none":
+            from .local_pool import LocalPool
+
+            return LocalPool(slots, context, run, data)
+        from .ray_runner import RayPool  # not before the environment is prepared
+
+        return RayPool(slots, context, run, data)
 
     def _check_commits(self, zoo: Zoo) -> None:
         """Parts are counted in commits, so another number of epochs per commit would misread what is there."""
@@ -257,7 +296,11 @@ class Work:
     def _numerics(self, choice: Choice, run: Run, data: PreparedData) -> dict[str, Any]:
         """What the engine says of its numbers where it will run."""
         program = next(iter(run.programs()))
-        if not (_on_gpus(choice) and workers_have_gpus() and ray_environment.prepare(self.options.ray) != "local"):
+        if not (
+            _on_gpus(choice)
+            and workers_have_gpus()
+            and ray_environment.prepare(self.options.ray) not in ("local", "none")
+        ):
             return choice.engine.numerics(program)
         self._connect(data, choice)
         from .ray_runner import worker_numerics
@@ -265,6 +308,8 @@ class Work:
         return worker_numerics(choice.engine.name, program)
 
     def _connect(self, data: PreparedData, choice: Choice) -> int:
+        if self.options.ray == "none":
+            return self.options.slots or 1
         if self._slots is None:
             address = ray_environment.prepare(self.options.ray)
             from .ray_runner import connected
@@ -304,7 +349,7 @@ class Work:
         if self.notice.given:
             raise KeyboardInterrupt
         sys.stderr.write("\nleaving after the present epochs; once more to leave at once\n")
-        self.notice.give("signal", GRACE_SECONDS)
+        self.notice.give("signal", of_node(os.environ, GRACE_SECONDS))
 
 
 class Stopped(ZooError):

@@ -45,7 +45,9 @@ def _named_store(context: click.Context, parameter: click.Parameter, value: str 
 
 _WORK = (
     click.option("--engine", default="auto", show_default=True, help="auto, lanes, stacked or sequential."),
-    click.option("--ray", default="auto", show_default=True, help="auto, local, or the address of a cluster."),
+    click.option(
+        "--ray", default="auto", show_default=True, help="auto, local, none (this process alone), or an address."
+    ),
     click.option("--slots", type=click.IntRange(1), help="Workers at once; default: CPUs (or GPUs) of the cluster."),
     click.option("--chunk-models", type=click.IntRange(1), help="Models in memory at once; changes no byte."),
     click.option("--unattended", is_flag=True, help="Wait for the store, and stay stopped if the run was stopped."),
