@@ -4,35 +4,32 @@ numpy out; torch and Arrow where asked for. Neither Ray nor boto3 is imported un
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .choice import Chooser
 from .errors import (
-    EpochNotKept,
     EpochNotPresent,
     FormatError,
-    ModelNotPresent,
     NotPublished,
     StorageUsageError,
 )
 from .gather import Gatherer
 from .keys import version_prefix
-from .labels import joined_columns, model_columns
+from .label_tables import LabelTables
 from .layout import Layout
-from .manifest import Manifest, to_ranges
+from .manifest import Manifest
 from .object_store import ObjectStore, open_store
-from .objects import get_object
-from .selection import Selector, select
+from .selection import Selector
 from .shard_reader import ShardReader
-from .splits import SPLITS
 from .states import States, columns_of, sub_layout
-from .tables import decode_table
+from .symmetry import align_canonical, canonical_orders, permute
 from .tensors import unpack_mask
-from .where import rows_where
 from .zoos import read_manifest_bytes, split_zoo_url
 
 if TYPE_CHECKING:
@@ -49,7 +46,10 @@ class Zoo:
         self.store = store
         self.manifest = manifest
         self.version = number
+        self._cached_in = (cache, cache_bytes)
         self._states = Gatherer(manifest, ShardReader(store, manifest, cache, cache_bytes))
+        self._tables = LabelTables(store, manifest)
+        self._chooser = Chooser(manifest, self._states, self._tables)
 
     def __repr__(self) -> str:
         return f"<Zoo {self.name} version {self.version}: {self.manifest.describe()}>"
@@ -63,15 +63,15 @@ class Zoo:
         """Where each tensor lies in a weight vector."""
         return self.manifest.layout
 
-    @cached_property
+    @property
     def models(self) -> list[int]:
         """Indices of the models that are here, ascending."""
-        return [model for start, stop in self.manifest.models for model in range(start, stop)]
+        return self._chooser.models
 
-    @cached_property
+    @property
     def epochs(self) -> list[int]:
         """Epochs whose weights are here, ascending."""
-        return sorted(self._states.shards_by_epoch)
+        return self._chooser.epochs
 
     def labels(
         self,
@@ -83,7 +83,9 @@ class Zoo:
         where: str | None = None,
     ) -> "pa.Table":
         """Labels as an Arrow table, one row per model and epoch, also of epochs whose weights were not kept."""
-        table = self._select_rows(self._labels, epochs, models, split, where, range(self.manifest.num_epochs + 1))
+        table = self._chooser.rows(
+            self._tables.labels, epochs, models, split, where, range(self.manifest.num_epochs + 1)
+        )
         if columns is not None:
             unknown = [name for name in columns if name not in table.column_names]
             if unknown:
@@ -93,7 +95,7 @@ class Zoo:
 
     def model_table(self) -> "pa.Table":
         """One row per model: hyperparameters, seed, split, lineage, faulty epoch."""
-        return self._model_table
+        return self._tables.models
 
     def weights(
         self,
@@ -121,16 +123,21 @@ class Zoo:
         """
         wanted = self.wanted(epochs, models, split, where)
         part = sub_layout(self.layout, layers)
-        whole = part if align is None else None
-        states = self._read(wanted, whole, masked)
-        if align is not None:
-            from .symmetry import align_canonical
+        if align is None:
+            return self._read(wanted, part, masked)
+        states = self.read(wanted, masked=masked)
+        values = align_canonical(states.values, self.layout, self._symmetries(align))
+        columns = columns_of(self.layout, part)
+        values = values if columns is None else np.ascontiguousarray(values[:, columns])
+        return States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]))
 
-            values = align_canonical(states.values, self.layout, self.manifest.symmetries)
-            columns = columns_of(self.layout, part)
-            values = values if columns is None else np.ascontiguousarray(values[:, columns])
-            states = States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]))
-        return states
+    def wanted(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
+        """Epoch to the ascending models that are wanted at it. Every named error is raised here, before reading."""
+        return self._chooser.wanted(epochs, models, split, where)
+
+    def read(self, wanted: dict[int, list[int]], *, masked: bool = True) -> States:
+        """Weights of states that are here: epoch to ascending models, as ``wanted`` gives them."""
+        return self._read(wanted, list(self.layout.entries), masked)
 
     def field(
         self, name: str, *, epochs: Selector = None, split: str | None = None, models: Selector = None
@@ -140,7 +147,12 @@ class Zoo:
         if suffix not in self.manifest.fields:
             names = ", ".join(sorted(f.removeprefix(".") for f in self.manifest.fields if f)) or "none besides weights"
             raise StorageUsageError(f"zoo {self.name!r} has no field {name!r}; it has {names}")
-        wanted = self.wanted(epochs, models, split, None)
+        return self.read_field(self.wanted(epochs, models, split, None), suffix)
+
+    def read_field(
+        self, wanted: dict[int, list[int]], suffix: str
+    ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
+        """As ``field``, of states that are here; ``suffix`` with its dot."""
         values, model, epoch = self._states.gather(wanted, suffix)
         if suffix == ".mask":
             values = unpack_mask(values, self._noisy.size)
@@ -148,28 +160,73 @@ class Zoo:
 
     @overload
     def state_dict(
-        self, model: int, epoch: int, *, masked: bool = ..., torch: Literal[False] = ...
+        self,
+        model: int,
+        epoch: int,
+        *,
+        masked: bool = ...,
+        align: Literal["canonical"] | None = ...,
+        torch: Literal[False] = ...,
     ) -> dict[str, NDArray[Any]]: ...
     @overload
     def state_dict(
-        self, model: int, epoch: int, *, masked: bool = ..., torch: Literal[True]
+        self,
+        model: int,
+        epoch: int,
+        *,
+        masked: bool = ...,
+        align: Literal["canonical"] | None = ...,
+        torch: Literal[True],
     ) -> "dict[str, torch.Tensor]": ...
-    def state_dict(self, model: int, epoch: int, *, masked: bool = True, torch: bool = False) -> Any:
+    def state_dict(
+        self,
+        model: int,
+        epoch: int,
+        *,
+        masked: bool = True,
+        align: Literal["canonical"] | None = None,
+        torch: bool = False,
+    ) -> Any:
         """The state under the names of the torch module of this model, buffers included: loads with ``strict=True``."""
-        vector = self._one(model, epoch, masked)
-        found = self.to_state_dict(vector, model)
-        if ".buffers" in self.manifest.fields:
-            found.update(self._buffers(model, epoch))
+        vector = self._one(model, epoch, masked)[None]
+        buffers = self._one_field(model, epoch, ".buffers")
+        counters = self._one_field(model, epoch, ".counters")
+        if align is not None:
+            orders = canonical_orders(vector, self.layout, self._symmetries(align))
+            vector = permute(vector, self.layout, self.manifest.symmetries, orders)
+            if buffers is not None:
+                buffers = permute(buffers[None], self.buffers_layout, self.manifest.symmetries, orders)[0]
+        found = self.to_state_dict(vector[0], model, buffers, counters)
         if not torch:
             return found
         import torch as torch_module
 
         return {name: torch_module.from_numpy(np.array(value)) for name, value in found.items()}
 
-    def to_state_dict(self, vector: NDArray[np.float32], model: int) -> dict[str, NDArray[Any]]:
-        """A weight vector [D] under the names that the torch module of ``model`` has, in layout order."""
+    def to_state_dict(
+        self,
+        vector: NDArray[np.float32],
+        model: int,
+        buffers: NDArray[np.float32] | None = None,
+        counters: NDArray[np.int64] | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """A weight vector [D] under the names that the torch module of ``model`` has, in layout order.
+
+        Buffers and counters follow, where they are given.
+        """
         names = self.manifest.state_dict_names[self._variant(model)]
-        return {names[name]: value for name, value in self.layout.unflatten(vector).items()}
+        found = {names[name]: value for name, value in self.layout.unflatten(vector).items()}
+        if buffers is not None:
+            found.update(self.buffers_layout.unflatten(buffers))
+        if counters is not None:
+            described = self.manifest.architecture["counters"]
+            found.update({name: np.asarray(count) for name, count in zip(described, counters, strict=True)})
+        return found
+
+    @cached_property
+    def buffers_layout(self) -> Layout:
+        """Where each buffer lies in field ``buffers``; empty for architectures without."""
+        return Layout.from_json(self.manifest.architecture.get("buffers_layout", ()))
 
     def dataset(
         self,
@@ -180,95 +237,38 @@ class Zoo:
         task: Literal["reconstruction", "sequence"] = "reconstruction",
         models: Selector = None,
         where: str | None = None,
-        **options: Any,
+        align: Literal["canonical"] | None = None,
+        augment: Literal["permute"] | None = None,
+        standardize: bool = False,
+        columns: Sequence[str] | None = None,
+        seed: int = 0,
+        stream: bool = False,
+        shuffle: bool = True,
+        buffer_bytes: int | None = None,
     ) -> "torch.utils.data.Dataset[Any]":
-        """A torch Dataset of (input, target, labels): see ``storage/torch_views.py``."""
-        from .torch_views import make_dataset
+        """A torch Dataset of (input, target, labels), in memory or as a stream.
 
-        return make_dataset(self, split, epochs, layout=layout, task=task, models=models, where=where, **options)
+        Args:
+            layout: what a state is given as; tensors in each case.
+            task: ``sequence`` gives a state and the same model's next selected epoch.
+            align: hidden units in a canonical order.
+            augment: hidden units in a random order, drawn by (``seed``, pass, sample); ``set_epoch`` sets the pass.
+            standardize: per tensor, fitted on the train split of the epochs asked for; see ``.standardizer``.
+            columns: label columns to give; None: all.
+            stream: an IterableDataset that reads while it is iterated, for DataLoaders with any number of workers.
+            shuffle: of a stream: by (``seed``, pass); the order is stated in ``storage/stream.py``.
+            buffer_bytes: of a stream: what a worker holds, and mixes, at once; None: 32 MiB.
+        """
+        from .torch_views import BUFFER_BYTES, StateDataset, StateStream, Transform
 
-    # Selecting.
-
-    def wanted(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
-        """Epoch to the ascending models that are wanted at it. Every named error is raised here, before reading."""
-        chosen_epochs = select(epochs, self.epochs, "epochs")
-        if chosen_epochs is None:
-            chosen_epochs = self.epochs
-        elif not chosen_epochs:
-            raise EpochNotPresent(f"zoo {self.name!r}: no kept epoch in {epochs!r}; kept are {_spans(self.epochs)}")
-        for epoch in chosen_epochs:
-            self._check_epoch(epoch)
-        chosen = self._chosen_models(models, split)
-        allowed: dict[int, set[int]] | None = None
-        if where is not None:
-            rows = np.flatnonzero(rows_where(where, self._labels))
-            model_of, epoch_of = self._labels["model"].to_numpy()[rows], self._labels["epoch"].to_numpy()[rows]
-            allowed = {epoch: set(model_of[epoch_of == epoch].tolist()) for epoch in chosen_epochs}
-        wanted = {}
-        for epoch in chosen_epochs:
-            here = self._states.models_at(epoch)
-            if chosen is not None:
-                here = [model for model in here if model in chosen]
-            if allowed is not None:
-                here = [model for model in here if model in allowed.get(epoch, ())]
-            wanted[epoch] = here
-        if models is not None and where is None and split is None and not any(wanted.values()):
-            raise EpochNotPresent(f"zoo {self.name!r}: these models have no epoch in {_spans(chosen_epochs)}")
-        return wanted
-
-    def _chosen_models(self, models: Selector, split: str | None) -> set[int] | None:
-        chosen = select(models, self.models, "models")
-        if chosen is not None:
-            absent = dict(self.manifest.absent)
-            present = set(self.models)
-            for model in chosen:
-                if model not in present:
-                    reason = f" ({absent[model]})" if model in absent else ""
-                    raise ModelNotPresent(
-                        f"zoo {self.name!r}: no model {model}{reason}; it has {self.manifest.describe()}"
-                    )
-        if split is None:
-            return None if chosen is None else set(chosen)
-        if split not in SPLITS:
-            raise StorageUsageError(f"split {split!r}: expected train, val or test")
-        table = self._model_table
-        of_split = {
-            m for m, s in zip(table["model"].to_pylist(), table["split"].to_pylist(), strict=True) if s == split
-        }
-        return of_split if chosen is None else of_split & set(chosen)
-
-    def _check_epoch(self, epoch: int) -> None:
-        if epoch in self._states.shards_by_epoch:
-            return
-        if epoch <= self.manifest.num_epochs:
-            raise EpochNotKept(
-                f"zoo {self.name!r}: epoch {epoch} was trained, its weights were not kept; kept are "
-                f"{_spans(self.epochs)}; `zoo train {self.name} --refill {epoch}` makes them again, "
-                f"`zoo plan {self.name} --epochs {epoch}` says at what price"
-            )
-        raise EpochNotPresent(f"zoo {self.name!r}: no epoch {epoch}; it has {self.manifest.describe()}")
-
-    def _select_rows(
-        self,
-        table: Any,
-        epochs: Selector,
-        models: Selector,
-        split: str | None,
-        where: str | None,
-        available: Iterable[int],
-    ) -> Any:
-        keep = np.ones(table.num_rows, np.bool_)
-        chosen = select(epochs, available, "epochs")
-        if chosen is not None:
-            if any(epoch > self.manifest.num_epochs for epoch in chosen):
-                raise EpochNotPresent(f"zoo {self.name!r}: no epoch {max(chosen)}; it has {self.manifest.describe()}")
-            keep &= np.isin(table["epoch"].to_numpy(), chosen)
-        picked = self._chosen_models(models, split)
-        if picked is not None:
-            keep &= np.isin(table["model"].to_numpy(), sorted(picked))
-        if where is not None:
-            keep &= rows_where(where, table)
-        return table if keep.all() else table.take(np.flatnonzero(keep))
+        transform = Transform(layout, align, augment, standardize, seed)
+        if stream:
+            held = BUFFER_BYTES if buffer_bytes is None else buffer_bytes
+            return StateStream(
+                self, split, epochs, transform, task=task, models=models, where=where, columns=columns,
+                shuffle=shuffle, buffer_bytes=held,
+            )  # fmt: skip
+        return StateDataset(self, split, epochs, transform, task=task, models=models, where=where, columns=columns)
 
     # Reading.
 
@@ -296,33 +296,9 @@ class Zoo:
             values, models, epochs = self._states.gather(wanted, "", columns)
         return States(values, models, epochs, layout)
 
-    @cached_property
-    def _labels(self) -> "pa.Table":
-        entry = self.manifest.labels
-        data = get_object(self.store, entry.ref, f"zoo {self.name!r}, labels")
-        table = decode_table(data, entry.ref.key, joined_columns(self.manifest.twin))
-        if table.num_rows != entry.rows:
-            raise FormatError(f"{entry.ref.key}: {table.num_rows} rows, the manifest says {entry.rows}")
-        return table
-
-    @cached_property
-    def _model_table(self) -> "pa.Table":
-        entry = self.manifest.model_table
-        data = get_object(self.store, entry.ref, f"zoo {self.name!r}, models")
-        table = decode_table(data, entry.ref.key, model_columns())
-        if table["model"].to_pylist() != self.models:
-            raise FormatError(f"{entry.ref.key}: other models than the manifest names")
-        return table
-
-    @cached_property
-    def _dropout(self) -> dict[int, float]:
-        table = self._model_table
-        ratios = table["dropout_ratio"].to_pylist()
-        return {m: r or 0.0 for m, r in zip(table["model"].to_pylist(), ratios, strict=True)}
-
     def _variant(self, model: int) -> str:
         names = self.manifest.state_dict_names
-        if "dropout" in names and self._dropout[model] > 0:
+        if "dropout" in names and self._tables.dropout[model] > 0:
             return "dropout"
         return "plain"
 
@@ -341,15 +317,25 @@ class Zoo:
         full[:, slice(None) if columns is None else columns] = unpack_mask(bits, self._noisy.size)
         return full
 
-    def _buffers(self, model: int, epoch: int) -> dict[str, NDArray[Any]]:
-        wanted = {epoch: [model]}
-        described = self.manifest.architecture
-        values, _, _ = self._states.gather(wanted, ".buffers")
-        found = dict(Layout.from_json(described["buffers_layout"]).unflatten(values[0]))
-        if ".counters" in self.manifest.fields:
-            counts, _, _ = self._states.gather(wanted, ".counters")
-            found.update({n: np.asarray(c) for n, c in zip(described["counters"], counts[0], strict=True)})
-        return found
+    def _one_field(self, model: int, epoch: int, field: str) -> NDArray[Any] | None:
+        return self._states.one(model, epoch, field) if field in self.manifest.fields else None
+
+    def _symmetries(self, align: str) -> list[dict[str, Any]]:
+        if align != "canonical":
+            raise StorageUsageError(f"align {align!r}: expected canonical or nothing")
+        return self.manifest.symmetries
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Models and epochs of a shard: states of one shard are read together."""
+        return self.manifest.shard_shape
+
+    def reopened(self) -> "Zoo":
+        """The same version with connections of its own: for another process."""
+        return Zoo(copy(self.store), self.manifest, self.version, *self._cached_in)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Zoo, (self.store, self.manifest, self.version, *self._cached_in)
 
 
 def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, cache_bytes: int | None = None) -> Zoo:
@@ -370,9 +356,3 @@ def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, 
     if manifest.zoo != name:
         raise FormatError(f"{version_prefix(name, found)}manifest.json: belongs to zoo {manifest.zoo!r}")
     return Zoo(store, manifest, found, cache if cache is not None else os.environ.get("ZOOFORGE_CACHE"), cache_bytes)
-
-
-def _spans(values: Iterable[int]) -> str:
-    """ "0:3, 7" for 0, 1, 2, 7."""
-    ranges = to_ranges(values)
-    return ", ".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in ranges) or "none"

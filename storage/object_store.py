@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from .errors import ObjectNotFound, PreconditionFailed, StoreURLError
 
-_SCHEMES = ("file", "s3", "memory", "http", "https")
+_SCHEMES = ("file", "s3", "memory", "http", "https", "hf")
 
 Data = bytes | bytearray | memoryview
 ByteRange = tuple[int, int]  # half-open
@@ -42,11 +42,15 @@ class Traffic:
             self.num_requests += requests
             self.num_retries += retries
 
+    def __reduce__(self) -> tuple[type["Traffic"], tuple[int, int, int, int]]:
+        return Traffic, (self.read_bytes, self.written_bytes, self.num_requests, self.num_retries)
+
 
 class ObjectStore(Protocol):
     """A flat map of keys to immutable byte strings. Writes are atomic: a reader sees a whole object or none.
 
-    After ``put`` returns, every ``get``, ``stat`` and ``list`` sees the object. Safe to use from several threads.
+    After ``put`` returns, every ``get``, ``stat`` and ``list`` sees the object. Safe to use from several threads; what
+    ``copy.copy`` gives has connections of its own, for another process.
     """
 
     url: str
@@ -75,7 +79,8 @@ class ObjectStore(Protocol):
 
 
 def open_store(url: str) -> ObjectStore:
-    """The store behind a path, ``file://``, ``s3://bucket/prefix``, ``https://`` (read only) or ``memory://name``.
+    """The store behind a path, ``file://``, ``s3://bucket/prefix``, ``https://`` and ``hf://OWNER/NAME`` (read only) or
+    ``memory://name``.
 
     Raises:
         StoreURLError: no backend for this URL.
@@ -115,6 +120,11 @@ def open_store(url: str) -> ObjectStore:
             from .web import WebStore
 
             return WebStore(url)
+        case "hf":
+            from .hub import web_address
+            from .web import WebStore
+
+            return WebStore(web_address(url))
         case scheme:
             raise StoreURLError(f"{scheme}:// is no store: use a path, file://, s3://bucket/prefix or https://")
 

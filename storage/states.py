@@ -11,6 +11,7 @@ from .errors import EpochNotPresent, StorageUsageError
 from .layout import Layout
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
 
@@ -44,6 +45,14 @@ class States:
         if grid is None or (grid != grid[:1]).any():
             raise EpochNotPresent("these models do not have the same epochs; select models or epochs that all have")
         return self.values.reshape(len(models), num_epochs, self.values.shape[1])
+
+    def arrow(self) -> "pa.Table":
+        """Columns ``model``, ``epoch`` and ``weights``, a list of fixed size per state that shares our memory."""
+        import pyarrow as pa
+
+        flat = pa.array(self.values.reshape(-1))
+        weights = pa.FixedSizeListArray.from_arrays(flat, self.values.shape[1])
+        return pa.table({"model": self.models, "epoch": self.epochs, "weights": weights})
 
     def torch(self) -> "torch.Tensor":
         """The values as a tensor that shares their memory."""

@@ -40,43 +40,72 @@ def chain_symmetries(layout: Layout) -> list[Group]:
 def permute(
     values: NDArray[Any], layout: Layout, groups: Sequence[Group], permutations: Sequence[NDArray[np.intp]]
 ) -> NDArray[Any]:
-    """Copy of ``values`` [N, D] with unit ``permutations[g][n, i]`` ([N, size] per group) put at place i."""
+    """Copy of ``values`` [N, D] with unit ``permutations[g][n, i]`` ([N, size] per group) put at place i.
+
+    Axes of tensors that ``layout`` does not have are left out: weights and buffers of a state are permuted one after
+    the other, with the same groups and permutations.
+    """
     out = np.array(values)
     entries = {entry.name: entry for entry in layout.entries}
     for group, order in zip(groups, permutations, strict=True):
-        for axis in group["axes"]:
-            entry = entries[axis["tensor"]]
-            columns = slice(entry.offset, entry.stop)
-            out[:, columns] = _reorder(out[:, columns], entry, axis["axis"], axis["block"], order)
+        _permute_one(out, entries, group, order)
     return out
 
 
-def align_canonical(values: NDArray[Any], layout: Layout, groups: Sequence[Group]) -> NDArray[Any]:
-    """``values`` [N, D] with the units of each group sorted, first group first.
+def _permute_one(out: NDArray[Any], entries: dict[str, Entry], group: Group, order: NDArray[np.intp]) -> None:
+    for axis in group["axes"]:
+        entry = entries.get(axis["tensor"])
+        if entry is not None:
+            columns = slice(entry.offset, entry.stop)
+            out[:, columns] = _reorder(out[:, columns], entry, axis["axis"], axis["block"], order)
 
-    Sorted by the L2 norm of what comes into a unit, ties by its values in layout order: permutations of one model
-    give one result. A model that is not finite stays as it is.
+
+def canonical_orders(values: NDArray[Any], layout: Layout, groups: Sequence[Group]) -> list[NDArray[np.intp]]:
+    """Permutations [N, size] per group that put ``values`` [N, D] into the canonical order.
+
+    First group first, units sorted by the L2 norm of what comes into them through the group's first layer, ties by
+    these values in layout order: permutations of one model give one result. A model that is not finite stays as it is.
     """
     out = np.array(values)
     entries = {entry.name: entry for entry in layout.entries}
     finite = np.isfinite(values).all(axis=1)
+    orders = []
     for group in groups:
         incoming = _incoming(out, group, entries)
         norms = np.sqrt((incoming.astype(np.float64) ** 2).sum(axis=2))
-        order = np.tile(np.arange(group["size"], dtype=np.intp), (len(out), 1))
-        for row in np.flatnonzero(finite):
+        order = np.argsort(norms, axis=1, kind="stable")
+        ascending = np.take_along_axis(norms, order, axis=1)
+        for row in np.flatnonzero((ascending[:, 1:] == ascending[:, :-1]).any(axis=1) & finite):
             keys = [incoming[row, :, column] for column in range(incoming.shape[2] - 1, -1, -1)]
             order[row] = np.lexsort([*keys, norms[row]])
-        out = permute(out, layout, [group], [order])
-    return out
+        order[~finite] = np.arange(group["size"])
+        orders.append(order)
+        _permute_one(out, entries, group, order)
+    return orders
 
 
-def random_permutations(groups: Sequence[Group], num_models: int, seed: int) -> list[NDArray[np.intp]]:
-    """Uniform permutations [num_models, size] per group; equal seeds give equal ones."""
-    generator = np.random.Generator(np.random.Philox(seed))
-    return [
-        np.argsort(generator.integers(0, 2**63, (num_models, group["size"])), axis=1, kind="stable") for group in groups
-    ]
+def align_canonical(values: NDArray[Any], layout: Layout, groups: Sequence[Group]) -> NDArray[Any]:
+    """``values`` [N, D] in the order of ``canonical_orders``."""
+    return permute(values, layout, groups, canonical_orders(values, layout, groups))
+
+
+def random_permutations(
+    groups: Sequence[Group], num_models: int, seed: int | Sequence[int], first: int = 0
+) -> list[NDArray[np.intp]]:
+    """Uniform permutations [num_models, size] per group: argsort of 64-bit words of Philox.
+
+    Row r depends on ``seed`` and ``first + r`` only, so that rows may be made in any pieces.
+    """
+    width = sum(group["size"] for group in groups)
+    width += -width % 4  # Philox counts in blocks of four words
+    bits = np.random.Philox(np.random.SeedSequence(seed))
+    bits.advance(first * width // 4)
+    words = bits.random_raw(num_models * width).reshape(num_models, width)
+    found, start = [], 0
+    for group in groups:
+        found.append(np.argsort(words[:, start : start + group["size"]], axis=1, kind="stable"))
+        start += group["size"]
+    return found
 
 
 def augment_permute(values: NDArray[Any], layout: Layout, groups: Sequence[Group], seed: int) -> NDArray[Any]:
@@ -85,11 +114,13 @@ def augment_permute(values: NDArray[Any], layout: Layout, groups: Sequence[Group
 
 
 def _incoming(values: NDArray[Any], group: Group, entries: dict[str, Entry]) -> NDArray[Any]:
-    """[N, units, values that come into a unit], bias last."""
-    pieces = []
+    """[N, units, values that come into a unit]: weights of the group's first layer, then its values per unit."""
+    pieces: list[NDArray[Any]] = []
     for axis in group["axes"]:
-        if axis["axis"] == 0:
-            entry = entries[axis["tensor"]]
+        entry = entries.get(axis["tensor"])
+        if axis["axis"] == 0 and entry is not None:
+            if pieces and len(entry.shape) > 1:
+                break
             pieces.append(values[:, entry.offset : entry.stop].reshape(len(values), group["size"], -1))
     return np.concatenate(pieces, axis=2)
 

@@ -1,6 +1,7 @@
 """Weight vectors as sequences of tokens, one per output channel, as the SANE line of work reads them. Pure numpy."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,15 @@ def tokenize(values: NDArray[np.float32], layout: Layout, token_size: int | None
     Args:
         token_size: S; None takes the longest channel, so that a channel is a token.
     """
+    table, order = _places(layout, token_size)
+    padded = np.concatenate([values, np.zeros((len(values), 1), values.dtype)], axis=1)
+    mask = np.broadcast_to(table >= 0, (len(values), *table.shape))
+    return Tokens(np.ascontiguousarray(padded[:, table]), mask.copy(), order.copy())
+
+
+@lru_cache(maxsize=16)
+def _places(layout: Layout, token_size: int | None) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Positions in the vector [T, S], -1 where a token is padded, and the tokens' ``positions``."""
     rows = rows_of(layout)
     size = token_size or max(len(columns) for _, _, columns in rows)
     if size < 1:
@@ -60,10 +70,7 @@ def tokenize(values: NDArray[np.float32], layout: Layout, token_size: int | None
             index.append(np.pad(piece, (0, size - len(piece)), constant_values=-1))
             positions.append((len(positions), layer, counts.get(layer, 0)))
             counts[layer] = counts.get(layer, 0) + 1
-    table = np.stack(index)
-    padded = np.concatenate([values, np.zeros((len(values), 1), values.dtype)], axis=1)
-    mask = np.broadcast_to(table >= 0, (len(values), *table.shape))
-    return Tokens(np.ascontiguousarray(padded[:, table]), mask.copy(), np.array(positions, np.int32))
+    return np.stack(index), np.array(positions, np.int32)
 
 
 def detokenize(tokens: Any, layout: Layout) -> NDArray[np.float32]:

@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import quote, urljoin, urlsplit
 
 from .errors import AccessDenied, ObjectNotFound, StoreRefused, StoreUnreachable, StoreURLError
@@ -29,6 +30,9 @@ class WebStore:
         self.traffic = Traffic()
         self.budget_seconds = budget_seconds
         self._local = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(WebStore, budget_seconds=self.budget_seconds), (self.url,)
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
         headers = {}

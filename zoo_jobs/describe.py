@@ -20,6 +20,7 @@ from .models.layers import (
     MaxPool2d,
     Parametric,
 )
+from .models.resnet18 import ConvUnit
 from .population.contract import noisy_layout
 from .twin import TwinSpec, Zoo
 
@@ -63,7 +64,7 @@ def describe(zoo: Zoo) -> ZooDescription:
             for name, variant in variants.items()
             if isinstance(variant, Architecture)
         },
-        symmetries=symmetries(plain) if isinstance(plain, Architecture) else [],
+        symmetries=symmetries(plain),
         noisy_layout=noisy_layout(plain) if twins and isinstance(plain, Architecture) else None,
         buffers_layout=plain.buffer_layout if isinstance(plain, ResNet18) else None,
         counters=plain.counter_names if isinstance(plain, ResNet18) else (),
@@ -100,24 +101,70 @@ def layer_json(layer: Layer) -> dict[str, Any]:
             return {"type": "linear", **asdict(layer)}
 
 
-def symmetries(network: Architecture) -> list[dict[str, Any]]:
-    """Permutation groups: hidden units of each layer but the last may be reordered, if the next layer follows.
+def symmetries(network: Architecture | ResNet18) -> list[dict[str, Any]]:
+    """Permutation groups as storage/symmetry.py reads them: what may be reordered without changing a logit."""
+    return _chain(network) if isinstance(network, Architecture) else _residual(network)
 
-    Each group names the tensors and axes that move together; ``block`` is the number of consecutive values of the
-    axis that belong to one unit, more than one behind a flatten layer.
+
+def _chain(network: Architecture) -> list[dict[str, Any]]:
+    """Hidden units of each layer but the last may be reordered, if the next layer follows.
+
+    ``block`` is the number of consecutive values of an axis that belong to one unit, more than one behind a flatten
+    layer.
     """
     found = []
     parametric = network.parametric
     for this, following in itertools.pairwise(parametric):
         units = _outputs(this)
         inputs = following.layer.in_channels if isinstance(following.layer, Conv2d) else following.layer.in_features
-        members = [
-            {"tensor": f"{this.name}.weight", "axis": 0, "block": 1},
-            {"tensor": f"{this.name}.bias", "axis": 0, "block": 1},
-            {"tensor": f"{following.name}.weight", "axis": 1, "block": inputs // units},
+        axes = [
+            _axis(f"{this.name}.weight", 0),
+            _axis(f"{this.name}.bias", 0),
+            _axis(f"{following.name}.weight", 1, inputs // units),
         ]
-        found.append({"name": this.name, "size": units, "members": members})
+        found.append({"name": this.name, "size": units, "axes": axes})
     return found
+
+
+def _residual(network: ResNet18) -> list[dict[str, Any]]:
+    """Channels of the stream of each stage, which all its blocks add to, and those inside each block.
+
+    A group begins with the layer that makes its channels out of those of an earlier group.
+    """
+    found: list[dict[str, Any]] = []
+    blocks: dict[str, dict[str, ConvUnit]] = {}
+    for unit in network.units[1:]:
+        prefix, _, name = unit.conv.partition(".conv") if ".conv" in unit.conv else unit.conv.partition(".downsample")
+        blocks.setdefault(prefix, {})[name] = unit
+    stream: dict[str, Any] = {
+        "name": "conv1",
+        "size": network.units[0].out_channels,
+        "axes": _made_by(network.units[0]),
+    }
+    found.append(stream)
+    for prefix, block in blocks.items():
+        first, second, shortcut = block["1"], block["2"], block.get(".0")
+        inside: dict[str, Any] = {"name": first.conv, "size": first.out_channels, "axes": _made_by(first)}
+        inside["axes"].append(_axis(f"{second.conv}.weight", 1))
+        stream["axes"].append(_axis(f"{first.conv}.weight", 1))
+        if shortcut is not None:
+            stream["axes"].append(_axis(f"{shortcut.conv}.weight", 1))
+            stream = {"name": prefix, "size": shortcut.out_channels, "axes": _made_by(shortcut)}
+            found.append(stream)
+        stream["axes"] += _made_by(second)
+        found.append(inside)
+    stream["axes"].append(_axis("fc.weight", 1))
+    return found
+
+
+def _made_by(unit: ConvUnit) -> list[dict[str, Any]]:
+    """The axes that run over the outputs of a convolution with its normalisation, buffers included."""
+    buffers = (f"{unit.norm}.running_mean", f"{unit.norm}.running_var")
+    return [_axis(name, 0) for name in (f"{unit.conv}.weight", f"{unit.norm}.weight", f"{unit.norm}.bias", *buffers)]
+
+
+def _axis(tensor: str, axis: int, block: int = 1) -> dict[str, Any]:
+    return {"tensor": tensor, "axis": axis, "block": block}
 
 
 def _outputs(parametric: Parametric) -> int:

@@ -173,7 +173,7 @@ def test_a_dataset_gives_states_and_what_follows_them(zoo: Zoo) -> None:
     np.testing.assert_array_equal(given, weights(labels["model"], 1))
     np.testing.assert_array_equal(target, weights(labels["model"], 2))
     assert labels["epoch"] == 1 and labels["split"] == "train"
-    assert len(dataset) == 3 * len(set(dataset.states.models.tolist()))
+    assert len(dataset) == 3 * len(set(dataset.models.tolist()))
     with pytest.raises(EpochNotPresent, match="two epochs"):
         zoo.dataset("train", 1, task="sequence")
 
