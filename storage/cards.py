@@ -33,14 +33,14 @@ def write_copies(store: ObjectStore, description: ZooDescription, manifest: Mani
     models = get_object(store, manifest.model_table.ref, f"zoo {manifest.zoo!r}")
     copies = {
         "README.md": card(description, manifest).encode(),
-        "croissant.json": _pretty(croissant(description, manifest)),
+        "croissant.json": pretty(croissant(description, manifest)),
         "LICENSE": LICENSE.encode(),
         "labels.parquet": labels,
         "models.parquet": models,
     }
     index = index_dict(manifest.layout, manifest.state_dict_names.get("plain", {}))
     if index is not None:
-        copies["index_dict.json"] = _pretty(index)
+        copies["index_dict.json"] = pretty(index)
     copies["SHA256SUMS"] = checksums(manifest, copies).encode()
     for name, data in copies.items():
         store.put(prefix + name, data)
@@ -181,5 +181,6 @@ _CONTEXT = {
 }
 
 
-def _pretty(value: Any) -> bytes:
+def pretty(value: Any) -> bytes:
+    """JSON for people, in bytes that follow from the value."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

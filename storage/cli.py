@@ -1,38 +1,24 @@
 """`zoo store`: what a store holds, whether it is sound, and the embedded server."""
 
-import json
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import click
 
-from .errors import NotPublished, StorageError, StorageUsageError
-from .object_store import ObjectStore, open_store
+from .errors import NotPublished, StorageError
+from .interchange.cli_exports import EXPORT_VERBS
+from .object_store import open_store
+from .options import as_json, opened, print_json, store_option
 from .words import human_bytes
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-
-
-def store_option(command: Command) -> Command:
-    """``--store URL``, by default ``$ZOO_STORE``."""
-    text = "A path, file:///path, s3://bucket/prefix or https://; default $ZOO_STORE."
-    return click.option("--store", "store_url", envvar="ZOO_STORE", metavar="URL", help=text)(command)
-
-
-def opened(url: str | None) -> ObjectStore:
-    if not url:
-        raise StorageUsageError(
-            "no store given: use --store URL or set ZOO_STORE (`zoo store up` starts a server here)"
-        )
-    return open_store(url)
 
 
 @click.group()
 def command() -> None:
     """What a store holds: list it, check it, bring it elsewhere."""
+
+
+for verb in EXPORT_VERBS:
+    command.add_command(verb)
 
 
 @command.command("ls")
@@ -47,7 +33,7 @@ def ls(zoo: str | None, store_url: str | None, as_json: bool) -> None:
     if zoo is None:
         zoos = list_store(store)
         if as_json:
-            _print_json([z.to_json() for z in zoos])
+            print_json([z.to_json() for z in zoos])
             return
         for z in zoos:
             click.echo(z.line())
@@ -56,7 +42,7 @@ def ls(zoo: str | None, store_url: str | None, as_json: bool) -> None:
         return
     objects = list_objects(store, zoo)
     if as_json:
-        _print_json(objects)
+        print_json(objects)
         return
     for item in objects:
         click.echo(f"{human_bytes(item['bytes']):>10}  {item['key']}  {item['what']}")
@@ -101,7 +87,7 @@ def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_j
             for problem in found.problems:
                 click.echo(f"  {problem}")
     if as_json:
-        _print_json(reports)
+        print_json(reports)
     if num_bad:
         raise StorageError(f"{num_bad} problem{'s' if num_bad > 1 else ''} in {len(names)} zoo(s)")
 
@@ -134,7 +120,7 @@ def pull(
     found = pull_zoo(zoo, target, epochs=epochs, models=models, split=split, where=where)
     address = f"{folder.rstrip('/')}/zoos/{zoo.name}"
     if as_json:
-        _print_json(
+        print_json(
             {
                 "zoo": zoo.name,
                 "url": address,
@@ -161,7 +147,7 @@ def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
 
     found = collect(opened(store_url), dry_run=not yes)
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
         return
     click.echo(f"{found.num_objects:,} objects, {human_bytes(found.num_bytes)} {found.phase}")
     if not yes and found.num_objects:
@@ -180,7 +166,7 @@ def probe(store_url: str | None, as_json: bool) -> None:
     found = try_store(store)
     shown = {**found.to_json(), "space_comes_back": versioning(store)}
     if as_json:
-        _print_json(shown)
+        print_json(shown)
     else:
         for name, there in shown.items():
             said = "unknown, or does not apply" if there is None else "yes" if there else "no"
@@ -226,10 +212,6 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"zoo: {error}\n")
         return error.exit_status
     return status if isinstance(status, int) else 0
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
 
 
 def _exit(status: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from .canonical import canonical_json, parse_json, sha256_hex
 from .errors import FormatError, NotPublished, PreconditionFailed, SpecChanged, StoreURLError
+from .hub import zoo_address
 from .keys import ZOOS_PREFIX, head_key, manifest_key, spec_key
 from .object_store import ObjectStore, get_or_none
 from .record import check_format
@@ -128,6 +129,8 @@ def list_zoos(store: ObjectStore) -> list[str]:
 
 def split_zoo_url(url: str) -> tuple[str, str, int | None]:
     """(store, zoo name, version or None) of an address. Raises StoreURLError."""
+    if url.startswith("hf://"):
+        url = zoo_address(url)
     base, found, rest = url.rstrip("/").rpartition(f"/{ZOOS_PREFIX}")
     if not found and url.startswith(ZOOS_PREFIX):
         base, rest, found = ".", url.rstrip("/")[len(ZOOS_PREFIX) :], "/"

@@ -1,0 +1,99 @@
+"""`zoo store export-google | export-sane | zip | publish`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..options import as_json, print_json, selection_options
+from ..words import human_bytes
+
+
+@click.command("export-google")
+@click.argument("zoo")
+@click.argument("folder")
+@selection_options()
+@as_json
+def export_google(zoo: str, folder: str, as_json: bool, **selection: Any) -> None:
+    """Write ZOO (STORE/zoos/NAME) as weights.npy, metrics.csv.gz and layout.csv, like Google's Small CNN Zoo."""
+    from ..dataset import open_zoo
+    from .google import export_google as export
+
+    found = export(open_zoo(zoo), Path(folder), **selection)
+    if as_json:
+        print_json({"folder": folder, "models": found.num_models, "shape": [found.num_states, found.num_values]})
+        return
+    click.echo(f"{folder}: weights.npy [{found.num_states:,}, {found.num_values:,}] of {found.num_models:,} models")
+
+
+@click.command("export-sane")
+@click.argument("zoo")
+@click.argument("folder")
+@selection_options(split=False)
+@click.option("--tokensize", "token_size", type=int, default=0, help="Values of a token; 0: the longest channel.")
+@click.option("--windowsize", "window", type=int, default=0, help="Tokens of a sample; 0: all of a model.")
+@click.option("--precision", type=click.Choice(["16", "32"]), default="32", help="Bits of a value.")
+@click.option("--standardize/--raw", default=True, help="Per layer, fitted on the train split; default yes.")
+@click.option("--align", is_flag=True, help="Hidden units in a canonical order.")
+@as_json
+def export_sane(zoo: str, folder: str, as_json: bool, **options: Any) -> None:
+    """Write ZOO (STORE/zoos/NAME) as the samples that SANE's PreprocessedSamplingDataset reads, split by split."""
+    from ..dataset import open_zoo
+    from .sane import export_sane as export
+
+    found = export(open_zoo(zoo), Path(folder), **options)
+    if as_json:
+        print_json(
+            {
+                "folder": folder,
+                "samples": found.num_samples,
+                "tokens": found.num_tokens,
+                "tokensize": found.token_size,
+                "left_out": found.num_left_out,
+            }
+        )
+        return
+    counts = ", ".join(f"{number:,} {split}" for split, number in found.num_samples.items())
+    click.echo(f"{folder}: {counts} samples; {found.num_tokens:,} tokens of {found.token_size:,} values a model")
+    if found.num_left_out:
+        click.echo(f"{found.num_left_out:,} states are not finite and were left out", err=True)
+
+
+@click.command("zip")
+@click.argument("zoo")
+@click.argument("file")
+@as_json
+def zip_verb(zoo: str, file: str, as_json: bool) -> None:
+    """Write ZOO (STORE/zoos/NAME) as one zip FILE; extracted into DIR it opens as DIR/zoos/NAME."""
+    from ..dataset import open_zoo
+    from .zip_file import zip_zoo
+
+    found = zip_zoo(open_zoo(zoo), Path(file))
+    if as_json:
+        print_json({"file": file, "files": found.num_files, "bytes": found.num_bytes})
+        return
+    click.echo(f"{file}: {found.num_files:,} files, {human_bytes(found.num_bytes)}")
+
+
+@click.command("publish")
+@click.argument("zoo")
+@click.option("--to", "folder", required=True, metavar="DIR", help="A folder that is not there yet.")
+@click.option("--repo", "repository", metavar="OWNER/NAME", help="Name that the data set will have, for its card.")
+@as_json
+def publish(zoo: str, folder: str, repository: str | None, as_json: bool) -> None:
+    """Prepare ZOO (STORE/zoos/NAME) for the Hugging Face Hub, offline: card, Croissant metadata, tables, objects."""
+    from ..dataset import open_zoo
+    from .hub_folder import prepare_hub
+
+    source = open_zoo(zoo)
+    found = prepare_hub(source, Path(folder), repository=repository)
+    target = repository or "OWNER/NAME"
+    if as_json:
+        address = f"hf://{target}/zoos/{source.name}"
+        print_json({"folder": folder, "files": found.num_files, "bytes": found.num_bytes, "url": address})
+        return
+    click.echo(f"{folder}: {found.num_files:,} files, {human_bytes(found.num_bytes)}")
+    click.echo(f"upload it: hf upload {target} {folder} . --repo-type dataset", err=True)
+
+
+EXPORT_VERBS: tuple[click.Command, ...] = (export_google, export_sane, zip_verb, publish)

@@ -1,0 +1,192 @@
+"""A zoo as one matrix with a table beside it: the form of Google's Small CNN Zoo, which its many readers take as it is.
+
+``weights.npy`` has a row per state, ``metrics.csv.gz`` the same rows, ``layout.csv`` says which columns are what.
+"""
+
+import csv
+import gzip
+import io
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset import Zoo
+from ..layout import Entry, Layout
+from ..selection import Selector
+from .folders import fresh_folder, num_states, pieces, wanted_states
+
+# Their column -> our label column; what is left empty has no counterpart.
+_CONFIG = {
+    "config.activation": "activation",
+    "config.dropout": "dropout_ratio",
+    "config.l2reg": "weight_decay",
+    "config.learning_rate": "learning_rate",
+    "config.optimizer": "optimizer",
+    "config.random_seed": "seed",
+    "config.w_init": "initializer",
+}
+_OURS = (
+    "model", "epoch", "split", "val_acc", "val_loss", "train_acc", "train_loss", "running_train_acc",
+    "running_train_loss", "ggap", "sparsity_ratio", "momentum", "nesterov", "faulty_epoch", "faulty_reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What was written: ``weights.npy`` is [num_states, num_values] float32."""
+
+    num_models: int
+    num_states: int
+    num_values: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """A tensor under its TensorFlow name, in TensorFlow's order of axes, from column ``start`` on."""
+
+    name: str
+    entry: Entry
+    start: int
+    shape: tuple[int, ...]
+    columns: NDArray[np.intp]  # positions in our vector
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.entry.size
+
+
+def export_google(
+    zoo: Zoo,
+    folder: Path,
+    *,
+    epochs: Selector = None,
+    models: Selector = None,
+    split: str | None = None,
+    where: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Matrix:
+    """Write the selected states, model by model, epochs ascending; equal zoos give equal bytes.
+
+    Twins are masked. States that are not finite are rows like others: leave them out with
+    ``where="faulty_epoch is None"`` for readers that assert finite weights.
+
+    Args:
+        progress: called with the number of states of each piece.
+
+    Raises:
+        StorageUsageError: ``folder`` is not empty, or nothing fits; nothing was written.
+    """
+    wanted = wanted_states(zoo, epochs, models, split, where)
+    pairs = sorted((model, epoch) for epoch, here in wanted.items() for model in here)
+    row_of = {pair: row for row, pair in enumerate(pairs)}
+    variables = tensorflow_order(zoo.layout)
+    order = np.concatenate([variable.columns for variable in variables])
+    with fresh_folder(folder) as root:
+        shape = (num_states(wanted), len(order))
+        matrix = np.lib.format.open_memmap(root / "weights.npy", "w+", np.dtype("<f4"), shape)
+        for states in pieces(zoo, wanted, masked=True):
+            rows = [row_of[pair] for pair in zip(states.models.tolist(), states.epochs.tolist(), strict=True)]
+            matrix[rows] = states.values[:, order]
+            if progress is not None:
+                progress(len(rows))
+        matrix.flush()
+        del matrix
+        (root / "layout.csv").write_bytes(_csv(_layout_rows(variables)))
+        (root / "metrics.csv.gz").write_bytes(_gzip(_csv(_metric_rows(zoo, set(pairs)))))
+    return Matrix(len({model for model, _ in pairs}), *shape)
+
+
+def tensorflow_order(layout: Layout) -> list[_Variable]:
+    """The tensors of a vector as Keras lists them: per layer the bias, then the kernel, inputs before outputs.
+
+    A kernel of a convolution is [height, width, in, out], one of a dense layer [in, out]; inputs behind a flatten layer
+    stay channel by channel, as torch flattens them. Tensors of other kinds keep their name and order.
+    """
+    entries = {entry.name: entry for entry in layout.entries}
+    counts = {"conv2d": 0, "dense": 0}
+    found: list[_Variable] = []
+    start = 0
+    done: set[str] = set()
+    for entry in layout.entries:
+        if entry.name in done:
+            continue
+        layer, _, kind = entry.name.rpartition(".")
+        weight = entries.get(f"{layer}.weight")
+        if weight is None or kind not in ("weight", "bias") or len(weight.shape) not in (2, 4):
+            named = [(entry.name, entry)]
+        else:
+            prefix = "conv2d" if len(weight.shape) == 4 else "dense"
+            number = f"_{counts[prefix]}" if counts[prefix] else ""
+            counts[prefix] += 1
+            path = f"sequential/{prefix}{number}"
+            bias = entries.get(f"{layer}.bias")
+            named = [] if bias is None else [(f"{path}/bias:0", bias)]
+            named.append((f"{path}/kernel:0", weight))
+        for name, one in named:
+            done.add(one.name)
+            places = np.arange(one.offset, one.stop).reshape(one.shape)
+            if name.endswith("kernel:0"):
+                places = places.transpose(2, 3, 1, 0) if places.ndim == 4 else places.T
+            found.append(_Variable(name, one, start, places.shape, places.reshape(-1)))
+            start += one.size
+    return found
+
+
+def _layout_rows(variables: list[_Variable]) -> Iterator[list[Any]]:
+    yield ["varname", "start_idx", "end_idx", "size", "shape", "tensor"]
+    for v in variables:
+        yield [v.name, v.start, v.stop, v.entry.size, str(tuple(int(n) for n in v.shape)), v.entry.name]
+
+
+def _metric_rows(zoo: Zoo, pairs: set[tuple[int, int]]) -> Iterator[list[Any]]:
+    """One row per state; ``train_accuracy`` is of the state itself where that was measured, else the running one."""
+    manifest = zoo.manifest
+    labels = zoo.labels()
+    ours = [name for name in _OURS if name in labels.column_names]
+    num_layers = sum(len(entry.shape) == 4 for entry in zoo.layout.entries)
+    fixed = {
+        "config.dataset": manifest.dataset,
+        "config.dnn_architecture": manifest.architecture["name"],
+        "config.epochs": manifest.planned_epochs,
+        "config.num_layers": num_layers,
+        "config.train_fraction": 1.0,
+    }
+    empty = ("config.b_init", "config.epochs_between_checkpoints", "config.init_std", "config.num_units")
+    configs = sorted([*_CONFIG, *fixed, *empty])
+    head = ["test_accuracy", "test_loss", "train_accuracy", "train_loss"]
+    taken = {"train_acc": "clean_train_accuracy", "train_loss": "clean_train_loss"}
+    yield ["checkpoint", *head, *configs, "modeldir", "step", *(taken.get(name, name) for name in ours)]
+    for label in labels.to_pylist():
+        model, epoch = label["model"], label["epoch"]
+        if (model, epoch) not in pairs:
+            continue
+        folder = f"{zoo.name}/{model:07d}"
+        train = "train" if label["train_count"] is not None else "running_train"
+        metrics = [label["test_acc"], label["test_loss"], label[f"{train}_acc"], label[f"{train}_loss"]]
+        config = [label[_CONFIG[name]] if name in _CONFIG else fixed.get(name) for name in configs]
+        yield [f"{folder}/epoch-{epoch}", *metrics, *config, folder, epoch, *(label[name] for name in ours)]
+
+
+def _csv(rows: Iterator[list[Any]]) -> bytes:
+    """Text of the rows, numbers as Python's ``repr`` writes them, empty where there is no value."""
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    for row in rows:
+        writer.writerow(["" if value is None or _is_nan(value) else value for value in row])
+    return target.getvalue().encode()
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _gzip(data: bytes) -> bytes:
+    target = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=target, mtime=0) as file:
+        file.write(data)
+    return target.getvalue()

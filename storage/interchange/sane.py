@@ -1,0 +1,233 @@
+"""A zoo as the samples that SANE's class of preprocessed data sets reads: one small torch file per sequence of tokens.
+
+``dataset_torch.SPLIT/sample_N.pt`` holds tokens ``w``, mask ``m``, positions ``p`` and properties ``props``;
+``dataset_info_SPLIT.json`` and ``dataset_normalization_SPLIT.json`` say how they were made.
+
+Source: HSG-AIML/SANE, ``dataset_preprocessing`` and ``dataset_sampling_preprocessed``.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset import Zoo
+from ..errors import EpochNotPresent, StorageUsageError
+from ..layout import Layout
+from ..selection import Selector
+from ..splits import SPLITS
+from ..states import States
+from ..symmetry import align_canonical
+from ..tokens import rows_of
+from .folders import Wanted, fresh_folder, pieces
+from .torch_file import value_bytes
+
+PRECISIONS = {"16": np.float16, "32": np.float32}
+RESULTS = {"test_acc": "test_acc", "training_iteration": "epoch", "ggap": "ggap"}  # property -> label column
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What was written: per split the number of samples; states that were left out as not finite."""
+
+    num_samples: dict[str, int]
+    num_tokens: int
+    token_size: int
+    num_left_out: int
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Where each token's values lie in a vector [T, S] (-1: padding), and its positions [T, 3].
+
+    A position is (index in the sequence, layer, channel); pieces of one long channel share the last two.
+    """
+
+    table: NDArray[np.intp]
+    positions: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, layout: Layout, token_size: int) -> "_Tokens":
+        rows = rows_of(layout)
+        size = token_size or max(len(columns) for _, _, columns in rows)
+        table: list[NDArray[np.intp]] = []
+        positions: list[tuple[int, int, int]] = []
+        for layer, channel, columns in rows:
+            for start in range(0, len(columns), size):
+                piece = columns[start : start + size]
+                table.append(np.pad(piece, (0, size - len(piece)), constant_values=-1))
+                positions.append((len(positions), layer, channel))
+        return cls(np.stack(table), np.array(positions, np.int32))
+
+
+def export_sane(
+    zoo: Zoo,
+    folder: Path,
+    *,
+    epochs: Selector = None,
+    models: Selector = None,
+    where: str | None = None,
+    token_size: int = 0,
+    window: int = 0,
+    precision: str = "32",
+    standardize: bool = True,
+    align: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Samples:
+    """Write the selected states of all three splits of the zoo; equal zoos give equal bytes.
+
+    Normalisations are left out, as SANE does with its ``ignore_bn``; twins are masked.
+
+    Args:
+        token_size: values of a token; 0 takes the longest channel. Longer channels take several tokens.
+        window: tokens of a sample; 0 takes all. Windows follow each other, the last one ends with the sequence.
+        precision: 16 or 32 bits.
+        standardize: per layer, by mean and deviation of the train split only.
+        align: hidden units in a canonical order.
+        progress: called with the number of states of each piece.
+
+    Raises:
+        StorageUsageError: ``folder`` is not empty, nothing fits, or an option is impossible; nothing was written.
+    """
+    if precision not in PRECISIONS or token_size < 0 or window < 0:
+        raise StorageUsageError(
+            f"precision {precision}, token size {token_size}, window {window}: expected 16 or 32 bits, sizes from 0 on"
+        )
+    tokens = _Tokens.of(zoo.layout, token_size)
+    starts = _window_starts(len(tokens.table), window)
+    chosen = {split: zoo.wanted(epochs, models, split, where) for split in SPLITS}
+    if not any(here for wanted in chosen.values() for here in wanted.values()):
+        raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
+    labels = _properties(zoo)
+    left_out = 0
+    counts: dict[str, int] = {}
+    with fresh_folder(folder) as root:
+        norms = _Norms.fit(zoo, _finite(zoo, chosen["train"], align)) if standardize else None
+        for split, wanted in chosen.items():
+            target = root / f"dataset_torch.{split}"
+            target.mkdir()
+            number = 0
+            num_wanted = sum(len(here) for here in wanted.values())
+            num_read = 0
+            for states in _finite(zoo, wanted, align):
+                values = states.values if norms is None else norms.apply(states.values)
+                for row, vector in enumerate(values):
+                    props = labels[int(states.models[row]), int(states.epochs[row])]
+                    for sample in _samples(vector, tokens, starts, window, precision):
+                        (target / f"sample_{number}.pt").write_bytes(
+                            value_bytes({**sample, "props": props}, f"sample_{number}")
+                        )
+                        number += 1
+                num_read += len(states)
+                if progress is not None:
+                    progress(len(states))
+            left_out += num_wanted - num_read
+            counts[split] = number
+            info = {
+                "zoo": zoo.name,
+                "run": zoo.manifest.run,
+                "num_samples": num_read,
+                "supersample": len(starts),
+                "properties": list(RESULTS),
+                "epoch_list": sorted(epoch for epoch, here in wanted.items() if here),
+                "map_to_canonical": align,
+                "standardize": standardize,
+                "windowsize": window or len(tokens.table),
+                "tokensize": tokens.table.shape[1],
+                "precision": precision,
+                "split": split,
+                "max_positions": tokens.positions.max(axis=0).tolist(),
+            }
+            (root / f"dataset_info_{split}.json").write_text(_json(info))
+            layers = {"mode": None} if norms is None else {**norms.to_json(), "mode": "standardize"}
+            (root / f"dataset_normalization_{split}.json").write_text(_json(layers))
+    return Samples(counts, len(tokens.table), tokens.table.shape[1], left_out)
+
+
+def _window_starts(num_tokens: int, window: int) -> list[int]:
+    if window == 0 or window >= num_tokens:
+        return [0]
+    return sorted({*range(0, num_tokens - window + 1, window), num_tokens - window})
+
+
+def _finite(zoo: Zoo, wanted: Wanted, align: bool) -> Iterator[States]:
+    """The wanted states that are finite, a piece at a time."""
+    if not any(wanted.values()):
+        return
+    for states in pieces(zoo, wanted, masked=True):
+        keep = np.isfinite(states.values).all(axis=1)
+        values = states.values if keep.all() else states.values[keep]
+        if align:
+            values = align_canonical(values, zoo.layout, zoo.manifest.symmetries)
+        yield States(values, states.models[keep], states.epochs[keep], states.layout)
+
+
+def _samples(
+    vector: NDArray[np.float32], tokens: _Tokens, starts: Sequence[int], window: int, precision: str
+) -> Iterator[dict[str, NDArray[Any]]]:
+    padded = np.append(vector, np.float32(0))[tokens.table].astype(PRECISIONS[precision])
+    mask = tokens.table >= 0
+    for start in starts:
+        here = slice(start, start + window if window else None)
+        yield {"w": padded[here], "m": mask[here], "p": tokens.positions[here]}
+
+
+def _properties(zoo: Zoo) -> dict[tuple[int, int], NDArray[np.float32]]:
+    """(model, epoch) to the properties of the state; NaN where one is not known."""
+    table = zoo.labels(columns=["model", *RESULTS.values()])
+    columns = [table[column].to_pylist() for column in RESULTS.values()]
+    values = np.array([[math.nan if v is None else v for v in column] for column in columns], np.float32).T
+    keys = zip(table["model"].to_pylist(), table["epoch"].to_pylist(), strict=True)
+    return dict(zip(keys, np.ascontiguousarray(values), strict=True))
+
+
+@dataclass(frozen=True)
+class _Norms:
+    """Mean and deviation of each layer, weight and bias together, as SANE takes them: means of the states' own."""
+
+    layers: dict[str, tuple[float, float]]
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, zoo: Zoo, batches: Iterator[States]) -> "_Norms":
+        names = zoo.manifest.state_dict_names["plain"]
+        groups: dict[int, list[NDArray[np.intp]]] = {}
+        for layer, _, columns in rows_of(zoo.layout):
+            groups.setdefault(layer, []).append(columns)
+        columns_of = {layer: np.concatenate(parts) for layer, parts in groups.items()}
+        weights = [e for e in zoo.layout.entries if e.name.endswith(".weight") and len(e.shape) > 1]
+        sums = np.zeros((len(columns_of), 2))
+        count = 0
+        for states in batches:
+            count += len(states)
+            for layer, columns in columns_of.items():
+                values = states.values[:, columns].astype(np.float64)
+                sums[layer, 0] += values.mean(axis=1).sum()
+                sums[layer, 1] += values.var(axis=1, ddof=1).sum()
+        if count == 0:
+            raise StorageUsageError(
+                f"zoo {zoo.name!r}: no finite state of the train split to standardise by; ask for more, or not to"
+            )
+        mean, deviation = np.zeros(zoo.layout.size, np.float32), np.ones(zoo.layout.size, np.float32)
+        layers = {}
+        for layer, columns in columns_of.items():
+            mu, sigma = sums[layer, 0] / count, math.sqrt(sums[layer, 1] / count) or 1.0
+            mean[columns], deviation[columns] = mu, sigma
+            layers[names[weights[layer].name]] = (mu, sigma)
+        return cls(layers, mean, deviation)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (values - self.mean) / self.deviation
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        return {name: {"mean": mu, "std": sigma} for name, (mu, sigma) in self.layers.items()}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1) + "\n"

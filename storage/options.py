@@ -1,0 +1,46 @@
+"""What the verbs of ``zoo store`` have in common."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from .errors import StorageUsageError
+from .object_store import ObjectStore, open_store
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+def store_option(command: Command) -> Command:
+    """``--store URL``, by default ``$ZOO_STORE``."""
+    text = "A path, file:///path, s3://bucket/prefix or https://; default $ZOO_STORE."
+    return click.option("--store", "store_url", envvar="ZOO_STORE", metavar="URL", help=text)(command)
+
+
+def selection_options(split: bool = True) -> Callable[[Command], Command]:
+    """Which states: ``--epochs``, ``--models``, ``--where`` and, if wanted, ``--split``."""
+
+    def add(command: Command) -> Command:
+        where = "E.g. \"test_acc > 0.8 and optimizer == 'adam'\"."
+        command = click.option("--where", help=where)(command)
+        if split:
+            command = click.option("--split", type=click.Choice(["train", "val", "test"]))(command)
+        command = click.option("--models", help="As --epochs.")(command)
+        return click.option("--epochs", help="E.g. 50 or 0,21:26 (half-open).")(command)
+
+    return add
+
+
+def opened(url: str | None) -> ObjectStore:
+    if not url:
+        raise StorageUsageError(
+            "no store given: use --store URL or set ZOO_STORE (`zoo store up` starts a server here)"
+        )
+    return open_store(url)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
