@@ -93,6 +93,7 @@ Left = Literal["preempted", "notice", "rival"]
 class Advance:
     """What one call did. ``left``: the task is given back, since a notice came or a rival is ahead.
 
+    ``pending`` parts are trained and their commits under way: a later call says how they ended.
     ``store_retries`` and ``read_bytes`` are those of the worker's store since its last call that ended well.
     """
 
@@ -101,6 +102,7 @@ class Advance:
     lost_epochs: int = 0
     store_retries: int = 0
     read_bytes: int = 0
+    pending: int = 0
 
 
 class Observer(Protocol):

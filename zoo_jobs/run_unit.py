@@ -1,8 +1,8 @@
-"""One task on one device: state from the store, part by part, each committed before the next counts. No Ray."""
+"""One task on one device: state from the store, part by part, committed in order while the next one trains. No Ray."""
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from storage.ledger import read_ledger
 from storage.object_store import ObjectStore
 from storage.record import PartRecord
 
+from .commit_queue import LIMIT_BYTES, CommitQueue
 from .data.prepared import PreparedData
 from .epochs import EpochSet, part_epochs
 from .notice import Notice
@@ -39,9 +40,17 @@ class UnitRunner:
         notice: Notice,
         chunk_models: int | None = None,
         refill: frozenset[int] = frozenset(),
+        buffer_bytes: int = LIMIT_BYTES,
     ) -> None:
-        """With ``refill``, tasks begin at epoch 0 and commit again the parts that hold these epochs, with weights."""
+        """Args:
+        refill: tasks begin at epoch 0 and commit again the parts that hold these epochs, with weights.
+        buffer_bytes: of parts whose commit may be under way while training goes on; 0 waits for each.
+        """
         self._refill = refill
+        self._commits: CommitQueue[PartCommitted | None] = CommitQueue(buffer_bytes)
+        self._wait = buffer_bytes == 0
+        self._commit_seconds = 0.0
+        self._behind = False  # a rival's numbers stand for a part that the models in memory went on from
         self._run, self._engine, self._data, self._store, self._attempt = run, engine, data, store, attempt
         self._commit_every, self._notice, self._chunk_models = commit_every, notice, chunk_models
         self._growth: Growth | None = None
@@ -50,42 +59,57 @@ class UnitRunner:
         self._parents: tuple[str, ...] = ()  # what the models in memory came from, where the engine is not bitwise
         self._next_part = 0
         self._epoch_seconds = 0.0
-        self._lost_epochs = 0  # model-epochs of a part that there was no time to finish
+        self._lost_epochs = 0  # model-epochs of parts that there was no time to finish
 
     def advance(self, task: Task, part: int) -> Advance:
-        """Take ``task`` to the end of ``part``, committing every part on the way; nothing if it is there already."""
-        if self._notice.given:
-            return self._leave([])
-        if not self._is_warm(task) and not self._load(task):
-            return Advance((), "rival")
+        """Take ``task`` to the end of ``part``; its commits, and those before, may still be ``pending`` then.
+
+        Where nothing is left to train, everything is committed at the end, or the error of a commit raised.
+        """
+        events: list[Event] = []
         try:
-            return self._advance(task, part)
+            if self._notice.given:
+                return self._leave(events)
+            if not self._is_warm(task):
+                events += _events(self._commits.flush())
+                if not self._load(task):
+                    return Advance(tuple(events), "rival")
+            return self._advance(task, part, events)
         except BaseException:
             self.close()  # the models in memory may be ahead of the store
             raise
 
-    def _advance(self, task: Task, part: int) -> Advance:
-        events: list[PartCommitted] = []
-        while self._next_part <= part:
+    def _advance(self, task: Task, part: int, events: list[Event]) -> Advance:
+        idle = True
+        while True:
+            events += _events(self._commits.take())
+            if self._wait or (idle and self._next_part > part):
+                events += _events(self._commits.flush())
+            if self._behind:  # the winner's numbers stand; these models go on from them
+                self._commits.clear()
+                if not self._load(task):
+                    return Advance(tuple(events), "rival")
+            if self._notice.given:
+                return self._leave(events)
+            if self._next_part > part:
+                return Advance(tuple(events), pending=self._commits.pending)
+            idle = False
             epochs = part_epochs(self._next_part, self._commit_every)
             trained = self._train(epochs, len(task.models))
             if trained is None:
                 return self._leave(events)
             if not self._refill or self._refill.intersection(epochs):
-                events.append(self._commit(task, epochs, *trained))
+                self._commits.put(*self._commit(task, epochs, *trained))
             self._next_part += 1
-            if events and not events[-1].won and not self._engine.bitwise and not self._load(task):
-                return Advance(tuple(events), "rival")  # the winner's numbers stand; these models go on from them
-            if self._notice.given:
-                return self._leave(events)
-        return Advance(tuple(events))
 
     def close(self) -> None:
+        self._commits.clear()
         if self._growth is not None:
             self._growth.close()
-        self._growth, self._task = None, None
+        self._growth, self._task, self._behind = None, None, False
 
-    def _leave(self, events: Sequence[Event]) -> Advance:
+    def _leave(self, events: list[Event]) -> Advance:
+        events += _events(self._commits.flush())
         self.close()
         lost, self._lost_epochs = self._lost_epochs, 0
         return Advance(tuple(events), "preempted" if self._notice.reason == "preempted" else "notice", lost)
@@ -125,7 +149,8 @@ class UnitRunner:
         started = time.monotonic()
         results = []
         for number, epoch in enumerate(epochs):
-            if not self._notice.fits(self._epoch_seconds * (len(epochs) - number)):
+            commits = self._commit_seconds * (self._commits.unfinished + 1)
+            if not self._notice.fits(self._epoch_seconds * (len(epochs) - number) + commits):
                 self._lost_epochs = number * num_models
                 return None
             epoch_started = time.monotonic()
@@ -133,9 +158,11 @@ class UnitRunner:
             self._epoch_seconds = time.monotonic() - epoch_started
         return results, time.monotonic() - started
 
-    def _commit(self, task: Task, epochs: range, results: Sequence[EpochResult], seconds: float) -> PartCommitted:
+    def _commit(
+        self, task: Task, epochs: range, results: Sequence[EpochResult], seconds: float
+    ) -> tuple[Callable[[], PartCommitted | None], int]:
+        """What commits the part, in whatever thread, and the bytes that wait with it."""
         assert self._growth is not None
-        started = time.monotonic()
         refill = bool(self._refill)
         state = self._growth.state()
         samples = sum(r.samples for r in results)
@@ -151,27 +178,47 @@ class UnitRunner:
             samples=samples,
             seconds=seconds,
         )
-        after = None if refill else self._after
-        committed = commit_part(
-            self._store, self._run.id, data, self._attempt, after=after, parents=self._parents, refill=refill
-        )
-        self._after = committed.record
-        if self._parents:
-            self._parents = (str(committed.record.key),)
-        return PartCommitted(
-            zoo=self._run.name,
-            stage=self._run.stage,
-            models=task.models,
-            epochs=tuple(epochs),
-            num_faulty=_newly_faulty(state, epochs),
-            test_accuracy=_test_accuracy(results[-1]),
-            sparsity=_sparsity(results[-1]),
-            samples=samples,
-            train_seconds=seconds,
-            commit_seconds=time.monotonic() - started,
-            bytes_written=committed.record.num_bytes,
-            won=committed.won,
-        )
+        num_faulty, last = _newly_faulty(state, epochs), results[-1]
+
+        def commit() -> PartCommitted | None:
+            if self._behind:
+                return None
+            started = time.monotonic()
+            after = None if refill else self._after
+            committed = commit_part(
+                self._store, self._run.id, data, self._attempt, after=after, parents=self._parents, refill=refill
+            )
+            self._after = committed.record
+            if self._parents:
+                self._parents = (str(committed.record.key),)
+            self._behind = not committed.won and not self._engine.bitwise
+            self._commit_seconds = time.monotonic() - started
+            return PartCommitted(
+                zoo=self._run.name,
+                stage=self._run.stage,
+                models=task.models,
+                epochs=tuple(epochs),
+                num_faulty=num_faulty,
+                test_accuracy=_test_accuracy(last),
+                sparsity=_sparsity(last),
+                samples=samples,
+                train_seconds=seconds,
+                commit_seconds=self._commit_seconds,
+                bytes_written=committed.record.num_bytes,
+                won=committed.won,
+            )
+
+        return commit, _num_bytes(data)
+
+
+def _events(found: Iterable[PartCommitted | None]) -> list[PartCommitted]:
+    return [event for event in found if event is not None]
+
+
+def _num_bytes(data: PartData) -> int:
+    """Of the arrays of ``data``; the last epoch's weights are also those of its state."""
+    arrays = [*data.state.values(), *(array for by_epoch in data.fields.values() for array in by_epoch.values())]
+    return sum({id(array): array.nbytes for array in arrays}.values())
 
 
 def _fields(results: Sequence[EpochResult], kept: EpochSet) -> dict[str, dict[int, Any]]:

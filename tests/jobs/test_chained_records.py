@@ -36,9 +36,9 @@ class Grouped(SequentialEngine):
         return super().open(program, hyperparameters, moved, data)
 
 
-def runner(store: ObjectStore, attempt: str, rounding: float, task: Task = TASK) -> UnitRunner:
+def runner(store: ObjectStore, attempt: str, rounding: float, task: Task = TASK, buffer_bytes: int = 0) -> UnitRunner:
     """One that has loaded what the store holds now."""
-    made = UnitRunner(RUN, Grouped(rounding), DATA, store, attempt, 1, Notice())
+    made = UnitRunner(RUN, Grouped(rounding), DATA, store, attempt, 1, Notice(), buffer_bytes=buffer_bytes)
     made.advance(task, task.part - 1)
     return made
 
@@ -63,16 +63,17 @@ def test_a_record_names_the_record_that_its_state_came_from(store: ObjectStore) 
         assert record(store, part).parents == (str(record(store, part - 1).key),)
 
 
+@pytest.mark.parametrize("buffer_bytes", [0, 1 << 20], ids=["waiting", "ahead"])
 @pytest.mark.parametrize("lost_at", [0, 1])
-def test_who_loses_a_race_goes_on_from_the_winners_state(lost_at: int, store: ObjectStore) -> None:
+def test_who_loses_a_race_goes_on_from_the_winners_state(lost_at: int, buffer_bytes: int, store: ObjectStore) -> None:
     if lost_at:
         runner(store, "20261124T000000Z-0000", 0.0).advance(TASK, lost_at - 1)
     task = Task(0, (0, 2), lost_at)
     winner = runner(store, "20261124T000000Z-0001", 0.0, task)
-    loser = runner(store, "20261124T000000Z-0002", 1e-3, task)
+    loser = runner(store, "20261124T000000Z-0002", 1e-3, task, buffer_bytes)
     winner.advance(task, lost_at)
-    advance = loser.advance(task, lost_at + 1)
-    assert [event.won for event in advance.events] == [False, True]  # type: ignore[union-attr]
+    events = [*loser.advance(task, lost_at + 1).events, *loser.advance(task, lost_at + 1).events]
+    assert [event.won for event in events] == [False, True]  # type: ignore[union-attr]
     assert record(store, lost_at).attempt == "20261124T000000Z-0001"
     last = record(store, lost_at + 1)
     assert last.attempt == "20261124T000000Z-0002"
@@ -80,6 +81,6 @@ def test_who_loses_a_race_goes_on_from_the_winners_state(lost_at: int, store: Ob
 
 
 def test_bitwise_engines_name_no_parents(store: ObjectStore) -> None:
-    made = UnitRunner(RUN, SequentialEngine(), DATA, store, "20261124T000000Z-0001", 1, Notice())
+    made = UnitRunner(RUN, SequentialEngine(), DATA, store, "20261124T000000Z-0001", 1, Notice(), buffer_bytes=0)
     made.advance(TASK, 1)
     assert record(store, 0).parents == record(store, 1).parents == ()

@@ -87,6 +87,67 @@ def test_a_slot_has_at_most_two_parts_in_flight() -> None:
     assert pool.most_in_flight == 2
 
 
+class LatePool(FakePool):
+    """Commits of a part end when a later call is made, as those of a slot that trains meanwhile."""
+
+    def __init__(self, slots: int, models: Sequence[int]) -> None:
+        super().__init__(slots, models)
+        self.late: dict[int, list[Event]] = {}
+        self.failing: set[int] = set()
+
+    def wait(self, timeout_seconds: float) -> list[Done]:
+        leaving = self._notice is not None
+        calls = list(self._calls)
+        found = []
+        for done in super().wait(timeout_seconds):
+            slot, task, _ = calls[0]
+            late = self.late.pop(slot, [])
+            if late and task.unit in self.failing:
+                self.failing.remove(task.unit)
+                self.next_part[task.models[0]] = 1
+                return [Done(slot, None, ValueError("the last commit failed"))]
+            assert done.advance is not None
+            if leaving:
+                found.append(Done(slot, Advance(tuple(late), "notice")))
+                continue
+            if done.advance.events:
+                self.late[slot] = list(done.advance.events)
+            found.append(Done(slot, Advance(tuple(late), pending=len(done.advance.events))))
+        return found
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_a_task_is_done_when_its_last_commit_is(slots: int) -> None:
+    pool = LatePool(slots, range(7))
+    finished, events = drive(pool)
+    assert finished
+    parts = [(e.models, e.epochs) for e in events if isinstance(e, PartCommitted)]
+    assert sorted(parts) == sorted(((m,), (p,)) for m in range(7) for p in range(LAST_PART + 1))
+    assert not pool.late
+
+
+def test_a_commit_that_fails_after_the_last_epoch_is_done_again_from_the_store() -> None:
+    pool = LatePool(1, range(2))
+    pool.faults[1] = deque()
+    pool.next_part = {0: LAST_PART + 1, 1: LAST_PART}
+    pool.failing = {1}
+    finished, events = drive(pool)
+    assert finished
+    assert [e.lost_epochs for e in events if isinstance(e, Spent)] == [1]
+    assert [e.kind for e in events if isinstance(e, Problem)] == ["retried"]
+    assert [e.epochs for e in events if isinstance(e, PartCommitted)][-1] == (LAST_PART,)
+
+
+def test_who_is_told_to_leave_says_what_was_committed_meanwhile() -> None:
+    pool = LatePool(2, range(4))
+    notice = Notice()
+    pool.faults[1] = deque([lambda: notice.give("signal", 60.0)])
+    finished, events = drive(pool, notice=notice)
+    assert not finished
+    assert not pool.late
+    assert sum(isinstance(e, PartCommitted) for e in events) == sum(pool.next_part.values())
+
+
 def test_what_is_in_the_store_is_not_done_again() -> None:
     pool = FakePool(1, range(3))
     pool.next_part = {0: LAST_PART + 1, 1: 2, 2: 0}
