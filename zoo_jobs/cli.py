@@ -18,6 +18,7 @@ VERBS = {
     "show": ("zoo_jobs.commands.show", "One zoo: grid, data, training, sources, known conflicts"),
     "plan": ("zoo_jobs.commands.plan", "What a zoo takes: models, steps, FLOP, hours, dollars, bytes, objects"),
     "diff": ("zoo_jobs.commands.diff", "What differs between two specs"),
+    "tune": ("zoo_jobs.commands.tune", "Search ranges of hyperparameters, and propose a grid"),
     "engines": ("zoo_jobs.commands.engines", "What this machine can train with"),
     "data": ("zoo_jobs.commands.data", "List, fetch, mirror and verify data sets"),
     "train": ("zoo_jobs.commands.train", "Grow a zoo, every epoch committed to the store; goes on where it stopped"),

@@ -43,7 +43,7 @@ def command(
     """One zoo: grid, data, training, sources, known conflicts. With --models, the rows of these models."""
     zoo = resolve_zoo(name, settings, new_name) if tree is None else _imported(name, tree, new_name)
     if as_yaml or (tree is not None and not as_json):
-        click.echo(yaml.safe_dump(_to_write(zoo), sort_keys=False, allow_unicode=True, width=120), nl=False)
+        click.echo(yaml.safe_dump(writable(zoo), sort_keys=False, allow_unicode=True, width=120), nl=False)
         return
     chosen = None if models is None else [rows(zoo)[i] for i in model_slice(models, len(rows(zoo)), zoo.name)]
     if as_json:
@@ -64,7 +64,8 @@ def _imported(name: str, tree: Path, new_name: str | None) -> ZooSpec:
     return with_imported_seeds(zoo, tree, new_name)
 
 
-def _to_write(zoo: Zoo) -> dict[str, Any]:
+def writable(zoo: Zoo) -> dict[str, Any]:
+    """What a file of ``zoo`` says: its fields but for those that are as by default."""
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{zoo.name} has no file: twins are described by their parent, `zoo show {zoo.parent.name}`")
     fields = zoo.model_dump(mode="json", exclude_defaults=True)

@@ -1,0 +1,112 @@
+"""`zoo tune`: ranges searched before a grid is fixed."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from .. import catalogue, ray_environment
+from ..errors import InputError
+from ..grid import rows
+from ..tune_spec import Trial, TuneSpec, best, draws, proposal, trial_zoo
+from ..twin import TwinSpec
+from ..words import table
+from .options import json_option, print_json
+from .show import writable
+
+SHOWN = 5
+
+
+@click.command("tune")
+@click.argument("spec", type=click.Path(path_type=Path), metavar="SPEC")
+@click.option("--engine", default="auto", show_default=True, help="auto, lanes, stacked or sequential.")
+@click.option("--ray", default="auto", show_default=True, help="auto, local, or the address of a cluster.")
+@click.option("--slots", type=click.IntRange(1), help="Trials at once on this machine; default: its CPUs.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the proposed zoo there as well.")
+@click.option("--dry-run", is_flag=True, help="Show what would be tried, and try nothing.")
+@json_option
+def command(
+    spec: Path, engine: str, ray: str, slots: int | None, out: Path | None, dry_run: bool, as_json: bool
+) -> None:
+    """Try hyperparameters from the ranges in SPEC, a YAML file, and propose a grid for a zoo.
+
+    Every trial is one model, judged by its accuracy on the validation split; Ray Tune ends the worse ones early.
+    Nothing is kept but the proposal, which is printed as a zoo's YAML: check it, `zoo plan FILE`, `zoo run FILE`.
+    """
+    try:
+        text = spec.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{spec}: no such file; docs/zoo-spec.md shows what a search is written like") from None
+    search_for = TuneSpec.from_yaml(text, str(spec))
+    base = catalogue.resolve(search_for.zoo)
+    if isinstance(base, TwinSpec):
+        raise InputError(f"{spec}: zoo: {base.name} are twins; a grid belongs to a zoo that is grown from one")
+    if not base.split.val:
+        raise InputError(f"{spec}: zoo: {base.name} has no validation split to judge by")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: no folder {out.parent}")
+    tried = draws(search_for, base)
+    if dry_run:
+        for values in tried:
+            click.echo(", ".join(f"{axis} {_short(value)}" for axis, value in values.items()))
+        return
+    from ..data.prepare import load  # torch and Ray, which the help does without
+    from ..data.sources import default_cache
+    from ..population.engines import choose
+    from ..run import Run
+
+    families = {rows(trial_zoo(base, values))[0].family for values in tried}
+    choice = choose(engine, [Run(base).program(family) for family in families])
+    data = load(base, default_cache())
+    address = ray_environment.prepare(ray)
+    from ..tune import search
+
+    click.echo(
+        f"{len(tried)} trials of {base.name}, {search_for.num_epochs} epochs, with {choice.engine.name}", err=True
+    )
+    told = _Told(len(tried))
+    trials = search(search_for, base, choice.engine.name, data, address, slots, told)
+    if not best(trials, search_for.best_ratio):
+        raise InputError(f"{spec}: no trial stayed finite; try smaller learning rates")
+    found = proposal(search_for, base, trials)
+    written = yaml.safe_dump(writable(found), sort_keys=False, allow_unicode=True, width=120)
+    if out is not None:
+        out.write_text(written, encoding="utf-8")
+    if as_json:
+        print_json({"trials": [asdict(trial) for trial in trials], "proposal": found.to_json()})
+        return
+    for line in _best_lines(trials, search_for):
+        click.echo(line, err=True)
+    click.echo(written, nl=False)
+
+
+class _Told:
+    """Says now and then how many trials have ended."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._ended, self._best = total, 0, 0.0
+
+    def __call__(self, trial: Trial) -> None:
+        self._ended += 1
+        self._best = max(self._best, trial.accuracy or 0.0)
+        if self._ended % max(1, self._total // 8) == 0 or self._ended == self._total:
+            click.echo(f"{self._ended} of {self._total} trials, the best {self._best:.3f}", err=True)
+
+
+def _best_lines(trials: list[Trial], spec: TuneSpec) -> list[str]:
+    top = best(trials, spec.best_ratio)
+    faulty = sum(trial.accuracy is None for trial in trials)
+    early = sum(trial.accuracy is not None and trial.num_epochs < spec.num_epochs for trial in trials)
+    axes = [axis for axis in top[0].values if getattr(spec.ranges, axis) is not None]
+    cells = [["accuracy", *axes]]
+    cells += [[f"{t.accuracy:.3f}", *(_short(t.values[axis]) for axis in axes)] for t in top[:SHOWN]]
+    return [
+        f"{len(trials)} trials: {early} ended early, {faulty} became faulty; the grid is from the best {len(top)}:",
+        *table(cells, ">" * len(cells[0])),
+    ]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
