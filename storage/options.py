@@ -1,7 +1,9 @@
 """What the verbs of ``zoo store`` have in common."""
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -11,6 +13,7 @@ from .object_store import ObjectStore, open_store
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+version_option = click.option("--version", type=int, help="A version's number; default the current one.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -32,6 +35,19 @@ def selection_options(split: bool = True) -> Callable[[Command], Command]:
         return click.option("--epochs", help="E.g. 50 or 0,21:26 (half-open).")(command)
 
     return add
+
+
+@contextmanager
+def progress_bar(label: str, length: int = 0) -> Iterator[Callable[[int], None]]:
+    """What to call with each step's size: a bar on stderr if that is a terminal, nothing otherwise. 0: no known end."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    known = length > 0
+    with click.progressbar(
+        length=length, label=label, file=sys.stderr, show_percent=known, show_eta=known, show_pos=not known
+    ) as bar:
+        yield bar.update
 
 
 def opened(url: str | None) -> ObjectStore:

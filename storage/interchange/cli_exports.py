@@ -1,25 +1,31 @@
 """`zoo store export-google | export-sane | zip | publish`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import as_json, print_json, selection_options
+from ..options import as_json, print_json, progress_bar, selection_options, version_option
 from ..words import human_bytes
+
+if TYPE_CHECKING:
+    from ..dataset import Zoo
 
 
 @click.command("export-google")
 @click.argument("zoo")
 @click.argument("folder")
+@version_option
 @selection_options()
 @as_json
-def export_google(zoo: str, folder: str, as_json: bool, **selection: Any) -> None:
+def export_google(zoo: str, folder: str, version: int | None, as_json: bool, **selection: Any) -> None:
     """Write ZOO (STORE/zoos/NAME) as weights.npy, metrics.csv.gz and layout.csv, like Google's Small CNN Zoo."""
     from ..dataset import open_zoo
     from .google import export_google as export
 
-    found = export(open_zoo(zoo), Path(folder), **selection)
+    source = open_zoo(zoo, version)
+    with progress_bar("states") as progress:
+        found = export(source, Path(folder), **selection, progress=progress)
     if as_json:
         print_json({"folder": folder, "models": found.num_models, "shape": [found.num_states, found.num_values]})
         return
@@ -29,6 +35,7 @@ def export_google(zoo: str, folder: str, as_json: bool, **selection: Any) -> Non
 @click.command("export-sane")
 @click.argument("zoo")
 @click.argument("folder")
+@version_option
 @selection_options(split=False)
 @click.option("--tokensize", "token_size", type=int, default=0, help="Values of a token; 0: the longest channel.")
 @click.option("--windowsize", "window", type=int, default=0, help="Tokens of a sample; 0: all of a model.")
@@ -36,12 +43,14 @@ def export_google(zoo: str, folder: str, as_json: bool, **selection: Any) -> Non
 @click.option("--standardize/--raw", default=True, help="Per layer, fitted on the train split; default yes.")
 @click.option("--align", is_flag=True, help="Hidden units in a canonical order.")
 @as_json
-def export_sane(zoo: str, folder: str, as_json: bool, **options: Any) -> None:
+def export_sane(zoo: str, folder: str, version: int | None, as_json: bool, **options: Any) -> None:
     """Write ZOO (STORE/zoos/NAME) as the samples that SANE's PreprocessedSamplingDataset reads, split by split."""
     from ..dataset import open_zoo
     from .sane import export_sane as export
 
-    found = export(open_zoo(zoo), Path(folder), **options)
+    source = open_zoo(zoo, version)
+    with progress_bar("states") as progress:
+        found = export(source, Path(folder), **options, progress=progress)
     if as_json:
         print_json(
             {
@@ -62,13 +71,16 @@ def export_sane(zoo: str, folder: str, as_json: bool, **options: Any) -> None:
 @click.command("zip")
 @click.argument("zoo")
 @click.argument("file")
+@version_option
 @as_json
-def zip_verb(zoo: str, file: str, as_json: bool) -> None:
+def zip_verb(zoo: str, file: str, version: int | None, as_json: bool) -> None:
     """Write ZOO (STORE/zoos/NAME) as one zip FILE; extracted into DIR it opens as DIR/zoos/NAME."""
     from ..dataset import open_zoo
     from .zip_file import zip_zoo
 
-    found = zip_zoo(open_zoo(zoo), Path(file))
+    source = open_zoo(zoo, version)
+    with progress_bar("bytes", _num_bytes(source)) as progress:
+        found = zip_zoo(source, Path(file), progress=progress)
     if as_json:
         print_json({"file": file, "files": found.num_files, "bytes": found.num_bytes})
         return
@@ -79,14 +91,16 @@ def zip_verb(zoo: str, file: str, as_json: bool) -> None:
 @click.argument("zoo")
 @click.option("--to", "folder", required=True, metavar="DIR", help="A folder that is not there yet.")
 @click.option("--repo", "repository", metavar="OWNER/NAME", help="Name that the data set will have, for its card.")
+@version_option
 @as_json
-def publish(zoo: str, folder: str, repository: str | None, as_json: bool) -> None:
+def publish(zoo: str, folder: str, repository: str | None, version: int | None, as_json: bool) -> None:
     """Prepare ZOO (STORE/zoos/NAME) for the Hugging Face Hub, offline: card, Croissant metadata, tables, objects."""
     from ..dataset import open_zoo
     from .hub_folder import prepare_hub
 
-    source = open_zoo(zoo)
-    found = prepare_hub(source, Path(folder), repository=repository)
+    source = open_zoo(zoo, version)
+    with progress_bar("bytes", _num_bytes(source)) as progress:
+        found = prepare_hub(source, Path(folder), repository=repository, progress=progress)
     target = repository or "OWNER/NAME"
     if as_json:
         address = f"hf://{target}/zoos/{source.name}"
@@ -94,6 +108,10 @@ def publish(zoo: str, folder: str, repository: str | None, as_json: bool) -> Non
         return
     click.echo(f"{folder}: {found.num_files:,} files, {human_bytes(found.num_bytes)}")
     click.echo(f"upload it: hf upload {target} {folder} . --repo-type dataset", err=True)
+
+
+def _num_bytes(zoo: "Zoo") -> int:
+    return sum(ref.bytes for ref in zoo.manifest.refs)
 
 
 EXPORT_VERBS: tuple[click.Command, ...] = (export_google, export_sane, zip_verb, publish)
