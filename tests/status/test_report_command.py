@@ -128,3 +128,16 @@ def test_an_s3_store_gives_what_a_folder_gives(
     assert main(["status", NAME, "--store", s3_store_url, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["state"], found["done"], found["version"]) == ("finished", 24, 1)
+
+
+def test_the_benchmark_writes_what_it_prints(
+    store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["benchmark", NAME, "--store", store.url, "--out", str(tmp_path / "b"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((tmp_path / "b" / "benchmark.json").read_text())
+    assert found["epochs"] == [0, 1, 2] and found["num_left_out"] == 2
+    assert {score["features"] for score in found["scores"]} == {"statistics", "weights"}
+    assert {"test_acc", "epoch"} <= {score["target"] for score in found["scores"]}
+    assert main(["benchmark", NAME, "--store", store.url, "--out", str(tmp_path / "c"), "--epochs", "7"]) == 2
+    assert not (tmp_path / "c").exists()

@@ -1,0 +1,100 @@
+"""`zoo benchmark`: how much of a model's properties its weights tell."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import InputError
+from ..words import table
+from .options import json_option, print_json
+from .working import store_option
+
+MOST_EPOCHS = 11
+
+
+@click.command("benchmark")
+@click.argument("name")
+@store_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where benchmark.json goes.")
+@click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
+@click.option("--epochs", metavar="A:B", help=f"Epochs of the states; default: {MOST_EPOCHS} that are evenly spread.")
+@click.option("--on", "others", metavar="NAME,...", help="Further zoos of the store, to test on what NAME taught.")
+@json_option
+def command(
+    name: str, store: str, out: Path, version: int | None, epochs: str | None, others: str | None, as_json: bool
+) -> None:
+    """Predict accuracy, gap, epoch and hyperparameters of NAME's models from their weights, and score it.
+
+    Ridge and softmax regressions, as the reference benchmarks its zoos: fitted on the train split of the models, the
+    penalty chosen on val. Features are the weights, and statistics of each tensor. R squared or share of right answers.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out}: a file is there; name a folder")
+    from storage.dataset import Zoo as Published
+    from storage.dataset import open_zoo
+    from storage.selection import select
+
+    from ..report.read import spread
+    from ..weight_benchmark import benchmark, read_states
+
+    def opened(zoo: str, number: int | None = None) -> Published:
+        return open_zoo(f"{store.rstrip('/')}/zoos/{zoo}", number)
+
+    def chosen(zoo: Published) -> list[int]:
+        found = select(epochs, zoo.epochs, "epochs")
+        return spread(zoo.epochs, MOST_EPOCHS) if found is None else list(found)
+
+    published = opened(name, version)
+    further = [opened(other.strip()) for other in others.split(",")] if others else []
+    used = chosen(published)
+    states = read_states(published, used)
+    elsewhere = [read_states(zoo, chosen(zoo)) for zoo in further]
+    scores = benchmark(states, elsewhere, say=lambda line: click.echo(line, err=True))
+    value = {
+        "zoo": name,
+        "version": published.version,
+        "epochs": used,
+        "num_states": {split: len(states.of_split(split)) for split in ("train", "val", "test")},
+        "num_left_out": states.num_left_out,
+        "scores": [
+            {
+                "target": score.target,
+                "kind": score.kind,
+                "features": score.features,
+                "penalty": score.penalty,
+                **{split: _finite(found) for split, found in score.by_split.items()},
+                "elsewhere": {
+                    zoo: {"test": _finite(found), "kendall_tau": _finite(tau)}
+                    for zoo, (found, tau) in score.elsewhere.items()
+                },
+            }
+            for score in scores
+        ],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "benchmark.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(value)
+        return
+    rows = [["property", "features", "score", "train", "val", "test", *(zoo.name for zoo in further)]]
+    for score in scores:
+        kind = "R2" if score.kind == "regression" else "accuracy"
+        shown = [_shown(score.by_split[split]) for split in ("train", "val", "test")]
+        there = [_shown(score.elsewhere[zoo.name][0]) if zoo.name in score.elsewhere else "" for zoo in further]
+        rows.append([score.target, score.features, kind, *shown, *there])
+    for line in table(rows, "<<<>>>" + ">" * len(further)):
+        click.echo(line)
+    left = f", {states.num_left_out:,} left out (not finite, or a weight beyond 5)" if states.num_left_out else ""
+    counts = ", ".join(f"{count:,} {split}" for split, count in value["num_states"].items())  # type: ignore[attr-defined]
+    click.echo(f"states: {counts}{left}; {out / 'benchmark.json'}")
+
+
+def _finite(found: float | None) -> float | None:
+    return None if found is None or not math.isfinite(found) else found
+
+
+def _shown(found: Any) -> str:
+    return "" if not math.isfinite(found) else f"{found:.3f}"
