@@ -107,6 +107,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
             "no node offers enough of nvidia.com/gpu",
         ),
         (unscheduled("0/1 nodes are available: 1 Insufficient cpu. preemption: ..."), "no node has enough cpu left"),
+        (unscheduled("1 node(s) were unschedulable"), "a node is cordoned, or not ready"),
         (unscheduled("1 node(s) had untolerated taint {a: }"), "set the group's tolerations"),
         (unscheduled("1 node(s) didn't match Pod's node affinity/selector"), "check the group's nodeSelector"),
         (waiting("ImagePullBackOff", "pull access denied"), "check image.* and image.pullSecrets (pull access denied)"),
