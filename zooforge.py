@@ -18,7 +18,8 @@ def open_zoo(
     """Open a published zoo.
 
     Args:
-        url: where it is: ``STORE/zoos/NAME``, STORE being a path, ``file://``, ``s3://bucket/prefix`` or ``https://``.
+        url: where it is: ``STORE/zoos/NAME``, STORE being a path, ``file://``, ``s3://bucket/prefix``, ``https://`` or
+            ``hf://OWNER/NAME``, a data set on the Hugging Face Hub.
         version: its number; None opens the current one.
         cache: folder for what was read from a remote store, by content; None: ZOOFORGE_CACHE, or no cache.
         cache_bytes: limit on that folder, longest unused out first.

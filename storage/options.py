@@ -19,7 +19,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable
 
 def store_option(command: Command) -> Command:
     """``--store URL``, by default ``$ZOO_STORE``."""
-    text = "A path, file:///path, s3://bucket/prefix or https://; default $ZOO_STORE."
+    text = "A path, file:///path, s3://bucket/prefix, https:// or hf://OWNER/NAME; default $ZOO_STORE."
     return click.option("--store", "store_url", envvar="ZOO_STORE", metavar="URL", help=text)(command)
 
 

@@ -19,10 +19,10 @@ from .synthetic import RUN, description, train
 
 
 @pytest.fixture
-def zoo(local: ObjectStore) -> Zoo:
-    train(local, range(6), 3, faulty={4: 2})
-    vectorize(local, description(num_models=6, num_epochs=3), RUN)
-    return open_zoo(f"{local.url}/zoos/tiny-zoo")
+def zoo(memory: ObjectStore) -> Zoo:
+    train(memory, range(6), 3, faulty={4: 2})
+    vectorize(memory, description(num_models=6, num_epochs=3), RUN)
+    return open_zoo(f"{memory.url}/zoos/tiny-zoo")
 
 
 def read(folder: Path) -> tuple[Any, list[dict[str, str]], list[dict[str, str]]]:
@@ -90,7 +90,7 @@ def test_nothing_is_written_where_something_is_or_nothing_fits(zoo: Zoo, tmp_pat
         export_google(zoo, tmp_path / "full")
     with pytest.raises(EpochNotPresent, match="no state fits"):
         export_google(zoo, tmp_path / "none", where="test_acc > 2")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
 
 
 def test_the_command_says_what_it_wrote(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,10 +19,10 @@ from .synthetic import RUN, description, train
 
 
 @pytest.fixture
-def zoo(local: ObjectStore) -> Zoo:
-    train(local, range(20), 2, faulty={4: 2})
-    vectorize(local, description(num_models=20, num_epochs=2), RUN)
-    return open_zoo(f"{local.url}/zoos/tiny-zoo")
+def zoo(memory: ObjectStore) -> Zoo:
+    train(memory, range(20), 2, faulty={4: 2})
+    vectorize(memory, description(num_models=20, num_epochs=2), RUN)
+    return open_zoo(f"{memory.url}/zoos/tiny-zoo")
 
 
 def read(folder: Path, split: str) -> list[Any]:
@@ -117,4 +117,4 @@ def test_the_command_writes_or_refuses_and_leaves_nothing_behind(
         export_sane(zoo, tmp_path / "bad", window=-1)
     with pytest.raises(EpochNotPresent):
         export_sane(zoo, tmp_path / "bad", epochs=1, where="test_acc > 2")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
