@@ -5,7 +5,7 @@ published is a function of spec and weights: a quiet run and a tormented one giv
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from .joined import write_tables
 from .keys import RecordKey, manifest_key
 from .labels import Values, part_columns
 from .ledger import Ledger, read_ledger
-from .manifest import FieldEntry, Manifest, ShardEntry, shard_shape, to_ranges
+from .manifest import FieldEntry, Manifest, ShardEntry, TableEntry, shard_shape, to_ranges
 from .object_store import ObjectStore
 from .objects import get_object
 from .record import PartRecord
@@ -65,11 +65,22 @@ def vectorize(
         IncompleteRun: nothing is committed yet. ConflictingRecords, DigestMismatch, ObjectMissing.
     """
     ledger = read_ledger(store, run)
-    request = request or Request()
+    asked = request or Request()
+
+    def build(base: Manifest | None) -> Manifest:
+        return _build(store, description, ledger, asked, base if base and base.run == run else None, memory_bytes)
+
+    return seal(store, description, build)
+
+
+def seal(store: ObjectStore, description: ZooDescription, build: Callable[[Manifest | None], Manifest]) -> Version:
+    """Publish what ``build`` makes of the current version's manifest (None: there is none), whose objects are written.
+
+    It is called again when others seal a version meanwhile.
+    """
     for _ in range(64):
         head = read_head(store, description.name)
-        base = None if head is None else _manifest(store, description.name, head.number)
-        manifest = _build(store, description, ledger, request, base if base and base.run == run else None, memory_bytes)
+        manifest = build(None if head is None else _manifest(store, description.name, head.number))
         data = manifest.to_json()
         sha256 = sha256_hex(data)
         if head is not None and head.manifest_sha256 == sha256:
@@ -142,10 +153,29 @@ def _build(
         _add_record(plan, record, models, lasts, present)
     shards, fields = build_shards(store, plan, reuse, memory_bytes)
     fields = _fields(description, fields, base)
-    labels, model_table, counts = write_tables(store, description, parts, lasts, twin)
+    tables = write_tables(store, description, parts, lasts, twin)
+    return assemble(description, ledger.run, lasts, shards, fields, tables, twin)
+
+
+def assemble(
+    description: ZooDescription,
+    run: str,
+    lasts: Mapping[int, int],
+    shards: Sequence[ShardEntry],
+    fields: dict[str, FieldEntry],
+    tables: tuple[TableEntry, TableEntry, dict[str, int]],
+    twin: bool,
+) -> Manifest:
+    """The manifest of what was written.
+
+    Args:
+        lasts: model to its last epoch.
+        tables: as ``write_tables`` gives them.
+    """
+    labels, model_table, counts = tables
     manifest = Manifest(
         zoo=description.name,
-        run=ledger.run,
+        run=run,
         title=description.title,
         source=description.source,
         dataset=description.dataset,
@@ -166,7 +196,7 @@ def _build(
         fields=fields,
         split=description.split,
         split_counts=counts,
-        shard_shape=plan.shape,
+        shard_shape=shard_shape(description.architecture, description.layout.size),
         shards=tuple(shards),
         labels=labels,
         model_table=model_table,

@@ -27,7 +27,7 @@ _ELEMENT_TYPE = re.compile(r"[<>|=]?[biufS][0-9]{1,3}")
 _REFUSED_OPCODES = {
     code[0]
     for code in (
-        pickle.PERSID, pickle.BINPERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ,
+        pickle.PERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ,
         pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
     )
 }  # fmt: skip
@@ -82,6 +82,22 @@ class Array(StandIn):
         return flat.reshape(tuple(int(n) for n in shape), order="F" if is_fortran else "C").copy()
 
 
+class Dictionary(StandIn):
+    """A pickled ``collections.OrderedDict``, as a dict; what else it carries is dropped."""
+
+    def __init__(self, *unused: Any) -> None:
+        self._items: dict[Any, Any] = {}
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._items[key] = value
+
+    def __setstate__(self, state: Any) -> None:
+        """A state dict's versions of its modules: of no use here."""
+
+    def resolve(self) -> dict[Any, Any]:
+        return self._items
+
+
 def encode(text: Any, encoding: Any) -> bytes:
     """Bytes as protocols 0 to 2 write them in Python 3: Latin-1 text."""
     if _text(encoding) not in ("latin1", "latin-1"):
@@ -97,7 +113,9 @@ NUMPY_ARRAYS: Allowed = {("_codecs", "encode"): encode} | {
 """Plain arrays of booleans, integers, floats and bytes, of any numpy since Python 2."""
 
 
-def load(data: bytes, what: str, allowed: Allowed = NUMPY_ARRAYS) -> Any:
+def load(
+    data: bytes, what: str, allowed: Allowed = NUMPY_ARRAYS, persistent: Callable[[Any], Any] | None = None
+) -> Any:
     """Value of a pickle: dicts, lists, tuples, numbers, strings, bytes, None, and what ``allowed`` makes.
 
     Python 2 strings come as bytes. Arrays come as numpy arrays with memory of their own.
@@ -105,12 +123,13 @@ def load(data: bytes, what: str, allowed: Allowed = NUMPY_ARRAYS) -> Any:
     Args:
         what: what is read, begins every message.
         allowed: (module, name) as pickled to the function called in its place.
+        persistent: makes a value of what the pickle names as lying outside it; None refuses such names.
 
     Raises:
         FormatError: a name that is not allowed, or a damaged stream.
     """
     try:
-        value = _Unpickler(data, allowed).load()
+        value = _Unpickler(data, allowed, persistent).load()
         return _Resolver()(value)
     except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -124,9 +143,15 @@ class _Unpickler(pickle._Unpickler):
         code: method for code, method in pickle._Unpickler.dispatch.items() if code not in _REFUSED_OPCODES
     }
 
-    def __init__(self, data: bytes, allowed: Allowed) -> None:
+    def __init__(self, data: bytes, allowed: Allowed, persistent: Callable[[Any], Any] | None) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
         self._allowed = allowed
+        self._persistent = persistent
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._persistent is None:
+            raise pickle.UnpicklingError("it names data that lie outside it")
+        return self._persistent(pid)
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._allowed:
@@ -159,7 +184,8 @@ class _Resolver:
         self._done[id(value)] = _UNDERWAY
         resolved: Any
         if isinstance(value, StandIn):
-            resolved = value.resolve()
+            found = value.resolve()
+            resolved = self(found) if isinstance(found, dict) else found
         elif isinstance(value, dict):
             resolved = {self(k): self(v) for k, v in value.items()}
         else:

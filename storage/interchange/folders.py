@@ -1,0 +1,94 @@
+"""Folders and files that appear whole or not at all, and the states that go into them a piece at a time."""
+
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset import Zoo
+from ..errors import EpochNotPresent, StorageUsageError
+from ..selection import Selector
+from ..states import States
+
+PIECE_BYTES = 64 * 2**20
+
+Wanted = Mapping[int, list[int]]  # epoch to ascending models
+
+
+@contextmanager
+def fresh_folder(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` that takes its place when all went well, and is removed otherwise.
+
+    Raises StorageUsageError if ``path`` holds something already, or no folder can be made there.
+    """
+    path = path.expanduser().absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StorageUsageError(f"{path} is there already and is not empty; name a folder that does not exist yet")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise StorageUsageError(f"{path}: no folder can be made there ({error.strerror})") from None
+    try:
+        yield part
+        if path.exists():
+            path.rmdir()
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def fresh_file(path: Path) -> Iterator[Path]:
+    """As ``fresh_folder``, for a file."""
+    path = path.expanduser().absolute()
+    if path.exists():
+        raise StorageUsageError(f"{path} is there already; name a file that does not exist yet")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+    except OSError as error:
+        raise StorageUsageError(f"{path}: no file can be made there ({error.strerror})") from None
+    try:
+        yield part
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def wanted_states(zoo: Zoo, epochs: Selector, models: Selector, split: str | None, where: str | None) -> Wanted:
+    """What was asked for, by epoch. Raises EpochNotPresent if that is nothing, and what ``Zoo.weights`` raises."""
+    wanted = zoo.wanted(epochs, models, split, where)
+    if not any(wanted.values()):
+        raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
+    return wanted
+
+
+def num_states(wanted: Wanted) -> int:
+    return sum(len(models) for models in wanted.values())
+
+
+def pieces(zoo: Zoo, wanted: Wanted, *, masked: bool, num_bytes: int = PIECE_BYTES) -> Iterator[States]:
+    """The wanted states, shard by shard of models, each piece model-major and at most ``num_bytes`` of weights."""
+    block_models = zoo.manifest.shard_shape[0]
+    by_block: dict[int, list[int]] = {}
+    for model in sorted({model for models in wanted.values() for model in models}):
+        by_block.setdefault(model // block_models, []).append(model)
+    members = {epoch: set(models) for epoch, models in wanted.items()}
+    for block in by_block.values():
+        step = max(1, num_bytes // (4 * zoo.layout.size * len(block)))
+        epochs = [epoch for epoch in sorted(wanted) if members[epoch].intersection(block)]
+        for start in range(0, len(epochs), step):
+            chosen = epochs[start : start + step]
+            here = [model for model in block if any(model in members[epoch] for epoch in chosen)]
+            states = zoo.weights(epochs=chosen, models=here, masked=masked)
+            pairs = zip(states.models.tolist(), states.epochs.tolist(), strict=True)
+            keep = np.array([model in members[epoch] for model, epoch in pairs])
+            if keep.all():
+                yield states
+            else:
+                yield States(states.values[keep], states.models[keep], states.epochs[keep], states.layout)
