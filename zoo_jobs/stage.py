@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from storage.errors import PinMismatch
+from storage.errors import PinMismatch, StoreUnreachable
 from storage.ledger import Ledger, read_ledger
 from storage.object_store import ObjectStore, open_store
 from storage.probe import Capabilities, probe, require
@@ -22,6 +23,7 @@ from storage.runs import (
     Control,
     create_run,
     pin_run,
+    read_attempts,
     read_control,
     read_pin,
     read_usage,
@@ -37,12 +39,16 @@ from .driver import Driver
 from .epochs import part_of
 from .errors import InputError, ZooError
 from .leases import ClaimedPieces, claims_of
+from .machines import slot_price
 from .metrics import RunMetrics
+from .node import most_models
 from .notice import Notice, of_node
 from .observers import Observer, StageEnded, StageStarted, tell
 from .parents import absent_parents
+from .patience import Patience
 from .plan import Request, Task, tasks, unit_models, work_units
 from .population.engines import Choice, choose, workers_have_gpus
+from .pricing import Calibration, Planned, Took, planned, rate_here
 from .refill import refill_tasks
 from .registry import check, register
 from .run import Run
@@ -87,6 +93,10 @@ class Work:
         self.notice = Notice()
         self.metrics: RunMetrics | None = None
         self.trackers: Sequence[Tracker] = ()
+        self.confirm: Callable[[str], None] | None = None
+        self.attempted = False  # whether anything may have been committed
+        self.reason = ""  # why the last stage was stopped, where a cap or its price did that
+        self.took: list[Took] = []
         self._meter = Meter(self.store.traffic)
         self._observers = list(observers)
         self._stack = contextlib.ExitStack()
@@ -170,6 +180,8 @@ class Work:
             self._pin(run, pin)  # what does not fit is refused before the first write
         if ray_environment.prepare(self.options.ray) not in ("local", "none"):
             self._connect(data, choice)  # likewise an address where no cluster is
+        last_part = part_of(max(refill), zoo.commit_every) if refill else request.last_part
+        expected = self._expected(zoo, plan, ledger, last_part, choice)
         capabilities = probe(self.store)
         require(capabilities, self.store.url, single_writer=self.options.single_writer)
         register(self.store, zoo, self.options.new_lineage)
@@ -181,19 +193,22 @@ class Work:
             store_url=self.options.store,
             engine=choice.engine.name,
             chunk_models=self.options.chunk_models,
-            attempt=start_attempt(self.store, run.id, _attempt_content(run, request, choice, slots, capabilities)),
+            attempt=start_attempt(
+                self.store, run.id, _attempt_content(run, request, choice, slots, capabilities, expected)
+            ),
             commit_every=zoo.commit_every,
             notice_seconds=GRACE_SECONDS,
             num_gpus=1 if _on_gpus(choice) else 0,
             refill=refill,
         )
-        last_part = part_of(max(refill), zoo.commit_every) if refill else request.last_part
         leases: ClaimedPieces | None = None
         if self.options.ray == "none":
             names = claims_of(work_units(zoo, run.rows, size=pin["unit_models"]), choice.engine.bitwise)
             leases = ClaimedPieces(Claims(self.store, run.id, context.attempt), names)
         with RunLog(self.store, run.id, context.attempt) as log:
-            return self._drive(run, plan, count, ledger, context, data, slots, last_part, started, log, leases, wait)
+            return self._drive(
+                run, plan, count, ledger, context, data, slots, last_part, started, log, leases, wait, expected
+            )
 
     def _drive(
         self,
@@ -209,7 +224,10 @@ class Work:
         log: RunLog,
         leases: ClaimedPieces | None,
         wait: bool,
+        expected: Planned,
     ) -> bool:
+        begun = time.monotonic()
+
         def plan_now(ledger: Ledger) -> Sequence[Task]:
             return plan(ledger, slots) if leases is None else leases.share(plan(ledger))
 
@@ -222,10 +240,15 @@ class Work:
             return pool.dollars_per_hour if given is None else slots * given
 
         caps = Caps(options.max_hours, options.max_dollars)
+        self.attempted = True
         account = Account(
             self.store, run, context.attempt, slots, caps, price, self._meter, self.notice, self._listeners
         )
-        observers: list[Observer] = [*self._listeners, account, log]
+        _, rate = rate_here(run.zoo, context.engine, os.environ)
+        listeners = [*self._listeners, log]
+        calibration = Calibration(run.zoo, expected, rate, options.max_dollars, listeners, account.stop)
+        observers: list[Observer] = [*listeners, account, calibration]
+        patience = Patience(run.name, run.stage, self.notice, observers)
         tell(observers, started)
         known = [ledger]
 
@@ -236,7 +259,7 @@ class Work:
             return plan_now(known[0])
 
         def beat() -> None:
-            account.beat()
+            patience(account.beat)
             if leases is not None:
                 leases.beat()
 
@@ -246,11 +269,11 @@ class Work:
                 run.name,
                 run.stage,
                 pool,
-                plan_again,
+                lambda: patience(plan_again),
                 last_part,
                 self.notice,
                 observers,
-                stop_asked=lambda: _stop_asked(self.store, run.id),
+                stop_asked=lambda: patience(lambda: _stop_asked(self.store, run.id)),
                 heartbeat=beat,
                 commit_every=context.commit_every,
                 leases=leases,
@@ -262,8 +285,34 @@ class Work:
             pool.close()
             if leases is not None:
                 leases.close()
-            account.close(state)
+            with contextlib.suppress(StoreUnreachable):  # the error that ended the run stands
+                account.close(state, engine=context.engine, factor=calibration.factor)
+        self.reason = account.reason
+        seconds = time.monotonic() - begun
+        self.took.append(Took(run.name, run.stage, seconds, expected.seconds, account.dollars, expected.dollars))
         return finished
+
+    def _expected(
+        self, zoo: Zoo, plan: "Callable[..., tuple[Task, ...]]", ledger: Ledger, last_part: int, choice: Choice
+    ) -> Planned:
+        """What the stage takes, from what an earlier attempt measured where one did; confirmed if it costs money."""
+        if self._slots is None:
+            here = 1 if self.options.ray == "none" else len(os.sched_getaffinity(0))
+            slots = self.options.slots or here
+        else:
+            slots = self._slots
+        price = self.options.dollars_per_hour
+        if price is None:
+            price = slot_price(os.environ)
+        ends = [attempt.end or {} for attempt in read_attempts(self.store, zoo.run_id)]
+        factors = [e["factor"] for e in ends if e.get("factor") and e.get("engine") == choice.engine.name]
+        found = planned(
+            zoo, plan(ledger, slots), last_part, choice.engine.name, slots, price, os.environ, (factors or [1.0])[-1]
+        )
+        if self.confirm is not None and price is not None:
+            self.confirm(f"{zoo.name}: {found.sentence}")
+            self.confirm = None  # later stages go on without anybody being there
+        return found
 
     def _pool(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> "RayPool | LocalPool":
         if self.options.ray == "none":
@@ -324,6 +373,7 @@ class Work:
         pinned = read_pin(self.store, run.id) or {}
         units = work_units(run.zoo, run.rows, size=pinned.get("unit_models"))
         never = request.last_part + 1
+        most = most_models(run.zoo, choice.engine.name, os.environ, GRACE_SECONDS)
 
         def plan(ledger: Ledger, slots: int = 1) -> tuple[Task, ...]:
             if refill:
@@ -332,7 +382,7 @@ class Work:
             def next_part(model: int) -> int:
                 return never if model in absent else ledger.next_part(model)
 
-            return tasks(units, request, next_part, slots=slots, bitwise=choice.engine.bitwise)
+            return tasks(units, request, next_part, slots=slots, bitwise=choice.engine.bitwise, max_models=most)
 
         return plan
 
@@ -374,7 +424,7 @@ def _size(data: Any) -> int:
 
 
 def _attempt_content(
-    run: Run, request: Request, choice: Choice, slots: int, capabilities: Capabilities
+    run: Run, request: Request, choice: Choice, slots: int, capabilities: Capabilities, expected: Planned
 ) -> dict[str, Any]:
     """What a person needs to know later about the machine and the request; nothing of it reaches a published zoo."""
     return {
@@ -386,6 +436,7 @@ def _attempt_content(
         "why": choice.why,
         "slots": slots,
         "capabilities": capabilities.to_json(),
+        "plan": expected.to_json(),
         "host": platform.node(),
         "machine": platform.machine(),
         "python": platform.python_version(),

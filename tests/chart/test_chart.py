@@ -170,7 +170,8 @@ def test_a_driver_is_told_whether_its_workers_have_gpus_and_what_they_cost(cases
         minimal(workerGroups={"cpu": {"enabled": False}, "spot": {"spot": True, "machine": "l4", "gpu": {"count": 2}}})
     )
     assert (one["ZOO_WORKER_GPUS"], one["ZOO_PRICE_CLASS"], one["ZOO_MACHINE"]) == ("2", "spot", "l4")
-    two = head(minimal(workerGroups={"cpu": {"machine": "c3-44"}, "more": {}}))
+    two = head(minimal(workerGroups={"cpu": {"machine": "c3-44"}, "more": {"noticeSeconds": 15}}))
+    assert (one["ZOO_NOTICE_SECONDS"], two["ZOO_NOTICE_SECONDS"]) == ("90", "15")
     assert two["ZOO_WORKER_GPUS"] == "0"
     assert "ZOO_MACHINE" not in two  # which of the two, only a worker knows
     assert (two["ZOO_LOG"], two["ZOO_IMAGE"]) == ("json", "zooforge:0.1.0")

@@ -2,6 +2,7 @@
 
 CLUSTER and IMAGE_TOOL are commands with the verbs up, down, env, load, gpu, exec, kill and build, load; the project's
 own, for kind and docker, lie in cluster/adapters. A step can be named alone: python tests/e2e/e2e.py faults
+`chaos` names the slow faults: the namespace deleted in the middle of a run, the head without a node for six minutes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ CLUSTER = shlex.split(os.environ.get("CLUSTER", str(ROOT / "cluster" / "adapters
 IMAGE_TOOL = shlex.split(os.environ.get("IMAGE_TOOL", str(ROOT / "cluster" / "adapters" / "docker")))
 IMAGE = os.environ.get("IMAGE", "localhost/zooforge:dev")
 NAMESPACE, RELEASE, ZOO = "zoos-e2e", "zooforge", "mnist5k-cnn-s"
+STORE = (NAMESPACE, RELEASE)  # where the embedded store is
 VALUES = Path(__file__).parent / "values.yaml"
 PYTHON = [sys.executable, "-c", "import sys, zooforge; sys.exit(zooforge.main())"]
 SMALL = ["--models", "0:32", "--epochs", "4", "--twin-epochs", "2"]
@@ -50,6 +52,7 @@ def zoo_cluster(verb: str, *arguments: str, check: bool = True) -> str:
 
 
 def deploy(*settings: str) -> None:
+    """Install or upgrade the release; its store is the embedded one unless the settings name another."""
     options = [word for setting in settings for word in ("--set", setting)]
     zoo_cluster("deploy", "-f", str(VALUES), "--embedded-store", "--image", IMAGE, "--wait", "300", *options)
 
@@ -91,8 +94,9 @@ def store() -> Iterator[dict[str, str]]:
     """Environment of a client outside the cluster, while a port-forward to the store lives."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    secret = json.loads(kubectl("get", "secret", "zoo-store", "-o", "json"))["data"]["credentials"]
-    command = ["kubectl", "-n", NAMESPACE, "port-forward", f"svc/{RELEASE}-store", f"{port}:8333"]
+    there, release = STORE
+    secret = json.loads(sh("kubectl", "-n", there, "get", "secret", "zoo-store", "-o", "json"))["data"]["credentials"]
+    command = ["kubectl", "-n", there, "port-forward", f"svc/{release}-store", f"{port}:8333"]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "credentials"
         path.touch(mode=0o600)
@@ -265,6 +269,37 @@ def caps() -> None:
     wait(300, "with a cap of 0 dollars the run ended", lambda: jobs()[name]["state"] == "ended")
     status = done(zoo)
     expect(status["state"] == "stopped" and status["done"] == 0, f"stopped with nothing trained: {status['reason']}")
+    crash()
+
+
+def crash() -> None:
+    """A run that ends with an error as soon as it begins: three attempts, and never a worker."""
+    zoo = "eurosat-cnn-s-seed" if "eurosat-cnn-s-seed" in catalogue() else next(iter(set(catalogue()) - {ZOO}))
+    run_id = json.loads(sh(*PYTHON, "plan", zoo, "--json"))[0]["run"]
+    put = "from storage.object_store import open_store; import os, sys; "
+    put += "open_store(os.environ['ZOO_STORE']).put(sys.argv[1], b'no record')"
+    with store() as env:
+        sh(sys.executable, "-c", put, f"runs/{run_id}/parts/0000000-00000000/00000.json", env=env)
+    name = zoo_cluster("submit", zoo, "--models", "0:8", "--no-twins", "--yes").split()[-1]
+    workers: set[str] = set()
+
+    def ended() -> bool:
+        selector = f"zooforge.io/zoo={zoo},ray.io/node-type=worker"
+        workers.update(pod["metadata"]["name"] for pod in pods(selector))
+        return jobs()[name]["state"] == "ended"
+
+    wait(600, "a run that crashes at once is given up", ended)
+    expect(not workers, "no worker was started for it")
+    attempts = "from storage.object_store import open_store; from storage.runs import read_attempts, read_control; "
+    attempts += "import os, sys, json; s = open_store(os.environ['ZOO_STORE']); c = read_control(s, sys.argv[1]); "
+    attempts += "print(json.dumps([len(read_attempts(s, sys.argv[1])), c.wanted, c.reason]))"
+    with store() as env:
+        number, wanted, reason = json.loads(sh(sys.executable, "-c", attempts, run_id, env=env))
+    expect((number, wanted) == (3, "stopped"), f"{number} attempts, then {wanted}: {reason}")
+
+
+def catalogue() -> list[str]:
+    return [row["name"] for row in json.loads(sh(*PYTHON, "list", "--json"))]
 
 
 def gpu() -> None:
@@ -278,24 +313,148 @@ def gpu() -> None:
     )
     sh(*CLUSTER, "gpu", "1")
     wait(200, "with a GPU on the node it is scheduled", lambda: ready("ray.io/group=gpu"))
+    deploy("workerGroups.cpu.enabled=false", "workerGroups.gpu.gpu.count=1", "workerGroups.gpu.maxReplicas=1",
+           "mode=cluster", "workerGroups.gpu.idleTimeoutSeconds=20")  # fmt: skip
+    wait(400, "without work it is taken away", lambda: not pods("ray.io/group=gpu"))
+    options = ["--models", "0:2", "--epochs", "1", "--no-twins"]
+    zoo = "digits8-cnn-s"
+    name = zoo_cluster("submit", zoo, *options, "--yes").split()[-1]
+    wait(300, "a run brings it back", lambda: ready("ray.io/group=gpu"))
+    wait(400, f"{name} ended", lambda: jobs()[name]["state"] == "ended")
+    status = done(zoo)
+    expect(status["done"] == 4, f"its workers trained {status['done']} of {status['total']} model-epochs")
+    wait(400, "afterwards it is taken away again", lambda: not pods("ray.io/group=gpu"))
     deploy()
 
 
+def secret() -> None:
+    """The store's secret key is nowhere but in its Secret: not in objects, events, logs, status or the store."""
+    text = base64.b64decode(json.loads(kubectl("get", "secret", "zoo-store", "-o", "json"))["data"]["credentials"])
+    key = re.search(rb"aws_secret_access_key *= *(\S+)", text)
+    assert key is not None
+    planted = [key[1].decode(), base64.b64encode(key[1]).decode().rstrip("=")[:-1]]
+    kinds = kubectl("api-resources", "--namespaced", "--verbs=list", "-o", "name").split()
+    seen = {kind: kubectl("get", kind, "-o", "yaml", check=False) for kind in kinds if kind != "secrets"}
+    for pod in pods(""):
+        name = pod["metadata"]["name"]
+        seen[f"log of {name}"] = kubectl("logs", name, "--all-containers", "--prefix", check=False)
+    seen["status"] = zoo_cluster("status", "--json")
+    seen["helm values"] = sh("helm", "get", "values", RELEASE, "-n", NAMESPACE, "--all")
+    walk = "from storage.object_store import open_store; import os, sys; s = open_store(os.environ['ZOO_STORE'])\n"
+    walk += "for stat in s.list(''):\n"
+    walk += "    if stat.key.endswith(('.json', '.jsonl')): print(s.get(stat.key)[0].decode(errors='replace'))\n"
+    with store() as env:
+        seen["the store's records and logs"] = sh(sys.executable, "-c", walk, env=env)
+    found = [where for where, text in seen.items() if any(value in text for value in planted)]
+    expect(not found, f"the secret key is not in {sum(map(len, seen.values())):,} characters of {len(seen)} listings")
+
+
 def uninstall() -> None:
-    """The release leaves nothing but what it says."""
+    """The release leaves nothing but its volume claim, and says so; installed again it finds its zoos."""
+    folder, volume = os.environ.get("E2E_VOLUME"), "zooforge-e2e"
+    if folder:  # of the node, writable for uid 1000; where there is no storage class
+        spec = {"capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": volume,
+                "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": folder}}  # fmt: skip
+        made = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": spec}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(made, file)
+            file.flush()
+            sh("kubectl", "apply", "-f", file.name)
+        deploy(f"embeddedStore.storageClassName={volume}")
+        name = zoo_cluster(
+            "submit", "digits8-cnn-s", "--models", "0:2", "--epochs", "1", "--no-twins", "--yes"
+        ).split()[-1]
+        wait(300, f"{name} ended on a volume", lambda: jobs()[name]["state"] == "ended")
+        with store() as env:
+            before = manifests(env)
+        said = zoo_cluster("undeploy", "--yes")
+        claim = f"{RELEASE}-store"
+        expect(f"kept: volume claim {claim}" in said, said.strip().splitlines()[-1])
+        expect(f"persistentvolumeclaim/{claim}" in kubectl("get", "pvc", "-o", "name"), "the claim is there")
+        deploy(f"embeddedStore.storageClassName={volume}")
+        with store() as env:
+            expect(manifests(env) == before != {}, "installed again, the release has its zoos")
+    else:
+        say("no volume claim was looked at: E2E_VOLUME names no folder of the node")
     zoo_cluster("undeploy", "--yes")
     left = kubectl("get", "deploy,cronjob,svc,cm,sa,role,rayjob,raycluster,pdb,netpol", "-o", "name")
     ours = [line for line in left.split() if not re.search(r"kube-root-ca.crt|serviceaccount/default", line)]
     expect(not ours, "nothing of the release is left")
 
 
-STEPS = {
+def namespace() -> None:
+    """The whole namespace is deleted in the middle of a run, whose store is elsewhere, and deployed again."""
+    elsewhere = f"{NAMESPACE}-store"
+    values = ["-f", str(VALUES), "--embedded-store", "--image", IMAGE, "--wait", "300"]
+    off = [w for key in ("exporter", "supervisor", "networkPolicy") for w in ("--set", f"{key}.enabled=false")]
+    sh(*PYTHON, "cluster", "deploy", *values, *off, "--namespace", elsewhere, "--release", "outside")
+    credentials = json.loads(sh("kubectl", "-n", elsewhere, "get", "secret", "zoo-store", "-o", "json"))["data"]
+    endpoint = f"http://outside-store.{elsewhere}.svc:8333"
+
+    def deploy_again() -> None:
+        kubectl("create", "namespace", NAMESPACE, check=False)
+        sh("kubectl", "label", "--overwrite", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+        made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "zoo-store"}, "data": credentials}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(made, file)
+            file.flush()
+            kubectl("apply", "-f", file.name)
+        outside = ["--store", "s3://zoos", "--secret", "zoo-store", "--set", f"storage.endpoint={endpoint}"]
+        zoo_cluster("deploy", "-f", str(VALUES), "--image", IMAGE, "--wait", "300", *outside,
+                    "--set", "embeddedStore.enabled=false")  # fmt: skip
+
+    deploy_again()
+    global STORE
+    STORE = (elsewhere, "outside")
+    try:
+        zoo_cluster("submit", ZOO, *LONG, "--yes")
+        wait(400, "the run commits", lambda: ZOO in known_zoos() and done()["done"] > 200)
+        sh("kubectl", "delete", "namespace", NAMESPACE, "--wait=true", "--timeout=300s", seconds=400)
+        mark = done()["done"]
+        expect(mark < 96 * 25, f"the namespace is gone with {mark} of {96 * 25} model-epochs committed")
+        deploy_again()
+        wait(500, "the supervisor of the new release submitted again", jobs)
+        wait(900, "the run finished", lambda: done()["state"] == "finished" and done()["version"])
+        same_as_local(LONG)
+    finally:
+        STORE = (NAMESPACE, RELEASE)
+    zoo_cluster("undeploy", "--yes")
+    sh("kubectl", "delete", "namespace", elsewhere, NAMESPACE, "--wait=true", "--timeout=300s", seconds=700)
+
+
+def unschedulable() -> None:
+    """The head is lost while no node takes pods, for six minutes, longer than KubeRay waits for a dashboard."""
+    selector = f"zooforge.io/zoo={ZOO}"
+    name = zoo_cluster("submit", ZOO, *LONG, "--yes").split()[-1]
+    wait(400, "the run commits", lambda: ZOO in known_zoos() and done()["done"] > 100)
+    uid = kubectl("get", "rayjob", name, "-o", "jsonpath={.metadata.uid}")
+    nodes = sh("kubectl", "get", "nodes", "-o", "name").split()
+    sh("kubectl", "cordon", *nodes)
+    try:
+        kubectl("delete", "pod", ready(f"{selector},ray.io/node-type=head")[0], "--grace-period=1", "--wait=false")
+        began = time.monotonic()
+        reason = "a node is cordoned, or not ready"
+        wait(120, "status says why the head waits", lambda: reason in zoo_cluster("status"))
+        time.sleep(max(0.0, 360 - (time.monotonic() - began)))
+        say(f"after six minutes the RayJob is {jobs()[name]['state']}: {jobs()[name]['reason']}")
+    finally:
+        sh("kubectl", "uncordon", *nodes)
+    wait(600, "the run goes on", lambda: done()["state"] == "live")
+    say("under its old RayJob" if not new_job(uid) else "under a RayJob that the supervisor submitted")
+    wait(900, "the run finished", lambda: done()["state"] == "finished" and done()["version"])
+    wait(300, "its job ended", lambda: all(row["state"] in ("ended", "failed") for row in jobs().values()))
+    same_as_local(LONG)
+
+
+CHAOS: dict[str, Callable[[], None]] = {"install": install, "unschedulable": unschedulable, "namespace": namespace}
+STEPS: dict[str, Callable[[], None]] = {
     "install": install,
     "run": run,
     "faults": faults,
     "stop": stop,
     "caps": caps,
     "gpu": gpu,
+    "secret": secret,
     "uninstall": uninstall,
 }
 
@@ -311,10 +470,12 @@ def main(names: list[str]) -> None:
         sh(*IMAGE_TOOL, "build", str(ROOT), IMAGE, seconds=3600)
         sh(*IMAGE_TOOL, "load", IMAGE)
     began = time.monotonic()
-    for name in names or list(STEPS):
-        print(f"----  {name}: {(STEPS[name].__doc__ or '').strip()}", flush=True)
+    steps = CHAOS if names == ["chaos"] else STEPS
+    for name in list(steps) if not names or names == ["chaos"] else names:
+        step = {**CHAOS, **STEPS}[name]
+        print(f"----  {name}: {(step.__doc__ or '').strip()}", flush=True)
         at = time.monotonic()
-        STEPS[name]()
+        step()
         print(f"----  {name}: {time.monotonic() - at:.0f} s", flush=True)
     print(f"----  everything: {time.monotonic() - began:.0f} s", flush=True)
 

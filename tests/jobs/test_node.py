@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from zoo_jobs import machines, notice
+from zoo_jobs.catalogue import load
+from zoo_jobs.node import most_models
 from zoo_jobs.population.engines import has_gpu, make_engine, not_worth_it
 
 
@@ -18,6 +20,24 @@ def test_a_node_may_only_shorten_the_notice(said: dict[str, str], seconds: float
 def test_a_notice_that_is_no_number_is_said_and_not_obeyed(caplog: pytest.LogCaptureFixture) -> None:
     assert notice.of_node({"ZOO_NOTICE_SECONDS": "soon"}, 90.0) == 90.0
     assert "ZOO_NOTICE_SECONDS is no number" in caplog.text
+
+
+def test_a_task_is_no_larger_than_what_fits_into_the_notice(caplog: pytest.LogCaptureFixture) -> None:
+    zoo = load("mnist-cnn-s-seed")
+    node = {"ZOO_MACHINE": "epyc-zen4-2", "ZOO_NOTICE_SECONDS": "60"}
+    few, many = (
+        most_models(zoo, "lanes", node, 90.0),
+        most_models(zoo, "lanes", {**node, "ZOO_NOTICE_SECONDS": "9000"}, 1e9),
+    )
+    assert few is not None
+    assert many is not None
+    assert 1 <= few < many
+    assert many % 16 == 0
+    assert caplog.text == ""
+    assert most_models(zoo, "lanes", {**node, "ZOO_NOTICE_SECONDS": "0.001"}, 90.0) == 1
+    assert "an epoch does not fit into the notice" in caplog.text
+    for unknown in ({}, {"ZOO_NOTICE_SECONDS": "60"}, {**node, "ZOO_MACHINE": "abacus"}):
+        assert most_models(zoo, "lanes", unknown, 90.0) is None
 
 
 PRICES = """

@@ -8,13 +8,15 @@
   value: {{ min .root.Values.drain.timeoutSeconds .noticeSeconds | quote }}
 {{- end }}
 
-{{/* What a driver cannot see from the head: whether workers have GPUs, and, where there is one kind of them, its price. */}}
+{{/* What a driver cannot see from the head: whether workers have GPUs, their shortest notice and, where there is one kind of them, its price. */}}
 {{- define "zooforge.driverEnv" -}}
 {{- $groups := include "zooforge.groups" . | fromYaml -}}
 {{- $gpus := 0 -}}
-{{- range $groups }}{{ $gpus = max $gpus (int .gpu.count) }}{{ end -}}
+{{- $notice := .Values.drain.timeoutSeconds -}}
+{{- range $groups }}{{ $gpus = max $gpus (int .gpu.count) }}{{ $notice = min $notice .noticeSeconds }}{{ end -}}
 {{- $env := list (dict "name" "RAY_JOB_STOP_WAIT_TIME_S" "value" "110") (dict "name" "ZOO_METRICS_PORT" "value" "9095") -}}
 {{- $env = append $env (dict "name" "ZOO_WORKER_GPUS" "value" (toString $gpus)) -}}
+{{- $env = append $env (dict "name" "ZOO_NOTICE_SECONDS" "value" (toString $notice)) -}}
 {{- if eq (len $groups) 1 }}{{ range $groups }}{{ $env = concat $env (fromYamlArray (include "zooforge.priceEnv" .)) }}{{ end }}{{ end -}}
 {{- toYaml $env -}}
 {{- end }}
