@@ -259,8 +259,12 @@ class Driver:
                 raise UnitFailed(f"unit {task.unit} of {self.zoo} took {losses} workers down; the last: {done.error}")
             tell(self.observers, Problem(self.zoo, self.stage, "preempted", f"a worker was lost: {done.error}"))
             return
-        if isinstance(done.error, StoreUnreachable):
+        if isinstance(done.error, StoreUnreachable):  # no fault of the task: to plan again waits for the store
+            losses = self._losses[task.unit] = self._losses.get(task.unit, 0) + 1
+            if losses >= LOSSES:
+                raise UnitFailed(f"unit {task.unit} of {self.zoo} could not use the store {losses} times: {done.error}")
             tell(self.observers, Problem(self.zoo, self.stage, "store", str(done.error)))
+            return
         failures = self._failures[task.unit] = self._failures.get(task.unit, 0) + 1
         logger.info(
             "a task failed",

@@ -4,8 +4,9 @@ Seconds come from rates that were measured on a named machine (rates.yaml, writt
 from docs/prices.yaml. What was not measured is None, never a guess.
 """
 
+import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from .epochs import part_epochs
 from .grid import Family, rows
 from .machines import Machine, Rate
 from .models import Network, ResNet18, architecture
-from .plan import Request, WorkUnit, work_units
+from .plan import SPLIT_MULTIPLE, Request, Task, WorkUnit, tasks, work_units
 from .population.contract import MOMENTS, noisy_layout
 from .spec import OptimizerName
 from .twin import TwinSpec, Zoo
@@ -71,11 +72,37 @@ class Samples:
 
 
 def samples(zoo: Zoo, num_epochs: int) -> Samples:
+    """Of epochs 0 to ``num_epochs``."""
+    return samples_of(zoo, range(num_epochs + 1))
+
+
+def samples_of(zoo: Zoo, epochs: range) -> Samples:
     """Epoch 0 evaluates all splits; every later epoch trains, evaluates val and test, and train where the spec says."""
     spec = zoo.root
     held_out = spec.split.val + spec.num_test
-    clean = len(zoo.train_eval_epochs.with_epoch_0().below(num_epochs + 1))
-    return Samples(num_epochs * spec.split.train, (num_epochs + 1) * held_out + clean * spec.split.train)
+    clean = sum(epoch in epochs for epoch in zoo.train_eval_epochs.with_epoch_0().below(epochs.stop))
+    num_trained = len(epochs) - (0 in epochs)
+    return Samples(num_trained * spec.split.train, len(epochs) * held_out + clean * spec.split.train)
+
+
+def slot_seconds(zoo: Zoo, rate: Rate, num_models: int, epochs: range) -> float:
+    """Seconds that a slot takes for these epochs of a task. `lanes` takes as long for 1 model as for 16."""
+    grain = SPLIT_MULTIPLE if rate.engine == "lanes" else 1
+    return -(-num_models // grain) * grain * _slot_seconds(rate, samples_of(zoo, epochs))
+
+
+def stage_seconds(zoo: Zoo, rate: Rate, found: Iterable[Task], last_part: int, slots: int) -> float:
+    """Seconds until the last of ``found`` is done, each taken in its turn by the slot that is free first."""
+    free = [0.0] * slots
+    known: dict[tuple[int, int], float] = {}
+    stop = part_epochs(last_part, zoo.commit_every).stop
+    for task in found:
+        key = task.part, len(task.models)
+        if key not in known:
+            epochs = range(part_epochs(task.part, zoo.commit_every).start, stop)
+            known[key] = slot_seconds(zoo, rate, len(task.models), epochs)
+        heapq.heapreplace(free, free[0] + known[key])
+    return max(free)
 
 
 def network(zoo: Zoo, family: Family) -> Network:
@@ -115,7 +142,11 @@ def estimate(
     stored = _stored(zoo, wanted, net, asked, optimizers)
     rate = machine.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
     slots = min(machine.slots, num_models)
-    seconds = None if rate is None else _slot_seconds(rate, seen) * num_models / slots
+    seconds = None
+    if rate is not None:
+        bitwise = rate.engine != "stacked"  # whose units are never split
+        found = tasks(units, wanted, lambda model: 0, slots=slots, bitwise=bitwise)
+        seconds = stage_seconds(zoo, rate, found, wanted.last_part, slots)
     dollars = machine.dollars_per_hour
     return Estimate(
         zoo=zoo.name,

@@ -99,6 +99,12 @@ def machine(name: str | None = None) -> Machine:
     return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=found.slots * number)
 
 
+def machine_here(environment: Mapping[str, str]) -> Machine | None:
+    """The machine that ``ZOO_MACHINE`` names, without it the table's default; None for a name without rates."""
+    name = environment.get("ZOO_MACHINE") or _rates().default
+    return machine(name) if name in _rates().machines else None
+
+
 def slot_price(environment: Mapping[str, str]) -> float | None:
     """Dollars per hour of one slot on the machine that ``ZOO_MACHINE`` names, as the chart says it to its workers.
 

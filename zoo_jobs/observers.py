@@ -83,7 +83,18 @@ class UsageWritten:
     sums: Mapping[str, float]
 
 
-Event = StageStarted | PartCommitted | Problem | Spent | UsageWritten | StageEnded
+@dataclass(frozen=True, slots=True)
+class Repriced:
+    """The first minute, over what was planned of it, and what the whole stage takes at that ratio."""
+
+    zoo: str
+    stage: str
+    ratio: float
+    seconds: float | None
+    dollars: float | None
+
+
+Event = StageStarted | Repriced | PartCommitted | Problem | Spent | UsageWritten | StageEnded
 
 
 Left = Literal["preempted", "notice", "rival"]

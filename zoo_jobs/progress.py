@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from .observers import Event, PartCommitted, Problem, StageEnded, StageStarted
+from . import words
+from .observers import Event, PartCommitted, Problem, Repriced, StageEnded, StageStarted
 
 LINE_SECONDS = 10.0  # between two plain lines
 
@@ -80,6 +81,11 @@ class ProgressObserver:
                 self._show()
             case Problem():
                 self._say(f"{event.kind}: {event.message}")
+            case Repriced():
+                self._say(
+                    f"{event.stage} {event.zoo}: by its first minute {words.duration(event.seconds)} in all, "
+                    f"{event.ratio:.2f} times the plan" + (f", {words.dollars(event.dollars)}" if event.dollars else "")
+                )
             case StageEnded():
                 self._show(last=True)
 

@@ -16,7 +16,7 @@ from storage.keys import log_key, logs_prefix
 from storage.object_store import ObjectStore
 
 from .logs import ROOMS, event
-from .observers import Event, PartCommitted, Problem, StageEnded, StageStarted
+from .observers import Event, PartCommitted, Problem, Repriced, StageEnded, StageStarted
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 SAVE_SECONDS = 30.0  # at most this much of a log is lost with its driver
@@ -138,6 +138,16 @@ class RunLog:
             case Problem():
                 level = logging.ERROR if happened.kind == "failed" else logging.WARNING
                 self._tell(level, happened.message, zoo=happened.zoo, stage=happened.stage, kind=happened.kind)
+            case Repriced():
+                self._tell(
+                    logging.INFO,
+                    "the first minute compared with the plan",
+                    zoo=happened.zoo,
+                    stage=happened.stage,
+                    ratio=round(happened.ratio, 3),
+                    seconds=happened.seconds,
+                    dollars=happened.dollars,
+                )
             case StageEnded():
                 self._tell(logging.INFO, "stage ended", zoo=happened.zoo, stage=happened.stage, state=happened.state)
         due = self._clock() - self._saved >= self._save_seconds

@@ -31,7 +31,6 @@ from storage.runs import (
     write_control,
 )
 
-from . import ray_environment
 from .data.prepare import load
 from .data.prepared import PreparedData
 from .data.sources import default_cache
@@ -46,8 +45,9 @@ from .notice import Notice, of_node
 from .observers import Observer, StageEnded, StageStarted, tell
 from .parents import absent_parents
 from .patience import Patience
+from .place import Place, on_gpus
 from .plan import Request, Task, tasks, unit_models, work_units
-from .population.engines import Choice, choose, workers_have_gpus
+from .population.engines import Choice, choose
 from .pricing import Calibration, Planned, Took, planned, rate_here
 from .refill import refill_tasks
 from .registry import check, register
@@ -60,8 +60,7 @@ from .usage import GRACE_SECONDS, Account, Caps, Meter
 from .worker import WorkerContext
 
 if TYPE_CHECKING:
-    from .local_pool import LocalPool
-    from .ray_runner import RayPool
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -99,11 +98,11 @@ class Work:
         self.took: list[Took] = []
         self._meter = Meter(self.store.traffic)
         self._observers = list(observers)
-        self._stack = contextlib.ExitStack()
-        self._slots: int | None = None
+        self._place = Place(options.ray, options.slots)
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
+        self._place.__enter__()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._on_signal)
         return self
@@ -111,7 +110,7 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._place.__exit__(kind, value, trace)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -171,15 +170,15 @@ class Work:
             return False
         data = load(zoo.root, default_cache(), self.store)
         pin = {
-            "engine": self._numerics(choice, run, data),
+            "engine": self._place.numerics(choice, run, data),
             "commit_every": zoo.commit_every,
             "unit_models": (read_pin(self.store, run.id) or {}).get("unit_models", unit_models(zoo)),
             "data": data.digest,
         }
         if read_pin(self.store, run.id) is not None:
             self._pin(run, pin)  # what does not fit is refused before the first write
-        if ray_environment.prepare(self.options.ray) not in ("local", "none"):
-            self._connect(data, choice)  # likewise an address where no cluster is
+        if self._place.is_elsewhere:
+            self._place.slots(choice, data)  # likewise an address where no cluster is
         last_part = part_of(max(refill), zoo.commit_every) if refill else request.last_part
         expected = self._expected(zoo, plan, ledger, last_part, choice)
         capabilities = probe(self.store)
@@ -188,7 +187,7 @@ class Work:
         create_run(self.store, run.id, zoo.run_content)
         self._pin(run, pin)
         self._set_wanted(run, request)
-        slots = self._connect(data, choice)
+        slots = self._place.slots(choice, data)
         context = WorkerContext(
             store_url=self.options.store,
             engine=choice.engine.name,
@@ -198,11 +197,11 @@ class Work:
             ),
             commit_every=zoo.commit_every,
             notice_seconds=GRACE_SECONDS,
-            num_gpus=1 if _on_gpus(choice) else 0,
+            num_gpus=1 if on_gpus(choice) else 0,
             refill=refill,
         )
         leases: ClaimedPieces | None = None
-        if self.options.ray == "none":
+        if self._place.is_shared:
             names = claims_of(work_units(zoo, run.rows, size=pin["unit_models"]), choice.engine.bitwise)
             leases = ClaimedPieces(Claims(self.store, run.id, context.attempt), names)
         with RunLog(self.store, run.id, context.attempt) as log:
@@ -231,7 +230,7 @@ class Work:
         def plan_now(ledger: Ledger) -> Sequence[Task]:
             return plan(ledger, slots) if leases is None else leases.share(plan(ledger))
 
-        pool = self._pool(min(slots, len(plan_now(ledger))), context, run, data)
+        pool = self._place.pool(min(slots, len(plan_now(ledger))), context, run, data)
         options = self.options
 
         def price() -> float | None:
@@ -314,15 +313,6 @@ class Work:
             self.confirm = None  # later stages go on without anybody being there
         return found
 
-    def _pool(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> "RayPool | LocalPool":
-        if self.options.ray == "none":
-            from .local_pool import LocalPool
-
-            return LocalPool(slots, context, run, data)
-        from .ray_runner import RayPool  # not before the environment is prepared
-
-        return RayPool(slots, context, run, data)
-
     def _check_commits(self, zoo: Zoo) -> None:
         """Parts are counted in commits, so another number of epochs per commit would misread what is there."""
         pinned = (read_pin(self.store, zoo.run_id) or {}).get("commit_every", zoo.commit_every)
@@ -341,31 +331,6 @@ class Work:
             if all(found.get(name) == value for name, value in pin.items() if name != "engine"):
                 hint = "name its engine with --engine, or go on with another one, recorded, with --mix-engines"
             raise InputError(f"{error}; {hint}") from error
-
-    def _numerics(self, choice: Choice, run: Run, data: PreparedData) -> dict[str, Any]:
-        """What the engine says of its numbers where it will run."""
-        program = next(iter(run.programs()))
-        if not (
-            _on_gpus(choice)
-            and workers_have_gpus()
-            and ray_environment.prepare(self.options.ray) not in ("local", "none")
-        ):
-            return choice.engine.numerics(program)
-        self._connect(data, choice)
-        from .ray_runner import worker_numerics
-
-        return worker_numerics(choice.engine.name, program)
-
-    def _connect(self, data: PreparedData, choice: Choice) -> int:
-        if self.options.ray == "none":
-            return self.options.slots or 1
-        if self._slots is None:
-            address = ray_environment.prepare(self.options.ray)
-            from .ray_runner import connected
-
-            slots = connected(address, self.options.slots, _size(data), _on_gpus(choice))
-            self._slots = self._stack.enter_context(slots)
-        return self._slots
 
     def _planner(
         self, run: Run, request: Request, choice: Choice, absent: set[int], refill: frozenset[int]
@@ -411,16 +376,6 @@ class Stopped(ZooError):
 def _stop_asked(store: ObjectStore, run: str) -> bool:
     control = read_control(store, run)
     return control is not None and control.wanted == "stopped"
-
-
-def _on_gpus(choice: Choice) -> bool:
-    """Whether each worker takes a GPU for itself."""
-    device = getattr(choice.engine, "device", None)
-    return device is not None and (workers_have_gpus() or device.type == "cuda")
-
-
-def _size(data: Any) -> int:
-    return sum(int(split.images.nbytes + split.labels.nbytes) for split in (data.train, data.val, data.test))
 
 
 def _attempt_content(

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storage.object_store import ObjectStore, Traffic
 from storage.runs import Claims, Control, end_attempt, read_usage, write_control, write_usage
@@ -81,6 +81,8 @@ class Account:
         self._claim_name = f"driver-{attempt}"
         self._claims.hold(self._claim_name)
         self.sums = read_usage(store, run.id)
+        self.reason = ""
+        self._dollars_before = self.sums.get("dollars", 0.0)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -108,15 +110,22 @@ class Account:
             self._write()
         self._check_caps(now)
 
-    def close(self, state: str) -> None:
+    def close(self, state: str, **facts: Any) -> None:
+        """Write the rest, and how the attempt ended, with what else is known of it."""
         self._write()
-        end_attempt(self._store, self._run.id, self._attempt, {"state": state})
+        end_attempt(self._store, self._run.id, self._attempt, {"state": state, **facts})
         self._claims.release(self._claim_name)
 
     def stop(self, reason: str) -> None:
         """Say that the run shall end and stay so, and let the workers commit what they are at."""
+        self.reason = reason
         write_control(self._store, self._run.id, Control("stopped", reason, {}))
         self._notice.give("stopped", GRACE_SECONDS)
+
+    @property
+    def dollars(self) -> float | None:
+        """What this attempt has cost by its last record; None where no price is known."""
+        return self.sums["dollars"] - self._dollars_before if "dollars" in self.sums else None
 
     def _count(self, name: str, amount: float) -> None:
         if amount:

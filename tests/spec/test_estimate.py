@@ -52,12 +52,14 @@ def test_seconds_are_samples_over_rates_and_dollars_follow() -> None:
     spec = catalogue.load("mnist5k-cnn-s")
     found = estimate(spec, request(spec, "0:32", 6), fixed())
     per_model = 6 * 4000 / 1000 + (7 * 1000 + 1 * 4000) / 2000
-    assert found.seconds == pytest.approx(32 * per_model / 2)
+    # Eight families of four models; `lanes` takes as long for four as for sixteen.
+    assert found.seconds == pytest.approx(8 * 16 * per_model / 2)
+    assert estimate(spec, request(spec, None, 6), fixed()).seconds == pytest.approx(2560 * per_model / 2)
     assert found.dollars == pytest.approx(found.seconds / 3600 * 3.0)
     assert found.engine == "lanes"
     assert epoch_seconds_per_model(spec, fixed()) == pytest.approx(4.0 + 0.5)
     alone = estimate(spec, request(spec, "0:1", 6), fixed())
-    assert alone.seconds == pytest.approx(per_model)  # one model keeps one slot busy
+    assert alone.seconds == pytest.approx(16 * per_model)  # one model keeps one slot busy
 
 
 def test_what_was_not_measured_is_none_and_ranks_last() -> None:

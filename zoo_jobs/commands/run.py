@@ -57,7 +57,7 @@ def command(
 
         for stage, asked in stages:
             if not work.grow(stage, asked, wait=stage is not stages[-1][0]):
-                return end(False, stage.name) if work.notice.given else left_to_others(stage.name)
+                return end(False, stage.name, work.reason) if work.notice.given else left_to_others(stage.name)
         for stage, asked in stages:
             click.echo(sentence(publish(work.store, stage, asked)))
         checks = {stage.name: recompute(store, stage, VERIFIED_STATES) for stage, _ in stages}
@@ -65,6 +65,8 @@ def command(
     for stage_name, found in checks.items():
         for line in lines(stage_name, found):
             click.echo(line)
+    for took in work.took:
+        click.echo(took.sentence)
     bad = [n for n, found in checks.items() if any(check.outcome == "differs" for check in found)]
     if bad:
         raise NotWhatItSays(f"{', '.join(bad)}: published states do not have the accuracy of their labels; see above")

@@ -45,7 +45,9 @@ def command(
     wanted = request(twins, models, twin_epochs)
     with at_work(store, values, [(twins, wanted)]) as work:
         finished = work.grow(twins, wanted)
-    return end(finished, twins.name)
+    for took in work.took:
+        click.echo(took.sentence, err=True)
+    return end(finished, twins.name, work.reason)
 
 
 def chosen_twins(zoo: ZooSpec, method: str | None, sparsity: int | None, epochs: int | None) -> TwinSpec:

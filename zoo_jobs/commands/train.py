@@ -35,7 +35,9 @@ def command(
     refilled = _epochs(refill)
     with at_work(store, values, [(zoo, wanted)]) as work:
         finished = work.grow(zoo, wanted, refilled)
-    return end(finished, zoo.name)
+    for took in work.took:
+        click.echo(took.sentence, err=True)
+    return end(finished, zoo.name, work.reason)
 
 
 def _epochs(text: str | None) -> frozenset[int]:

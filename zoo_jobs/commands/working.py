@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from storage.errors import StoreUnreachable
 from storage.object_store import ObjectStore, open_store
 
 from .. import registry
 from ..errors import InputError
 from ..machines import slot_price
 from ..observers import Event, Observer, StageStarted
+from ..patience import StoreAway
 from ..plan import Request
 from ..twin import TwinSpec, Zoo
 from .options import echo_request, resolve_zoo
@@ -62,6 +64,7 @@ _WORK = (
         envvar="ZOO_DOLLARS_PER_HOUR",
         help="Price of one slot; default: $ZOO_DOLLARS_PER_HOUR, else what the workers' $ZOO_MACHINE costs.",
     ),
+    click.option("--yes", is_flag=True, help="Do not ask whether the price is right."),
     click.option("--metrics-port", type=click.IntRange(1, 65535), help="Default: 9095, or the next free one."),
     click.option("--no-metrics", is_flag=True, help="Serve no metrics."),
     click.option("--quiet", is_flag=True, help="No progress on stderr."),
@@ -112,7 +115,7 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
 
     Raises InputError where options contradict each other.
     """
-    quiet, port, no_metrics = (values.pop(name) for name in ("quiet", "metrics_port", "no_metrics"))
+    quiet, port, no_metrics, yes = (values.pop(name) for name in ("quiet", "metrics_port", "no_metrics", "yes"))
     if no_metrics and port is not None:
         raise InputError(f"--metrics-port {port} and --no-metrics contradict each other; give one of them")
     if values["max_dollars"] is not None and values["dollars_per_hour"] is None and slot_price(os.environ) is None:
@@ -141,14 +144,29 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
             registry = CollectorRegistry()
             work.metrics = RunMetrics(registry, work.store.traffic)
             echo.metrics_url = stack.enter_context(serve(registry, port)).url
-        yield work
+        if not (yes or values["unattended"]) and sys.stdin.isatty():
+            work.confirm = _confirm
+        try:
+            yield work
+        except StoreUnreachable as error:
+            if not (work.attempted or values["unattended"]):
+                raise
+            raise StoreAway(f"{error}; what is committed stays, the same command goes on") from error
 
 
-def end(finished: bool, name: str) -> int:
+def _confirm(price: str) -> None:
+    click.echo(price, err=True)
+    click.confirm("Start?", abort=True, err=True)
+
+
+def end(finished: bool, name: str, reason: str = "") -> int:
     """Exit status of a verb that grew something: 0, or 75 with the sentence that says how to go on."""
     if finished:
         return 0
-    sys.stderr.write(f"{name}: stopped before the end; everything done is in the store, the same command goes on\n")
+    why = f", {reason}" if reason else ""
+    sys.stderr.write(
+        f"{name}: stopped before the end{why}; everything done is in the store, the same command goes on\n"
+    )
     return PREEMPTED
 
 
