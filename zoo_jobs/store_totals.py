@@ -97,8 +97,8 @@ class Counts:
 class StoreTotals:
     """Sums over records and usage; true whoever wrote them. ``last_commit`` is Unix time, 0 if not known.
 
-    ``usage`` has the sums of the usage records: pod_seconds, committed_seconds, dollars, preemptions, lost_epochs,
-    retries, store_retries, read_bytes, whichever there are.
+    ``usage`` has the sums of the usage records: pod_seconds, committed_seconds, wasted_seconds, dollars, preemptions,
+    lost_epochs, retries, store_retries, read_bytes, whichever there are.
     """
 
     zoo: str
@@ -118,10 +118,16 @@ class StoreTotals:
 
 
 def split_dollars(usage: Mapping[str, float]) -> tuple[float, float]:
-    """(committed, wasted): all that pods cost, by the share of their time that ended in commits."""
+    """(committed, wasted): what pods cost, by the shares of their time that ended in commits and that never will.
+
+    The two are all that was spent once no driver is at work; until then, what is under way is in neither.
+    """
     spent, pod_seconds = usage.get("dollars", 0.0), usage.get("pod_seconds", 0.0)
-    share = min(1.0, usage.get("committed_seconds", 0.0) / pod_seconds) if pod_seconds > 0 else 0.0
-    return spent * share, spent * (1 - share)
+    if pod_seconds <= 0:
+        return 0.0, spent
+    committed = min(pod_seconds, usage.get("committed_seconds", 0.0))
+    wasted = min(pod_seconds - committed, usage.get("wasted_seconds", pod_seconds - committed))
+    return spent * committed / pod_seconds, spent * wasted / pod_seconds
 
 
 def store_totals(

@@ -6,10 +6,11 @@ import pytest
 
 from storage.keys import usage_prefix
 from storage.object_store import ObjectStore, open_store
-from storage.runs import read_claims, read_control, read_usage
+from storage.runs import Claims, read_claims, read_control, read_usage
 from tests.jobs.tiny import RUN
 from zoo_jobs.notice import Notice
 from zoo_jobs.observers import Event, Problem, Spent, UsageWritten
+from zoo_jobs.store_totals import split_dollars
 from zoo_jobs.usage import USAGE_SECONDS, Account, Caps, Meter
 
 from .simulated import committed
@@ -28,12 +29,12 @@ class Clock:
         return self.now
 
 
-def account(store: ObjectStore, clock: Clock, caps: Caps | None = None, told: list[Event] | None = None) -> Account:
+def account(
+    store: ObjectStore, clock: Clock, caps: Caps | None = None, told: list[Event] | None = None, number: int = 0
+) -> Account:
     listeners = [] if told is None else [told.append]
-    meter = Meter(store.traffic)
-    return Account(
-        store, RUN, "20260101T000000Z-0000", 2, caps or Caps(), lambda: 3.6, meter, Notice(), listeners, clock
-    )
+    meter, attempt = Meter(store.traffic), f"20260101T000000Z-000{number}"
+    return Account(store, RUN, attempt, 2, caps or Caps(), lambda: 3.6, meter, Notice(), listeners, clock)
 
 
 def num_records(store: ObjectStore) -> int:
@@ -95,3 +96,37 @@ def test_a_second_driver_goes_on_with_the_sums_of_the_first(store: ObjectStore) 
     control = read_control(store, RUN.id)
     assert control is not None
     assert (control.wanted, control.reason) == ("stopped", "the cap of 1.5 hours is reached")
+
+
+def test_what_is_under_way_is_neither_committed_nor_wasted_and_in_the_end_all_is_one_of_them(
+    store: ObjectStore,
+) -> None:
+    clock, told = Clock(), list[Event]()
+    found = account(store, clock, told=told)
+    for minute in range(1, 31):
+        clock.now = 60.0 * minute
+        if minute in (9, 18):  # of both slots
+            found(committed("tiny", range(4), minute, seconds=539))
+            found(committed("tiny", range(4, 8), minute, seconds=539))
+        found.beat()
+    found.close("stopped")
+    split = [split_dollars(event.sums) for event in told if isinstance(event, UsageWritten)]
+    assert split[0] == (0.0, 0.0)  # the first parts were still being trained
+    assert split == sorted(split) and [wasted for _, wasted in split] == sorted(wasted for _, wasted in split)
+    committed_dollars, wasted_dollars = split[-1]
+    assert committed_dollars == pytest.approx(4 * 539.05 / 7200 * 3.6)
+    assert committed_dollars + wasted_dollars == pytest.approx(read_usage(store, RUN.id)["dollars"])
+
+
+def test_what_a_killed_driver_was_at_is_wasted_when_the_next_one_starts(store: ObjectStore) -> None:
+    clock = Clock()
+    first = account(store, clock)
+    clock.now = USAGE_SECONDS + 1
+    first.beat()
+    assert split_dollars(read_usage(store, RUN.id)) == (0.0, 0.0)
+    account(store, clock, number=1).close("stopped")  # beside a driver that lives
+    assert split_dollars(read_usage(store, RUN.id)) == (0.0, 0.0)
+    Claims(store, RUN.id, "20260101T000000Z-0000").release("driver-20260101T000000Z-0000")
+    account(store, clock, number=2).close("stopped")
+    sums = read_usage(store, RUN.id)
+    assert split_dollars(sums) == (0.0, pytest.approx(sums["dollars"]))
