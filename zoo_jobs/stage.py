@@ -295,11 +295,7 @@ class Work:
         self, zoo: Zoo, plan: "Callable[..., tuple[Task, ...]]", ledger: Ledger, last_part: int, choice: Choice
     ) -> Planned:
         """What the stage takes, from what an earlier attempt measured where one did; confirmed if it costs money."""
-        if self._slots is None:
-            here = 1 if self.options.ray == "none" else len(os.sched_getaffinity(0))
-            slots = self.options.slots or here
-        else:
-            slots = self._slots
+        slots = self._place.expected_slots
         price = self.options.dollars_per_hour
         if price is None:
             price = slot_price(os.environ)
