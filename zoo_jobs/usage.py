@@ -48,8 +48,10 @@ class Caps:
 class Account:
     """An observer that writes what a driver used: every five minutes, soon after a worker was lost, and at the end.
 
-    Its records have pod_seconds, committed_seconds, dollars, preemptions, lost_epochs, retries (tasks tried again),
-    store_retries (requests tried again) and read_bytes, each since the record before; what is zero is left out.
+    Its records have pod_seconds, committed_seconds, wasted_seconds, dollars, preemptions, lost_epochs, retries (tasks
+    tried again), store_retries (requests tried again) and read_bytes, each since the record before; what is zero may be
+    left out. Wasted is what no commit will account for: in every slot what goes beyond the longest part so far, and at
+    the end all the rest.
 
     Args:
         price: dollars per hour of all slots now, None where it is not known.
@@ -81,6 +83,11 @@ class Account:
         self._claim_name = f"driver-{attempt}"
         self._claims.hold(self._claim_name)
         self.sums = read_usage(store, run.id)
+        self._open = self._longest = 0.0  # pod-seconds neither committed nor wasted; seconds of the longest part
+        if not any(name.startswith("driver-") for name in self._claims.others()):
+            # What drivers were at that ended without a word.
+            rest = {name: self.sums.get(f"{name}_seconds", 0.0) for name in ("pod", "committed", "wasted")}
+            self._count("wasted_seconds", max(0.0, rest["pod"] - rest["committed"] - rest["wasted"]))
         self.reason = ""
         self._dollars_before = self.sums.get("dollars", 0.0)
 
@@ -96,7 +103,10 @@ class Account:
                 self._count("store_retries", event.store_retries)
                 self._count("read_bytes", event.read_bytes)
             case PartCommitted(won=True):
-                self._count("committed_seconds", event.train_seconds + event.commit_seconds)
+                seconds = event.train_seconds + event.commit_seconds
+                self._count("committed_seconds", seconds)
+                self._open -= seconds
+                self._longest = max(self._longest, seconds)
             case _:
                 pass
 
@@ -112,7 +122,7 @@ class Account:
 
     def close(self, state: str, **facts: Any) -> None:
         """Write the rest, and how the attempt ended, with what else is known of it."""
-        self._write()
+        self._write(ended=True)
         end_attempt(self._store, self._run.id, self._attempt, {"state": state, **facts})
         self._claims.release(self._claim_name)
 
@@ -131,10 +141,15 @@ class Account:
         if amount:
             self._counts[name] = self._counts.get(name, 0) + amount
 
-    def _write(self) -> None:
+    def _write(self, ended: bool = False) -> None:
         now = self._clock()
         before, self._since = self._since, now
         self._count("pod_seconds", self._slots * (now - before))
+        self._open += self._slots * (now - before)
+        under_way = 0.0 if ended else self._slots * self._longest if self._longest else self._open
+        wasted = max(0.0, self._open - under_way)
+        self._counts["wasted_seconds"] = self._counts.get("wasted_seconds", 0.0) + wasted  # a zero says that it is kept
+        self._open -= wasted
         if (price := self._price()) is not None:
             self._counts["dollars"] = self._counts.get("dollars", 0) + (now - before) / 3600 * price
         read_bytes, store_retries = self._meter.take()
