@@ -1,5 +1,6 @@
 """How far runs are, from the exporter's metrics. Pure."""
 
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -30,20 +31,27 @@ def parse(text: str) -> dict[str, Progress]:
         if match is None:
             continue
         labels = {m["key"]: m["value"] for m in LABEL.finditer(match["labels"] or "")}
-        zoo, value = labels.get("zoo"), float(match["value"])
-        if zoo is None or value != value:
+        zoo, value = labels.get("zoo"), _number(match["value"])
+        if zoo is None or not math.isfinite(value):
             continue
         one = found.setdefault(zoo, Progress(zoo))
         match match["name"]:
-            case "zooforge_run_state" if value == 1:
+            case "zooforge_run_state" if value == 1 and "state" in labels:
                 one.state = labels["state"]
-            case "zooforge_models":
+            case "zooforge_models" if "state" in labels:
                 one.models[labels["state"]] = int(value)
             case "zooforge_eta_seconds" if "quantile" in labels:
                 one.eta_seconds[labels["quantile"]] = value
-            case "zooforge_cost_dollars_total" | "zooforge_cost_dollars":
+            case "zooforge_cost_dollars_total" | "zooforge_cost_dollars" if "outcome" in labels:
                 one.dollars[labels["outcome"]] = value
     return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def sentence(one: Progress) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from .errors import NotInstalled
+from .errors import ClusterError, NotInstalled
 
 DEFAULT_RELEASE = "zooforge"
 PREFIX = "zooforge.io"
@@ -89,8 +89,12 @@ class RunRequest:
 
     @classmethod
     def from_json(cls, text: str) -> "RunRequest":
-        known = {k: v for k, v in json.loads(text).items() if k in cls.__slots__}
-        return cls(**known)
+        """Read back what ``to_json`` wrote. Raises ClusterError of anything else."""
+        try:
+            known = {k: v for k, v in json.loads(text).items() if k in cls.__slots__}
+            return cls(**known)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ClusterError(f"{text[:100]!r} is no request of `zoo cluster submit` ({error})") from None
 
     @property
     def options(self) -> list[str]:

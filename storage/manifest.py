@@ -237,29 +237,29 @@ class Manifest:
         check_format(value, FORMAT, VERSION, what)
         try:
             manifest = cls(
-                zoo=value["zoo"],
-                run=value["run"],
-                title=value["title"],
-                source=value["source"],
-                dataset=value["dataset"],
+                zoo=_text(value["zoo"]),
+                run=_text(value["run"]),
+                title=_text(value["title"]),
+                source=_text(value["source"]),
+                dataset=_text(value["dataset"]),
                 architecture=value["architecture"],
-                planned_models=value["planned"]["models"],
-                planned_epochs=value["planned"]["epochs"],
+                planned_models=_int(value["planned"]["models"]),
+                planned_epochs=_int(value["planned"]["epochs"]),
                 models=_ranges(value["models"]),
-                num_epochs=value["num_epochs"],
-                num_states=value["num_states"],
-                absent=tuple((model, reason) for model, reason in value["absent"]),
-                root_zoo=value["root_zoo"],
+                num_epochs=_int(value["num_epochs"]),
+                num_states=_int(value["num_states"]),
+                absent=tuple((_int(model), _text(reason)) for model, reason in value["absent"]),
+                root_zoo=_text(value["root_zoo"]),
                 parent=None if value["parent"] is None else Parent(**value["parent"]),
                 layout=Layout.from_json(value["layout"]),
                 noisy_layout=None if value["noisy_layout"] is None else Layout.from_json(value["noisy_layout"]),
                 layers=value["layers"],
                 state_dict_names=value["state_dict_names"],
                 symmetries=value["symmetries"],
-                fields={name: FieldEntry(f["dtype"], f["values"]) for name, f in value["fields"].items()},
+                fields={name: _field(entry) for name, entry in value["fields"].items()},
                 split=SplitRule.from_json(value["split"]["rule"]),
-                split_counts=value["split"]["counts"],
-                shard_shape=(value["shard_shape"][0], value["shard_shape"][1]),
+                split_counts={name: _int(count) for name, count in value["split"]["counts"].items()},
+                shard_shape=(_positive(value["shard_shape"][0]), _positive(value["shard_shape"][1])),
                 shards=tuple(_shard(shard, what) for shard in value["shards"]),
                 labels=_table(value["tables"]["labels"], what),
                 model_table=_table(value["tables"]["models"], what),
@@ -329,6 +329,24 @@ def _int(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{value!r} is no integer")
     return value
+
+
+def _positive(value: Any) -> int:
+    if _int(value) < 1:
+        raise ValueError(f"{value} is less than 1")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:100]!r} is no text")
+    return value
+
+
+def _field(value: dict[str, Any]) -> FieldEntry:
+    if value["dtype"] not in DTYPES:
+        raise ValueError(f"values of type {value['dtype']!r}")
+    return FieldEntry(value["dtype"], _int(value["values"]))
 
 
 def _shard(value: dict[str, Any], what: str) -> ShardEntry:

@@ -128,10 +128,10 @@ class PartRecord:
             members = tuple(int(m) for m in value["members"])
             totals = value["totals"]
             record = cls(
-                run=value["run"],
-                unit=value["unit"],
+                run=str(value["run"]),
+                unit=int(value["unit"]),
                 members=members,
-                part=value["part"],
+                part=int(value["part"]),
                 epochs=(value["epochs"][0], value["epochs"][1]),
                 kept=tuple(value["kept"]),
                 weights=_ref(value["weights"], what),

@@ -59,7 +59,7 @@ def decode_table(data: bytes, what: str, columns: Sequence[Column] | None = None
         if file.metadata.num_rows > MAX_ROWS:
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the limit is {MAX_ROWS}")
         table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = str(error).partition("\n")[0][:120]
         raise FormatError(f"{what}: not readable as Parquet ({line}); the object is truncated or damaged") from None
     if columns is not None:

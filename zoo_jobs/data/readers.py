@@ -7,6 +7,7 @@ import re
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,7 +39,7 @@ def read(format_name: FormatName, files: Files) -> RawDataset:
     try:
         return _READERS[format_name](files)
     except (FormatError, ValueError, KeyError, IndexError, EOFError, OSError, struct.error, tarfile.TarError,
-            zipfile.BadZipFile) as error:  # fmt: skip
+            zipfile.BadZipFile, zlib.error, NotImplementedError) as error:  # fmt: skip
         names = ", ".join(str(path) for path in files.values())
         raise InputError(f"{names}: not readable as {format_name} ({error})") from error
 
@@ -70,7 +71,7 @@ def read_svhn(files: Files) -> RawDataset:
     def images(name: str) -> RawImages:
         try:
             content = loadmat(files[name])
-        except MatReadError as error:
+        except (MatReadError, TypeError, UnboundLocalError) as error:  # what scipy raises of damaged files
             raise ValueError(str(error)) from None
         return _images(content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1) % 10)
 
@@ -144,7 +145,10 @@ def read_tiny_imagenet(files: Files) -> RawDataset:
     """A label is the line of its class in wnids.txt; the official validation set is the test set."""
     (path,) = files.values()
     with zipfile.ZipFile(path) as archive:
-        root = next(name for name in archive.namelist() if name.endswith("wnids.txt"))[: -len("wnids.txt")]
+        found = [name for name in archive.namelist() if name.endswith("wnids.txt")]
+        if not found:
+            raise ValueError("holds no wnids.txt")
+        root = found[0][: -len("wnids.txt")]
         classes = archive.read(f"{root}wnids.txt").decode("ascii").split()
         numbers = {wnid: number for number, wnid in enumerate(classes)}
         by_class: dict[str, list[str]] = {wnid: [] for wnid in classes}

@@ -1,0 +1,26 @@
+"""A few damaged inputs for every reader; `make fuzz` tries as many as half an hour allows."""
+
+from random import Random
+
+import pytest
+
+from .__main__ import fault
+from .mutate import mutated
+from .targets import Target, targets
+
+NUM_INPUTS, NUM_STORES = 40, 6
+
+
+@pytest.mark.parametrize("name", targets())
+def test_damaged_bytes_give_a_value_or_one_line_of_ours(name: str) -> None:
+    target, random = targets()[name], Random(f"quick {name}")
+    number = NUM_STORES if name in ("zoo", "objects") else NUM_INPUTS  # a whole store is read each time
+    assert [fault(target, seed) for seed in target.seeds] == [None] * len(target.seeds)
+    assert [found for _ in range(number) if (found := fault(target, mutated(target.seeds, random)))] == []
+
+
+def test_a_reader_that_gives_way_is_found() -> None:
+    target = Target([b'{"a": [1, 2]}'], lambda data: data.decode().index("2"))
+    random = Random(0)
+    found = {fault(target, mutated(target.seeds, random)) for _ in range(200)}
+    assert any(text is not None and text.startswith("ValueError at tests/fuzz/test_fuzz.py") for text in found)
