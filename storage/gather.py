@@ -1,5 +1,6 @@
 """States out of shards: which shard and row holds each, and the rows put together in one array."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -12,7 +13,7 @@ from .manifest import DTYPES, Manifest, Ranges, ShardEntry, from_ranges
 from .shard_reader import ShardReader
 
 NUM_READERS = 8
-JOB_BYTES = 6 * 2**20  # what a reader fetches at once from a remote store, so that eight of them stay below 100 MB
+JOB_BYTES = 4 * 2**20  # what a reader fetches at once from a remote store, so that eight of them stay below 100 MB
 
 Gathered = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
 
@@ -92,7 +93,8 @@ class Gatherer:
                 picked = array if len(mine) == len(here) else array[np.searchsorted(here, mine)]
                 out[target] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
 
-        each(take, self._jobs(wanted, field))
+        # Nothing here waits for a network, so more threads than cores would only cost.
+        each(take, self._jobs(wanted, field), len(os.sched_getaffinity(0)) if self._reader.local else NUM_READERS)
         return out, models[order], epochs[order]
 
     def _jobs(
@@ -112,7 +114,7 @@ class Gatherer:
             piece: dict[int, NDArray[np.int64]] = {}
             held = 0
             for (epoch, mine), size in zip(by_epoch.items(), sizes, strict=True):
-                if piece and held + size > JOB_BYTES and not self._reader.mapped:
+                if piece and held + size > JOB_BYTES and not self._reader.local:
                     yield shard, piece
                     piece, held = {}, 0
                 piece[epoch] = mine
@@ -120,12 +122,13 @@ class Gatherer:
             yield shard, piece
 
 
-def each(take: Callable[[Any], None], jobs: Iterable[Any]) -> None:
-    """Run ``take`` over all jobs, in threads if there are several."""
+def each(take: Callable[[Any], None], jobs: Iterable[Any], num_threads: int) -> None:
+    """Run ``take`` over all jobs, in threads if there are several of both."""
     todo = list(jobs)
-    if len(todo) == 1:
-        take(todo[0])
+    if len(todo) == 1 or num_threads == 1:
+        for job in todo:
+            take(job)
     elif todo:
-        with ThreadPoolExecutor(min(NUM_READERS, len(todo))) as pool:
+        with ThreadPoolExecutor(min(num_threads, len(todo))) as pool:
             for _ in pool.map(take, todo):
                 pass

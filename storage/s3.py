@@ -1,4 +1,4 @@
-"""S3 and what speaks it, through boto3, which is imported on first use and nowhere else.
+"""S3 and what speaks it, through boto3, which is imported on first use and nowhere else; reads go by s3_reads first.
 
 Retries are ours: botocore's do not know 409, and a budget in seconds says more than a number of attempts. Checksums are
 ours too: SHA-256 goes with every put as a header, so that no body is sent with a trailing checksum, which several
@@ -31,6 +31,7 @@ from .errors import (
 )
 from .keys import checked_key, parse_object_key
 from .object_store import ByteRange, Data, Stat, Traffic
+from .s3_reads import FastReads, Unavailable
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class S3Store:
         self.budget_seconds = budget_seconds
         self._lock = threading.Lock()
         self._client: Any = None
+        self._fast: FastReads | None = None
         self._answered = False
         self._generation = 0
 
@@ -91,6 +93,16 @@ class S3Store:
             if byte_range[1] <= byte_range[0]:
                 return b"", ""
             arguments["Range"] = f"bytes={byte_range[0]}-{byte_range[1] - 1}"
+        fast = self._fast
+        if fast is not None:
+            try:
+                data, etag = fast.get(arguments["Key"], byte_range)
+            except Unavailable:
+                pass
+            else:
+                fast.absolve()
+                self.traffic.add(read=len(data))
+                return data, etag
 
         def read(client: Any) -> tuple[bytes, str]:
             reply = client.get_object(**arguments)
@@ -203,6 +215,8 @@ class S3Store:
                 return result
             except Exception as error:  # every error of botocore, urllib3 and the socket, told apart below
                 failure, again = self._failure(error, what)
+                if self._fast is not None:
+                    self._fast.absolve()
                 if isinstance(failure, CredentialsRefused) and self._answered and not renewed:
                     # They worked before: keys may have been rotated, and files and profiles are read again.
                     renewed, again = True, True
@@ -224,6 +238,7 @@ class S3Store:
                     # One small request tells a wrong bucket, key or region apart in words.
                     self._probe(_client(session, FIRST_READ_SECONDS, self._options))
                     self._client = _client(session, READ_SECONDS, self._options)
+                    self._fast = FastReads(self.bucket, self._client, session, (CONNECT_SECONDS, READ_SECONDS))
                 except StorageError:
                     raise
                 except Exception as error:  # as in _call
@@ -251,7 +266,7 @@ class S3Store:
     def _drop(self, generation: int) -> None:
         with self._lock:
             if generation == self._generation:
-                self._client = None
+                self._client = self._fast = None
                 self._generation += 1
 
     def _failure(self, error: Exception, what: str) -> tuple[StorageError, bool]:

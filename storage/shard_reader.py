@@ -1,6 +1,7 @@
-"""Tensors of shards: mapped where the store is a directory, by coalesced ranges elsewhere, checked either way."""
+"""Tensors of shards: one at a time from a directory, by coalesced ranges elsewhere, checked either way."""
 
 import mmap
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from .tensors import TensorInfo, coalesce, decode, tensor_name
 
 MAX_MAPS = 256
 RECENT_BYTES = 32 * 2**20
+RELEASE_BYTES = 8 * 2**20
 
 
 class ShardReader:
@@ -47,8 +49,8 @@ class ShardReader:
             self._cache = open_cache(cache, cache_bytes)
 
     @property
-    def mapped(self) -> bool:
-        """Whether tensors are mapped, so that reading one takes no memory of its own."""
+    def local(self) -> bool:
+        """Whether reading waits for no network; it then holds one tensor per thread."""
         return isinstance(self._store, LocalStore)
 
     def tensor_bytes(self, shard: ShardEntry, field: str, epoch: int) -> int:
@@ -59,7 +61,7 @@ class ShardReader:
     def row(self, shard: ShardEntry, field: str, epoch: int, row: int) -> NDArray[Any]:
         """One row [values] of a tensor, a copy. Raises as ``read`` does."""
         name = (shard.ref.sha256, tensor_name(epoch, field))
-        if self.mapped and shard.tensors and name in self._sound:
+        if self.local and shard.tensors and name in self._sound:
             entry, described = shard.tensors[name[1]], self._manifest.fields[field]
             dtype: np.dtype[Any] = np.dtype(DTYPES[described.dtype])
             view = self._map(shard)
@@ -72,7 +74,7 @@ class ShardReader:
                 self._recent.move_to_end(name)
         if found is None:
             ((_, found),) = self.read(shard, field, [epoch])
-            if not self.mapped:
+            if not self.local:
                 self._keep(name, found)
         return np.array(found[row])
 
@@ -87,7 +89,10 @@ class ShardReader:
                 self._recent_bytes -= self._recent.popitem(last=False)[1].nbytes
 
     def read(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
-        """(epoch, [rows, values]) for each of ``epochs``. Raises ObjectMissing, DigestMismatch, FormatError."""
+        """(epoch, [rows, values]) for each of ``epochs``; an array is valid until the next one is asked for.
+
+        Raises ObjectMissing, DigestMismatch, FormatError.
+        """
         if not epochs:
             return
         if not shard.tensors:
@@ -96,8 +101,8 @@ class ShardReader:
             for epoch in epochs:
                 yield epoch, self._checked(shard, field, epoch, arrays)
             return
-        if self.mapped:
-            yield from self._mapped(shard, field, epochs)
+        if self.local:
+            yield from self._local(shard, field, epochs)
             return
         for group in coalesce(self._info(shard, field, epoch) for epoch in sorted(epochs)):
             start, stop = group[0].start, group[-1].stop
@@ -107,35 +112,49 @@ class ShardReader:
                 own = view[info.start - start : info.stop - start]
                 yield self._epoch_of(info), self._verified(shard, info, own)
 
-    def _mapped(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
-        view = self._map(shard)
-        for epoch in epochs:
-            info = self._info(shard, field, epoch)
-            own = view[info.start : info.stop]
-            known = (shard.ref.sha256, info.name)
-            if known in self._sound:
-                yield epoch, info.array(own)
-            else:
-                yield epoch, self._verified(shard, info, own)
-                self._sound.add(known)
-            self._store.traffic.add(read=info.stop - info.start, requests=0)
+    def _local(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+        # Into one buffer, not mapped: a tensor is hashed and taken apart while it is in the processor's cache.
+        infos = [self._info(shard, field, epoch) for epoch in epochs]
+        buffer = np.empty(max(info.stop - info.start for info in infos), np.uint8).data
+        file = self._open(shard)
+        try:
+            for epoch, info in zip(epochs, infos, strict=True):
+                own = buffer[: info.stop - info.start]
+                if _read_into(file, own, info.start) != len(own):
+                    raise DigestMismatch(
+                        f"{self._owner}: object {shard.ref.key} ends before byte {info.stop}; it is truncated"
+                    )
+                known = (shard.ref.sha256, info.name)
+                if known in self._sound:
+                    yield epoch, info.array(own)
+                else:
+                    yield epoch, self._verified(shard, info, own)
+                    self._sound.add(known)
+                self._store.traffic.add(read=len(own), requests=0)
+        finally:
+            os.close(file)
+
+    def _open(self, shard: ShardEntry) -> int:
+        assert isinstance(self._store, LocalStore)
+        try:
+            file = os.open(self._store.path(shard.ref.key), os.O_RDONLY)
+        except FileNotFoundError:
+            raise ObjectMissing(f"{self._owner}: object {shard.ref.key} is not in {self._store.url}") from None
+        size = os.fstat(file).st_size
+        if size != shard.ref.bytes:
+            os.close(file)
+            raise DigestMismatch(f"{self._owner}: object {shard.ref.key} has {size} bytes, expected {shard.ref.bytes}")
+        return file
 
     def _map(self, shard: ShardEntry) -> memoryview:
-        assert isinstance(self._store, LocalStore)
         view = self._maps.get(shard.ref.sha256)
         if view is not None:
             return view
+        file = self._open(shard)
         try:
-            with self._store.path(shard.ref.key).open("rb") as file:
-                view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except FileNotFoundError:
-            raise ObjectMissing(f"{self._owner}: object {shard.ref.key} is not in {self._store.url}") from None
-        except ValueError:
-            raise DigestMismatch(f"{self._owner}: object {shard.ref.key} is empty") from None
-        if len(view) != shard.ref.bytes:
-            raise DigestMismatch(
-                f"{self._owner}: object {shard.ref.key} has {len(view)} bytes, expected {shard.ref.bytes}"
-            )
+            view = memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+        finally:
+            os.close(file)
         if len(self._maps) >= MAX_MAPS:
             self._maps.clear()
             self._sound.clear()
@@ -211,3 +230,11 @@ class ShardReader:
 
     def _epoch_of(self, info: TensorInfo) -> int:
         return int(info.name.partition(".")[0].removeprefix("epoch_"))
+
+
+def _read_into(file: int, target: memoryview, start: int) -> int:
+    """Bytes read from ``start`` on; fewer than ``target`` holds at the end of the file."""
+    done = 0
+    while done < len(target) and (count := os.preadv(file, [target[done:]], start + done)):
+        done += count
+    return done
