@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from .errors import NotPublished, StorageError
+from .interchange.cli import RAW_VERBS
 from .interchange.cli_exports import EXPORT_VERBS
 from .object_store import open_store
 from .options import as_json, opened, print_json, store_option
@@ -17,7 +18,7 @@ def command() -> None:
     """What a store holds: list it, check it, bring it elsewhere."""
 
 
-for verb in EXPORT_VERBS:
+for verb in (*RAW_VERBS, *EXPORT_VERBS):
     command.add_command(verb)
 
 

@@ -1,19 +1,26 @@
 """`zoo store export-raw` and `import-raw`: the reference's trees out and in."""
 
-import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
 from ..errors import StorageUsageError
-from ..options import as_json, opened, print_json, selection_options, store_option
+from ..options import (
+    as_json,
+    opened,
+    print_json,
+    progress_bar,
+    selection_options,
+    store_option,
+    version_option,
+)
 
 
 @click.command("export-raw")
 @click.argument("zoo")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--version", type=int, help="A version's number; default the current one.")
+@version_option
 @selection_options()
 @click.option("--optimizer", is_flag=True, help="Optimizer states beside the newest checkpoints, where the run is.")
 @click.option(
@@ -41,7 +48,7 @@ def export_raw(
     from .raw_export import export_raw as write
 
     source = open_zoo(zoo, version)
-    with _bar() as progress:
+    with progress_bar("states") as progress:
         found = write(
             source,
             folder,
@@ -51,7 +58,7 @@ def export_raw(
             where=where,
             optimizer=optimizer,
             indices=indices,
-            progress=progress.update,
+            progress=progress,
         )
     if as_json:
         print_json({"zoo": source.name, "folder": str(folder), "models": found.num_models, "states": found.num_states})
@@ -90,7 +97,7 @@ def import_raw(
 
     counts = _counts(images)
     store = opened(store_url)
-    with _bar() as progress:
+    with progress_bar("states") as progress:
         found = read(
             tree,
             store,
@@ -99,7 +106,7 @@ def import_raw(
             source=source,
             images=counts,
             split=SplitRule(kind=split_rule),
-            progress=progress.update,
+            progress=progress,
         )
     version, manifest = found.version, found.version.manifest
     url = f"{(store_url or '').rstrip('/')}/zoos/{version.zoo}"
@@ -123,7 +130,7 @@ def import_raw(
     click.echo(f"{url} version {version.number}: {manifest.describe()}, {manifest.num_states:,} states{said}")
 
 
-raw_verbs = (export_raw, import_raw)
+RAW_VERBS = (export_raw, import_raw)
 
 
 def _counts(text: str | None) -> tuple[int, int, int] | None:
@@ -134,8 +141,3 @@ def _counts(text: str | None) -> tuple[int, int, int] | None:
         raise StorageUsageError(f"--images {text}: expected three counts, e.g. 50000,10000,10000 (0 for none)")
     train, val, test = (int(piece) for piece in pieces)
     return train, val, test
-
-
-def _bar() -> Any:
-    """Counts states on stderr, if that is a terminal."""
-    return click.progressbar(length=0, label="states", file=sys.stderr, show_percent=False, show_pos=True)

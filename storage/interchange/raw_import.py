@@ -81,7 +81,8 @@ def import_raw(
         if name is None:
             raise StorageUsageError(f"{root}: the tree does not name its zoo; --name does")
         description, run = _description(tree, found, rows, name, dataset, source, split or SplitRule())
-    _refuse_other_zoo(store, description.name, run)
+    here = {(index, epoch) for index in rows for epoch in tree.models[index].checkpoints}
+    _refuse_other_zoo(store, description.name, run, here)
     builder = _Shards(store, tree, rows, StateReader(found, tree.findings), description)
     builder.build(progress)
     if not builder.lasts:
@@ -94,7 +95,9 @@ def import_raw(
     tables = write_tables(store, description, [labels], builder.lasts, twin)
     manifest = assemble(description, run, builder.lasts, builder.shards, builder.fields, tables, twin)
 
-    def build(_: Manifest | None) -> Manifest:
+    def build(base: Manifest | None) -> Manifest:
+        if base is not None:
+            _refuse_to_shrink(store, base, _states(manifest))
         return manifest
 
     return Imported(seal(store, description, build), tree.findings)
@@ -210,13 +213,35 @@ def _description(
     return description, digest_of(identity)[:32]
 
 
-def _refuse_other_zoo(store: ObjectStore, name: str, run: str) -> None:
+def _refuse_other_zoo(store: ObjectStore, name: str, run: str, here: set[tuple[int, int]]) -> None:
     head = read_head(store, name)
     if head is None:
         return
     number, data = read_manifest_bytes(store, name, head.number)
-    if Manifest.from_json(data, f"zoo {name!r}, version {number}").run != run:
+    base = Manifest.from_json(data, f"zoo {name!r}, version {number}")
+    if base.run != run:
         raise StorageUsageError(f"{store.url}: zoo {name!r} is there already, with other models; --name gives another")
+    _refuse_to_shrink(store, base, here)
+
+
+def _refuse_to_shrink(store: ObjectStore, base: Manifest, here: set[tuple[int, int]]) -> None:
+    """A version of a zoo holds all that the one before it did."""
+    lost = _states(base) - here
+    if lost:
+        model, epoch = min(lost)
+        raise StorageUsageError(
+            f"{store.url}: zoo {base.zoo!r} has {len(lost):,} states that the tree has not, e.g. model {model} at "
+            f"epoch {epoch}; --name gives another zoo"
+        )
+
+
+def _states(manifest: Manifest) -> set[tuple[int, int]]:
+    return {
+        (model, epoch)
+        for shard in manifest.shards
+        for epoch, models in shard.models_by_epoch().items()
+        for model in models
+    }
 
 
 class _Shards:

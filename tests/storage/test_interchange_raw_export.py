@@ -26,8 +26,8 @@ SPEC = load("mnist-cnn-s-hyp-fixed")
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     """Models with and without dropout; model 6 stops being finite at epoch 2."""
-    folder = tmp_path_factory.mktemp("zoo")
-    store = open_store(str(folder))
+    folder = f"memory://{tmp_path_factory.mktemp('zoo')}"
+    store = open_store(folder)
     description = describe(SPEC)
     train(store, range(NUM_MODELS), 3, run=SPEC.run_id, size=description.layout.size, faulty={6: 2})
     vectorize(store, description, SPEC.run_id)
@@ -141,8 +141,8 @@ def test_optimizer_states_are_those_that_torch_loads(zoo: Zoo, tmp_path: Path) -
 def test_without_the_run_there_are_no_optimizer_states(zoo: Zoo, tmp_path: Path) -> None:
     from storage.pull import pull
 
-    pull(zoo, open_store(str(tmp_path / "copy")))
-    copy = open_zoo(f"{tmp_path}/copy/zoos/{zoo.name}")
+    pull(zoo, open_store(f"memory://{tmp_path}/copy"))
+    copy = open_zoo(f"memory://{tmp_path}/copy/zoos/{zoo.name}")
     with pytest.raises(StorageUsageError, match="no optimizer states"):
         export_raw(copy, tmp_path / "raw", optimizer=True)
     assert not (tmp_path / "raw").exists()

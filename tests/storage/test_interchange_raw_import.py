@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from storage.cli import main
 from storage.dataset import Zoo, open_zoo
 from storage.errors import FormatError, StorageUsageError
 from storage.interchange.architectures import network
@@ -35,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
-    return open_store(str(tmp_path / "store"))
+    return open_store(f"memory://{tmp_path}/store")
 
 
 def opened(store: ObjectStore, found: Imported) -> Zoo:
@@ -138,19 +139,19 @@ def test_import_export_import_is_lossless(tree: Path, store: ObjectStore, tmp_pa
     write_model(tree, 4, epochs=(0, 2), padded=False)
     first = import_raw(tree, store, "mnist")
     export_raw(opened(store, first), tmp_path / "raw")
-    second = import_raw(tmp_path / "raw", open_store(str(tmp_path / "second")))
+    second = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/second"))
     assert second.findings.lines() == []
     assert second.version.manifest_sha256 == first.version.manifest_sha256
     (path,) = (tmp_path / "raw").glob("*_00001_*/checkpoint_000002")
     shutil.move(path, tmp_path / "elsewhere")
-    damaged = import_raw(tmp_path / "raw", open_store(str(tmp_path / "damaged")))
+    damaged = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/damaged"))
     assert damaged.findings.lines() == [
         "models 1: epoch 2: no checkpoint, the export wrote one: no weights of that epoch"
     ]
     shutil.move(tmp_path / "elsewhere", path)
     # Without what only an export of ours says, values and numbers of models are still those.
     (tmp_path / "raw" / "zooforge.json").unlink()
-    third = import_raw(tmp_path / "raw", open_store(str(tmp_path / "third")), "mnist")
+    third = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/third"), "mnist")
     theirs, ours = third.version.manifest, first.version.manifest
     assert (theirs.shards, theirs.labels, theirs.model_table) == (ours.shards, ours.labels, ours.model_table)
 
@@ -161,7 +162,7 @@ def test_a_zoo_of_ours_comes_back_byte_for_byte(tmp_path: Path, store: ObjectSto
     train(store, range(9), 4, faulty={5: 3}, twin=twin)
     version = vectorize(store, description(num_models=64, parent=parent), RUN)
     export_raw(open_zoo(f"{store.url}/zoos/tiny-zoo"), tmp_path / "raw")
-    found = import_raw(tmp_path / "raw", open_store(str(tmp_path / "copy")))
+    found = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/copy"))
     assert found.findings.lines() == []
     assert found.version.manifest.to_json() == version.manifest.to_json()
 
@@ -288,6 +289,54 @@ def test_the_reference_s_split_on_request(tree: Path, store: ObjectStore) -> Non
     split = {row["model"]: row["split"] for row in zoo.model_table().to_pylist()}
     order = [7, 3, 2, 8, 5, 6, 9, 4, 0, 1]  # of ten folders, shuffled by Python with seed 42
     assert [split[model] for model in order] == ["train"] * 7 + ["val"] + ["test"] * 2
+
+
+def test_the_commands_say_what_was_read_and_written(
+    tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"memory://{tmp_path}/store"
+    write_model(tree, 0)
+    folder = write_model(tree, 1)
+    shutil.rmtree(folder / "checkpoint_000000")
+    assert main(["store", "import-raw", str(tree), "--name", "mnist", "--store", url]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{url}/zoos/mnist version 1: 2 models, 3 epochs, 7 states\n"
+    assert err == "models 1: epoch 0: no checkpoint, other models have it: no weights of that epoch\n"
+    assert main(["store", "export-raw", f"{url}/zoos/mnist", str(tmp_path / "raw"), "--epochs", "1:3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "zoo": "mnist",
+        "folder": str(tmp_path / "raw"),
+        "models": 2,
+        "states": 4,
+    }
+    assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", url]) == 2
+    assert "has 3 states that the tree has not, e.g. model 0 at epoch 0" in capsys.readouterr().err
+    assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", f"{url}2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["zoo"], found["version"], found["states"], found["findings"]) == ("mnist", 1, 4, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["import-raw", "nowhere", "--name", "mnist"], "no such folder"),
+        (["import-raw", "nowhere", "--name", "mnist", "--images", "7"], "expected three counts"),
+        (["export-raw", "memory://nothing/zoos/mnist", "raw"], "no published version"),
+    ],
+)
+def test_bad_commands_end_with_one_line_and_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZOO_STORE", "memory://nothing")
+    assert main(["store", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and message in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_input_is_refused_before_anything_is_written(tree: Path, tmp_path: Path) -> None:
