@@ -55,16 +55,14 @@ class LocalStore:
         try:
             temporary, etag = self._write_temporary(data)
             try:
-                self._make_folder(path.parent)
-                if if_absent:
-                    # A link fails where a name exists, on every POSIX file system; rename would replace it.
-                    os.link(temporary, path)
-                else:
-                    with self._locked(key):
-                        if if_match is not None and _etag_of(path) != if_match:
-                            raise PreconditionFailed(f"{self.url}: {key} has changed")
-                        temporary.replace(path)
-                _sync_folder(path.parent)
+                while True:
+                    self._make_folder(path.parent)
+                    try:
+                        self._place(temporary, path, key, if_absent, if_match)
+                        break
+                    except FileNotFoundError:  # a deleter took the empty folder away again
+                        if not temporary.exists():
+                            raise
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     temporary.unlink()
@@ -74,6 +72,18 @@ class LocalStore:
             raise self._failed(error, f"write {key}") from None
         self.traffic.add(written=len(data))
         return etag
+
+    def _place(self, temporary: Path, path: Path, key: str, if_absent: bool, if_match: str | None) -> None:
+        if if_absent:
+            # A link fails where a name exists, on every POSIX file system; rename would replace it.
+            os.link(temporary, path)
+        else:
+            with self._locked(key):
+                if if_match is not None and _etag_of(path) != if_match:
+                    raise PreconditionFailed(f"{self.url}: {key} has changed")
+                temporary.replace(path)
+        with contextlib.suppress(FileNotFoundError):  # deleted already, and its folder with it
+            _sync_folder(path.parent)
 
     def stat(self, key: str) -> Stat | None:
         try:
@@ -95,10 +105,20 @@ class LocalStore:
         try:
             with self._locked(key):
                 self.path(key).unlink(missing_ok=True)
+            self._drop_empty(self.path(key).parent)
         except NotADirectoryError:
             return
         except OSError as error:
             raise self._failed(error, f"delete {key}") from None
+
+    def _drop_empty(self, folder: Path) -> None:
+        """Keys make folders, so folders without keys go with the last one."""
+        while folder != self.root:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or somebody else was faster
+                return
+            folder = folder.parent
 
     def _walk(self, folder: Path, base: str, prefix: str) -> Iterator[Stat]:
         try:
@@ -142,8 +162,11 @@ class LocalStore:
         if folder.is_dir():
             return
         self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        try:
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+        except FileNotFoundError:  # as in put
+            self._make_folder(folder)
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:

@@ -10,6 +10,7 @@ import pytest
 from storage.errors import KeyFormatError, ObjectNotFound, PreconditionFailed, StoreRefused, StoreURLError
 from storage.local import LocalStore
 from storage.object_store import ObjectStore, create, open_store
+from storage.probe import probe
 from storage.s3 import S3Store
 
 
@@ -158,6 +159,28 @@ class TestLocal:
         assert (tmp_path / "new/a/b.json").read_bytes() == b"{}"
         (tmp_path / "new/a/b.json").write_bytes(b"[]")
         assert store.get("a/b.json")[0] == b"[]"
+
+    def test_a_folder_goes_with_its_last_key(self, tmp_path: Path) -> None:
+        store = open_store(str(tmp_path / "store"))
+        probe(store)
+        store.put("a/b/c", b"1")
+        store.put("a/d", b"1")
+        store.delete("a/b/c")
+        store.delete("a/b/c")
+        assert {p.name for p in (tmp_path / "store").iterdir() if p.name[0] != "."} == {"a"}
+        assert [p.name for p in (tmp_path / "store/a").iterdir()] == ["d"]
+
+    def test_a_folder_that_goes_while_it_is_written_to_comes_back(self, tmp_path: Path) -> None:
+        store = open_store(str(tmp_path / "store"))
+
+        def churn(number: int) -> None:
+            for turn in range(60):
+                store.put(f"a/b/{number}-{turn}", b"1", if_absent=turn % 2 == 0)
+                store.delete(f"a/b/{number}-{turn}")
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(churn, range(4)))
+        assert list(store.list("")) == []
 
     def test_leaves_no_temporary_file(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path)
