@@ -14,7 +14,7 @@ WHERE = $(CONTEXT) --namespace $(NAMESPACE) --release $(RELEASE)
 export CLUSTER IMAGE_TOOL IMAGE
 
 .PHONY: image image-load sbom operator preflight deploy submit status logs dashboard port-forward stop undeploy
-.PHONY: kind-up kind-down e2e
+.PHONY: kind-up kind-down e2e chaos-cluster
 image: ## Build the image IMAGE (TORCH_INDEX=cpu, cu126, cu128 or cu130)
 	$(IMAGE_TOOL) build . $(IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg REVISION=$$(git rev-parse HEAD)
 
@@ -60,3 +60,6 @@ kind-down: ## Remove it
 
 e2e: setup ## Install, run, break and remove everything on a real Kubernetes (CLUSTER=, IMAGE_TOOL= from outside)
 	$(BIN)/python tests/e2e/e2e.py
+
+chaos-cluster: setup ## The slow faults: the namespace deleted in mid-run, the head without a node for six minutes (30 minutes)
+	$(BIN)/python tests/e2e/e2e.py chaos
