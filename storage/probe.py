@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
@@ -87,7 +88,10 @@ def require(capabilities: Capabilities, where: str, *, single_writer: bool = Fal
 
 
 def _race(store: ObjectStore, key: str) -> bool:
+    line = threading.Barrier(NUM_RACERS)
+
     def attempt(number: int) -> bool:
+        line.wait()
         try:
             store.put(key, f"{number}".encode(), if_absent=True)
         except PreconditionFailed:

@@ -17,6 +17,8 @@ from zoo_jobs.errors import InputError
 from zoo_jobs.grid import check_extends, rows
 from zoo_jobs.seeds import derived_seed
 from zoo_jobs.spec import SparsifySpec, ZooSpec, json_schema
+from zoo_jobs.spec_blocks import validated
+from zoo_jobs.tune_spec import TuneSpec
 from zoo_jobs.twin import TwinSpec, twins_of
 from zoo_jobs.yaml_values import yaml_values
 
@@ -147,6 +149,7 @@ OTHER_CHANGES: list[dict[str, Any]] = [
     {"extend": [{"activation": ["silu"]}]},
     {"sparsify": None},
     {"train_eval_epochs": [10, 20, 30, 40, 50]},
+    {"expected_faulty_ratio": 0.5},
 ]
 
 
@@ -348,7 +351,8 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
     page = (Path(__file__).parents[2] / "docs" / "zoo-spec.md").read_text()
     table = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]
-    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    spec = ZooSpec.from_json(GOOD.to_json() | yaml_values(block, "page"))
+    extension, search = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    spec = ZooSpec.from_json(GOOD.to_json() | yaml_values(extension, "page"))
     added = [640, 2560, 1600]  # silu in 64 cells; 10 more seeds; one rate in place of two, five activations for four
     assert len(rows(spec)) == 2560 + sum(added)
+    assert validated(TuneSpec, yaml_values(search, "page"), "page").zoo == "mnist5k-cnn-s"

@@ -134,7 +134,8 @@ def test_reading_works_where_listing_is_denied(script: Script) -> None:
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(script: Script, status: int) -> None:
+def test_what_may_pass_is_tried_again(script: Script, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "FIRST_BUDGET_SECONDS", 60.0)
     script.answers = [(status, "SlowDown", {})] * 3
     store = S3Store("bucket")
     store.put("key", b"1", if_absent=True)

@@ -40,7 +40,7 @@ class LetsSomeWin(FaultyStore):
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         there = self.inner.stat(key) is not None
-        time.sleep(0.02)
+        time.sleep(0.2)
         if if_absent and there:
             raise PreconditionFailed(key)
         return self.inner.put(key, data, if_match=if_match)
