@@ -19,6 +19,7 @@ from ..states import States
 from .architectures import reference_type
 from .folders import Wanted, fresh_folder, num_states, pieces, wanted_states
 from .optimizer_states import OptimizerStates
+from .origin import read_origin
 from .raw_format import OURS, ROOT_FILE, ROOT_FORMAT, ROOT_VERSION, config_of, folder_name, json_line, result_row
 from .sparsity import flips_of
 from .state_dicts import Indices, torch_state
@@ -81,6 +82,7 @@ class _Writer:
     def __init__(self, zoo: Zoo, target: Path, names: Mapping[int, str], indices: Indices) -> None:
         self.zoo, self.target, self.names, self.indices = zoo, target, names, indices
         manifest = zoo.manifest
+        self.origin = read_origin(zoo)
         self.twin = manifest.noisy_layout is not None
         self.kind = reference_type(manifest.architecture["name"], self.twin)
 
@@ -125,6 +127,8 @@ class _Writer:
         for model, labels in by_model.items():
             row = rows[model]
             config = config_of(row, network, self.kind, manifest.planned_epochs)
+            if model in self.origin:
+                config = {name: config[name] for name in ("cuda", "dataset::dump")} | self.origin[model]
             trial = f"{row['row_digest'][:5]}_{model:05d}"
             name = self.names[model]
             (self.target / name).mkdir()

@@ -27,10 +27,11 @@ SENTINEL = -999  # the train loss and accuracy of epoch 0 in the reference's old
 ACTIVATIONS = {"leaky_relu": "leakyrelu"}
 OPTIMIZERS = {"rmsprop": "rms_prop"}
 _CHECKPOINT = re.compile(r"checkpoint_(\d{1,9})")
+MAX_EPOCH = 10**5
 _TRIAL = re.compile(
     r"trainable(?:_from_checkpoint)?_(?:(?P<own>\d{5})_[0-9a-f]{16}$|[0-9a-f]{5}_(?P<ray>\d{5})(?:_|$))"
 )
-_OLD_TRIAL = re.compile(r"trainable(?:_from_checkpoint)?_(\d+)(?:_|$)")
+_OLD_TRIAL = re.compile(r"trainable(?:_from_checkpoint)?_(\d{1,5})(?:_|$)")
 MAX_COUNT = 10**6
 
 IMAGES: dict[str, tuple[int, int, int]] = {
@@ -77,7 +78,7 @@ def trial_number(name: str) -> int | None:
 def checkpoint_epoch(name: str) -> int | None:
     """Epoch of a folder ``checkpoint_7`` or ``checkpoint_000007``."""
     match = _CHECKPOINT.fullmatch(name)
-    return None if match is None else int(match[1])
+    return None if match is None or int(match[1]) > MAX_EPOCH else int(match[1])
 
 
 def dataset_of(*texts: str) -> str:
@@ -109,7 +110,7 @@ def row_of(config: Mapping[str, Any]) -> dict[str, Any]:
             "momentum": _number(config.get("optim::momentum", 0.0)),
             "nesterov": bool(config.get("optim::nesterov", False)),
             "optimizer": _text(_ours(OPTIMIZERS, optimizer)),
-            "seed": int(config["seed"]),
+            "seed": _seed(config["seed"]),
             "weight_decay": _number(config.get("optim::wd", 0.0)),
         }
     except KeyError:
@@ -151,6 +152,12 @@ def _ours(names: Mapping[str, str], value: Any) -> Any:
 def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{value!r} is no name")
+    return value
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r} is no seed")
     return value
 
 
@@ -220,11 +227,14 @@ METRICS = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_
 
 def metrics_of(row: Mapping[str, Any]) -> tuple[float | None, ...]:
     """``METRICS`` of a row, None where it has none, the sentinel or no finite number."""
-    found = []
+    found: list[float | None] = []
     for name in METRICS:
         value = row.get(name)
-        usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        found.append(float(value) if usable and value is not None and value != SENTINEL else None)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value == SENTINEL:
+            found.append(None)
+        else:
+            usable = math.isfinite(value) and (name.endswith("_loss") or 0 <= value <= 1)
+            found.append(float(value) if usable else None)
     return tuple(found)
 
 
@@ -235,10 +245,19 @@ def own_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     for name, value in own.items():
         column = ALL_COLUMNS.get(name)
-        right = column is not None and isinstance(value, str if column.type == "string" else int | float)
-        if not right:
-            raise FormatError(f"member {OURS!r} of its rows has no column {name!r}")
+        if column is None or not _fits(value, column.type):
+            raise FormatError(f"member {OURS!r} of its rows has {name!r}, which is no column or not of its type")
     return own
+
+
+def _fits(value: Any, column_type: str) -> bool:
+    match column_type:
+        case "string":
+            return isinstance(value, str)
+        case "int32":
+            return type(value) is int and 0 <= value < 2**31
+        case _:
+            return type(value) in (int, float) and math.isfinite(value)
 
 
 def image_count(ratios: NDArray[np.float64], known: int | None) -> int | None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..canonical import digest_of
 from ..description import ZooDescription
-from ..errors import FormatError, StorageUsageError
+from ..errors import FormatError, KeyFormatError, StorageUsageError
 from ..joined import write_tables
-from ..keys import zoo_prefix
-from ..labels import ROW_COLUMNS
+from ..keys import run_prefix, zoo_prefix
+from ..labels import ROW_COLUMNS, column_values
 from ..layout import Layout
 from ..manifest import FieldEntry, Manifest, Parent, ShardEntry, group_rows, shard_shape
 from ..object_store import ObjectStore
@@ -24,6 +24,7 @@ from ..symmetry import chain_symmetries
 from ..tensors import encode, tensor_name, unpack_mask
 from ..zoos import read_head, read_manifest_bytes
 from .architectures import Network
+from .origin import write_origin
 from .raw_format import dataset_of, row_of
 from .raw_labels import image_counts, label_values
 from .raw_states import Fields, StateReader, read_network
@@ -100,7 +101,10 @@ def import_raw(
             _refuse_to_shrink(store, base, _states(manifest))
         return manifest
 
-    return Imported(seal(store, description, build), tree.findings)
+    version = seal(store, description, build)
+    configs = {index: tree.models[index].config for index in builder.lasts}
+    write_origin(store, version.zoo, version.number, configs)
+    return Imported(version, tree.findings)
 
 
 def _rows(tree: RawTree) -> dict[int, dict[str, Any]]:
@@ -120,8 +124,13 @@ def _own_rows(own: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         columns = list(own["row_columns"])
         rows = [dict(zip(columns, row, strict=True)) for row in own["rows"]]
         names = {column.name for column in ROW_COLUMNS}
-        return {int(row["model"]): {name: row[name] for name in names} for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+        found = {int(row["model"]): {name: row[name] for name in names} for row in rows}
+        for column in ROW_COLUMNS:
+            values = np.empty(len(rows), object)
+            values[:] = [row[column.name] for row in rows]
+            column_values(column, values, len(rows))
+        return found
+    except (KeyError, TypeError, ValueError, OverflowError, FormatError) as error:
         raise FormatError(f"zooforge.json: its rows are not readable ({type(error).__name__}: {error})") from None
 
 
@@ -158,10 +167,14 @@ def _own_description(
             parent=None if parent is None else Parent(parent["zoo"], parent["run"], parent["epoch"]),
             absent={int(model): str(reason) for model, reason in own["absent"]},
         )
-        zoo_prefix(description.name)
-        return description, str(own["run"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        tensors = {entry.name for entry in description.layout.entries}
+        if any(set(names) != tensors for names in description.state_dict_names.values()):
+            raise ValueError("state_dict_names are not those of the layout")
+        run_prefix(str(own["run"]))
+    except (KeyError, TypeError, ValueError, AttributeError, FormatError, KeyFormatError) as error:
         raise FormatError(f"{tree.root}: zooforge.json is not readable ({type(error).__name__}: {error})") from None
+    zoo_prefix(description.name)
+    return description, str(own["run"])
 
 
 def _description(

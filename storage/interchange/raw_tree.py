@@ -10,6 +10,7 @@ from typing import Any
 from ..canonical import parse_json
 from ..errors import FormatError, NewerFormat, StorageUsageError
 from .raw_format import (
+    MAX_EPOCH,
     METRICS,
     ROOT_FILE,
     ROOT_FORMAT,
@@ -155,7 +156,7 @@ def _own(root: Path) -> dict[str, Any] | None:
         for folder in value["folders"].values():
             if type(folder["model"]) is not int or not 0 <= folder["model"] < 10**7:
                 raise ValueError(f"model {folder['model']!r}")
-            if any(not 0 <= int(start) <= int(stop) <= 10**6 for start, stop in folder["epochs"]):
+            if any(not 0 <= int(start) <= int(stop) <= MAX_EPOCH + 1 for start, stop in folder["epochs"]):
                 raise ValueError(f"epochs {folder['epochs']}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{path}: its folders are not readable ({type(error).__name__}: {error})") from None
@@ -187,7 +188,7 @@ def _read_model(path: Path, index: int, findings: Findings) -> RawModel | None:
             try:
                 row = parse_row(line)
                 epoch = row.get("training_iteration")
-                if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch < 10**6:
+                if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch <= MAX_EPOCH:
                     raise ValueError("it has no training_iteration")
                 found = own_columns(row)
             except (ValueError, RecursionError, FormatError) as error:

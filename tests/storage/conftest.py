@@ -89,3 +89,11 @@ def local(tmp_path: Path) -> ObjectStore:
 @pytest.fixture
 def memory(tmp_path: Path) -> ObjectStore:
     return open_store(f"memory://{tmp_path}/memory")
+
+
+@pytest.fixture(name="tree")
+def raw_tree(tmp_path: Path) -> Path:
+    """An empty folder, named as the reference names the one with a zoo's models."""
+    folder = tmp_path / "MNIST" / "tune_zoo_mnist_hyperparameter_10_fixed_seeds"
+    folder.mkdir(parents=True)
+    return folder

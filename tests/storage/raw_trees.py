@@ -10,6 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from storage.dataset import Zoo, open_zoo
+from storage.interchange.raw_import import Imported
+from storage.object_store import ObjectStore
+from storage.verify import verify_zoo
 from zoo_jobs.models import architecture
 from zoo_jobs.models.layers import ActivationName, Architecture
 
@@ -179,3 +183,14 @@ class ReferenceDataset:
             for key in CONFIG_KEYS:
                 found[key].append(row["config"][key])
         return found
+
+
+def opened(store: ObjectStore, found: Imported) -> Zoo:
+    zoo = open_zoo(f"{store.url}/zoos/{found.version.zoo}")
+    assert verify_zoo(zoo).problems == ()
+    return zoo
+
+
+def label_rows(zoo: Zoo, model: int) -> list[dict[str, Any]]:
+    table: list[dict[str, Any]] = zoo.labels(models=model).to_pylist()
+    return table

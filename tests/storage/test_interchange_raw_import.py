@@ -3,24 +3,21 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from storage.cli import main
-from storage.dataset import Zoo, open_zoo
-from storage.errors import FormatError, StorageUsageError
+from storage.dataset import open_zoo
 from storage.interchange.architectures import network
 from storage.interchange.raw_export import export_raw
-from storage.interchange.raw_import import Imported, import_raw
+from storage.interchange.raw_import import import_raw
 from storage.manifest import Parent
 from storage.object_store import ObjectStore, open_store
 from storage.publish import vectorize
 from storage.splits import SplitRule
-from storage.verify import verify_zoo
-from tests.storage.raw_trees import config, result, save_checkpoint, small, vector, write_model
+from tests.storage.raw_trees import config, label_rows, opened, result, save_checkpoint, small, vector, write_model
 from tests.storage.synthetic import RUN, description, train
 from zoo_jobs.describe import layer_json
 from zoo_jobs.models import ResNet18, architecture
@@ -28,26 +25,8 @@ from zoo_jobs.models.layers import Architecture
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    folder = tmp_path / "MNIST" / "tune_zoo_mnist_hyperparameter_10_fixed_seeds"
-    folder.mkdir(parents=True)
-    return folder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return open_store(f"memory://{tmp_path}/store")
-
-
-def opened(store: ObjectStore, found: Imported) -> Zoo:
-    zoo = open_zoo(f"{store.url}/zoos/{found.version.zoo}")
-    assert verify_zoo(zoo).problems == ()
-    return zoo
-
-
-def rows(zoo: Zoo, model: int) -> list[dict[str, Any]]:
-    table: list[dict[str, Any]] = zoo.labels(models=model).to_pylist()
-    return table
+def store(memory: ObjectStore) -> ObjectStore:
+    return memory
 
 
 def test_all_variants_of_one_zoo_are_read_alike(tree: Path, store: ObjectStore) -> None:
@@ -71,7 +50,7 @@ def test_all_variants_of_one_zoo_are_read_alike(tree: Path, store: ObjectStore) 
     hyperparameters = {row["model"]: row for row in zoo.model_table().to_pylist()}
     assert [hyperparameters[m]["dropout_ratio"] for m in zoo.models] == [0.0, 0.0, 0.5, 0.0]
     assert [hyperparameters[m]["seed"] for m in zoo.models] == [1, 2, 3, 4]
-    old, new = rows(zoo, 0), rows(zoo, 1)
+    old, new = label_rows(zoo, 0), label_rows(zoo, 1)
     assert (old[0]["train_loss"], old[0]["running_train_loss"], old[0]["ggap"]) == (None, None, None)
     assert (old[1]["val_count"], new[1]["val_count"], new[1]["val_acc"]) == (None, 10_000, 0.75)
     assert (new[0]["train_acc"], new[0]["running_train_acc"]) == (0.8, None)
@@ -124,13 +103,18 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_read(tree: Path, st
     zoo = opened(store, found)
     assert zoo.models == [0, 1, 2, 3, 4, 5, 6, 7, 10, 11]
     assert dict(zoo.manifest.absent) == found.findings.absent
-    assert [(row["epoch"], row["test_correct"]) for row in rows(zoo, 1)] == [(0, None), (1, 101), (2, 102), (3, 103)]
-    assert [row["test_correct"] for row in rows(zoo, 2)] == [100, 101, 102, None]
+    assert [(row["epoch"], row["test_correct"]) for row in label_rows(zoo, 1)] == [
+        (0, None),
+        (1, 101),
+        (2, 102),
+        (3, 103),
+    ]
+    assert [row["test_correct"] for row in label_rows(zoo, 2)] == [100, 101, 102, None]
     assert zoo.weights(epochs=2).models.tolist() == [0, 1, 2, 4, 5, 6, 7, 11]
     assert zoo.weights(epochs=3).models.tolist() == [0, 1, 2, 3, 5, 6, 7, 10, 11]
-    assert [row["faulty_reason"] for row in rows(zoo, 11)] == [None, None, "inf", "inf"]
-    assert [row["test_correct"] for row in rows(zoo, 11)] == [1100, 1101, None, None]
-    assert [row["seed"] for row in rows(zoo, 6)] == [7] * 4
+    assert [row["faulty_reason"] for row in label_rows(zoo, 11)] == [None, None, "inf", "inf"]
+    assert [row["test_correct"] for row in label_rows(zoo, 11)] == [1100, 1101, None, None]
+    assert [row["seed"] for row in label_rows(zoo, 6)] == [7] * 4
 
 
 def test_import_export_import_is_lossless(tree: Path, store: ObjectStore, tmp_path: Path) -> None:
@@ -142,6 +126,14 @@ def test_import_export_import_is_lossless(tree: Path, store: ObjectStore, tmp_pa
     second = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/second"))
     assert second.findings.lines() == []
     assert second.version.manifest_sha256 == first.version.manifest_sha256
+    for folder in (path for path in (tmp_path / "raw").iterdir() if path.is_dir()):
+        model = int(folder.name.split("_")[3])
+        (theirs,) = tree.glob(f"*_{model:05d}_*")
+        configs = [json.loads((path / "params.json").read_text()) for path in (folder, theirs)]
+        assert [{name: type(value) for name, value in config.items()} for config in configs] == [
+            {name: type(value) for name, value in configs[1].items()}
+        ] * 2
+        assert configs[0] == {**configs[1], "dataset::dump": "mnist/dataset.pt"}
     (path,) = (tmp_path / "raw").glob("*_00001_*/checkpoint_000002")
     shutil.move(path, tmp_path / "elsewhere")
     damaged = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/damaged"))
@@ -209,7 +201,7 @@ def test_masks_and_sparsity_of_sparsified_models_are_recomputed(tree: Path, stor
     for row, epoch in enumerate(epochs.tolist()):
         for name, part in zoo.manifest.noisy_layout.unflatten(stored[row]).items():
             assert (part == mask[epoch, name]).all()
-    assert [(row["num_pruned"], row["num_prunable"]) for row in rows(zoo, 0)] == [counted[0], counted[1]]
+    assert [(row["num_pruned"], row["num_prunable"]) for row in label_rows(zoo, 0)] == [counted[0], counted[1]]
     assert zoo.weights(epochs=1, masked=False).values[0].tobytes() == vector(net, 0, 1).tobytes()
 
 
@@ -277,9 +269,9 @@ def test_accuracies_of_another_number_of_images_are_kept_exactly(tree: Path, sto
         line["test_acc"] = correct / 5_400
     (folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     zoo = opened(store, import_raw(tree, store, "guessed", dataset="eurosat"))
-    assert [row["test_acc"] for row in rows(zoo, 0)] == [123 / 5_400, 456 / 5_400]
+    assert [row["test_acc"] for row in label_rows(zoo, 0)] == [123 / 5_400, 456 / 5_400]
     zoo = opened(store, import_raw(tree, store, "told", images=(0, 0, 5_400)))
-    assert [(row["test_correct"], row["test_count"]) for row in rows(zoo, 0)] == [(123, 5_400), (456, 5_400)]
+    assert [(row["test_correct"], row["test_count"]) for row in label_rows(zoo, 0)] == [(123, 5_400), (456, 5_400)]
 
 
 def test_the_reference_s_split_on_request(tree: Path, store: ObjectStore) -> None:
@@ -314,56 +306,3 @@ def test_the_commands_say_what_was_read_and_written(
     assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", f"{url}2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["zoo"], found["version"], found["states"], found["findings"]) == ("mnist", 1, 4, [])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["import-raw", "nowhere", "--name", "mnist"], "no such folder"),
-        (["import-raw", "nowhere", "--name", "mnist", "--images", "7"], "expected three counts"),
-        (["export-raw", "memory://nothing/zoos/mnist", "raw"], "no published version"),
-    ],
-)
-def test_bad_commands_end_with_one_line_and_2(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ZOO_STORE", "memory://nothing")
-    assert main(["store", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and message in err and err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_bad_input_is_refused_before_anything_is_written(tree: Path, tmp_path: Path) -> None:
-    store = open_store(f"memory://{tmp_path}/refused")
-    with pytest.raises(StorageUsageError, match="no such folder"):
-        import_raw(tmp_path / "nowhere", store, "mnist")
-    with pytest.raises(StorageUsageError, match="no model in it"):
-        import_raw(tree, store, "mnist")
-    folder = write_model(tree, 0)
-    with pytest.raises(StorageUsageError, match="--name"):
-        import_raw(tree, store)
-    with pytest.raises(StorageUsageError, match="expected"):
-        import_raw(tree, store, "No Name")
-    for path in folder.rglob("checkpoints"):
-        path.write_bytes(b"nothing")
-    with pytest.raises(FormatError, match="no readable checkpoint"):
-        import_raw(tree, store, "mnist")
-    assert list(store.list("")) == []
-
-
-def test_another_zoo_of_the_name_is_not_touched(tree: Path, store: ObjectStore) -> None:
-    write_model(tree, 0)
-    first = import_raw(tree, store, "mnist")
-    assert import_raw(tree, store, "mnist").version == first.version.__class__(
-        first.version.zoo, 1, False, first.version.manifest, first.version.manifest_sha256
-    )
-    write_model(tree, 1)
-    with pytest.raises(StorageUsageError, match="with other models"):
-        import_raw(tree, store, "mnist")
-    assert opened(store, first).models == [0]

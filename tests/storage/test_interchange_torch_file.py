@@ -1,5 +1,6 @@
 """Files of torch.save, read and written without torch."""
 
+import hashlib
 import io
 import os
 import zipfile
@@ -48,6 +49,11 @@ def test_equal_arrays_give_equal_bytes_and_come_back() -> None:
     for name, array in ARRAYS.items():
         assert found[name].dtype == array.dtype
         assert found[name].tobytes() == array.tobytes()
+
+
+def test_the_bytes_are_those_of_every_version_of_this_program() -> None:
+    digest = hashlib.sha256(state_dict_bytes(ARRAYS, "checkpoints")).hexdigest()
+    assert digest == "1936f92f2ed164904181c387ce13232bd1d0dd62bf0b4c57086c8e27dc3f1831"
 
 
 def test_what_torch_saves_of_a_module_is_read_views_included() -> None:
