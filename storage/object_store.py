@@ -79,8 +79,9 @@ class ObjectStore(Protocol):
 
 
 def open_store(url: str) -> ObjectStore:
-    """The store behind a path, ``file://``, ``s3://bucket/prefix``, ``https://`` and ``hf://OWNER/NAME`` (read only) or
-    ``memory://name``.
+    """The store behind a path, ``file://``, ``s3://bucket/prefix``, or ``memory://name``.
+
+    For reading only: ``https://``, ``hf://OWNER/NAME``, and the path of a zip file.
 
     Raises:
         StoreURLError: no backend for this URL.
@@ -95,7 +96,7 @@ def open_store(url: str) -> ObjectStore:
             raise StoreURLError(
                 f"{url}: did you mean {scheme}://{rest.lstrip('/')}? A directory of that name is ./{url}"
             )
-        return LocalStore(Path(url))
+        return _zip_store(Path(url)) or LocalStore(Path(url))
     parts = urlsplit(url)
     if parts.username or parts.password:
         raise StoreURLError("a store URL must not hold credentials: use the AWS environment or a profile")
@@ -105,7 +106,8 @@ def open_store(url: str) -> ObjectStore:
 
             if parts.netloc not in ("", "localhost") or not parts.path:
                 raise StoreURLError(f"{url}: expected file:///absolute/path")
-            return LocalStore(Path(unquote(parts.path)))
+            path = Path(unquote(parts.path))
+            return _zip_store(path) or LocalStore(path)
         case "s3":
             from .s3 import S3Store
 
@@ -127,6 +129,15 @@ def open_store(url: str) -> ObjectStore:
             return WebStore(web_address(url))
         case scheme:
             raise StoreURLError(f"{scheme}:// is no store: use a path, file://, s3://bucket/prefix or https://")
+
+
+def _zip_store(path: Path) -> ObjectStore | None:
+    """A file of ``zoo store zip``, read where it lies; None for any other path."""
+    if path.suffix != ".zip" or not path.is_file():
+        return None
+    from .zip_store import ZipStore
+
+    return ZipStore(path)
 
 
 def create(store: ObjectStore, key: str, data: bytes) -> bool:

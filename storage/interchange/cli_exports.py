@@ -1,11 +1,13 @@
-"""`zoo store export-google | export-sane | zip | publish`."""
+"""`zoo store export-google | export-sane | zip | publish | import`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import as_json, print_json, progress_bar, selection_options, version_option
+from ..errors import StorageUsageError
+from ..object_store import open_store
+from ..options import as_json, opened, print_json, progress_bar, selection_options, store_option, version_option
 from ..words import human_bytes
 
 if TYPE_CHECKING:
@@ -110,8 +112,51 @@ def publish(zoo: str, folder: str, repository: str | None, version: int | None, 
     click.echo(f"upload it: hf upload {target} {folder} . --repo-type dataset", err=True)
 
 
+@click.command("import")
+@click.argument("source")
+@version_option
+@store_option
+@as_json
+def import_zoo(source: str, version: int | None, store_url: str | None, as_json: bool) -> None:
+    """Publish the zoo of SOURCE (STORE/zoos/NAME, or FILE.zip) in a store: the same manifest, every byte checked."""
+    from ..dataset import open_zoo
+    from .bring import import_zoo as bring
+
+    target = opened(store_url)
+    zoo = open_zoo(_only_zoo(source), version)
+    with progress_bar("bytes", _num_bytes(zoo)) as progress:
+        found = bring(zoo, target, progress=progress)
+    address = f"{(store_url or '').rstrip('/')}/zoos/{zoo.name}"
+    if as_json:
+        print_json(
+            {
+                "zoo": zoo.name,
+                "url": address,
+                "version": found.number,
+                "new": found.new,
+                "objects": found.num_objects,
+                "bytes": found.num_bytes,
+            }
+        )
+        return
+    what = f"{found.num_objects:,} objects, {human_bytes(found.num_bytes)}" if found.new else "nothing new"
+    click.echo(f"{address} version {found.number}: {zoo.manifest.describe()}; {what}")
+
+
+def _only_zoo(source: str) -> str:
+    """The address of the one zoo in a zip file; any other address as it is."""
+    from ..zoos import list_zoos
+
+    if not source.endswith(".zip"):
+        return source
+    names = list_zoos(open_store(source))
+    if len(names) != 1:
+        raise StorageUsageError(f"{source}: holds {len(names)} zoos ({', '.join(names)}); name one: {source}/zoos/NAME")
+    return f"{source}/zoos/{names[0]}"
+
+
 def _num_bytes(zoo: "Zoo") -> int:
     return sum(ref.bytes for ref in zoo.manifest.refs)
 
 
-EXPORT_VERBS: tuple[click.Command, ...] = (export_google, export_sane, zip_verb, publish)
+EXPORT_VERBS: tuple[click.Command, ...] = (export_google, export_sane, zip_verb, publish, import_zoo)

@@ -66,14 +66,14 @@ def contents(zoo: Zoo) -> Iterator[tuple[str, bytes]]:
     }
     yield head_key(zoo.name), canonical_json(head)
     yield manifest_key(zoo.name, NUMBER), data
-    copies = _copies(zoo)
+    copies = copies_of(zoo)
     for name, content in copies.items():
         yield version_prefix(zoo.name, NUMBER) + name, content
     for ref in sorted(manifest.refs, key=lambda ref: ref.key):
         yield ref.key, get_object(zoo.store, ref, f"zoo {zoo.name!r}")
 
 
-def _copies(zoo: Zoo) -> dict[str, bytes]:
+def copies_of(zoo: Zoo) -> dict[str, bytes]:
     """The courtesy copies of the version, made from its manifest where the store has none, as in a part of a zoo."""
     manifest = zoo.manifest
     description = described(manifest)
