@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -224,7 +225,7 @@ def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None
             if attempt == START_ATTEMPTS:
                 raise ZooError(
                     f"Ray does not start on this machine: {reason} With less load the same command goes on; "
-                    f"Ray's logs are in {ray._private.utils.get_ray_temp_dir()}/session_latest/logs"
+                    f"Ray's logs are in {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}/ray/session_latest/logs"
                 ) from error
             logger.warning("Ray did not start, trying again", extra={"reason": reason})
 
