@@ -130,9 +130,12 @@ class Calibration:
             )
 
 
+LEAST_SECONDS = 60.0  # of a plan that is worth a comparison
+
+
 @dataclass(frozen=True, slots=True)
 class Took:
-    """A stage that ended, beside its plan; None where no rate or no price was known."""
+    """A stage that ended, or was stopped before its end, beside its plan; None where no rate or no price was known."""
 
     zoo: str
     stage: str
@@ -140,15 +143,24 @@ class Took:
     planned_seconds: float | None
     dollars: float | None
     planned_dollars: float | None
+    finished: bool = True
 
     @property
     def sentence(self) -> str:
-        """``train tiny took 5.2 min, planned 4.6 min (+13%); $0.01, planned $0.01 (+12%)``."""
+        """``train tiny took 5.2 min, planned 4.6 min (+13%); $0.01, planned $0.01 (+12%)``.
+
+        Of less than a minute the difference is not said: starting Ray alone takes longer than that is worth.
+        """
         said = f"{self.stage} {self.zoo} took {duration(self.seconds)}"
+        if not self.finished:
+            return said + (f" of {duration(self.planned_seconds)} that were planned" if self.planned_seconds else "")
         if self.planned_seconds:
-            said += f", planned {duration(self.planned_seconds)} ({self.seconds / self.planned_seconds - 1:+.0%})"
+            said += f", planned {duration(self.planned_seconds)}{self._off(self.seconds, self.planned_seconds)}"
         if self.dollars is not None:
             said += f"; {dollars(self.dollars)}"
             if self.planned_dollars:
-                said += f", planned {dollars(self.planned_dollars)} ({self.dollars / self.planned_dollars - 1:+.0%})"
+                said += f", planned {dollars(self.planned_dollars)}{self._off(self.dollars, self.planned_dollars)}"
         return said
+
+    def _off(self, found: float, planned: float) -> str:
+        return f" ({found / planned - 1:+.0%})" if (self.planned_seconds or 0) >= LEAST_SECONDS else ""

@@ -51,8 +51,8 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 def _accepted_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     for part in loc:
-        if isinstance(part, str):
-            model = _model_in(model.model_fields[part].annotation) or model
+        if part in model.model_fields:  # else a key of a mapping, whose values are what the field before says
+            model = _model_in(model.model_fields[str(part)].annotation) or model
     return list(model.model_fields)
 
 

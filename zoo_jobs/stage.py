@@ -288,7 +288,9 @@ class Work:
                 account.close(state, engine=context.engine, factor=calibration.factor)
         self.reason = account.reason
         seconds = time.monotonic() - begun
-        self.took.append(Took(run.name, run.stage, seconds, expected.seconds, account.dollars, expected.dollars))
+        self.took.append(
+            Took(run.name, run.stage, seconds, expected.seconds, account.dollars, expected.dollars, finished)
+        )
         return finished
 
     def _expected(

@@ -97,6 +97,9 @@ def test_what_was_not_measured_is_not_priced() -> None:
 def test_the_end_line_says_how_far_off_the_plan_was() -> None:
     took = Took("tiny", "train", 312.0, 276.0, 1.2, 1.0)
     assert took.sentence == "train tiny took 5.2 min, planned 4.6 min (+13%); $1.20, planned $1.00 (+20%)"
+    assert Took("tiny", "train", 9.0, 0.7, None, None).sentence == "train tiny took 9 s, planned 0.7 s"
+    stopped = Took("tiny", "train", 114.0, 6060.0, 0.06, 3.38, finished=False)
+    assert stopped.sentence == "train tiny took 114 s of 101 min that were planned"
     assert Took("tiny", "train", 3.0, None, None, None).sentence == "train tiny took 3 s"
 
 

@@ -1,5 +1,8 @@
 """What plans reckon, against arithmetic done by hand, and the tables that they reckon with."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,6 +63,31 @@ def test_seconds_are_samples_over_rates_and_dollars_follow() -> None:
     assert epoch_seconds_per_model(spec, fixed()) == pytest.approx(4.0 + 0.5)
     alone = estimate(spec, request(spec, "0:1", 6), fixed())
     assert alone.seconds == pytest.approx(16 * per_model)  # one model keeps one slot busy
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        (
+            "dollars_per_hour: 4.0",
+            "dollar_per_hour: 4.0",
+            "'dollar_per_hour' in prices.nvidia-h200; did you mean",
+        ),
+        ("dollars_per_hour: 4.0", "dollars_per_hour: four", "prices.nvidia-h200.dollars_per_hour is 'four'"),
+        ("dollars_per_hour: 4.0", "dollars_per_hour: -4", "greater than 0"),
+        ("currency: USD", "curency: USD", "did you mean 'currency'"),
+    ],
+)
+def test_a_mistake_in_the_price_table_is_named_in_one_line(
+    right: str, wrong: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = machines.PRICES.read_text()
+    assert right in text
+    monkeypatch.setattr(machines, "PRICES", tmp_path / "prices.yaml")
+    machines.PRICES.write_text(text.replace(right, wrong, 1))
+    with pytest.raises(InputError, match=re.escape(said)) as raised:
+        machines._prices.__wrapped__()
+    assert "\n" not in str(raised.value) and str(raised.value).startswith("prices.yaml")
 
 
 def test_what_was_not_measured_is_none_and_ranks_last() -> None:
