@@ -80,6 +80,7 @@ def export_raw(
     show_default=True,
     help="Train, val and test models by a hash, or by the reference's shuffle of all in their order.",
 )
+@click.option("--parent", metavar="ZOO", help="Of sparsified models: the zoo of this store that they come from.")
 @as_json
 def import_raw(
     tree: Path,
@@ -89,6 +90,7 @@ def import_raw(
     source: str | None,
     images: str | None,
     split_rule: Literal["hash", "reference"],
+    parent: str | None,
     as_json: bool,
 ) -> None:
     """Publish the models of a TREE of the reference as a zoo. What cannot be read is named, model by model."""
@@ -106,6 +108,7 @@ def import_raw(
             source=source,
             images=counts,
             split=SplitRule(kind=split_rule),
+            parent=parent,
             progress=progress,
         )
     version, manifest = found.version, found.version.manifest

@@ -33,6 +33,7 @@ _TRIAL = re.compile(
 )
 _OLD_TRIAL = re.compile(r"trainable(?:_from_checkpoint)?_(\d{1,5})(?:_|$)")
 MAX_COUNT = 10**6
+SOURCE_PATH, SOURCE_EPOCH = "training::init_checkpoint_path", "training::sample_epoch"  # of sparsified models
 
 IMAGES: dict[str, tuple[int, int, int]] = {
     "mnist": (50_000, 10_000, 10_000),
@@ -81,6 +82,19 @@ def checkpoint_epoch(name: str) -> int | None:
     return None if match is None or int(match[1]) > MAX_EPOCH else int(match[1])
 
 
+def source_of(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(model, epoch) that a sparsified model started from, by the folder and epoch that its config names.
+
+    Raises FormatError if it names none.
+    """
+    path, epoch = config.get(SOURCE_PATH), config.get(SOURCE_EPOCH)
+    models = [trial_number(piece) for piece in path.split("/")] if isinstance(path, str) else []
+    model = next((found for found in reversed(models) if found is not None), None)
+    if model is None or type(epoch) is not int or not 0 <= epoch <= MAX_EPOCH:
+        raise FormatError(f"its config does not say which model and epoch it started from ({SOURCE_PATH})")
+    return model, epoch
+
+
 def dataset_of(*texts: str) -> str:
     """Data set that paths or names speak of; ``unknown`` if none."""
     for text in texts:
@@ -124,7 +138,12 @@ def config_of(
     row: Mapping[str, Any], network: Mapping[str, Any], model_type: str, planned_epochs: int
 ) -> dict[str, Any]:
     """The reference's config of a model. ``network`` is the manifest's ``architecture`` and its ``dataset``."""
+    source = {}
+    if row["parent_model"] is not None:
+        source[SOURCE_PATH] = f"{row['parent_zoo']}/NN_tune_trainable_{row['parent_model']:05d}"
+        source[SOURCE_EPOCH] = row["parent_epoch"]
     return {
+        **source,
         "cuda": False,
         "dataset::dump": f"{network['dataset']}/dataset.pt",
         "model::channels_in": network["in_channels"],

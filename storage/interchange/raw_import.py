@@ -24,6 +24,7 @@ from ..symmetry import chain_symmetries
 from ..tensors import encode, tensor_name, unpack_mask
 from ..zoos import read_head, read_manifest_bytes
 from .architectures import Network
+from .lineage import Lineage
 from .origin import write_origin
 from .raw_format import dataset_of, row_of
 from .raw_labels import image_counts, label_values
@@ -52,6 +53,7 @@ def import_raw(
     source: str | None = None,
     images: tuple[int, int, int] | None = None,
     split: SplitRule | None = None,
+    parent: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
     """Publish the models of ``root`` as zoo ``name``. An export of ours comes back as the manifest that it came from.
@@ -61,6 +63,7 @@ def import_raw(
         dataset, source: what the card says; None: guessed from the tree's path and configs, or said by the export.
         images: of train, val and test, where accuracies are to be read as fractions of these.
         split: of a tree that is no export of ours.
+        parent: zoo of the same store whose models these were sparsified from: they share its splits.
         progress: called with the number of states of each shard.
 
     Raises:
@@ -69,6 +72,8 @@ def import_raw(
     """
     tree = read_tree(root)
     rows = _rows(tree)
+    if parent is not None and tree.own is not None:
+        raise StorageUsageError(f"{root}: the tree says itself where its models come from; leave --parent out")
     if not rows:
         reason = next(iter(tree.findings.absent.values()))
         raise FormatError(f"{root}: none of {len(tree.findings.absent)} models can be imported: {reason}")
@@ -81,7 +86,10 @@ def import_raw(
     else:
         if name is None:
             raise StorageUsageError(f"{root}: the tree does not name its zoo; --name does")
+        lineage = None if parent is None else Lineage.of(store, parent, tree, rows)
         description, run = _description(tree, found, rows, name, dataset, source, split or SplitRule())
+        if lineage is not None:
+            description = lineage.apply(description)
     here = {(index, epoch) for index in rows for epoch in tree.models[index].checkpoints}
     _refuse_other_zoo(store, description.name, run, here)
     builder = _Shards(store, tree, rows, StateReader(found, tree.findings), description)
@@ -129,6 +137,9 @@ def _own_rows(own: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
             values = np.empty(len(rows), object)
             values[:] = [row[column.name] for row in rows]
             column_values(column, values, len(rows))
+        if own["parent"] is not None:
+            for row in found.values():
+                row["root_model"] = row["parent_model"]
         return found
     except (KeyError, TypeError, ValueError, OverflowError, FormatError) as error:
         raise FormatError(f"zooforge.json: its rows are not readable ({type(error).__name__}: {error})") from None

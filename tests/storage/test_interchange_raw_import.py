@@ -10,6 +10,7 @@ import torch
 
 from storage.cli import main
 from storage.dataset import open_zoo
+from storage.errors import NotPublished, StorageUsageError
 from storage.interchange.architectures import network
 from storage.interchange.raw_export import export_raw
 from storage.interchange.raw_import import import_raw
@@ -203,6 +204,33 @@ def test_masks_and_sparsity_of_sparsified_models_are_recomputed(tree: Path, stor
             assert (part == mask[epoch, name]).all()
     assert [(row["num_pruned"], row["num_prunable"]) for row in label_rows(zoo, 0)] == [counted[0], counted[1]]
     assert zoo.weights(epochs=1, masked=False).values[0].tobytes() == vector(net, 0, 1).tobytes()
+
+
+def test_sparsified_models_are_in_the_split_of_the_model_that_their_config_names(
+    tree: Path, store: ObjectStore, tmp_path: Path
+) -> None:
+    for index in range(20):
+        write_model(tree, index, epochs=(0, 1))
+    parents = opened(store, import_raw(tree, store, "mnist"))
+    sparse = tmp_path / "MNIST" / "ARD"
+    for index in range(20):  # in the order in which a file system listed the parents
+        source = next(tree.glob(f"*_{19 - index:05d}_*"))
+        settings = {**config(1), "training::init_checkpoint_path": f"zoos/{source.name}", "training::sample_epoch": 1}
+        write_model(sparse, index, epochs=(0,), settings=settings)
+    twins = opened(store, import_raw(sparse, store, "mnist-vd", parent="mnist"))
+    assert twins.manifest.parent == Parent("mnist", parents.manifest.run, 1)
+    above = {row["model"]: row["split"] for row in parents.model_table().to_pylist()}
+    rows = twins.model_table().to_pylist()
+    assert [row["parent_model"] for row in rows] == list(range(19, -1, -1))
+    assert [row["split"] for row in rows] == [above[row["parent_model"]] for row in rows]
+    assert len(set(above.values())) == 3
+    export_raw(twins, tmp_path / "raw")
+    again = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/again"))
+    assert again.version.manifest.to_json() == twins.manifest.to_json()
+    with pytest.raises(StorageUsageError, match="does not say which model"):
+        import_raw(tree, store, "other", parent="mnist")
+    with pytest.raises(NotPublished):
+        import_raw(sparse, store, "other", parent="nowhere")
 
 
 def test_networks_with_batch_normalisation_keep_their_122_entries(
