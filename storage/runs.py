@@ -151,11 +151,19 @@ def write_usage(store: ObjectStore, run: str, attempt: str, number: int, amounts
     create(store, usage_key(run, attempt, number), canonical_json(dict(amounts)))
 
 
-def read_usage(store: ObjectStore, run: str) -> dict[str, float]:
-    """Sums over all usage records of the run, by name."""
+def read_usage(store: ObjectStore, run: str, known: dict[str, dict[str, Any]] | None = None) -> dict[str, float]:
+    """Sums over all usage records of the run, by name.
+
+    Args:
+        known: records by key that were read before, which no longer change; new ones are added to it. A run of weeks
+            has thousands, so whoever looks again and again keeps them.
+    """
+    records = {} if known is None else known
     sums: dict[str, float] = {}
     for stat in store.list(usage_prefix(run)):
-        for name, amount in (_read(store, stat.key) or {}).items():
+        if stat.key not in records:
+            records[stat.key] = _read(store, stat.key) or {}
+        for name, amount in records[stat.key].items():
             if isinstance(amount, int | float) and not isinstance(amount, bool):
                 sums[name] = sums.get(name, 0) + amount
     return sums

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,7 @@ class _Watched:
     control: Control | None = None
     readings: int = 0
     next_reading: float = 0.0
+    usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # records by key
     labels: dict[str, str] = field(default_factory=dict)  # folder -> key of the record whose labels are known
     version: int = 0
 
@@ -145,7 +147,7 @@ class StoreMetrics(Collector):
             zoo,
             wanted,
             ledger,
-            read_usage(self._store, watched.run),
+            read_usage(self._store, watched.run, watched.usage),
             absent=self._absent(zoo, wanted),
             last_commit=self._last_commit(watched, ledger),
         )

@@ -114,11 +114,21 @@ def test_costs_and_lost_work_are_sums_of_the_usage_records() -> None:
         attempt = start_attempt(store, zoo.run_id, {})
         used = {"pod_seconds": 100.0, "committed_seconds": 75.0, "dollars": 4.0, "preemptions": 1, "lost_epochs": 6}
         write_usage(store, zoo.run_id, attempt, number, used)
-    StoreMetrics(store, found := CollectorRegistry()).refresh()
+    metrics = StoreMetrics(store, found := CollectorRegistry(), refresh_seconds=0)
+    metrics.refresh()
     assert sample(found, "cost_dollars_total", zoo="tiny", outcome="committed") == 6.0
     assert sample(found, "cost_dollars_total", zoo="tiny", outcome="wasted") == 2.0
     assert sample(found, "preemptions_total", zoo="tiny") == 2
     assert sample(found, "lost_epochs_total", zoo="tiny") == 12
+    before = store.traffic.num_requests
+    metrics.refresh()
+    again = store.traffic.num_requests - before
+    for number in range(2, 12):
+        write_usage(store, zoo.run_id, attempt, number, used)
+    before = store.traffic.num_requests
+    metrics.refresh()
+    assert sample(found, "lost_epochs_total", zoo="tiny") == 72
+    assert store.traffic.num_requests - before == again + 10  # the new records alone are read
 
 
 def test_twins_count_their_own_work_and_wait_for_parents_that_are_trained() -> None:
