@@ -111,7 +111,8 @@ def model_slice(text: str | None, num_models: int, name: str) -> range:
     """The models that ``A:B`` means, half-open, either end left out for the zoo's own. Raises InputError."""
     if text is None:
         return range(num_models)
-    match = _MODELS.fullmatch(text.strip())
+    text = text.strip()
+    match = _MODELS.fullmatch(text)
     if match is None:
         raise InputError(f"--models {text!r} is not a half-open range A:B; {name} has models 0:{num_models}")
     start, stop = int(match[1] or 0), int(match[2] or num_models)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.io import savemat
 
 from cluster import progress
 from cluster.errors import ClusterError
@@ -143,8 +142,9 @@ def look_at_zoo(store: MemoryStore) -> None:
     number, data = read_manifest_bytes(store, ZOO)
     zoo = Zoo(store, Manifest.from_json(data, "manifest.json"), number, None, None)
     zoo.labels()
-    for _ in zoo.dataset("train", "0:3"):
-        pass
+    states: Any = zoo.dataset("train", "0:3")
+    for number in range(len(states)):
+        states[number]
     verify_zoo(zoo)
 
 
@@ -207,8 +207,6 @@ def image_targets() -> dict[str, Target]:
         Image.fromarray(noise(64, 64, 3)).save(out, "JPEG")
         return out.getvalue()
 
-    matrix = io.BytesIO()
-    savemat(matrix, {"X": noise(32, 32, 3, 2), "y": np.array([[10], [1]], np.uint8)})
     line = "5 " + " ".join(f"{i}:{0.5:.1f}" for i in range(1, 257))
     digits = io.StringIO()
     csv.writer(digits).writerows([[*noise(784).tolist(), digit] for digit in (3, 4)])
@@ -227,9 +225,10 @@ def image_targets() -> dict[str, Target]:
     }
     eurosat = {"EuroSAT/A/A_1.jpg": jpeg(), "EuroSAT/B/B_1.jpg": jpeg()}
     lines = bz2.compress(f"{line}\n{line}\n".encode())
+    # No MATLAB files: the reader of scipy 1.17.1 ends the process (SIGSEGV) on some damaged ones. Only files with the
+    # checksums of the lock reach it.
     return {
         "idx": in_files("idx", prefixes, [idx(noise(2, 28, 28)), idx(noise(2)), idx(noise(2, 28, 28)), idx(noise(2))]),
-        "mat": in_files("svhn-mat", ["train_32x32.mat", "test_32x32.mat"], [matrix.getvalue()] * 2),
         "libsvm": in_files("libsvm", ["usps.bz2", "usps.t.bz2"], [lines, lines]),
         "cifar": in_files("cifar", ["c.tar.gz"], [tar({"c/data_batch_1": batch, "c/test_batch": batch})]),
         "stl": in_files("stl-binary", ["s.tar.gz"], [tar(stl)]),

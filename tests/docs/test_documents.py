@@ -1,0 +1,134 @@
+"""What the documents say can be done: links lead somewhere, commands and options exist, blocks of code are code."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import click
+import pytest
+import yaml
+
+from zoo_jobs.cli import zoo
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+END_OF_COMMAND = {"|", ">", ">>", "<", "&&", "||", ";", "&", "2>", "<<"}
+
+
+def blocks(name: str, *languages: str) -> list[str]:
+    return [code for _, language, code in FENCE.findall((ROOT / name).read_text()) if language in languages]
+
+
+def prose(name: str) -> str:
+    return FENCE.sub("", (ROOT / name).read_text())
+
+
+def anchors(path: Path) -> set[str]:
+    """Of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ +(.*?) *$", FENCE.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def command_lines(name: str) -> Iterator[list[str]]:
+    """Words of every shell command: lines of shell blocks, and what stands between backticks."""
+    lines = [
+        line for block in blocks(name, "sh", "bash", "console") for line in block.replace("\\\n", " ").splitlines()
+    ]
+    lines += re.findall(r"`([^`\n]+)`", prose(name))
+    for line in lines:
+        try:
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+        except ValueError:
+            continue  # a quote that is closed in another line
+        command: list[str] = []
+        for word in [*words, ";"]:
+            if word in END_OF_COMMAND:
+                if command:
+                    yield command
+                command = []
+            elif command or "=" not in word or word.startswith("-"):
+                command.append(word)
+
+
+def refusal(words: list[str]) -> str | None:
+    """Why `zoo` would not take the command; None if it takes its verb and options."""
+    command: click.Command = zoo
+    context = click.Context(command, info_name="zoo")
+    words = [word for word in words if word not in ("-v", "--verbose")]
+    while isinstance(command, click.Group):
+        if not words or words[0].startswith("-") or not re.fullmatch(r"[a-z-]+", words[0]):
+            return None  # about the command in general
+        found = command.get_command(context, words[0])
+        if found is None:
+            return f"`{context.command_path}` has no verb {words[0]!r}"
+        context = click.Context(found, parent=context, info_name=words[0])
+        command, words = found, words[1:]
+    known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+    known |= set(context.help_option_names)
+    unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+    return f"`{context.command_path}` has no option {unknown[0]}" if unknown else None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_to_files_and_headings(name: str) -> None:
+    broken = []
+    for link in LINK.findall(prose(name)):
+        path, _, anchor = unquote(link).partition("#")
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        target = (ROOT / name).parent / path if path else ROOT / name
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verbs_and_options_exist(name: str) -> None:
+    found = [refusal(words[1:]) for words in command_lines(name) if words[0].rpartition("/")[2] == "zoo"]
+    assert [reason for reason in found if reason is not None] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_targets_of_make_and_modules_of_python_exist(name: str) -> None:
+    targets = set(re.findall(r"^([a-z][a-z0-9 -]*):", "\n".join(map(Path.read_text, MAKEFILES)), re.MULTILINE))
+    targets = {target for names in targets for target in names.split()}
+    for words in command_lines(name):
+        if words[0] == "make":
+            asked = [word for word in words[1:] if re.fullmatch(r"[a-z][a-z0-9-]*", word)]
+            assert set(asked) <= targets, words
+        if "-m" in words and "python" in words[0]:
+            module = words[words.index("-m") + 1]
+            assert importlib.util.find_spec(module) is not None, words
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_of_code_are_code(name: str) -> None:
+    for block in blocks(name, "python"):
+        ast.parse(block)
+    for block in blocks(name, "yaml"):
+        list(yaml.safe_load_all(block))
+
+
+MAKEFILES = [ROOT / "Makefile", ROOT / "cluster" / "cluster.mk"]
+
+
+def test_make_lists_every_target_with_what_it_does() -> None:
+    for path in MAKEFILES:
+        for line in path.read_text().splitlines():
+            if re.match(r"[a-z][a-z0-9 -]*:", line):
+                assert re.search(r"## [A-Z]", line), f"{path.name}: {line}"
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert refusal(["plan", "all", "--on", "l4"]) is None
+    assert (
+        refusal(["cluster", "submit", "NAME", "--max-dollar", "5"]) == "`zoo cluster submit` has no option --max-dollar"
+    )
+    assert refusal(["store", "lst"]) == "`zoo store` has no verb 'lst'"
