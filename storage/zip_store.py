@@ -25,7 +25,7 @@ class ZipStore:
             with zipfile.ZipFile(self.path_of_file) as archive:
                 self._infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
             self._file = os.open(self.path_of_file, os.O_RDONLY)
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
             raise FormatError(f"{self.path_of_file}: no zip file, or a truncated one ({error})") from None
         except OSError as error:
             raise StoreUnreachable(f"{self.path_of_file}: cannot be read ({error.strerror})") from None

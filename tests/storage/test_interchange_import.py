@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from storage.cli import main
 from storage.dataset import Zoo, open_zoo
@@ -15,6 +17,7 @@ from storage.errors import (
     DigestMismatch,
     FormatError,
     ObjectNotFound,
+    StorageError,
     StorageUsageError,
     StoreRefused,
 )
@@ -109,6 +112,26 @@ def test_a_flipped_byte_in_a_zip_is_found(packed: Path) -> None:
     assert [there.manifest.shards[0].ref.key] == [problem.name for problem in verify_zoo(damaged).problems]
     with pytest.raises(DigestMismatch):
         damaged.weights()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_damaged_zip_gives_right_values_or_a_storage_error(zoo: Zoo, packed: Path, data: st.DataObject) -> None:
+    whole = _whole.setdefault(packed, packed.read_bytes())
+    damaged = bytearray(whole)
+    directory = whole.find(b"PK\x01\x02")
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(directory, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    packed.write_bytes(bytes(damaged))
+    try:
+        values = open_zoo(f"{packed}/zoos/tiny-zoo").weights().values
+    except StorageError as refusal:
+        assert "\n" not in str(refusal)
+    else:
+        assert np.array_equal(values, zoo.weights().values, equal_nan=True)
+
+
+_whole: dict[Path, bytes] = {}
 
 
 def test_an_imported_zoo_has_the_same_manifest_and_is_there_once(zoo: Zoo, packed: Path, target: ObjectStore) -> None:
