@@ -230,6 +230,8 @@ def _free_ports(last: dict[str, int], names: Sequence[str]) -> dict[str, int]:
         for name in names:
             for wanted in (last.get(name, 0), 0):
                 probe = held.enter_context(socket.socket())
+                if wanted:  # connections that a killed server left behind do not hold its port
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", wanted))
                 except OSError:

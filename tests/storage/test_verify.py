@@ -170,6 +170,28 @@ def test_an_object_with_the_right_hash_and_the_wrong_shape_is_found(store: Objec
     assert any(p.name == ref.key and "epoch_001" in p.what for p in problems)
 
 
+def test_a_tensor_with_the_right_hash_and_a_row_too_few_is_found_by_verify_and_reader(store: ObjectStore) -> None:
+    from storage.shards import tensor_entries
+
+    manifest = manifest_of(store)
+    tensors, _ = decode(store.get(manifest.shards[0].ref.key)[0])
+    tensors["epoch_001"] = tensors["epoch_001"][:-1]
+    data = encode(tensors)
+    ref = put_object(store, data, "safetensors")
+
+    def point_there(value: dict[str, Any]) -> None:
+        entries = tensor_entries(data, ref)
+        value["shards"][0].update(ref.to_json())
+        value["shards"][0]["tensors"] = {n: [t.start, t.stop, t.sha256] for n, t in entries.items()}
+
+    replace_manifest(store, edited(point_there)(manifest.to_json()))
+    problems = verify_zoo(zooforge.open_zoo(url(store))).problems
+    assert any(p.name == ref.key and "epoch_001" in p.what for p in problems)
+    for read in (read_everything, lambda s: zooforge.open_zoo(url(s)).state_dict(3, 1)):
+        with pytest.raises(FormatError, match=f"{ref.key}.*epoch_001 has 23 rows, the manifest names 24"):
+            read(store)
+
+
 def test_states_that_their_labels_call_sound_must_be_finite(store: ObjectStore) -> None:
     manifest = manifest_of(store)
     tensors, _ = decode(store.get(manifest.shards[0].ref.key)[0])
