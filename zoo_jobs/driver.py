@@ -56,6 +56,10 @@ class Pool(Protocol):
         """Pass a notice on to every slot."""
         ...
 
+    def replace(self, slot: int) -> None:
+        """Put a fresh worker into ``slot``: the one there has to leave, and refuses everything from now on."""
+        ...
+
 
 class Leases(Protocol):
     """Tasks that this driver alone may work on, where several share a run."""
@@ -243,6 +247,7 @@ class Driver:
             if done.advance.left == "preempted":
                 problem = Problem(self.zoo, self.stage, "preempted", f"a worker of unit {task.unit} had to leave")
                 tell(self.observers, problem)
+                self.pool.replace(done.slot)
         if slot.in_flight == 0 and slot.submitted > slot.last_part and not slot.pending:
             self._free(slot)
 

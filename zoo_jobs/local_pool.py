@@ -61,6 +61,9 @@ class LocalPool:
     def leave(self, notice: Notice) -> None:
         self._notice.give(notice.reason or "stopped", notice.seconds_left)
 
+    def replace(self, slot: int) -> None:
+        """Nothing: this machine is left by the whole process."""
+
     def close(self) -> None:
         self._notice.give("stopped", 0.0)
         for slot, thread in enumerate(self._threads):

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +14,7 @@ import numpy as np
 
 from storage.errors import StorageError
 from storage.keys import log_key, logs_prefix
+from storage.ledger import NUM_READERS
 from storage.object_store import ObjectStore
 
 from .logs import ROOMS, event
@@ -171,16 +173,16 @@ def read_logs(
     """
     wanted = LEVELS[LEVELS.index(level) :]
     found = []
-    for stat in store.list(logs_prefix(run)):
-        if since is not None and stat.modified_seconds < since:
-            continue  # written before, so all its events are older
-        data, _ = store.get(stat.key)
-        for line in data.decode("utf-8", "replace").splitlines():
-            value = _event(line)
-            if value is None or value["level"] not in wanted:
-                continue
-            if since is None or seconds_of(value["time"]) >= since:
-                found.append(value)
+    # What was written before ``since`` has only older events.
+    keys = [stat.key for stat in store.list(logs_prefix(run)) if since is None or stat.modified_seconds >= since]
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        for data, _ in pool.map(store.get, keys):
+            for line in data.decode("utf-8", "replace").splitlines():
+                value = _event(line)
+                if value is None or value["level"] not in wanted:
+                    continue
+                if since is None or seconds_of(value["time"]) >= since:
+                    found.append(value)
     yield from sorted(found, key=lambda value: value["time"])
 
 

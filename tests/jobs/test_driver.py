@@ -30,6 +30,7 @@ class FakePool:
         self.faults: dict[int, deque[Done | Callable[[], None]]] = {}
         self._calls: deque[tuple[int, Task, int]] = deque()
         self._notice: Notice | None = None
+        self.replaced: list[int] = []
 
     def plan(self) -> list[Task]:
         parts = sorted({p for p in self.next_part.values() if p <= LAST_PART})
@@ -42,6 +43,9 @@ class FakePool:
 
     def leave(self, notice: Notice) -> None:
         self._notice = notice
+
+    def replace(self, slot: int) -> None:
+        self.replaced.append(slot)
 
     def wait(self, timeout_seconds: float) -> list[Done]:
         if not self._calls:
@@ -227,4 +231,14 @@ def test_a_task_that_a_rival_is_ahead_of_is_planned_again() -> None:
 
     pool.faults[0] = deque([rival, Done(0, Advance((), "rival"))])
     assert drive(pool)[0]
+    assert set(pool.next_part.values()) == {LAST_PART + 1}
+
+
+def test_a_worker_that_has_to_leave_is_replaced_once_and_asked_nothing_more() -> None:
+    pool = FakePool(1, range(2))
+    pool.faults[0] = deque([Done(0, Advance((), "preempted"))] * 2)  # both calls in flight come back so
+    finished, events = drive(pool)
+    assert finished
+    assert pool.replaced == [0]
+    assert [e.kind for e in events if isinstance(e, Problem)] == ["preempted"]
     assert set(pool.next_part.values()) == {LAST_PART + 1}
