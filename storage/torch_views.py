@@ -98,7 +98,7 @@ class _Source:
         self.wanted = zoo.wanted(epochs, models, split, where)
         self.standardizer: Standardizer | None = None
         if transform.standardize:
-            self.standardizer = _fit(zoo, epochs, transform)
+            self.standardizer = _fit(zoo, epochs)
         self._columns = columns
 
     def read(self, wanted: dict[int, list[int]]) -> tuple[Fields, NDArray[np.int64], NDArray[np.int64]]:
@@ -272,8 +272,11 @@ class StateStream(IterableDataset[Sample]):
             yield one, one if follows is given else self._source.view(follows, place, model), labels
 
 
-def _fit(zoo: Zoo, epochs: Selector, transform: Transform) -> Standardizer:
-    """Fitted on the train split of ``epochs``, whatever split is asked for, in pieces of bounded memory."""
+def _fit(zoo: Zoo, epochs: Selector) -> Standardizer:
+    """Fitted on the train split of ``epochs``, whatever split is asked for, in pieces of bounded memory.
+
+    Moments per tensor are those of any order of hidden units, so neither ``align`` nor ``augment`` matters to it.
+    """
     wanted = zoo.wanted(epochs, None, "train", None)
 
     def pieces() -> Iterator[NDArray[np.float32]]:
@@ -282,7 +285,6 @@ def _fit(zoo: Zoo, epochs: Selector, transform: Transform) -> Standardizer:
             for start in range(0, len(models), block):
                 yield zoo.read({epoch: models[start : start + block]}).values
 
-    del transform  # moments per tensor are those of any order of hidden units
     return Standardizer.fit(pieces(), zoo.layout)
 
 
