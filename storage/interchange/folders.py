@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..dataset import Zoo
-from ..errors import EpochNotPresent, StorageUsageError
+from ..errors import EpochNotPresent, StorageError, StorageUsageError
 from ..selection import Selector
 from ..states import States
 
@@ -37,6 +37,8 @@ def fresh_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             path.rmdir()
         part.rename(path)
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror}); nothing is there now") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -56,6 +58,8 @@ def fresh_file(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.rename(path)
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror}); nothing is there now") from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """One zip per zoo, and a folder for the Hub: whole stores that read where they are put."""
 
+import errno
 import functools
 import json
 import threading
@@ -95,6 +96,23 @@ def test_a_damaged_object_ends_it_and_leaves_no_file(zoo: Zoo, tmp_path: Path) -
     with pytest.raises(DigestMismatch):
         prepare_hub(zoo, tmp_path / "hub")
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("verb", ["zip", "publish"])
+def test_a_full_disk_is_a_line_and_leaves_nothing(
+    verb: str, zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*unused: Any, **unused_too: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    target = [str(tmp_path / "out")] if verb == "zip" else ["--to", str(tmp_path / "out")]
+    assert main(["store", verb, f"{zoo.store.url}/zoos/tiny-zoo", *target]) == 1
+    assert capsys.readouterr().err.endswith(
+        "out: could not be written (No space left on device); nothing is there now\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_commands_refuse_what_is_there(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
