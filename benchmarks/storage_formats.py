@@ -1,23 +1,23 @@
-"""Writing and reading a zoo, against the reference's way of one torch.save file per state. Ratios of one run.
+"""Writing and reading a zoo against the reference's way: one torch.save per state.
 
     python benchmarks/storage_formats.py [--models 1000] [--epochs 50] [--s3]
 
-Last result (2 cores of an AMD EPYC shared with other work, so CPU seconds of the client; opening included, on S3
-also the making of a client): reference 782 us to write and 987 us to read a state.
-  local: commit 4.62 s (9x), publish 3.74 s (11x), all 51,000 states 0.49 s (102x), one epoch 19.2 ms (51x),
-         one state 0.35 ms (2.8x; 0.22 ms and 4.1x on a quieter machine), labels 30 ms
-  s3:    commit 6.23 s (6x), publish 4.53 s (9x), all states 2.19 s (23x), one epoch 352 ms (3x, opening included),
-         one state 3.9 ms (0.3x: the whole epoch of its shard is read and hashed), labels 129 ms
-Not reached yet: writing 50x, one state 5x, and on S3 one epoch 100x.
+Ratios are of CPU seconds of this process, each taken in turns with the reference's way (the machine may be shared), the
+median of the pairs; what the clock said stands beside it. The reference's way is a file per state in a directory, or an
+object per state in S3 through the same client. A commit holds more than the reference writes: the weights, the state to
+go on from (here the weights again: an optimizer without moments), labels, digests of every object and model; all of it
+is synced to disk. Last result: docs/performance.md, "Storage".
 """
 
 import argparse
+import io
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,10 @@ from storage.commit import PartData, commit_part
 from storage.dataset import open_zoo
 from storage.description import ZooDescription
 from storage.layout import Layout
-from storage.object_store import open_store
+from storage.object_store import ObjectStore, open_store
+from storage.objects import put_object
 from storage.publish import vectorize
+from storage.tensors import encode, tensor_name
 
 LAYOUT = Layout.of(
     [("conv1.weight", (8, 1, 5, 5)), ("conv1.bias", (8,)), ("conv2.weight", (6, 8, 5, 5)), ("conv2.bias", (6,)),
@@ -42,40 +44,122 @@ NAMES = {e.name: f"module_list.{n}.{e.name.rpartition('.')[2]}" for e, n in
          zip(LAYOUT.entries, [0, 0, 3, 3, 6, 6, 9, 9, 11, 11], strict=True)}  # fmt: skip
 RUN = "be" * 16
 ATTEMPT = "20260101T000000Z-0001"
+UNIT = 256
+MiB = 2**20
+
+Taken = tuple[float, float]  # CPU seconds, seconds by the clock
 
 
-def seconds(run: Callable[[], object], times: int = 5) -> float:
-    """Median CPU seconds of ``times`` runs: the machine may be shared."""
-    taken = []
-    for _ in range(times):
-        start = time.process_time()
-        run()
-        taken.append(time.process_time() - start)
-    return statistics.median(taken)
+def take(run: Callable[[], object]) -> Taken:
+    clock, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.process_time() - cpu, time.perf_counter() - clock
 
 
-def publish(url: str, num_models: int, num_epochs: int) -> tuple[float, float]:
-    """CPU seconds to commit all parts, and to publish them."""
-    store = open_store(url)
-    generator = np.random.default_rng(0)
-    start = time.process_time()
-    for first in range(0, num_models, 256):
-        members = tuple(range(first, min(first + 256, num_models)))
-        after = None
-        for epoch in range(num_epochs + 1):
-            values = generator.standard_normal((len(members), LAYOUT.size), np.float32)
-            count = len(members)
-            none = np.full(count, -1)
-            data = PartData(
-                unit=first, members=members, part=epoch, epochs=range(epoch, epoch + 1), fields={"": {epoch: values}},
-                labels={"model": np.array(members), "epoch": np.full(count, epoch), "test_loss": np.full(count, 1.0),
-                        "test_correct": np.full(count, 9), "test_count": np.full(count, 10)},
-                state={"weights": values, "step": np.zeros(count, np.int64), "faulty_epoch": none.astype(np.int32),
-                       "faulty_reason": none.astype(np.int8)},
-                numerics={"engine": "none"},
-            )  # fmt: skip
-            after = commit_part(store, RUN, data, ATTEMPT, after=after).record
-    committed = time.process_time()
+class Reference:
+    """One torch.save per state into ``store``, or into a plain directory."""
+
+    def __init__(self, folder: Path, store: ObjectStore | None) -> None:
+        self._folder, self._store = folder, store
+        self.local = store is None
+        vector = np.random.default_rng(1).standard_normal(LAYOUT.size, np.float32)
+        self._state = {NAMES[n]: torch.from_numpy(np.array(v)) for n, v in LAYOUT.unflatten(vector).items()}
+        folder.mkdir()
+
+    def save(self, count: int) -> None:
+        for number in range(count):
+            if self._store is None:
+                torch.save(self._state, self._folder / f"{number}.pt")
+            else:
+                buffer = io.BytesIO()
+                torch.save(self._state, buffer)
+                self._store.put(f"reference/{number}", buffer.getvalue())
+
+    def load(self, count: int) -> None:
+        for number in range(count):
+            source = self._folder / f"{number}.pt" if self._store is None else f"reference/{number}"
+            torch.load(source if self._store is None else io.BytesIO(self._store.get(str(source))[0]))
+
+
+class Pairs:
+    """Ours and the reference's in turns."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.ours: list[Taken] = []
+        self.ratios: list[Taken] = []
+
+    def add(self, ours: Taken, reference: Taken, factor: float) -> None:
+        """``reference`` was measured for a sample, ``factor`` times less than ours did."""
+        self.ours.append(ours)
+        self.ratios.append((reference[0] * factor / ours[0], reference[1] * factor / ours[1]))
+
+    def __str__(self) -> str:
+        cpu, clock = (statistics.median(r[i] for r in self.ratios) for i in (0, 1))
+        own = [statistics.median(o[i] for o in self.ours) for i in (0, 1)]
+        unit, scale = ("s", 1.0) if own[1] >= 1 else ("ms", 1e3)
+        return (
+            f"  {self.what}: {cpu:.1f} x ({clock:.1f} x by the clock; {own[0] * scale:.3g} {unit} of CPU, "
+            f"{own[1] * scale:.3g} {unit} by the clock)"
+        )
+
+
+def part_of(members: tuple[int, ...], epochs: range, part: int, values: dict[int, np.ndarray]) -> PartData:
+    """What training would give of ``epochs``."""
+    count, num_epochs = len(members), len(epochs)
+    none = np.full(count, -1)
+    rows = count * num_epochs
+    return PartData(
+        unit=members[0], members=members, part=part, epochs=epochs, fields={"": values},
+        labels={"model": np.repeat(members, num_epochs), "epoch": np.tile(list(epochs), count),
+                "test_loss": np.full(rows, 1.0), "test_correct": np.full(rows, 9), "test_count": np.full(rows, 10)},
+        state={"weights": values[epochs[-1]], "step": np.zeros(count, np.int64), "faulty_epoch": none.astype(np.int32),
+               "faulty_reason": none.astype(np.int8)},
+        numerics={"engine": "none"},
+    )  # fmt: skip
+
+
+def parts(members: tuple[int, ...], num_epochs: int, every: int) -> Iterator[PartData]:
+    generator = np.random.default_rng(members[0])
+    for part, first in enumerate([0, *range(1, num_epochs + 1, every)]):
+        epochs = range(1) if part == 0 else range(first, min(first + every, num_epochs + 1))
+        values = {e: generator.standard_normal((len(members), LAYOUT.size), np.float32) for e in epochs}
+        yield part_of(members, epochs, part, values)
+
+
+def write(store: ObjectStore, run: str, num_models: int, num_epochs: int, every: int, reference: Reference) -> Pairs:
+    """Commit everything; a unit's parts are one pair."""
+    pairs = Pairs(f"commit, {every} epoch{'s' if every > 1 else ''} a part")
+    sample = 128 if reference.local else 24
+    for first in range(0, num_models, UNIT):
+        members = tuple(range(first, min(first + UNIT, num_models)))
+        ours, theirs, after, samples = (0.0, 0.0), (0.0, 0.0), None, 0
+        for number, data in enumerate(parts(members, num_epochs, every)):
+            start = time.perf_counter(), time.process_time()
+            after = commit_part(store, run, data, ATTEMPT, after=after).record
+            ours = ours[0] + time.process_time() - start[1], ours[1] + time.perf_counter() - start[0]
+            if number % max(1, 10 // every) == 0:
+                taken = take(lambda: reference.save(sample))
+                theirs, samples = (theirs[0] + taken[0], theirs[1] + taken[1]), samples + sample
+        pairs.add(ours, theirs, len(members) * (num_epochs + 1) / samples)
+    return pairs
+
+
+def write_shards(store: ObjectStore, num_models: int, num_epochs: int, reference: Reference) -> Pairs:
+    """What the format itself costs: shards encoded, hashed and put, nothing else."""
+    pairs = Pairs("shards alone")
+    generator, sample = np.random.default_rng(3), 256 if reference.local else 50
+    for _ in range(0, min(num_models, 512), 128):
+        values = {
+            tensor_name(e): generator.standard_normal((128, LAYOUT.size), np.float32) for e in range(num_epochs + 1)
+        }
+        theirs = take(lambda: reference.save(sample))
+        ours = take(lambda values=values: put_object(store, encode(values), "safetensors"))  # type: ignore[misc]
+        pairs.add(ours, theirs, 128 * (num_epochs + 1) / sample)
+    return pairs
+
+
+def seal(store: ObjectStore, num_models: int, num_epochs: int) -> None:
     rows = {m: {"row_digest": f"{m:016x}", "seed": m} for m in range(num_models)}
     description = ZooDescription(
         name="bench", title="", source="", dataset="none", architecture="cnn-s", in_channels=1, image_size=28,
@@ -83,29 +167,84 @@ def publish(url: str, num_models: int, num_epochs: int) -> tuple[float, float]:
         state_dict_names={"plain": NAMES},
     )  # fmt: skip
     vectorize(store, description, RUN)
-    return committed - start, time.process_time() - committed
 
 
-def measure(url: str, num_models: int, num_epochs: int, reference_write: float, reference_read: float) -> None:
-    """Print what one store does."""
-    num_states = num_models * (num_epochs + 1)
-    mib = num_states * LAYOUT.size * 4 / 2**20
-    commit, shards = publish(url, num_models, num_epochs)
+def read(url: str, num_models: int, num_epochs: int, reference: Reference) -> list[Pairs]:
+    """Everything is read for the first time, and so hashed, but single states of an epoch that was read."""
+    address = f"{url}/zoos/bench"
+    open_zoo(address).weights(epochs=0)
+    opened = open_zoo(address)
+    random = np.random.default_rng(2)
+    epoch_50, one, cold, whole = (
+        Pairs(what)
+        for what in (
+            "one epoch of all models",
+            "one state, of an epoch that was read",
+            "one state, anywhere for the first time",
+            "whole zoo into one tensor",
+        )
+    )
+    sample = 200 if reference.local else 50
+    reference.save(sample)
+    for number in range(7):
+        theirs = take(lambda: reference.load(sample))
+        fresh = open_zoo(address)
+        ours = take(lambda fresh=fresh: fresh.weights(epochs=num_epochs))  # type: ignore[misc]
+        epoch_50.add(ours, theirs, num_models / sample)
+        models = random.permutation(num_models)[:50].tolist()
+        ours = take(lambda models=models: [opened.state_dict(m, 7) for m in models])  # type: ignore[misc]
+        if number:  # the first one reads and hashes
+            one.add((ours[0] / 50, ours[1] / 50), theirs, 1 / sample)
+        fresh = open_zoo(address)
+        fresh.model_table()
+        chosen = [(int(random.integers(num_models)), int(random.integers(num_epochs + 1))) for _ in range(20)]
+        ours = take(lambda fresh=fresh, chosen=chosen: [fresh.state_dict(*c) for c in chosen])  # type: ignore[misc]
+        cold.add((ours[0] / 20, ours[1] / 20), theirs, 1 / sample)
+    for _ in range(3):
+        theirs = take(lambda: reference.load(sample))
+        fresh = open_zoo(address)
+        ours = take(lambda fresh=fresh: fresh.weights().torch())  # type: ignore[misc]
+        whole.add(ours, theirs, num_models * (num_epochs + 1) / sample)
+    opening = [take(lambda: open_zoo(address)) for _ in range(7)]
+    cpu, clock = (statistics.median(t[i] for t in opening) * 1e3 for i in (0, 1))
+    print(f"  opening: {cpu:.3g} ms of CPU, {clock:.3g} ms by the clock")
+    return [whole, epoch_50, one, cold]
+
+
+def peak(url: str) -> None:
+    """Print what reading the whole zoo took beyond its result, in MiB; in a process of its own."""
     zoo = open_zoo(f"{url}/zoos/bench")
     zoo.weights(epochs=0)
-    # A zoo that was just opened hashes everything that it reads; single states are read from one that is open.
-    whole = seconds(lambda: open_zoo(f"{url}/zoos/bench").weights(), 3)
-    epoch = seconds(lambda: open_zoo(f"{url}/zoos/bench").weights(epochs=num_epochs))
-    one = seconds(lambda: [zoo.state_dict(m, 7) for m in range(7, 57)], 5) / 50
-    labels = seconds(lambda: open_zoo(f"{url}/zoos/bench").labels())
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+
+    def status(name: str) -> int:
+        line = next(s for s in Path("/proc/self/status").read_text().splitlines() if s.startswith(name))
+        return int(line.split()[1]) // 1024
+
+    before = status("VmRSS")
+    states = zoo.weights()
     print(
-        f"{url.partition(':')[0] if '://' in url else 'local'}: {num_states:,} states, {mib:.0f} MiB, CPU seconds\n"
-        f"  commit {commit:.2f} s ({reference_write * num_states / commit:.0f}x), "
-        f"publish {shards:.2f} s ({reference_write * num_states / shards:.0f}x)\n"
-        f"  all states {whole:.2f} s ({reference_read * num_states / whole:.0f}x), "
-        f"one epoch {epoch * 1e3:.1f} ms ({reference_read * num_models / epoch:.0f}x), "
-        f"one state {one * 1e3:.2f} ms ({reference_read / one:.1f}x), labels {labels * 1e3:.0f} ms"
+        f"  memory while reading the whole zoo: result + {status('VmHWM') - before - states.values.nbytes // MiB} MiB"
     )
+
+
+def measure(url: str, num_models: int, num_epochs: int, folder: Path) -> None:
+    """Print what one store does."""
+    store = open_store(url)
+    remote = "://" in url
+    reference = Reference(folder / ("s3-reference" if remote else "reference"), store if remote else None)
+    print(f"{'s3' if remote else 'local'}: {num_models * (num_epochs + 1):,} states, "
+          f"{num_models * (num_epochs + 1) * LAYOUT.size * 4 // MiB} MiB")  # fmt: skip
+    print(write_shards(store, num_models, num_epochs, reference), flush=True)
+    print(write(store, RUN, num_models, num_epochs, 1, reference), flush=True)
+    print(write(store, "bf" * 16, min(num_models, 2 * UNIT), num_epochs, 10, reference), flush=True)
+    sealing = Pairs("publish")
+    sample = 500 if reference.local else 100
+    theirs = take(lambda: reference.save(sample))
+    sealing.add(take(lambda: seal(store, num_models, num_epochs)), theirs, num_models * (num_epochs + 1) / sample)
+    for pairs in [sealing, *read(url, num_models, num_epochs, reference)]:
+        print(pairs, flush=True)
+    subprocess.run([sys.executable, __file__, "--peak", url], check=True)
 
 
 def main() -> None:
@@ -113,34 +252,24 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--s3", action="store_true", help="also through the embedded SeaweedFS")
+    parser.add_argument("--peak", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.peak:
+        return peak(options.peak)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        few = 2000
-        vector = np.random.default_rng(1).standard_normal(LAYOUT.size, np.float32)
-        named = LAYOUT.unflatten(vector).items()
-        state = {NAMES[name]: torch.from_numpy(np.array(value)) for name, value in named}
-        start = time.process_time()
-        for number in range(few):
-            torch.save(state, folder / f"{number}.pt")
-        reference_write = (time.process_time() - start) / few
-
-        def load(count: int) -> None:
-            for number in range(count):
-                torch.load(folder / f"{number}.pt")
-
-        reference_read = seconds(lambda: load(few), 3) / few
-        print(f"reference: write {reference_write * 1e6:.0f} us, read {reference_read * 1e6:.0f} us per state")
         urls = [str(folder / "store")]
         if options.s3:
             server = embedded.up(folder / "s3")
             os.environ.update(server.environment())
             urls.append("s3://zoo/bench")
-        for url in urls:
-            measure(url, options.models, options.epochs, reference_write, reference_read)
-        if options.s3:
-            embedded.down(folder / "s3")
+        try:
+            for url in urls:
+                measure(url, options.models, options.epochs, folder)
+        finally:
+            if options.s3:
+                embedded.down(folder / "s3")
 
 
 if __name__ == "__main__":
