@@ -123,7 +123,8 @@ class Calibration:
         for listener in self._listeners:
             listener(Repriced(zoo, stage, ratio, seconds, cost))
         if too_dear:
-            logger.warning("dearer than confirmed", extra={"zoo": zoo, "ratio": round(ratio, 2), "dollars": cost})
+            figures = {"ratio": round(ratio, 2), "dollars": round(cost or 0.0, 2)}
+            logger.warning("dearer than confirmed", extra={"kind": "dearer", "zoo": zoo, **figures})
             self._stop(
                 f"by its first minute {zoo} takes {duration(seconds)} and {dollars(cost)}, {ratio:.1f} times the "
                 f"{dollars(plan.dollars)} that were confirmed; the same command confirms the new price and goes on"

@@ -28,6 +28,8 @@ WHAT_TO_DO = {
     "rival": "nothing: another driver works on the same run, and commits stand that",
     "store": "see that the store answers and has room: `zoo store ls`",
     "cap": "raise the cap, or leave it; everything done is in the store",
+    "dearer": "the same command confirms the new price; everything done is in the store",
+    "room": "see why no worker starts: `zoo cluster status`, or the load of this machine",
     "failed": "`zoo logs NAME --level error` says why; then run the same command again",
     "gone": "run the same command again; it goes on where the store ends",
     "quiet": "see that its workers live: `zoo logs NAME --since 1h`",

@@ -170,5 +170,6 @@ class Account:
         dollars = self.sums.get("dollars", 0) + (now - self._since) / 3600 * (self._price() or 0)
         for cap, used, unit in ((self._caps.hours, hours, "hours"), (self._caps.dollars, dollars, "dollars")):
             if cap is not None and used >= cap:
-                logger.warning("a cap is reached", extra={"zoo": self._run.name, "cap": cap, "unit": unit})
+                extra = {"kind": "cap", "zoo": self._run.name, "cap": cap, "unit": unit}
+                logger.warning("a cap is reached", extra=extra)
                 self.stop(f"the cap of {cap:g} {unit} is reached")

@@ -82,17 +82,20 @@ def test_the_account_is_written_every_five_minutes_and_soon_after_a_loss(store: 
     assert sums[-1] == read_usage(store, RUN.id)
 
 
-def test_a_second_driver_goes_on_with_the_sums_of_the_first(store: ObjectStore) -> None:
+def test_a_second_driver_goes_on_with_the_sums_of_the_first(
+    store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
     clock = Clock()
     first = account(store, clock)
     clock.now = 3600.0
     first.close("stopped")
-    second = account(store, clock, Caps(hours=1.5))
+    second = account(store, clock, Caps(hours=1.5), number=1)
     clock.now += 1799
     second.beat()
     assert read_control(store, RUN.id) is None
     clock.now += 2
     second.beat()
+    assert [record.kind for record in caplog.records if record.levelname == "WARNING"] == ["cap"]
     control = read_control(store, RUN.id)
     assert control is not None
     assert (control.wanted, control.reason) == ("stopped", "the cap of 1.5 hours is reached")
