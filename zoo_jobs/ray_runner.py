@@ -141,6 +141,10 @@ class RayPool:
         for actor in self._actors:
             actor.leave.options(concurrency_group="control").remote(reason, notice.seconds_left)
 
+    def replace(self, slot: int) -> None:
+        ray.kill(self._actors[slot])
+        self._begin(slot)  # where Ray finds room; a draining node gets nothing any more
+
     def close(self) -> None:
         for actor in self._actors:
             ray.kill(actor)
@@ -155,8 +159,7 @@ class RayPool:
             ray.exceptions.ObjectLostError,
         ) as error:
             if self._actors[slot] is actor:
-                ray.kill(actor)
-                self._begin(slot)
+                self.replace(slot)
             return Done(slot, None, error, lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
