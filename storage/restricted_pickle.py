@@ -128,12 +128,26 @@ def load(
     Raises:
         FormatError: a name that is not allowed, or a damaged stream.
     """
+    return load_several(data, 1, what, allowed, persistent)[0][0]
+
+
+def load_several(
+    data: bytes,
+    count: int,
+    what: str,
+    allowed: Allowed = NUMPY_ARRAYS,
+    persistent: Callable[[Any], Any] | None = None,
+) -> tuple[list[Any], int]:
+    """Values of ``count`` pickles that follow each other, and where the last one ends; otherwise as ``load``."""
+    stream = io.BytesIO(data)
+    values = []
     try:
-        value = _Unpickler(data, allowed, persistent).load()
-        return _Resolver()(value)
+        for _ in range(count):
+            values.append(_Resolver()(_Unpickler(stream, allowed, persistent).load()))
     except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FormatError(f"{what}: pickle not read ({reason})") from None
+    return values, stream.tell()
 
 
 class _Unpickler(pickle._Unpickler):
@@ -143,8 +157,8 @@ class _Unpickler(pickle._Unpickler):
         code: method for code, method in pickle._Unpickler.dispatch.items() if code not in _REFUSED_OPCODES
     }
 
-    def __init__(self, data: bytes, allowed: Allowed, persistent: Callable[[Any], Any] | None) -> None:
-        super().__init__(io.BytesIO(data), encoding="bytes")
+    def __init__(self, stream: io.BytesIO, allowed: Allowed, persistent: Callable[[Any], Any] | None) -> None:
+        super().__init__(stream, encoding="bytes")
         self._allowed = allowed
         self._persistent = persistent
 

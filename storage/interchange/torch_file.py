@@ -1,7 +1,8 @@
 """Files of ``torch.save`` without torch: written with equal bytes for equal values, read without running anything.
 
 The format is torch's own since 1.6: a zip of stored entries, ``data.pkl`` (a pickle whose tensors name storages by
-persistent ids) and ``data/KEY`` (the values of each storage).
+persistent ids) and ``data/KEY`` (the values of each storage). Before, a file was five pickles (a magic number, version,
+machine, value, keys of storages), then each storage's count and values; that is read too.
 """
 
 import io
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
-from ..restricted_pickle import NUMPY_ARRAYS, Allowed, Dictionary, StandIn, load
+from ..restricted_pickle import NUMPY_ARRAYS, Allowed, Dictionary, StandIn, load, load_several
 
 MAX_PICKLE_BYTES = 64 * 2**20
 ALIGNMENT = 64  # of the values of a storage in the file, as torch has it
@@ -52,7 +53,14 @@ class _Place:
     numel: int
 
 
-class _StorageType(StandIn):
+class _Part(StandIn):
+    """Of use in a tensor only."""
+
+    def resolve(self) -> Any:
+        raise ValueError("a storage outside of a tensor")
+
+
+class _StorageType(_Part):
     def __init__(self, dtype: str) -> None:
         self.dtype = np.dtype(dtype)
 
@@ -60,7 +68,7 @@ class _StorageType(StandIn):
         raise ValueError("a storage without values")
 
 
-class _Storage(StandIn):
+class _Storage(_Part):
     def __init__(self, key: str, dtype: np.dtype[Any], numel: int) -> None:
         self.key, self.dtype, self.numel = key, dtype, numel
 
@@ -103,7 +111,9 @@ _ALLOWED: Allowed = {
 
 
 def _persistent(pid: Any) -> StandIn:
-    what, kind, key, _, numel = pid
+    what, kind, key, _, numel, *view = pid
+    if any(part is not None for part in view):
+        raise ValueError("views of storages are not read")
     if what != "storage" or not isinstance(kind, _StorageType) or not isinstance(key, str):
         raise ValueError("a persistent id that names no storage")
     return _Storage(key, kind.dtype, _counts((numel,))[0])
@@ -122,7 +132,7 @@ def read_state_dict(data: bytes, what: str) -> Arrays:
         FormatError: truncated, damaged, or no state dict; the message begins with ``what``.
     """
     if data.startswith(_LEGACY):
-        raise FormatError(f"{what}: written by torch before 1.6; load and save it with a later one")
+        return _read_legacy(data, what)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = {info.filename: info for info in archive.infolist()}
@@ -134,24 +144,46 @@ def read_state_dict(data: bytes, what: str) -> Arrays:
             root = roots[0]
             if f"{root}byteorder" in infos and archive.read(f"{root}byteorder") != b"little":
                 raise FormatError(f"{what}: its values are not little-endian")
-            value = _structure(archive.read(f"{root}data.pkl"))
-            if not isinstance(value, dict) or not value or any(not isinstance(name, str) for name in value):
-                raise FormatError(f"{what}: holds no state dict")
-            storages: dict[str, bytes] = {}
-            arrays = {}
-            for name, place in value.items():
-                if not isinstance(place, _Place):
-                    raise FormatError(f"{what}: {name} is no tensor")
-                if place.key not in storages:
-                    storages[place.key] = archive.read(f"{root}data/{place.key}")
-                arrays[name] = _array(storages[place.key], place, f"{what}: {name}")
-            return arrays
+            places = _places(_structure(archive.read(f"{root}data.pkl")), what)
+            storages = {key: archive.read(f"{root}data/{key}") for key in {place.key for place in places.values()}}
+            return {name: _array(storages[place.key], place, f"{what}: {name}") for name, place in places.items()}
     except _DAMAGED as error:
         reason = str(error).strip("'\"") or type(error).__name__
         raise FormatError(f"{what}: not readable as a file of torch.save ({reason}); truncated or damaged") from None
     except FormatError as error:
         text = str(error)
         raise FormatError(text if text.startswith(what) else f"{what}: {text}") from None
+
+
+def _read_legacy(data: bytes, what: str) -> Arrays:
+    values, position = load_several(data, 5, what, _ALLOWED, _persistent)
+    _, _, machine, value, keys = values
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True or not isinstance(keys, list):
+        raise FormatError(f"{what}: its values are not little-endian")
+    places = _places(value, what)
+    sizes = {place.key: place.dtype.itemsize for place in places.values()}
+    storages: dict[str, bytes] = {}
+    for key in keys:
+        if key not in sizes or key in storages:
+            raise FormatError(f"{what}: holds values of no tensor")
+        numel = int.from_bytes(data[position : position + 8], "little")
+        start, stop = position + 8, position + 8 + numel * sizes[key]
+        if stop > len(data):
+            raise FormatError(f"{what}: not readable as a file of torch.save; truncated or damaged")
+        storages[key] = data[start:stop]
+        position = stop
+    if set(storages) != set(sizes):
+        raise FormatError(f"{what}: lacks the values of a tensor")
+    return {name: _array(storages[place.key], place, f"{what}: {name}") for name, place in places.items()}
+
+
+def _places(value: Any, what: str) -> dict[str, _Place]:
+    if not isinstance(value, dict) or not value or any(not isinstance(name, str) for name in value):
+        raise FormatError(f"{what}: holds no state dict")
+    for name, place in value.items():
+        if not isinstance(place, _Place):
+            raise FormatError(f"{what}: {name} is no tensor")
+    return value
 
 
 def _array(data: bytes, place: _Place, what: str) -> NDArray[Any]:

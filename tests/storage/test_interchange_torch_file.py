@@ -56,13 +56,15 @@ def test_the_bytes_are_those_of_every_version_of_this_program() -> None:
     assert digest == "1936f92f2ed164904181c387ce13232bd1d0dd62bf0b4c57086c8e27dc3f1831"
 
 
-def test_what_torch_saves_of_a_module_is_read_views_included() -> None:
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_what_torch_saves_of_a_module_is_read_views_included(as_zip: bool) -> None:
+    """``as_zip`` False: as torch did before 1.6."""
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     state = module.state_dict()
     base = torch.arange(24.0).reshape(4, 6)
     state["transposed"] = base.t()
     state["slice"] = base[1:3, ::2]
-    found = read_state_dict(saved(state), "file")
+    found = read_state_dict(saved(state, _use_new_zipfile_serialization=as_zip), "file")
     assert {name: array.tolist() for name, array in found.items()} == {name: t.tolist() for name, t in state.items()}
 
 
@@ -92,7 +94,9 @@ class Sly:
         (saved({"weight": Sly()}), "allow-list"),
         (saved({"weight": [1]}), "no tensor"),
         (saved([1]), "no state dict"),
-        (saved(ARRAYS and {"a": torch.ones(2)}, _use_new_zipfile_serialization=False), "before 1.6"),
+        (saved({"weight": Sly()}, _use_new_zipfile_serialization=False), "allow-list"),
+        (saved({"weight": torch.ones(9)}, _use_new_zipfile_serialization=False)[:-3], "truncated"),
+        (saved({"weight": torch.ones(9)}, _use_new_zipfile_serialization=False)[:90], "pickle not read"),
         (saved(torch.nn.Linear(1, 1)), "allow-list"),
     ],
 )
