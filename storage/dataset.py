@@ -123,10 +123,11 @@ class Zoo:
         """
         wanted = self.wanted(epochs, models, split, where)
         part = sub_layout(self.layout, layers)
+        _check_align(align)
         if align is None:
             return self._read(wanted, part, masked)
         states = self.read(wanted, masked=masked)
-        values = align_canonical(states.values, self.layout, self._symmetries(align))
+        values = align_canonical(states.values, self.layout, self.symmetries)
         columns = columns_of(self.layout, part)
         values = values if columns is None else np.ascontiguousarray(values[:, columns])
         return States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]))
@@ -191,11 +192,12 @@ class Zoo:
         vector = self._one(model, epoch, masked)[None]
         buffers = self._one_field(model, epoch, ".buffers")
         counters = self._one_field(model, epoch, ".counters")
+        _check_align(align)
         if align is not None:
-            orders = canonical_orders(vector, self.layout, self._symmetries(align))
-            vector = permute(vector, self.layout, self.manifest.symmetries, orders)
+            orders = canonical_orders(vector, self.layout, self.symmetries)
+            vector = permute(vector, self.layout, self.symmetries, orders)
             if buffers is not None:
-                buffers = permute(buffers[None], self.buffers_layout, self.manifest.symmetries, orders)[0]
+                buffers = permute(buffers[None], self.buffers_layout, self.symmetries, orders)[0]
         found = self.to_state_dict(vector[0], model, buffers, counters)
         if not torch:
             return found
@@ -320,10 +322,16 @@ class Zoo:
     def _one_field(self, model: int, epoch: int, field: str) -> NDArray[Any] | None:
         return self._states.one(model, epoch, field) if field in self.manifest.fields else None
 
-    def _symmetries(self, align: str) -> list[dict[str, Any]]:
-        if align != "canonical":
-            raise StorageUsageError(f"align {align!r}: expected canonical or nothing")
-        return self.manifest.symmetries
+    @property
+    def symmetries(self) -> list[dict[str, Any]]:
+        """Permutation groups (storage/symmetry.py). Raises StorageUsageError for a zoo that declares none."""
+        groups = self.manifest.symmetries
+        if not groups or any("axes" not in group for group in groups):
+            raise StorageUsageError(
+                f"zoo {self.name!r}: its manifest declares no permutation symmetries, so its models can "
+                f"be neither aligned nor permuted; `zoo vectorize {self.name}` seals one that does, if there are any"
+            )
+        return groups
 
     @property
     def block_shape(self) -> tuple[int, int]:
@@ -356,3 +364,8 @@ def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, 
     if manifest.zoo != name:
         raise FormatError(f"{version_prefix(name, found)}manifest.json: belongs to zoo {manifest.zoo!r}")
     return Zoo(store, manifest, found, cache if cache is not None else os.environ.get("ZOOFORGE_CACHE"), cache_bytes)
+
+
+def _check_align(align: str | None) -> None:
+    if align not in (None, "canonical"):
+        raise StorageUsageError(f"align {align!r}: expected canonical or nothing")

@@ -57,13 +57,13 @@ class Transform:
     def aligned(self, zoo: Zoo, states: Fields) -> Fields:
         if self.align is None:
             return states
-        return _permuted(zoo, states, canonical_orders(states[""], zoo.layout, zoo.manifest.symmetries))
+        return _permuted(zoo, states, canonical_orders(states[""], zoo.layout, zoo.symmetries))
 
     def augmented(self, zoo: Zoo, states: Fields, samples: NDArray[np.intp], number: int) -> Fields:
         """``states`` permuted; that of a sample depends on its number, the pass and the seed."""
         if self.augment is None:
             return states
-        groups = zoo.manifest.symmetries
+        groups = zoo.symmetries
         found, places = np.unique(samples, return_inverse=True)
         runs = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1)
         drawn = [random_permutations(groups, len(r), [self.seed, number, PERMUTE], int(r[0])) for r in runs if len(r)]
@@ -72,7 +72,7 @@ class Transform:
 
 
 def _permuted(zoo: Zoo, states: Fields, orders: list[NDArray[np.intp]]) -> Fields:
-    groups = zoo.manifest.symmetries
+    groups = zoo.symmetries
     found = {**states, "": permute(states[""], zoo.layout, groups, orders)}
     if ".buffers" in states:
         found[".buffers"] = permute(states[".buffers"], zoo.buffers_layout, groups, orders)
@@ -95,6 +95,8 @@ class _Source:
     ) -> None:
         transform.check(task)
         self.zoo, self.transform, self.task = zoo, transform, task
+        if transform.align is not None or transform.augment is not None:
+            _ = zoo.symmetries  # refused before anything is read
         self.wanted = zoo.wanted(epochs, models, split, where)
         self.standardizer: Standardizer | None = None
         if transform.standardize:

@@ -1,5 +1,6 @@
 """A stream of states: the same for equal seeds, the same set for any number of workers, of bounded memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -200,6 +201,27 @@ def test_refuses_what_does_not_go_together(zoo: Zoo, options: Any, words: str) -
     for streamed in (True, False):
         with pytest.raises(StorageUsageError, match=words):
             zoo.dataset(stream=streamed, **options)
+
+
+def test_a_zoo_without_symmetries_is_neither_aligned_nor_permuted(local: ObjectStore) -> None:
+    train(local, range(3), 1)
+    vectorize(local, description(), RUN)
+    plain = zooforge.open_zoo(f"{local.url}/zoos/tiny-zoo")
+    calls: list[Callable[[], Any]] = [
+        lambda: plain.weights(align="canonical"),
+        lambda: plain.state_dict(0, 1, align="canonical"),
+        lambda: plain.dataset(augment="permute"),
+        lambda: plain.dataset(align="canonical", stream=True),
+    ]
+    for call in calls:
+        with pytest.raises(StorageUsageError, match="declares no permutation symmetries"):
+            call()
+
+
+def test_a_state_dict_can_be_aligned(zoo: Zoo) -> None:
+    aligned = zoo.weights(models=3, epochs=2, align="canonical").values[0]
+    for name, value in zoo.to_state_dict(aligned, 3).items():
+        np.testing.assert_array_equal(zoo.state_dict(3, 2, align="canonical")[name], value)
 
 
 def test_states_come_out_as_arrow(zoo: Zoo) -> None:
