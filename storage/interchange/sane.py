@@ -163,7 +163,7 @@ def _finite(zoo: Zoo, wanted: Wanted, align: bool) -> Iterator[States]:
         keep = np.isfinite(states.values).all(axis=1)
         values = states.values if keep.all() else states.values[keep]
         if align:
-            values = align_canonical(values, zoo.layout, zoo.manifest.symmetries)
+            values = align_canonical(values, zoo.layout, zoo.symmetries)
         yield States(values, states.models[keep], states.epochs[keep], states.layout)
 
 
