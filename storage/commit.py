@@ -6,8 +6,8 @@ case there is one record, its data are there, and nothing that somebody else nee
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,12 +109,11 @@ def commit_part(
         provenance = {"kind": "state", "run": run, "members": list(data.members), "part": data.part}
         return put_object(store, encode(arrays, provenance), "safetensors") if arrays else None
 
-    with ThreadPoolExecutor(2) as pool:
-        weights_put, state_put = pool.submit(put_weights), pool.submit(put_state)
-        table = put_object(store, encode_table(columns, labels), "parquet")
-        weight_digests = _weight_digests(arrays or fields, len(data.members))
-        label_digests = tuple(model_digests(columns, labels, len(data.members)))
-        weights, state = weights_put.result(), state_put.result()
+    weights_put, state_put = _beside(put_weights), _beside(put_state)
+    table = put_object(store, encode_table(columns, labels), "parquet")
+    weight_digests = _weight_digests(arrays or fields, len(data.members))
+    label_digests = tuple(model_digests(columns, labels, len(data.members)))
+    weights, state = weights_put(), state_put()
     record = PartRecord(
         run=run,
         unit=data.unit,
@@ -205,6 +204,32 @@ def encode_fields(fields: Mapping[str, Mapping[int, NDArray[Any]]]) -> dict[str,
             array = fields[name][epoch]
             tensors[tensor_name(epoch, name)] = pack_mask(array) if array.dtype == np.bool_ else canonical_nan(array)
     return tensors
+
+
+def _beside(work: Callable[[], ObjectRef | None]) -> Callable[[], ObjectRef | None]:
+    """Start ``work`` on a thread; what waits for its result, or raises its error.
+
+    Not a pool's thread: the interpreter joins those when it ends, and a process that has to leave does not wait.
+    """
+    found: list[ObjectRef | None] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(work())
+        except BaseException as error:  # passed on to the thread that waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="zoo-put", daemon=True)
+    thread.start()
+
+    def result() -> ObjectRef | None:
+        thread.join()
+        if errors:
+            raise errors[0]
+        return found[0]
+
+    return result
 
 
 def _weight_digests(arrays: Mapping[str, NDArray[Any]], num_members: int) -> tuple[str, ...]:
