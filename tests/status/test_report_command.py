@@ -1,6 +1,7 @@
 """`zoo report` and `zoo fidelity` on published zoos, through the store."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from storage.object_store import ObjectStore, open_store
 from zoo_jobs.cli import main
 from zoo_jobs.publishing import publish
 from zoo_jobs.report.page import page
-from zoo_jobs.report.read import read_contents
+from zoo_jobs.report.read import account_of, read_contents
+from zoo_jobs.run_facts import DriverStart, read_facts
 
 
 def published(url: str) -> ObjectStore:
@@ -141,3 +143,26 @@ def test_the_benchmark_writes_what_it_prints(
     assert {"test_acc", "epoch"} <= {score["target"] for score in found["scores"]}
     assert main(["benchmark", NAME, "--store", store.url, "--out", str(tmp_path / "c"), "--epochs", "7"]) == 2
     assert not (tmp_path / "c").exists()
+
+
+def test_the_plan_of_what_is_done_is_that_of_each_start_by_its_share(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    whole_run(store, parent())
+    facts = read_facts(store, parent())
+
+    def start(seconds: float, models: list[int], epochs: int, planned: float) -> DriverStart:
+        plan = {"seconds": planned, "dollars": None}
+        content = {"models": models, "epochs": epochs, "engine": "lanes", "plan": plan}
+        return DriverStart(f"at {seconds}", seconds, seconds + 40, "stopped", content)
+
+    starts = (
+        start(100, [0, 4], 4, 100.0),  # 20 were missing, 10 done of them
+        start(200, [0, 4], 4, 60.0),  # 10 were missing, all done
+        start(300, [0, 8], 4, 80.0),  # extended: 20 are missing, 5 done
+    )
+    commits = ((110.0, 10), (210.0, 10), (310.0, 5))
+    account = account_of(replace(facts, starts=starts, commits=commits))
+    assert account.planned == {"wall_seconds": pytest.approx(100 / 2 + 60 + 80 / 4)}
+    assert account.actual["wall_seconds"] == 120
+    silent = replace(starts[1], content={**starts[1].content, "plan": None})
+    assert "measured on" in account_of(replace(facts, starts=(starts[0], silent), commits=commits)).plan

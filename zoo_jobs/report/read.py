@@ -1,8 +1,10 @@
 """From a store to what a report is made from."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -189,9 +191,8 @@ def read_accounts(store: ObjectStore, contents: Contents) -> Contents:
 
 
 def account_of(facts: RunFacts) -> RunAccount:
-    """Plan against actual of a run. The plan is the one that its first start wrote down, else that of `zoo plan`."""
+    """Plan against actual of a run. The plan is what its starts wrote down, else that of `zoo plan`."""
     usage, totals = facts.totals.usage, facts.totals
-    committed, wasted = totals.dollars
     actual = {
         "wall_seconds": sum((s.ended or s.started) - s.started for s in facts.starts),
         "compute_seconds": facts.ledger.totals.seconds,
@@ -201,8 +202,8 @@ def account_of(facts: RunFacts) -> RunAccount:
     if "read_bytes" in usage:
         actual["bytes_read"] = usage["read_bytes"]
     if "dollars" in usage:
-        actual |= {"dollars": committed + wasted, "wasted_dollars": wasted}
-    written = next((s.content["plan"] for s in facts.starts if isinstance(s.content.get("plan"), dict)), None)
+        actual |= {"dollars": usage["dollars"], "wasted_dollars": totals.dollars[1]}
+    written = _written_plans(facts)
     if written is None:
         place, engine = machine(), str(facts.starts[0].content.get("engine", "")) or None
         found = estimate(facts.zoo, facts.wanted, place, engine).to_json()
@@ -210,7 +211,7 @@ def account_of(facts: RunFacts) -> RunAccount:
         if found["seconds"] is None:
             plan = f"Without a plan: the rate of engine {engine} was not measured on {place.description}."
     else:
-        found, plan = written, "The plan is the one written down at the first start."
+        found, plan = written, "The plan is what each start wrote down, by the share of it that was done."
     kept = {"seconds": "wall_seconds", "dollars": "dollars"}
     planned = {ours: float(found[theirs]) for theirs, ours in kept.items() if found.get(theirs) is not None}
     return RunAccount(
@@ -221,3 +222,25 @@ def account_of(facts: RunFacts) -> RunAccount:
         attempts=tuple((s.started, s.ended, s.state or "no end") for s in facts.starts),
         problems=tuple((n.time, n.kind or n.level, n.message) for n in facts.noticed),
     )
+
+
+def _written_plans(facts: RunFacts) -> dict[str, float | None] | None:
+    """Seconds and dollars planned for what is done now: of each start as much as it did of what it found missing.
+
+    None where a start has written no plan down; a quantity is None where a start could not tell it.
+    """
+    sums: dict[str, float | None] = {"seconds": 0.0, "dollars": 0.0}
+    for start, later in zip_longest(facts.starts, facts.starts[1:]):
+        plan = start.content.get("plan")
+        if not isinstance(plan, dict):
+            return None
+        end = math.inf if later is None else later.started
+        before = sum(count for time, count in facts.commits if time < start.started)
+        done = sum(count for time, count in facts.commits if start.started <= time < end)
+        first, stop = start.content["models"]
+        missing = max((stop - first) * (start.content["epochs"] + 1) - before, done)
+        for name, amount in sums.items():
+            if amount is not None:
+                more = plan.get(name)
+                sums[name] = None if more is None else amount + (more * done / missing if missing else 0.0)
+    return sums
