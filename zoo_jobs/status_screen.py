@@ -58,7 +58,7 @@ def times(found: Status, now: float) -> list[str]:
 
 
 def cost(committed: float, wasted: float) -> str:
-    return f"{dollars(committed + wasted)} spent, {dollars(wasted)} of it without a commit"
+    return f"{dollars(committed)} for what is committed, {dollars(wasted)} wasted"
 
 
 def losses(found: Status) -> str:
