@@ -4,6 +4,7 @@ The driver holds no truth: it may die at any moment, and another one may live be
 """
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -126,7 +127,7 @@ class Driver:
         """
         self._slots = [_Slot() for _ in range(self.pool.slots)]
         self._queue = deque(self.plan_tasks())
-        beat = time.monotonic()
+        beat = -math.inf  # a cap that is reached already, or a stop, comes before the first task
         failure: UnitFailed | None = None
         while True:
             if time.monotonic() - beat >= self.heartbeat_seconds:

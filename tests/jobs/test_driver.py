@@ -242,3 +242,10 @@ def test_a_worker_that_has_to_leave_is_replaced_once_and_asked_nothing_more() ->
     assert pool.replaced == [0]
     assert [e.kind for e in events if isinstance(e, Problem)] == ["preempted"]
     assert set(pool.next_part.values()) == {LAST_PART + 1}
+
+
+def test_what_the_first_heartbeat_finds_comes_before_the_first_task() -> None:
+    pool, notice = FakePool(1, range(2)), Notice()
+    finished, _ = drive(pool, notice=notice, heartbeat=lambda: notice.give("stopped", 90.0))
+    assert not finished
+    assert pool.order == []
