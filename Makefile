@@ -41,7 +41,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test test-zoos lint fuzz check-native check-arm bench bench-quick
+.PHONY: test test-zoos lint fuzz chaos-alerts check-native check-arm bench bench-quick
 test: setup ## Run the tests (12 minutes on two cores)
 	$(BIN)/python -m pytest
 
@@ -53,6 +53,9 @@ lint: setup ## Check format, style, types and the rules of who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
+
+chaos-alerts: setup ## Make four alerts happen to a real run and watch them fire in a real Prometheus (15 minutes)
+	$(BIN)/python -m tests.observability.chaos_alerts $$(mktemp -d)
 
 fuzz: setup ## Damaged and sly bytes for every reader, findings kept in build/fuzz (30 minutes)
 	$(BIN)/python -m tests.fuzz --minutes 30 $(ARGS)

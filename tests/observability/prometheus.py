@@ -60,13 +60,21 @@ class History:
 class Prometheus:
     """Scrapes ``targets`` (address to labels) every half second and evaluates the project's rules as often."""
 
-    def __init__(self, folder: Path, targets: Mapping[str, Mapping[str, str]], history: History | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        targets: Mapping[str, Mapping[str, str]],
+        history: History | None = None,
+        *,
+        rules: Path = RULES,
+        scrape_interval: str = "500ms",
+    ) -> None:
         data = folder / "data"
         if history is not None:
             history.write(data)
         config = {
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
-            "rule_files": [str(RULES)],
+            "global": dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), scrape_interval),
+            "rule_files": [str(rules)],
             "scrape_configs": [
                 {
                     "job_name": "zooforge",

@@ -12,6 +12,7 @@ from zoo_jobs.metrics import RunMetrics
 
 from .past import Simulation
 from .prometheus import BOARDS, ROOT, RULES, alerts, board, missing, panels, promtool
+from .quick_rules import quick
 from .simulated import committed, started, totals
 
 needs_promtool = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -144,3 +145,18 @@ def test_promtool_finds_nothing_wrong_with_the_metrics() -> None:
     metrics(committed("tiny", range(8), 1))
     result = promtool("check", "metrics", text=generate_latest(registry).decode())
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@needs_promtool
+def test_the_quick_rules_are_the_rules_with_times_divided_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(quick(6)))
+    result = promtool("check", "rules", str(tmp_path / "rules.yaml"))
+    assert result.returncode == 0, result.stderr
+    same: list[Any] = [rule for group in quick(1)["groups"] for rule in group["rules"]]
+    real = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    times = re.compile(r"\d+m?s\b|\d+[mhd]\b")
+    assert [times.sub("", rule["expr"]) for rule in same] == [times.sub("", rule["expr"]) for rule in real]
+    (storm,) = (
+        rule for group in quick(6)["groups"] for rule in group["rules"] if rule.get("alert") == "PreemptionStorm"
+    )
+    assert "[300000ms])) > 10" in storm["expr"] and storm["for"] == "50000ms"
