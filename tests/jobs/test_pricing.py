@@ -1,11 +1,14 @@
 """A stage's price: said before it starts, corrected by its first minute, stopped where it is far from what was said."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from storage.errors import StoreUnreachable
+from zoo_jobs.commands.working import at_work
 from zoo_jobs.estimate import slot_seconds
 from zoo_jobs.notice import Notice
 from zoo_jobs.observers import Event, PartCommitted, Problem, Repriced
@@ -136,3 +139,15 @@ def test_a_notice_ends_the_wait_for_a_store() -> None:
     notice.give("signal", 90)
     with pytest.raises(StoreAway):
         Patience("tiny", "train", notice, [])(Away(2))
+
+
+@pytest.mark.parametrize(("unattended", "attempted", "status"), [(False, False, 2), (True, False, 1), (False, True, 1)])
+def test_a_store_that_is_away_is_bad_input_only_before_anything_was_begun_by_a_person(
+    unattended: bool, attempted: bool, status: int, tmp_path: Path
+) -> None:
+    values: dict[str, Any] = dict.fromkeys(("max_dollars", "dollars_per_hour", "metrics_port"))
+    values |= {"quiet": True, "no_metrics": True, "yes": False, "unattended": unattended}
+    with pytest.raises((StoreUnreachable, StoreAway)) as raised, at_work(str(tmp_path), values, []) as work:
+        work.attempted = attempted
+        raise StoreUnreachable("no answer")
+    assert raised.value.exit_status == status
