@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import tempfile
@@ -71,6 +72,19 @@ def _draining_nodes() -> set[str]:
     with contextlib.suppress(AttributeError, RuntimeError, ImportError):
         return {node if isinstance(node, str) else node.hex() for node in ray._private.state.state.get_draining_nodes()}
     return set()
+
+
+class WorkerLost(ZooError):
+    """A worker's process or its node has ended."""
+
+
+def in_short(text: str) -> str:
+    """The reason in what Ray says of a lost worker, which is a page; its first sentence where there is none."""
+    text = " ".join(text.split())
+    reason = re.search(r"The actor is dead because (?:it was )?(.+?)\.(?: |$)", text)
+    kind = re.search(r"Worker exit type: (\w+)", text)
+    found = reason[1] if reason else text.partition(". ")[0].rstrip(".")
+    return found + (f" ({kind[1]})" if kind else "")
 
 
 class RayPool:
@@ -158,9 +172,10 @@ class RayPool:
             ray.exceptions.WorkerCrashedError,
             ray.exceptions.ObjectLostError,
         ) as error:
+            logger.info("a worker was lost", extra={"slot": slot, "error": str(error)})
             if self._actors[slot] is actor:
                 self.replace(slot)
-            return Done(slot, None, error, lost=True)
+            return Done(slot, None, WorkerLost(in_short(str(error))), lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return Done(slot, None, cause)
