@@ -12,7 +12,7 @@ SHELL := /bin/sh
 
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-zA-Z0-9_ -]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##### set up
 
@@ -41,7 +41,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test test-zoos lint fuzz chaos-alerts check-native check-arm bench bench-quick
+.PHONY: test test-zoos lint fuzz chaos soak docs chaos-alerts check-native check-arm bench bench-quick
 test: setup ## Run the tests (12 minutes on two cores)
 	$(BIN)/python -m pytest
 
@@ -59,6 +59,17 @@ chaos-alerts: setup ## Make four alerts happen to a real run and watch them fire
 
 fuzz: setup ## Damaged and sly bytes for every reader, findings kept in build/fuzz (30 minutes)
 	$(BIN)/python -m tests.fuzz --minutes 30 $(ARGS)
+
+chaos: setup ## Kill, freeze and double runs at random; what they publish stays the same (20 minutes)
+	$(BIN)/python -m tests.chaos --minutes 20 $(ARGS)
+
+soak: setup ## Train for two hours and see that neither memory, files nor folders grow (2 hours)
+	$(BIN)/python -m tests.chaos.soak --minutes 120 $(ARGS)
+
+docs: setup ## Write the generated documents again and check that all of them say what is (3 minutes)
+	$(BIN)/python -m cluster.values_schema
+	$(BIN)/python -m zoo_jobs.spec > docs/zoo-spec.schema.json
+	$(BIN)/python -m pytest -q tests/docs tests/storage/test_format.py
 
 check-native: setup ## The CPU engine under address, undefined-behaviour and thread sanitizers (15 minutes)
 	sh tests/native/check $(VENV)

@@ -1,0 +1,176 @@
+"""Disturb runs at random and compare what they publish: ``python -m tests.chaos [--minutes 20] [--seed N]``.
+
+Each round grows a small zoo and its twins into a fresh store on an S3 server, while drivers and workers are killed,
+told to leave or frozen, second drivers start beside the first, and the server itself is killed. However often it was
+disturbed, the run has to end, with the manifests of a quiet run, byte for byte, and no store may need repair. A round
+that does not is kept with its store and its seed, and makes the exit status 1.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from tests.acceptance.command import Command, Running, done, manifest, num_records
+from tests.acceptance.specs import MODELS, NUM_TWIN_EPOCHS, write
+
+from .stage import Stage, workers
+
+NUM_EPOCHS = 30
+ZOOS = ("small", "small-vd")
+ROUND_SECONDS = 900.0
+BUSY = "Ray does not start on this machine"  # no fault of the run: the machine has too much to do
+KINDS = ("kill worker", "kill driver", "leave", "freeze worker", "freeze driver", "second driver", "kill server")
+
+
+class Disturbed(Exception):
+    """A round that did not end as a quiet run does."""
+
+
+class Round:
+    """One run, started again as often as it ends before its end."""
+
+    def __init__(self, stage: Stage, store: str, spec: Path, random: Random, without_ray: bool) -> None:
+        self.stage, self.store, self.random, self.without_ray = stage, store, random, without_ray
+        self.arguments = ("run", str(spec), "--models", MODELS, "--store", store, "--no-metrics")
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Disturb until the run ends by itself. Raises Disturbed where it fails or does not end."""
+        deadline = time.monotonic() + ROUND_SECONDS
+        while True:
+            with contextlib.ExitStack() as stack:
+                drivers = [stack.enter_context(self._driver())]
+                self._disturb(drivers, stack, deadline)
+                ends = [driver.wait(max(1.0, deadline - time.monotonic())) for driver in drivers]
+            if any(end.status == 0 for end in ends):
+                return
+            for end in ends:
+                if end.status not in (75, -signal.SIGKILL) and BUSY not in end.err:
+                    raise Disturbed(f"a driver ended with {end.status}: {end.err[-1500:]}")
+
+    def _driver(self, *options: str) -> Running:
+        """With Ray, or in one process: both kinds share a store."""
+        ray = "none" if self.without_ray or self.random.random() < 0.5 else "local"
+        self.counts["driver with Ray" if ray == "local" else "driver without Ray"] += 1
+        return self.stage.zoo.start(*self.arguments, "--ray", ray, *options)
+
+    def _disturb(self, drivers: list[Running], stack: contextlib.ExitStack, deadline: float) -> None:
+        """Until a driver is gone, on its own or by us."""
+        while all(driver.process.poll() is None for driver in drivers):
+            if time.monotonic() > deadline:
+                raise Disturbed(f"not at its end after {ROUND_SECONDS:g} s, {num_records(self.store)} records")
+            pause = time.monotonic() + self.random.uniform(0.5, 12.0)
+            while time.monotonic() < pause and all(driver.process.poll() is None for driver in drivers):
+                time.sleep(0.1)
+            victim = self.random.choice(drivers)
+            kind = self.random.choice(KINDS)
+            if victim.process.poll() is None and self._one(kind, victim, drivers, stack):
+                self.counts[kind] += 1
+
+    def _one(self, kind: str, victim: Running, drivers: list[Running], stack: contextlib.ExitStack) -> bool:
+        """Whether there was something to disturb."""
+        slots = workers(victim.children())
+        match kind:
+            case "kill worker" if slots:
+                _signal(self.random.choice(slots), signal.SIGKILL)
+            case "freeze worker" if slots:
+                self._freeze(self.random.choice(slots))
+            case "freeze driver":
+                self._freeze(victim.process.pid)
+            case "kill driver":
+                victim.kill()
+            case "leave":
+                victim.terminate()
+            case "second driver" if len(drivers) == 1:
+                drivers.append(stack.enter_context(self._driver("--slots", "1")))
+            case "kill server":
+                self.stage.kill_server(self.random.uniform(0.0, 10.0))
+            case _:
+                return False
+        return True
+
+    def _freeze(self, pid: int) -> None:
+        _signal(pid, signal.SIGSTOP)
+        time.sleep(self.random.uniform(1.0, 8.0))
+        _signal(pid, signal.SIGCONT)
+
+    def check(self, quiet: dict[str, bytes]) -> None:
+        """Raises Disturbed unless the store is as after a quiet run."""
+        for name, expected in quiet.items():
+            if manifest(self.store, name) != expected:
+                raise Disturbed(f"the manifest of {name} is not that of a quiet run")
+            self._zoo("store", "verify", name)
+        again = self._zoo(*self.arguments[:4], "--ray", "none", "--no-metrics")
+        if again.count("(nothing new)") != len(quiet):
+            raise Disturbed(f"running again made something new: {again}")
+        for row in json.loads(self._zoo("status", *quiet, "--json")):
+            if row["state"] != "finished" or row["done"] != row["total"]:
+                raise Disturbed(f"status of {row['zoo']} says {row['state']}, {row['done']} of {row['total']} states")
+
+    def _zoo(self, *arguments: str) -> str:
+        ended = self.stage.zoo(*arguments, "--store", self.store, deadline_seconds=ROUND_SECONDS)
+        if ended.status:
+            raise Disturbed(f"zoo {' '.join(arguments)} ends with {ended.status}: {ended.err[-500:]}")
+        return ended.out
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def quiet_manifests(zoo: Command, spec: Path, store: Path) -> dict[str, bytes]:
+    """Of a run that nobody disturbs, in one process."""
+    options = ("--models", MODELS, "--ray", "none", "--no-metrics")
+    done(zoo("run", spec, *options, "--store", store, deadline_seconds=ROUND_SECONDS))
+    return {name: manifest(store, name) for name in ZOOS}
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=20.0, help="a round that has begun is ended")
+    parser.add_argument("--without-ray", action="store_true", help="every driver in one process, as under Slurm")
+    parser.add_argument("--seed", type=int, default=None, help="default: drawn, and printed")
+    options = parser.parse_args(arguments)
+    seed = options.seed if options.seed is not None else Random().randrange(10**6)
+    until = time.monotonic() + options.minutes * 60
+    folder = Path(tempfile.mkdtemp(prefix="zoo-chaos-"))
+    stage = Stage(folder)
+    twins = {"method": "variational-dropout", "num_epochs": NUM_TWIN_EPOCHS}
+    spec = write(folder, num_epochs=NUM_EPOCHS, train_eval_epochs=[0, NUM_EPOCHS], sparsify=twins)
+    total: Counter[str] = Counter()
+    try:
+        quiet = quiet_manifests(stage.zoo, spec, folder / "quiet")
+        number = 0
+        while number == 0 or time.monotonic() < until:
+            began, random = time.monotonic(), Random(f"{seed} {number}")
+            one = Round(stage, stage.store(f"round-{number}"), spec, random, options.without_ray)
+            try:
+                one.run()
+                one.check(quiet)
+            except (Disturbed, AssertionError) as error:
+                print(f"round {number}, --seed {seed}: {error}\nkept: {folder}, store {one.store}", flush=True)
+                return 1
+            total += one.counts
+            said = ", ".join(f"{count} x {kind}" for kind, count in sorted(one.counts.items()))
+            print(f"round {number}: as a quiet run, {time.monotonic() - began:.0f} s; {said}", flush=True)
+            number += 1
+    finally:
+        stage.close()
+    shutil.rmtree(folder)
+    print(f"{number} rounds, --seed {seed}: {dict(sorted(total.items()))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""What a soak run calls growth."""
+
+from typing import Any
+
+import pytest
+
+from .soak import SAMPLE_SECONDS, MiB, faults
+
+
+def samples(**per_hour: float) -> list[dict[str, Any]]:
+    """Two hours in which everything stays as it is, but for what grows by so much an hour."""
+    level = {"driver_bytes": 400 * MiB, "worker_bytes": 300 * MiB, "driver_files": 50, "driver_threads": 40,
+             "ray_bytes": 20 * MiB, "status_seconds": 1.0}  # fmt: skip
+    found = []
+    for number in range(240):
+        second = number * SAMPLE_SECONDS
+        grown = {name: value + per_hour.get(name, 0) * second / 3600 for name, value in level.items()}
+        found.append({"second": second, "parts": 100 * number, **grown})
+    return found
+
+
+def test_what_stays_as_it_is_has_no_faults() -> None:
+    assert faults(samples()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "grows", "said"),
+    [
+        ("driver_bytes", 100 * MiB, "driver_bytes grows by 100.0 MiB an hour, the limit is 60"),
+        ("driver_files", 30, "driver_files grows by 30.0 an hour, the limit is 10"),
+        ("status_seconds", 60, "`zoo status` took 120 s"),
+    ],
+)
+def test_what_grows_is_said(name: str, grows: float, said: str) -> None:
+    assert faults(samples(**{name: grows})) == [said]
+
+
+def test_commits_that_become_rare_are_said() -> None:
+    slower = samples()
+    for number, sample in enumerate(slower):
+        sample["parts"] = 100 * number if number < 150 else 15_000 + 20 * (number - 150)
+    assert faults(slower) == ["40 parts a minute in the end, 200 in the beginning"]
