@@ -140,6 +140,12 @@ def write_control(store: ObjectStore, run: str, control: Control) -> None:
     raise StorageError(f"{store.url}: {control_key(run)} keeps changing; try again")
 
 
+def stop_run(store: ObjectStore, run: str, reason: str) -> None:
+    """Say that the run shall stop and stay so. What was asked of it stays on record: progress is measured by that."""
+    control = read_control(store, run)
+    write_control(store, run, Control("stopped", reason, {} if control is None else control.request))
+
+
 def _control(value: dict[str, Any], what: str) -> Control:
     if value.get("wanted") not in ("run", "stopped"):
         raise FormatError(f"{what}: `wanted` is {value.get('wanted')!r}, expected run or stopped")

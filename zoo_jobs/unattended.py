@@ -33,6 +33,7 @@ from storage.runs import (
     read_claims,
     read_control,
     start_attempt,
+    stop_run,
     write_control,
 )
 from storage.zoos import list_zoos
@@ -153,11 +154,12 @@ def _enter(store: ObjectStore, job: Job) -> str | None:
 def _leave(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str) -> int:
     """Write down how a life ended, and decide what the scheduler sees."""
     run_id = job.zoo.run_id
-    control = read_control(store, run_id)
     end_attempt(store, run_id, attempt, {"state": "finished" if status == 0 else "failed", "status": status})
-    if any((c := read_control(store, stage.run_id)) is not None and c.wanted == "stopped" for stage in job.stages):
+    controls = [read_control(store, stage.run_id) for stage in job.stages]
+    stopped = [control for control in controls if control is not None and control.wanted == "stopped"]
+    if stopped:
         for stage in job.stages:
-            write_control(store, stage.run_id, control or Control("stopped"))
+            stop_run(store, stage.run_id, stopped[0].reason)
         return 0
     if status == 2:
         return _stop(store, job.stages, f"bad input: {last_line}")
@@ -226,7 +228,7 @@ def _job(store: ObjectStore, name: str, options: Sequence[str], environment: Map
 
 def _stop(store: ObjectStore, stages: Sequence[Zoo], reason: str) -> int:
     for stage in stages:
-        write_control(store, stage.run_id, Control("stopped", reason, {}))
+        stop_run(store, stage.run_id, reason)
     return _say(f"stopped, and stays so until it is submitted again: {reason}", 0)
 
 

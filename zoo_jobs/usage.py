@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from storage.object_store import ObjectStore, Traffic
-from storage.runs import Claims, Control, end_attempt, read_usage, write_control, write_usage
+from storage.runs import Claims, end_attempt, read_usage, stop_run, write_usage
 
 from .notice import Notice
 from .observers import Event, Observer, PartCommitted, Problem, Spent, UsageWritten, tell
@@ -129,7 +129,7 @@ class Account:
     def stop(self, reason: str) -> None:
         """Say that the run shall end and stay so, and let the workers commit what they are at."""
         self.reason = reason
-        write_control(self._store, self._run.id, Control("stopped", reason, {}))
+        stop_run(self._store, self._run.id, reason)
         self._notice.give("stopped", GRACE_SECONDS)
 
     @property

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from storage.object_store import ObjectStore, open_store
-from storage.runs import Attempt, Control, read_attempts, read_control, write_control
+from storage.runs import Attempt, Control, read_attempts, read_control, stop_run, write_control
 from zoo_jobs import catalogue, cli, unattended
+from zoo_jobs.twin import twins_of
 from zoo_jobs.unattended import broken, lives, main, pending
 
 ZOO = "mnist5k-cnn-s"
@@ -124,6 +125,22 @@ def test_a_cap_ends_the_run_and_keeps_its_reason(
     assert wanted(store).reason == "the cap of 0 dollars is reached"
 
 
+def test_a_cap_that_its_twins_reach_ends_the_zoo_too(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = twins_of(catalogue.load(ZOO), source_epoch=2).run_id
+
+    def capped() -> int:
+        stop_run(store, twins, "the cap of 3 dollars is reached")
+        return 75
+
+    ends.append(capped)
+    assert submit(store, monkeypatch, "j1") == 0
+    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "the cap of 3 dollars is reached")
+    control = read_control(store, twins)
+    assert control is not None and control.wanted == "stopped"
+
+
 def test_stopped_stays_stopped_for_the_same_job_and_goes_on_for_a_new_one(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +148,7 @@ def test_stopped_stays_stopped_for_the_same_job_and_goes_on_for_a_new_one(
     submit(store, monkeypatch, "j1")
     assert main(["stop", ZOO, "--store", store.url, "--reason", "holidays"]) == 0
     assert submit(store, monkeypatch, "j1") == 0
-    assert wanted(store) == Control("stopped", "holidays")
+    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "holidays")
     ends.append(0)
     assert submit(store, monkeypatch, "j2") == 0
     assert wanted(store).wanted == "run"

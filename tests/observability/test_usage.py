@@ -6,7 +6,7 @@ import pytest
 
 from storage.keys import usage_prefix
 from storage.object_store import ObjectStore, open_store
-from storage.runs import Claims, read_claims, read_control, read_usage
+from storage.runs import Claims, Control, read_claims, read_control, read_usage, write_control
 from tests.jobs.tiny import RUN
 from zoo_jobs.notice import Notice
 from zoo_jobs.observers import Event, Problem, Spent, UsageWritten
@@ -89,16 +89,17 @@ def test_a_second_driver_goes_on_with_the_sums_of_the_first(
     first = account(store, clock)
     clock.now = 3600.0
     first.close("stopped")
+    asked = {"models": [0, 4], "epochs": 2}
+    write_control(store, RUN.id, Control("run", "", asked))
     second = account(store, clock, Caps(hours=1.5), number=1)
     clock.now += 1799
     second.beat()
-    assert read_control(store, RUN.id) is None
+    assert read_control(store, RUN.id) == Control("run", "", asked)
     clock.now += 2
     second.beat()
     assert [record.kind for record in caplog.records if record.levelname == "WARNING"] == ["cap"]
     control = read_control(store, RUN.id)
-    assert control is not None
-    assert (control.wanted, control.reason) == ("stopped", "the cap of 1.5 hours is reached")
+    assert control == Control("stopped", "the cap of 1.5 hours is reached", asked)  # what it is measured by stays
 
 
 def test_what_is_under_way_is_neither_committed_nor_wasted_and_in_the_end_all_is_one_of_them(
