@@ -36,7 +36,7 @@ def against_torch(name: str, channels: int, optimizer: str, workers: Workers, th
     data = images(of, 500 if name == "cnn-s" else 150)
     num_models = 16 * threads
     ratios, plain_us, lanes_us = [], [], []
-    with session(of, num_models, data, optimizer=optimizer, threads=threads) as opened:  # type: ignore[arg-type]
+    with session(of, num_models, data, optimizer=optimizer, threads=threads) as opened:
         cpu_seconds_per_model_step(opened, num_models, data, 1)
         workers.ask(do="train", architecture=name, channels=channels, optimizer=optimizer, twins=False, steps=50)
         for pair in range(PAIRS):

@@ -56,7 +56,7 @@ def _macs(network: Architecture, training: bool) -> int:
 
 
 def network(name: str, channels: int, activation: str = "tanh", dropout: bool = False) -> Architecture:
-    found = architecture(name, channels, activation, dropout)  # type: ignore[arg-type]
+    found = architecture(name, channels, activation, dropout)
     assert isinstance(found, Architecture)
     return found
 

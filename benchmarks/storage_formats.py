@@ -154,7 +154,7 @@ def write_shards(store: ObjectStore, num_models: int, num_epochs: int, reference
             tensor_name(e): generator.standard_normal((128, LAYOUT.size), np.float32) for e in range(num_epochs + 1)
         }
         theirs = take(lambda: reference.save(sample))
-        ours = take(lambda values=values: put_object(store, encode(values), "safetensors"))  # type: ignore[misc]
+        ours = take(lambda values=values: put_object(store, encode(values), "safetensors"))
         pairs.add(ours, theirs, 128 * (num_epochs + 1) / sample)
     return pairs
 
@@ -189,21 +189,21 @@ def read(url: str, num_models: int, num_epochs: int, reference: Reference) -> li
     for number in range(7):
         theirs = take(lambda: reference.load(sample))
         fresh = open_zoo(address)
-        ours = take(lambda fresh=fresh: fresh.weights(epochs=num_epochs))  # type: ignore[misc]
+        ours = take(lambda fresh=fresh: fresh.weights(epochs=num_epochs))
         epoch_50.add(ours, theirs, num_models / sample)
         models = random.permutation(num_models)[:50].tolist()
-        ours = take(lambda models=models: [opened.state_dict(m, 7) for m in models])  # type: ignore[misc]
+        ours = take(lambda models=models: [opened.state_dict(m, 7) for m in models])
         if number:  # the first one reads and hashes
             one.add((ours[0] / 50, ours[1] / 50), theirs, 1 / sample)
         fresh = open_zoo(address)
         fresh.model_table()
         chosen = [(int(random.integers(num_models)), int(random.integers(num_epochs + 1))) for _ in range(20)]
-        ours = take(lambda fresh=fresh, chosen=chosen: [fresh.state_dict(*c) for c in chosen])  # type: ignore[misc]
+        ours = take(lambda fresh=fresh, chosen=chosen: [fresh.state_dict(*c) for c in chosen])
         cold.add((ours[0] / 20, ours[1] / 20), theirs, 1 / sample)
     for _ in range(3):
         theirs = take(lambda: reference.load(sample))
         fresh = open_zoo(address)
-        ours = take(lambda fresh=fresh: fresh.weights().torch())  # type: ignore[misc]
+        ours = take(lambda fresh=fresh: fresh.weights().torch())
         whole.add(ours, theirs, num_models * (num_epochs + 1) / sample)
     opening = [take(lambda: open_zoo(address)) for _ in range(7)]
     cpu, clock = (statistics.median(t[i] for t in opening) * 1e3 for i in (0, 1))

@@ -261,16 +261,14 @@ class Zoo:
             shuffle: of a stream: by (``seed``, pass); the order is stated in ``storage/stream.py``.
             buffer_bytes: of a stream: what a worker holds, and mixes, at once; None: 32 MiB.
         """
-        from .torch_views import BUFFER_BYTES, StateDataset, StateStream, Transform
+        from .torch_views import BUFFER_BYTES, Source, StateDataset, StateStream, Transform
 
         transform = Transform(layout, align, augment, standardize, seed)
+        source = Source(self, split, epochs, transform, task, models, where, columns)
         if stream:
             held = BUFFER_BYTES if buffer_bytes is None else buffer_bytes
-            return StateStream(
-                self, split, epochs, transform, task=task, models=models, where=where, columns=columns,
-                shuffle=shuffle, buffer_bytes=held,
-            )  # fmt: skip
-        return StateDataset(self, split, epochs, transform, task=task, models=models, where=where, columns=columns)
+            return StateStream(source, shuffle=shuffle, buffer_bytes=held)
+        return StateDataset(source)
 
     # Reading.
 

@@ -1,6 +1,5 @@
 """A network as a graph of neurons, as neural-graph and neural-functional work reads it. Pure numpy."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,17 +8,14 @@ from numpy.typing import NDArray
 from .layout import Layout
 
 
-def to_graph(
-    vector: NDArray[np.float32], layout: Layout, symmetries: Sequence[dict[str, Any]] = ()
-) -> dict[str, NDArray[Any]]:
-    """Nodes are channels and units, edges are weights.
+def to_graph(vector: NDArray[np.float32], layout: Layout) -> dict[str, NDArray[Any]]:
+    """Nodes are channels and units, edges are weights; permuted hidden units give an isomorphic graph.
 
     Returns:
         ``bias`` [V] (0 for inputs), ``layer`` [V], ``edge_index`` [2, E] from the earlier to the later node,
         ``weight`` [E, K] the kernel's values padded with zeros to the largest, ``kernel`` [E] how many of them count,
         ``position`` [E] the spatial position that an input of a flattened layer stands for, 0 elsewhere.
     """
-    del symmetries  # permuting a group's nodes gives an isomorphic graph by construction
     tensors = layout.unflatten(vector)
     weights = [entry for entry in layout.entries if entry.name.endswith(".weight") and len(entry.shape) >= 2]
     width = max(int(np.prod(entry.shape[2:], dtype=np.int64)) for entry in weights)

@@ -7,13 +7,14 @@ published is a function of spec and weights: a quiet run and a tormented one giv
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from .canonical import sha256_hex
 from .cards import write_copies
 from .description import ZooDescription
-from .errors import FormatError, IncompleteRun, PreconditionFailed, StorageError
+from .errors import FormatError, IncompleteRun, StorageError
 from .joined import write_tables
 from .keys import RecordKey, manifest_key
 from .labels import Values, part_columns
@@ -24,7 +25,7 @@ from .objects import get_object
 from .record import PartRecord
 from .shards import MEMORY_BYTES, Block, Piece, ShardPlan, build_shards
 from .tables import decode_table, table_values
-from .zoos import Head, move_head, read_head
+from .zoos import read_head, seal_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -85,28 +86,11 @@ def seal(store: ObjectStore, description: ZooDescription, build: Callable[[Manif
         sha256 = sha256_hex(data)
         if head is not None and head.manifest_sha256 == sha256:
             return Version(description.name, head.number, False, manifest, sha256)
-        number = _seal(store, description, head, manifest, data)
+        number = seal_manifest(store, description.name, head, data, partial(write_copies, store, description, manifest))
         if number is not None:
             logger.info("version sealed", extra={"zoo": description.name, "version": number})
             return Version(description.name, number, True, manifest, sha256)
     raise StorageError(f"zoo {description.name!r}: others keep sealing versions; try again")
-
-
-def _seal(
-    store: ObjectStore, description: ZooDescription, head: Head | None, manifest: Manifest, data: bytes
-) -> int | None:
-    """Write manifest, copies and HEAD; the version's number, or None if others were first and it must be built anew."""
-    number = 1 if head is None else head.number + 1
-    key = manifest_key(description.name, number)
-    try:
-        store.put(key, data, if_absent=True)
-    except PreconditionFailed:
-        found, _ = store.get(key)
-        if found != data:  # sealed by others who have not moved HEAD yet, or never will
-            move_head(store, description.name, number, found, head)
-            return None
-    write_copies(store, description, manifest, number)
-    return number if move_head(store, description.name, number, data, head) else None
 
 
 def _manifest(store: ObjectStore, zoo: str, number: int) -> Manifest:

@@ -79,7 +79,7 @@ def _permuted(zoo: Zoo, states: Fields, orders: list[NDArray[np.intp]]) -> Field
     return found
 
 
-class _Source:
+class Source:
     """What a dataset in memory and a stream have in common: the zoo, its labels, how a state is given."""
 
     def __init__(
@@ -135,7 +135,7 @@ class _Source:
         if self.transform.layout == "tokens":
             tokens = tokenize(vector[None], self.zoo.layout)
             return tuple(torch.from_numpy(a) for a in (tokens.values[0], tokens.mask[0], tokens.positions))
-        graph = to_graph(vector, self.zoo.layout, self.zoo.manifest.symmetries)
+        graph = to_graph(vector, self.zoo.layout)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in graph.items()}
 
 
@@ -146,21 +146,10 @@ class StateDataset(Dataset[Sample]):
     a model's last epoch is no input. ``labels`` are those of the input; null is NaN, -1 or an empty text.
     """
 
-    def __init__(
-        self,
-        zoo: Zoo,
-        split: str | None,
-        epochs: Selector,
-        transform: Transform,
-        *,
-        task: str = "reconstruction",
-        models: Selector = None,
-        where: str | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> None:
-        self._source = _Source(zoo, split, epochs, transform, task, models, where, columns)
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._states, self.models, self.epochs = self._source.read(self._source.wanted)
-        self.inputs, self.targets = pairs(self.models, task)
+        self.inputs, self.targets = pairs(self.models, source.task)
         self._labels = self._source.labels(self.models[self.inputs], self.epochs[self.inputs])
         self._epoch = _shared_counter()
 
@@ -208,28 +197,16 @@ class StateStream(IterableDataset[Sample]):
     W gives windows w, w + W, ...: the samples of a pass are the same for any number of workers.
     """
 
-    def __init__(
-        self,
-        zoo: Zoo,
-        split: str | None,
-        epochs: Selector,
-        transform: Transform,
-        *,
-        task: str = "reconstruction",
-        models: Selector = None,
-        where: str | None = None,
-        columns: Sequence[str] | None = None,
-        shuffle: bool = True,
-        buffer_bytes: int = BUFFER_BYTES,
-    ) -> None:
-        self._source = _Source(zoo, split, epochs, transform, task, models, where, columns)
+    def __init__(self, source: Source, *, shuffle: bool = True, buffer_bytes: int = BUFFER_BYTES) -> None:
+        self._source = source
+        zoo = source.zoo
         block_models, block_epochs = zoo.block_shape
-        sizes = [zoo.manifest.fields[name] for name in transform.fields(zoo)]
+        sizes = [zoo.manifest.fields[name] for name in source.transform.fields(zoo)]
         self._state_bytes = sum(4 * entry.values for entry in sizes)
-        here = max((len(models) for models in self._source.wanted.values()), default=1)
+        here = max((len(models) for models in source.wanted.values()), default=1)
         tensor_bytes = max(1, min(block_models, here) * self._state_bytes)
         chunk_epochs = max(1, min(JOB_BYTES, buffer_bytes) // tensor_bytes)
-        self._samples = samples_of(self._source.wanted, task, block_models, block_epochs, chunk_epochs)
+        self._samples = samples_of(source.wanted, source.task, block_models, block_epochs, chunk_epochs)
         self._labels = self._source.labels(self._samples.models, self._samples.epochs)
         self._shuffle, self._buffer_bytes = shuffle, buffer_bytes
         self._epoch = _shared_counter()

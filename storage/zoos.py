@@ -1,6 +1,6 @@
 """The two objects of a zoo that are ever replaced: its spec, and the pointer to its current version."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,26 @@ def move_head(store: ObjectStore, zoo: str, number: int, manifest: bytes, old: H
         now = read_head(store, zoo)
         return now is not None and (now.number, now.manifest_sha256) == (number, value["manifest_sha256"])
     return True
+
+
+def seal_manifest(
+    store: ObjectStore, zoo: str, head: Head | None, manifest: bytes, write_copies: Callable[[int], None]
+) -> int | None:
+    """Write manifest, copies and HEAD of the version behind ``head``; its number, or None if others were first.
+
+    ``write_copies`` gets the number.
+    """
+    number = 1 if head is None else head.number + 1
+    key = manifest_key(zoo, number)
+    try:
+        store.put(key, manifest, if_absent=True)
+    except PreconditionFailed:
+        found, _ = store.get(key)
+        if found != manifest:  # sealed by others who have not moved HEAD yet, or never will
+            move_head(store, zoo, number, found, head)
+            return None
+    write_copies(number)
+    return number if move_head(store, zoo, number, manifest, head) else None
 
 
 def read_manifest_bytes(store: ObjectStore, zoo: str, number: int | None = None) -> tuple[int, bytes]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -58,9 +58,6 @@ from .trackers import Tracker
 from .twin import TwinSpec, Zoo
 from .usage import GRACE_SECONDS, Account, Caps, Meter
 from .worker import WorkerContext
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 

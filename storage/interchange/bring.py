@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from ..canonical import sha256_hex
 from ..dataset import Zoo
-from ..errors import PreconditionFailed, StorageError, StorageUsageError
+from ..errors import StorageError, StorageUsageError
 from ..keys import manifest_key, version_prefix
 from ..manifest import Manifest, from_ranges
 from ..object_store import ObjectStore
 from ..objects import get_object, put_object
-from ..zoos import Head, move_head, read_head, read_manifest_bytes, read_spec
+from ..zoos import Head, read_head, read_manifest_bytes, read_spec, seal_manifest
 from .zip_file import copies_of
 
 
@@ -48,21 +48,16 @@ def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None]
         if progress is not None:
             progress(ref.bytes)
     copies = copies_of(zoo)
+
+    def write_copies(number: int) -> None:
+        for name, content in copies.items():
+            target.put(version_prefix(zoo.name, number) + name, content)
+
     for _ in range(64):
         head = read_head(target, zoo.name)
         _check(target, zoo, head)
-        number = 1 if head is None else head.number + 1
-        key = manifest_key(zoo.name, number)
-        try:
-            target.put(key, data, if_absent=True)
-        except PreconditionFailed:
-            found, _ = target.get(key)
-            if found != data:
-                move_head(target, zoo.name, number, found, head)
-                continue
-        for name, content in copies.items():
-            target.put(version_prefix(zoo.name, number) + name, content)
-        if move_head(target, zoo.name, number, data, head):
+        number = seal_manifest(target, zoo.name, head, data, write_copies)
+        if number is not None:
             return Brought(number, True, len(manifest.refs), num_bytes)
     raise StorageError(f"zoo {zoo.name!r}: others keep sealing versions in {target.url}; try again")
 

@@ -171,7 +171,7 @@ def in_files(format_name: str, names: list[str], contents: list[bytes]) -> Targe
                 path.write_bytes(content)
             if data:
                 files[names[data[0] % len(names)]].write_bytes(data[1:])
-            read(format_name, files)  # type: ignore[arg-type]
+            read(format_name, files)
 
     return Target([bytes([number]) + content for number, content in enumerate(contents)], read_files)
 

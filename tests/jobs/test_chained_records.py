@@ -25,7 +25,7 @@ DATA = random_data()
 class Grouped(SequentialEngine):
     """As an engine whose bits depend on its chunk: every rival's weights are a little different."""
 
-    bitwise = False  # type: ignore[assignment]
+    bitwise = False
 
     def __init__(self, rounding: float) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def test_who_loses_a_race_goes_on_from_the_winners_state(lost_at: int, buffer_by
     loser = runner(store, "20261124T000000Z-0002", 1e-3, task, buffer_bytes)
     winner.advance(task, lost_at)
     events = [*loser.advance(task, lost_at + 1).events, *loser.advance(task, lost_at + 1).events]
-    assert [event.won for event in events] == [False, True]  # type: ignore[union-attr]
+    assert [event.won for event in events] == [False, True]
     assert record(store, lost_at).attempt == "20261124T000000Z-0001"
     last = record(store, lost_at + 1)
     assert last.attempt == "20261124T000000Z-0002"

@@ -73,7 +73,7 @@ def test_who_puts_waits_only_while_the_queue_is_full(limits: tuple[int, int]) ->
 def test_a_job_larger_than_the_queue_goes_alone() -> None:
     queue: CommitQueue[int] = CommitQueue(0)
     for number in range(3):
-        queue.put(lambda number=number: number, 1 << 40)  # type: ignore[misc]
+        queue.put(lambda number=number: number, 1 << 40)
     assert queue.flush() == [0, 1, 2]
 
 
@@ -160,7 +160,7 @@ def test_training_goes_on_while_a_part_is_committed_and_the_records_are_the_same
     assert (epochs(last), last.pending) == ([0, 1, 2], 0)
     found, expected = read_ledger(store, RUN.id), read_ledger(quiet, RUN.id)
     for part in (0, 1, 2):
-        ours, theirs = (ledger.record(ledger.holder(0, part)) for ledger in (found, expected))  # type: ignore[arg-type]
+        ours, theirs = (ledger.record(ledger.holder(0, part)) for ledger in (found, expected))
         assert (ours.weights, ours.weight_digests, ours.label_digests) == (
             theirs.weights, theirs.weight_digests, theirs.label_digests,
         )  # fmt: skip

@@ -70,7 +70,7 @@ class FakePool:
 def drive(pool: FakePool, **options: object) -> tuple[bool, list[Event]]:
     events: list[Event] = []
     notice = options.pop("notice", None) or Notice()
-    driver = Driver("zoo", "train", pool, pool.plan, LAST_PART, notice, [events.append], **options)  # type: ignore[arg-type]
+    driver = Driver("zoo", "train", pool, pool.plan, LAST_PART, notice, [events.append], **options)
     return driver.grow(), events
 
 

@@ -21,7 +21,7 @@ def growth(
 ) -> Growth:
     program = RUN.program(RUN.rows[models[0]].family)
     hyperparameters = kw.get("hyperparameters") or RUN.hyperparameters(models)
-    first = state or RUN.first_state(models, None)  # type: ignore[arg-type]
+    first = state or RUN.first_state(models, None)
     return Growth(kw.get("engine") or SequentialEngine(), program, hyperparameters, first, DATA, chunk)
 
 

@@ -86,9 +86,9 @@ class SharedPool(FakePool):
         super().__init__(1, ())
         self.next_part, self._before_wait = other.next_part, before_wait
 
-    def wait(self, timeout_seconds: float) -> list[object]:  # type: ignore[override]
+    def wait(self, timeout_seconds: float) -> list[object]:
         self._before_wait()
-        return super().wait(timeout_seconds)  # type: ignore[return-value]
+        return super().wait(timeout_seconds)
 
 
 def driver(pool: FakePool, held: ClaimedPieces, wait: bool = True, notice: Notice | None = None) -> Driver:

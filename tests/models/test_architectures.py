@@ -69,7 +69,7 @@ def test_pooling_comes_before_the_activation_and_dropout_after_it() -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", CNNS)
 def test_a_state_dict_loads_strictly_and_its_values_are_the_vectors(name: str, activation: str) -> None:
-    network = architecture(name, 3, activation, True)  # type: ignore[arg-type]
+    network = architecture(name, 3, activation, True)
     vector = initial_weights(network, "normal", 7)
     module = torch_module(network, dropout_ratio=0.5)
     assert not any(parameter.any() for parameter in module.parameters())
@@ -169,7 +169,7 @@ def test_every_architecture_says_how_many_models_a_unit_has() -> None:
 def test_an_impossible_network_is_refused_in_one_line(arguments: dict[str, object], message: str) -> None:
     good = {"name": "cnn-s", "in_channels": 1, "activation": "tanh", "dropout": False}
     with pytest.raises(InputError) as refusal:
-        architecture(**(good | arguments))  # type: ignore[arg-type]
+        architecture(**(good | arguments))
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
 

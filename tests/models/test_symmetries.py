@@ -45,7 +45,7 @@ class Models:
         found = []
         for row, vector in enumerate(values):
             module = torch_module(self.network).eval()
-            counters = np.zeros(len(self.network.counter_names), np.int64) if buffers is not None else None  # type: ignore[union-attr]
+            counters = np.zeros(len(self.network.counter_names), np.int64) if buffers is not None else None
             own = None if buffers is None else buffers[row]
             module.load_state_dict(state_dict(self.network, vector, own, counters), strict=True)
             with torch.no_grad():

@@ -113,7 +113,7 @@ def _faulty_and_losses(scene: Scene, driver: Running) -> None:
             os.kill(worker, signal.SIGKILL)
             killed += 1
         # The next ones not before a commit: a task that takes ten workers down in a row ends the run.
-        scene.wait(lambda before=before: scene.value("max(zooforge_model_epochs_total)") > before, "committing")  # type: ignore[misc]
+        scene.wait(lambda before=before: scene.value("max(zooforge_model_epochs_total)") > before, "committing")
         assert time.monotonic() - since < WAIT_SECONDS, "PreemptionStorm did not fire"
     scene.note("fires", alert="PreemptionStorm", zoo=NAME, seconds=round(time.monotonic() - since), workers=killed)
     lost = scene.value("max(zooforge_lost_epochs_total)")

@@ -59,7 +59,7 @@ def test_the_report_of_a_zoo_reaches_every_tracker_as_files(tmp_path: Path, capl
     (report / "index.html").write_text("<p>all of it")
     kept: list[str] = []
     sink = Recorder()
-    sink.attach = lambda zoo, run, folder: kept.append((folder / "index.html").read_text())  # type: ignore[method-assign]
+    sink.attach = lambda zoo, run, folder: kept.append((folder / "index.html").read_text())
     (board,) = trackers_from({"ZOO_TRACKERS": f"tensorboard:{tmp_path / 'runs'}"})
     with Tracker(sink) as tracker, board:
         for one in (tracker, board):

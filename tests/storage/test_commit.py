@@ -215,7 +215,7 @@ def test_engines_that_depend_on_grouping_follow_one_chain(memory: ObjectStore) -
 )
 def test_refuses_parts_whose_pieces_do_not_fit(memory: ObjectStore, change: dict[str, object]) -> None:
     with pytest.raises(FormatError):
-        commit_part(memory, RUN, replace(part_data([0, 1], 0), **change), ATTEMPT)  # type: ignore[arg-type]
+        commit_part(memory, RUN, replace(part_data([0, 1], 0), **change), ATTEMPT)
     assert list(memory.list("")) == []
 
 
@@ -276,7 +276,7 @@ def test_whenever_drivers_die_the_next_one_ends_with_the_same_records(seed: int,
         count = iter(range(1000))
 
         def fault(verb: str, key: str, count: object = count, dies_at: int = dies_at) -> None:
-            if verb != "get" and next(count) == dies_at:  # type: ignore[call-overload]
+            if verb != "get" and next(count) == dies_at:
                 raise Died
 
         chosen = sorted(random.Random(seed + number).sample(range(6), 4))

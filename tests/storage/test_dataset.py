@@ -85,7 +85,7 @@ def test_splits_divide_the_models(zoo: Zoo) -> None:
     for split in ("train", "val", "test"):
         models = [m for m, s in enumerate(expected) if s == split]
         assert sorted(set(zoo.weights(epochs=0, split=split).models.tolist())) == models
-    assert zoo.manifest.split_counts == {s: expected.count(s) for s in ("train", "val", "test")}  # type: ignore[arg-type]
+    assert zoo.manifest.split_counts == {s: expected.count(s) for s in ("train", "val", "test")}
 
 
 def test_a_predicate_selects_states_by_their_labels(zoo: Zoo) -> None:
@@ -138,7 +138,7 @@ def test_what_is_not_there_has_a_name(zoo: Zoo) -> None:
         zoo.weights(layers=["conv9"])
     for bad in ("5:2", "a", "-3", "", "1:2:0", [1.5, "x"], True):
         with pytest.raises(StorageUsageError):
-            zoo.weights(epochs=bad)  # type: ignore[arg-type]
+            zoo.weights(epochs=bad)
 
 
 def test_labels_cover_epochs_that_were_not_kept(zoo: Zoo) -> None:
@@ -184,7 +184,7 @@ def test_a_dataset_of_state_dicts_loads_into_modules(zoo: Zoo) -> None:
     assert given is target
     np.testing.assert_array_equal(given["module_list.0.bias"], weights(labels["model"], 6)[8:10])
     with pytest.raises(StorageUsageError, match="layout"):
-        zoo.dataset(layout="picture")  # type: ignore[arg-type]
+        zoo.dataset(layout="picture")
 
 
 def test_twins_are_masked_unless_told_otherwise(twin: Zoo) -> None:

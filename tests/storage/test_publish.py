@@ -230,11 +230,11 @@ def test_dying_anywhere_in_publishing_leaves_a_whole_zoo_or_none(memory: ObjectS
         num_writes += verb == "put"
 
     probe = MemoryStore()
-    probe._objects.update(memory._objects)  # type: ignore[attr-defined]
+    probe._objects.update(memory._objects)
     expected = seal(FaultyStore(probe, count)).manifest.to_json()
     for dies_at in range(num_writes):
         store = MemoryStore()
-        store._objects.update(memory._objects)  # type: ignore[attr-defined]
+        store._objects.update(memory._objects)
         writes = iter(range(1000))
 
         def fault(verb: str, key: str, writes: Any = writes, dies_at: int = dies_at) -> None:

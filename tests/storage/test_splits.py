@@ -40,7 +40,7 @@ def test_the_first_splits_of_a_zoo_never_change() -> None:
 @pytest.mark.parametrize("group", ["seed", "cell"])
 def test_groups_stay_together(group: str) -> None:
     rows = {m: row(m) for m in range(400)}
-    splits = assign_splits(SplitRule(group=group), "root", range(400), rows, 400)  # type: ignore[arg-type]
+    splits = assign_splits(SplitRule(group=group), "root", range(400), rows, 400)
     by_group: dict[object, set[str]] = {}
     for model, split in enumerate(splits):
         value = rows[model]["seed"] if group == "seed" else (rows[model]["activation"], rows[model]["dropout_ratio"])

@@ -53,7 +53,7 @@ def command(
     states = read_states(published, used)
     elsewhere = [read_states(zoo, chosen(zoo)) for zoo in further]
     scores = benchmark(states, elsewhere, say=lambda line: click.echo(line, err=True))
-    value = {
+    value: dict[str, Any] = {
         "zoo": name,
         "version": published.version,
         "epochs": used,
@@ -88,7 +88,7 @@ def command(
     for line in table(rows, "<<<>>>" + ">" * len(further)):
         click.echo(line)
     left = f", {states.num_left_out:,} left out (not finite, or a weight beyond 5)" if states.num_left_out else ""
-    counts = ", ".join(f"{count:,} {split}" for split, count in value["num_states"].items())  # type: ignore[attr-defined]
+    counts = ", ".join(f"{count:,} {split}" for split, count in value["num_states"].items())
     click.echo(f"states: {counts}{left}; {out / 'benchmark.json'}")
 
 

@@ -9,7 +9,8 @@ import click
 from .. import catalogue
 from ..errors import InputError
 from ..grid import rows
-from ..plan import Request
+from ..plan import Request, request
+from ..spec import ZooSpec
 from ..twin import TwinSpec, Zoo, twins_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,6 +24,32 @@ def models_option(function: F) -> F:
 def epochs_option(function: F) -> F:
     """``--epochs N``: ``epochs``, an integer or None."""
     return click.option("--epochs", type=int, metavar="N", help="States 0 to N; default: the zoo's own.")(function)
+
+
+def twins_options(function: F) -> F:
+    """``--twin-epochs N`` and ``--no-twins``: ``twin_epochs``, an integer or None, and ``no_twins``."""
+    function = click.option("--no-twins", is_flag=True, help="Make no sparse twins.")(function)
+    return click.option(
+        "--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own."
+    )(function)
+
+
+def check_twins(twin_epochs: int | None, no_twins: bool) -> None:
+    """Raises InputError where the two contradict each other."""
+    if no_twins and twin_epochs is not None:
+        raise InputError(f"--twin-epochs {twin_epochs} and --no-twins contradict each other; give one of them")
+
+
+def asked_stages(
+    zoo: ZooSpec, models: str | None, epochs: int | None, twin_epochs: int | None, no_twins: bool
+) -> list[tuple[Zoo, Request]]:
+    """The zoo and, where it has a ``sparsify:`` block, its twins, each with what is asked of it."""
+    wanted = request(zoo, models, epochs)
+    stages: list[tuple[Zoo, Request]] = [(zoo, wanted)]
+    if zoo.sparsify is not None and not no_twins:
+        twins = twins_of(zoo, source_epoch=wanted.num_epochs)
+        stages.append((twins, request(twins, models, twin_epochs)))
+    return stages
 
 
 def json_option(function: F) -> F:

@@ -5,11 +5,8 @@ from typing import Any
 
 import click
 
-from ..errors import InputError
-from ..plan import request
 from ..publishing import publish, sentence
-from ..twin import Zoo, twins_of
-from .options import epochs_option, models_option, set_options
+from .options import asked_stages, check_twins, epochs_option, models_option, set_options, twins_options
 from .verify import NotWhatItSays, lines
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
 
@@ -27,8 +24,7 @@ def left_to_others(name: str) -> int:
 @store_option
 @models_option
 @epochs_option
-@click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
-@click.option("--no-twins", is_flag=True, help="Make no sparse twins.")
+@twins_options
 @set_options
 @work_options
 def command(
@@ -43,14 +39,9 @@ def command(
     **values: Any,
 ) -> int:
     """Train, sparsify, vectorize and verify a zoo. Everything done is kept; the same command goes on."""
-    if no_twins and twin_epochs is not None:
-        raise InputError(f"--twin-epochs {twin_epochs} and --no-twins contradict each other; give one of them")
+    check_twins(twin_epochs, no_twins)
     zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
-    wanted = request(zoo, models, epochs)
-    stages: list[tuple[Zoo, Any]] = [(zoo, wanted)]
-    if zoo.sparsify is not None and not no_twins:
-        twins = twins_of(zoo, source_epoch=wanted.num_epochs)
-        stages.append((twins, request(twins, models, twin_epochs)))
+    stages = asked_stages(zoo, models, epochs, twin_epochs, no_twins)
     with at_work(store, values, stages) as work:
         from ..trackers import attach_report
         from ..verify import recompute  # torch

@@ -15,11 +15,10 @@ from ..errors import InputError
 from ..estimate import epoch_seconds_per_model
 from ..leases import PIECE_MODELS, claims_of
 from ..machines import machine
-from ..plan import request, work_units
+from ..plan import work_units
 from ..population.engines import ENGINES
 from ..slurm import NOTICE_SECONDS, Array, script
-from ..twin import Zoo, twins_of
-from .options import epochs_option, models_option
+from .options import asked_stages, check_twins, epochs_option, models_option, twins_options
 from .working import grown_zoo, open_store, resolve, store_option
 
 MOST_TASKS = 64
@@ -30,8 +29,7 @@ MOST_TASKS = 64
 @store_option
 @models_option
 @epochs_option
-@click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
-@click.option("--no-twins", is_flag=True, help="Make no sparse twins.")
+@twins_options
 @click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", show_default=True)
 @click.option("--tasks", type=click.IntRange(1), help="Of the array; default: one per 32 models, at most 64.")
 @click.option("--at-once", type=click.IntRange(1), help="Most tasks that run at once; default: as Slurm likes.")
@@ -66,8 +64,7 @@ def command(
 
     What was stopped before is wanted again from now on.
     """
-    if no_twins and twin_epochs is not None:
-        raise InputError(f"--twin-epochs {twin_epochs} and --no-twins contradict each other; give one of them")
+    check_twins(twin_epochs, no_twins)
     for option in extra:
         if not re.fullmatch(r"--[ -~]+", option) or option.startswith(("--array", "--signal")):
             raise InputError(f"--sbatch {option}: expected another option of sbatch, such as --sbatch=--qos=low")
@@ -76,12 +73,8 @@ def command(
             raise InputError(f"--{key} {asked[key]!r}: sbatch takes no such value")
     opened = open_store(store)
     zoo = grown_zoo(resolve(name, opened))
-    wanted = request(zoo, models, epochs)
-    stages: list[Zoo] = [zoo]
-    if zoo.sparsify is not None and not no_twins:
-        twins = twins_of(zoo, source_epoch=wanted.num_epochs)
-        request(twins, models, twin_epochs)
-        stages.append(twins)
+    stages = asked_stages(zoo, models, epochs, twin_epochs, no_twins)
+    wanted = stages[0][1]
     covered = {claim for model, claim in claims_of(work_units(zoo), bitwise=True).items() if model in wanted.models}
     where = unquote(urlsplit(opened.url).path) if opened.url.startswith("file:") else store
     spec = str(Path(name).absolute()) if name.endswith((".yaml", ".yml")) else name
@@ -107,7 +100,7 @@ def command(
     else:
         out.write_text(text)
         out.chmod(0o755)
-    for stage in stages:
+    for stage, _ in stages:
         control = read_control(opened, stage.run_id)
         if control is not None and control.wanted == "stopped":
             write_control(opened, stage.run_id, Control("run", "", control.request))

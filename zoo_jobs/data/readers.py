@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,11 +222,11 @@ def _decoded(content: bytes) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
-def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     stream = archive.extractfile(member)
     if stream is None:
         raise ValueError(f"{member.name} is no file")
-    return stream  # type: ignore[return-value]
+    return stream
 
 
 _READERS: dict[FormatName, Callable[[Files], RawDataset]] = {
