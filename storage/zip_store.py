@@ -23,7 +23,8 @@ class ZipStore:
         self.traffic = Traffic()
         try:
             with zipfile.ZipFile(self.path_of_file) as archive:
-                self._infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+                # Not info.is_dir(): of a record without a name it raises IndexError.
+                self._infos = {i.filename: i for i in archive.infolist() if i.filename and i.filename[-1] != "/"}
             self._file = os.open(self.path_of_file, os.O_RDONLY)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
             raise FormatError(f"{self.path_of_file}: no zip file, or a truncated one ({error})") from None

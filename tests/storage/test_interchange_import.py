@@ -134,6 +134,16 @@ def test_a_damaged_zip_gives_right_values_or_a_storage_error(zoo: Zoo, packed: P
 _whole: dict[Path, bytes] = {}
 
 
+def test_a_record_without_a_name_is_no_object(zoo: Zoo, packed: Path) -> None:
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr("x", b"")
+    data = bytearray(packed.read_bytes())
+    record = data.rfind(b"PK\x01\x02")
+    data[record + 28], data[record + 30] = 0, 1  # what was its name is now one byte of an extra field
+    packed.write_bytes(data)
+    assert np.array_equal(open_zoo(f"{packed}/zoos/tiny-zoo").weights().values, zoo.weights().values, equal_nan=True)
+
+
 def test_an_imported_zoo_has_the_same_manifest_and_is_there_once(zoo: Zoo, packed: Path, target: ObjectStore) -> None:
     found = import_zoo(open_zoo(f"{packed}/zoos/tiny-zoo"), target)
     assert (found.number, found.new) == (1, True)
