@@ -85,8 +85,8 @@ class AccessDenied(StoreAccessError):
     """The credentials are good, but may not do this."""
 
 
-class ClockSkewed(StoreAccessError):
-    """This machine's clock is too far from the store's."""
+class ClockSkewed(StoreUnreachable):
+    """This machine's clock is too far from the store's, which answers nothing until it is set: may be waited for."""
 
 
 class RegionMismatch(StoreAccessError):

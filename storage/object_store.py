@@ -1,6 +1,7 @@
 """The protocol of five that everything else is written against, and the door to its backends."""
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,16 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Afterwards the key is absent; it may have been absent before."""
         ...
+
+
+def clock_ahead_seconds(store: ObjectStore) -> float:
+    """How far the store's clock was ahead of this machine's when the store last said; 0 where it never does."""
+    return float(getattr(store, "clock_ahead_seconds", 0.0))
+
+
+def store_now(store: ObjectStore) -> float:
+    """Unix time by the store's clock, for comparison with ``Stat.modified_seconds``."""
+    return time.time() + clock_ahead_seconds(store)
 
 
 def open_store(url: str) -> ObjectStore:

@@ -20,7 +20,7 @@ from .keys import (
     usage_key,
     usage_prefix,
 )
-from .object_store import ObjectStore, create, get_or_none
+from .object_store import ObjectStore, create, get_or_none, store_now
 
 CLAIM_RENEW_SECONDS = 30.0
 CLAIM_VOID_SECONDS = 120.0
@@ -250,12 +250,12 @@ def read_claims(store: ObjectStore, run: str, clock: str | None = None) -> dict[
     """Claims that are not void, by name.
 
     Args:
-        clock: a claim that was renewed just now, whose time is the store's now; None compares with this machine's
-            clock, which is good enough to show.
+        clock: a claim that was renewed just now, whose time is the store's now; without it, what the store said last
+            of its clock, or else this machine's, which is good enough to show.
     """
     prefix = claims_prefix(run)
     stats = {stat.key[len(prefix) :]: stat for stat in store.list(prefix)}
-    now = stats[clock].modified_seconds if clock in stats else time.time()
+    now = stats[clock].modified_seconds if clock in stats else store_now(store)
     claims = {}
     for name, stat in stats.items():
         age = now - stat.modified_seconds

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ FIRST_READ_SECONDS = 8.0  # of the first request, so that a dead endpoint is kno
 READ_SECONDS = 60.0
 FIRST_BUDGET_SECONDS = 8.0
 BUDGET_SECONDS = 120.0
+CLOCK_SECONDS = 5.0  # less is no skew but the way of the reply
 MAX_CONNECTIONS = 32
 
 _RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -77,6 +79,7 @@ class S3Store:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self.traffic = Traffic()
         self.budget_seconds = budget_seconds
+        self.clock_ahead_seconds = 0.0  # the server's clock less this machine's, told by every listing
         self._lock = threading.Lock()
         self._client: Any = None
         self._fast: FastReads | None = None
@@ -149,6 +152,7 @@ class S3Store:
         while True:
             page = self._call(f"list {prefix}", lambda client: client.list_objects_v2(**arguments))
             self.traffic.add()
+            self._hear_clock(page)
             for item in page.get("Contents", ()):
                 key = item["Key"][len(self.prefix) :]
                 yield Stat(key, int(item["Size"]), item["ETag"], item["LastModified"].timestamp())
@@ -229,6 +233,12 @@ class S3Store:
                 self.traffic.add(requests=1, retries=1)
                 logger.debug("request tried again", extra={"what": what, "attempt": attempt})
                 time.sleep(pause)
+
+    def _hear_clock(self, reply: Mapping[str, Any]) -> None:
+        said = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        if said is not None:
+            ahead = parsedate_to_datetime(said).timestamp() + 0.5 - time.time()  # the header is cut to whole seconds
+            self.clock_ahead_seconds = ahead if abs(ahead) > CLOCK_SECONDS else 0.0
 
     def _connected(self) -> tuple[Any, int]:
         with self._lock:
@@ -312,7 +322,8 @@ class S3Store:
         if status == 416 or code == "InvalidRange":
             return _BehindEnd(f"{self.url}: the range begins behind the end ({what})"), False
         if code == "RequestTimeTooSkewed":
-            return ClockSkewed(f"{where}: this machine's clock is too far from the store's; set it by NTP"), False
+            hint = "set it by NTP"
+            return ClockSkewed(f"{where}: this machine's clock is too far from the store's; {hint}"), self._answered
         if code in _CREDENTIAL_CODES or status == 401:
             return CredentialsRefused(f"{where}: the credentials were refused ({code}); check {_HOW}"), False
         if code in _REGION_CODES or status == 301:

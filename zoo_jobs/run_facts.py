@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from storage.keys import attempt_end_key, attempts_prefix, parse_record_key, parts_prefix
+from storage.keys import attempt_end_key, attempt_key, attempts_prefix, parse_record_key, parts_prefix
 from storage.ledger import Ledger, read_ledger
-from storage.object_store import ObjectStore
+from storage.object_store import ObjectStore, clock_ahead_seconds
 from storage.runs import Attempt, Control, read_attempts, read_claims, read_control, read_usage
 from storage.zoos import read_head
 
@@ -21,7 +21,10 @@ from .twin import TwinSpec, Zoo
 
 @dataclass(frozen=True, slots=True)
 class DriverStart:
-    """One start of a driver; ``ended`` and ``state`` are None until it said how it ended. Times are Unix time."""
+    """One start of a driver; ``ended`` and ``state`` are None until it said how it ended.
+
+    Times are Unix time by the store's clock.
+    """
 
     attempt: str
     started: float
@@ -48,6 +51,7 @@ class RunFacts:
         commits: (Unix time by the store's clock, model-epochs) of every record, oldest first.
         driver_alive: a driver renewed its claim within the last two minutes.
         version: the zoo's current published version, None before the first.
+        clock_ahead_seconds: the store's clock less this machine's; 0 while they agree.
         ledger: to be handed to the next ``read_facts``, which then reads only what is new.
     """
 
@@ -60,6 +64,7 @@ class RunFacts:
     commits: tuple[tuple[float, int], ...]
     noticed: tuple[Noticed, ...]
     version: int | None
+    clock_ahead_seconds: float
     ledger: Ledger
 
 
@@ -93,6 +98,7 @@ def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> Run
         commits=commits,
         noticed=noticed,
         version=None if head is None else head.number,
+        clock_ahead_seconds=clock_ahead_seconds(store),
         ledger=ledger,
     )
 
@@ -138,7 +144,8 @@ def _starts(store: ObjectStore, run: str) -> tuple[DriverStart, ...]:
     found = []
     for attempt in read_attempts(store, run):
         ended = modified.get(attempt_end_key(run, attempt.id)) if attempt.end is not None else None
-        found.append(DriverStart(attempt.id, start_seconds(attempt.id), ended, _end_state(attempt), attempt.start))
+        started = modified.get(attempt_key(run, attempt.id), start_seconds(attempt.id))
+        found.append(DriverStart(attempt.id, started, ended, _end_state(attempt), attempt.start))
     return tuple(found)
 
 

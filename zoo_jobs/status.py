@@ -21,6 +21,7 @@ SHOWN_PROBLEMS = 5
 RATE_SECONDS = 600.0
 QUIET = 4.0  # times the usual time between commits: then the silence itself is a problem
 LEAST_QUIET_SECONDS = 300.0
+CLOCK_SECONDS = 60.0
 
 WHAT_TO_DO = {
     "preempted": "nothing: its models are taken up by another worker",
@@ -33,6 +34,7 @@ WHAT_TO_DO = {
     "failed": "`zoo logs NAME --level error` says why; then run the same command again",
     "gone": "run the same command again; it goes on where the store ends",
     "quiet": "see that its workers live: `zoo logs NAME --since 1h`",
+    "clock": "set it (NTP): S3 refuses requests signed 15 minutes off; times shown here are the store's",
     "faulty": "`zoo report NAME` lists them; a learning rate may be too high",
 }
 LOSSES = ("preemptions", "lost_epochs", "retries", "store_retries")
@@ -202,6 +204,10 @@ def _problems(facts: "RunFacts", state: State, now: float) -> tuple[Problem, ...
     last = facts.starts[-1] if facts.starts else None
     if state == "waiting" and last is not None and last.state is None:
         found.append(problem(None, "gone", _gone(last, facts, now)))
+    if abs(facts.clock_ahead_seconds) > CLOCK_SECONDS:
+        side = "behind" if facts.clock_ahead_seconds > 0 else "ahead of"
+        off = duration(abs(facts.clock_ahead_seconds))
+        found.append(problem(None, "clock", f"this machine's clock is {off} {side} the store's"))
     silent = _silence(facts, now) if state == "live" else None
     if silent is not None:
         found.append(problem(None, "quiet", f"no commit for {duration(silent)}"))

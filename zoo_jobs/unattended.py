@@ -41,6 +41,7 @@ from storage.zoos import list_zoos
 from . import cli, registry
 from .errors import InputError, ZooError
 from .plan import request
+from .run_facts import wanted_of
 from .spec import ZooSpec
 from .twin import TwinSpec, Zoo, twins_of
 
@@ -202,7 +203,10 @@ def stop(store: ObjectStore, name: str, reason: str) -> None:
     zoo = registry.resolve(name, store)
     if isinstance(zoo, TwinSpec):
         zoo = zoo.parent
-    stages: list[Zoo] = [zoo, *([twins_of(zoo)] if zoo.sparsify is not None else [])]
+    stages: list[Zoo] = [zoo]
+    if zoo.sparsify is not None:  # made from the last epoch that was asked for, not of the zoo
+        asked = wanted_of(zoo, read_control(store, zoo.run_id))
+        stages.append(twins_of(zoo, source_epoch=asked.num_epochs))
     _stop(store, stages, reason)
 
 

@@ -202,3 +202,12 @@ def test_a_spec_travels_with_its_request(store: ObjectStore, monkeypatch: pytest
         assert Path(path).read_text() == "name: x"
     with unattended._spec_file({}, "x") as path:
         assert path == "x"
+
+
+def test_to_stop_a_zoo_stops_the_twins_of_what_was_asked(store: ObjectStore) -> None:
+    write_control(store, RUN, Control("run", "", {"models": [0, 4], "epochs": 2}))
+    assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
+    assert (wanted(store).wanted, wanted(store).request["epochs"]) == ("stopped", 2)
+    twins = read_control(store, twins_of(catalogue.load(ZOO), source_epoch=2).run_id)
+    assert twins is not None
+    assert (twins.wanted, twins.reason) == ("stopped", "enough")

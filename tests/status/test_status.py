@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from made_runs import NAME, MadeRun, parent, twins, whole_run
 from rich.console import Console
 
-from storage.object_store import ObjectStore, open_store
+from storage.object_store import ObjectStore, open_store, store_now
 from storage.runs import Control, write_control
 from zoo_jobs.cli import main
 from zoo_jobs.publishing import publish
@@ -104,6 +105,20 @@ def test_the_last_five_problems_are_shown_the_newest_last(store: ObjectStore) ->
     assert len(problems) == 5
     assert problems[-1].message == "xxxxxx gone"
     assert problems[-1].advice.startswith("nothing:")
+
+
+@pytest.mark.parametrize(("ahead", "side"), [(3600.0, "behind"), (-3600.0, "ahead of")])
+def test_a_clock_an_hour_off_is_named_and_times_are_the_stores(store: ObjectStore, ahead: float, side: str) -> None:
+    run = MadeRun(store, parent())
+    run.commit((0, 2), 0)
+    with (
+        mock.patch.object(time, "time", side_effect=lambda now=time.time: now() - ahead),
+        mock.patch.object(store, "clock_ahead_seconds", ahead, create=True),
+    ):
+        found = status(read_facts(store, parent()), store_now(store))
+    assert (found.state, found.problems[-1].kind) == ("live", "clock")
+    assert f"this machine's clock is 60 min {side} the store's" in found.problems[-1].message
+    assert found.rate is not None
 
 
 def test_silence_of_a_live_run_is_a_problem(store: ObjectStore) -> None:

@@ -25,7 +25,7 @@ from storage.errors import (
     StoreUnreachable,
     StoreURLError,
 )
-from storage.object_store import open_store
+from storage.object_store import clock_ahead_seconds, open_store, store_now
 from storage.s3 import S3Store
 
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
@@ -39,6 +39,7 @@ class Script:
         self.answers: list[Answer] = []
         self.rule: Callable[[Any], Answer | None] = lambda request: None
         self.requests: list[str] = []
+        self.clock_ahead_seconds = 0.0
 
     def next(self, request: BaseHTTPRequestHandler) -> Answer | None:
         self.requests.append(f"{request.command} {request.path}")
@@ -72,6 +73,9 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Script]:
                 self.wfile.write(body)
 
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(time.time() + told.clock_ahead_seconds)
 
         def log_message(self, *_: Any) -> None:
             """Nothing on stderr."""
@@ -126,6 +130,23 @@ def test_denied_writing_is_told_from_wrong_credentials(script: Script) -> None:
     with pytest.raises(AccessDenied) as raised:
         open_store("s3://bucket").put("key", b"1")
     check_line(raised.value, "cannot write key", "policy")
+
+
+def test_a_clock_that_jumps_in_the_middle_is_waited_for(script: Script) -> None:
+    store = S3Store("bucket")
+    store.put("key", b"1")
+    script.answers = [(403, "RequestTimeTooSkewed", {})] * 2
+    store.put("key", b"2")
+    assert store.traffic.num_retries == 2
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_listing_tells_how_far_the_clocks_are_apart(script: Script, hours: int) -> None:
+    script.clock_ahead_seconds = 3600.0 * hours
+    store = S3Store("bucket")
+    assert list(store.list("")) == []
+    assert store_now(store) - time.time() == pytest.approx(3600 * hours, abs=2)
+    assert (clock_ahead_seconds(store) == 0) == (hours == 0)
 
 
 def test_reading_works_where_listing_is_denied(script: Script) -> None:

@@ -1,13 +1,12 @@
 """`zoo status`: how far zoos are, from the store alone."""
 
 import sys
-import time
 from collections.abc import Sequence
 
 import click
 
 from storage.ledger import Ledger
-from storage.object_store import ObjectStore
+from storage.object_store import ObjectStore, store_now
 from storage.zoos import list_zoos
 
 from ..errors import InputError
@@ -42,7 +41,7 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
         for zoo in wanted:
             facts = read_facts(opened, zoo, ledgers.get(zoo.run_id))
             ledgers[zoo.run_id] = facts.ledger
-            found.append(status(facts, time.time()))
+            found.append(status(facts, store_now(opened)))
         return found
 
     if as_json:
@@ -54,10 +53,10 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
         return look([*dict.fromkeys([*zoos, *_twins(opened, zoos)])])
 
     if watching:
-        watch(with_twins, interval, sys.stdout)
+        watch(with_twins, interval, sys.stdout, clock=lambda: store_now(opened))
         return
     for found in with_twins():
-        for line in lines(found, time.time()):
+        for line in lines(found, store_now(opened)):
             click.echo(line)
 
 
