@@ -157,6 +157,12 @@ def write_usage(store: ObjectStore, run: str, attempt: str, number: int, amounts
     create(store, usage_key(run, attempt, number), canonical_json(dict(amounts)))
 
 
+def add_usage(store: ObjectStore, run: str, attempt: str, amounts: Mapping[str, float]) -> None:
+    """As ``write_usage``, behind the records that an attempt has already: for what is done when it has ended."""
+    number = sum(1 for _ in store.list(f"{usage_prefix(run)}{attempt}"))
+    write_usage(store, run, attempt, number, amounts)
+
+
 def read_usage(store: ObjectStore, run: str, known: dict[str, dict[str, Any]] | None = None) -> dict[str, float]:
     """Sums over all usage records of the run, by name.
 

@@ -1,8 +1,9 @@
 """`zoo store verify`: is a published version what its manifest says, object by object?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from .canonical import sha256_hex
 from .dataset import Zoo
 from .errors import DigestMismatch, FormatError, ObjectMissing
+from .keys import manifest_key
 from .labels import Column, Values, derive, joined_columns, model_columns
 from .manifest import DTYPES, Manifest, ShardEntry, from_ranges
 from .object_store import ObjectStore
@@ -17,6 +19,7 @@ from .objects import ObjectRef, get_object
 from .splits import assign_splits
 from .tables import decode_table, table_values, values_digest
 from .tensors import decode, tensor_name
+from .zoos import read_manifest_bytes
 
 NUM_READERS = 4
 
@@ -48,32 +51,55 @@ class Verification:
         return not self.problems
 
 
-def verify_zoo(zoo: Zoo, progress: Callable[[int], None] | None = None) -> Verification:
+def verify_zoo(
+    zoo: Zoo, progress: Callable[[int], None] | None = None, shards: Sequence[ShardEntry] | None = None
+) -> Verification:
     """Read every object that the manifest names and check digests, shapes, rows, finiteness and splits.
 
     Args:
         progress: called with the bytes of each object when it is done.
+        shards: look at these beside the tables; default all.
     """
     manifest, store = zoo.manifest, zoo.store
+    chosen = manifest.shards if shards is None else shards
     problems: list[Problem] = []
     tables = _tables(store, manifest, problems)
     faulty = _faulty_epochs(tables)
     if tables is not None:
         problems += _check_labels(manifest, *tables)
     with ThreadPoolExecutor(NUM_READERS) as pool:
-        jobs = pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), manifest.shards)
-        for shard, found in zip(manifest.shards, jobs, strict=True):
+        jobs = pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), chosen)
+        for shard, found in zip(chosen, jobs, strict=True):
             problems += found
             if progress is not None:
                 progress(shard.ref.bytes)
     return Verification(
         zoo=manifest.zoo,
         version=zoo.version,
-        num_objects=len(manifest.refs),
-        num_bytes=sum(ref.bytes for ref in manifest.refs),
-        num_states=manifest.num_states,
+        num_objects=len(manifest.refs) - len(manifest.shards) + len(chosen),
+        num_bytes=sum(ref.bytes for ref in manifest.refs) - _num_bytes(manifest.shards) + _num_bytes(chosen),
+        num_states=sum(len(models) for shard in chosen for models in shard.models_by_epoch().values()),
         problems=tuple(problems),
     )
+
+
+def added_shards(zoo: Zoo, max_bytes: int) -> list[ShardEntry]:
+    """What a version holds and the one before it did not; where that is more, a sample of ``max_bytes``.
+
+    The sample takes shards in the order of their digests, which has nothing to do with what they hold.
+    """
+    known: set[str] = set()
+    if zoo.version > 1:
+        _, data = read_manifest_bytes(zoo.store, zoo.manifest.zoo, zoo.version - 1)
+        before = Manifest.from_json(data, manifest_key(zoo.manifest.zoo, zoo.version - 1))
+        known = {shard.ref.key for shard in before.shards}
+    new = sorted((s for s in zoo.manifest.shards if s.ref.key not in known), key=lambda shard: shard.ref.sha256)
+    ends = accumulate(shard.ref.bytes for shard in new)
+    return [shard for shard, end in zip(new, ends, strict=True) if end <= max_bytes] or new[:1]
+
+
+def _num_bytes(shards: Sequence[ShardEntry]) -> int:
+    return sum(shard.ref.bytes for shard in shards)
 
 
 Tables = tuple[dict[str, Values], dict[str, Values]]

@@ -1,12 +1,17 @@
 """From what a run has committed to a sealed version. No Ray, no torch."""
 
+from storage.dataset import open_zoo
 from storage.object_store import ObjectStore
 from storage.publish import Request as PublishRequest
 from storage.publish import Version, vectorize
+from storage.runs import add_usage, read_attempts
+from storage.verify import Verification, added_shards, verify_zoo
 
 from .describe import describe
 from .plan import Request
 from .twin import Zoo
+
+READ_BACK_BYTES = 100_000_000_000
 
 
 def publish(store: ObjectStore, zoo: Zoo, wanted: Request | None = None) -> Version:
@@ -16,6 +21,20 @@ def publish(store: ObjectStore, zoo: Zoo, wanted: Request | None = None) -> Vers
     """
     asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
     return vectorize(store, describe(zoo), zoo.run_id, asked)
+
+
+def read_back(store: ObjectStore, store_url: str, zoo: Zoo) -> Verification:
+    """Check, byte by byte, what the newest version holds and the one before it did not; above 100 GB a sample.
+
+    The model-epochs that were looked at are counted in the run's usage.
+    """
+    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    shards = added_shards(published, READ_BACK_BYTES)
+    found = verify_zoo(published, shards=shards)
+    ended = [attempt.id for attempt in read_attempts(store, zoo.run_id) if attempt.end is not None]
+    if ended:
+        add_usage(store, zoo.run_id, ended[-1], {"verified_epochs": found.num_states})
+    return found
 
 
 def sentence(version: Version) -> str:

@@ -59,6 +59,7 @@ class ZooMetrics:
         facts.preemptions = max(facts.preemptions, round(sums.get("preemptions", 0)))
         facts.store_retries = max(facts.store_retries, round(sums.get("store_retries", 0)))
         facts.lost_epochs = max(facts.lost_epochs, round(sums.get("lost_epochs", 0)))
+        self._further["verify"] = max(self._further["verify"], round(sums.get("verified_epochs", 0)))
         committed, wasted = split_dollars(sums)
         facts.committed_dollars = max(facts.committed_dollars, committed)
         facts.wasted_dollars = max(facts.wasted_dollars, wasted)

@@ -89,6 +89,7 @@ def test_a_wrong_download_is_refused_and_leaves_nothing(
     with pytest.raises(InputError, match=rf"has SHA-256 {SHA256[:16]}\.\., the lock file says 0{{16}}\.\.") as refusal:
         fetch("tiny", tmp_path)
     assert "\n" not in str(refusal.value)
+    assert f"{served}/images.bin has" in str(refusal.value)
     assert not list(source_folder(tmp_path, "tiny").iterdir())
 
 

@@ -5,7 +5,10 @@ from typing import Any
 
 import click
 
-from ..publishing import publish, sentence
+from storage.verify import Verification
+
+from ..publishing import publish, read_back, sentence
+from ..words import size
 from .options import asked_stages, check_twins, epochs_option, models_option, set_options, twins_options
 from .verify import NotWhatItSays, lines
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
@@ -17,6 +20,16 @@ def left_to_others(name: str) -> int:
     """What a process says that finds every unit in the hands of others; whoever commits the last one publishes."""
     sys.stderr.write(f"{name}: what is missing is being made by others, who also publish it\n")
     return 0
+
+
+def say(found: Verification) -> None:
+    """Raises NotWhatItSays if what was read back is not what was written; every bad object was named before."""
+    for problem in found.problems:
+        click.echo(f"  {problem}")
+    if not found.ok:
+        count = len(found.problems)
+        raise NotWhatItSays(f"{found.zoo} version {found.version}: {count} problem(s) in what was written; see above")
+    click.echo(f"{found.zoo}: {size(found.num_bytes)} read back, {found.num_states:,} states, all good")
 
 
 @click.command("run")
@@ -50,7 +63,10 @@ def command(
             if not work.grow(stage, asked, wait=stage is not stages[-1][0]):
                 return end(False, stage.name, work.reason) if work.notice.given else left_to_others(stage.name)
         for stage, asked in stages:
-            click.echo(sentence(publish(work.store, stage, asked)))
+            version = publish(work.store, stage, asked)
+            click.echo(sentence(version))
+            if version.new:
+                say(read_back(work.store, store, stage))
         checks = {stage.name: recompute(store, stage, VERIFIED_STATES) for stage, _ in stages}
         attach_report(work.trackers, work.store, store, zoo)
     for stage_name, found in checks.items():

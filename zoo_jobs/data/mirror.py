@@ -53,7 +53,7 @@ class Mirror:
 
     store: ObjectStore
 
-    def get(self, dataset: str, file: LockedFile, to: Path) -> None:
+    def get(self, dataset: str, file: LockedFile, to: Path) -> str:
         key = _key(dataset, file.name)
         stat = self.store.stat(key)
         if stat is None:
@@ -63,6 +63,7 @@ class Mirror:
         with to.open("wb") as out:
             for start in range(0, stat.size, RANGE_BYTES):
                 out.write(self.store.get(key, (start, min(start + RANGE_BYTES, stat.size)))[0])
+        return f"{self.store.url}/{key}"
 
 
 def _send(store: ObjectStore, key: str, path: Path) -> int:

@@ -76,8 +76,8 @@ def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") 
         return verified_file(dataset, file, folder)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        origin.get(dataset, file, partial)
-        found = _check(dataset, file, partial)
+        came_from = origin.get(dataset, file, partial)
+        found = _check(dataset, file, partial, came_from)
         if file.sha256 is None:
             # Written before the file appears: a file without its note would be trusted anew.
             path.with_name(path.name + RECORDED).write_text(f"{found}\n", encoding="ascii")
@@ -90,8 +90,8 @@ def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") 
 class Origin(Protocol):
     """Where a dataset's files come from."""
 
-    def get(self, dataset: str, file: LockedFile, to: Path) -> None:
-        """Write the file to ``to``; the caller checks it."""
+    def get(self, dataset: str, file: LockedFile, to: Path) -> str:
+        """Write the file to ``to`` and give its address; the caller checks it."""
         ...
 
 
@@ -101,10 +101,12 @@ class Folder:
 
     path: Path
 
-    def get(self, dataset: str, file: LockedFile, to: Path) -> None:
-        if not (self.path / file.name).is_file():
-            raise InputError(f"{dataset}: {self.path / file.name} is missing")
-        shutil.copyfile(self.path / file.name, to)
+    def get(self, dataset: str, file: LockedFile, to: Path) -> str:
+        path = self.path / file.name
+        if not path.is_file():
+            raise InputError(f"{dataset}: {path} is missing")
+        shutil.copyfile(path, to)
+        return str(path)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Internet:
 
     progress: Progress | None = None
 
-    def get(self, dataset: str, file: LockedFile, to: Path) -> None:
+    def get(self, dataset: str, file: LockedFile, to: Path) -> str:
         reasons = []
         for url in file.urls:
             try:
@@ -124,7 +126,7 @@ class Internet:
                         done += len(chunk)
                         if self.progress is not None:
                             self.progress(file.name, done, file.bytes)
-                return
+                return url
             except OSError as error:  # URLError and timeouts are among them
                 reasons.append(f"{url}: {getattr(error, 'reason', error)}")
         raise ZooError(
@@ -133,8 +135,12 @@ class Internet:
         )
 
 
-def _check(dataset: str, file: LockedFile, path: Path) -> str:
-    """SHA-256 of ``path``. Raises InputError where it, or what else is known of the file, is another."""
+def _check(dataset: str, file: LockedFile, path: Path, came_from: str | None = None) -> str:
+    """SHA-256 of ``path``. Raises InputError where it, or what else is known of the file, is another.
+
+    Args:
+        came_from: address of what was copied to ``path``, which will not be kept if it is wrong.
+    """
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
@@ -150,7 +156,10 @@ def _check(dataset: str, file: LockedFile, path: Path) -> str:
     ):
         if expected is not None and found != expected:
             remedy = f"install {file.requirement}" if file.package else f"delete it and run `zoo data fetch {dataset}`"
-            raise InputError(f"{dataset}: {path} has {what} {found[:16]}.., {by} {expected[:16]}..; {remedy}")
+            if came_from is not None:
+                remedy = "it was not kept; get the file elsewhere and give its folder with --from"
+            shown = path if came_from is None else came_from
+            raise InputError(f"{dataset}: {shown} has {what} {found[:16]}.., {by} {expected[:16]}..; {remedy}")
     return sha256.hexdigest()
 
 
