@@ -38,7 +38,7 @@ VERSION_OBJECTS = 9
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of one request, on one machine. ``seconds`` and ``dollars`` are None where a rate or price was not measured."""
+    """Of one request, on one machine. Seconds and dollars, on demand and spot, are None without a rate or a price."""
 
     zoo: str
     run: str
@@ -58,6 +58,7 @@ class Estimate:
     slots: int
     seconds: float | None
     dollars: float | None
+    spot_dollars: float | None
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -147,7 +148,11 @@ def estimate(
         bitwise = rate.engine != "stacked"  # whose units are never split
         found = tasks(units, wanted, lambda model: 0, slots=slots, bitwise=bitwise)
         seconds = stage_seconds(zoo, rate, found, wanted.last_part, slots)
-    dollars = machine.dollars_per_hour
+    hours = None if seconds is None else seconds / 3600
+
+    def cost(per_hour: float | None) -> float | None:
+        return None if hours is None or per_hour is None else hours * per_hour
+
     return Estimate(
         zoo=zoo.name,
         run=zoo.run_id,
@@ -163,7 +168,8 @@ def estimate(
         engine=engine if rate is None else rate.engine,
         slots=machine.slots,
         seconds=seconds,
-        dollars=None if seconds is None or dollars is None else seconds / 3600 * dollars,
+        dollars=cost(machine.dollars_per_hour),
+        spot_dollars=cost(machine.spot_dollars_per_hour),
         **stored,
     )
 

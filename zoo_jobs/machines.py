@@ -60,13 +60,14 @@ class PriceTable(Closed):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``count`` machines of a kind. ``dollars_per_hour`` is of all of them; None without a price."""
+    """``count`` machines of a kind. Dollars per hour are of all of them, on demand and spot; None without a price."""
 
     name: str
     description: str
     count: int
     slots: int
     dollars_per_hour: float | None
+    spot_dollars_per_hour: float | None
     rates: tuple[Rate, ...]
 
     def rate(self, architecture: str, channels: int, twins: bool, engine: str | None = None) -> Rate | None:
@@ -93,9 +94,13 @@ def machine(name: str | None = None) -> Machine:
     if count and not (count.isdecimal() and int(count) > 0):
         raise InputError(f"--on {name}: {count!r} is no number of machines")
     number, found = int(count or 1), table.machines[kind]
-    price = _prices().get(found.price)
-    dollars = None if price is None else price.dollars_per_hour * (found.slots if price.per_core else 1) * number
-    plain = Machine(kind, found.description, 1, found.slots, dollars, found.rates)
+
+    def dollars(key: str) -> float | None:
+        price = _prices().get(key)
+        return None if price is None else price.dollars_per_hour * (found.slots if price.per_core else 1) * number
+
+    prices = dollars(found.price), dollars(f"{found.price}-spot")
+    plain = Machine(kind, found.description, 1, found.slots, *prices, found.rates)
     return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=found.slots * number)
 
 

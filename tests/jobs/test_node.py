@@ -45,7 +45,7 @@ currency: USD
 prices:
   cpu-core: {dollars_per_hour: 0.05, per_core: true, date: 2026-11-24, source: a test}
   cpu-core-spot: {dollars_per_hour: 0.02, per_core: true, date: 2026-11-24, source: a test}
-  nvidia-h200: {dollars_per_hour: 4.0, date: 2026-11-24, source: a test}
+  h200-141g: {dollars_per_hour: 4.0, date: 2026-11-24, source: a test}
   l4: {dollars_per_hour: 0.7, date: 2026-11-24, source: a test}
 """
 
@@ -55,8 +55,8 @@ prices:
     [
         ("epyc-zen4-2", "on-demand", 0.05),
         ("epyc-zen4-2", "spot", 0.02),
-        ("nvidia-h200", "on-demand", 4.0),
-        ("nvidia-h200", "spot", 4.0),
+        ("h200-141g", "on-demand", 4.0),
+        ("h200-141g", "spot", 4.0),
         ("l4", "on-demand", 0.7),
         ("c3-44", "on-demand", None),
         ("", "spot", None),

@@ -76,7 +76,7 @@ def test_plan_echoes_what_was_resolved_on_stderr() -> None:
 
 
 def test_plan_ranks_machines_cheapest_first() -> None:
-    found = run_json(plan.command, "mnist5k-cnn-s", "--on", "nvidia-h200,epyc-zen4-2:3")
+    found = run_json(plan.command, "mnist5k-cnn-s", "--on", "h200-141g,epyc-zen4-2:3")
     assert [z["machine"] for z in found if z["seconds"] is not None][:1] == ["epyc-zen4-2:3"]
     assert found[-1]["seconds"] is None or found[0]["dollars"] <= found[-1]["dollars"]
     text = run(plan.command, "mnist5k-cnn-s", "cifar10-resnet18-seed").stdout
@@ -118,7 +118,7 @@ def test_plan_of_twins_is_made_by_their_name() -> None:
         (["plan", "mnist5k-cnn-s", "--set", "batchsize=20", "--name", "my-zoo"], "did you mean 'batch_size'"),
         (["plan", "mnist5k-cnn-s", "--set", "batch_size=0", "--name", "my-zoo"], "greater than 0"),
         (["plan", "all", "--set", "batch_size=20", "--name", "my-zoo"], "one zoo"),
-        (["plan", "mnist5k-cnn-s", "--on", "nvidia-h20"], "did you mean 'nvidia-h200'"),
+        (["plan", "mnist5k-cnn-s", "--on", "h200-141"], "did you mean 'h200-141g'"),
         (["plan", "mnist5k-cnn-s", "--engine", "lane"], "did you mean 'lanes'"),
         (["plan", "mnist5k-cnn-s", "--epochs", "six"], "six"),
         (["plan", "mnist5k-cnn-s", "--twin-epochs", "6"], "--twins"),

@@ -18,7 +18,7 @@ from zoo_jobs.twin import twins_of
 
 FORWARD = 115_200 + 76_800 + 864 + 720 + 200  # multiply-adds of CNN-s on 28 x 28 x 1
 TRAIN = 3 * FORWARD - 115_200
-BARE = Machine("bare", "no rate", 1, 4, None, ())
+BARE = Machine("bare", "no rate", 1, 4, None, None, ())
 
 
 def fixed(rate: float = 1000.0) -> Machine:
@@ -29,7 +29,7 @@ def fixed(rate: float = 1000.0) -> Machine:
         )
         for twins in (False, True)
     )  # fmt: skip
-    return Machine("fixed", "a test", 1, 2, 3.0, rates)
+    return Machine("fixed", "a test", 1, 2, 3.0, 1.0, rates)
 
 
 def test_steps_and_flop_of_an_mnist_seed_zoo_are_those_counted_by_hand() -> None:
@@ -59,6 +59,7 @@ def test_seconds_are_samples_over_rates_and_dollars_follow() -> None:
     assert found.seconds == pytest.approx(8 * 16 * per_model / 2)
     assert estimate(spec, request(spec, None, 6), fixed()).seconds == pytest.approx(2560 * per_model / 2)
     assert found.dollars == pytest.approx(found.seconds / 3600 * 3.0)
+    assert found.spot_dollars == pytest.approx(found.seconds / 3600)
     assert found.engine == "lanes"
     assert epoch_seconds_per_model(spec, fixed()) == pytest.approx(4.0 + 0.5)
     alone = estimate(spec, request(spec, "0:1", 6), fixed())
@@ -69,12 +70,12 @@ def test_seconds_are_samples_over_rates_and_dollars_follow() -> None:
     ("right", "wrong", "said"),
     [
         (
-            "dollars_per_hour: 4.0",
-            "dollar_per_hour: 4.0",
-            "'dollar_per_hour' in prices.nvidia-h200; did you mean",
+            "dollars_per_hour: 4.5",
+            "dollar_per_hour: 4.5",
+            "'dollar_per_hour' in prices.h200-141g; did you mean",
         ),
-        ("dollars_per_hour: 4.0", "dollars_per_hour: four", "prices.nvidia-h200.dollars_per_hour is 'four'"),
-        ("dollars_per_hour: 4.0", "dollars_per_hour: -4", "greater than 0"),
+        ("dollars_per_hour: 4.5", "dollars_per_hour: four", "prices.h200-141g.dollars_per_hour is 'four'"),
+        ("dollars_per_hour: 4.5", "dollars_per_hour: -4", "greater than 0"),
         ("currency: USD", "curency: USD", "did you mean 'currency'"),
     ],
 )
@@ -166,7 +167,7 @@ def test_the_tables_that_come_with_the_project_are_read_and_priced() -> None:
         assert machines._rates().machines[kind].price in machines._prices()
 
 
-@pytest.mark.parametrize("name", ["nothing", "nvidia-h200:0", "nvidia-h200:x"])
+@pytest.mark.parametrize("name", ["nothing", "h200-141g:0", "h200-141g:x"])
 def test_an_unknown_machine_or_count_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=r"machine|number"):
         machine(name)

@@ -102,9 +102,14 @@ def _place(e: Estimate, machines: list[Machine]) -> str:
     place = next(m for m in machines if m.name == e.machine)
     if e.seconds is None:
         what = f"engine {e.engine}" if e.engine else "any engine"
-        return f"not measured on {e.machine} ({place.description}) with {what}"
-    at = f", {dollars(e.dollars)}"
-    return f"{duration(e.seconds)} on {e.machine} ({place.description}; {_slots(e.slots)}, {e.engine}){at}"
+        price = _price(place.dollars_per_hour, place.spot_dollars_per_hour)
+        return f"not measured on {e.machine} ({place.description}) with {what}; an hour costs {price}"
+    price = _price(e.dollars, e.spot_dollars)
+    return f"{duration(e.seconds)} on {e.machine} ({place.description}; {_slots(e.slots)}, {e.engine}): {price}"
+
+
+def _price(on_demand: float | None, spot: float | None) -> str:
+    return dollars(on_demand) if spot is None else f"{dollars(on_demand)}, {dollars(spot)} as spot"
 
 
 def _print_table(estimates: list[list[Estimate]], machines: list[Machine]) -> None:
@@ -124,12 +129,12 @@ def _print_table(estimates: list[list[Estimate]], machines: list[Machine]) -> No
         click.echo(
             f"{place.name} ({place.description}; {_slots(place.slots)}): {len(measured)} of {len(per_machine)} zoos "
             f"measured, {duration(sums['seconds']) if measured else 'no time'}"
-            + (f", {dollars(sums['dollars'])}" if measured else "")
+            + (f", {_price(sums['dollars'], sums['spot_dollars'])}" if measured else "")
         )
 
 
 def _sums(estimates: list[Estimate]) -> dict[str, Any]:
-    keys = ("num_steps", "num_flop", "peak_bytes", "final_bytes", "num_objects", "seconds", "dollars")
+    keys = ("num_steps", "num_flop", "peak_bytes", "final_bytes", "num_objects", "seconds", "dollars", "spot_dollars")
     values = {key: [getattr(e, key) for e in estimates] for key in keys}
     return {key: None if any(v is None for v in found) else sum(found) for key, found in values.items()}
 
