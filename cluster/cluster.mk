@@ -59,7 +59,7 @@ kind-down: ## Remove it
 	cluster/adapters/kind down
 
 e2e: setup ## Install, run, break and remove everything on a real Kubernetes (CLUSTER=, IMAGE_TOOL= from outside)
-	$(BIN)/python tests/e2e/e2e.py
+	$(BIN)/python -m tests.e2e
 
 chaos-cluster: setup ## The slow faults: the namespace deleted in mid-run, the head without a node for six minutes (30 minutes)
-	$(BIN)/python tests/e2e/e2e.py chaos
+	$(BIN)/python -m tests.e2e chaos

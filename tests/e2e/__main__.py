@@ -1,0 +1,74 @@
+"""Runs steps against a real Kubernetes: ``python -m tests.e2e [STEP ...]``; without a step all of `make e2e`, with
+``chaos`` all of `make chaos-cluster`. Each step prints what it saw and how long it took.
+
+CLUSTER and IMAGE_TOOL are commands with the verbs up, down, env, load, gpu, exec, kill and build, load, save; the
+project's own, for kind and docker, lie in cluster/adapters.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+from . import faults, planted, releases, runs
+from .quiet import QuietRuns
+from .surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMALL, sh
+
+STEPS: dict[str, Callable[[], None]] = {
+    "install": releases.install,
+    "bad": releases.bad,
+    "stop": runs.stop,
+    "caps": runs.caps,
+    "crash": runs.crash,
+    "gpu": releases.gpu,
+    "secret": planted.secret,
+    "uninstall": releases.uninstall,
+}
+COMPARED: dict[str, tuple[Callable[[QuietRuns], None], tuple[str, ...]]] = {
+    "run": (runs.run, SMALL),
+    "faults": (faults.faults, LONG),
+    "unschedulable": (faults.unschedulable, MEDIUM),
+    "namespace": (faults.namespace, LONG),
+}
+WHOLE = {
+    (): ("install", "run", "faults", "stop", "caps", "crash", "gpu", "bad", "secret", "uninstall"),
+    ("chaos",): ("install", "unschedulable", "namespace"),
+}
+
+
+def main(names: tuple[str, ...]) -> None:
+    steps = WHOLE.get(names, names)
+    if unknown := sorted(set(steps) - {*STEPS, *COMPARED}):
+        raise SystemExit(f"no step {', '.join(unknown)}; known are chaos, {', '.join([*STEPS, *COMPARED])}")
+    with QuietRuns(dict.fromkeys(COMPARED[name][1] for name in steps if name in COMPARED)) as quiet:
+        if names in WHOLE:
+            sh(*CLUSTER, "up")
+        for line in sh(*CLUSTER, "env").splitlines():
+            if match := re.match(r"export (\w+)=(.*)", line):
+                value = shlex.split(match[2])[0] if match[2] else ""
+                os.environ[match[1]] = value.replace("$PATH", os.environ["PATH"])
+        if names in WHOLE:
+            began = time.monotonic()
+            with planted.context() as context:
+                revision = f"REVISION={sh('git', 'rev-parse', 'HEAD').strip()}"
+                sh(*IMAGE_TOOL, "build", context, IMAGE, "--build-arg", revision, seconds=3600)
+            sh(*IMAGE_TOOL, "load", IMAGE)
+            print(f"----  the image, built and loaded: {time.monotonic() - began:.0f} s", flush=True)
+        began = time.monotonic()
+        for name in steps:
+            step = STEPS[name] if name in STEPS else partial(COMPARED[name][0], quiet)
+            doc = (STEPS.get(name) or COMPARED[name][0]).__doc__ or ""
+            print(f"----  {name}: {doc.strip()}", flush=True)
+            at = time.monotonic()
+            step()
+            print(f"----  {name}: {time.monotonic() - at:.0f} s", flush=True)
+        print(f"----  everything: {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main(tuple(sys.argv[1:]))

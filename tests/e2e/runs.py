@@ -1,0 +1,96 @@
+"""Steps about runs that nothing disturbs: to the end, stopped, capped, without a chance."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from .quiet import QuietRuns
+from .releases import researcher
+from .surroundings import (
+    PYTHON,
+    SMALL,
+    ZOO,
+    catalogue,
+    done,
+    expect,
+    in_store,
+    jobs,
+    known_zoos,
+    pods,
+    sh,
+    store,
+    submit,
+    wait,
+    zoo_cluster,
+)
+
+
+def run(quiet: QuietRuns) -> None:
+    """One run from train to verify, the same submitted twice, its manifests compared with a local run's."""
+    submitted = zoo_cluster("submit", ZOO, *SMALL, "--yes")
+    expect("lives already" in zoo_cluster("submit", ZOO, *SMALL, "--yes"), f"{submitted.strip()}; twice is one run")
+    another = zoo_cluster("submit", ZOO, "--epochs", "9", "--yes", check=False)
+    expect(another.startswith("1 "), f"another request is refused: {another[2:].strip()}")
+    name = submitted.split()[-1]
+    wait(600, f"{name} ended", lambda: jobs()[name]["state"] == "ended")
+    expect("8 equal" in zoo_cluster("logs", ZOO, check=False), "the driver's log is the pod's")
+    quiet.same(SMALL)
+
+
+def stop() -> None:
+    """Somebody who may only submit stops a run; it stays stopped; submitted again it goes on."""
+    options = ["--models", "0:96", "--epochs", "40", "--no-twins"]
+    before = done()["done"] if ZOO in known_zoos() else 0
+    with researcher() as person:
+        name = submit(ZOO, *options, env=person)
+        wait(300, "the run commits", lambda: done()["done"] > before + 20)
+        expect(name in zoo_cluster("status", env=person), "the submitter's Role is enough for submit, status")
+        expect("part committed" in zoo_cluster("logs", ZOO, env=person), "and logs")
+        said = zoo_cluster("stop", ZOO, env=person)
+        expect("is suspended" in said, f"and stop: {said.strip()}")
+    wait(200, "its pods are gone", lambda: not pods(f"zooforge.io/zoo={ZOO}"))
+    seconds = 150  # longer than a driver's claim holds, and two looks of the supervisor
+    time.sleep(seconds)
+    awake = [row["job"] for row in jobs().values() if row["state"] in ("running", "starting")]
+    expect(not awake and not pods(f"zooforge.io/zoo={ZOO}"), f"it stays stopped for {seconds} s")
+    mark = done()
+    expect(mark["state"] == "stopped" and mark["done"] < mark["total"], f"the store says stopped: {mark['reason']}")
+    again = submit(ZOO, *options)
+    expect(again != name, f"{again} goes on")
+    wait(300, "it commits again", lambda: done()["done"] > mark["done"])
+    wait(600, "it ended", lambda: jobs()[again]["state"] == "ended")
+    expect(done()["state"] == "finished", "finished")
+
+
+def caps() -> None:
+    """A cap of 0 dollars stops before the first unit."""
+    options = ["--models", "0:8", "--epochs", "2", "--no-twins", "--max-dollars", "0", "--dollars-per-hour", "1"]
+    zoo = "digits8-cnn-s"
+    name = submit(zoo, *options)
+    wait(300, "with a cap of 0 dollars the run ended", lambda: jobs()[name]["state"] == "ended")
+    status = done(zoo)
+    expect(status["state"] == "stopped" and status["done"] == 0, f"stopped with nothing trained: {status['reason']}")
+
+
+def crash() -> None:
+    """A run that ends with an error as soon as it begins: three attempts, and never a worker."""
+    zoo = "eurosat-cnn-s-seed" if "eurosat-cnn-s-seed" in catalogue() else next(iter(set(catalogue()) - {ZOO}))
+    run_id = json.loads(sh(*PYTHON, "plan", zoo, "--json"))[0]["run"]
+    with store() as env:
+        in_store("s.put(a[0], b'no record')", f"runs/{run_id}/parts/0000000-00000000/00000.json", env=env)
+    name = submit(zoo, "--models", "0:8", "--no-twins")
+    workers: set[str] = set()
+
+    def ended() -> bool:
+        selector = f"zooforge.io/zoo={zoo},ray.io/node-type=worker"
+        workers.update(pod["metadata"]["name"] for pod in pods(selector))
+        return jobs()[name]["state"] == "ended"
+
+    wait(600, "a run that crashes at once is given up", ended)
+    expect(not workers, "no worker was started for it")
+    code = "from storage.runs import read_attempts, read_control; c = read_control(s, a[0])\n"
+    code += "print(json.dumps([len(read_attempts(s, a[0])), c.wanted, c.reason]))"
+    with store() as env:
+        number, wanted, reason = json.loads(in_store(code, run_id, env=env))
+    expect((number, wanted) == (3, "stopped"), f"{number} attempts, then {wanted}: {reason}")
