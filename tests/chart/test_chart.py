@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import os
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
+from . import crds
 from .render import CASES, CHART, Case, Manifest, RenderFailed, lint, load, missing, render
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -110,38 +109,27 @@ def test_pods_outlive_the_drain(case: Case) -> None:
 
 
 def test_rendered_objects_pass_the_real_schemas(case: Case) -> None:
-    if not os.environ.get("KUBERAY_CRDS"):
-        pytest.skip("KUBERAY_CRDS names no folder with the operators' CRDs")
+    checked = 0
     for manifest in [*case.manifests, case.ray_job]:
-        if schema := _custom_resources().get((manifest["apiVersion"], manifest["kind"])):
+        if schema := crds.of_kinds().get((manifest["apiVersion"], manifest["kind"])):
             _validate(manifest, schema)
+            checked += 1
+    assert checked
 
 
-@cache
-def _custom_resources() -> dict[tuple[str, str], dict[str, Any]]:
-    """The closed schemas of the CRDs in the folder KUBERAY_CRDS, by apiVersion and kind."""
-    known = {}
-    for path in Path(os.environ["KUBERAY_CRDS"]).glob("*.yaml"):
-        spec = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)["spec"]
-        for version in spec["versions"]:
-            schema = _closed(version["schema"]["openAPIV3Schema"])
-            known[f"{spec['group']}/{version['name']}", spec["names"]["kind"]] = schema
-    return known
-
-
-def _closed(schema: Any) -> Any:
-    """A CRD's structural schema as a closed JSON schema: the API server prunes unknown fields, a test refuses them."""
-    if not isinstance(schema, dict):
-        return [_closed(item) for item in schema] if isinstance(schema, list) else schema
-    result = {key: _closed(value) for key, value in schema.items()}
-    if schema.get("x-kubernetes-int-or-string"):
-        result.pop("anyOf", None)
-        result["type"] = ["integer", "string"]
-    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object":
-        if "apiVersion" in schema["properties"] and "metadata" in schema["properties"]:
-            result["properties"]["metadata"] = {"type": "object"}
-        result.setdefault("additionalProperties", bool(schema.get("x-kubernetes-preserve-unknown-fields")))
-    return result
+@pytest.mark.parametrize(
+    ("where", "key"), [(("spec",), "suspended"), (("spec", "rayClusterSpec", "headGroupSpec"), "template2")]
+)
+def test_the_real_schemas_refuse_a_field_that_the_operator_does_not_know(
+    cases: dict[str, Case], where: tuple[str, ...], key: str
+) -> None:
+    job = copy.deepcopy(cases["minimal"].ray_job)
+    place = job
+    for name in where:
+        place = place[name]
+    place[key] = True
+    with pytest.raises(jsonschema.ValidationError, match=f"'{key}' was unexpected"):
+        _validate(job, crds.of_kinds()["ray.io/v1", "RayJob"])
 
 
 def test_a_standing_cluster_and_the_cluster_of_a_run_are_the_same(cases: dict[str, Case]) -> None:
