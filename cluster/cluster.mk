@@ -10,6 +10,8 @@ ARGS ?=
 CLUSTER ?= cluster/adapters/kind
 IMAGE_TOOL ?= cluster/adapters/docker
 CONTEXT := $(if $(KUBE_CONTEXT),--context $(KUBE_CONTEXT))
+# What shows everything shows one zoo where ZOO was asked for, not where it is the Makefile's own default.
+ONE = $(if $(filter file,$(origin ZOO)),,$(ZOO))
 WHERE = $(CONTEXT) --namespace $(NAMESPACE) --release $(RELEASE)
 export CLUSTER IMAGE_TOOL IMAGE
 
@@ -38,13 +40,13 @@ submit: setup ## Run ZOO in the cluster (ARGS="--models 0:32 --yes")
 	$(BIN)/zoo cluster submit $(ZOO) $(WHERE) $(ARGS)
 
 status: setup ## Runs, pods, and why a pod does not start
-	$(BIN)/zoo cluster status $(WHERE) $(ARGS)
+	$(BIN)/zoo cluster status $(ONE) $(WHERE) $(ARGS)
 
 logs: setup ## Follow the driver of ZOO
 	$(BIN)/zoo cluster logs $(ZOO) --follow $(WHERE) $(ARGS)
 
 port-forward dashboard: setup ## Ray's dashboard and the driver's metrics on this machine
-	$(BIN)/zoo cluster port-forward $(WHERE) $(ARGS)
+	$(BIN)/zoo cluster port-forward $(ONE) $(WHERE) $(ARGS)
 
 stop: setup ## End the run of ZOO; it stays stopped until it is submitted again
 	$(BIN)/zoo cluster stop $(ZOO) $(WHERE) $(ARGS)
