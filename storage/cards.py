@@ -60,6 +60,12 @@ def card(description: ZooDescription, manifest: Manifest) -> str:
     parent = ""
     if manifest.parent is not None:
         parent = f"Twins of `{manifest.parent.zoo}` at epoch {manifest.parent.epoch}, model by model.\n\n"
+    packed = ""
+    if manifest.compression is not None:
+        packed = (
+            f"- shards are compressed without loss ({manifest.compression.codec}); reading one epoch unpacks up to "
+            f"{manifest.compression.key_epochs}\n"
+        )
     lines = f"""---
 license: cc-by-4.0
 pretty_name: {json.dumps(description.title or description.name)}
@@ -96,7 +102,7 @@ of {manifest.planned_epochs}
 - splits over models: {counts["train"]:,} train, {counts["val"]:,} val, {counts["test"]:,} test
 - fields: {", ".join(f"`{name or 'weights'}`" for name in sorted(manifest.fields))}
 - models that stopped being finite stay, labelled with `faulty_epoch` and `faulty_reason`
-{notes}
+{packed}{notes}
 Licence: CC BY 4.0.
 """
     return lines

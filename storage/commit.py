@@ -6,28 +6,30 @@ case there is one record, its data are there, and nothing that somebody else nee
 
 import hashlib
 import logging
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .beside import beside
 from .errors import ConflictingRecords, FormatError, PreconditionFailed, StorageError
 from .keys import RecordKey, parse_record_key, parts_prefix, record_key
 from .labels import part_columns, part_values
 from .object_store import ObjectStore
-from .objects import ObjectRef, put_object
+from .objects import ObjectRef, put_object, put_pieces
 from .record import Faulty, PartRecord, Reason, Totals, is_ascending
 from .tables import encode_table, model_digests
-from .tensors import canonical_nan, encode, pack_mask, tensor_name
+from .tensors import canonical_nan, encode_pieces, pack_mask, tensor_name
 
 logger = logging.getLogger(__name__)
 
 _REASONS: dict[int, Reason] = {0: "nan", 1: "inf", 2: "parent"}
 # What two engines with equal trajectories agree on; moments and counters are an optimizer's own business.
 _COMPARED_STATE = ("weights", "log_sigma2", "buffers")
+# Arrays of a state that are also fields of what a part keeps.
+_STATE_FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers", "counters": ".counters"}
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,17 @@ def commit_part(
     columns = part_columns(twin)
     fields = encode_fields(data.fields)
     arrays = {name: canonical_nan(array) for name, array in data.state.items()}
+    state_fields = _kept_fields(data)
+    own = {name: array for name, array in arrays.items() if name not in state_fields}
 
     def put_weights() -> ObjectRef | None:
-        return put_object(store, encode(fields), "safetensors") if fields else None
+        return put_pieces(store, encode_pieces(fields), "safetensors") if fields else None
 
     def put_state() -> ObjectRef | None:
         provenance = {"kind": "state", "run": run, "members": list(data.members), "part": data.part}
-        return put_object(store, encode(arrays, provenance), "safetensors") if arrays else None
+        return put_pieces(store, encode_pieces(own, provenance), "safetensors") if arrays else None
 
-    weights_put, state_put = _beside(put_weights), _beside(put_state)
+    weights_put, state_put = beside(put_weights), beside(put_state)
     table = put_object(store, encode_table(columns, labels), "parquet")
     weight_digests = _weight_digests(arrays or fields, len(data.members))
     label_digests = tuple(model_digests(columns, labels, len(data.members)))
@@ -136,6 +140,7 @@ def commit_part(
         refill=refill,
         twin=twin,
         extra=data.extra,
+        state_fields=state_fields,
     )
     record = _with_totals(record, after)
     won = True
@@ -206,42 +211,46 @@ def encode_fields(fields: Mapping[str, Mapping[int, NDArray[Any]]]) -> dict[str,
     return tensors
 
 
-def _beside(work: Callable[[], ObjectRef | None]) -> Callable[[], ObjectRef | None]:
-    """Start ``work`` on a thread; what waits for its result, or raises its error.
+def _kept_fields(data: PartData) -> dict[str, str]:
+    """Arrays of the state that need not be written again: fields of the one epoch that the part keeps, its last.
 
-    Not a pool's thread: the interpreter joins those when it ends, and a process that has to leave does not wait.
+    Of a part that keeps several, whoever goes on would have to read all of them.
     """
-    found: list[ObjectRef | None] = []
-    errors: list[BaseException] = []
+    last = data.epochs[-1]
+    if not data.state or set(data.fields.get("", ())) != {last}:
+        return {}
+    found = {}
+    for name, field_name in _STATE_FIELDS.items():
+        kept = data.fields.get(field_name)
+        if kept is not None and name in data.state and _same(data.state[name], kept[last]):
+            found[name] = field_name
+    return found
 
-    def run() -> None:
-        try:
-            found.append(work())
-        except BaseException as error:  # passed on to the thread that waits
-            errors.append(error)
 
-    thread = threading.Thread(target=run, name="zoo-put", daemon=True)
-    thread.start()
-
-    def result() -> ObjectRef | None:
-        thread.join()
-        if errors:
-            raise errors[0]
-        return found[0]
-
-    return result
+def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
+    """Whether two arrays hold the same bits, which they mostly do by being one."""
+    if left is right:
+        return True
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if left.__array_interface__["data"] == right.__array_interface__["data"] and left.strides == right.strides:
+        return True
+    words = f"u{left.dtype.itemsize}"
+    return np.array_equal(np.ascontiguousarray(left).view(words), np.ascontiguousarray(right).view(words))
 
 
 def _weight_digests(arrays: Mapping[str, NDArray[Any]], num_members: int) -> tuple[str, ...]:
     """Per member, of what is compared in a state, or of all fields of a refill; ``arrays`` have canonical NaN."""
     if "weights" in arrays:
         arrays = {name: arrays[name] for name in _COMPARED_STATE if name in arrays}
-    little = {n: np.ascontiguousarray(a, a.dtype.newbyteorder("<")) for n, a in sorted(arrays.items())}
+    little = [
+        (f"{n}\n".encode(), np.ascontiguousarray(a, a.dtype.newbyteorder("<"))) for n, a in sorted(arrays.items())
+    ]
     digests = []
     for row in range(num_members):
         digest = hashlib.sha256()
-        for name, array in little.items():
-            digest.update(f"{name}\n".encode())
+        for name, array in little:
+            digest.update(name)
             digest.update(array[row])
         digests.append(digest.hexdigest()[:16])
     return tuple(digests)

@@ -251,7 +251,8 @@ class Zoo:
         """A torch Dataset of (input, target, labels), in memory or as a stream.
 
         Args:
-            layout: what a state is given as; tensors in each case.
+            layout: what a state is given as; tensors in each case. ``tokens``: values, mask and positions (place in the
+                sequence, layer, channel) of a token per channel, as SANE takes them.
             task: ``sequence`` gives a state and the same model's next selected epoch.
             align: hidden units in a canonical order.
             augment: hidden units in a random order, drawn by (``seed``, pass, sample); ``set_epoch`` sets the pass.

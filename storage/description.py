@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .compression import CompressionName
 from .layout import Layout
 from .manifest import Parent
 from .splits import SplitRule
@@ -29,6 +30,7 @@ class ZooDescription:
         absent: models that will never be there, with the reason.
         buffers_layout: of ``.buffers`` where an architecture has them, by state-dict name.
         notes: known conflicts and remarks for the card.
+        compression: of the shards; None: as the current version has them, at first not at all.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ZooDescription:
     parent: Parent | None = None
     absent: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    compression: CompressionName | None = None
 
     @property
     def root(self) -> str:

@@ -83,8 +83,18 @@ class Gatherer:
         width = entry.values if columns is None else len(columns)
         out = np.empty((len(models), width), DTYPES[entry.dtype])
 
+        def fills(shard: ShardEntry, epoch: int, mine: NDArray[np.int64]) -> bool:
+            """Whether a tensor was read to where it belongs, which is one piece of the result."""
+            low = starts[epoch] + int(np.searchsorted(wanted[epoch], mine[0]))
+            target = place[low : low + len(mine)]
+            if len(mine) != len(self.rows(shard, epoch)) or target[-1] - target[0] != len(target) - 1:
+                return False
+            return self._reader.fill(shard, field, epoch, out[target[0] : target[-1] + 1])
+
         def take(job: tuple[ShardEntry, dict[int, NDArray[np.int64]]]) -> None:
             shard, chosen = job
+            if len(chosen) == 1 and columns is None and fills(shard, *next(iter(chosen.items()))):
+                return
             for epoch, array in self._reader.read(shard, field, list(chosen)):
                 mine = chosen[epoch]
                 low = int(np.searchsorted(wanted[epoch], mine[0]))
@@ -93,8 +103,9 @@ class Gatherer:
                 picked = array if len(mine) == len(here) else array[np.searchsorted(here, mine)]
                 out[target] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
 
-        # Nothing here waits for a network, so more threads than cores would only cost.
-        each(take, self._jobs(wanted, field), len(os.sched_getaffinity(0)) if self._reader.local else NUM_READERS)
+        # Where nothing waits for a network, or most of the work is unpacking, more threads than cores would only cost.
+        busy = self._reader.local or self._manifest.compression is not None
+        each(take, self._jobs(wanted, field), len(os.sched_getaffinity(0)) if busy else NUM_READERS)
         return out, models[order], epochs[order]
 
     def _jobs(
@@ -114,12 +125,16 @@ class Gatherer:
             piece: dict[int, NDArray[np.int64]] = {}
             held = 0
             for (epoch, mine), size in zip(by_epoch.items(), sizes, strict=True):
-                if piece and held + size > JOB_BYTES and not self._reader.local:
+                if piece and held + size > JOB_BYTES and not self._reader.local and self._begins(shard, field, epoch):
                     yield shard, piece
                     piece, held = {}, 0
                 piece[epoch] = mine
                 held += size
             yield shard, piece
+
+    def _begins(self, shard: ShardEntry, field: str, epoch: int) -> bool:
+        """Whether nothing that was read for earlier epochs helps to read this one."""
+        return self._manifest.compression is None or self._reader.chain(shard, field, epoch) == [epoch]
 
 
 def each(take: Callable[[Any], None], jobs: Iterable[Any], num_threads: int) -> None:

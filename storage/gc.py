@@ -4,6 +4,7 @@ Roots: what manifests name; weights and labels of records whose states are not a
 newest state of every model. Records and manifests are never deleted.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ from .errors import FormatError
 from .keys import GC_PREFIX, OBJECTS_PREFIX, ZOOS_PREFIX, gc_key, parse_manifest_key, parse_object_key, parse_run
 from .ledger import Ledger, read_ledger
 from .manifest import Manifest, from_ranges
-from .object_store import ObjectStore
+from .object_store import ObjectStore, get_or_none
 from .record import PartRecord
 
 MIN_AGE_SECONDS = 24 * 3600.0
@@ -50,7 +51,10 @@ def collect(
         return _mark(store, now, min_age_seconds, dry_run)
     num_objects = num_bytes = 0
     for mark in due:
-        listed = parse_json(store.get(mark.key)[0], mark.key)
+        found_mark = get_or_none(store, mark.key)
+        if found_mark is None:
+            continue  # another collection was faster
+        listed = parse_json(found_mark[0], mark.key)
         if not isinstance(listed, list) or not all(isinstance(key, str) for key in listed):
             raise FormatError(f"{mark.key}: not a list of keys")
         for batch in _batches([key for key in listed if parse_object_key(key) is not None]):
@@ -101,6 +105,8 @@ def _of_run(ledger: Ledger, states: dict[int, set[int]], lasts: dict[int, int]) 
             named.update(ref.key for ref in (record.weights, record.labels) if ref is not None)
         if record.state is not None and any(record.part >= newest.get(model, 0) for model in record.members):
             named.add(record.state.key)
+            if record.state_fields and record.weights is not None:  # a part of that state
+                named.add(record.weights.key)
     return named
 
 
@@ -133,7 +139,7 @@ def _runs(store: ObjectStore) -> list[str]:
 
 def _now(store: ObjectStore) -> float:
     """The store's clock: the time it gives to an object written just now."""
-    key = "probe/clock"
+    key = f"probe/clock-{os.urandom(8).hex()}"  # a collection beside this one has its own
     store.put(key, b"now")
     found = store.stat(key)
     store.delete(key)

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from .commit import refuse_conflict
 from .errors import FormatError, ObjectMissing, ObjectNotFound, Superseded
 from .keys import RecordKey, parse_record_key, parts_prefix
+from .local import LocalStore
 from .object_store import ObjectStore
 from .objects import get_object
 from .record import Faulty, PartRecord, Totals
-from .tensors import decode
+from .tensors import decode, tensor_name
 
 NUM_READERS = 16
+NUM_RUNS = 4  # read at once
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,9 @@ class Ledger:
             raise ObjectMissing(f"{record.key}: the record names no state to go on from")
         try:
             data = get_object(self.store, record.state, str(record.key))
+            kept = b""
+            if record.state_fields and record.weights is not None:
+                kept = get_object(self.store, record.weights, str(record.key))
         except ObjectMissing:
             newer = read_ledger(self.store, self.run)
             if any(newer.next_part(model) > record.part + 1 for model in models):
@@ -214,6 +219,13 @@ class Ledger:
         arrays, provenance = decode(data, record.state.key)
         if not isinstance(provenance, dict) or provenance.get("members") != list(record.members):
             raise FormatError(f"{record.state.key}: not the state that {record.key} names")
+        if record.state_fields and record.weights is not None:
+            fields, _ = decode(kept, record.weights.key)
+            for name, field in record.state_fields.items():
+                found = fields.get(tensor_name(record.epochs[1] - 1, field))
+                if found is None or name in arrays:
+                    raise FormatError(f"{record.key}: {record.weights.key} does not hold its {name}, as it says")
+                arrays[name] = found
         return arrays
 
     def _compare_overlaps(self) -> None:
@@ -283,6 +295,14 @@ def read_ledger(store: ObjectStore, run: str, known: Ledger | None = None) -> Le
         for name, key in lasts.items()
     }
     return Ledger(store, run, folders, records)
+
+
+def read_ledgers(store: ObjectStore, runs: Sequence[str]) -> list[Ledger]:
+    """``read_ledger`` of several runs: one is listed while records of another are read."""
+    if isinstance(store, LocalStore):  # nothing waits for a network
+        return [read_ledger(store, run) for run in runs]
+    with ThreadPoolExecutor(NUM_RUNS) as pool:
+        return list(pool.map(lambda run: read_ledger(store, run), runs))
 
 
 def _read_record(store: ObjectStore, key: RecordKey) -> PartRecord:

@@ -10,15 +10,17 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .beside import beside
 from .errors import AccessDenied, ObjectNotFound, PreconditionFailed, StorageError, StoreUnreachable
 from .keys import checked_key
 from .object_store import ByteRange, Data, Stat, Traffic
 
 _TEMPORARY = ".tmp"
 _LOCKS = ".locks"
+HASH_BESIDE_BYTES = 2**20  # below it a thread would cost more than it saves
 _thread_locks = [threading.Lock() for _ in range(64)]
 
 
@@ -52,26 +54,50 @@ class LocalStore:
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         path = self.path(key)
-        try:
-            temporary, etag = self._write_temporary(data)
-            try:
-                while True:
-                    self._make_folder(path.parent)
-                    try:
-                        self._place(temporary, path, key, if_absent, if_match)
-                        break
-                    except FileNotFoundError:  # a deleter took the empty folder away again
-                        if not temporary.exists():
-                            raise
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    temporary.unlink()
-        except FileExistsError:
-            raise PreconditionFailed(f"{self.url}: {key} exists") from None
-        except OSError as error:
-            raise self._failed(error, f"write {key}") from None
+        with self._writing(key):
+            temporary, etag = self._write_temporary([data])
+            self._move(temporary, path, key, if_absent, if_match)
         self.traffic.add(written=len(data))
         return etag
+
+    def put_named(self, pieces: Sequence[Data], key_of: Callable[[str], str]) -> str:
+        """Write ``pieces``, one behind the other, under the key that ``key_of`` makes of their SHA-256; that, in hex.
+
+        They are hashed while they are written, and not put together in memory.
+        """
+        size = sum(len(piece) for piece in pieces)
+        waiting = beside(lambda: _digest(pieces)) if size >= HASH_BESIDE_BYTES else lambda: _digest(pieces)
+        with self._writing("an object"):
+            temporary, _ = self._write_temporary(pieces)
+            sha256 = waiting()
+            key = key_of(sha256)
+            self._move(temporary, self.path(key), key, False, None)
+        self.traffic.add(written=size)
+        return sha256
+
+    @contextlib.contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError:
+            raise PreconditionFailed(f"{self.url}: {what} exists") from None
+        except OSError as error:
+            raise self._failed(error, f"write {what}") from None
+
+    def _move(self, temporary: Path, path: Path, key: str, if_absent: bool, if_match: str | None) -> None:
+        """Put a written file into its place; it is gone from where it was, whatever happens."""
+        try:
+            while True:
+                self._make_folder(path.parent)
+                try:
+                    self._place(temporary, path, key, if_absent, if_match)
+                    break
+                except FileNotFoundError:  # a deleter took the empty folder away again
+                    if not temporary.exists():
+                        raise
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
 
     def _place(self, temporary: Path, path: Path, key: str, if_absent: bool, if_match: str | None) -> None:
         if if_absent:
@@ -138,15 +164,16 @@ class LocalStore:
                     continue
                 yield Stat(key, found.st_size, _etag(found), found.st_mtime)
 
-    def _write_temporary(self, data: Data) -> tuple[Path, str]:
+    def _write_temporary(self, pieces: Sequence[Data]) -> tuple[Path, str]:
         folder = self.root / _TEMPORARY
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            view = memoryview(data).cast("B")
-            while view:
-                view = view[os.write(descriptor, view) :]
+            for piece in pieces:
+                view = memoryview(piece).cast("B")
+                while view:
+                    view = view[os.write(descriptor, view) :]
             # Inode numbers are used again and clocks tick in milliseconds: random nanoseconds keep etags apart.
             tick = os.fstat(descriptor).st_mtime_ns // 1_000_000 * 1_000_000 + secrets.randbelow(1_000_000)
             os.utime(descriptor, ns=(tick, tick))
@@ -194,6 +221,13 @@ def _read(descriptor: int, size: int) -> bytes:
         chunks.append(chunk)
         size -= len(chunk)
     return b"".join(chunks)
+
+
+def _digest(pieces: Sequence[Data]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _etag(found: os.stat_result) -> str:

@@ -6,18 +6,20 @@ It holds functions of spec and weights only: no time, host, attempt, version num
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from .canonical import canonical_json, parse_json
+from .compression import KEY_EPOCHS, Compression
 from .errors import FormatError
 from .layout import Layout
 from .objects import ObjectRef, is_sha256
 from .record import check_format
 from .splits import SplitRule
-from .tensors import tensor_name
+from .tensors import parse_tensor_name, tensor_name
 
 FORMAT = "zooforge.zoo"
-VERSION = 1
+VERSION = 2
 
 Ranges = tuple[tuple[int, int], ...]  # ascending half-open ranges
 
@@ -32,8 +34,14 @@ DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}  # of fields
 MAX_SHARD_BYTES = 64 * 2**20
 
 
-def shard_shape(architecture: str, num_values: int) -> tuple[int, int]:
-    """(models, epochs) per shard. Unlisted: the largest power of two of models that gives at most 64 MiB."""
+def shard_shape(architecture: str, num_values: int, compressed: bool = False) -> tuple[int, int]:
+    """(models, epochs) per shard. Unlisted: the largest power of two of models that gives at most 64 MiB.
+
+    A compressed shard holds at least the epochs of one chain of differences.
+    """
+    if compressed:
+        models, epochs = shard_shape(architecture, num_values)
+        return models, max(epochs, KEY_EPOCHS)
     if architecture in SHARD_SHAPES:
         return SHARD_SHAPES[architecture]
     per_model = SHARD_EPOCHS * 4 * max(1, num_values)
@@ -59,11 +67,22 @@ def from_ranges(ranges: Ranges) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies in its shard, in bytes, and the digest of those bytes."""
+    """Where a tensor lies in its shard, in bytes, and the digest of those bytes.
+
+    In a manifest with ``blocks`` it is the digest over those of its blocks (storage/blocks.py).
+    Of a compressed one also the epoch that it is the difference from (None: it stands by itself), and the digest of its
+    values.
+    """
 
     start: int
     stop: int
     sha256: str
+    base: int | None = None
+    values_sha256: str = ""
+
+    def to_json(self) -> list[Any]:
+        place = [self.start, self.stop, self.sha256]
+        return [*place, self.base, self.values_sha256] if self.values_sha256 else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +125,7 @@ class ShardEntry:
             "first_model": self.first_model,
             "first_epoch": self.first_epoch,
             "rows": [{"epochs": _lists(epochs), "models": _lists(models)} for epochs, models in self.rows],
-            "tensors": {name: [t.start, t.stop, t.sha256] for name, t in self.tensors.items()},
+            "tensors": {name: tensor.to_json() for name, tensor in self.tensors.items()},
         }
 
 
@@ -175,6 +194,9 @@ class Manifest:
     labels: TableEntry
     model_table: TableEntry
     twin: bool
+    compression: Compression | None = None
+    blocks: ObjectRef | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_models(self) -> int:
@@ -184,6 +206,7 @@ class Manifest:
     def refs(self) -> list[ObjectRef]:
         """Every object of the version, once."""
         refs = [shard.ref for shard in self.shards] + [self.labels.ref, self.model_table.ref]
+        refs += [] if self.blocks is None else [self.blocks]
         return list(dict.fromkeys(refs))
 
     def describe(self) -> str:
@@ -199,7 +222,7 @@ class Manifest:
     def to_json(self) -> bytes:
         value = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": 1,
             "zoo": self.zoo,
             "run": self.run,
             "title": self.title,
@@ -228,6 +251,13 @@ class Manifest:
             "tables": {"labels": _table_json(self.labels), "models": _table_json(self.model_table)},
             "twin": self.twin,
         }  # fmt: skip
+        if self.compression is not None or self.blocks is not None or self.notes or self.split.kind == "recorded":
+            value |= {
+                "version": VERSION,
+                "compression": None if self.compression is None else self.compression.to_json(),
+                "blocks": None if self.blocks is None else self.blocks.to_json(),
+                "notes": list(self.notes),
+            }
         return canonical_json(value)
 
     @classmethod
@@ -264,6 +294,9 @@ class Manifest:
                 labels=_table(value["tables"]["labels"], what),
                 model_table=_table(value["tables"]["models"], what),
                 twin=value["twin"],
+                compression=None if value["version"] == 1 else _compression(value["compression"]),
+                blocks=None if value["version"] == 1 else _blocks(value["blocks"], what),
+                notes=() if value["version"] == 1 else tuple(_text(note) for note in value["notes"]),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FormatError(f"{what}: no manifest ({type(error).__name__}: {error})") from None
@@ -303,12 +336,30 @@ class Manifest:
                 for name, tensor in shard.tensors.items():
                     if not 0 <= tensor.start <= tensor.stop <= shard.ref.bytes or not is_sha256(tensor.sha256):
                         raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} is not in it")
-            elif num_held != 1:
+                if self.compression is not None:
+                    _check_chains(shard, held, what)
+                elif any(tensor.values_sha256 or tensor.base is not None for tensor in shard.tensors.values()):
+                    raise FormatError(f"{what}: object {shard.ref.key} is compressed, the zoo is not")
+            elif num_held != 1 or self.compression is not None:
                 raise FormatError(f"{what}: object {shard.ref.key} does not list its tensors")
         if num_states != self.num_states:
             raise FormatError(f"{what}: the shards hold {num_states} states, the manifest says {self.num_states}")
+        if self.blocks is not None and (self.compression is not None or not all(s.tensors for s in self.shards)):
+            raise FormatError(f"{what}: names digests of blocks that its shards cannot have")
         if "" not in self.fields or self.fields[""].values != self.layout.size:
             raise FormatError(f"{what}: weights of another length than the layout's {self.layout.size}")
+
+
+def _check_chains(shard: ShardEntry, held: list[int], what: str) -> None:
+    """A compressed tensor stands by itself or follows the epoch before it, which has as many rows."""
+    rows = {epoch: sum(stop - start for start, stop in shard.models_at(epoch)) for epoch in held}
+    follows = set(pairwise(sorted(held)))
+    for name, tensor in shard.tensors.items():
+        epoch, base = parse_tensor_name(name)[0], tensor.base
+        if not is_sha256(tensor.values_sha256):
+            raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} has no digest of its values")
+        if base is not None and ((base, epoch) not in follows or rows[base] != rows[epoch]):
+            raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} cannot follow epoch {base}")
 
 
 def _lists(ranges: Ranges) -> list[list[int]]:
@@ -351,9 +402,21 @@ def _field(value: dict[str, Any]) -> FieldEntry:
 
 def _shard(value: dict[str, Any], what: str) -> ShardEntry:
     ref = ObjectRef.from_json({name: value[name] for name in ("sha256", "bytes", "kind")}, what)
-    tensors = {name: TensorEntry(_int(a), _int(b), digest) for name, (a, b, digest) in value["tensors"].items()}
+    tensors = {name: _tensor(*place) for name, place in value["tensors"].items()}
     rows = tuple((_ranges(row["epochs"]), _ranges(row["models"])) for row in value["rows"])
     return ShardEntry(ref, _int(value["first_model"]), _int(value["first_epoch"]), rows, tensors)
+
+
+def _tensor(start: Any, stop: Any, sha256: Any, base: Any = None, values_sha256: Any = "") -> TensorEntry:
+    return TensorEntry(_int(start), _int(stop), sha256, None if base is None else _int(base), _text(values_sha256))
+
+
+def _compression(value: Any) -> Compression | None:
+    return None if value is None else Compression.from_json(value)
+
+
+def _blocks(value: Any, what: str) -> ObjectRef | None:
+    return None if value is None else ObjectRef.from_json(value, what)
 
 
 def _table(value: dict[str, Any], what: str) -> TableEntry:

@@ -1,12 +1,14 @@
 """Content-addressed objects: written under their SHA-256, checked against it when read whole."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from .canonical import sha256_hex
 from .errors import DigestMismatch, FormatError, ObjectMissing, ObjectNotFound
 from .keys import ObjectKind, object_key
+from .local import LocalStore
 from .object_store import Data, ObjectStore
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -55,6 +57,14 @@ def put_object(store: ObjectStore, data: Data, kind: ObjectKind) -> ObjectRef:
     ref = ref_of(data, kind)
     store.put(ref.key, data)
     return ref
+
+
+def put_pieces(store: ObjectStore, pieces: Sequence[Data], kind: ObjectKind) -> ObjectRef:
+    """As ``put_object``, of the ``pieces`` one behind the other; a directory takes them from where they are."""
+    if isinstance(store, LocalStore):
+        size = sum(len(piece) for piece in pieces)
+        return ObjectRef(store.put_named(pieces, lambda sha256: object_key(sha256, kind)), size, kind)
+    return put_object(store, b"".join(pieces), kind)
 
 
 def get_object(store: ObjectStore, ref: ObjectRef, what: str) -> bytes:

@@ -17,6 +17,13 @@ version_option = click.option("--version", type=int, help="A version's number; d
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
+compression_option = click.option(
+    "--compression",
+    type=click.Choice(["none", "delta-zstd"]),
+    help="Of the shards, without loss; default what spec or current version say, else none. Reading takes longer.",
+)
+
+
 def store_option(command: Command) -> Command:
     """``--store URL``, by default ``$ZOO_STORE``."""
     text = "A path, file:///path, s3://bucket/prefix, https:// or hf://OWNER/NAME; default $ZOO_STORE."

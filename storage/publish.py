@@ -11,17 +11,19 @@ from functools import partial
 
 import numpy as np
 
+from .blocks import read_blocks, write_blocks
 from .canonical import sha256_hex
 from .cards import write_copies
+from .compression import Compression, CompressionName
 from .description import ZooDescription
 from .errors import FormatError, IncompleteRun, StorageError
 from .joined import write_tables
 from .keys import RecordKey, manifest_key
 from .labels import Values, part_columns
 from .ledger import Ledger, read_ledger
-from .manifest import FieldEntry, Manifest, ShardEntry, TableEntry, shard_shape, to_ranges
+from .manifest import DTYPES, FieldEntry, Manifest, ShardEntry, TableEntry, shard_shape, to_ranges
 from .object_store import ObjectStore
-from .objects import get_object
+from .objects import ObjectRef, get_object
 from .record import PartRecord
 from .shards import MEMORY_BYTES, Block, Piece, ShardPlan, build_shards
 from .tables import decode_table, table_values
@@ -55,9 +57,13 @@ def vectorize(
     run: str,
     request: Request | None = None,
     *,
+    compression: CompressionName | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Version:
     """Seal a version of the zoo from what ``run`` has committed.
+
+    Args:
+        compression: of the shards; None: what the description says, else what the current version has.
 
     Returns:
         The new version, or the current one if it holds the same.
@@ -67,9 +73,13 @@ def vectorize(
     """
     ledger = read_ledger(store, run)
     asked = request or Request()
+    named = compression or description.compression
 
     def build(base: Manifest | None) -> Manifest:
-        return _build(store, description, ledger, asked, base if base and base.run == run else None, memory_bytes)
+        base = base if base and base.run == run else None
+        kept = None if base is None else base.compression
+        chosen = kept if named is None else Compression.named(named)
+        return _build(store, description, ledger, asked, base, chosen, memory_bytes)
 
     return seal(store, description, build)
 
@@ -104,6 +114,7 @@ def _build(
     ledger: Ledger,
     request: Request,
     base: Manifest | None,
+    compression: Compression | None,
     memory_bytes: int,
 ) -> Manifest:
     base_lasts, base_labels = _base_labels(store, base)
@@ -126,19 +137,23 @@ def _build(
         twin = record.twin
         if not record.refill:
             parts.append(_part_labels(store, record, models, lasts, base_lasts))
-    plan = ShardPlan(shard_shape(description.architecture, description.layout.size))
+    shape = shard_shape(description.architecture, description.layout.size, compression is not None)
+    plan = ShardPlan(shape, compression=compression)
     reuse: dict[Block, ShardEntry] = {}
     present: dict[int, set[int]] = {}
     if base is not None:
         for shard in base.shards:
-            reuse[shard.first_model, shard.first_epoch] = shard
-            _add_shard(plan, shard, present)
+            if base.compression == compression and (base.blocks is not None or compression or not shard.tensors):
+                reuse[shard.first_model, shard.first_epoch] = shard
+            _add_shard(plan, base, shard, present)
     for record, models in chosen:
         _add_record(plan, record, models, lasts, present)
-    shards, fields = build_shards(store, plan, reuse, memory_bytes)
+    shards, fields, digests = build_shards(store, plan, reuse, memory_bytes)
+    known = read_blocks(store, base) if base is not None and reuse else {}
+    blocks = write_blocks(store, {**known, **digests}, shards)
     fields = _fields(description, fields, base)
     tables = write_tables(store, description, parts, lasts, twin)
-    return assemble(description, ledger.run, lasts, shards, fields, tables, twin)
+    return assemble(description, ledger.run, lasts, shards, fields, tables, twin, compression, blocks)
 
 
 def assemble(
@@ -149,6 +164,8 @@ def assemble(
     fields: dict[str, FieldEntry],
     tables: tuple[TableEntry, TableEntry, dict[str, int]],
     twin: bool,
+    compression: Compression | None = None,
+    blocks: ObjectRef | None = None,
 ) -> Manifest:
     """The manifest of what was written.
 
@@ -180,11 +197,14 @@ def assemble(
         fields=fields,
         split=description.split,
         split_counts=counts,
-        shard_shape=shard_shape(description.architecture, description.layout.size),
+        shard_shape=shard_shape(description.architecture, description.layout.size, compression is not None),
         shards=tuple(shards),
         labels=labels,
         model_table=model_table,
         twin=twin,
+        compression=compression,
+        blocks=blocks,
+        notes=tuple(description.notes),
     )
     manifest.check(f"zoo {description.name!r}")
     return manifest
@@ -239,15 +259,16 @@ def _base_labels(store: ObjectStore, base: Manifest | None) -> tuple[dict[int, i
     return dict(zip(models.tolist(), lasts.tolist(), strict=True)), values
 
 
-def _add_shard(plan: ShardPlan, shard: ShardEntry, present: dict[int, set[int]]) -> None:
+def _add_shard(plan: ShardPlan, base: Manifest, shard: ShardEntry, present: dict[int, set[int]]) -> None:
+    size = sum(entry.values * np.dtype(DTYPES[entry.dtype]).itemsize for entry in base.fields.values())
     by_epoch = shard.models_by_epoch()
     num_states = sum(len(models) for models in by_epoch.values())
     for epoch, models in by_epoch.items():
         present.setdefault(epoch, set()).update(models)
         rows = np.arange(len(models))
         owner = f"shard of model {shard.first_model}, epoch {shard.first_epoch}"
-        size = shard.ref.bytes // num_states
-        plan.add(Piece(shard.ref, owner, epoch, np.array(models), rows, size, num_states == 1))
+        whole = num_states == 1 and base.compression is None
+        plan.add(Piece(shard.ref, owner, epoch, np.array(models), rows, size, whole))
 
 
 def _add_record(

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .blocks import Digests, read_blocks, write_blocks
 from .cards import checksums
+from .compression import decode_shard
 from .dataset import Zoo
 from .errors import EpochNotPresent, ObjectNotFound, StorageError
 from .keys import manifest_key, version_prefix
@@ -15,10 +17,10 @@ from .manifest import Manifest, ShardEntry, TableEntry, group_rows, to_ranges
 from .object_store import ObjectStore, get_or_none
 from .objects import ObjectRef, check_object, get_object, put_object
 from .selection import Selector
-from .shards import tensor_entries
+from .shards import write_shard
 from .splits import SPLITS
 from .tables import decode_table, encode_table, table_values, values_digest
-from .tensors import decode, encode, tensor_name
+from .tensors import tensor_name
 from .zoos import move_head, read_head
 
 
@@ -68,6 +70,8 @@ def pull(
     if chosen == zoo.models and tuple(shards) == manifest.shards:
         reader.copy(manifest.labels.ref)
         reader.copy(manifest.model_table.ref)
+        if manifest.blocks is not None:
+            reader.copy(manifest.blocks)
     else:
         labels = reader.table(manifest.labels, joined_columns(manifest.twin), chosen)
         table = reader.table(manifest.model_table, model_columns(), chosen)
@@ -81,6 +85,7 @@ def pull(
             labels=labels,
             model_table=table,
             split_counts={name: sum(of[m] == name for m in chosen) for name in SPLITS},
+            blocks=write_blocks(target, {**read_blocks(zoo.store, manifest), **reader.digests}, shards),
         )
     manifest.check(f"zoo {zoo.name!r}")
     return Pulled(manifest, _place(target, manifest), reader.num_read)
@@ -106,6 +111,7 @@ class _Puller:
     def __init__(self, source: ObjectStore, target: ObjectStore, owner: str) -> None:
         self.source, self.target, self.owner = source, target, owner
         self.num_read = 0
+        self.digests: dict[str, Digests] = {}  # of the blocks of what was reduced
 
     def copy(self, ref: ObjectRef) -> bool:
         """Bring an object over unless a good copy is there. Always true."""
@@ -119,17 +125,18 @@ class _Puller:
     def reduce(self, shard: ShardEntry, rows: dict[int, list[int]], manifest: Manifest) -> ShardEntry:
         """A shard with fewer rows, written to the target."""
         self.num_read += 1
-        arrays, _ = decode(get_object(self.source, shard.ref, self.owner), shard.ref.key)
+        arrays = decode_shard(get_object(self.source, shard.ref, self.owner), shard.ref.key)
         here = shard.models_by_epoch()
         tensors: dict[str, Any] = {}
         for field in sorted(manifest.fields):
             for epoch, kept in sorted(rows.items()):
                 positions = np.searchsorted(here[epoch], kept)
                 tensors[tensor_name(epoch, field)] = arrays[tensor_name(epoch, field)][positions]
-        data = encode(tensors)
-        ref = put_object(self.target, data, "safetensors")
-        entries = {} if manifest.shard_shape == (1, 1) else tensor_entries(data, ref)
-        return ShardEntry(ref, shard.first_model, shard.first_epoch, group_rows(rows), entries)
+        listed, blocks = manifest.shard_shape != (1, 1), manifest.blocks is not None
+        written = write_shard(self.target, tensors, manifest.compression, listed=listed, blocks=blocks)
+        if written.digests is not None:
+            self.digests[written.ref.sha256] = written.digests
+        return ShardEntry(written.ref, shard.first_model, shard.first_epoch, group_rows(rows), written.tensors)
 
     def table(self, entry: TableEntry, columns: tuple[Column, ...], models: list[int]) -> TableEntry:
         """A table with the rows of ``models`` only, written to the target."""

@@ -11,7 +11,8 @@ from .keys import RecordKey, record_key
 from .objects import ObjectRef
 
 FORMAT = "zooforge.part"
-VERSION = 1
+VERSION = 2
+WHOLE_STATE_VERSION = 1  # of a record whose state object holds the whole state
 
 Reason = Literal["nan", "inf", "parent"]
 
@@ -50,6 +51,8 @@ class PartRecord:
     """What one commit says. ``members`` are the model indices, ascending: the rows of every array it names.
 
     ``weight_digests`` and ``label_digests`` are one per member, so that records of different member sets compare.
+    ``state_fields`` are arrays of the state that the state object leaves out, each with the field of ``weights`` that
+    it is at the last of the part's epochs.
     """
 
     run: str
@@ -73,6 +76,7 @@ class PartRecord:
     refill: bool = False
     twin: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
+    state_fields: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> RecordKey:
@@ -83,9 +87,9 @@ class PartRecord:
         return sum(ref.bytes for ref in (self.weights, self.labels, self.state) if ref is not None)
 
     def to_json(self) -> bytes:
-        value = {
+        value: dict[str, Any] = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": WHOLE_STATE_VERSION,
             "run": self.run,
             "unit": self.unit,
             "members": list(self.members),
@@ -116,6 +120,8 @@ class PartRecord:
             "twin": self.twin,
             "extra": self.extra,
         }
+        if self.state_fields:
+            value |= {"version": VERSION, "state_fields": self.state_fields}
         return canonical_json(value)
 
     @classmethod
@@ -149,6 +155,7 @@ class PartRecord:
                 refill=value["refill"],
                 twin=value["twin"],
                 extra=value["extra"],
+                state_fields={} if value["version"] == WHOLE_STATE_VERSION else dict(value["state_fields"]),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise FormatError(f"{what}: no commit record ({type(error).__name__}: {error})") from None
@@ -156,6 +163,8 @@ class PartRecord:
             raise FormatError(f"{what}: the record says it belongs under {record.key}")
         if not is_ascending(members) or not members:
             raise FormatError(f"{what}: members are not ascending")
+        if record.state_fields and (record.weights is None or record.epochs[1] - 1 not in record.kept):
+            raise FormatError(f"{what}: the state is said to be in weights that are not there")
         if len(record.weight_digests) != len(members) or len(record.label_digests) != len(members):
             raise FormatError(f"{what}: {len(members)} members have {len(record.weight_digests)} digests")
         return record

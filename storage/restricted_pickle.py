@@ -28,7 +28,7 @@ _REFUSED_OPCODES = {
     code[0]
     for code in (
         pickle.PERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.INST, pickle.OBJ,
-        pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
+        pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
     )
 }  # fmt: skip
 
@@ -180,6 +180,15 @@ class _Unpickler(pickle._Unpickler):
         stack[-1].__setstate__(state)
 
     dispatch[pickle.BUILD[0]] = load_build
+
+    def load_newobj(self) -> None:
+        stack: list[Any] = self.stack  # type: ignore[attr-defined]
+        arguments, kind = stack.pop(), stack.pop()
+        if not (isinstance(kind, type) and issubclass(kind, StandIn)):
+            raise pickle.UnpicklingError(f"it makes an object of {str(kind)[:60]}")
+        stack.append(kind(*arguments))
+
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
 
 
 class _Resolver:

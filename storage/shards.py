@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .beside import beside
+from .blocks import Digests, block_digests, digests_array
 from .canonical import sha256_hex
+from .compression import Compression, decode_shard, encode_shard, packed_in
 from .errors import FormatError, IncompleteRun
 from .manifest import FieldEntry, ShardEntry, TensorEntry, group_rows
 from .object_store import ObjectStore
-from .objects import ObjectRef, get_object, put_object
-from .tensors import decode, encode, parse_header, parse_tensor_name, tensor_name
+from .objects import ObjectRef, get_object, put_object, put_pieces
+from .tensors import encode_pieces, parse_header, parse_tensor_name, tensor_name
 
 MEMORY_BYTES = 512 * 2**20
 NUM_READERS = 4
@@ -41,6 +44,7 @@ class ShardPlan:
 
     shape: tuple[int, int]
     blocks: dict[Block, list[Piece]] = field(default_factory=dict)
+    compression: Compression | None = None
 
     def add(self, piece: Piece) -> None:
         num_models, num_epochs = self.shape
@@ -76,8 +80,11 @@ def build_shards(
     plan: ShardPlan,
     reuse: Mapping[Block, ShardEntry],
     memory_bytes: int = MEMORY_BYTES,
-) -> tuple[list[ShardEntry], dict[str, FieldEntry]]:
-    """Write the plan's shards that are not there yet; all entries by block, and the fields that new ones have.
+) -> tuple[list[ShardEntry], dict[str, FieldEntry], dict[str, Digests]]:
+    """Write the plan's shards that are not there yet.
+
+    Returns:
+        All entries by block, the fields that new ones have, and the digests of new ones' blocks by the shard's SHA-256.
 
     Args:
         reuse: shards of the current version; one whose rows are the plan's is taken as it is.
@@ -92,6 +99,7 @@ def build_shards(
         else:
             todo.append(block)
     fields: dict[str, FieldEntry] = {}
+    digests: dict[str, Digests] = {}
     for group in _groups(plan, todo, memory_bytes):
         single = plan.blocks[group[0]][0] if len(group) == 1 and len(plan.blocks[group[0]]) == 1 else None
         if single is not None and single.whole and plan.shape == (1, 1) and fields:
@@ -99,11 +107,51 @@ def build_shards(
             continue
         for block, tensors in _fill(store, plan, group).items():
             _agree(fields, tensors, block)
-            data = encode({name: tensors[name] for name in _order(tensors)})
-            ref = put_object(store, data, "safetensors")
-            listed = {} if plan.shape == (1, 1) else tensor_entries(data, ref)
-            entries[block] = _entry(block, ref, plan.models_by_epoch(block), listed)
-    return [entries[block] for block in sorted(entries)], fields
+            ordered = {name: tensors[name] for name in _order(tensors)}
+            written = write_shard(store, ordered, plan.compression, listed=plan.shape != (1, 1))
+            entries[block] = _entry(block, written.ref, plan.models_by_epoch(block), written.tensors)
+            if written.digests is not None:
+                digests[written.ref.sha256] = written.digests
+    return [entries[block] for block in sorted(entries)], fields, digests
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A shard that was put: what a manifest lists of it, and the digests of its blocks, if they are listed."""
+
+    ref: ObjectRef
+    tensors: dict[str, TensorEntry]
+    digests: Digests | None = None
+
+
+def write_shard(
+    store: ObjectStore,
+    tensors: Mapping[str, NDArray[Any]],
+    compression: Compression | None = None,
+    *,
+    listed: bool = True,
+    blocks: bool = True,
+) -> Written:
+    """Put a shard of ``tensors``, which are in their order.
+
+    Args:
+        listed: whether a manifest lists its tensors, that is unless shards hold one state.
+        blocks: whether the tensors' digests are over those of their blocks; never of a compressed shard.
+    """
+    if compression is not None or not (listed and blocks):
+        data = encode_shard(tensors, compression)
+        ref = put_object(store, data, "safetensors")
+        return Written(ref, tensor_entries(data, ref) if listed else {})
+    pieces = encode_pieces(tensors)
+    hashing = beside(lambda: [block_digests(piece) for piece in pieces[1:]])  # while it is hashed whole, and written
+    ref = put_pieces(store, pieces, "safetensors")
+    by_tensor = hashing()
+    infos = parse_header(pieces[0], ref.bytes, ref.key).tensors.values()
+    entries = {
+        info.name: TensorEntry(info.start, info.stop, sha256_hex(own))
+        for info, own in zip(infos, by_tensor, strict=True)
+    }
+    return Written(ref, entries, digests_array(by_tensor))
 
 
 def _entry(
@@ -146,7 +194,7 @@ def _fill(store: ObjectStore, plan: ShardPlan, group: list[Block]) -> dict[Block
 
     def take(item: tuple[ObjectRef, list[tuple[Block, Piece]]]) -> None:
         ref, uses = item
-        arrays, _ = decode(get_object(store, ref, uses[0][1].owner), ref.key)
+        arrays = decode_shard(get_object(store, ref, uses[0][1].owner), ref.key)
         by_epoch: dict[int, list[tuple[str, NDArray[Any]]]] = {}
         for name, array in arrays.items():
             by_epoch.setdefault(parse_tensor_name(name)[0], []).append((name, array))
@@ -193,8 +241,11 @@ def _agree(fields: dict[str, FieldEntry], tensors: Mapping[str, NDArray[Any]], b
 
 
 def tensor_entries(data: memoryview, ref: ObjectRef) -> dict[str, TensorEntry]:
-    infos = parse_header(data, len(data), ref.key).tensors
-    return {
-        name: TensorEntry(info.start, info.stop, sha256_hex(data[info.start : info.stop]))
-        for name, info in infos.items()
-    }
+    """What a manifest without blocks lists of the shard whose bytes are ``data``."""
+    infos, packed = parse_header(data, len(data), ref.key).tensors, packed_in(data, ref.key)
+    found = {}
+    for name, info in infos.items():
+        sha256 = sha256_hex(data[info.start : info.stop])
+        chained = (packed[name].base, packed[name].values_sha256) if packed else ()
+        found[name] = TensorEntry(info.start, info.stop, sha256, *chained)
+    return found

@@ -22,11 +22,11 @@ class SplitRule:
     """How models are split 70/15/15.
 
     ``hash``: by a hash of (root zoo, model or group, seed). ``reference``: the reference's shuffle of the full plan in
-    index order with seed 42; it moves when the zoo is extended. ``group`` keeps models of one seed, or of one cell of
-    the grid, together (hash only).
+    index order with seed 42; it moves when the zoo is extended. ``recorded``: as somebody else has split imported
+    models, row by row. ``group`` keeps models of one seed, or of one cell of the grid, together (hash only).
     """
 
-    kind: Literal["hash", "reference"] = "hash"
+    kind: Literal["hash", "reference", "recorded"] = "hash"
     seed: int = 42
     group: Literal["seed", "cell"] | None = None
 
@@ -35,9 +35,10 @@ class SplitRule:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "SplitRule":
-        if value.get("kind") not in ("hash", "reference") or value.get("group") not in (None, "seed", "cell"):
+        kind, group = value.get("kind"), value.get("group")
+        if kind not in ("hash", "reference", "recorded") or group not in (None, "seed", "cell"):
             raise FormatError(f"split rule {str(value)[:100]} is not one of this format")
-        return cls(value["kind"], int(value["seed"]), value["group"])
+        return cls(kind, int(value["seed"]), group)
 
 
 def assign_splits(
@@ -54,9 +55,12 @@ def assign_splits(
     Args:
         root_zoo: name of the zoo that the models descend from without further parents.
         root_models: their indices there.
-        rows: hyperparameters by root index; needed for groups only, then of ``root_models`` and rows 0..19.
+        rows: hyperparameters by root index; needed for groups only, then of ``root_models`` and rows 0..19; and, as
+            ``split``, what was recorded.
         num_root_models: models in the root zoo's full plan; needed by ``reference`` only.
     """
+    if rule.kind == "recorded":
+        return [rows[model]["split"] for model in root_models]
     if rule.kind == "reference":
         by_model = _reference(num_root_models, rule.seed)
         return [by_model[model] for model in root_models]

@@ -26,7 +26,8 @@ _NAMES: dict[str, str] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
-_CODES = {np.dtype(text): code for code, text in _NAMES.items()}
+DTYPE_OF = {code: np.dtype(text) for code, text in _NAMES.items()}
+_CODES = {dtype: code for code, dtype in DTYPE_OF.items()}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -64,29 +65,53 @@ def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> memor
         tensors: name to array; any layout in memory.
         provenance: JSON kept as the one metadata entry; None for an object that is a function of its values.
     """
-    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
-    header: dict[str, Any] = {}
-    if provenance is not None:
-        header["__metadata__"] = {"provenance": canonical_json(provenance).decode()}
-    offset = 0
-    for name, array in ordered:
-        code = _CODES.get(array.dtype.newbyteorder("<"))
-        if code is None or not name or name == "__metadata__":
-            raise FormatError(f"tensor {name!r}: {array.dtype} cannot be stored")
-        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
-        offset += array.nbytes
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+    ordered, header = _begin(tensors, provenance)
     # Not a bytearray: that is zeroed first, and its pages are new to the process each time.
-    data = np.empty(8 + len(text) + offset, np.uint8)
-    position = 8 + len(text)
-    data[:position] = np.frombuffer(len(text).to_bytes(8, "little") + text, np.uint8)
+    data = np.empty(len(header) + sum(array.nbytes for _, array in ordered), np.uint8)
+    position = len(header)
+    data[:position] = np.frombuffer(header, np.uint8)
     for _, array in ordered:
         if array.nbytes:
             out = np.frombuffer(data, array.dtype.newbyteorder("<"), array.size, position).reshape(array.shape)
             out[...] = array
         position += array.nbytes
     return data.data
+
+
+def encode_pieces(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> list[memoryview]:
+    """The bytes that ``encode`` gives, in pieces: the header, then those of each tensor in their order.
+
+    An array that lies in memory as it will be stored is not copied.
+    """
+    ordered, header = _begin(tensors, provenance)
+    pieces = [memoryview(header)]
+    for _, array in ordered:
+        stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        pieces.append(stored.reshape(-1).view(np.uint8).data)
+    return pieces
+
+
+def _begin(tensors: Mapping[str, NDArray[Any]], provenance: Any) -> tuple[list[tuple[str, NDArray[Any]]], bytes]:
+    """Tensors in the order of their bytes, and the bytes before the first one."""
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    header: dict[str, Any] = {}
+    if provenance is not None:
+        header["__metadata__"] = {"provenance": canonical_json(provenance).decode()}
+    offset = 0
+    for name, array in ordered:
+        code = code_of(array)
+        if code is None or not name or name == "__metadata__":
+            raise FormatError(f"tensor {name!r}: {array.dtype} cannot be stored")
+        header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return ordered, len(text).to_bytes(8, "little") + text
+
+
+def code_of(array: NDArray[Any]) -> str | None:
+    """The format's name of the array's type; None if it has none."""
+    return _CODES.get(array.dtype.newbyteorder("<"))
 
 
 def decode(data: bytes | bytearray | memoryview, what: str = "tensors") -> tuple[Arrays, Any]:
@@ -187,11 +212,9 @@ def unpack_mask(bits: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
 
 def canonical_nan(array: NDArray[Any]) -> NDArray[Any]:
     """``array``, every NaN the quiet positive one (float32 0x7fc00000): sign and payload vary by machine."""
-    if array.dtype.kind != "f":
+    if array.dtype.kind != "f" or not array.size or not np.isnan(array.min()):  # one pass, and no array of answers
         return array
     bad = np.isnan(array)
-    if not bad.any():
-        return array
     out = array.copy()
     out[bad] = np.nan
     return out
@@ -199,7 +222,7 @@ def canonical_nan(array: NDArray[Any]) -> NDArray[Any]:
 
 def _info(name: str, entry: Any, begin: int, what: str) -> TensorInfo:
     try:
-        dtype = np.dtype(_NAMES[entry["dtype"]])
+        dtype = DTYPE_OF[entry["dtype"]]
         shape = tuple(_count(n) for n in entry["shape"])
         start, stop = (_count(n) for n in entry["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:

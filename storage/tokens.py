@@ -15,7 +15,8 @@ from .layout import Layout
 class Tokens:
     """``values`` [N, T, S], ``mask`` [N, T, S] (true: a weight, false: padding), ``positions`` [T, 3].
 
-    A position is (index in the whole sequence, layer, index within the layer).
+    A position is (index in the whole sequence, layer, channel); pieces of one long channel share the last two, as SANE
+    has it.
     """
 
     values: NDArray[np.float32]
@@ -48,14 +49,14 @@ def tokenize(values: NDArray[np.float32], layout: Layout, token_size: int | None
     Args:
         token_size: S; None takes the longest channel, so that a channel is a token.
     """
-    table, order = _places(layout, token_size)
+    table, order = token_places(layout, token_size)
     padded = np.concatenate([values, np.zeros((len(values), 1), values.dtype)], axis=1)
     mask = np.broadcast_to(table >= 0, (len(values), *table.shape))
     return Tokens(np.ascontiguousarray(padded[:, table]), mask.copy(), order.copy())
 
 
 @lru_cache(maxsize=16)
-def _places(layout: Layout, token_size: int | None) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+def token_places(layout: Layout, token_size: int | None = None) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Positions in the vector [T, S], -1 where a token is padded, and the tokens' ``positions``."""
     rows = rows_of(layout)
     size = token_size or max(len(columns) for _, _, columns in rows)
@@ -63,13 +64,11 @@ def _places(layout: Layout, token_size: int | None) -> tuple[NDArray[np.intp], N
         raise FormatError(f"a token of {size} values cannot hold a weight")
     index: list[NDArray[np.intp]] = []
     positions: list[tuple[int, int, int]] = []
-    counts: dict[int, int] = {}
-    for layer, _, columns in rows:
+    for layer, channel, columns in rows:
         for start in range(0, len(columns), size):
             piece = columns[start : start + size]
             index.append(np.pad(piece, (0, size - len(piece)), constant_values=-1))
-            positions.append((len(positions), layer, counts.get(layer, 0)))
-            counts[layer] = counts.get(layer, 0) + 1
+            positions.append((len(positions), layer, channel))
     return np.stack(index), np.array(positions, np.int32)
 
 

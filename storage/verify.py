@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .blocks import BlockTable, read_blocks, tensor_digest
 from .canonical import sha256_hex
+from .compression import decode_shard, packed_tensors
 from .dataset import Zoo
 from .errors import DigestMismatch, FormatError, ObjectMissing
 from .keys import manifest_key
@@ -67,6 +69,7 @@ def verify_zoo(
     faulty = _faulty_epochs(tables)
     if tables is not None:
         problems += _check_labels(manifest, *tables)
+    problems += _check_blocks(store, manifest)
     with ThreadPoolExecutor(NUM_READERS) as pool:
         jobs = pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), chosen)
         for shard, found in zip(chosen, jobs, strict=True):
@@ -177,7 +180,7 @@ def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Pro
     roots = models["model"].data
     if manifest.parent is not None and parents.valid is None:
         roots = parents.data
-    if rule.group is not None or (rule.kind == "reference" and manifest.parent is not None):
+    if rule.kind == "recorded" or rule.group is not None or (rule.kind == "reference" and manifest.parent is not None):
         return  # what groups and the root's size are, only its spec says
     expected = assign_splits(rule, manifest.root_zoo, roots.tolist(), {}, manifest.planned_models)
     for model, found, wanted in zip(models["model"].data.tolist(), splits, expected, strict=True):
@@ -186,18 +189,37 @@ def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Pro
             return
 
 
+def _check_blocks(store: ObjectStore, manifest: Manifest) -> Iterator[Problem]:
+    if manifest.blocks is None:
+        return
+    key = manifest.blocks.key
+    try:
+        table = BlockTable(read_blocks(store, manifest), manifest.shards, key)
+    except (ObjectMissing, DigestMismatch, FormatError) as error:
+        yield Problem(key, str(error))
+        return
+    for shard in manifest.shards:
+        for name, entry in shard.tensors.items():
+            if sha256_hex(table.of_tensor(shard, entry.start)) != entry.sha256:
+                yield Problem(key, f"digests of the blocks of tensor {name} of {shard.ref.key} are not its own")
+
+
 def _check_shard(
     store: ObjectStore, manifest: Manifest, shard: ShardEntry, faulty: dict[int, int] | None
 ) -> list[Problem]:
     key = shard.ref.key
     try:
         data = get_object(store, shard.ref, f"zoo {manifest.zoo!r}")
-        arrays, provenance = decode(data, key)
+        _, provenance = decode(data, key)
+        packed = packed_tensors(provenance, key)
+        arrays = decode_shard(data, key)
     except (ObjectMissing, DigestMismatch, FormatError) as error:
         return [Problem(key, str(error))]
     problems = []
-    if provenance is not None:
+    if provenance is not None and packed is None:
         problems.append(Problem(key, "holds more than values"))
+    if (None if packed is None else packed[0]) != manifest.compression:
+        problems.append(Problem(key, "is compressed in another way than the manifest says"))
     by_epoch = shard.models_by_epoch()
     expected: dict[str, tuple[Any, tuple[int, int]]] = {
         tensor_name(epoch, field): (np.dtype(DTYPES[entry.dtype]), (len(models), entry.values))
@@ -213,8 +235,12 @@ def _check_shard(
         if array is not None and (array.dtype != dtype or array.shape != shape):
             problems.append(Problem(key, f"tensor {name} is {array.dtype} {array.shape}, expected {dtype} {shape}"))
         entry = shard.tensors.get(name)
-        if entry is not None and sha256_hex(view[entry.start : entry.stop]) != entry.sha256:
+        if entry is not None and tensor_digest(view[entry.start : entry.stop], manifest) != entry.sha256:
             problems.append(Problem(key, f"tensor {name} does not lie where the manifest says"))
+        elif entry is not None and packed is not None and name in packed[1]:
+            said = packed[1][name]
+            if (said.base, said.values_sha256) != (entry.base, entry.values_sha256):
+                problems.append(Problem(key, f"tensor {name} is another one than the manifest says"))
     if not problems and faulty is not None:
         problems += _check_finite(key, arrays, by_epoch, faulty)
     return problems

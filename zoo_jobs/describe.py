@@ -72,6 +72,7 @@ def describe(zoo: Zoo) -> ZooDescription:
         num_root_models=len(rows(spec)),
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
         notes=spec.conflicts,
+        compression=spec.compression,
     )
 
 

@@ -32,8 +32,8 @@ RECORD_BYTES, RECORD_BYTES_PER_MODEL = 1_800, 140
 """A record holds two SHA-256 per member."""
 RUN_OBJECTS = 4
 """run.json, pin.json, an attempt and its end; besides logs and usage, which depend on time."""
-VERSION_OBJECTS = 9
-"""Label and model tables, manifest, its courtesy copies, HEAD, spec."""
+VERSION_OBJECTS = 10
+"""Label and model tables, digests of blocks, manifest, its courtesy copies, HEAD, spec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,8 @@ def _stored(
     moments = sum(count * len(MOMENTS[optimizer]) for optimizer, count in optimizers.items())
     state_bytes = num_models * model_bytes + 4 * trained * moments
     weight_bytes = num_models * len(kept) * model_bytes
-    shard_models, shard_epochs = shard_shape(zoo.root.architecture, num_params)
+    compressed = zoo.root.compression not in (None, "none")
+    shard_models, shard_epochs = shard_shape(zoo.root.architecture, num_params, compressed)
     blocks = len({model // shard_models for model in (wanted.models[0], wanted.models[-1])})
     if blocks == 2:
         blocks = wanted.models[-1] // shard_models - wanted.models[0] // shard_models + 1

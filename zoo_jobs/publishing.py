@@ -1,5 +1,6 @@
 """From what a run has committed to a sealed version. No Ray, no torch."""
 
+from storage.compression import CompressionName
 from storage.dataset import open_zoo
 from storage.object_store import ObjectStore
 from storage.publish import Request as PublishRequest
@@ -14,13 +15,18 @@ from .twin import Zoo
 READ_BACK_BYTES = 100_000_000_000
 
 
-def publish(store: ObjectStore, zoo: Zoo, wanted: Request | None = None) -> Version:
+def publish(
+    store: ObjectStore, zoo: Zoo, wanted: Request | None = None, compression: CompressionName | None = None
+) -> Version:
     """Seal a version with what was asked for, as far as it is committed, and all that HEAD has already.
+
+    Args:
+        compression: of the shards; None: what the spec says, else what the current version has.
 
     Raises IncompleteRun: nothing is committed yet.
     """
     asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
-    return vectorize(store, describe(zoo), zoo.run_id, asked)
+    return vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression)
 
 
 def read_back(store: ObjectStore, store_url: str, zoo: Zoo) -> Verification:

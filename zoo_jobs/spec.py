@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from storage.canonical import digest_of
+from storage.compression import CompressionName
 
 from .datasets import DATASETS, DatasetName
 from .epochs import EpochSet
@@ -106,6 +107,8 @@ class ZooSpec(Closed):
     """Grids appended later; rows that exist are never changed or renumbered."""
     sparsify: SparsifySpec | None = None
     """What `zoo run` makes twins with."""
+    compression: CompressionName | None = None
+    """Of published shards: delta-zstd, without loss, for large architectures, or none; null keeps what is there."""
 
     @model_validator(mode="after")
     def _seeds_fit(self) -> Self:
@@ -232,7 +235,7 @@ class ZooSpec(Closed):
         """JSON of everything that can change a result, and of nothing else.
 
         Not in it: names and sources, ``extend`` (it only appends rows), ``save_epochs``, ``commit_every``,
-        ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), and
+        ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
         ``num_epochs`` unless the schedule depends on it.
         """
         content: dict[str, Any] = self.model_dump(mode="json", include=set(_RESULT_FIELDS))

@@ -19,11 +19,13 @@ from .data.prepare import load
 from .data.prepared import PreparedData, Split
 from .data.sources import default_cache
 from .errors import InputError
+from .imported import like, network_of
 from .models.torch_module import torch_module
 from .population.batches import pixels
 from .population.engines import make_engine
 from .population.growth import Growth
 from .run import Run
+from .spec import ZooSpec
 from .twin import Zoo
 
 MAX_DIFFERENCE = 2  # test images by which torch may judge a state differently than the engine that trained it
@@ -42,14 +44,19 @@ class Check:
     detail: str
 
 
-def recompute(store_url: str, zoo: Zoo, num_states: int, data: PreparedData | None = None) -> list[Check]:
+def recompute(store_url: str, zoo: Zoo | str, num_states: int, data: PreparedData | None = None) -> list[Check]:
     """Evaluate a sample of published states on the test split, in torch, and compare with their labels.
 
     The sample is a function of the published bytes. Faulty states are not sampled: they have no accuracy.
+
+    Args:
+        zoo: the name of one that was imported; its images are then those of a zoo of the catalogue like it.
     """
-    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo if isinstance(zoo, str) else zoo.name}")
     try:
-        found = data or load(zoo.root, default_cache())
+        grown = not isinstance(zoo, str) and zoo.run_id == published.manifest.run
+        spec = zoo.root if grown and not isinstance(zoo, str) else like(published)
+        found = data or load(spec, default_cache())
     except InputError as error:
         return [Check(-1, -1, "not recomputed", str(error))]
     labels = published.labels(columns=["model", "epoch", "test_correct"])
@@ -60,14 +67,24 @@ def recompute(store_url: str, zoo: Zoo, num_states: int, data: PreparedData | No
         if correct is not None and epoch in kept
     ]
     sample = sorted(random.Random(published.manifest.run).sample(rows, min(num_states, len(rows))))
-    return [_compare(published, Run(zoo), found.test, found, *row) for row in sample]
+    by_model = {row["model"]: row for row in published.model_table().to_pylist()} if sample else {}
+    return [_compare(published, spec, by_model[model], found, model, epoch, stored) for model, epoch, stored in sample]
 
 
 def _compare(
-    published: PublishedZoo, run: Run, split: Split, data: PreparedData, model: int, epoch: int, stored: int
+    published: PublishedZoo,
+    spec: ZooSpec,
+    row: dict[str, Any],
+    data: PreparedData,
+    model: int,
+    epoch: int,
+    stored: int,
 ) -> Check:
-    row = run.rows[model]
-    module = torch_module(run.program(row.family).architecture, row.dropout_ratio)
+    dropout_ratio, split = row["dropout_ratio"] or 0.0, data.test
+    try:
+        module = torch_module(network_of(published, spec, row["activation"], dropout_ratio), dropout_ratio)
+    except InputError as error:
+        return Check(model, epoch, "not recomputed", str(error))
     module.load_state_dict(published.state_dict(model, epoch, torch=True), strict=True)
     correct = count_correct(module, data, split)
     difference = abs(correct - stored)
@@ -91,6 +108,9 @@ def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int, max_e
     """Train a sample of published models again with the engine of their run, and compare every kept epoch's bytes."""
     published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
     run = Run(zoo)
+    if published.manifest.run != run.id:
+        detail = f"{zoo.name} was imported: its run {published.manifest.run[:8]} is not that of its spec, {run.id[:8]}"
+        return [Check(-1, -1, "not recomputed", detail)]
     pin = read_pin(store, run.id) or {}
     name = str(pin.get("engine", {}).get("engine", ""))
     if not name:

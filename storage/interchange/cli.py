@@ -5,9 +5,11 @@ from typing import Literal
 
 import click
 
+from ..compression import CompressionName
 from ..errors import StorageUsageError
 from ..options import (
     as_json,
+    compression_option,
     opened,
     print_json,
     progress_bar,
@@ -80,7 +82,15 @@ def export_raw(
     show_default=True,
     help="Train, val and test models by a hash, or by the reference's shuffle of all in their order.",
 )
+@click.option(
+    "--splits",
+    "splits_file",
+    metavar="FILE.pt",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A preprocessed data set of the reference: models get the splits that it has them in.",
+)
 @click.option("--parent", metavar="ZOO", help="Of sparsified models: the zoo of this store that they come from.")
+@compression_option
 @as_json
 def import_raw(
     tree: Path,
@@ -90,12 +100,15 @@ def import_raw(
     source: str | None,
     images: str | None,
     split_rule: Literal["hash", "reference"],
+    splits_file: Path | None,
     parent: str | None,
+    compression: CompressionName | None,
     as_json: bool,
 ) -> None:
     """Publish the models of a TREE of the reference as a zoo. What cannot be read is named, model by model."""
     from ..splits import SplitRule
     from .raw_import import import_raw as read
+    from .split_file import read_splits
 
     counts = _counts(images)
     store = opened(store_url)
@@ -108,7 +121,9 @@ def import_raw(
             source=source,
             images=counts,
             split=SplitRule(kind=split_rule),
+            splits=None if splits_file is None else read_splits(splits_file),
             parent=parent,
+            compression=compression,
             progress=progress,
         )
     version, manifest = found.version, found.version.manifest

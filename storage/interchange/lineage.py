@@ -49,6 +49,7 @@ class Lineage:
             epochs.add(epoch)
             root = model if manifest.parent is None else above[model]["parent_model"]
             rows[index] = {"parent_zoo": parent, "parent_model": model, "parent_epoch": epoch, "root_model": root}
+            rows[index]["split"] = above[model]["split"]  # read only where splits were recorded
         if len(epochs) > 1:
             raise StorageUsageError(f"{tree.root}: its models come from epochs {sorted(epochs)}, expected one")
         return cls(manifest, epochs.pop(), rows)

@@ -108,6 +108,8 @@ class _Writer:
         columns = ["model", *(column.name for column in ROW_COLUMNS)]
         value["rows"] = [[row[name] for name in columns] for _, row in sorted(rows.items())]
         value["row_columns"] = columns
+        if manifest.split.kind == "recorded":
+            value["splits"] = {str(model): row["split"] for model, row in sorted(rows.items())}
         value["folders"] = {
             name: {"model": model, "epochs": to_ranges(e for e in sorted(wanted) if model in members[e])}
             for model, name in sorted(self.names.items())

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..blocks import Digests, write_blocks
 from ..canonical import digest_of
+from ..compression import Compression, CompressionName
 from ..description import ZooDescription
 from ..errors import FormatError, KeyFormatError, StorageUsageError
 from ..joined import write_tables
@@ -16,12 +18,11 @@ from ..labels import ROW_COLUMNS, column_values
 from ..layout import Layout
 from ..manifest import FieldEntry, Manifest, Parent, ShardEntry, group_rows, shard_shape
 from ..object_store import ObjectStore
-from ..objects import put_object
 from ..publish import Version, assemble, seal
-from ..shards import tensor_entries
-from ..splits import SplitRule
+from ..shards import write_shard
+from ..splits import SPLITS, SplitName, SplitRule
 from ..symmetry import chain_symmetries
-from ..tensors import encode, tensor_name, unpack_mask
+from ..tensors import tensor_name, unpack_mask
 from ..zoos import read_head, read_manifest_bytes
 from .architectures import Network
 from .lineage import Lineage
@@ -31,6 +32,7 @@ from .raw_labels import image_counts, label_values
 from .raw_states import Fields, StateReader, read_network
 from .raw_tree import Findings, RawModel, RawTree, read_tree
 from .sparsity import num_pruned
+from .split_file import record_splits
 
 SOURCE = "a raw tree in the format of Schürholt et al. 2022, arXiv:2209.14764"
 _DTYPES = {"": "F32", ".log_sigma2": "F32", ".mask": "U8", ".buffers": "F32", ".counters": "I64"}
@@ -53,7 +55,9 @@ def import_raw(
     source: str | None = None,
     images: tuple[int, int, int] | None = None,
     split: SplitRule | None = None,
+    splits: Mapping[str, SplitName] | None = None,
     parent: str | None = None,
+    compression: CompressionName | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
     """Publish the models of ``root`` as zoo ``name``. An export of ours comes back as the manifest that it came from.
@@ -63,7 +67,9 @@ def import_raw(
         dataset, source: what the card says; None: guessed from the tree's path and configs, or said by the export.
         images: of train, val and test, where accuracies are to be read as fractions of these.
         split: of a tree that is no export of ours.
+        splits: recorded ones by the name of a model's folder, in place of a rule.
         parent: zoo of the same store whose models these were sparsified from: they share its splits.
+        compression: of the shards; None: as an export says that they were, else not at all.
         progress: called with the number of states of each shard.
 
     Raises:
@@ -74,6 +80,8 @@ def import_raw(
     rows = _rows(tree)
     if parent is not None and tree.own is not None:
         raise StorageUsageError(f"{root}: the tree says itself where its models come from; leave --parent out")
+    if splits is not None and (parent is not None or tree.own is not None):
+        raise StorageUsageError(f"{root}: its models have the splits of the zoo they come from; leave --splits out")
     if not rows:
         reason = next(iter(tree.findings.absent.values()))
         raise FormatError(f"{root}: none of {len(tree.findings.absent)} models can be imported: {reason}")
@@ -86,13 +94,18 @@ def import_raw(
     else:
         if name is None:
             raise StorageUsageError(f"{root}: the tree does not name its zoo; --name does")
+        if splits is not None:
+            record_splits(tree, rows, splits, name)
+            split = SplitRule(kind="recorded")
         lineage = None if parent is None else Lineage.of(store, parent, tree, rows)
         description, run = _description(tree, found, rows, name, dataset, source, split or SplitRule())
         if lineage is not None:
             description = lineage.apply(description)
     here = {(index, epoch) for index in rows for epoch in tree.models[index].checkpoints}
     _refuse_other_zoo(store, description.name, run, here)
-    builder = _Shards(store, tree, rows, StateReader(found, tree.findings), description)
+    named = compression or description.compression
+    packed = None if named is None else Compression.named(named)
+    builder = _Shards(store, tree, rows, StateReader(found, tree.findings), description, packed)
     builder.build(progress)
     if not builder.lasts:
         raise FormatError(f"{root}: no state of any model can be read; {tree.findings.lines()[0]}")
@@ -102,7 +115,8 @@ def import_raw(
     absent = {**description.absent, **tree.findings.absent}
     description = replace(description, absent={m: r for m, r in absent.items() if m not in builder.lasts})
     tables = write_tables(store, description, [labels], builder.lasts, twin)
-    manifest = assemble(description, run, builder.lasts, builder.shards, builder.fields, tables, twin)
+    blocks = write_blocks(store, builder.digests, builder.shards)
+    manifest = assemble(description, run, builder.lasts, builder.shards, builder.fields, tables, twin, packed, blocks)
 
     def build(base: Manifest | None) -> Manifest:
         if base is not None:
@@ -140,6 +154,10 @@ def _own_rows(own: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         if own["parent"] is not None:
             for row in found.values():
                 row["root_model"] = row["parent_model"]
+        for model, split in own.get("splits", {}).items():
+            if split not in SPLITS:
+                raise ValueError(f"split {split!r} of model {model}")
+            found[int(model)]["split"] = split
         return found
     except (KeyError, TypeError, ValueError, OverflowError, FormatError) as error:
         raise FormatError(f"zooforge.json: its rows are not readable ({type(error).__name__}: {error})") from None
@@ -177,6 +195,8 @@ def _own_description(
             num_root_models=int(own["planned"]["models"]),
             parent=None if parent is None else Parent(parent["zoo"], parent["run"], parent["epoch"]),
             absent={int(model): str(reason) for model, reason in own["absent"]},
+            compression="delta-zstd" if own.get("compression") else None,
+            notes=tuple(str(note) for note in own.get("notes", ())),
         )
         tensors = {entry.name for entry in description.layout.entries}
         if any(set(names) != tensors for names in description.state_dict_names.values()):
@@ -278,12 +298,15 @@ class _Shards:
         rows: Mapping[int, Mapping[str, Any]],
         reader: StateReader,
         description: ZooDescription,
+        compression: Compression | None,
     ) -> None:
         self.store, self.tree, self.reader = store, tree, reader
-        self.shape = shard_shape(description.architecture, description.layout.size)
+        self.compression = compression
+        self.shape = shard_shape(description.architecture, description.layout.size, compression is not None)
         self.models: list[RawModel] = [tree.models[index] for index in sorted(rows)]
         self.noisy = reader.network.noisy_layout
         self.shards: list[ShardEntry] = []
+        self.digests: dict[str, Digests] = {}  # of the blocks of each
         self.fields: dict[str, FieldEntry] = {}
         self.lasts: dict[int, int] = {}
         self.faulty: dict[int, tuple[int, str]] = {}
@@ -331,10 +354,10 @@ class _Shards:
         for name, epoch in values:
             entry = FieldEntry(_DTYPES[name], values[name, epoch][0].size)
             self.fields.setdefault(name, entry)
-        data = encode(tensors)
-        ref = put_object(self.store, data, "safetensors")
-        entries = {} if self.shape == (1, 1) else tensor_entries(data, ref)
-        self.shards.append(ShardEntry(ref, first_model, first_epoch, group_rows(here), entries))
+        written = write_shard(self.store, tensors, self.compression, listed=self.shape != (1, 1))
+        if written.digests is not None:
+            self.digests[written.ref.sha256] = written.digests
+        self.shards.append(ShardEntry(written.ref, first_model, first_epoch, group_rows(here), written.tensors))
         if progress is not None:
             progress(sum(len(models) for models in here.values()))
 

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from ..dataset import Zoo
 from ..errors import EpochNotPresent, StorageUsageError
-from ..layout import Layout
 from ..selection import Selector
 from ..splits import SPLITS
 from ..states import States
 from ..symmetry import align_canonical
-from ..tokens import rows_of
+from ..tokens import rows_of, token_places
 from .folders import Wanted, fresh_folder, pieces
 from .torch_file import value_bytes
 
@@ -39,30 +38,6 @@ class Samples:
     num_tokens: int
     token_size: int
     num_left_out: int
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """Where each token's values lie in a vector [T, S] (-1: padding), and its positions [T, 3].
-
-    A position is (index in the sequence, layer, channel); pieces of one long channel share the last two.
-    """
-
-    table: NDArray[np.intp]
-    positions: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, layout: Layout, token_size: int) -> "_Tokens":
-        rows = rows_of(layout)
-        size = token_size or max(len(columns) for _, _, columns in rows)
-        table: list[NDArray[np.intp]] = []
-        positions: list[tuple[int, int, int]] = []
-        for layer, channel, columns in rows:
-            for start in range(0, len(columns), size):
-                piece = columns[start : start + size]
-                table.append(np.pad(piece, (0, size - len(piece)), constant_values=-1))
-                positions.append((len(positions), layer, channel))
-        return cls(np.stack(table), np.array(positions, np.int32))
 
 
 def export_sane(
@@ -98,8 +73,8 @@ def export_sane(
         raise StorageUsageError(
             f"precision {precision}, token size {token_size}, window {window}: expected 16 or 32 bits, sizes from 0 on"
         )
-    tokens = _Tokens.of(zoo.layout, token_size)
-    starts = _window_starts(len(tokens.table), window)
+    table, positions = token_places(zoo.layout, token_size or None)
+    starts = _window_starts(len(table), window)
     chosen = {split: zoo.wanted(epochs, models, split, where) for split in SPLITS}
     if not any(here for wanted in chosen.values() for here in wanted.values()):
         raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
@@ -118,7 +93,7 @@ def export_sane(
                 values = states.values if norms is None else norms.apply(states.values)
                 for row, vector in enumerate(values):
                     props = labels[int(states.models[row]), int(states.epochs[row])]
-                    for sample in _samples(vector, tokens, starts, window, precision):
+                    for sample in _samples(vector, (table, positions), starts, window, precision):
                         (target / f"sample_{number}.pt").write_bytes(
                             value_bytes({**sample, "props": props}, f"sample_{number}")
                         )
@@ -137,16 +112,16 @@ def export_sane(
                 "epoch_list": sorted(epoch for epoch, here in wanted.items() if here),
                 "map_to_canonical": align,
                 "standardize": standardize,
-                "windowsize": window or len(tokens.table),
-                "tokensize": tokens.table.shape[1],
+                "windowsize": window or len(table),
+                "tokensize": table.shape[1],
                 "precision": precision,
                 "split": split,
-                "max_positions": tokens.positions.max(axis=0).tolist(),
+                "max_positions": positions.max(axis=0).tolist(),
             }
             (root / f"dataset_info_{split}.json").write_text(_json(info))
             layers = {"mode": None} if norms is None else {**norms.to_json(), "mode": "standardize"}
             (root / f"dataset_normalization_{split}.json").write_text(_json(layers))
-    return Samples(counts, len(tokens.table), tokens.table.shape[1], left_out)
+    return Samples(counts, len(table), table.shape[1], left_out)
 
 
 def _window_starts(num_tokens: int, window: int) -> list[int]:
@@ -168,13 +143,18 @@ def _finite(zoo: Zoo, wanted: Wanted, align: bool) -> Iterator[States]:
 
 
 def _samples(
-    vector: NDArray[np.float32], tokens: _Tokens, starts: Sequence[int], window: int, precision: str
+    vector: NDArray[np.float32],
+    tokens: tuple[NDArray[np.intp], NDArray[np.int32]],
+    starts: Sequence[int],
+    window: int,
+    precision: str,
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    padded = np.append(vector, np.float32(0))[tokens.table].astype(PRECISIONS[precision])
-    mask = tokens.table >= 0
+    table, positions = tokens
+    padded = np.append(vector, np.float32(0))[table].astype(PRECISIONS[precision])
+    mask = table >= 0
     for start in starts:
         here = slice(start, start + window if window else None)
-        yield {"w": padded[here], "m": mask[here], "p": tokens.positions[here]}
+        yield {"w": padded[here], "m": mask[here], "p": positions[here]}
 
 
 def _properties(zoo: Zoo) -> dict[tuple[int, int], NDArray[np.float32]]:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..errors import FormatError
 from ..restricted_pickle import NUMPY_ARRAYS, Allowed, Dictionary, StandIn, load, load_several
 
 MAX_PICKLE_BYTES = 64 * 2**20
+MAX_VALUE_BYTES = 512 * 2**20  # of a data set: some hundred bytes for each of its tensors
 ALIGNMENT = 64  # of the values of a storage in the file, as torch has it
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # a pickled magic number
 
@@ -153,6 +155,32 @@ def read_state_dict(data: bytes, what: str) -> Arrays:
     except FormatError as error:
         text = str(error)
         raise FormatError(text if text.startswith(what) else f"{what}: {text}") from None
+
+
+def read_value(path: Path, allowed: Allowed) -> Any:
+    """What a file holds besides the values of its tensors, which are not read: in their place is where they would be.
+
+    Args:
+        allowed: names that the file may use beyond those of tensors.
+
+    Raises:
+        FormatError: not readable, damaged, or a name that is not allowed.
+    """
+    names = {**_ALLOWED, **allowed}
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_LEGACY)) == _LEGACY:
+                file.seek(0)
+                return load_several(file.read(), 5, str(path), names, _persistent)[0][3]
+            with zipfile.ZipFile(file) as archive:
+                infos = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+                if len(infos) != 1 or infos[0].file_size > MAX_VALUE_BYTES:
+                    raise FormatError(f"{path}: not of torch.save, it has no data.pkl")
+                pickled = archive.read(infos[0])
+    except _DAMAGED as error:
+        reason = str(error).strip("'\"") or type(error).__name__
+        raise FormatError(f"{path}: not readable as a file of torch.save ({reason})") from None
+    return load(pickled, str(path), names, _persistent)
 
 
 def _read_legacy(data: bytes, what: str) -> Arrays:

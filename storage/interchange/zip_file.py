@@ -108,4 +108,5 @@ def described(manifest: Manifest) -> ZooDescription:
         layout=manifest.layout,
         rows={},
         state_dict_names=manifest.state_dict_names,
+        notes=manifest.notes,
     )

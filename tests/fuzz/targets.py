@@ -23,6 +23,7 @@ from cluster import progress
 from cluster.errors import ClusterError
 from cluster.spec import RunRequest
 from storage import keys
+from storage.compression import Compression, decode_shard, encode_shard
 from storage.dataset import Zoo
 from storage.errors import StorageError
 from storage.keys import manifest_key
@@ -250,6 +251,11 @@ def pickles() -> list[bytes]:
     return [dumps(value, protocol) for protocol in range(5)]
 
 
+def compressed_shard() -> bytes:
+    values = np.random.default_rng(1).standard_normal((2, 30)).astype(np.float32)
+    return bytes(encode_shard({f"epoch_{n:03d}": values + np.float32(n * 1e-4) for n in range(10)}, Compression()))
+
+
 def record_targets() -> dict[str, Target]:
     records = objects(f"{RUN}/parts/")
     one = keys.parse_record_key(min(records))
@@ -262,6 +268,7 @@ def record_targets() -> dict[str, Target]:
         "objects": numbered("objects/", look_at_zoo),
         "manifest": Target([published().get(manifest_key(ZOO, 1))[0]], look_at_manifest),
         "safetensors": Target(list(objects(".safetensors").values()), lambda data: decode(data, "tensors")),
+        "compressed": Target([compressed_shard()], lambda data: decode_shard(data, "tensors")),
         "parquet": Target(list(objects(".parquet").values()), look_at_table),
     }
 

@@ -109,7 +109,7 @@ def test_bytes_of_an_mnist_seed_zoo_are_about_weights_twice_then_once() -> None:
     assert weights < found.final_bytes < 1.15 * weights
     assert 2 * weights < found.peak_bytes < 2.2 * weights
     # 4 units x 51 parts x (weights, labels, record), 4 states, 8 shards, and what a run and a version always have.
-    assert found.num_objects == 4 * 51 * 3 + 4 + 8 + 4 + 9
+    assert found.num_objects == 4 * 51 * 3 + 4 + 8 + 4 + 10
 
 
 def test_a_resnet_part_is_its_shard_so_nothing_is_stored_twice() -> None:

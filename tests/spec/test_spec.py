@@ -150,6 +150,7 @@ OTHER_CHANGES: list[dict[str, Any]] = [
     {"sparsify": None},
     {"train_eval_epochs": [10, 20, 30, 40, 50]},
     {"expected_faulty_ratio": 0.5},
+    {"compression": "delta-zstd"},
 ]
 
 

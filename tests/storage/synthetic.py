@@ -199,5 +199,5 @@ def train(
 def copy_zoo(source: ObjectStore, zoo: str, target: ObjectStore) -> None:
     """Copy what a reader of the zoo's versions may need."""
     for stat in [*source.list(f"zoos/{zoo}/"), *source.list("objects/")]:
-        if b'"kind"' not in source.get(stat.key)[0][:400]:  # states are for training
+        if b'\\"kind\\":\\"state\\"' not in source.get(stat.key)[0][:400]:  # states are for training
             target.put(stat.key, source.get(stat.key)[0])

@@ -20,7 +20,7 @@ from storage.record import PartRecord
 from storage.tensors import decode
 
 from .faults import Died, FaultyStore, LosesReplies
-from .synthetic import ATTEMPT, RIVAL, RUN, part_data, train, weights
+from .synthetic import ATTEMPT, RIVAL, RUN, noise, part_data, train, weights
 
 
 def test_a_part_is_committed_with_all_it_names(memory: ObjectStore) -> None:
@@ -34,6 +34,23 @@ def test_a_part_is_committed_with_all_it_names(memory: ObjectStore) -> None:
     np.testing.assert_array_equal(tensors["epoch_000"][1], weights(5, 0))
     _, provenance = decode(get_object(memory, record.state, "test"))
     assert provenance == {"kind": "state", "run": RUN, "members": [2, 5, 7], "part": 0}
+
+
+@pytest.mark.parametrize(("every", "kept"), [(1, [0, 2]), (2, [0, 1, 2]), (2, [0, 1])])
+def test_a_state_object_leaves_out_what_the_parts_one_kept_epoch_holds(
+    memory: ObjectStore, every: int, kept: list[int]
+) -> None:
+    record = train(memory, [2, 5], 2, every=every, kept=kept, twin=True, faulty={5: 1})[-1].record
+    assert record.state is not None and record.epochs[1] == 3
+    shared = record.kept == (2,)
+    assert record.state_fields == ({"weights": "", "log_sigma2": ".log_sigma2"} if shared else {})
+    assert b'"version":%d' % (2 if shared else 1) in memory.get(str(record.key))[0]
+    assert PartRecord.from_json(memory.get(str(record.key))[0], record.key) == record
+    own, _ = decode(get_object(memory, record.state, "test"))
+    assert ("weights" in own, "log_sigma2" in own, "exp_avg" in own) == (not shared, not shared, True)
+    arrays = read_ledger(memory, RUN).load_state([5, 2]).arrays
+    np.testing.assert_array_equal(arrays["weights"], np.stack([weights(5, 2, faulty_from=1), weights(2, 2)]))
+    np.testing.assert_array_equal(arrays["log_sigma2"], np.stack([noise(5, 2), noise(2, 2)]))
 
 
 def test_a_lost_reply_is_a_success(memory: ObjectStore) -> None:

@@ -1,6 +1,7 @@
 """docs/format.md says what is: its reader reads, its tables are the code's, and old files read for ever."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,26 @@ FORMAT = (ROOT / "docs/format.md").read_text()
 GOLDEN = ROOT / "tests/golden/storage"
 
 
-def documented_reader() -> Any:
-    code = re.findall(r"```python\n(.*?)```", FORMAT, re.DOTALL)[-1]
-    assert sum(1 for line in code.splitlines() if line.strip()) <= 62
+def documented_reader(name: str = "Reader") -> Any:
+    plain, compressed = re.findall(r"```python\n(.*?)```", FORMAT, re.DOTALL)
+    assert sum(1 for line in plain.splitlines() if line.strip()) <= 62
     names: dict[str, Any] = {}
-    exec(compile(code, "docs/format.md", "exec"), names)
-    return names["Reader"]
+    exec(compile(plain, "docs/format.md", "exec"), names)
+    exec(compile(compressed, "docs/format.md", "exec"), names)
+    return names[name]
 
 
 def golden_zoo(store: ObjectStore) -> None:
     """What lies under tests/golden/storage/v1 was written by this, once; never write it again."""
     train(store, range(6), 3, twin=True, faulty={4: 2}, kept=[0, 1, 3])
     vectorize(store, description("golden-vd", parent=Parent("golden", "ab" * 16, 3)), RUN)
+
+
+def golden_compressed(store: ObjectStore) -> None:
+    """What lies under tests/golden/storage/v2-compressed was written by this, once; never write it again."""
+    train(store, range(3), 9, twin=True, faulty={1: 2}, kept=[0, 1, 3, 8, 9])
+    described = description("golden-vd", architecture="resnet18", parent=Parent("golden", "ab" * 16, 9))
+    vectorize(store, described, RUN, compression="delta-zstd")
 
 
 def test_the_documented_reader_reads_what_we_write(local: ObjectStore) -> None:
@@ -54,6 +63,17 @@ def test_the_documented_reader_reads_shards_of_one_state(local: ObjectStore) -> 
     vectorize(local, description(architecture="resnet18"), RUN)
     models, values = documented_reader()(local.url.removeprefix("file://"), "tiny-zoo").weights(1)
     np.testing.assert_array_equal(values, np.stack([weights(m, 1) for m in models]))
+
+
+def test_the_documented_readers_tell_compressed_zoos_from_others(local: ObjectStore) -> None:
+    train(local, range(3), 10, faulty={1: 4})
+    vectorize(local, description(architecture="resnet18"), RUN, compression="delta-zstd")
+    folder = local.url.removeprefix("file://")
+    models, values = documented_reader("CompressedReader")(folder, "tiny-zoo").weights(10)
+    expected = np.stack([weights(m, 10, faulty_from=4 if m == 1 else None) for m in models])
+    assert values.tobytes() == expected.tobytes()
+    with pytest.raises(ValueError, match="compressed"):
+        documented_reader()(folder, "tiny-zoo")
 
 
 def test_the_documented_reader_refuses_a_flipped_byte(local: ObjectStore) -> None:
@@ -103,6 +123,31 @@ def test_files_of_version_1_read_for_ever() -> None:
     ]
 
 
+def test_compressed_files_of_version_2_read_for_ever() -> None:
+    zoo = zooforge.open_zoo(f"{GOLDEN / 'v2-compressed'}/zoos/golden-vd")
+    assert zoo.manifest.compression is not None and verify_zoo(zoo).ok
+    assert zoo.epochs == [0, 1, 3, 8, 9] and zoo.models == list(range(3))
+    raw = zoo.weights(masked=False)
+    for values, model, epoch in zip(raw.values, raw.models.tolist(), raw.epochs.tolist(), strict=True):
+        expected = weights(model, epoch, faulty_from=2 if model == 1 else None)
+        assert values.tobytes() == expected.tobytes()
+    np.testing.assert_array_equal(zoo.field("log_sigma2", epochs=9, models=2)[0][0], noise(2, 9))
+    np.testing.assert_array_equal(zoo.field("mask", epochs=9, models=2)[0][0], mask(2, 9))
+
+
+def test_this_version_still_packs_the_values_of_compressed_files() -> None:
+    store = MemoryStore()
+    golden_compressed(store)
+    path = "zoos/golden-vd/versions/0001/manifest.json"
+    now = Manifest.from_json(store.get(path)[0], "now")
+    golden = Manifest.from_json((GOLDEN / "v2-compressed" / path).read_bytes(), "golden")
+
+    def values(manifest: Manifest) -> list[Any]:
+        return [(t.base, t.values_sha256) for shard in manifest.shards for t in shard.tensors.values()]
+
+    assert values(now) == values(golden)  # the frames' own bytes are zstd's, of whatever release
+
+
 def test_this_version_still_writes_the_tensors_of_version_1() -> None:
     store = MemoryStore()
     golden_zoo(store)
@@ -114,12 +159,12 @@ def test_this_version_still_writes_the_tensors_of_version_1() -> None:
     assert sha256_hex(store.get(golden.shards[0].ref.key)[0]) == golden.shards[0].ref.sha256
 
 
-def write_golden(folder: Path) -> None:
+def write_golden(folder: Path, write: Callable[[ObjectStore], None]) -> None:
     """For the first release of a format version: ``python -m tests.storage.test_format``."""
     from storage.local import LocalStore
 
     store = MemoryStore()
-    golden_zoo(store)
+    write(store)
     copy_zoo(store, "golden-vd", LocalStore(folder))
     for name in (".tmp", ".locks"):
         for path in (folder / name).glob("*"):
@@ -128,4 +173,6 @@ def write_golden(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_golden(GOLDEN / "v1")
+    for name, write in (("v1", golden_zoo), ("v2-compressed", golden_compressed)):
+        if not (GOLDEN / name).exists():
+            write_golden(GOLDEN / name, write)

@@ -270,6 +270,8 @@ class TestWeightSpace:
         assert tokens.positions[:, 0].tolist() == list(range(tokens.values.shape[1]))
         if size is None:
             assert tokens.values.shape[1:] == (48, 201)
+        if size == 7:  # a channel of the first layer is 25 weights and a bias: four pieces at one position
+            assert tokens.positions[:9, 1:].tolist() == [[0, 0]] * 4 + [[0, 1]] * 4 + [[0, 2]]
 
     def test_a_graph_has_all_weights_on_its_edges(self) -> None:
         vector = weights(0, 0)

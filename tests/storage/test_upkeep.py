@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,16 @@ from storage.commit import commit_part
 from storage.errors import EpochNotPresent, PreconditionFailed, StoreRefused
 from storage.gc import collect, roots
 from storage.ledger import read_ledger
-from storage.local import LocalStore
 from storage.memory import MemoryStore
 from storage.object_store import ByteRange, Data, ObjectStore, Stat, open_store
-from storage.objects import get_object, put_object
+from storage.objects import get_object, put_object, ref_of
 from storage.probe import Capabilities, probe, require
 from storage.publish import vectorize
 from storage.pull import pull
 from storage.verify import verify_zoo
 
 from .faults import FaultyStore
-from .synthetic import ATTEMPT, RUN, description, part_data, train, weights
+from .synthetic import ATTEMPT, RIVAL, RUN, description, part_data, train, weights
 
 
 class IgnoresConditions(FaultyStore):
@@ -120,7 +120,7 @@ class TestCollection:
         aging.ahead = DAY + 1
         assert collect(aging, dry_run=True).phase == "would be marked"
         marked = collect(aging, dry_run=False)
-        assert marked.num_objects == 4 + 4 + 1  # weights and labels of four parts, the orphan
+        assert marked.num_objects == 3 + 4 + 1  # weights and labels of parts but the newest state's, the orphan
         assert collect(aging, dry_run=False).phase == "marked"  # a mark must age first
         aging.ahead = 2 * DAY + 2
         assert collect(aging, dry_run=True).num_objects == marked.num_objects
@@ -166,32 +166,57 @@ class TestCollection:
         put_object(aging, b"of a commit under way", "parquet")
         assert collect(aging, dry_run=False).num_objects == 0
 
-    def test_writers_beside_a_collection_lose_nothing(self, tmp_path: Path) -> None:
-        store = LocalStore(tmp_path)
+    def test_writers_beside_collections_lose_nothing(self) -> None:
+        """Two units of one writer each, one of two rivals, one that dies before each commit, and two collections."""
+        store = MemoryStore()
+        num_parts, orphans = 6, [f"part {number} of who died".encode() for number in range(4)]
         stop = threading.Event()
+
+        def write(first: int, attempt: str) -> None:
+            for part in range(num_parts):
+                commit_part(store, RUN, part_data(range(first, first + 4), part, unit=first), attempt)
+                time.sleep(0.02)
+
+        def die() -> None:
+            for orphan in orphans:
+                put_object(store, orphan, "parquet")
+                time.sleep(0.02)
 
         def sweep() -> None:
             while not stop.is_set():
-                collect(store, dry_run=False, min_age_seconds=0.2)
+                collect(store, dry_run=False, min_age_seconds=0.15)
+                time.sleep(0.01)
 
-        thread = threading.Thread(target=sweep)
-        thread.start()
-        try:
-            for part in range(8):
-                commit_part(store, RUN, part_data(range(4), part), ATTEMPT)
-        finally:
-            stop.set()
-            thread.join()
+        def stat_of(data: bytes) -> Stat | None:
+            return store.stat(ref_of(data, "parquet").key)
+
+        with ThreadPoolExecutor(7) as pool:
+            sweeps = [pool.submit(sweep) for _ in range(2)]
+            try:
+                work = [pool.submit(write, first, attempt) for first, attempt in
+                        ((0, ATTEMPT), (4, ATTEMPT), (8, ATTEMPT), (8, RIVAL))]  # fmt: skip
+                work.append(pool.submit(die))
+                for one in work:
+                    one.result(timeout=60)
+                deadline = time.monotonic() + 30
+                while any(stat_of(orphan) is not None for orphan in orphans) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            finally:
+                stop.set()
+            for one in sweeps:
+                one.result(timeout=60)
+        assert not any(stat_of(orphan) for orphan in orphans)
         ledger = read_ledger(store, RUN)
-        for part in range(8):
-            key = ledger.holder(0, part)
-            assert key is not None
-            record = ledger.record(key)
-            for ref in (record.weights, record.labels):
-                assert ref is not None
-                get_object(store, ref, "test")
-        assert ledger.load_state(range(4)).part == 7
-        assert roots(store)
+        for model in range(12):
+            for part in range(num_parts):
+                key = ledger.holder(model, part)
+                assert key is not None
+                record = ledger.record(key)
+                for ref in (record.weights, record.labels):
+                    assert ref is not None
+                    get_object(store, ref, "test")
+            assert ledger.load_state([model]).part == num_parts - 1
+        assert all(store.stat(key) for key in roots(store))
 
 
 def zooforge_zoo(store: Any) -> Any:
@@ -213,7 +238,7 @@ class TestPull:
     def test_a_whole_zoo_keeps_its_manifest(self, zoo: Any, tmp_path: Path) -> None:
         target = open_store(str(tmp_path / "copy"))
         first = pull(zoo, target)
-        assert first.manifest.to_json() == zoo.manifest.to_json() and first.num_read == 3
+        assert first.manifest.to_json() == zoo.manifest.to_json() and first.num_read == 4
         again = pull(zoo, target)
         assert (again.num_read, again.number) == (0, 1)
         copy = zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")

@@ -2,6 +2,9 @@
 
 import click
 
+from storage.compression import CompressionName
+from storage.options import compression_option
+
 from ..plan import request
 from ..publishing import publish, sentence
 from .options import epochs_option, json_option, models_option, print_json
@@ -13,16 +16,25 @@ from .working import open_store, resolve, store_option
 @store_option
 @models_option
 @epochs_option
+@compression_option
 @json_option
-def command(name: str, store: str, models: str | None, epochs: int | None, as_json: bool) -> None:
+def command(
+    name: str, store: str, models: str | None, epochs: int | None, compression: CompressionName | None, as_json: bool
+) -> None:
     """Seal a version: canonical shards, labels, splits, manifest. A partial zoo says so; a version never shrinks."""
     opened = open_store(store)
     zoo = resolve(name, opened)
     wanted = request(zoo, models, epochs) if models or epochs is not None else None
-    version = publish(opened, zoo, wanted)
+    version = publish(opened, zoo, wanted, compression)
     if as_json:
         print_json(
-            {"zoo": zoo.name, "version": version.number, "new": version.new, "manifest_sha256": version.manifest_sha256}
+            {
+                "zoo": zoo.name,
+                "version": version.number,
+                "new": version.new,
+                "compression": "none" if version.manifest.compression is None else version.manifest.compression.codec,
+                "manifest_sha256": version.manifest_sha256,
+            }
         )
     else:
         click.echo(sentence(version))

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ZooError
+from ..errors import InputError, ZooError
+from ..imported import is_published
+from ..twin import Zoo
 from .options import json_option, print_json
 from .working import open_store, resolve, store_option
 
@@ -23,17 +25,25 @@ if TYPE_CHECKING:
 @json_option
 def command(name: str, store: str, states: int, deep: bool, deep_models: int, as_json: bool) -> int:
     """Evaluate a sample of published states on the test images and compare with their labels."""
-    from ..verify import recompute, retrain  # torch, which `--help` does without
+    from ..verify import Check, recompute, retrain  # torch, which `--help` does without
 
     opened = open_store(store)
-    zoo = resolve(name, opened)
-    checks = recompute(store, zoo, states)
-    if deep:
+    try:
+        zoo: Zoo | None = resolve(name, opened)
+    except InputError:
+        if not is_published(opened, name):
+            raise
+        zoo = None  # imported: no spec says how it was grown
+    shown = name if zoo is None else zoo.name
+    checks = recompute(store, zoo or name, states)
+    if deep and zoo is not None:
         checks += retrain(opened, store, zoo, deep_models)
+    elif deep:
+        checks.append(Check(-1, -1, "not recomputed", f"{name} was imported: no spec says how to train it again"))
     if as_json:
-        print_json({"zoo": zoo.name, "checks": [asdict(check) for check in checks]})
+        print_json({"zoo": shown, "checks": [asdict(check) for check in checks]})
     else:
-        for line in lines(zoo.name, checks):
+        for line in lines(shown, checks):
             click.echo(line)
     return 1 if any(check.outcome == "differs" for check in checks) else 0
 

@@ -1,0 +1,77 @@
+"""The readers' wheel, installed with nothing but what it asks for, reads every golden zoo."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+# Runs where only the wheel is, and lets nothing be imported but it, what its metadata ask for, and what these need.
+READER = """
+import importlib.metadata, json, re, sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+
+target, golden = sys.argv[1:3]
+asked = ["zooforge"]
+for name in asked:
+    paths = [target] if name == "zooforge" else sys.path
+    (found,) = list(importlib.metadata.distributions(name=name, path=paths))[:1]
+    for line in found.requires or ():
+        other = re.match(r"[A-Za-z0-9_.-]+", line)[0]
+        if "extra ==" not in line and other not in asked:
+            asked.append(other)
+allowed = {"dateutil" if name == "python-dateutil" else name.replace("-", "_").lower() for name in asked}
+
+class OnlyThese:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        known = top in allowed or top in sys.stdlib_module_names or top.startswith("_")
+        return PathFinder.find_spec(name, path, target) if known else None
+
+sys.meta_path[:] = [BuiltinImporter, FrozenImporter, OnlyThese()]
+sys.path.insert(0, target)
+import zooforge
+
+found = {}
+for version in ("v1", "v2-compressed"):
+    zoo = zooforge.open_zoo(f"{golden}/{version}/zoos/golden-vd")
+    states = zoo.weights(masked=False)
+    found[version] = [len(states), zoo.labels().num_rows, float(states.values[0, 0])]
+sys.argv = ["zoo", "store", "verify", "golden-vd", "--store", f"{golden}/v1"]
+found["verify"] = zooforge.main()
+found["file"] = zooforge.__file__
+found["heavy"] = sorted({"torch", "ray", "pydantic", "storage", "zoo_jobs"} & set(sys.modules))
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (wheel,) = (folder / "dist").glob("zooforge-*.whl")
+    install = [sys.executable, "-m", "uv", "pip", "install", "--offline", "--no-index", "--no-deps", "--no-cache", "-q"]
+    subprocess.run(
+        [*install, "--target", str(folder / "site"), str(wheel)], check=True, capture_output=True, timeout=120
+    )
+    return folder / "site"
+
+
+def test_the_readers_wheel_reads_without_torch_ray_or_a_clone(installed: Path, tmp_path: Path) -> None:
+    run = [sys.executable, "-I", "-c", READER, str(installed), str(ROOT / "tests/golden/storage")]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stderr.splitlines()[-1])
+    assert found["v1"][:2] == [18, 24] and found["v2-compressed"][:2] == [15, 30]
+    assert found["verify"] == 0 and "all good" in done.stdout
+    assert found["file"].startswith(str(installed)) and found["heavy"] == []
+
+
+def test_the_wheel_brings_one_name_and_one_command(installed: Path) -> None:
+    names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert names - {"bin", ".lock"} == {"zooforge"}
+    assert (installed / "bin" / "zoo").is_file()
