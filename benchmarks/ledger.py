@@ -14,10 +14,11 @@ import os
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from storage import embedded
-from storage.ledger import read_ledger
+from storage.ledger import read_ledgers
 from storage.manifest import shard_shape
 from storage.object_store import ObjectStore, open_store
 from storage.objects import ref_of
@@ -78,13 +79,14 @@ def main() -> None:
             os.environ.update(server.environment())
             url = f"{server.url}/ledger"
         store = open_store(url)
-        num_folders = sum(commit(store, zoo, options.parts) for zoo in zoos)
+        with ThreadPoolExecutor(16) as pool:
+            num_folders = sum(pool.map(lambda zoo: commit(store, zoo, options.parts), zoos))
         cpu, wall, missing = [], [], 0
         for _ in range(5):
             started, clock = time.process_time(), time.perf_counter()
             missing = 0
-            for zoo, units, wanted in plans:
-                ledger = read_ledger(store, zoo.run_id)
+            ledgers = read_ledgers(store, [zoo.run_id for zoo in zoos])
+            for (_, units, wanted), ledger in zip(plans, ledgers, strict=True):
                 missing += sum(len(task.models) for task in tasks(units, wanted, ledger.next_part))
             cpu.append(time.process_time() - started)
             wall.append(time.perf_counter() - clock)
@@ -92,7 +94,8 @@ def main() -> None:
             embedded.down(Path(name))
     print(
         f"{num_models:,} models in {num_folders:,} folders of {options.parts} parts listed and set against their plan: "
-        f"{statistics.median(cpu):.2f} CPU s, {statistics.median(wall):.2f} s by the clock; {missing:,} to go on"
+        f"{statistics.median(cpu):.2f} CPU s, {statistics.median(wall):.2f} s by the clock; {missing:,} to go on; "
+        f"load {os.getloadavg()[0]:.1f}"
     )
 
 

@@ -32,7 +32,7 @@ from .errors import (
 )
 from .keys import checked_key, parse_object_key
 from .object_store import ByteRange, Data, Stat, Traffic
-from .s3_reads import FastReads, Unavailable
+from .s3_reads import FastReads, Page, Unavailable
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -44,6 +44,7 @@ FIRST_BUDGET_SECONDS = 8.0
 BUDGET_SECONDS = 120.0
 CLOCK_SECONDS = 5.0  # less is no skew but the way of the reply
 MAX_CONNECTIONS = 32
+LISTEN_SECONDS = 60.0
 
 _RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 _RETRIED_CODES = {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "Throttling"}
@@ -79,7 +80,8 @@ class S3Store:
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self.traffic = Traffic()
         self.budget_seconds = budget_seconds
-        self.clock_ahead_seconds = 0.0  # the server's clock less this machine's, told by every listing
+        self.clock_ahead_seconds = 0.0  # the server's clock less this machine's, told by listings
+        self._listen_again = 0.0  # when listings should ask for it
         self._lock = threading.Lock()
         self._client: Any = None
         self._fast: FastReads | None = None
@@ -148,17 +150,47 @@ class S3Store:
         return Stat(key, int(reply["ContentLength"]), reply["ETag"], reply["LastModified"].timestamp())
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        arguments: dict[str, Any] = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+        full, last = self.prefix + prefix, ""
+        if full.endswith("/"):  # the fast way knows whole segments only
+            self._look_at_clock(full)
+            try:
+                for page in self._fast_pages(full):
+                    self.traffic.add()
+                    for key, size, etag, modified_seconds in page:
+                        last = key
+                        yield Stat(key[len(self.prefix) :], size, etag, modified_seconds)
+                return
+            except Unavailable:
+                pass
+        arguments: dict[str, Any] = {"Bucket": self.bucket, "Prefix": full}
+        if last:
+            arguments["StartAfter"] = last
         while True:
-            page = self._call(f"list {prefix}", lambda client: client.list_objects_v2(**arguments))
+            reply = self._call(f"list {prefix}", lambda client: client.list_objects_v2(**arguments))
             self.traffic.add()
-            self._hear_clock(page)
-            for item in page.get("Contents", ()):
+            self._hear_clock(reply)
+            for item in reply.get("Contents", ()):
                 key = item["Key"][len(self.prefix) :]
                 yield Stat(key, int(item["Size"]), item["ETag"], item["LastModified"].timestamp())
-            if not page.get("IsTruncated"):
+            if not reply.get("IsTruncated"):
                 return
-            arguments["ContinuationToken"] = page["NextContinuationToken"]
+            arguments["ContinuationToken"] = reply["NextContinuationToken"]
+
+    def _fast_pages(self, folder: str) -> Iterator[Page]:
+        if self._fast is None:
+            raise Unavailable
+        fast = self._fast
+        yield from fast.list(folder)
+        fast.absolve()
+
+    def _look_at_clock(self, prefix: str) -> None:
+        """Hear the server's clock where that is a while ago: the fast way of listing tells no dates of replies."""
+        if time.monotonic() < self._listen_again:
+            return
+        arguments = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": 1}
+        reply = self._call(f"list {prefix}", lambda client: client.list_objects_v2(**arguments))
+        self.traffic.add()
+        self._hear_clock(reply)
 
     def delete(self, key: str) -> None:
         full = self.prefix + checked_key(key)
@@ -236,6 +268,7 @@ class S3Store:
 
     def _hear_clock(self, reply: Mapping[str, Any]) -> None:
         said = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        self._listen_again = time.monotonic() + LISTEN_SECONDS
         if said is not None:
             ahead = parsedate_to_datetime(said).timestamp() + 0.5 - time.time()  # the header is cut to whole seconds
             self.clock_ahead_seconds = ahead if abs(ahead) > CLOCK_SECONDS else 0.0

@@ -80,3 +80,22 @@ def test_a_forked_process_reads_by_boto3(store: S3Store) -> None:
     process.start()
     assert receiver.poll(60) and receiver.recv() is True
     process.join(60)
+
+
+def test_a_listing_that_breaks_off_goes_on_by_boto3(store: S3Store) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    keys = [f"many/{number}" for number in range(4)]
+    for key in keys:
+        store.put(key, key.encode())
+    assert store._fast is not None
+    (page,) = store._fast.list(f"{store.prefix}many/")
+    assert [entry[0] for entry in page] == [f"{store.prefix}{key}" for key in keys]
+
+    class Breaks:
+        def list(self, folder: str) -> Any:
+            yield page[:2]
+            raise Unavailable
+
+    whole = list(store.list("many/"))
+    store._fast = Breaks()  # type: ignore[assignment]
+    assert list(store.list("many/")) == whole and [stat.key for stat in whole] == keys
