@@ -34,7 +34,7 @@ def documented_reader(name: str = "Reader") -> Any:
 
 
 def golden_zoo(store: ObjectStore) -> None:
-    """What lies under tests/golden/storage/v1 was written by this, once; never write it again."""
+    """What lies under tests/golden/storage/v1 and v2 was written by this, once; never write it again."""
     train(store, range(6), 3, twin=True, faulty={4: 2}, kept=[0, 1, 3])
     vectorize(store, description("golden-vd", parent=Parent("golden", "ab" * 16, 3)), RUN)
 
@@ -109,9 +109,12 @@ def test_the_documented_manifest_fields_are_the_codes(memory: ObjectStore) -> No
         assert f"`{name}`" in section, name
 
 
-def test_files_of_version_1_read_for_ever() -> None:
-    zoo = zooforge.open_zoo(f"{GOLDEN / 'v1'}/zoos/golden-vd")
-    assert verify_zoo(zoo).ok
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_files_of_every_version_read_for_ever(version: str) -> None:
+    zoo = zooforge.open_zoo(f"{GOLDEN / version}/zoos/golden-vd")
+    assert verify_zoo(zoo).ok and (zoo.manifest.blocks is None) == (version == "v1")
+    one = zoo.state_dict(2, 3, masked=False)  # by itself, and then with all
+    np.testing.assert_array_equal(np.concatenate([v.reshape(-1) for v in one.values()])[: LAYOUT.size], weights(2, 3))
     assert zoo.epochs == [0, 1, 3] and zoo.models == list(range(6))
     raw = zoo.weights(epochs=[1, 3], masked=False)
     for values, model, epoch in zip(raw.values, raw.models.tolist(), raw.epochs.tolist(), strict=True):
@@ -173,6 +176,6 @@ def write_golden(folder: Path, write: Callable[[ObjectStore], None]) -> None:
 
 
 if __name__ == "__main__":
-    for name, write in (("v1", golden_zoo), ("v2-compressed", golden_compressed)):
+    for name, write in (("v1", golden_zoo), ("v2", golden_zoo), ("v2-compressed", golden_compressed)):
         if not (GOLDEN / name).exists():
             write_golden(GOLDEN / name, write)
