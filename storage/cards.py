@@ -109,7 +109,10 @@ Licence: CC BY 4.0.
 
 
 def croissant(description: ZooDescription, manifest: Manifest) -> dict[str, Any]:
-    """Metadata in the Croissant vocabulary, version 1.0: tables as record sets, objects as files."""
+    """Metadata in the Croissant vocabulary, version 1.0: labels as a record set, objects as files.
+
+    ``url``, ``creator`` and ``datePublished`` are no functions of a zoo: who publishes it adds them.
+    """
     types = {
         "int32": "sc:Integer",
         "int64": "sc:Integer",
@@ -124,7 +127,7 @@ def croissant(description: ZooDescription, manifest: Manifest) -> dict[str, Any]
             "name": ref.sha256,
             "contentUrl": f"../../../../{ref.key}",
             "contentSize": f"{ref.bytes} B",
-            "encodingFormat": "application/vnd.apache.parquet" if ref.kind == "parquet" else "application/octet-stream",
+            "encodingFormat": "application/x-parquet" if ref.kind == "parquet" else "application/octet-stream",
             "sha256": ref.sha256,
         }
         for ref in manifest.refs
@@ -147,6 +150,8 @@ def croissant(description: ZooDescription, manifest: Manifest) -> dict[str, Any]
         "description": f"{description.title or description.name}. {manifest.describe()}. {description.source}",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "license": "https://creativecommons.org/licenses/by/4.0/",
+        "citeAs": description.source,
+        "keywords": ["model zoo", "weight space learning", manifest.architecture["name"], manifest.dataset],
         "distribution": files,
         "recordSet": [{"@type": "cr:RecordSet", "@id": "labels", "name": "labels", "field": fields}],
     }
@@ -162,10 +167,13 @@ _CONTEXT = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
     "fileObject": "cr:fileObject",
     "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
     "format": "cr:format",
     "includes": "cr:includes",
     "isLiveDataset": "cr:isLiveDataset",
@@ -174,11 +182,13 @@ _CONTEXT = {
     "md5": "cr:md5",
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",

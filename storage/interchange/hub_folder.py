@@ -70,5 +70,7 @@ def _in_front(name: str, data: bytes, prefix: str, zoo: str, repository: str | N
         value = json.loads(data)
         for file in value["distribution"]:
             file["contentUrl"] = file["contentUrl"].removeprefix("../../../../")
+        if repository is not None:
+            value["url"] = f"https://huggingface.co/datasets/{repository}"
         return pretty(value)
     return data

@@ -135,6 +135,7 @@ def test_a_folder_for_the_hub_has_its_card_and_metadata_in_front(zoo: Zoo, tmp_p
     assert 'zooforge.open_zoo("hf://me/my-zoos/zoos/tiny-zoo")\n' in card
     croissant = json.loads((tmp_path / "hub" / "croissant.json").read_text())
     assert all((tmp_path / "hub" / file["contentUrl"]).is_file() for file in croissant["distribution"])
+    assert croissant["url"] == "https://huggingface.co/datasets/me/my-zoos"
     assert verify_zoo(open_zoo(str(tmp_path / "hub" / "zoos" / "tiny-zoo"))).ok
 
 
