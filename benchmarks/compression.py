@@ -1,6 +1,6 @@
 """How much smaller compressed shards are, and what that costs, on a trajectory that is trained here first.
 
-    python benchmarks/compression.py [--architecture resnet18] [--models 1] [--epochs 9] [--images 1000]
+    python benchmarks/compression.py [--architecture resnet18] [--models 1] [--epochs 7] [--images 1000]
 
 Real images (mnist5k, enlarged to 32 x 32) and the grid of the catalogue's CIFAR-10 zoo with a constant learning rate.
 Sizes are shares of the values' own bytes, over epochs 1 to the last; speeds are of the values, one thread, CPU seconds.
@@ -168,7 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architecture", default="resnet18", choices=("resnet18", "cnn-l"))
     parser.add_argument("--models", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--images", type=int, default=1000)
     options = parser.parse_args()
     run = Run(spec_of(options.architecture, options.images))

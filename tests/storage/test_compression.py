@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import storage.manifest
 import zooforge
-from storage.compression import Compression, decode_shard, encode_shard, pack, unpack
+from storage.compression import BLOCK_WORDS, Compression, decode_shard, encode_shard, pack, unpack
 from storage.errors import DigestMismatch, FormatError, NewerFormat
 from storage.interchange.raw_export import export_raw
 from storage.interchange.raw_import import import_raw
@@ -51,6 +52,17 @@ def test_every_bit_comes_back(values: bytes, base: bytes, dtype: str) -> None:
     before = np.frombuffer(base, dtype, size)
     assert unpack(pack(array, None), array.dtype, array.shape, None, "x").tobytes() == array.tobytes()
     assert unpack(pack(array, before), array.dtype, array.shape, before, "x").tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("count", [0, 1, BLOCK_WORDS - 1, 2 * BLOCK_WORDS + 5])
+def test_a_frame_holds_what_the_format_says(count: int) -> None:
+    values, base = np.random.default_rng(count).standard_normal((2, count), np.float32)
+    apart = (values.view(np.int32).astype(np.int64) - base.view(np.int32) + 2**31) % 2**32 - 2**31
+    zigzag = np.where(apart < 0, -2 * apart - 1, 2 * apart).astype("<u4")
+    expected = zigzag.view(np.uint8).reshape(count, 4).T.tobytes()
+    packed = pack(values, base)
+    assert bytes(pa.Codec("zstd").decompress(packed, 4 * count)) == expected
+    assert unpack(packed, values.dtype, values.shape, base, "x").tobytes() == values.tobytes()
 
 
 def test_odd_floats_come_back_and_equal_values_give_equal_bytes() -> None:
