@@ -34,7 +34,7 @@ RUN /build/venv/bin/python zoo_jobs/population/lanes/build.py && ls zoo_jobs/pop
 
 FROM docker.io/library/python:3.11-slim-bookworm AS environment
 WORKDIR /opt/zooforge
-COPY pyproject.toml README.md LICENSE zooforge.py ./
+COPY pyproject.toml hatch_build.py README.md LICENSE zooforge.py ./
 # Only what runs: the lock also holds linters, compilers and test tools.
 # hadolint ignore=DL3013  # the only versions in /wheels are the locked ones
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
