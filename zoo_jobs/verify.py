@@ -54,8 +54,7 @@ def recompute(store_url: str, zoo: Zoo | str, num_states: int, data: PreparedDat
     """
     published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo if isinstance(zoo, str) else zoo.name}")
     try:
-        grown = not isinstance(zoo, str) and zoo.run_id == published.manifest.run
-        spec = zoo.root if grown and not isinstance(zoo, str) else like(published)
+        spec = zoo.root if not isinstance(zoo, str) and zoo.run_id == published.manifest.run else like(published)
         found = data or load(spec, default_cache())
     except InputError as error:
         return [Check(-1, -1, "not recomputed", str(error))]
