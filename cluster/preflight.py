@@ -53,9 +53,12 @@ def checks(cluster: Cluster, target: Target, release: Release | None, inside: bo
     yield from capacity(cluster, spec)
     yield from gpu_drivers(cluster, spec)
     yield storage_class(cluster, target)
-    yield secret(cluster, target, release)
+    credentials = secret(cluster, target, release)
+    yield credentials
     yield quota(cluster, target)
-    if inside:
+    if inside and credentials.ok is False:
+        yield Check("from inside", None, "no pod starts without its Secret")
+    elif inside:
         yield from from_inside(cluster, target, spec)
 
 

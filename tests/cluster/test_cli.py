@@ -195,13 +195,14 @@ def test_preflight_says_pass_fail_or_skip_with_the_remedy(api: FakeAPI, zoo: Any
     api.put("apis/apps/v1/namespaces/ray/deployments", "kuberay-operator",
             metadata={"namespace": "ray", "labels": {"app.kubernetes.io/name": "kuberay-operator"}},
             spec={"template": {"spec": {"containers": [{"image": "quay.io/kuberay/operator:v1.5.2"}]}}})  # fmt: skip
-    said = zoo("preflight", "--no-inside")
+    said = zoo("preflight")
     assert said.status == 2
     assert "pass  Kubernetes: v1.36.0" in said.out
     assert "FAIL  KubeRay operator: quay.io/kuberay/operator:v1.5.2 in ray is too old; 1.6.2 or later" in said.out
     assert "pass  room for the head" in said.out
     assert "FAIL  room for workers of group cpu: 2 cpu, 4Gi memory: fits on none of 1 nodes" in said.out
     assert "FAIL  Secret zoo-store: missing; kubectl -n zoos create secret generic zoo-store" in said.out
+    assert "skip  from inside: no pod starts without its Secret" in said.out
 
 
 def gpu_node(api: FakeAPI, name: str, **labels: str) -> None:

@@ -96,7 +96,9 @@ def _image(values: list[bytes]) -> None:
         seen = False
         with tarfile.open(path) as image:
             for member in image:
-                if (file := image.extractfile(member)) is not None:
+                if (
+                    member.isfile() and (file := image.extractfile(member)) is not None
+                ):  # links lead to what is read anyway
                     files += 1
                     for chunk in _chunks(file):
                         size += len(chunk)

@@ -51,7 +51,7 @@ class QuietRuns:
     def _run(self, request: tuple[str, ...]) -> dict[str, bytes]:
         with tempfile.TemporaryDirectory() as folder:
             where = f"{folder}/store"
-            command = [*PYTHON, "run", ZOO, *request, "--store", where, "--no-metrics", "--quiet"]
+            command = [*PYTHON, "run", ZOO, *request, "--store", where, "--ray", "none", "--no-metrics", "--quiet"]
             with (Path(folder) / "errors").open("w+") as errors:
                 process = subprocess.Popen(
                     ["nice", "-n", "15", *command], cwd=ROOT, env=os.environ, stdout=errors, stderr=errors, text=True

@@ -46,7 +46,7 @@ def stop() -> None:
         name = submit(ZOO, *options, env=person)
         wait(300, "the run commits", lambda: done()["done"] > before + 20)
         expect(name in zoo_cluster("status", env=person), "the submitter's Role is enough for submit, status")
-        expect("part committed" in zoo_cluster("logs", ZOO, env=person), "and logs")
+        expect("model-epochs" in zoo_cluster("logs", ZOO, env=person), "and logs")
         said = zoo_cluster("stop", ZOO, env=person)
         expect("is suspended" in said, f"and stop: {said.strip()}")
     wait(200, "its pods are gone", lambda: not pods(f"zooforge.io/zoo={ZOO}"))
