@@ -1,4 +1,4 @@
-// Convolutions without padding, stride 1. The order of every sum is part of the format of this engine's numbers:
+// Convolutions without padding, stride 1: the way forward. The order of every sum is part of the format of this engine's numbers:
 //   forward          bias, then c, ky, kx
 //   weight gradient  sample, then y, x of the output (of the pooled output where a pool follows)
 //   data gradient    ky, then o, then kx; positions outside the output are not visited
@@ -12,6 +12,11 @@ namespace {
 using lanes::Op;
 
 #define UNROLL _Pragma("GCC unroll 96")
+
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
 
 // ---------------------------------------------------------------------------------------------------------- forward
 
@@ -50,7 +55,7 @@ struct Noise {
   const S* x2;
   const S* w;
   const S* b;
-  Draw draw;
+  const Philox* draw;
   S* strips;  // Gaussians of the channels and rows at work, kMaxTile strips
   S* ratio;
 };
@@ -61,7 +66,7 @@ constexpr int kMaxTile = 4;
 inline long strip_size(const Op& op) { return 2L * op.conv_w() + 8; }
 
 // Draws channel o's rows y ... y + rows; returns where they begin.
-KERNEL const S* draw_strip(const Op& op, const Draw& draw, int o, int y, int rows, S* strip) {
+KERNEL const S* draw_strip(const Op& op, const Philox& draw, int o, int y, int rows, S* strip) {
   const long start = (long(o) * op.conv_h() + y) * op.conv_w(), stop = start + long(rows) * op.conv_w();
   draw_gaussians(draw, start / 4, (stop + 3) / 4, strip);
   return strip + start % 4 * L;
@@ -98,20 +103,20 @@ ALWAYS_INLINE void forward_tile(const Op& op, const S* x, const S* w, const S* b
   const int k = K ? K : op.kernel;
   const long at = (long(y) * op.in_w + xx) * L, wo = long(op.in_c) * k * k * L;
   F acc[TO][TY][TX];
-  tile<K, TY, TX, TO>(op, x + at, w + o * wo, b + o * L, acc);
   S deviations[NOISY ? TO * TY * TX * L : 1] __attribute__((aligned(64)));
+  if constexpr (NOISY) {  // first, so that the roots' latency hides behind the other convolution
+    tile<K, TY, TX, TO>(op, noise->x2 + at, noise->w + o * wo, noise->b + o * L, acc);
+    UNROLL for (int i = 0; i < TO * TY * TX; ++i)
+      V::store(deviations + i * L, V::sqrt(acc[i / (TY * TX)][i / TX % TY][i % TX] + V::set(S(1e-15))));
+  }
+  tile<K, TY, TX, TO>(op, x + at, w + o * wo, b + o * L, acc);
   const auto gaussian = [&](int to, int ty, int tx) __attribute__((always_inline)) {
     return V::load(strips[to] + (long(ty) * op.conv_w() + xx + tx) * L);
   };
   if constexpr (NOISY) {
-    S mean[TO * TY * TX * L] __attribute__((aligned(64)));
-    UNROLL for (int i = 0; i < TO * TY * TX; ++i) V::store(mean + i * L, acc[i / (TY * TX)][i / TX % TY][i % TX]);
-    tile<K, TY, TX, TO>(op, noise->x2 + at, noise->w + o * wo, noise->b + o * L, acc);
     UNROLL for (int i = 0; i < TO * TY * TX; ++i) {
       const int to = i / (TY * TX), ty = i / TX % TY, tx = i % TX;
-      const F deviation = V::sqrt(acc[to][ty][tx] + V::set(S(1e-15)));
-      V::store(deviations + i * L, deviation);
-      acc[to][ty][tx] = V::fma(deviation, gaussian(to, ty, tx), V::load(mean + i * L));
+      acc[to][ty][tx] = V::fma(V::load(deviations + i * L), gaussian(to, ty, tx), acc[to][ty][tx]);
     }
   }
   UNROLL for (int to = 0; to < TO; ++to) {
@@ -153,7 +158,7 @@ KERNEL void forward_rows(const Op& op, const S* x, const S* w, const S* b, S* ou
   const auto draw = [&](int o, int y, int count) __attribute__((always_inline)) {
     if constexpr (NOISY)
       for (int i = 0; i < count; ++i)
-        strips[i] = draw_strip(op, noise->draw, o + i, y, TY, noise->strips + i * strip_size(op) * L);
+        strips[i] = draw_strip(op, *noise->draw, o + i, y, TY, noise->strips + i * strip_size(op) * L);
   };
   for (int y = 0; y < rows; y += TY) {
     int o = 0;
@@ -198,199 +203,6 @@ void conv_forward(const Op& op, const S* x, const S* w, const S* b, S* out, Sel*
     case 5: return forward_kernel<5, NOISY>(op, x, w, b, out, sel, noise);
     default: return forward_kernel<0, NOISY>(op, x, w, b, out, sel, noise);
   }
-}
-
-// -------------------------------------------------------------------------------------------------- weight gradient
-
-// One kernel row ky of TO x KX weights; the pool's choice among four inputs is made by two blends per value.
-template <int KX, int TO, bool POOLED, bool SQUARE>
-ALWAYS_INLINE void gradient_row(const Op& op, const S* x, const S* g, const Sel* sel, S* dw, long wo) {
-  const long row = long(op.in_w) * L, cells = long(op.out_h) * op.out_w;
-  F acc[TO][KX];
-  UNROLL for (int o = 0; o < TO; ++o) UNROLL for (int kx = 0; kx < KX; ++kx) acc[o][kx] = V::load(dw + o * wo + kx * L);
-  for (int y = 0; y < op.out_h; ++y) {
-    const S* upper = x + (POOLED ? 2 : 1) * y * row;
-    const S* gy = g + long(y) * op.out_w * L;
-    const Sel* sy = POOLED ? sel + long(y) * op.out_w * V::kSel : nullptr;
-    for (int xx = 0; xx < op.out_w; ++xx, upper += (POOLED ? 2 : 1) * L, gy += L) {
-      if constexpr (POOLED) {
-        UNROLL for (int o = 0; o < TO; ++o) {
-          M right, lower;
-          V::restore(sy + (o * cells + xx) * V::kSel, right, lower);
-          const F gv = V::load(gy + o * cells * L);
-          F left = V::select(lower, V::load(upper + row), V::load(upper));
-          UNROLL for (int kx = 0; kx < KX; ++kx) {
-            const F next = V::select(lower, V::load(upper + row + (kx + 1) * L), V::load(upper + (kx + 1) * L));
-            F xv = V::select(right, next, left);
-            if constexpr (SQUARE) xv = xv * xv;
-            acc[o][kx] = V::fma(gv, xv, acc[o][kx]);
-            left = next;
-          }
-        }
-      } else {
-        F xv[KX];
-        UNROLL for (int kx = 0; kx < KX; ++kx) {
-          xv[kx] = V::load(upper + kx * L);
-          if constexpr (SQUARE) xv[kx] = xv[kx] * xv[kx];
-        }
-        UNROLL for (int o = 0; o < TO; ++o) {
-          const F gv = V::load(gy + o * cells * L);
-          UNROLL for (int kx = 0; kx < KX; ++kx) acc[o][kx] = V::fma(gv, xv[kx], acc[o][kx]);
-        }
-      }
-    }
-  }
-  UNROLL for (int o = 0; o < TO; ++o) UNROLL for (int kx = 0; kx < KX; ++kx) V::store(dw + o * wo + kx * L, acc[o][kx]);
-}
-
-template <int K, int TO, bool POOLED, bool SQUARE>
-KERNEL void gradient_kernel(const Op& op, const S* x, const S* g, const Sel* sel, S* dw) {
-  const int k = K ? K : op.kernel;
-  const long row = long(op.in_w) * L, plane = row * op.in_h, wo = long(op.in_c) * k * k * L;
-  const long cells = long(op.out_h) * op.out_w;
-  for (int c = 0; c < op.in_c; ++c)
-    for (int ky = 0; ky < k; ++ky) {
-      const S* xc = x + c * plane + ky * row;
-      S* dwc = dw + (long(c) * k + ky) * k * L;
-      int o = 0;
-      for (; o + TO <= op.out_c; o += TO) {
-        const Sel* so = POOLED ? sel + o * cells * V::kSel : nullptr;
-        if constexpr (K != 0)
-          gradient_row<K, TO, POOLED, SQUARE>(op, xc, g + o * cells * L, so, dwc + o * wo, wo);
-        else
-          for (int kx = 0; kx < k; ++kx)
-            gradient_row<1, TO, POOLED, SQUARE>(op, xc + kx * L, g + o * cells * L, so, dwc + o * wo + kx * L, wo);
-      }
-      for (; o < op.out_c; ++o) {
-        const Sel* so = POOLED ? sel + o * cells * V::kSel : nullptr;
-        if constexpr (K != 0)
-          gradient_row<K, 1, POOLED, SQUARE>(op, xc, g + o * cells * L, so, dwc + o * wo, wo);
-        else
-          for (int kx = 0; kx < k; ++kx)
-            gradient_row<1, 1, POOLED, SQUARE>(op, xc + kx * L, g + o * cells * L, so, dwc + o * wo + kx * L, wo);
-      }
-    }
-}
-
-// Adds to dw and db.
-template <bool SQUARE>
-void conv_weight_gradient(const Op& op, const S* x, const S* g, const Sel* sel, S* dw, S* db) {
-  const long cells = long(op.out_h) * op.out_w;
-  for (int o = 0; o < op.out_c; ++o) {
-    F acc = V::load(db + o * L);
-    for (long cell = 0; cell < cells; ++cell) acc = acc + V::load(g + (o * cells + cell) * L);
-    V::store(db + o * L, acc);
-  }
-#if defined(LANES_AVX512)
-  constexpr int T5 = 4, T3 = 4;
-#else
-  constexpr int T5 = 2, T3 = 3;
-#endif
-  if (op.pooled) {
-    if (op.kernel == 5) return gradient_kernel<5, T5, true, SQUARE>(op, x, g, sel, dw);
-    if (op.kernel == 3) return gradient_kernel<3, T3, true, SQUARE>(op, x, g, sel, dw);
-    return gradient_kernel<0, 4, true, SQUARE>(op, x, g, sel, dw);
-  }
-  if (op.kernel == 2) return gradient_kernel<2, 4, false, SQUARE>(op, x, g, sel, dw);
-  return gradient_kernel<0, 4, false, SQUARE>(op, x, g, sel, dw);
-}
-
-// ---------------------------------------------------------------------------------------------------- data gradient
-
-// Gradient of a pooled output spread over the positions before the pool: zero where another position was larger.
-KERNEL void spread(int channels, int height, int width, const S* g, const Sel* sel, S* dense) {
-  const F zero = V::set(0);
-  for (long line = 0; line < long(channels) * height; ++line) {
-    S* upper = dense + line * 4 * width * L;
-    S* below = upper + 2 * width * L;
-    for (int xx = 0; xx < width; ++xx, g += L, sel += V::kSel, upper += 2 * L, below += 2 * L) {
-      M right, lower;
-      V::restore(sel, right, lower);
-      const F gv = V::load(g);
-      const F on_upper = V::select(lower, zero, gv), on_lower = V::select(lower, gv, zero);
-      V::store(upper, V::select(right, zero, on_upper)), V::store(upper + L, V::select(right, on_upper, zero));
-      V::store(below, V::select(right, zero, on_lower)), V::store(below + L, V::select(right, on_lower, zero));
-    }
-  }
-}
-
-// A whole input row of TC channels in registers; GW: width of the gradient.
-template <int GW, int K, int TC>
-ALWAYS_INLINE void data_row(const Op& op, int gh, const S* g, const S* w, S* dx, int iy) {
-  constexpr int N = GW + K - 1;
-  const long wo = long(op.in_c) * K * K * L, plane = long(op.in_h) * op.in_w * L;
-  F acc[TC][N];
-  UNROLL for (int c = 0; c < TC; ++c) UNROLL for (int i = 0; i < N; ++i) acc[c][i] = V::set(0);
-  const int first = iy - gh + 1 > 0 ? iy - gh + 1 : 0, last = iy < K - 1 ? iy : K - 1;
-  for (int ky = first; ky <= last; ++ky) {
-    const S* gr = g + long(iy - ky) * GW * L;
-    const S* wr = w + long(ky) * K * L;
-    for (int o = 0; o < op.out_c; ++o, gr += long(gh) * GW * L, wr += wo) {
-      UNROLL for (int kx = 0; kx < K; ++kx) {
-        F wv[TC];
-        UNROLL for (int c = 0; c < TC; ++c) wv[c] = V::load(wr + (c * K * K + kx) * L);
-        UNROLL for (int gx = 0; gx < GW; ++gx) {
-          const F gv = V::load(gr + gx * L);
-          UNROLL for (int c = 0; c < TC; ++c) acc[c][gx + kx] = V::fma(gv, wv[c], acc[c][gx + kx]);
-        }
-      }
-    }
-  }
-  UNROLL for (int c = 0; c < TC; ++c) UNROLL for (int i = 0; i < N; ++i) V::store(dx + c * plane + i * L, acc[c][i]);
-  for (int c = 0; c < TC; ++c)
-    for (int i = N; i < op.in_w; ++i) V::store(dx + c * plane + i * L, V::set(0));
-}
-
-template <int GW, int K, int TC>
-KERNEL void data_gradient_kernel(const Op& op, int gh, const S* g, const S* w, S* dx) {
-  for (int iy = 0; iy < op.in_h; ++iy) {
-    int c = 0;
-    for (; c + TC <= op.in_c; c += TC)
-      data_row<GW, K, TC>(op, gh, g, w + long(c) * K * K * L, dx + (long(c) * op.in_h + iy) * op.in_w * L, iy);
-    if constexpr (TC != 1)
-      for (; c < op.in_c; ++c)
-        data_row<GW, K, 1>(op, gh, g, w + long(c) * K * K * L, dx + (long(c) * op.in_h + iy) * op.in_w * L, iy);
-  }
-}
-
-template <int TC>
-ALWAYS_INLINE void data_value(const Op& op, int gh, int gw, const S* g, const S* w, S* dx, int iy, int ix) {
-  const int k = op.kernel;
-  const long wc = long(k) * k * L, wo = op.in_c * wc, plane = long(op.in_h) * op.in_w * L;
-  F acc[TC];
-  UNROLL for (int c = 0; c < TC; ++c) acc[c] = V::set(0);
-  const int y0 = iy - gh + 1 > 0 ? iy - gh + 1 : 0, y1 = iy < k - 1 ? iy : k - 1;
-  const int x0 = ix - gw + 1 > 0 ? ix - gw + 1 : 0, x1 = ix < k - 1 ? ix : k - 1;
-  for (int ky = y0; ky <= y1; ++ky)
-    for (int o = 0; o < op.out_c; ++o)
-      for (int kx = x0; kx <= x1; ++kx) {
-        const F gv = V::load(g + ((long(o) * gh + iy - ky) * gw + ix - kx) * L);
-        const S* wv = w + o * wo + (ky * k + kx) * L;
-        UNROLL for (int c = 0; c < TC; ++c) acc[c] = V::fma(gv, V::load(wv + c * wc), acc[c]);
-      }
-  UNROLL for (int c = 0; c < TC; ++c) V::store(dx + c * plane, acc[c]);
-}
-
-// g: [out_c][gh][gw] before the pool, where gh and gw are what the pool used.
-void conv_data_gradient(const Op& op, int gh, int gw, const S* g, const S* w, S* dx) {
-#if defined(LANES_AVX512)
-  constexpr int T3 = 2, T4 = 2;
-#else
-  constexpr int T3 = 1, T4 = 2;
-#endif
-  if (op.kernel == 5 && gw == 8) return data_gradient_kernel<8, 5, 1>(op, gh, g, w, dx);
-  if (op.kernel == 3 && gw == 12) return data_gradient_kernel<12, 3, T3>(op, gh, g, w, dx);
-  if (op.kernel == 3 && gw == 4) return data_gradient_kernel<4, 3, T4>(op, gh, g, w, dx);
-  if (op.kernel == 2 && gw == 3) return data_gradient_kernel<3, 2, 2>(op, gh, g, w, dx);
-  const long wc = long(op.kernel) * op.kernel * L;
-  for (int iy = 0; iy < op.in_h; ++iy)
-    for (int ix = 0; ix < op.in_w; ++ix) {
-      int c = 0;
-      for (; c + 4 <= op.in_c; c += 4)
-        data_value<4>(op, gh, gw, g, w + c * wc, dx + ((long(c) * op.in_h + iy) * op.in_w + ix) * L, iy, ix);
-      for (; c < op.in_c; ++c)
-        data_value<1>(op, gh, gw, g, w + c * wc, dx + ((long(c) * op.in_h + iy) * op.in_w + ix) * L, iy, ix);
-    }
 }
 
 }  // namespace

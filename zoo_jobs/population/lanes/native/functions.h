@@ -17,8 +17,9 @@ ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
   cdf = 0.5 * std::erfc(-x * 0.70710678118654752440);
   density = std::exp(-0.5 * x * x) * 0.39894228040143267794;
 }
-ALWAYS_INLINE void sincos_turn(U n, F& sin, F& cos) {
-  const double angle = 6.283185307179586477 * n * 0x1p-24;
+ALWAYS_INLINE F log_inside(F x) { return std::log(x); }
+ALWAYS_INLINE void sincos_turn(U word, F& sin, F& cos) {
+  const double angle = 6.283185307179586477 * (word >> 8) * 0x1p-24;
   sin = std::sin(angle), cos = std::cos(angle);
 }
 
@@ -56,8 +57,8 @@ ALWAYS_INLINE F exp_(F x) {
   return V::select(V::unordered(x, x), x, y);
 }
 
-// For positive normal x; infinity and NaN are returned as they are.
-ALWAYS_INLINE F log_(F x) {
+// For positive, normal, finite x.
+ALWAYS_INLINE F log_inside(F x) {
   const U ix = V::bits(x) - V::setu(0x3f3504f3u);
   const F e = V::from_int((U)((V::I)ix >> 23));
   const F m = V::from_bits((ix & V::setu(0x007fffffu)) + V::setu(0x3f3504f3u));
@@ -70,9 +71,11 @@ ALWAYS_INLINE F log_(F x) {
   const F half = V::set(0.5f) * f * f;
   F y = V::fma(s, half + (t1 + t2), e * V::set(9.0580006145e-6f));
   y = (y - half) + f;
-  y = V::fma(e, V::set(6.9313812256e-1f), y);
-  return V::select(V::gt(V::set(INFINITY), x), y, x);
+  return V::fma(e, V::set(6.9313812256e-1f), y);
 }
+
+// For positive normal x; infinity and NaN are returned as they are.
+ALWAYS_INLINE F log_(F x) { return V::select(V::gt(V::set(INFINITY), x), log_inside(x), x); }
 
 // Through e^(-2|x|) - 1, so nothing cancels near 0.
 ALWAYS_INLINE F tanh_(F x) {
@@ -111,10 +114,11 @@ ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
   density = e * V::set(0.39894228040f);
 }
 
-// Sine and cosine of 2 pi n / 2^24; the reduction to an eighth of a turn is exact.
-ALWAYS_INLINE void sincos_turn(U n, F& sin, F& cos) {
-  const U quadrant = (n + V::setu(1u << 21)) >> 22;
-  const F r = V::from_int(n - (quadrant << 22)) * V::set(0x1p-24f);
+// Sine and cosine of 2 pi (word >> 8) / 2^24; the reduction to an eighth of a turn is exact.
+ALWAYS_INLINE void sincos_turn(U word, F& sin, F& cos) {
+  const U top = V::setu(0x80000000u);
+  const U turned = word + V::setu(1u << 29);  // the quadrant, rounded, in its two upper bits
+  const F r = V::from_int((U)((V::I)(word << 2) >> 10)) * V::set(0x1p-24f);
   const F z = r * r;
   F p = V::set(-0x1.2d9302p+6f);
   p = V::fma(p, z, V::set(0x1.465e92p+6f));
@@ -126,60 +130,82 @@ ALWAYS_INLINE void sincos_turn(U n, F& sin, F& cos) {
   q = V::fma(q, z, V::set(0x1.03c1dep+6f));
   q = V::fma(q, z, V::set(-0x1.3bd3ccp+4f));
   const F c = V::fma(q, z, V::set(1.0f));
-  const M swap = V::equal(quadrant & V::setu(1u), V::setu(1u));
+  const M swap = V::test(turned, V::setu(1u << 30));
   const F sin_abs = V::select(swap, c, s), cos_abs = V::select(swap, s, c);
-  sin = V::from_bits(V::bits(sin_abs) ^ ((quadrant & V::setu(2u)) << 30));
-  cos = V::from_bits(V::bits(cos_abs) ^ (((quadrant + V::setu(1u)) & V::setu(2u)) << 30));
+  sin = V::from_bits(V::bits(sin_abs) ^ (turned & top));
+  cos = V::from_bits(V::bits(cos_abs) ^ ((turned + V::setu(1u << 30)) & top));
 }
 
 #endif
 
 ALWAYS_INLINE F sigmoid_(F x) { return V::set(1) / (V::set(1) + exp_(V::set(0) - x)); }
 
-// Four words per lane of Philox4x32-10 (Salmon et al. 2011): the key's first half is the lane's seed.
-ALWAYS_INLINE void philox(U seed, uint32_t purpose, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, U (&out)[4]) {
-  constexpr uint32_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, w0 = 0x9E3779B9u, w1 = 0xBB67AE85u;
-  // the first round's products are the same in every lane
-  const uint64_t first = uint64_t(m0) * c0, second = uint64_t(m1) * c2;
-  U x0 = V::setu(uint32_t(second >> 32) ^ c1) ^ seed, x1 = V::setu(uint32_t(second));
-  U x2 = V::setu(uint32_t(first >> 32) ^ c3 ^ purpose), x3 = V::setu(uint32_t(first));
+// Philox4x32-10 (Salmon et al. 2011) of one purpose, step, epoch and stream; the key's first half is the lane's seed.
+// The first round's products are the same in every lane; the second round's, of words 0 and 1, the same for every block.
+class Philox {
+ public:
+  ALWAYS_INLINE Philox(U seed, uint32_t purpose, uint32_t step, uint32_t epoch, uint32_t stream)
+      : purpose_(purpose), stream_(stream) {
+    const uint64_t second = uint64_t(m1) * epoch;
+    low_ = uint32_t(second);
+    V::wide(V::apart(V::setu(uint32_t(second >> 32) ^ step) ^ seed), m0, product_high_, product_low_);
 #pragma GCC unroll 9
-  for (uint32_t round = 1; round < 10; ++round) {
-    U high0, low0, high1, low1;
-    V::wide(x0, m0, high0, low0);
-    V::wide(x2, m1, high1, low1);
-    x0 = high1 ^ x1 ^ (seed + V::setu(round * w0));
-    x2 = high0 ^ x3 ^ V::setu(purpose + round * w1);
-    x1 = low1, x3 = low0;
+    for (uint32_t round = 1; round < 10; ++round) {
+      key_[round - 1] = V::apart(seed + V::setu(round * w0));
+      purpose_key_[round - 1] = V::apart(V::setu(purpose + round * w1));
+    }
   }
-  out[0] = x0, out[1] = x1, out[2] = x2, out[3] = x3;
-}
 
-// Box-Muller over one block: docs/determinism.md.
-ALWAYS_INLINE void gaussians(const U (&words)[4], F (&g)[4]) {
-#pragma GCC unroll 2
-  for (int i = 0; i < 4; i += 2) {
-    const F u = (V::from_int(words[i] >> 8) + V::set(S(0.5))) * V::set(S(0x1p-24));
-    const F r = V::sqrt(V::set(-2) * log_(u));
-    F sin, cos;
-    sincos_turn(words[i + 1] >> 8, sin, cos);
-    g[i] = r * cos, g[i + 1] = r * sin;
+  ALWAYS_INLINE void block(uint32_t index, U (&out)[4]) const {
+    const uint64_t first = uint64_t(m0) * index;
+    const uint64_t second = uint64_t(m1) * (uint32_t(first >> 32) ^ stream_ ^ purpose_);
+    V::P x0 = V::exclusive(V::apart(uint32_t(second >> 32)), V::apart(low_), key_[0]);
+    V::P x2 = V::exclusive(V::apart(uint32_t(first)), product_high_, purpose_key_[0]);
+    V::P x1 = V::apart(uint32_t(second)), x3 = product_low_;
+#pragma GCC unroll 8
+    for (uint32_t round = 2; round < 10; ++round) {
+      V::P high0, low0, high1, low1;
+      V::wide(x0, m0, high0, low0);
+      V::wide(x2, m1, high1, low1);
+      x0 = V::exclusive(high1, x1, key_[round - 1]);
+      x2 = V::exclusive(high0, x3, purpose_key_[round - 1]);
+      x1 = low1, x3 = low0;
+    }
+    out[0] = V::joined(x0), out[1] = V::joined(x1), out[2] = V::joined(x2), out[3] = V::joined(x3);
   }
-}
 
-struct Draw {  // the Gaussians of one layer and sample
-  U seed;
-  uint32_t step, epoch, stream;
+ private:
+  static constexpr uint32_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u, w0 = 0x9E3779B9u, w1 = 0xBB67AE85u;
+  V::P key_[9], purpose_key_[9], product_high_, product_low_;
+  uint32_t purpose_, stream_, low_;
 };
 
-// Of blocks first ... stop, four each.
-ALWAYS_INLINE void draw_gaussians(const Draw& draw, long first, long stop, S* out) {
-  for (long block = first; block < stop; ++block, out += 4 * L) {
-    U words[4];
-    F g[4];
-    philox(draw.seed, lanes::kNoise, uint32_t(block), draw.step, draw.epoch, draw.stream, words);
-    gaussians(words, g);
-    for (int j = 0; j < 4; ++j) V::store(out + j * L, g[j]);
+// Box-Muller over two words: docs/determinism.md.
+ALWAYS_INLINE void gaussians(U even, U odd, F& g0, F& g1) {
+  const F u = (V::from_int(even >> 8) + V::set(S(0.5))) * V::set(S(0x1p-24));
+  const F r = V::sqrt(V::set(-2) * log_inside(u));
+  F sin, cos;
+  sincos_turn(odd, sin, cos);
+  g0 = r * cos, g1 = r * sin;
+}
+
+// The Gaussians of blocks first ... stop, four each. Words first, some blocks of them: the two loops' long chains of
+// operations overlap only with their own kind.
+ALWAYS_INLINE void draw_gaussians(const Philox& draw, long first, long stop, S* out) {
+  constexpr int kBlocks = 8;
+  U words[4 * kBlocks];
+  for (; first < stop; first += kBlocks) {
+    const int count = stop - first < kBlocks ? int(stop - first) : kBlocks;
+    for (int i = 0; i < count; ++i) {
+      U block[4];
+      draw.block(uint32_t(first + i), block);
+      for (int j = 0; j < 4; ++j) words[4 * i + j] = block[j];
+    }
+    for (int i = 0; i < 2 * count; ++i, out += 2 * L) {
+      F g0, g1;
+      gaussians(words[2 * i], words[2 * i + 1], g0, g1);
+      V::store(out, g0), V::store(out + L, g1);
+    }
   }
 }
 

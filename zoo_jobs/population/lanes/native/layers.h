@@ -1,14 +1,14 @@
 // Everything between convolutions: activation and dropout, linear layers, standalone pools, the loss.
 #pragma once
-#include "convolution.h"
-#include "functions.h"
+#include "data_gradient.h"
+#include "weight_gradient.h"
 
 namespace {
 
 struct Dropping {
-  U seed, threshold;
+  Philox draw;
+  U threshold;
   F scale;
-  uint32_t step, epoch, stream;
 };
 
 template <int ACT>
@@ -41,13 +41,14 @@ ALWAYS_INLINE void activate(F z, F& y, F& d) {
   }
 }
 
-// In place: z becomes the output, and deriv (if training) what a gradient is multiplied by on its way back.
+// In place: z becomes the output, and deriv (if training) what a gradient is multiplied by on its way back; square, if
+// not null, takes the output's squares.
 template <int ACT, bool TRAIN, bool DROP>
-KERNEL void point_kernel(long n, S* z, S* deriv, const Dropping* drop) {
+KERNEL void point_kernel(long n, S* z, S* deriv, S* square, const Dropping* drop) {
   U words[4];
   for (long i = 0; i < n; i += 4) {
     if constexpr (DROP) {
-      philox(drop->seed, lanes::kDropout, uint32_t(i / 4), drop->step, drop->epoch, drop->stream, words);
+      drop->draw.block(uint32_t(i / 4), words);
     }
     const int count = n - i < 4 ? int(n - i) : 4;
     for (int j = 0; j < count; ++j) {
@@ -59,28 +60,40 @@ KERNEL void point_kernel(long n, S* z, S* deriv, const Dropping* drop) {
         d = V::select(gone, V::set(0), d * drop->scale);
       }
       V::store(z + (i + j) * L, y);
-      if constexpr (TRAIN) V::store(deriv + (i + j) * L, d);
+      if constexpr (TRAIN) {
+        V::store(deriv + (i + j) * L, d);
+        if (square) V::store(square + (i + j) * L, y * y);
+      }
     }
   }
 }
 
 template <int ACT>
-void point_act(long n, S* z, S* deriv, const Dropping* drop) {
-  if (!deriv) return point_kernel<ACT, false, false>(n, z, deriv, drop);
-  if (drop) return point_kernel<ACT, true, true>(n, z, deriv, drop);
-  return point_kernel<ACT, true, false>(n, z, deriv, drop);
+void point_act(long n, S* z, S* deriv, S* square, const Dropping* drop) {
+  if (!deriv) return point_kernel<ACT, false, false>(n, z, deriv, square, drop);
+  if (drop) return point_kernel<ACT, true, true>(n, z, deriv, square, drop);
+  return point_kernel<ACT, true, false>(n, z, deriv, square, drop);
 }
 
-void point_forward(int act, long n, S* z, S* deriv, const Dropping* drop) {
+void point_forward(int act, long n, S* z, S* deriv, S* square, const Dropping* drop) {
   switch (act) {
-    case lanes::kLeakyRelu: return point_act<lanes::kLeakyRelu>(n, z, deriv, drop);
-    case lanes::kRelu: return point_act<lanes::kRelu>(n, z, deriv, drop);
-    case lanes::kTanh: return point_act<lanes::kTanh>(n, z, deriv, drop);
-    case lanes::kSigmoid: return point_act<lanes::kSigmoid>(n, z, deriv, drop);
-    case lanes::kSilu: return point_act<lanes::kSilu>(n, z, deriv, drop);
-    case lanes::kGelu: return point_act<lanes::kGelu>(n, z, deriv, drop);
+    case lanes::kLeakyRelu: return point_act<lanes::kLeakyRelu>(n, z, deriv, square, drop);
+    case lanes::kRelu: return point_act<lanes::kRelu>(n, z, deriv, square, drop);
+    case lanes::kTanh: return point_act<lanes::kTanh>(n, z, deriv, square, drop);
+    case lanes::kSigmoid: return point_act<lanes::kSigmoid>(n, z, deriv, square, drop);
+    case lanes::kSilu: return point_act<lanes::kSilu>(n, z, deriv, square, drop);
+    case lanes::kGelu: return point_act<lanes::kGelu>(n, z, deriv, square, drop);
     default:
-      if (deriv) point_act<lanes::kIdentity>(n, z, deriv, drop);  // dropout alone; in evaluation nothing happens
+      if (deriv) point_act<lanes::kIdentity>(n, z, deriv, square, drop);  // dropout alone; in evaluation nothing happens
+  }
+}
+
+// Back through an activation, and on to the outputs' variances where the layer before it has a noise ratio.
+KERNEL void point_backward(long n, const S* deriv, const S* ratio, S* g, S* g_variance) {
+  for (long i = 0; i < n * L; i += L) {
+    const F v = V::load(g + i) * V::load(deriv + i);
+    V::store(g + i, v);
+    if (ratio) V::store(g_variance + i, v * V::load(ratio + i));
   }
 }
 

@@ -9,6 +9,9 @@
 #include <stdexcept>
 #include <thread>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -38,10 +41,16 @@ class FlushDenormals {
 #endif
 };
 
+// On large pages where the system lends them: a group's working set has more small ones than the first level of address
+// translation holds.
 Memory allocate(size_t bytes) {
-  bytes = (bytes + 4095) / 4096 * 4096;
-  void* p = std::aligned_alloc(4096, bytes ? bytes : 4096);
-  if (!p) throw std::bad_alloc();
+  constexpr size_t kLarge = size_t(1) << 21;
+  const size_t alignment = bytes >= kLarge ? kLarge : 4096;
+  void* p = nullptr;
+  if (posix_memalign(&p, alignment, (bytes + 4095) / 4096 * 4096 + (bytes ? 0 : 4096))) throw std::bad_alloc();
+#if defined(__linux__)
+  if (alignment == kLarge) madvise(p, bytes, MADV_HUGEPAGE);
+#endif
   return Memory(p);
 }
 

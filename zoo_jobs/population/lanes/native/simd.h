@@ -54,11 +54,20 @@ struct V {
   static ALWAYS_INLINE U bits(F x) { return (U)_mm512_castps_si512(x); }
   static ALWAYS_INLINE F from_bits(U x) { return _mm512_castsi512_ps((__m512i)x); }
   static ALWAYS_INLINE F from_int(U x) { return _mm512_cvtepi32_ps((__m512i)x); }  // below 2^31
-  static ALWAYS_INLINE void wide(U a, uint32_t b, U& high, U& low) {
-    const __m512i m = _mm512_set1_epi32(int(b)), x = (__m512i)a;
-    const __m512i even = _mm512_mul_epu32(x, m), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), m);
-    high = (U)_mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
-    low = (U)_mm512_mask_shuffle_epi32(even, 0xAAAA, odd, _MM_PERM_CCAA);
+  static ALWAYS_INLINE M test(U a, U b) { return _mm512_test_epi32_mask((__m512i)a, (__m512i)b); }
+  struct P {  // a word per lane, the even and the odd lanes' in the lower halves of 64 bits; the upper halves are void
+    __m512i even, odd;
+  };
+  static ALWAYS_INLINE P apart(U x) { return {(__m512i)x, _mm512_srli_epi64((__m512i)x, 32)}; }
+  static ALWAYS_INLINE P apart(uint32_t x) { return {_mm512_set1_epi32(int(x)), _mm512_set1_epi32(int(x))}; }
+  static ALWAYS_INLINE U joined(P x) { return (U)_mm512_mask_shuffle_epi32(x.even, 0xAAAA, x.odd, _MM_PERM_CCAA); }
+  static ALWAYS_INLINE P exclusive(P a, P b, P c) {
+    return {_mm512_ternarylogic_epi32(a.even, b.even, c.even, 0x96), _mm512_ternarylogic_epi32(a.odd, b.odd, c.odd, 0x96)};
+  }
+  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
+    const __m512i m = _mm512_set1_epi32(int(b));
+    low = {_mm512_mul_epu32(a.even, m), _mm512_mul_epu32(a.odd, m)};
+    high = {_mm512_srli_epi64(low.even, 32), _mm512_srli_epi64(low.odd, 32)};
   }
 };
 
@@ -105,11 +114,18 @@ struct V {
   static ALWAYS_INLINE U bits(F x) { return (U)x; }
   static ALWAYS_INLINE F from_bits(U x) { return (F)x; }
   static ALWAYS_INLINE F from_int(U x) { return _mm256_cvtepi32_ps((__m256i)x); }
-  static ALWAYS_INLINE void wide(U a, uint32_t b, U& high, U& low) {
-    const __m256i m = _mm256_set1_epi32(int(b)), x = (__m256i)a;
-    const __m256i even = _mm256_mul_epu32(x, m), odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), m);
-    high = (U)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
-    low = (U)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+  static ALWAYS_INLINE M test(U a, U b) { return (M)((a & b) != U{}); }
+  struct P {  // as with AVX-512
+    __m256i even, odd;
+  };
+  static ALWAYS_INLINE P apart(U x) { return {(__m256i)x, _mm256_srli_epi64((__m256i)x, 32)}; }
+  static ALWAYS_INLINE P apart(uint32_t x) { return {_mm256_set1_epi32(int(x)), _mm256_set1_epi32(int(x))}; }
+  static ALWAYS_INLINE U joined(P x) { return (U)_mm256_blend_epi32(x.even, _mm256_slli_epi64(x.odd, 32), 0xAA); }
+  static ALWAYS_INLINE P exclusive(P a, P b, P c) { return {a.even ^ b.even ^ c.even, a.odd ^ b.odd ^ c.odd}; }
+  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
+    const __m256i m = _mm256_set1_epi32(int(b));
+    low = {_mm256_mul_epu32(a.even, m), _mm256_mul_epu32(a.odd, m)};
+    high = {_mm256_srli_epi64(low.even, 32), _mm256_srli_epi64(low.odd, 32)};
   }
 };
 
@@ -172,7 +188,13 @@ struct V {
   static ALWAYS_INLINE U bits(F x) { return (U)x; }
   static ALWAYS_INLINE F from_bits(U x) { return (F)x; }
   static ALWAYS_INLINE F from_int(U x) { return __builtin_convertvector((I)x, F); }
-  static ALWAYS_INLINE void wide(U a, uint32_t b, U& high, U& low) {
+  static ALWAYS_INLINE M test(U a, U b) { return (M)((a & b) != U{}); }
+  using P = U;
+  static ALWAYS_INLINE P apart(U x) { return x; }
+  static ALWAYS_INLINE P apart(uint32_t x) { return setu(x); }
+  static ALWAYS_INLINE U joined(P x) { return x; }
+  static ALWAYS_INLINE P exclusive(P a, P b, P c) { return a ^ b ^ c; }
+  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
     const W product = __builtin_convertvector(a, W) * uint64_t(b);
     high = __builtin_convertvector(product >> 32, U), low = __builtin_convertvector(product, U);
   }
@@ -231,7 +253,12 @@ struct V {
     return x;
   }
   static ALWAYS_INLINE F from_int(U x) { return F(int32_t(x)); }
-  static ALWAYS_INLINE void wide(U a, uint32_t b, U& high, U& low) {
+  static ALWAYS_INLINE M test(U a, U b) { return (a & b) != 0; }
+  using P = U;
+  static ALWAYS_INLINE P apart(U x) { return x; }
+  static ALWAYS_INLINE U joined(P x) { return x; }
+  static ALWAYS_INLINE P exclusive(P a, P b, P c) { return a ^ b ^ c; }
+  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
     const uint64_t product = uint64_t(a) * b;
     high = U(product >> 32), low = U(product);
   }
