@@ -45,6 +45,8 @@ class ClusterPrometheus:
     def get(self, what: str, **parameters: str) -> Any:
         words = [word for key, value in parameters.items() for word in ("--data-urlencode", f"{key}={value}")]
         text = sh(*CLUSTER, "exec", "curl", "-sS", "-G", *words, f"http://127.0.0.1:{PORT}/api/v1/{what}", seconds=60)
+        if not text.startswith("{"):  # it starts, and says so in words
+            raise SystemExit(f"FAIL  Prometheus: {text.strip()}")
         answer = json.loads(text)
         if answer["status"] != "success":
             raise SystemExit(f"FAIL  Prometheus: {answer.get('error')}")
