@@ -4,6 +4,7 @@ import base64
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from . import costs, helm, preflight, progress, run_job, runs, values_schema, zoo_command
 from .client import Cluster, connect
 from .errors import ClusterError, InputError, NotInstalled, ObjectMissing
+from .log_lines import readable
 from .operator import install_commands
 from .options import dry_run_option, json_option, print_json, target_options
 from .pods import table
@@ -205,12 +207,13 @@ def _progress(cluster: Cluster, target: Target) -> dict[str, progress.Progress]:
 @click.option("-f", "--follow", is_flag=True, help="Until the run ends, over restarts of its head.")
 @click.option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N lines.")
 def logs(name: str | None, context: str | None, namespace: str, release: str, follow: bool, tail: int | None) -> None:
-    """The driver's log, from its pod. After the pod is gone: `zoo logs NAME --store URL`."""
+    """The driver's log, from its pod: JSON lines, sentences on a terminal. Later: `zoo logs NAME --store URL`."""
+    said: Callable[[str], str] = readable if sys.stdout.isatty() else str
     cluster, target = connect(context), Target(namespace, release)
     one = runs.newest(runs.known_submissions(cluster, target), name)
     if follow:
         for line in runs.follow(cluster, target, one, runs.warn):
-            click.echo(line)
+            click.echo(said(line))
         return
     pod = runs.head_pod(cluster, target, one)
     if pod is None:
@@ -220,7 +223,7 @@ def logs(name: str | None, context: str | None, namespace: str, release: str, fo
             f"`zoo logs {one.request.zoo} --store {store}`"
         )
     for line in cluster.log(namespace, pod, "ray-head", tail=tail):
-        click.echo(line)
+        click.echo(said(line))
 
 
 @command.command("stop")

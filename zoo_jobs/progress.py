@@ -1,5 +1,6 @@
-"""Progress of a run for people, on stderr: bars on a terminal, plain lines elsewhere."""
+"""Progress of a run for people, on stderr: bars on a terminal, plain lines elsewhere, JSON lines in pods."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from . import words
+from .logs import as_json_line, record
 from .observers import Event, PartCommitted, Problem, Repriced, StageEnded, StageStarted
 
 LINE_SECONDS = 10.0  # between two plain lines
@@ -112,6 +114,6 @@ class ProgressObserver:
     def _say(self, line: str) -> None:
         if self._progress is not None:
             self._progress.console.print(line, highlight=False)
-        else:
+        elif not as_json_line(record(__name__, logging.INFO, line)):
             self._stream.write(f"{line}\n")
             self._stream.flush()

@@ -17,7 +17,7 @@ from storage.keys import log_key, logs_prefix
 from storage.ledger import NUM_READERS
 from storage.object_store import ObjectStore
 
-from .logs import ROOMS, event
+from .logs import ROOMS, JsonFormatter, as_json_line, event, record
 from .observers import Event, PartCommitted, Problem, Repriced, StageEnded, StageStarted
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -67,7 +67,8 @@ class StoreLogHandler(logging.Handler):
 class RunLog:
     """An observer that keeps what happens in a run, and what the rooms log meanwhile, in the run's store.
 
-    Saved with the first commit after ``save_seconds``, at once after a problem, and at the end.
+    Saved with the first commit after ``save_seconds``, at once after a problem, and at the end. Where logs are JSON
+    lines, as in pods, the events are there too, and every line names the run.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class RunLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._handler = StoreLogHandler(store, run, attempt, source)
+        self._run = run
         self._save_seconds, self._clock = save_seconds, clock
         self._saved = clock()
         self._levels: list[tuple[logging.Logger, int, list[tuple[logging.Handler, int]]]] = []
 
     def __enter__(self) -> Self:
+        JsonFormatter.run = self._run
         for room in ROOMS:
             logger = logging.getLogger(room)
             # What a terminal shows stays as it is; the store gets the rest as well.
@@ -107,6 +110,7 @@ class RunLog:
             for other, others_level in others:
                 other.setLevel(others_level)
         self._levels.clear()
+        JsonFormatter.run = ""
         self._handler.close()
 
     def __call__(self, happened: Event) -> None:
@@ -158,8 +162,9 @@ class RunLog:
             self._handler.save()
 
     def _tell(self, level: int, message: str, **values: Any) -> None:
-        known = {"name": __name__, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
-        self._handler.handle(logging.makeLogRecord({**known, **values}))
+        made = record(__name__, level, message, **values)
+        self._handler.handle(made)
+        as_json_line(made)
 
 
 def read_logs(

@@ -10,6 +10,7 @@ import pytest
 from cluster import values_schema
 from cluster.errors import InputError
 from cluster.helm import failure
+from cluster.log_lines import readable
 from cluster.pods import explain, view
 from cluster.preflight import amount, lacking
 from cluster.progress import parse, sentence
@@ -216,3 +217,22 @@ def test_the_stores_credentials_are_read_and_never_shown(tmp_path: Any) -> None:
     with pytest.raises(ValueError, match="expected an AWS credentials file") as caught:
         credentials(path)
     assert "b%c" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            '{"run": "4e", "time": "2026-11-24T13:58:29.543+00:00", "level": "info", "source": "zoo_jobs.x", '
+            '"message": "part committed", "epoch": 3, "models": 6}',
+            "13:58:29 info  part committed (epoch=3 models=6)",
+        ),
+        ('{"time": "2026-11-24T13:58:29+00:00", "level": "error", "message": "m", "exception": "E"}',
+         "13:58:29 error  m\nE"),
+        ("mnist5k-cnn-s: 8 checks, 8 equal", "mnist5k-cnn-s: 8 checks, 8 equal"),
+        ('{"a": 1}', '{"a": 1}'),
+        ("3", "3"),
+    ],
+)  # fmt: skip
+def test_events_in_a_pods_log_are_sentences_for_people(line: str, said: str) -> None:
+    assert readable(line) == said

@@ -14,6 +14,7 @@ from storage.object_store import ObjectStore, open_store
 from zoo_jobs import logs
 from zoo_jobs.cli import main
 from zoo_jobs.observers import PartCommitted, Problem, StageEnded, StageStarted
+from zoo_jobs.progress import ProgressObserver
 from zoo_jobs.run_facts import read_facts
 from zoo_jobs.run_logs import RunLog, StoreLogHandler, clock_of, read_logs, seconds_of
 from zoo_jobs.status import status
@@ -152,6 +153,28 @@ def test_a_run_log_leaves_loggers_and_the_terminal_as_they_were(
     assert (logger.level, [(handler, handler.level) for handler in logger.handlers]) == before
     assert capsys.readouterr().err == "for both\n"
     assert [event["message"] for event in read_logs(store, run.zoo.run_id)] == ["for the store only", "for both"]
+
+
+def test_in_pods_events_and_progress_are_json_lines_that_name_the_run(
+    store: ObjectStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = MadeRun(store, parent())
+    with monkeypatch.context() as patched:
+        patched.setenv("ZOO_LOG", "json")
+        logs.set_up(verbose=False)
+    try:
+        with RunLog(store, run.zoo.run_id, run.attempt) as log, ProgressObserver() as progress:
+            for observer in (progress, log):
+                observer(StageStarted(NAME, run.zoo.run_id, "train", 4, 2, 0, 12, 4, "lanes"))
+            logging.getLogger("zoo_jobs.x").info("a detail")
+        logging.getLogger("zoo_jobs.x").info("of no run")
+    finally:
+        logs.set_up(verbose=False)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    first = "0 of 12 model-epochs are in the store"
+    assert [line["message"][-len(first) :] for line in lines] == [first, "stage started", "a detail", "of no run"]
+    assert [line.get("run") for line in lines] == [run.zoo.run_id] * 3 + [None]
+    assert [event["message"] for event in read_logs(store, run.zoo.run_id)] == ["stage started", "a detail"]
 
 
 def test_times_go_through_text_to_the_millisecond() -> None:
