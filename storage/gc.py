@@ -50,6 +50,7 @@ def collect(
     if not due:
         return _mark(store, now, min_age_seconds, dry_run)
     num_objects = num_bytes = 0
+    seen: set[str] = set()
     for mark in due:
         found_mark = get_or_none(store, mark.key)
         if found_mark is None:
@@ -57,7 +58,9 @@ def collect(
         listed = parse_json(found_mark[0], mark.key)
         if not isinstance(listed, list) or not all(isinstance(key, str) for key in listed):
             raise FormatError(f"{mark.key}: not a list of keys")
-        for batch in _batches([key for key in listed if parse_object_key(key) is not None]):
+        new = [key for key in listed if key not in seen and parse_object_key(key) is not None]
+        seen.update(new)  # two marks may list one object
+        for batch in _batches(new):
             named = roots(store)
             for key in batch:
                 found = store.stat(key)
