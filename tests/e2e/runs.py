@@ -54,8 +54,9 @@ def stop() -> None:
     time.sleep(seconds)
     awake = [row["job"] for row in jobs().values() if row["state"] in ("running", "starting")]
     expect(not awake and not pods(f"zooforge.io/zoo={ZOO}"), f"it stays stopped for {seconds} s")
-    mark = done()
-    expect(mark["state"] == "stopped" and mark["done"] < mark["total"], f"the store says stopped: {mark['reason']}")
+    # Heads drain as long as they may; then the claim of their driver has to become void.
+    mark = wait(300, "the store says it too", lambda: (found := done())["state"] == "stopped" and found)
+    expect(mark["done"] < mark["total"], f"{mark['reason']}: {mark['done']} of {mark['total']} model-epochs")
     again = submit(ZOO, *options)
     expect(again != name, f"{again} goes on")
     wait(300, "it commits again", lambda: done()["done"] > mark["done"])
