@@ -29,8 +29,9 @@ def machine() -> str:
 
 
 def train_macs(network: Architecture) -> int:
-    """Executed multiply-adds of a training sample: rows that a pool drops are not computed, and the weight gradient of
-    a pooled convolution visits one position in four."""
+    """Executed multiply-adds of a training sample: rows that a pool drops are not computed, the weight gradient of a
+    pooled convolution visits one position in four, and its data gradient takes k + 1 products a row of a cell, not 2 k.
+    """
     return _macs(network, training=True)
 
 
@@ -50,8 +51,9 @@ def _macs(network: Architecture, training: bool) -> int:
         pooled = isinstance(network.layers[p.index + 1], MaxPool2d)
         visited = int(np.prod([n // 2 for n in space])) if pooled else int(np.prod(space))
         computed = 4 * visited if pooled else visited
-        passes = computed if not training else computed + visited + (0 if p.index == first else computed)
-        total += layer.in_channels * layer.out_channels * layer.kernel_size**2 * passes
+        k = layer.kernel_size
+        back = 0 if p.index == first else computed * (k + 1) // (2 * k) if pooled else computed
+        total += layer.in_channels * layer.out_channels * k**2 * (computed + visited + back if training else computed)
     return total
 
 

@@ -214,15 +214,15 @@ KERNEL void add_through_squares(long n, const S* x, const S* dx_variance, S* dx)
 template <bool NOISY>
 void conv_data_gradient(const Op& op, const DataGradient& a) {
 #if defined(LANES_AVX512)
-  constexpr int S5 = 0, S3 = 8, T3 = 2;
+  constexpr int S3 = 8, T3 = 2;
 #else
-  constexpr int S5 = 6, S3 = 8, T3 = 1;
+  constexpr int S3 = 0, T3 = 1;
 #endif
   const bool k5 = op.kernel == 5 && op.out_w == 4, k3 = op.kernel == 3 && (op.out_w == 6 || op.out_w == 2);
   if (op.pooled && (k5 || k3)) {
     spread_rows(op, a.g, a.sel, a.spread);
     if (NOISY) spread_rows(op, a.g_variance, a.sel, a.spread_variance);
-    if (k5) return pooled_data_gradient<4, 5, 1, S5, NOISY>(op, a);
+    if (k5) return pooled_data_gradient<4, 5, 1, 0, NOISY>(op, a);
     if (op.out_w == 6) return pooled_data_gradient<6, 3, T3, S3, NOISY>(op, a);
     return pooled_data_gradient<2, 3, 2, 0, NOISY>(op, a);
   }

@@ -124,7 +124,7 @@ void conv_weight_gradient(const Op& op, const WeightGradient& a) {
 #if defined(LANES_AVX512)
   constexpr int Y5 = 2, T5 = NOISY ? 1 : 2, Y3 = 3, T3 = NOISY ? 1 : 2, Y2 = 2, T2 = NOISY ? 2 : 4;
 #else
-  constexpr int Y5 = 1, T5 = NOISY ? 1 : 2, Y3 = 1, T3 = NOISY ? 1 : 3, Y2 = 1, T2 = NOISY ? 2 : 4;
+  constexpr int Y5 = 1, T5 = 1, Y3 = 1, T3 = NOISY ? 1 : 3, Y2 = 1, T2 = NOISY ? 2 : 4;
 #endif
   if (op.pooled) {
     if (op.kernel == 5) return gradient_kernel<5, Y5, T5, true, NOISY>(op, a);
