@@ -2,11 +2,11 @@
 
     python benchmarks/storage_formats.py [--models 1000] [--epochs 50] [--s3]
 
-Ratios are of CPU seconds of this process, each taken in turns with the reference's way (the machine may be shared), the
-median of the pairs; what the clock said stands beside it. The reference's way is a file per state in a directory, or an
-object per state in S3 through the same client. A commit holds more than the reference writes: the weights, the state to
-go on from (here the weights again: an optimizer without moments), labels, digests of every object and model; all of it
-is synced to disk. Last result: docs/performance.md, "Storage".
+Ratios by the clock and of CPU seconds of this process, each taken in turns with the reference's way (the machine may be
+shared), medians of the pairs. The reference's way is a file per state in a directory, or an object per state in S3
+through the same client; its training writes a second one, of the optimizer's state, beside each: commits are set
+against both. A commit holds more than that: labels, digests of every object and model, all of it synced to disk;
+torch.save syncs nothing. Last result: docs/performance.md, "Storage".
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +31,9 @@ from storage.dataset import open_zoo
 from storage.description import ZooDescription
 from storage.layout import Layout
 from storage.object_store import ObjectStore, open_store
-from storage.objects import put_object
 from storage.publish import vectorize
-from storage.tensors import encode, tensor_name
+from storage.shards import write_shard
+from storage.tensors import tensor_name
 
 LAYOUT = Layout.of(
     [("conv1.weight", (8, 1, 5, 5)), ("conv1.bias", (8,)), ("conv2.weight", (6, 8, 5, 5)), ("conv2.bias", (6,)),
@@ -46,6 +46,7 @@ RUN = "be" * 16
 ATTEMPT = "20260101T000000Z-0001"
 UNIT = 256
 MiB = 2**20
+RANDOM = np.random.default_rng(1)
 
 Taken = tuple[float, float]  # CPU seconds, seconds by the clock
 
@@ -64,21 +65,35 @@ class Reference:
         self.local = store is None
         vector = np.random.default_rng(1).standard_normal(LAYOUT.size, np.float32)
         self._state = {NAMES[n]: torch.from_numpy(np.array(v)) for n, v in LAYOUT.unflatten(vector).items()}
+        parameters = [torch.nn.Parameter(value.clone()) for value in self._state.values()]
+        adam = torch.optim.Adam(parameters)
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        adam.step()
+        self._optimizer = adam.state_dict()
         folder.mkdir()
 
-    def save(self, count: int) -> None:
+    def save(self, count: int, optimizer: bool = False) -> None:
+        """Write ``count`` states; with ``optimizer`` a second file beside each, as the reference's training does."""
         for number in range(count):
-            if self._store is None:
-                torch.save(self._state, self._folder / f"{number}.pt")
-            else:
-                buffer = io.BytesIO()
-                torch.save(self._state, buffer)
-                self._store.put(f"reference/{number}", buffer.getvalue())
+            self._write(self._state, f"{number}.pt")
+            if optimizer:
+                self._write(self._optimizer, f"{number}.optimizer")
+
+    def _write(self, value: object, name: str) -> None:
+        if self._store is None:
+            torch.save(value, self._folder / name)
+        else:
+            buffer = io.BytesIO()
+            torch.save(value, buffer)
+            self._store.put(f"reference/{name}", buffer.getvalue())
 
     def load(self, count: int) -> None:
         for number in range(count):
-            source = self._folder / f"{number}.pt" if self._store is None else f"reference/{number}"
-            torch.load(source if self._store is None else io.BytesIO(self._store.get(str(source))[0]))
+            if self._store is None:
+                torch.load(self._folder / f"{number}.pt")
+            else:
+                torch.load(io.BytesIO(self._store.get(f"reference/{number}.pt")[0]))
 
 
 class Pairs:
@@ -99,62 +114,59 @@ class Pairs:
         own = [statistics.median(o[i] for o in self.ours) for i in (0, 1)]
         unit, scale = ("s", 1.0) if own[1] >= 1 else ("ms", 1e3)
         return (
-            f"  {self.what}: {cpu:.1f} x ({clock:.1f} x by the clock; {own[0] * scale:.3g} {unit} of CPU, "
-            f"{own[1] * scale:.3g} {unit} by the clock)"
+            f"  {self.what}: {clock:.1f} x by the clock, {own[1] * scale:.3g} {unit}; {cpu:.1f} x of CPU, "
+            f"{own[0] * scale:.3g} {unit}"
         )
 
 
-def part_of(members: tuple[int, ...], epochs: range, part: int, values: dict[int, np.ndarray]) -> PartData:
-    """What training would give of ``epochs``."""
+def part_of(members: tuple[int, ...], epochs: range, part: int, adam: bool) -> PartData:
+    """What training would give of ``epochs``: with Adam's moments, or of an optimizer that has none."""
     count, num_epochs = len(members), len(epochs)
     none = np.full(count, -1)
     rows = count * num_epochs
+    values = {e: RANDOM.standard_normal((count, LAYOUT.size), np.float32) for e in epochs}
+    moments = {name: RANDOM.random((count, LAYOUT.size), np.float32) for name in ("exp_avg", "exp_avg_sq") if adam}
     return PartData(
         unit=members[0], members=members, part=part, epochs=epochs, fields={"": values},
         labels={"model": np.repeat(members, num_epochs), "epoch": np.tile(list(epochs), count),
                 "test_loss": np.full(rows, 1.0), "test_correct": np.full(rows, 9), "test_count": np.full(rows, 10)},
         state={"weights": values[epochs[-1]], "step": np.zeros(count, np.int64), "faulty_epoch": none.astype(np.int32),
-               "faulty_reason": none.astype(np.int8)},
+               "faulty_reason": none.astype(np.int8), **moments},
         numerics={"engine": "none"},
     )  # fmt: skip
 
 
-def parts(members: tuple[int, ...], num_epochs: int, every: int) -> Iterator[PartData]:
-    generator = np.random.default_rng(members[0])
-    for part, first in enumerate([0, *range(1, num_epochs + 1, every)]):
-        epochs = range(1) if part == 0 else range(first, min(first + every, num_epochs + 1))
-        values = {e: generator.standard_normal((len(members), LAYOUT.size), np.float32) for e in epochs}
-        yield part_of(members, epochs, part, values)
-
-
-def write(store: ObjectStore, run: str, num_models: int, num_epochs: int, every: int, reference: Reference) -> Pairs:
-    """Commit everything; a unit's parts are one pair."""
-    pairs = Pairs(f"commit, {every} epoch{'s' if every > 1 else ''} a part")
-    sample = 128 if reference.local else 24
+def write(
+    store: ObjectStore, run: str, num_models: int, num_epochs: int, every: int, reference: Reference, adam: bool = False
+) -> Pairs:
+    """Commit everything; each part and a sample of the reference's files are a pair."""
+    wrote = "Adam's moments too, against a file of the model and one of the optimizer" if adam else "against a file"
+    pairs = Pairs(f"commit, {every} epoch{'s' if every > 1 else ''} a part, {wrote}")
+    sample = 20 if reference.local else 5
+    starts = [0, *range(1, num_epochs + 1, every)]
     for first in range(0, num_models, UNIT):
         members = tuple(range(first, min(first + UNIT, num_models)))
-        ours, theirs, after, samples = (0.0, 0.0), (0.0, 0.0), None, 0
-        for number, data in enumerate(parts(members, num_epochs, every)):
+        after = None
+        for part, epoch in enumerate(starts):
+            epochs = range(1) if part == 0 else range(epoch, min(epoch + every, num_epochs + 1))
+            data = part_of(members, epochs, part, adam)
             start = time.perf_counter(), time.process_time()
             after = commit_part(store, run, data, ATTEMPT, after=after).record
-            ours = ours[0] + time.process_time() - start[1], ours[1] + time.perf_counter() - start[0]
-            if number % max(1, 10 // every) == 0:
-                taken = take(lambda: reference.save(sample))
-                theirs, samples = (theirs[0] + taken[0], theirs[1] + taken[1]), samples + sample
-        pairs.add(ours, theirs, len(members) * (num_epochs + 1) / samples)
+            ours = time.process_time() - start[1], time.perf_counter() - start[0]
+            if len(epochs) == every and part > 0:
+                theirs = take(lambda: reference.save(sample, adam))
+                pairs.add(ours, theirs, len(members) * every / sample)
     return pairs
 
 
 def write_shards(store: ObjectStore, num_models: int, num_epochs: int, reference: Reference) -> Pairs:
-    """What the format itself costs: shards encoded, hashed and put, nothing else."""
-    pairs = Pairs("shards alone")
-    generator, sample = np.random.default_rng(3), 256 if reference.local else 50
-    for _ in range(0, min(num_models, 512), 128):
-        values = {
-            tensor_name(e): generator.standard_normal((128, LAYOUT.size), np.float32) for e in range(num_epochs + 1)
-        }
+    """What the format itself costs: shards hashed whole and by blocks, and put."""
+    pairs = Pairs("shards alone, against a file")
+    sample = 256 if reference.local else 50
+    for _ in range(0, min(num_models, 640), 128):
+        values = {tensor_name(e): RANDOM.standard_normal((128, LAYOUT.size), np.float32) for e in range(num_epochs + 1)}
         theirs = take(lambda: reference.save(sample))
-        ours = take(lambda values=values: put_object(store, encode(values), "safetensors"))
+        ours = take(lambda values=values: write_shard(store, values))
         pairs.add(ours, theirs, 128 * (num_epochs + 1) / sample)
     return pairs
 
@@ -174,30 +186,35 @@ def read(url: str, num_models: int, num_epochs: int, reference: Reference) -> li
     address = f"{url}/zoos/bench"
     open_zoo(address).weights(epochs=0)
     opened = open_zoo(address)
-    random = np.random.default_rng(2)
-    epoch_50, one, cold, whole = (
+    opened.weights(epochs=7)
+    opening, opened_epoch, epoch_50, one, cold, whole = (
         Pairs(what)
         for what in (
+            "opening, against one file",
+            "opening, and one epoch of all models",
             "one epoch of all models",
             "one state, of an epoch that was read",
-            "one state, anywhere for the first time",
+            "one state, anywhere for the first time (20 of an opened zoo)",
             "whole zoo into one tensor",
         )
     )
-    sample = 200 if reference.local else 50
+    sample = 100 if reference.local else 50
     reference.save(sample)
-    for number in range(7):
+    for number in range(15):
         theirs = take(lambda: reference.load(sample))
+        ours = take(lambda: open_zoo(address))
+        opening.add(ours, theirs, 1 / sample)
         fresh = open_zoo(address)
         ours = take(lambda fresh=fresh: fresh.weights(epochs=num_epochs))
         epoch_50.add(ours, theirs, num_models / sample)
-        models = random.permutation(num_models)[:50].tolist()
+        ours = take(lambda: open_zoo(address).weights(epochs=num_epochs))
+        opened_epoch.add(ours, theirs, num_models / sample)
+        models = RANDOM.permutation(num_models)[:50].tolist()
         ours = take(lambda models=models: [opened.state_dict(m, 7) for m in models])
-        if number:  # the first one reads and hashes
+        if number:  # a remote store's first one reads the tensors again
             one.add((ours[0] / 50, ours[1] / 50), theirs, 1 / sample)
         fresh = open_zoo(address)
-        fresh.model_table()
-        chosen = [(int(random.integers(num_models)), int(random.integers(num_epochs + 1))) for _ in range(20)]
+        chosen = [(int(RANDOM.integers(num_models)), int(RANDOM.integers(num_epochs + 1))) for _ in range(20)]
         ours = take(lambda fresh=fresh, chosen=chosen: [fresh.state_dict(*c) for c in chosen])
         cold.add((ours[0] / 20, ours[1] / 20), theirs, 1 / sample)
     for _ in range(3):
@@ -205,10 +222,7 @@ def read(url: str, num_models: int, num_epochs: int, reference: Reference) -> li
         fresh = open_zoo(address)
         ours = take(lambda fresh=fresh: fresh.weights().torch())
         whole.add(ours, theirs, num_models * (num_epochs + 1) / sample)
-    opening = [take(lambda: open_zoo(address)) for _ in range(7)]
-    cpu, clock = (statistics.median(t[i] for t in opening) * 1e3 for i in (0, 1))
-    print(f"  opening: {cpu:.3g} ms of CPU, {clock:.3g} ms by the clock")
-    return [whole, epoch_50, one, cold]
+    return [whole, epoch_50, opened_epoch, one, cold, opening]
 
 
 def peak(url: str) -> None:
@@ -234,10 +248,12 @@ def measure(url: str, num_models: int, num_epochs: int, folder: Path) -> None:
     remote = "://" in url
     reference = Reference(folder / ("s3-reference" if remote else "reference"), store if remote else None)
     print(f"{'s3' if remote else 'local'}: {num_models * (num_epochs + 1):,} states, "
-          f"{num_models * (num_epochs + 1) * LAYOUT.size * 4 // MiB} MiB")  # fmt: skip
+          f"{num_models * (num_epochs + 1) * LAYOUT.size * 4 // MiB} MiB; "
+          f"load {os.getloadavg()[0]:.1f}")  # fmt: skip
     print(write_shards(store, num_models, num_epochs, reference), flush=True)
     print(write(store, RUN, num_models, num_epochs, 1, reference), flush=True)
-    print(write(store, "bf" * 16, min(num_models, 2 * UNIT), num_epochs, 10, reference), flush=True)
+    print(write(store, "bd" * 16, min(num_models, UNIT), num_epochs, 1, reference, adam=True), flush=True)
+    print(write(store, "bf" * 16, min(num_models, UNIT), num_epochs, 10, reference), flush=True)
     sealing = Pairs("publish")
     sample = 500 if reference.local else 100
     theirs = take(lambda: reference.save(sample))
@@ -245,6 +261,7 @@ def measure(url: str, num_models: int, num_epochs: int, folder: Path) -> None:
     for pairs in [sealing, *read(url, num_models, num_epochs, reference)]:
         print(pairs, flush=True)
     subprocess.run([sys.executable, __file__, "--peak", url], check=True)
+    print(f"  load {os.getloadavg()[0]:.1f}")
 
 
 def main() -> None:

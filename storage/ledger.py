@@ -121,9 +121,7 @@ class Ledger:
         """The records under ``keys``, read in parallel."""
         wanted = list(keys)
         missing = [key for key in dict.fromkeys(wanted) if str(key) not in self._records]
-        with ThreadPoolExecutor(NUM_READERS) as pool:
-            for key, record in zip(missing, pool.map(lambda k: _read_record(self.store, k), missing), strict=True):
-                self._records[str(key)] = record
+        self._records.update(_read_records(self.store, missing))
         return [self._records[str(key)] for key in wanted]
 
     def last_record(self, unit: int, members: Sequence[int]) -> PartRecord | None:
@@ -281,9 +279,7 @@ def read_ledger(store: ObjectStore, run: str, known: Ledger | None = None) -> Le
     for name, keys in parts.items():
         lasts[name] = max(keys, key=lambda key: (not key.refill, key.part))
     missing = [key for key in lasts.values() if str(key) not in records]
-    with ThreadPoolExecutor(NUM_READERS) as pool:
-        for key, record in zip(missing, pool.map(lambda k: _read_record(store, k), missing), strict=True):
-            records[str(key)] = record
+    records.update(_read_records(store, missing))
     folders = {
         name: Folder(
             name,
@@ -303,6 +299,23 @@ def read_ledgers(store: ObjectStore, runs: Sequence[str]) -> list[Ledger]:
         return [read_ledger(store, run) for run in runs]
     with ThreadPoolExecutor(NUM_RUNS) as pool:
         return list(pool.map(lambda run: read_ledger(store, run), runs))
+
+
+def _read_records(store: ObjectStore, keys: Sequence[RecordKey]) -> dict[str, PartRecord]:
+    """Records by key, read by threads that have their shares from the start: a future for each would cost too much."""
+
+    def take(share: Sequence[RecordKey]) -> list[tuple[str, PartRecord]]:
+        return [(str(key), _read_record(store, key)) for key in share]
+
+    num_readers = min(NUM_READERS, len(keys))
+    if num_readers < 2:
+        return dict(take(keys))
+    with ThreadPoolExecutor(num_readers) as pool:
+        return {
+            key: record
+            for share in pool.map(take, [keys[i::num_readers] for i in range(num_readers)])
+            for key, record in share
+        }
 
 
 def _read_record(store: ObjectStore, key: RecordKey) -> PartRecord:

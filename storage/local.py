@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .beside import beside
 from .errors import AccessDenied, ObjectNotFound, PreconditionFailed, StorageError, StoreUnreachable
-from .keys import checked_key
+from .keys import checked_key, parse_object_key
 from .object_store import ByteRange, Data, Stat, Traffic
 
 _TEMPORARY = ".tmp"
@@ -131,7 +131,8 @@ class LocalStore:
         try:
             with self._locked(key):
                 self.path(key).unlink(missing_ok=True)
-            self._drop_empty(self.path(key).parent)
+            if parse_object_key(key) is None:  # the next object would make its folder again, and wait for the disk
+                self._drop_empty(self.path(key).parent)
         except NotADirectoryError:
             return
         except OSError as error:
