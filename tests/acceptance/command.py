@@ -1,5 +1,6 @@
 """The command `zoo` as a person types it: a process of its own, killed like one, and what it leaves in a store."""
 
+import functools
 import hashlib
 import os
 import signal
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from storage.object_store import open_store
+from storage.object_store import ObjectStore, open_store
 
 ZOO = Path(sys.executable).parent / "zoo"
 POLL_SECONDS = 0.01
@@ -159,10 +160,16 @@ def content(store: str | Path) -> dict[str, str]:
     }
 
 
+@functools.cache
+def _opened(store: str) -> ObjectStore:
+    """A store that is looked at again and again: to open it takes longer than a small run."""
+    return open_store(store)
+
+
 def num_records(store: str | Path, run: str = "") -> int:
     """Parts that are committed in a store, of all runs or of the one whose id begins with ``run``."""
     if "://" in str(store):
-        keys = [stat.key for stat in open_store(str(store)).list(f"runs/{run}")]
+        keys = [stat.key for stat in _opened(str(store)).list(f"runs/{run}")]
     else:
         keys = [str(path.relative_to(store)) for path in Path(store).glob(f"runs/{run}*/parts/*/*.json")]
     return sum("/parts/" in key for key in keys)

@@ -37,7 +37,7 @@ def test_a_run_on_s3_whose_driver_is_killed_twice_ends_with_the_bytes_of_a_quiet
 ) -> None:
     arguments = ("run", spec, "--models", MODELS, "--store", s3_store_url)
     with s3_zoo.start(*arguments) as running:
-        running.wait_until(lambda: num_records(s3_store_url) >= 8, "8 records")
+        running.wait_until(lambda: num_records(s3_store_url) >= 1, "a record")
         running.kill()
         killed_at = num_records(s3_store_url)
         deadline = time.monotonic() + LEAVING_SECONDS
