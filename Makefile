@@ -77,7 +77,7 @@ check-native: setup ## The CPU engine under address, undefined-behaviour and thr
 check-arm: ## The CPU engine's kernels on ARM (qemu), bit for bit against this machine's (15 minutes)
 	sh tests/native/check-arm
 
-bench: setup ## Every benchmark that this machine can run, as ratios against plain PyTorch (25 minutes)
+bench: setup ## Every benchmark that this machine can run, as ratios against plain PyTorch (12 minutes)
 	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling driver_units storage_formats ledger; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
 
 bench-quick: setup ## The first three benchmarks, small (10 minutes)
