@@ -157,6 +157,8 @@ class _Unpickler(pickle._Unpickler):
         code: method for code, method in pickle._Unpickler.dispatch.items() if code not in _REFUSED_OPCODES
     }
 
+    stack: list[Any]
+
     def __init__(self, stream: io.BytesIO, allowed: Allowed, persistent: Callable[[Any], Any] | None) -> None:
         super().__init__(stream, encoding="bytes")
         self._allowed = allowed
@@ -173,20 +175,18 @@ class _Unpickler(pickle._Unpickler):
         return self._allowed[module, name]
 
     def load_build(self) -> None:
-        stack: list[Any] = self.stack  # type: ignore[attr-defined]
-        state = stack.pop()
-        if not isinstance(stack[-1], StandIn):
-            raise pickle.UnpicklingError(f"it gives a state to a {type(stack[-1]).__name__}")
-        stack[-1].__setstate__(state)
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], StandIn):
+            raise pickle.UnpicklingError(f"it gives a state to a {type(self.stack[-1]).__name__}")
+        self.stack[-1].__setstate__(state)
 
     dispatch[pickle.BUILD[0]] = load_build
 
     def load_newobj(self) -> None:
-        stack: list[Any] = self.stack  # type: ignore[attr-defined]
-        arguments, kind = stack.pop(), stack.pop()
+        arguments, kind = self.stack.pop(), self.stack.pop()
         if not (isinstance(kind, type) and issubclass(kind, StandIn)):
             raise pickle.UnpicklingError(f"it makes an object of {str(kind)[:60]}")
-        stack.append(kind(*arguments))
+        self.stack.append(kind(*arguments))
 
     dispatch[pickle.NEWOBJ[0]] = load_newobj
 

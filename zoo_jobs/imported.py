@@ -8,6 +8,7 @@ from storage.zoos import read_head
 from . import catalogue
 from .errors import InputError
 from .models import Network, architecture
+from .models.layers import ActivationName
 from .spec import ZooSpec
 
 
@@ -42,12 +43,12 @@ def like(published: PublishedZoo) -> ZooSpec:
     )
 
 
-def network_of(published: PublishedZoo, spec: ZooSpec, activation: str, dropout_ratio: float) -> Network:
-    """The network of a model of ``published``. Raises InputError where its weights are not those of the spec's."""
+def network_of(published: PublishedZoo, spec: ZooSpec, activation: ActivationName, dropout_ratio: float) -> Network:
+    """The network of a model of ``published``. Raises InputError where it is not of the spec's."""
     found = architecture(
         spec.architecture,
         spec.in_channels,
-        activation,  # type: ignore[arg-type]  # refused there if it is none
+        activation,
         dropout_ratio > 0,
         num_classes=spec.num_classes,
         image_size=spec.image_size,

@@ -12,6 +12,8 @@ from storage import embedded
 from storage.errors import StorageUsageError
 from storage.object_store import ObjectStore, open_store
 
+from .synthetic import copy_zoo
+
 _numbers = itertools.count()
 
 
@@ -89,6 +91,14 @@ def local(tmp_path: Path) -> ObjectStore:
 @pytest.fixture
 def memory(tmp_path: Path) -> ObjectStore:
     return open_store(f"memory://{tmp_path}/memory")
+
+
+@pytest.fixture(params=["local", "memory"])
+def copied(request: pytest.FixtureRequest, published: ObjectStore) -> ObjectStore:
+    """A store of either kind with a copy of the zoo that the test's module publishes."""
+    found: ObjectStore = request.getfixturevalue(request.param)
+    copy_zoo(published, "tiny-zoo", found)
+    return found
 
 
 @pytest.fixture(name="tree")

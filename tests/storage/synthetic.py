@@ -11,7 +11,9 @@ from storage.description import ZooDescription
 from storage.layout import Layout
 from storage.ledger import read_ledger
 from storage.manifest import Parent
+from storage.memory import MemoryStore
 from storage.object_store import ObjectStore
+from storage.publish import vectorize
 from storage.splits import SplitRule
 
 RUN = "0123456789abcdef" * 2
@@ -194,6 +196,14 @@ def train(
             done.append(commit_part(store, run, data, attempt, after=after))
             after = done[-1].record
     return done
+
+
+def tiny_zoo() -> MemoryStore:
+    """24 models to epoch 3, one of them faulty from epoch 2, published."""
+    store = MemoryStore()
+    train(store, range(24), 3, faulty={5: 2})
+    vectorize(store, description(), RUN)
+    return store
 
 
 def copy_zoo(source: ObjectStore, zoo: str, target: ObjectStore) -> None:

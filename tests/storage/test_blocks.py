@@ -20,7 +20,7 @@ from storage.publish import Request, vectorize
 from storage.pull import pull
 from storage.verify import verify_zoo
 
-from .synthetic import LAYOUT, RUN, copy_zoo, description, train, weights
+from .synthetic import LAYOUT, RUN, description, tiny_zoo, train, weights
 
 GOLDEN = Path(__file__).parents[1] / "golden/storage"
 ROW_BYTES = 4 * LAYOUT.size
@@ -37,17 +37,12 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def published() -> MemoryStore:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "BLOCK_BYTES", 100)
-        store = MemoryStore()
-        train(store, range(24), 3, faulty={5: 2})
-        vectorize(store, description(), RUN)
-    return store
+        return tiny_zoo()
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, published: MemoryStore) -> ObjectStore:
-    found: ObjectStore = request.getfixturevalue(request.param)
-    copy_zoo(published, "tiny-zoo", found)
-    return found
+@pytest.fixture
+def store(copied: ObjectStore) -> ObjectStore:
+    return copied
 
 
 def opened(store: ObjectStore) -> Any:

@@ -16,28 +16,22 @@ from storage.manifest import Manifest
 from storage.memory import MemoryStore
 from storage.object_store import ObjectStore
 from storage.objects import ObjectRef, put_object
-from storage.publish import vectorize
 from storage.shards import write_shard
 from storage.tensors import decode, encode
 from storage.verify import verify_zoo
 from storage.zoos import move_head, read_head
 
-from .synthetic import RUN, copy_zoo, description, train
+from .synthetic import tiny_zoo
 
 
 @pytest.fixture(scope="module")
 def published() -> MemoryStore:
-    store = MemoryStore()
-    train(store, range(24), 3, faulty={5: 2})
-    vectorize(store, description(), RUN)
-    return store
+    return tiny_zoo()
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, published: MemoryStore) -> ObjectStore:
-    found: ObjectStore = request.getfixturevalue(request.param)
-    copy_zoo(published, "tiny-zoo", found)
-    return found
+@pytest.fixture
+def store(copied: ObjectStore) -> ObjectStore:
+    return copied
 
 
 def url(store: ObjectStore) -> str:
