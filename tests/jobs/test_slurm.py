@@ -76,10 +76,17 @@ def test_a_container_sees_the_store_and_the_spec(
 ) -> None:
     (tmp_path / "specs").mkdir()
     (tmp_path / "specs" / "mine.yaml").write_text((catalogue.FOLDER / "digits8-cnn-s.yaml").read_text())
+    (tmp_path / "zoo.sif").touch()
     monkeypatch.chdir(tmp_path)
     _, text, _ = slurm(capsys, "specs/mine.yaml", "--store", "zoos", "--container", "zoo.sif")
     binds = f"--bind {tmp_path}/zoos --bind {tmp_path}/specs zoo.sif"
     assert f"srun apptainer exec {binds} zoo run {tmp_path}/specs/mine.yaml --store {tmp_path}/zoos" in text
+
+
+def test_an_image_may_be_in_a_registry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = "docker://registry.example.org/zooforge:1"
+    _, text, _ = slurm(capsys, "mnist5k-cnn-s", "--store", tmp_path, "--container", image)
+    assert f" {image} zoo run " in text
 
 
 def test_no_more_tasks_than_pieces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +115,7 @@ def test_what_was_stopped_is_wanted_again(tmp_path: Path, capsys: pytest.Capture
         (["mnist5k-cnn-s", "--sbatch", "--array=0-9"], "expected another option of sbatch"),
         (["mnist5k-cnn-s", "--sbatch", "--x\nrm -rf y"], "expected another option of sbatch"),
         (["mnist5k-cnn-s", "--partition", "a\nrm b"], "sbatch takes no such value"),
+        (["mnist5k-cnn-s", "--container", "none.sif"], "no such image"),
         (["mnist5k-cnn-s-vd"], "are the twins of mnist5k-cnn-s"),
     ],
 )
