@@ -29,28 +29,46 @@ ACTIVATIONS = {
 
 
 class NoisyLayer(nn.Module):
-    """A layer with variational dropout by local reparameterisation, written as one writes it in torch."""
+    """A layer with variational dropout by local reparameterisation, written as one writes it in torch.
+
+    As in the model zoos, the biases of convolutions are noisy too (variance, mask and KL term of their own); those of
+    linear layers are plain.
+    """
 
     def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
         super().__init__()
+        assert layer.bias is not None
         self.weight, self.bias = layer.weight, layer.bias
         self.log_sigma2 = nn.Parameter(torch.full_like(layer.weight, -10.0))
         self.convolution = isinstance(layer, nn.Conv2d)
+        if self.convolution:
+            self.log_sigma2_bias = nn.Parameter(torch.full_like(layer.bias, -10.0))
         self.limit = 8.0 if self.convolution else 10.0
 
-    def log_alpha(self) -> Tensor:
-        return torch.clamp(self.log_sigma2 - 2 * torch.log(self.weight.abs() + 1e-15), -self.limit, self.limit)
+    def log_alpha(self, value: Tensor, log_sigma2: Tensor) -> Tensor:
+        return torch.clamp(log_sigma2 - 2 * torch.log(value.abs() + 1e-15), -self.limit, self.limit)
 
     def forward(self, x: Tensor) -> Tensor:
         apply = F.conv2d if self.convolution else F.linear
+        weight, bias = self.log_alpha(self.weight, self.log_sigma2), None
+        if self.convolution:
+            bias = self.log_alpha(self.bias, self.log_sigma2_bias)
         if not self.training:
-            return apply(x, self.weight * (self.log_alpha() < 3), self.bias)
-        variance = apply(x * x, self.log_alpha().exp() * self.weight**2)
+            kept = self.bias if bias is None else self.bias * (bias < 3)
+            return apply(x, self.weight * (weight < 3), kept)
+        variance = apply(x * x, weight.exp() * self.weight**2, None if bias is None else bias.exp() * self.bias**2)
         return apply(x, self.weight, self.bias) + torch.sqrt(variance + 1e-15) * torch.randn_like(variance)
 
     def kl(self) -> Tensor:
-        la = self.log_alpha()
-        return -(0.63576 * torch.sigmoid(1.87320 + 1.48695 * la) - 0.5 * torch.log1p(torch.exp(-la)) - 0.63576).sum()
+        sum_ = kl(self.log_alpha(self.weight, self.log_sigma2))
+        return sum_ + kl(self.log_alpha(self.bias, self.log_sigma2_bias)) if self.convolution else sum_
+
+
+def kl(log_alpha: Tensor) -> Tensor:
+    """Sum of the KL terms (Molchanov et al. 2017)."""
+    return -(
+        0.63576 * torch.sigmoid(1.87320 + 1.48695 * log_alpha) - 0.5 * torch.log1p(torch.exp(-log_alpha)) - 0.63576
+    ).sum()
 
 
 def module(network: Architecture, twins: bool) -> nn.Sequential:
