@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import quote
@@ -10,7 +11,7 @@ import urllib3
 from kubernetes import client as api
 from kubernetes import config
 
-from .errors import AlreadyExists, ClusterError, ClusterUnreachable, InputError, NotAllowed, ObjectMissing
+from .errors import AlreadyExists, ClusterError, ClusterUnreachable, InputError, NotAllowed, NotInstalled, ObjectMissing
 from .spec import Manifest
 
 TIMEOUT_SECONDS = 30
@@ -84,7 +85,8 @@ class Cluster:
         return list(self._json("GET", _path(kind, namespace), query=query)["items"])
 
     def create(self, kind: str, namespace: str | None, manifest: Mapping[str, Any]) -> Manifest:
-        return self._json("POST", _path(kind, namespace), body=manifest)
+        """Create an object; a field that the server does not know is refused, where it would be dropped silently."""
+        return self._json("POST", _path(kind, namespace), body=manifest, query={"fieldValidation": "Strict"})
 
     def patch(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Manifest:
         """A merge patch: ``None`` removes a field."""
@@ -187,6 +189,12 @@ def refusal(status: int, body: bytes, what: str) -> ClusterError:
         return ObjectMissing(f"{what}: {message}")
     if status == 409:
         return AlreadyExists(f"{what}: {message}")
+    unknown = re.search(r'unknown field "([^"]+)"', message)
+    if unknown and "/ray.io/" in what:
+        return NotInstalled(
+            f"the cluster's KubeRay is too old: it knows no {unknown[1]}; "
+            "`zoo cluster install-operator` brings it up to date"
+        )
     if status in (400, 422):
         return InputError(f"{what}: the API server refuses the object: {message}")
     return ClusterError(f"{what}: {message}")

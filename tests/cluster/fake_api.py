@@ -24,6 +24,7 @@ class FakeAPI:
         self.objects: dict[str, Object] = {}
         self.texts: dict[str, str] = {}
         self.refuse: dict[str, int] = {}
+        self.unknown: dict[str, str] = {}  # by kind of object: a field of its spec that this server does not know
         self.writes: list[tuple[str, str]] = []
         self.port = 0
 
@@ -92,6 +93,11 @@ def handler(api: FakeAPI) -> type[BaseHTTPRequestHandler]:
             elif self.command == "GET":
                 self.read(url.path, parse_qs(url.query).get("labelSelector", [""])[0])
             else:
+                field = api.unknown.get(url.path.rpartition("/")[2])
+                strict = parse_qs(url.query).get("fieldValidation") == ["Strict"]
+                if self.command == "POST" and strict and field in (body.get("spec") or {}):
+                    self.status(400, f'it cannot be handled: strict decoding error: unknown field "spec.{field}"')
+                    return
                 api.writes.append((self.command, url.path))
                 self.write(url.path, body)
 

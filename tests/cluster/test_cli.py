@@ -371,6 +371,14 @@ def test_bad_input_is_one_line_with_the_remedy_and_makes_nothing(
     assert [write for write in api.writes if write[0] != "PATCH"] == []
 
 
+def test_an_old_operator_is_named_and_gets_no_rayjob(api: FakeAPI, zoo: Any) -> None:
+    api.unknown["rayjobs"] = "entrypoint"
+    said = zoo("submit", "mnist5k-cnn-s", "--yes")
+    words = "the cluster's KubeRay is too old: it knows no spec.entrypoint; `zoo cluster install-operator`"
+    assert (said.status, words in said.err.splitlines()[-1]) == (2, True)
+    assert api.writes == []
+
+
 def test_missing_crds_are_named_by_preflight(api: FakeAPI, zoo: Any) -> None:
     del api.objects[f"/{CRDS}/rayjobs.ray.io"]
     said = zoo("preflight", "--no-inside")
