@@ -39,29 +39,31 @@ class NoisyLayer(nn.Module):
         super().__init__()
         assert layer.bias is not None
         self.weight, self.bias = layer.weight, layer.bias
+        convolution = isinstance(layer, nn.Conv2d)
+        self.apply_to = F.conv2d if convolution else F.linear
+        self.limit = 8.0 if convolution else 10.0
         self.log_sigma2 = nn.Parameter(torch.full_like(layer.weight, -10.0))
-        self.convolution = isinstance(layer, nn.Conv2d)
-        if self.convolution:
-            self.log_sigma2_bias = nn.Parameter(torch.full_like(layer.bias, -10.0))
-        self.limit = 8.0 if self.convolution else 10.0
+        self.log_sigma2_bias = nn.Parameter(torch.full_like(layer.bias, -10.0)) if convolution else None
 
-    def log_alpha(self, value: Tensor, log_sigma2: Tensor) -> Tensor:
-        return torch.clamp(log_sigma2 - 2 * torch.log(value.abs() + 1e-15), -self.limit, self.limit)
+    def log_alpha(self) -> tuple[Tensor, Tensor | None]:
+        """Of the weight and, where it is noisy, of the bias."""
+
+        def clamped(value: Tensor, log_sigma2: Tensor) -> Tensor:
+            return torch.clamp(log_sigma2 - 2 * torch.log(value.abs() + 1e-15), -self.limit, self.limit)
+
+        of_bias = None if self.log_sigma2_bias is None else clamped(self.bias, self.log_sigma2_bias)
+        return clamped(self.weight, self.log_sigma2), of_bias
 
     def forward(self, x: Tensor) -> Tensor:
-        apply = F.conv2d if self.convolution else F.linear
-        weight, bias = self.log_alpha(self.weight, self.log_sigma2), None
-        if self.convolution:
-            bias = self.log_alpha(self.bias, self.log_sigma2_bias)
+        weight, bias = self.log_alpha()
         if not self.training:
-            kept = self.bias if bias is None else self.bias * (bias < 3)
-            return apply(x, self.weight * (weight < 3), kept)
-        variance = apply(x * x, weight.exp() * self.weight**2, None if bias is None else bias.exp() * self.bias**2)
-        return apply(x, self.weight, self.bias) + torch.sqrt(variance + 1e-15) * torch.randn_like(variance)
+            return self.apply_to(x, self.weight * (weight < 3), self.bias if bias is None else self.bias * (bias < 3))
+        variances = weight.exp() * self.weight**2, None if bias is None else bias.exp() * self.bias**2
+        variance = self.apply_to(x * x, *variances)
+        return self.apply_to(x, self.weight, self.bias) + torch.sqrt(variance + 1e-15) * torch.randn_like(variance)
 
     def kl(self) -> Tensor:
-        sum_ = kl(self.log_alpha(self.weight, self.log_sigma2))
-        return sum_ + kl(self.log_alpha(self.bias, self.log_sigma2_bias)) if self.convolution else sum_
+        return torch.stack([kl(each) for each in self.log_alpha() if each is not None]).sum()
 
 
 def kl(log_alpha: Tensor) -> Tensor:

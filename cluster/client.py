@@ -11,7 +11,7 @@ import urllib3
 from kubernetes import client as api
 from kubernetes import config
 
-from .errors import AlreadyExists, ClusterError, ClusterUnreachable, InputError, NotAllowed, NotInstalled, ObjectMissing
+from .errors import AlreadyExists, ClusterError, ClusterUnreachable, InputError, NotAllowed, ObjectMissing, UnknownField
 from .spec import Manifest
 
 TIMEOUT_SECONDS = 30
@@ -189,12 +189,8 @@ def refusal(status: int, body: bytes, what: str) -> ClusterError:
         return ObjectMissing(f"{what}: {message}")
     if status == 409:
         return AlreadyExists(f"{what}: {message}")
-    unknown = re.search(r'unknown field "([^"]+)"', message)
-    if unknown and "/ray.io/" in what:
-        return NotInstalled(
-            f"the cluster's KubeRay is too old: it knows no {unknown[1]}; "
-            "`zoo cluster install-operator` brings it up to date"
-        )
+    if unknown := re.search(r'unknown field "([^"]+)"', message):
+        return UnknownField(unknown[1], what)
     if status in (400, 422):
         return InputError(f"{what}: the API server refuses the object: {message}")
     return ClusterError(f"{what}: {message}")

@@ -32,6 +32,14 @@ class NotInstalled(InputError):
     """CRDs, operator, release or Secret are missing or too old."""
 
 
+class UnknownField(InputError):
+    """The API server has the kind of object, but not this field of it."""
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__(f"{what}: the API server knows no {field}")
+        self.field = field
+
+
 class ObjectMissing(ClusterError, LookupError):
     """The API server has no such object."""
 

@@ -18,6 +18,7 @@ from .errors import (
     NotAllowed,
     NotInstalled,
     ObjectMissing,
+    UnknownField,
     nearest,
 )
 from .pods import PodView, view
@@ -106,6 +107,11 @@ def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:
         raise AnotherRequestLives(f"{name} was submitted just now with another request; submit again") from None
     except ObjectMissing:
         raise NotInstalled("the cluster knows no RayJobs; `zoo cluster install-operator` installs KubeRay") from None
+    except UnknownField as error:
+        raise NotInstalled(
+            f"the cluster's KubeRay is too old: it knows no {error.field}; "
+            "`zoo cluster install-operator` brings it up to date"
+        ) from None
 
 
 def newest(known: list[Submission], zoo: str | None) -> Submission:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import yaml
 
@@ -90,16 +90,18 @@ def handler(api: FakeAPI) -> type[BaseHTTPRequestHandler]:
             kind = next((word for word in reversed(url.path.split("/")) if word in api.refuse), "")
             if kind:
                 self.status(api.refuse[kind], f"{kind} is forbidden: user me may not")
+            elif self.command == "POST" and (field := self.refused_field(url, body)):
+                self.status(400, f'it cannot be handled: strict decoding error: unknown field "spec.{field}"')
             elif self.command == "GET":
                 self.read(url.path, parse_qs(url.query).get("labelSelector", [""])[0])
             else:
-                field = api.unknown.get(url.path.rpartition("/")[2])
-                strict = parse_qs(url.query).get("fieldValidation") == ["Strict"]
-                if self.command == "POST" and strict and field in (body.get("spec") or {}):
-                    self.status(400, f'it cannot be handled: strict decoding error: unknown field "spec.{field}"')
-                    return
                 api.writes.append((self.command, url.path))
                 self.write(url.path, body)
+
+        def refused_field(self, url: SplitResult, body: Any) -> str | None:
+            field = api.unknown.get(url.path.rpartition("/")[2])
+            strict = parse_qs(url.query).get("fieldValidation") == ["Strict"]
+            return field if strict and field in body.get("spec", {}) else None
 
         def read(self, path: str, selector: str) -> None:
             if path in api.texts:

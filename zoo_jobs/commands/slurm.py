@@ -41,7 +41,7 @@ MOST_TASKS = 64
 @click.option("--partition", help="As sbatch takes it.")
 @click.option("--account", help="As sbatch takes it.")
 @click.option("--sbatch", "extra", multiple=True, metavar="OPTION", help="Another option of sbatch; may be repeated.")
-@click.option("--container", metavar="FILE", help="Apptainer image to run in, or docker://...; docs/deploy.md.")
+@click.option("--container", metavar="FILE", help="Apptainer image to run in, or docker://...; see docs/deploy.md.")
 @click.option("--zoo", "zoo_command", default="zoo", show_default=True, help="How the nodes call zoo.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: stdout.")
 def command(
