@@ -29,8 +29,8 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     set -eu; python -m venv /build/venv; \
     python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["native"], sep="\n")' > /build/native.txt; \
     /build/venv/bin/python -m pip install --no-cache-dir --no-index --find-links /wheels --requirement /build/native.txt numpy
-COPY zoo_jobs/population/lanes/ zoo_jobs/population/lanes/
-RUN /build/venv/bin/python zoo_jobs/population/lanes/build.py && ls zoo_jobs/population/lanes/_lanes*.so
+COPY zoo_jobs/engines/lanes/ zoo_jobs/engines/lanes/
+RUN /build/venv/bin/python zoo_jobs/engines/lanes/build.py && ls zoo_jobs/engines/lanes/_lanes*.so
 
 FROM docker.io/library/python:3.11-slim-bookworm AS environment
 WORKDIR /opt/zooforge
@@ -60,7 +60,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf 
 COPY --from=environment /opt/venv /opt/venv
 WORKDIR /opt/zooforge
 COPY . .
-COPY --from=native /opt/zooforge/zoo_jobs/population/lanes/ zoo_jobs/population/lanes/
+COPY --from=native /opt/zooforge/zoo_jobs/engines/lanes/ zoo_jobs/engines/lanes/
 # Bytecode is compiled here: the root file system is read-only in the cluster, and Ray's start without it takes minutes.
 RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/zooforge
 ENV PATH=/opt/venv/bin:$PATH \

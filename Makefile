@@ -4,7 +4,7 @@ PYTHON ?= python3
 STORE ?=
 ZOO ?= mnist5k-cnn-s
 BIN := $(VENV)/bin
-EMBEDDED := $(BIN)/python -m storage.embedded
+EMBEDDED := $(BIN)/python -m zooforge.storage.stores.seaweedfs
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -42,8 +42,8 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 ##### check
 
 .PHONY: test test-zoos lint fuzz chaos soak docs chaos-alerts check-native check-arm bench bench-quick
-test: setup ## Run the tests (12 minutes on two cores)
-	$(BIN)/python -m pytest
+test: setup ## Run the tests, on all cores (8 minutes on two)
+	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
 test-zoos: setup ## The slow tests: 64 models x 6 epochs with every engine, a zoo of 1,000 models through every door (15 minutes)
 	$(BIN)/python -m pytest -m slow
@@ -51,11 +51,14 @@ test-zoos: setup ## The slow tests: 64 models x 6 epochs with every engine, a zo
 lint: setup ## Check format, style, types and the rules of who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@mkdir -p build/typecheck/zooforge
+	@for room in storage zoo_jobs cluster; do ln -sfn ../../../$$room build/typecheck/zooforge/$$room; done
+	@ln -sf ../../../zooforge.py build/typecheck/zooforge/__init__.py
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 chaos-alerts: setup ## Make four alerts happen to a real run and watch them fire in a real Prometheus (15 minutes)
-	$(BIN)/python -m tests.observability.chaos_alerts $$(mktemp -d)
+	$(BIN)/python -m tests.chaos.alerts $$(mktemp -d)
 
 fuzz: setup ## Damaged and sly bytes for every reader, findings kept in build/fuzz (30 minutes)
 	$(BIN)/python -m tests.fuzz --minutes 30 $(ARGS)
@@ -67,15 +70,15 @@ soak: setup ## Train for two hours and see that neither memory, files nor folder
 	$(BIN)/python -m tests.chaos.soak --minutes 120 $(ARGS)
 
 docs: setup ## Write the generated documents again and check that all of them say what is (3 minutes)
-	$(BIN)/python -m cluster.values_schema
-	$(BIN)/python -m zoo_jobs.spec > docs/zoo-spec.schema.json
-	$(BIN)/python -m pytest -q tests/docs tests/storage/test_format.py
+	$(BIN)/python -m zooforge.cluster.values_schema
+	$(BIN)/python -m zooforge.zoo_jobs.spec.zoo > docs/zoo-spec.schema.json
+	$(BIN)/python -m pytest -q tests/docs tests/storage/formats/test_format.py
 
 check-native: setup ## The CPU engine under address, undefined-behaviour and thread sanitizers (15 minutes)
-	sh tests/native/check $(VENV)
+	sh tests/zoo_jobs/engines/lanes/native/check $(VENV)
 
 check-arm: ## The CPU engine's kernels on ARM (qemu), bit for bit against this machine's (15 minutes)
-	sh tests/native/check-arm
+	sh tests/zoo_jobs/engines/lanes/native/check-arm
 
 bench: setup ## Every benchmark that this machine can run, as ratios against plain PyTorch (12 minutes)
 	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling driver_units storage_formats ledger; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done

@@ -1,12 +1,21 @@
-"""Read model zoos: ``zooforge.open_zoo(url)``. Nothing heavy is imported until something is opened."""
+"""Read model zoos: ``zooforge.open_zoo(url)``. Nothing heavy is imported until something is opened.
+
+This file is the package ``zooforge``, and the rooms ``storage``, ``zoo_jobs`` and ``cluster`` are its subpackages: they
+lie beside this file in a clone and in the image, and inside the package in a wheel. Import them as
+``zooforge.storage``, ``zooforge.zoo_jobs`` and ``zooforge.cluster``.
+"""
 
 import importlib
 import importlib.util
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from storage.dataset import Zoo
+    from zooforge.storage.zoo import Zoo
+
+if "__path__" not in globals():  # in a clone this is a module; in a wheel it is the package's __init__
+    __path__ = [str(Path(__file__).parent)]
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "open_zoo"]
@@ -25,20 +34,17 @@ def open_zoo(
         cache_bytes: limit on that folder, longest unused out first.
 
     Raises:
-        storage.errors.StorageError: one line that says what is wrong and what to do.
+        zooforge.storage.errors.StorageError: one line that says what is wrong and what to do.
     """
-    zoo: Zoo = _storage("dataset").open_zoo(url, version, cache=cache, cache_bytes=cache_bytes)
-    return zoo
+    from zooforge.storage.zoo import open_zoo
+
+    return open_zoo(url, version, cache=cache, cache_bytes=cache_bytes)
 
 
 def main() -> int:
-    """The command `zoo`. Installed without a clone it has the one verb `store`."""
-    if importlib.util.find_spec("zoo_jobs") is not None:
-        return int(importlib.import_module("zoo_jobs.cli").main())
-    return int(_storage("cli").main(sys.argv[1:]))
+    """The command `zoo`. A wheel for readers has no training room: there it has the one verb `store`."""
+    if importlib.util.find_spec("zooforge.zoo_jobs") is not None:
+        return int(importlib.import_module("zooforge.zoo_jobs.cli").main())
+    from zooforge.storage.cli import main
 
-
-def _storage(module: str) -> Any:
-    """A module of the storage room: inside this package in the readers' wheel, beside this file in a clone."""
-    inside = __spec__ is not None and __spec__.submodule_search_locations is not None
-    return importlib.import_module(f"zooforge.storage.{module}" if inside else f"storage.{module}")
+    return main(sys.argv[1:])

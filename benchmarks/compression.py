@@ -23,19 +23,19 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from storage.commit import PartData, commit_part
-from storage.compression import pack, unpack
-from storage.dataset import Zoo, open_zoo
-from storage.object_store import open_store
-from storage.publish import vectorize
-from zoo_jobs.catalogue import load
-from zoo_jobs.data.prepare import load as load_data
-from zoo_jobs.data.sources import default_cache
-from zoo_jobs.describe import describe
-from zoo_jobs.population.engines import make_engine
-from zoo_jobs.population.growth import EpochResult, Growth
-from zoo_jobs.run import Run
-from zoo_jobs.spec import ZooSpec
+from zooforge.storage.formats.compression import pack, unpack
+from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.runs.commit import PartData, commit_part
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.zoo import Zoo, open_zoo
+from zooforge.zoo_jobs.catalogue.entries import load
+from zooforge.zoo_jobs.data.prepare import load as load_data
+from zooforge.zoo_jobs.data.sources import default_cache
+from zooforge.zoo_jobs.engines.choose import make_engine
+from zooforge.zoo_jobs.engines.growth import EpochResult, Growth
+from zooforge.zoo_jobs.publishing.describe import describe
+from zooforge.zoo_jobs.running.inputs import Run
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 ATTEMPT = "20260101T000000Z-0001"
 MB = 1e6

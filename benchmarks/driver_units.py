@@ -6,7 +6,7 @@
 with slots that answer at once and do nothing, so that all CPU time is the driver's; then calls with the same answers
 go through Ray, for what a call costs the driver's process. Their sum is set against the CPU time of the work itself:
 one epoch of a unit of CNN-s models on 4,000 images, the smallest real one of the catalogue, at the rate that
-zoo_jobs/rates.yaml has of the fastest engine. A larger data set only makes the share smaller.
+zoo_jobs/planning/rates.yaml has of the fastest engine. A larger data set only makes the share smaller.
 
 Last result: docs/performance.md.
 """
@@ -23,16 +23,16 @@ from collections.abc import Sequence
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from storage.object_store import open_store
-from zoo_jobs import ray_environment
-from zoo_jobs.driver import Done, Driver
-from zoo_jobs.machines import machine
-from zoo_jobs.metrics import RunMetrics
-from zoo_jobs.notice import Notice
-from zoo_jobs.observers import Advance, PartCommitted, StageStarted, tell
-from zoo_jobs.plan import Task
-from zoo_jobs.progress import ProgressObserver
-from zoo_jobs.run_logs import RunLog
+from zooforge.storage.stores.open import open_store
+from zooforge.zoo_jobs.events import Advance, PartCommitted, StageStarted, tell
+from zooforge.zoo_jobs.metrics.driver import RunMetrics
+from zooforge.zoo_jobs.planning.machines import machine
+from zooforge.zoo_jobs.planning.units import Task
+from zooforge.zoo_jobs.running import ray_environment
+from zooforge.zoo_jobs.running.driver import Done, Driver
+from zooforge.zoo_jobs.running.notice import Notice
+from zooforge.zoo_jobs.watching.progress import ProgressObserver
+from zooforge.zoo_jobs.watching.run_log import RunLog
 
 MODELS, SLOTS = 256, 64
 IMAGES, EVALUATED = 4_000, 1_000  # mnist5k

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo_jobs.catalogue import load as load_spec
-from zoo_jobs.data.prepare import load
-from zoo_jobs.models.initialize import initial_weights
-from zoo_jobs.population.contract import Engine, initial_state
-from zoo_jobs.population.lanes import LanesEngine
-from zoo_jobs.population.sequential import SequentialEngine
-from zoo_jobs.run import Run
+from zooforge.zoo_jobs.catalogue.entries import load as load_spec
+from zooforge.zoo_jobs.data.prepare import load
+from zooforge.zoo_jobs.engines.contract import Engine, initial_state
+from zooforge.zoo_jobs.engines.lanes import LanesEngine
+from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
+from zooforge.zoo_jobs.models.initialize import initial_weights
+from zooforge.zoo_jobs.running.inputs import Run
 
 MARGIN = 0.005  # of accuracy: 2.5 of the 500 test images
 

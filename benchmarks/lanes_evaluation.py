@@ -10,7 +10,7 @@ import time
 from lanes_work import PAIRS, forward_macs, images, machine, median, network, peak, session
 from plain_torch import Workers
 
-from zoo_jobs.population.lanes.engine import extension
+from zooforge.zoo_jobs.engines.lanes.engine import extension
 
 BATCHES = (100, 250, 500, 1000, 2500)
 

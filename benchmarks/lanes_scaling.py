@@ -28,7 +28,7 @@ from lanes_work import (
     train_macs,
 )
 
-from zoo_jobs.population.lanes.engine import extension
+from zooforge.zoo_jobs.engines.lanes.engine import extension
 
 OF = network("cnn-s", 1)
 

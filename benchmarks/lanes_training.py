@@ -26,7 +26,7 @@ from lanes_work import (
 )
 from plain_torch import Workers
 
-from zoo_jobs.population.lanes.engine import extension
+from zooforge.zoo_jobs.engines.lanes.engine import extension
 
 CASES = [("cnn-s", 1), ("cnn-s", 3), ("cnn-l", 3)]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo_jobs.data.prepared import PreparedData, Split
-from zoo_jobs.models import architecture
-from zoo_jobs.models.initialize import initial_weights
-from zoo_jobs.models.layers import Architecture, Conv2d, MaxPool2d
-from zoo_jobs.population.contract import Hyperparameters, OptimizerName, Program, initial_state
-from zoo_jobs.population.lanes import LanesEngine, LanesSession
-from zoo_jobs.population.lanes.engine import ISA_VARIABLE, extension
+from zooforge.zoo_jobs.data.prepared import PreparedData, Split
+from zooforge.zoo_jobs.engines.contract import Hyperparameters, OptimizerName, Program, initial_state
+from zooforge.zoo_jobs.engines.lanes import LanesEngine, LanesSession
+from zooforge.zoo_jobs.engines.lanes.engine import ISA_VARIABLE, extension
+from zooforge.zoo_jobs.models.initialize import initial_weights
+from zooforge.zoo_jobs.models.layers import Architecture, Conv2d, MaxPool2d
+from zooforge.zoo_jobs.models.registry import architecture
 
 PAIRS = 5  # interleaved measurements of each thing
 BATCH = 10

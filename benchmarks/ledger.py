@@ -17,18 +17,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from storage import embedded
-from storage.ledger import read_ledgers
-from storage.manifest import shard_shape
-from storage.object_store import ObjectStore, open_store
-from storage.objects import ref_of
-from storage.record import PartRecord, Totals
-from zoo_jobs.catalogue import load, names
-from zoo_jobs.describe import describe
-from zoo_jobs.epochs import part_epochs
-from zoo_jobs.estimate import VERSION_OBJECTS
-from zoo_jobs.plan import request, tasks, work_units
-from zoo_jobs.spec import ZooSpec
+from zooforge.storage.formats.manifest import shard_shape
+from zooforge.storage.formats.record import PartRecord, Totals
+from zooforge.storage.runs.ledger import read_ledgers
+from zooforge.storage.stores import seaweedfs
+from zooforge.storage.stores.objects import ref_of
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.zoo_jobs.catalogue.entries import load, names
+from zooforge.zoo_jobs.planning.estimate import VERSION_OBJECTS
+from zooforge.zoo_jobs.planning.units import request, tasks, work_units
+from zooforge.zoo_jobs.publishing.describe import describe
+from zooforge.zoo_jobs.spec.epochs import part_epochs
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 TABLES = 2  # labels and models
 
@@ -75,7 +76,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         url = name
         if options.s3:
-            server = embedded.up(Path(name))
+            server = seaweedfs.up(Path(name))
             os.environ.update(server.environment())
             url = f"{server.url}/ledger"
         store = open_store(url)
@@ -91,7 +92,7 @@ def main() -> None:
             cpu.append(time.process_time() - started)
             wall.append(time.perf_counter() - clock)
         if options.s3:
-            embedded.down(Path(name))
+            seaweedfs.down(Path(name))
     print(
         f"{num_models:,} models in {num_folders:,} folders of {options.parts} parts listed and set against their plan: "
         f"{statistics.median(cpu):.2f} CPU s, {statistics.median(wall):.2f} s by the clock; {missing:,} to go on; "

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
-from zoo_jobs.models import architecture
-from zoo_jobs.models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+from zooforge.zoo_jobs.models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+from zooforge.zoo_jobs.models.registry import architecture
 
 ACTIVATIONS = {
     "leaky_relu": nn.LeakyReLU,

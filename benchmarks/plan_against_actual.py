@@ -18,11 +18,11 @@ import threading
 import time
 from pathlib import Path
 
-from zoo_jobs import catalogue
-from zoo_jobs.estimate import slot_seconds, stage_seconds
-from zoo_jobs.plan import Request, request, tasks, work_units
-from zoo_jobs.pricing import rate_here
-from zoo_jobs.twin import Zoo, twins_of
+from zooforge.zoo_jobs.catalogue import entries
+from zooforge.zoo_jobs.planning.estimate import slot_seconds, stage_seconds
+from zooforge.zoo_jobs.planning.pricing import rate_here
+from zooforge.zoo_jobs.planning.units import Request, request, tasks, work_units
+from zooforge.zoo_jobs.spec.twins import Zoo, twins_of
 
 ZOO = Path(sys.executable).parent / "zoo"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -99,7 +99,7 @@ def _session_workers(pid: int) -> list[int]:
 
 def run(name: str, minutes: float, slots: int, store: Path) -> None:
     engine, twins, epochs = RUNS[name]
-    zoo = catalogue.load("mnist5k-cnn-s").with_overrides(SETTINGS, name="planned")
+    zoo = entries.load("mnist5k-cnn-s").with_overrides(SETTINGS, name="planned")
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     common = [*settings, "--name", "planned", "--store", str(store), "--slots", str(slots), "--quiet", "--ray", "local"]
     grown: Zoo = twins_of(zoo, source_epoch=0) if twins else zoo

@@ -1,11 +1,11 @@
-"""Measures the rates that `zoo plan` reckons with, and prints them as entries of zoo_jobs/rates.yaml.
+"""Measures the rates that `zoo plan` reckons with, and prints them as entries of zoo_jobs/planning/rates.yaml.
 
     python benchmarks/rates.py --engine sequential cnn-s:1 cnn-s:3 cnn-l:3
 
 One thread; CPU seconds, so that neighbours on the machine disturb little; the median of five repeats. A rate is
 samples per second and slot, batch size 10: trained (forward, backward, Adam step) and evaluated.
 
-Last result: AMD EPYC (Zen 4), 2 vCPUs, torch 2.13.0, 2026-11-24: see zoo_jobs/rates.yaml.
+Last result: AMD EPYC (Zen 4), 2 vCPUs, torch 2.13.0, 2026-11-24: see zoo_jobs/planning/rates.yaml.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import time
 import numpy as np
 import torch
 
-from zoo_jobs.data.prepared import PreparedData, Split
-from zoo_jobs.models import architecture
-from zoo_jobs.models.initialize import initial_weights
-from zoo_jobs.population.contract import Hyperparameters, Program, initial_state
-from zoo_jobs.population.engines import make_engine
+from zooforge.zoo_jobs.data.prepared import PreparedData, Split
+from zooforge.zoo_jobs.engines.choose import make_engine
+from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, initial_state
+from zooforge.zoo_jobs.models.initialize import initial_weights
+from zooforge.zoo_jobs.models.registry import architecture
 
 REPEATS = 5
 

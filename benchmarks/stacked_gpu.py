@@ -18,19 +18,19 @@ import time
 import numpy as np
 import torch
 
-from storage.object_store import open_store
-from zoo_jobs.catalogue import load
-from zoo_jobs.data.prepared import PreparedData, Split
-from zoo_jobs.models import Architecture
-from zoo_jobs.notice import Notice
-from zoo_jobs.observers import PartCommitted
-from zoo_jobs.plan import Task
-from zoo_jobs.population.contract import Program
-from zoo_jobs.population.gpu_driver import gpu_report
-from zoo_jobs.population.sequential import SequentialEngine
-from zoo_jobs.population.stacked import StackedEngine
-from zoo_jobs.run import Run
-from zoo_jobs.run_unit import UnitRunner
+from zooforge.storage.stores.open import open_store
+from zooforge.zoo_jobs.catalogue.entries import load
+from zooforge.zoo_jobs.data.prepared import PreparedData, Split
+from zooforge.zoo_jobs.engines.contract import Program
+from zooforge.zoo_jobs.engines.gpu_driver import gpu_report
+from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
+from zooforge.zoo_jobs.engines.stacked import StackedEngine
+from zooforge.zoo_jobs.events import PartCommitted
+from zooforge.zoo_jobs.models.registry import Architecture
+from zooforge.zoo_jobs.planning.units import Task
+from zooforge.zoo_jobs.running.inputs import Run
+from zooforge.zoo_jobs.running.notice import Notice
+from zooforge.zoo_jobs.running.unit_runner import UnitRunner
 
 ZOO_EPOCHS = 50
 ATTEMPT = "20260101T000000Z-0000"

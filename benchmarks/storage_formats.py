@@ -25,15 +25,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from storage import embedded
-from storage.commit import PartData, commit_part
-from storage.dataset import open_zoo
-from storage.description import ZooDescription
-from storage.layout import Layout
-from storage.object_store import ObjectStore, open_store
-from storage.publish import vectorize
-from storage.shards import write_shard
-from storage.tensors import tensor_name
+from zooforge.storage.formats.layout import Layout
+from zooforge.storage.formats.tensors import tensor_name
+from zooforge.storage.publish.description import ZooDescription
+from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.publish.shards import write_shard
+from zooforge.storage.runs.commit import PartData, commit_part
+from zooforge.storage.stores import seaweedfs
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.storage.zoo import open_zoo
 
 LAYOUT = Layout.of(
     [("conv1.weight", (8, 1, 5, 5)), ("conv1.bias", (8,)), ("conv2.weight", (6, 8, 5, 5)), ("conv2.bias", (6,)),
@@ -278,7 +279,7 @@ def main() -> None:
         folder = Path(name)
         urls = [str(folder / "store")]
         if options.s3:
-            server = embedded.up(folder / "s3")
+            server = seaweedfs.up(folder / "s3")
             os.environ.update(server.environment())
             urls.append("s3://zoo/bench")
         try:
@@ -286,7 +287,7 @@ def main() -> None:
                 measure(url, options.models, options.epochs, folder)
         finally:
             if options.s3:
-                embedded.down(folder / "s3")
+                seaweedfs.down(folder / "s3")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import yaml
 from . import costs, helm, preflight, progress, run_job, runs, values_schema, zoo_command
 from .client import Cluster, connect
 from .errors import ClusterError, InputError, NotInstalled, ObjectMissing
+from .kuberay import install_commands
 from .log_lines import readable
-from .operator import install_commands
 from .options import dry_run_option, json_option, print_json, target_options
 from .pods import table
 from .port_forward import PortForward

@@ -25,7 +25,7 @@ image-load: ## Bring IMAGE to the cluster's nodes, where there is no registry
 
 sbom: setup ## Write what the environment consists of to dist/sbom.json (CycloneDX)
 	mkdir -p dist
-	$(BIN)/python -m cluster.sbom > dist/sbom.json
+	$(BIN)/python -m zooforge.cluster.sbom > dist/sbom.json
 
 operator: setup ## Install or upgrade the KubeRay operator
 	$(BIN)/zoo cluster install-operator $(CONTEXT) $(ARGS)

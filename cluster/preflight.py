@@ -353,7 +353,7 @@ def probe_pod(spec: Mapping[str, Any], target: Target, name: str) -> Manifest:
                 {
                     **{key: head[key] for key in ("image", "imagePullPolicy", "env", "securityContext")},
                     "name": "probe",
-                    "args": ["python", "-m", "cluster.selftest", "--store", store, "--versions"],
+                    "args": ["python", "-m", "zooforge.cluster.selftest", "--store", store, "--versions"],
                     "resources": {
                         "requests": {"cpu": "50m", "memory": "256Mi"},
                         "limits": {"cpu": "1", "memory": "256Mi"},

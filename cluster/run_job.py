@@ -134,7 +134,7 @@ def fill(
 def entrypoint(release: Release, request: RunRequest, job: str, origin: str, slots: int | None) -> str:
     """The command line of the driver, as the head's shell reads it."""
     environment = [f"ZOO_JOB={job}", f"ZOO_ORIGIN={origin}", f"ZOO_REQUEST={request.to_json()}"]
-    words = ["exec", "env", *environment, "python", "-m", "zoo_jobs.unattended", "run", request.zoo]
+    words = ["exec", "env", *environment, "python", "-m", "zooforge.zoo_jobs.unattended", "run", request.zoo]
     words += ["--store", release.store, *request.options]
     if slots is not None:
         words += ["--slots", str(slots)]

@@ -1,4 +1,4 @@
-"""What an environment consists of, as CycloneDX: ``python -m cluster.sbom``, inside the image or in a clone."""
+"""What an environment consists of, as CycloneDX: ``python -m zooforge.cluster.sbom``, in the image or in a clone."""
 
 import json
 import shutil

@@ -58,7 +58,7 @@ def expect_closed(address: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cluster.selftest", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m zooforge.cluster.selftest", description=__doc__)
     parser.add_argument("--store", metavar="URL")
     parser.add_argument("--versions", action="store_true", help="look at the versioning of the store's bucket too")
     parser.add_argument("--exporter", metavar="URL", help="answers 200")

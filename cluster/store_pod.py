@@ -92,7 +92,7 @@ async def serve(folder: Path, bucket: str, port: int, keys: tuple[str, str]) -> 
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m cluster.store_pod", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m zooforge.cluster.store_pod", description=__doc__.splitlines()[0])
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--port", type=int, required=True)

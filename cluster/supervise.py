@@ -25,7 +25,7 @@ def decide(pending: Iterable[Mapping[str, Any]], known: Sequence[Submission]) ->
     a suspended one is queued, and live for us as long as nobody marked it as stopped.
 
     Args:
-        pending: what `python -m zoo_jobs.unattended pending` lists.
+        pending: what `python -m zooforge.zoo_jobs.unattended pending` lists.
         known: the release's submissions, by zoo and number.
     """
     actions = []

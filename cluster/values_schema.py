@@ -1,4 +1,6 @@
-"""Write the chart's values.schema.json and docs/values.md from its values.yaml: ``python -m cluster.values_schema``.
+"""Writes the chart's values.schema.json and docs/values.md from its values.yaml.
+
+Run it as ``python -m zooforge.cluster.values_schema``.
 
 values.yaml is the one place where a value has its name, default and description; what a default cannot show (choices,
 patterns, the shape of an empty list) stands in ``TYPES``.
@@ -147,8 +149,9 @@ def table(values: dict[str, Any], described: dict[str, str]) -> str:
         for path, value in _leaves(values, "", described)
     ]
     return (
-        "# Values of the chart\n\nWritten from `helm/zooforge/values.yaml` by `python -m cluster.values_schema`; the "
-        "chart refuses any other key.\n\n| value | default | what it is |\n|--|--|--|\n" + "\n".join(rows) + "\n"
+        "# Values of the chart\n\nWritten from `helm/zooforge/values.yaml` by "
+        "`python -m zooforge.cluster.values_schema`; the chart refuses any other key.\n\n"
+        "| value | default | what it is |\n|--|--|--|\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -36,7 +36,7 @@ def stop(store: str, zoo: str, reason: str) -> None:
 
 
 def _unattended(arguments: Sequence[str]) -> str:
-    return _python(["-m", "zoo_jobs.unattended", *arguments], {})
+    return _python(["-m", "zooforge.zoo_jobs.unattended", *arguments], {})
 
 
 def run(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> str:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import click
 
+from .commands.exports import EXPORT_VERBS
+from .commands.options import as_json, opened, print_json, store_option
+from .commands.raw_tree import RAW_VERBS
 from .errors import NotPublished, StorageError
-from .interchange.cli import RAW_VERBS
-from .interchange.cli_exports import EXPORT_VERBS
-from .object_store import open_store
-from .options import as_json, opened, print_json, store_option
-from .words import human_bytes
+from .quantities import human_bytes
+from .stores.open import open_store
 
 
 @click.group()
@@ -28,7 +28,7 @@ for verb in (*RAW_VERBS, *EXPORT_VERBS):
 @as_json
 def ls(zoo: str | None, store_url: str | None, as_json: bool) -> None:
     """Zoos of the store and their versions; with ZOO the objects of its current version."""
-    from .listing import list_objects, list_store
+    from .ops.listing import list_objects, list_store
 
     store = opened(store_url)
     if zoo is None:
@@ -56,9 +56,9 @@ def ls(zoo: str | None, store_url: str | None, as_json: bool) -> None:
 @as_json
 def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_json: bool) -> None:
     """Hash every object that a manifest names again; check shapes, rows, finiteness, splits. Exit 1 if any is bad."""
-    from .dataset import open_zoo
-    from .verify import verify_zoo
-    from .zoos import list_zoos, read_head
+    from .ops.verify import verify_zoo
+    from .publish.head import list_zoos, read_head
+    from .zoo import open_zoo
 
     store = opened(store_url)
     names = list(zoos) or [name for name in list_zoos(store) if read_head(store, name) is not None]
@@ -113,8 +113,8 @@ def pull(
     as_json: bool,
 ) -> None:
     """Copy a zoo (SOURCE: STORE/zoos/NAME), or a part of it, into FOLDER; it then reads without a network."""
-    from .dataset import open_zoo
-    from .pull import pull as pull_zoo
+    from .ops.pull import pull as pull_zoo
+    from .zoo import open_zoo
 
     zoo = open_zoo(source, version)
     target = open_store(folder)
@@ -144,7 +144,7 @@ def pull(
 @as_json
 def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
     """Collect objects that nothing names: the first run marks them, one a day later sweeps them."""
-    from .gc import collect
+    from .ops.gc import collect
 
     found = collect(opened(store_url), dry_run=not yes)
     if as_json:
@@ -160,8 +160,8 @@ def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
 @as_json
 def probe(store_url: str | None, as_json: bool) -> None:
     """Try what the store must keep: atomic creation, If-Match, ranges, checksums. Exit 2 if it cannot be relied on."""
-    from .probe import probe as try_store
-    from .probe import require, versioning
+    from .stores.probe import probe as try_store
+    from .stores.probe import require, versioning
 
     store = opened(store_url)
     found = try_store(store)
@@ -178,25 +178,25 @@ def probe(store_url: str | None, as_json: bool) -> None:
 @command.command("up")
 def up() -> None:
     """Start the embedded S3 server (SeaweedFS) on loopback, or find it running."""
-    from . import embedded
+    from .stores import seaweedfs
 
-    _exit(embedded.main(["up"]))
+    _exit(seaweedfs.main(["up"]))
 
 
 @command.command("down")
 def down() -> None:
     """Stop the embedded S3 server; its data stay."""
-    from . import embedded
+    from .stores import seaweedfs
 
-    _exit(embedded.main(["down"]))
+    _exit(seaweedfs.main(["down"]))
 
 
 @command.command("env")
 def env() -> None:
     """Shell lines that point a client at the embedded server."""
-    from . import embedded
+    from .stores import seaweedfs
 
-    _exit(embedded.main(["env"]))
+    _exit(seaweedfs.main(["env"]))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storage import embedded
-from storage.errors import StorageUsageError
+from zooforge.storage.errors import StorageUsageError
+from zooforge.storage.stores import seaweedfs
 
 _numbers = itertools.count()
 
@@ -16,28 +16,27 @@ _numbers = itertools.count()
 @pytest.fixture(autouse=True)
 def _loggers_as_they_were() -> Iterator[None]:
     """A command line that ran in this process has set up the rooms' loggers; the next test finds them untouched."""
-    rooms = [logging.getLogger(room) for room in ("zoo_jobs", "storage", "cluster")]
-    before = [(room.handlers, room.level, room.propagate) for room in rooms]
+    logger = logging.getLogger("zooforge")
+    before = logger.handlers, logger.level, logger.propagate
     yield
-    for room, (handlers, level, propagate) in zip(rooms, before, strict=True):
-        room.handlers, room.propagate = handlers, propagate
-        room.setLevel(level)
+    logger.handlers, level, logger.propagate = before
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.Server]:
     """SeaweedFS on loopback, on free ports, with its own data and credentials; stopped at the end."""
     folder = tmp_path_factory.mktemp("s3")
     try:
-        server = embedded.up(folder)
+        server = seaweedfs.up(folder)
     except StorageUsageError as error:
         pytest.skip(str(error))
     yield server
-    embedded.down(folder)
+    seaweedfs.down(folder)
 
 
 @pytest.fixture
-def s3_environment(s3_server: embedded.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> embedded.Server:
+def s3_environment(s3_server: seaweedfs.Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> seaweedfs.Server:
     """The environment of a client of ``s3_server``, without this machine's AWS files."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
@@ -50,6 +49,6 @@ def s3_environment(s3_server: embedded.Server, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.fixture
-def s3_store_url(s3_environment: embedded.Server) -> str:
+def s3_store_url(s3_environment: seaweedfs.Server) -> str:
     """``s3://bucket/prefix``, fresh for this test; the environment has endpoint and credentials."""
     return f"{s3_environment.url}/test-{next(_numbers)}"

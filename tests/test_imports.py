@@ -1,4 +1,4 @@
-"""Who imports whom: rooms point one way, pure modules stay pure, heavy packages are imported where they are used."""
+"""Who imports whom: rooms point one way, folders within a room point down, heavy packages have their one place."""
 
 import ast
 import subprocess
@@ -8,66 +8,119 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-ROOMS = ("zoo_jobs", "storage", "cluster")
+from tests.support.house import ROOMS, Import, folder_of, imports_of, modules, place_of, top_level_names
+
 FORBIDDEN = {"storage": {"zoo_jobs", "cluster"}, "zoo_jobs": {"cluster"}, "cluster": {"zoo_jobs", "storage"}}
+ORDER = {
+    "storage": [
+        "errors.py", "canonical.py", "keys.py", "quantities.py", "stores", "formats", "runs", "publish", "read",
+        "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
+    ],
+    "zoo_jobs": [
+        "errors.py", "quantities.py", "closed.py", "logs.py", "events.py", "models", "data", "spec", "sparsify",
+        "engines", "planning", "catalogue", "watching", "metrics", "report", "integrations", "running", "publishing",
+        "tuning", "benchmark", "commands", "cli.py", "unattended.py",
+    ],
+}  # fmt: skip
+"""Files and folders of a room from the ground up: each imports only itself and what stands before it."""
+
 ONLY_IN = {
-    "ray": {"zoo_jobs/ray_runner.py", "zoo_jobs/tune.py"},
-    "boto3": {"storage/s3.py"},
-    "botocore": {"storage/s3.py"},
-    "pickle": {"storage/restricted_pickle.py"},
+    "ray": {"zoo_jobs/running/ray_pool.py", "zoo_jobs/tuning/trials.py"},
+    "boto3": {"storage/stores/s3.py"},
+    "botocore": {"storage/stores/s3.py"},
+    "pickle": {"storage/formats/restricted_pickle.py"},
 }
+LARGEST = {"zoo_jobs/commands": 30, "cluster": 26}
+"""Folders that may hold more than 18 files: one file per verb, and one room that is one activity."""
+
 HEAVY = ("torch", "ray", "boto3", "botocore", "kubernetes", "prometheus_client", "matplotlib", "pyarrow", "sklearn")
 
 
-def modules(room: str) -> Iterator[Path]:
-    for path in sorted((ROOT / room).rglob("*.py")):
-        if "__pycache__" not in path.parts:
-            yield path
-
-
-def imported(path: Path) -> set[str]:
-    """Top-level names that a module imports, anywhere in it; relative imports are of its own room."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+def every_import() -> list[Import]:
+    return [found for path in modules() for found in imports_of(path)]
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_the_rooms_that_it_may(room: str) -> None:
-    broken = {str(p.relative_to(ROOT)): imported(p) & FORBIDDEN[room] for p in modules(room)}
-    assert {path: names for path, names in broken.items() if names} == {}
+    broken = [str(found) for found in every_import() if found.source.parts[0] == room]
+    broken = [text for text in broken if text.split(" -> ")[1].split("/")[0] in FORBIDDEN[room]]
+    assert broken == []
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_inside_a_room_imports_are_relative(room: str) -> None:
-    """So that the readers' wheel can carry ``storage`` inside ``zooforge``."""
-    assert [str(p.relative_to(ROOT)) for p in modules(room) if room in imported(p)] == []
+def test_a_room_is_imported_as_part_of_zooforge_and_from_inside_by_relative_imports() -> None:
+    """So that a clone, the image and a wheel that carries the rooms inside ``zooforge`` import alike."""
+    bare = [str(path) for path in modules() if top_level_names(path) & set(ROOMS)]
+    inside = [
+        str(found) for found in every_import() if found.absolute and found.source.parts[0] == found.target.parts[0]
+    ]
+    assert (bare, inside) == ([], [])
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_the_order_names_every_file_and_folder_of_a_room(room: str) -> None:
+    assert {place_of(path) for path in modules() if path.parts[0] == room and len(path.parts) > 1} - {
+        "__init__.py"
+    } == set(ORDER[room])
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_no_import_points_back_up(room: str) -> None:
+    rank = {name: number for number, name in enumerate(ORDER[room])}
+    inside = [found for found in every_import() if found.source.parts[0] == found.target.parts[0] == room]
+    up = [
+        str(found)
+        for found in inside
+        if place_of(found.target) != "__init__.py" and rank[place_of(found.target)] > rank[place_of(found.source)]
+    ]
+    assert up == []
+
+
+def test_no_two_modules_import_each_other_in_a_circle() -> None:
+    arrows: dict[Path, set[Path]] = {}
+    for found in every_import():
+        arrows.setdefault(found.source, set()).add(found.target)
+    done: set[Path] = set()
+
+    def visit(path: Path, trail: tuple[Path, ...]) -> None:
+        assert path not in trail, " -> ".join(map(str, (*trail[trail.index(path) :], path)))
+        if path not in done:
+            for target in sorted(arrows.get(path, ())):
+                visit(target, (*trail, path))
+            done.add(path)
+
+    for path in sorted(arrows):
+        visit(path, ())
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several tests need is in ``tests/support``."""
+    tests = [path for path in Path("tests").rglob("*.py") if "__pycache__" not in path.parts]
+    shared = [str(found) for path in tests for found in imports_of(path) if found.target.name.startswith("test_")]
+    assert shared == []
 
 
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_a_package_is_imported_in_its_one_place(package: str) -> None:
-    found = {str(p.relative_to(ROOT)) for room in ROOMS for p in modules(room) if package in imported(p)}
-    assert found <= ONLY_IN[package]
+    assert {str(path) for path in modules() if package in top_level_names(path)} <= ONLY_IN[package]
 
 
-def pure_modules() -> list[str]:
+def pure_modules() -> Iterator[str]:
     """Modules whose docstring calls them pure."""
-    found = []
-    for room in ROOMS:
-        for path in modules(room):
-            docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-            if "Pure." in docstring:
-                found.append(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    return found
+    for path in modules():
+        if "Pure." in (ast.get_docstring(ast.parse(path.read_text())) or ""):
+            yield ".".join(("zooforge", *path.with_suffix("").parts))
 
 
-@pytest.mark.parametrize("module", pure_modules())
+@pytest.mark.parametrize("module", list(pure_modules()))
 def test_a_pure_module_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(' '.join(sorted(set({HEAVY!r}) & set(sys.modules))))"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_a_folder_is_one_activity_of_about_a_dozen_files() -> None:
+    sizes: dict[str, int] = {}
+    for path in modules():
+        if path.name != "__init__.py":
+            sizes[folder_of(path)] = sizes.get(folder_of(path), 0) + 1
+    assert {folder: size for folder, size in sizes.items() if size > LARGEST.get(folder, 18)} == {}

@@ -14,27 +14,27 @@ from .errors import nearest
 logger = logging.getLogger(__name__)
 
 VERBS = {
-    "list": ("zoo_jobs.commands.list_", "The zoos of the catalogue"),
-    "show": ("zoo_jobs.commands.show", "One zoo: grid, data, training, sources, known conflicts"),
-    "plan": ("zoo_jobs.commands.plan", "What a zoo takes: models, steps, FLOP, hours, dollars, bytes, objects"),
-    "diff": ("zoo_jobs.commands.diff", "What differs between two specs"),
-    "tune": ("zoo_jobs.commands.tune", "Search ranges of hyperparameters, and propose a grid"),
-    "engines": ("zoo_jobs.commands.engines", "What this machine can train with"),
-    "data": ("zoo_jobs.commands.data", "List, fetch, mirror and verify data sets"),
-    "train": ("zoo_jobs.commands.train", "Grow a zoo, every epoch committed to the store; goes on where it stopped"),
-    "sparsify": ("zoo_jobs.commands.sparsify", "Grow the sparse twins of a zoo"),
-    "vectorize": ("zoo_jobs.commands.vectorize", "Publish what is trained as a sealed version: shards, labels, splits"),
-    "run": ("zoo_jobs.commands.run", "Train, sparsify, vectorize, verify: all of it, resumable"),
-    "status": ("zoo_jobs.commands.status", "How far a zoo is, when it ends, what went wrong"),
-    "logs": ("zoo_jobs.commands.logs", "Events of a run, from the store"),
-    "report": ("zoo_jobs.commands.report", "One HTML page about a published zoo"),
-    "fidelity": ("zoo_jobs.commands.fidelity", "A published zoo beside the figures of the reference"),
-    "benchmark": ("zoo_jobs.commands.benchmark", "How much of a model its weights tell, by linear models"),
-    "verify": ("zoo_jobs.commands.verify", "Recompute the stored accuracy of a sample of states"),
-    "slurm": ("zoo_jobs.commands.slurm", "Write an sbatch array that runs a zoo where there is no Kubernetes"),
-    "exporter": ("zoo_jobs.commands.exporter", "Serve the metrics of all runs of a store"),
-    "store": ("storage.cli", "List, verify, pull, import and export what a store holds"),
-    "cluster": ("cluster.cli", "Deploy to Kubernetes, submit, follow and stop runs there"),
+    "list": (".commands.list_", "The zoos of the catalogue"),
+    "show": (".commands.show", "One zoo: grid, data, training, sources, known conflicts"),
+    "plan": (".commands.plan", "What a zoo takes: models, steps, FLOP, hours, dollars, bytes, objects"),
+    "diff": (".commands.diff", "What differs between two specs"),
+    "tune": (".commands.tune", "Search ranges of hyperparameters, and propose a grid"),
+    "engines": (".commands.engines", "What this machine can train with"),
+    "data": (".commands.data", "List, fetch, mirror and verify data sets"),
+    "train": (".commands.train", "Grow a zoo, every epoch committed to the store; goes on where it stopped"),
+    "sparsify": (".commands.sparsify", "Grow the sparse twins of a zoo"),
+    "vectorize": (".commands.vectorize", "Publish what is trained as a sealed version: shards, labels, splits"),
+    "run": (".commands.run", "Train, sparsify, vectorize, verify: all of it, resumable"),
+    "status": (".commands.status", "How far a zoo is, when it ends, what went wrong"),
+    "logs": (".commands.logs", "Events of a run, from the store"),
+    "report": (".commands.report", "One HTML page about a published zoo"),
+    "fidelity": (".commands.fidelity", "A published zoo beside the figures of the reference"),
+    "benchmark": (".commands.benchmark", "How much of a model its weights tell, by linear models"),
+    "verify": (".commands.verify", "Recompute the stored accuracy of a sample of states"),
+    "slurm": (".commands.slurm", "Write an sbatch array that runs a zoo where there is no Kubernetes"),
+    "exporter": (".commands.exporter", "Serve the metrics of all runs of a store"),
+    "store": ("..storage.cli", "List, verify, pull, import and export what a store holds"),
+    "cluster": ("..cluster.cli", "Deploy to Kubernetes, submit, follow and stop runs there"),
 }
 
 
@@ -48,7 +48,7 @@ class Verbs(click.Group):
         if name not in VERBS:
             return None
         module, help_text = VERBS[name]
-        command: click.Command = importlib.import_module(module).command
+        command: click.Command = importlib.import_module(module, __package__).command
         command.short_help = help_text
         return command
 

@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-ROOMS = ("zoo_jobs", "storage", "cluster")
+LOGGER = logging.getLogger("zooforge")  # every module's logger is below it
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -54,8 +54,7 @@ def record(source: str, level: int, message: str, **values: Any) -> logging.LogR
 
 def as_json_line(made: logging.LogRecord) -> bool:
     """Write a record where logs are JSON lines, as in pods. False where people read, and nothing was written."""
-    found = {handler: None for room in ROOMS for handler in logging.getLogger(room).handlers}
-    handlers = [handler for handler in found if isinstance(handler.formatter, JsonFormatter)]
+    handlers = [handler for handler in LOGGER.handlers if isinstance(handler.formatter, JsonFormatter)]
     for handler in handlers:
         handler.handle(made)
     return bool(handlers)
@@ -70,8 +69,6 @@ def set_up(verbose: bool) -> None:
     as_json = os.environ.get("ZOO_LOG") == "json"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else HumanFormatter())
-    for room in ROOMS:
-        logger = logging.getLogger(room)
-        logger.handlers = [handler]
-        logger.setLevel(logging.INFO if verbose or as_json else logging.WARNING)
-        logger.propagate = False
+    LOGGER.handlers = [handler]
+    LOGGER.setLevel(logging.INFO if verbose or as_json else logging.WARNING)
+    LOGGER.propagate = False

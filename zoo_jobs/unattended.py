@@ -1,4 +1,4 @@
-"""`python -m zoo_jobs.unattended run NAME ...`: `zoo run` where nobody watches, as a scheduler's job.
+"""`python -m zooforge.zoo_jobs.unattended run NAME ...`: `zoo run` where nobody watches, as a scheduler's job.
 
 A scheduler knows one thing about a job that ended: try again or not. What must not be tried again (bad input, a stop, a
 cap, a crash that repeats) therefore ends with 0 here, after `control.json` says why; the truth is read there.
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from storage.errors import StorageError, StoreAccessError
-from storage.keys import parts_prefix
-from storage.object_store import ObjectStore, open_store
-from storage.runs import (
+from zooforge.storage.errors import StorageError, StoreAccessError
+from zooforge.storage.keys import parts_prefix
+from zooforge.storage.publish.head import list_zoos
+from zooforge.storage.runs.run_files import (
     CLAIM_RENEW_SECONDS,
     Attempt,
     Claims,
@@ -36,14 +36,16 @@ from storage.runs import (
     stop_run,
     write_control,
 )
-from storage.zoos import list_zoos
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.protocol import ObjectStore
 
-from . import cli, registry
+from . import cli
+from .catalogue import in_store
 from .errors import InputError, ZooError
-from .plan import request
-from .run_facts import wanted_of
-from .spec import ZooSpec
-from .twin import TwinSpec, Zoo, twins_of
+from .planning.units import request
+from .spec.twins import TwinSpec, Zoo, twins_of
+from .spec.zoo import ZooSpec
+from .watching.facts import wanted_of
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +129,7 @@ def run(name: str, store_url: str, options: Sequence[str], environment: Mapping[
 
 def _enter(store: ObjectStore, job: Job) -> str | None:
     """Write down that a life begins; None if none should."""
-    registry.register(store, job.zoo)
+    in_store.register(store, job.zoo)
     known = lives(read_attempts(store, job.zoo.run_id))
     control = read_control(store, job.zoo.run_id)
     stopped = control is not None and control.wanted == "stopped"
@@ -182,7 +184,7 @@ def pending(store: ObjectStore, origin: str) -> list[dict[str, Any]]:
     """What jobs of ``origin`` began, is still wanted, has not ended, and is in nobody's hands."""
     found = []
     for name in list_zoos(store):
-        zoo = registry.stored(store, name)
+        zoo = in_store.stored(store, name)
         if not isinstance(zoo, ZooSpec):
             continue  # twins belong to the job of their parent
         known = [life for life in lives(read_attempts(store, zoo.run_id)) if life.start.get("origin") == origin]
@@ -200,7 +202,7 @@ def pending(store: ObjectStore, origin: str) -> list[dict[str, Any]]:
 
 def stop(store: ObjectStore, name: str, reason: str) -> None:
     """Say that the zoo's run, and that of its twins, shall end and stay so. Raises InputError: no such zoo there."""
-    zoo = registry.resolve(name, store)
+    zoo = in_store.resolve(name, store)
     if isinstance(zoo, TwinSpec):
         zoo = zoo.parent
     stages: list[Zoo] = [zoo]
@@ -211,7 +213,7 @@ def stop(store: ObjectStore, name: str, reason: str) -> None:
 
 
 def _job(store: ObjectStore, name: str, options: Sequence[str], environment: Mapping[str, str]) -> Job:
-    zoo = registry.resolve(name, store)
+    zoo = in_store.resolve(name, store)
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{zoo.name} are the twins of {zoo.parent.name}; submit {zoo.parent.name}")
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
@@ -329,7 +331,7 @@ def _spec_file(environment: Mapping[str, str], name: str) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m zoo_jobs.unattended", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=(__doc__ or "").split("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
     for verb, what in (("run", "run a zoo"), ("pending", "list what is unfinished"), ("stop", "stop a zoo's run")):
         sub = verbs.add_parser(verb, help=what)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import Zoo
 from ..errors import EpochNotPresent, StorageError, StorageUsageError
-from ..selection import Selector
-from ..states import States
+from ..read.selection import Selector
+from ..read.states import States
+from ..zoo import Zoo
 
 PIECE_BYTES = 64 * 2**20
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import Zoo
-from ..layout import Entry, Layout
-from ..selection import Selector
+from ..formats.layout import Entry, Layout
+from ..read.selection import Selector
+from ..zoo import Zoo
 from .folders import fresh_folder, num_states, pieces, wanted_states
 
 # Their column -> our label column; what is left empty has no counterpart.

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cards import pretty
-from ..dataset import Zoo
 from ..keys import version_prefix
+from ..publish.cards import pretty
+from ..zoo import Zoo
 from .folders import fresh_folder
-from .zip_file import NUMBER, contents
+from .zip import NUMBER, contents
 
 _ATTRIBUTES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 FRONT = ("LICENSE", "README.md", "croissant.json", "index_dict.json")

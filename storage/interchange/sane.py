@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import Zoo
 from ..errors import EpochNotPresent, StorageUsageError
-from ..selection import Selector
-from ..splits import SPLITS
-from ..states import States
-from ..symmetry import align_canonical
-from ..tokens import rows_of, token_places
+from ..formats.splits import SPLITS
+from ..formats.symmetry import align_canonical
+from ..read.selection import Selector
+from ..read.states import States
+from ..views.tokens import rows_of, token_places
+from ..zoo import Zoo
 from .folders import Wanted, fresh_folder, pieces
 from .torch_file import value_bytes
 

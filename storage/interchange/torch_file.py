@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
-from ..restricted_pickle import NUMPY_ARRAYS, Allowed, Dictionary, StandIn, load, load_several
+from ..formats.restricted_pickle import NUMPY_ARRAYS, Allowed, Dictionary, StandIn, load, load_several
 
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_VALUE_BYTES = 512 * 2**20  # of a data set: some hundred bytes for each of its tensors

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from storage import embedded
-
-from .command import Command, done
-from .specs import MODELS, write
+from tests.support.acceptance_specs import MODELS, write
+from tests.support.command import Command, done
+from zooforge.storage.stores import seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +41,7 @@ def zoo(folder: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def s3_zoo(zoo: Command, s3_server: embedded.Server) -> Command:
+def s3_zoo(zoo: Command, s3_server: seaweedfs.Server) -> Command:
     """`zoo` with the credentials of the S3 server, which no output may show."""
     environment = s3_server.environment()
     del environment["ZOO_STORE"]

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from storage.object_store import open_store
-from zoo_jobs.cli import main
-
-from .command import Command, Ended, content, refused
-from .specs import MODELS, write
+from tests.support.acceptance_specs import MODELS, write
+from tests.support.command import Command, Ended, content, refused
+from zooforge.storage.stores.open import open_store
+from zooforge.zoo_jobs.cli import main
 
 SOON_SECONDS = 120.0  # with an import of torch on a busy machine
 ENDPOINT_SECONDS = 15.0
@@ -321,7 +320,7 @@ class TestBesideARun:
     def axes(changed: dict[str, Any]) -> dict[str, Any]:
         import yaml
 
-        from zoo_jobs.catalogue import FOLDER
+        from zooforge.zoo_jobs.catalogue.entries import FOLDER
 
         found: dict[str, Any] = yaml.safe_load((FOLDER / "mnist5k-cnn-s.yaml").read_text())["axes"]
         return found | {"weight_decay": [0.001, 0.0001]} | changed

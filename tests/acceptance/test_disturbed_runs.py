@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .command import Command, Running, command_lines, done, manifest, num_records
-from .specs import MODELS, NUM_EPOCHS, NUM_MODELS, NUM_TWIN_EPOCHS, write
+from tests.support.acceptance_specs import MODELS, NUM_EPOCHS, NUM_MODELS, NUM_TWIN_EPOCHS, write
+from tests.support.command import Command, Running, command_lines, done, manifest, num_records
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .command import Command
+from tests.support.command import Command
 
 HEAVY = ("ray", "torch", "boto3", "botocore")
 HOOK = """
@@ -28,7 +28,7 @@ def imported(zoo: Command, body: str) -> set[str]:
 
 @pytest.mark.parametrize("arguments", ["list", "show mnist5k-cnn-s", "plan mnist5k-cnn-s", "--help", "run --help"])
 def test_verbs_of_the_catalogue_import_none_of_them(zoo: Command, arguments: str) -> None:
-    body = f"from zoo_jobs.cli import main; assert main({arguments.split()!r}) == 0"
+    body = f"from zooforge.zoo_jobs.cli import main; assert main({arguments.split()!r}) == 0"
     assert imported(zoo, body) == set()
 
 
@@ -36,7 +36,7 @@ def test_verbs_of_the_catalogue_import_none_of_them(zoo: Command, arguments: str
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("arguments", ["status small", "vectorize small", "logs small", "store ls"])
 def test_verbs_that_only_read_a_store_import_none_of_them(zoo: Command, quiet: Path, arguments: str) -> None:
-    body = f"from zoo_jobs.cli import main; assert main({[*arguments.split(), '--store', str(quiet)]!r}) == 0"
+    body = f"from zooforge.zoo_jobs.cli import main; assert main({[*arguments.split(), '--store', str(quiet)]!r}) == 0"
     assert imported(zoo, body) == set()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .command import Command, done
+from tests.support.command import Command, done
 
 LIST_KEYS = {"name", "dataset", "architecture", "num_models", "num_states", "num_epochs"}
 PLAN_KEYS = {

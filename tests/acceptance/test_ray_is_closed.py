@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .command import Command, Running, num_records
+from tests.support.command import Command, Running, num_records
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -7,18 +7,17 @@ import pytest
 import torch
 
 import zooforge
-from storage.dataset import Zoo
-from storage.errors import EpochNotKept, EpochNotPresent
-from zoo_jobs.catalogue import load_file
-from zoo_jobs.data.prepare import load
-from zoo_jobs.data.prepared import PreparedData
-from zoo_jobs.grid import rows
-from zoo_jobs.models import architecture
-from zoo_jobs.models.torch_module import torch_module
-from zoo_jobs.twin import twins_of
-
-from .command import Command, done, refused
-from .specs import NUM_EPOCHS, NUM_MODELS, NUM_TWIN_EPOCHS, write
+from tests.support.acceptance_specs import NUM_EPOCHS, NUM_MODELS, NUM_TWIN_EPOCHS, write
+from tests.support.command import Command, done, refused
+from zooforge.storage.errors import EpochNotKept, EpochNotPresent
+from zooforge.storage.zoo import Zoo
+from zooforge.zoo_jobs.catalogue.entries import load_file
+from zooforge.zoo_jobs.data.prepare import load
+from zooforge.zoo_jobs.data.prepared import PreparedData
+from zooforge.zoo_jobs.models.registry import architecture
+from zooforge.zoo_jobs.models.torch_module import torch_module
+from zooforge.zoo_jobs.spec.grid import rows
+from zooforge.zoo_jobs.spec.twins import twins_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from storage.object_store import open_store
-from storage.zoos import read_spec
-from zoo_jobs.run_logs import read_logs
-
-from .command import ZOO, Command, Running, done, manifest, num_records
-from .specs import MODELS, NUM_EPOCHS
+from tests.support.acceptance_specs import MODELS, NUM_EPOCHS
+from tests.support.command import ZOO, Command, Running, done, manifest, num_records
+from zooforge.storage.publish.head import read_spec
+from zooforge.storage.stores.open import open_store
+from zooforge.zoo_jobs.watching.run_log import read_logs
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -20,10 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from tests.acceptance.command import Command, Running, done, manifest, num_records
-from tests.acceptance.specs import MODELS, NUM_TWIN_EPOCHS, write
-
-from .stage import Stage, workers
+from tests.chaos.stage import Stage, workers
+from tests.support.acceptance_specs import MODELS, NUM_TWIN_EPOCHS, write
+from tests.support.command import Command, Running, done, manifest, num_records
 
 NUM_EPOCHS = 30
 ZOOS = ("small", "small-vd")

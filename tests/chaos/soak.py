@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from tests.acceptance.command import done, num_records
-from tests.acceptance.specs import MODELS, write
-
-from .stage import Stage, workers
+from tests.chaos.stage import Stage, workers
+from tests.support.acceptance_specs import MODELS, write
+from tests.support.command import done, num_records
 
 SAMPLE_SECONDS = 30.0
 WARM_RATIO = 0.2  # of the samples, before anything is judged

@@ -5,8 +5,8 @@ import signal
 import time
 from pathlib import Path
 
-from storage import embedded
-from tests.acceptance.command import Command, command_lines
+from tests.support.command import Command, command_lines
+from zooforge.storage.stores import seaweedfs
 
 
 class Stage:
@@ -14,7 +14,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.server = embedded.up(folder / "s3")
+        self.server = seaweedfs.up(folder / "s3")
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -32,10 +32,10 @@ class Stage:
         """SIGKILL to the S3 server; it is back, on its old ports, after ``seconds``."""
         os.kill(self.server.pid, signal.SIGKILL)
         time.sleep(seconds)
-        self.server = embedded.up(self.folder / "s3")
+        self.server = seaweedfs.up(self.folder / "s3")
 
     def close(self) -> None:
-        embedded.down(self.folder / "s3")
+        seaweedfs.down(self.folder / "s3")
 
 
 def workers(tree: dict[int, str]) -> list[int]:

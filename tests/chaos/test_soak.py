@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from .soak import SAMPLE_SECONDS, MiB, faults
+from tests.chaos.soak import SAMPLE_SECONDS, MiB, faults
 
 
 def samples(**per_hour: float) -> list[dict[str, Any]]:

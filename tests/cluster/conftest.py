@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.spec import Release, Target
-
-from .fake_api import FakeAPI, running
+from tests.support.fake_api import FakeAPI, running
+from zooforge.cluster.spec import Release, Target
 
 RAY = "apis/ray.io/v1/namespaces/zoos"
 CORE = "api/v1/namespaces/zoos"
@@ -33,7 +32,7 @@ def pod_template(resources: dict[str, Any]) -> dict[str, Any]:
 
 
 def template(mode: str = "job") -> dict[str, Any]:
-    """What the chart renders, as far as these tests look; tests/chart looks at the rest."""
+    """What the chart renders, as far as these tests look; tests/helm looks at the rest."""
     groups = [
         {
             "groupName": "cpu",

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import selftest, zoo_command
-from cluster.errors import InputError
-from cluster.spec import RunRequest
-from zoo_jobs import cli
-
-from .conftest import CORE, CRDS, RAY, config_data, pod_template, template
-from .fake_api import FakeAPI
+from tests.cluster.conftest import CORE, CRDS, RAY, config_data, pod_template, template
+from tests.support.fake_api import FakeAPI
+from zooforge.cluster import selftest, zoo_command
+from zooforge.cluster.errors import InputError
+from zooforge.cluster.spec import RunRequest
+from zooforge.zoo_jobs import cli
 
 RUN = "4e261bdc3f742728126c3fc6c7922184"
 PLAN = {
@@ -299,8 +298,8 @@ def test_the_supervisor_submits_again_what_is_gone_and_tells_the_store_what_is_s
 
 
 def test_a_pod_that_tries_the_store_is_like_the_head(api: FakeAPI) -> None:
-    from cluster.preflight import probe_pod
-    from cluster.spec import Target
+    from zooforge.cluster.preflight import probe_pod
+    from zooforge.cluster.spec import Target
 
     spec = template()["spec"]["rayClusterSpec"]
     pod = probe_pod(spec, Target("zoos"), "probe")

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from cluster import values_schema
-from cluster.errors import InputError
-from cluster.helm import failure
-from cluster.log_lines import readable
-from cluster.pods import explain, view
-from cluster.preflight import amount, lacking
-from cluster.progress import parse, sentence
-from cluster.run_job import fill, submissions
-from cluster.spec import Release, RunRequest
-from cluster.store_pod import credentials
-from cluster.supervise import decide
-from cluster.values import check, image_values, merge, parse_set
+from zooforge.cluster import values_schema
+from zooforge.cluster.errors import InputError
+from zooforge.cluster.helm import failure
+from zooforge.cluster.log_lines import readable
+from zooforge.cluster.pods import explain, view
+from zooforge.cluster.preflight import amount, lacking
+from zooforge.cluster.progress import parse, sentence
+from zooforge.cluster.run_job import fill, submissions
+from zooforge.cluster.spec import Release, RunRequest
+from zooforge.cluster.store_pod import credentials
+from zooforge.cluster.supervise import decide
+from zooforge.cluster.values import check, image_values, merge, parse_set
 
 SCHEMA = json.loads((values_schema.CHART / "values.schema.json").read_text())
 REQUEST = RunRequest("mnist5k-cnn-s", "4e261bdc3f742728126c3fc6c7922184", epochs=2)
@@ -223,7 +223,7 @@ def test_the_stores_credentials_are_read_and_never_shown(tmp_path: Any) -> None:
     ("line", "said"),
     [
         (
-            '{"run": "4e", "time": "2026-11-24T13:58:29.543+00:00", "level": "info", "source": "zoo_jobs.x", '
+            '{"run": "4e", "time": "2026-11-24T13:58:29.543+00:00", "level": "info", "source": "zooforge.x", '
             '"message": "part committed", "epoch": 3, "models": 6}',
             "13:58:29 info  part committed (epoch=3 models=6)",
         ),

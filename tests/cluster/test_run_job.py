@@ -9,11 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.errors import InputError, NotInstalled
-from cluster.run_job import fill, job_name, limit_workers, next_number, num_slots, submission, submissions, whole_cores
-from cluster.spec import Release, RunRequest, Target
-
-from .conftest import config_data, template
+from tests.cluster.conftest import config_data, template
+from zooforge.cluster.errors import InputError, NotInstalled
+from zooforge.cluster.run_job import (
+    fill,
+    job_name,
+    limit_workers,
+    next_number,
+    num_slots,
+    submission,
+    submissions,
+    whole_cores,
+)
+from zooforge.cluster.spec import Release, RunRequest, Target
 
 RUN = "4e261bdc3f742728126c3fc6c7922184"
 
@@ -43,7 +51,7 @@ def test_the_driver_is_told_everything_that_was_asked(release: Release) -> None:
     assert variables["ZOO_ORIGIN"] == "zoos/zooforge"
     assert RunRequest.from_json(variables["ZOO_REQUEST"]) == asked
     said = "run mnist5k-cnn-s --store s3://bucket/zoos --models 0:32 --epochs 4 --twin-epochs 2 --max-dollars 1.5"
-    assert command == f"python -m zoo_jobs.unattended {said} --max-hours 2 --no-twins --slots 8".split()
+    assert command == f"python -m zooforge.zoo_jobs.unattended {said} --max-hours 2 --no-twins --slots 8".split()
 
 
 def test_run_and_zoo_are_labels_of_the_job_and_of_every_pod(release: Release) -> None:

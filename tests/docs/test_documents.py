@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from zoo_jobs.cli import zoo
+from zooforge.zoo_jobs.cli import zoo
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

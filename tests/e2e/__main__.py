@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from . import faults, planted, releases, runs
-from .quiet import QuietRuns
-from .surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMALL, sh
+from tests.e2e import faults, planted, releases, runs
+from tests.e2e.quiet import QuietRuns
+from tests.e2e.surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMALL, sh
 
 STEPS: dict[str, Callable[[], None]] = {
     "install": releases.install,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from .monitoring import ClusterPrometheus, observed
-from .quiet import QuietRuns
-from .surroundings import (
+from tests.e2e.monitoring import ClusterPrometheus, observed
+from tests.e2e.quiet import QuietRuns
+from tests.e2e.surroundings import (
     CLUSTER,
     HERE,
     IMAGE,

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from .pod_monitor import scrape_configs, targets
-from .surroundings import (
+from tests.e2e.pod_monitor import scrape_configs, targets
+from tests.e2e.surroundings import (
     CLUSTER,
     NAMESPACE,
     RELEASE,
@@ -97,8 +97,10 @@ class ClusterPrometheus:
 
     def expect_totals(self) -> None:
         """Totals never went back, end with what the store holds, and no rule failed."""
-        code = "from storage.ledger import read_ledger; from storage.zoos import list_zoos; "
-        code += "from zoo_jobs import registry; t = read_ledger(s, registry.stored(s, a[0]).run_id).totals\n"
+        code = (
+            "from zooforge.storage.runs.ledger import read_ledger; from zooforge.zoo_jobs.catalogue import in_store; "
+        )
+        code += "t = read_ledger(s, in_store.stored(s, a[0]).run_id).totals\n"
         code += "print(json.dumps([t.model_epochs, t.samples, t.bytes]))"
         with store() as env:
             model_epochs, samples, size = json.loads(in_store(code, ZOO, env=env))

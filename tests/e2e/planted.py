@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from .surroundings import (
+from tests.e2e.surroundings import (
     IMAGE,
     IMAGE_TOOL,
     NAMESPACE,

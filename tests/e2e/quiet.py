@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .surroundings import HERE, PYTHON, ROOT, ZOO, expect, manifests, store
+from tests.e2e.surroundings import HERE, PYTHON, ROOT, ZOO, expect, manifests, store
 
 LIMIT_SECONDS = 3600.0
 

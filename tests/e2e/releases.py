@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .surroundings import (
+from tests.e2e.surroundings import (
     CLUSTER,
     IMAGE,
     NAMESPACE,

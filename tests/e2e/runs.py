@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import time
 
-from .quiet import QuietRuns
-from .releases import researcher
-from .surroundings import (
+from tests.e2e.quiet import QuietRuns
+from tests.e2e.releases import researcher
+from tests.e2e.surroundings import (
     PYTHON,
     SMALL,
     ZOO,
@@ -90,7 +90,7 @@ def crash() -> None:
 
     wait(600, "a run that crashes at once is given up", ended)
     expect(not workers, "no worker was started for it")
-    code = "from storage.runs import read_attempts, read_control; c = read_control(s, a[0])\n"
+    code = "from zooforge.storage.runs.run_files import read_attempts, read_control; c = read_control(s, a[0])\n"
     code += "print(json.dumps([len(read_attempts(s, a[0])), c.wanted, c.reason]))"
     with store() as env:
         number, wanted, reason = json.loads(in_store(code, run_id, env=env))

@@ -147,7 +147,7 @@ def credentials(namespace: str = NAMESPACE) -> bytes:
 
 def in_store(code: str, *arguments: str, env: dict[str, str]) -> str:
     """What a Python program prints, in which ``s`` is the store, ``a`` are the arguments."""
-    begin = "import os, sys, json; from storage.object_store import open_store; "
+    begin = "import os, sys, json; from zooforge.storage.stores.protocol import open_store; "
     begin += "s = open_store(os.environ['ZOO_STORE']); a = sys.argv[1:]\n"
     return sh(sys.executable, "-c", begin + code, *arguments, env=env)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from .mutate import mutated
-from .targets import Target, targets
+from tests.fuzz.mutate import mutated
+from tests.fuzz.targets import Target, targets
 
 ROOT = Path(__file__).parents[2]
 HANG_SECONDS = 20.0

@@ -19,22 +19,26 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster import progress
-from cluster.errors import ClusterError
-from cluster.spec import RunRequest
-from storage import keys
-from storage.compression import Compression, decode_shard, encode_shard
-from storage.dataset import Zoo
-from storage.errors import StorageError
-from storage.keys import manifest_key
-from storage.labels import joined_columns, part_columns
-from storage.ledger import read_ledger
-from storage.manifest import Manifest
-from storage.memory import MemoryStore
-from storage.publish import vectorize
-from storage.record import PartRecord
-from storage.restricted_pickle import load
-from storage.runs import (
+from tests.support.synthetic import RUN, description, train
+from zooforge.cluster import progress
+from zooforge.cluster.errors import ClusterError
+from zooforge.cluster.spec import RunRequest
+from zooforge.storage import keys
+from zooforge.storage.errors import StorageError
+from zooforge.storage.formats.compression import Compression, decode_shard, encode_shard
+from zooforge.storage.formats.labels import joined_columns, part_columns
+from zooforge.storage.formats.manifest import Manifest
+from zooforge.storage.formats.record import PartRecord
+from zooforge.storage.formats.restricted_pickle import load
+from zooforge.storage.formats.tables import decode_table, table_values
+from zooforge.storage.formats.tensors import decode
+from zooforge.storage.keys import manifest_key
+from zooforge.storage.ops.verify import verify_zoo
+from zooforge.storage.publish.head import create_spec, read_manifest_bytes
+from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.read.where import rows_where
+from zooforge.storage.runs.ledger import read_ledger
+from zooforge.storage.runs.run_files import (
     Claims,
     Control,
     create_run,
@@ -50,19 +54,15 @@ from storage.runs import (
     write_control,
     write_usage,
 )
-from storage.tables import decode_table, table_values
-from storage.tensors import decode
-from storage.verify import verify_zoo
-from storage.where import rows_where
-from storage.zoos import create_spec, read_manifest_bytes
-from tests.storage.synthetic import RUN, description, train
-from zoo_jobs import registry
-from zoo_jobs.catalogue import FOLDER, load_all, parse
-from zoo_jobs.data.readers import read
-from zoo_jobs.epochs import EpochSet
-from zoo_jobs.errors import ZooError
-from zoo_jobs.plan import model_slice
-from zoo_jobs.twin import TwinSpec, twins_of
+from zooforge.storage.stores.memory import MemoryStore
+from zooforge.storage.zoo import Zoo
+from zooforge.zoo_jobs.catalogue import in_store
+from zooforge.zoo_jobs.catalogue.entries import FOLDER, load_all, parse
+from zooforge.zoo_jobs.data.readers import read
+from zooforge.zoo_jobs.errors import ZooError
+from zooforge.zoo_jobs.planning.units import model_slice
+from zooforge.zoo_jobs.spec.epochs import EpochSet
+from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
 
 OURS = (StorageError, ZooError, ClusterError)
 """What a reader may raise: one line, with an exit status."""
@@ -91,8 +91,8 @@ def published() -> MemoryStore:
     write_usage(store, RUN, attempt, 0, {"pod_seconds": 12.5, "dollars": 0.01})
     Claims(store, RUN, attempt).hold(keys.driver_claim(attempt))
     spec = load_all()[0]
-    create_spec(store, ZOO, registry.content(spec))
-    create_spec(store, "twins", registry.content(twins_of(spec)) if spec.sparsify else {})
+    create_spec(store, ZOO, in_store.content(spec))
+    create_spec(store, "twins", in_store.content(twins_of(spec)) if spec.sparsify else {})
     vectorize(store, description(num_models=8, num_epochs=4), RUN)
     return store
 
@@ -139,7 +139,7 @@ def look_at_parts(store: MemoryStore) -> None:
 
 def look_at_zoo(store: MemoryStore) -> None:
     for name in (ZOO, "twins"):
-        registry.stored(store, name)
+        in_store.stored(store, name)
     number, data = read_manifest_bytes(store, ZOO)
     zoo = Zoo(store, Manifest.from_json(data, "manifest.json"), number, None, None)
     zoo.labels()

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from .__main__ import fault
-from .mutate import mutated
-from .targets import Target, targets
+from tests.fuzz.__main__ import fault
+from tests.fuzz.mutate import mutated
+from tests.fuzz.targets import Target, targets
 
 NUM_INPUTS, NUM_STORES = 40, 6
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from storage import embedded
-from storage.errors import StorageUsageError
-from storage.object_store import ObjectStore, open_store
-
-from .synthetic import copy_zoo
+from tests.support.synthetic import copy_zoo
+from zooforge.storage.errors import StorageUsageError
+from zooforge.storage.stores import seaweedfs
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.protocol import ObjectStore
 
 _numbers = itertools.count()
 
@@ -47,20 +47,20 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[embedded.Server, Path]]:
+def tls_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[seaweedfs.Server, Path]]:
     """SeaweedFS over TLS, and the certificate that its clients must trust."""
     folder = tmp_path_factory.mktemp("s3-tls")
     certificate = write_certificate(folder)
     try:
-        server = embedded.up(folder, certificate=certificate)
+        server = seaweedfs.up(folder, certificate=certificate)
     except StorageUsageError as error:
         pytest.skip(str(error))
     yield server, certificate[0]
-    embedded.down(folder)
+    seaweedfs.down(folder)
 
 
 @pytest.fixture
-def tls_store_url(tls_server: tuple[embedded.Server, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def tls_store_url(tls_server: tuple[seaweedfs.Server, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     server, certificate = tls_server
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)

@@ -10,10 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from storage.errors import ObjectNotFound, PreconditionFailed
-from storage.local import LocalStore
-from storage.memory import MemoryStore
-from storage.object_store import ObjectStore, open_store
+from tests.support.paths import ROOT
+from zooforge.storage.errors import ObjectNotFound, PreconditionFailed
+from zooforge.storage.stores.local import LocalStore
+from zooforge.storage.stores.memory import MemoryStore
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.protocol import ObjectStore
 
 KEYS = st.sampled_from(["a/x", "a/y", "b", "a-b/z"])
 DATA = st.binary(max_size=8)
@@ -116,8 +118,8 @@ def test_s3_beside_a_dict(s3_store_url: str) -> None:
 
 WRITER = """
 import sys
-from storage.errors import PreconditionFailed
-from storage.object_store import open_store
+from zooforge.storage.errors import PreconditionFailed
+from zooforge.storage.stores.open import open_store
 store = open_store(sys.argv[1])
 won = 0
 for number in range(40):
@@ -140,7 +142,7 @@ print(won)
 def test_two_processes_share_a_directory(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     store.put("counter", b"0")
-    root = Path(__file__).parent.parent.parent
+    root = ROOT
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path), name], cwd=root, stdout=subprocess.PIPE, text=True

@@ -9,21 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storage import keys
-from storage.canonical import canonical_json, parse_json
-from storage.errors import FormatError, KeyFormatError, StorageUsageError
-from storage.graph import to_graph
-from storage.index_dict import index_dict
-from storage.labels import ALL_COLUMNS, PART_COLUMNS, Values, part_columns, part_values
-from storage.layout import Layout
-from storage.manifest import from_ranges, to_ranges
-from storage.selection import select
-from storage.symmetry import align_canonical, augment_permute, chain_symmetries, permute, random_permutations
-from storage.tables import decode_table, encode_table, table_values, values_digest
-from storage.tensors import decode, encode, pack_mask, parse_header, unpack_mask
-from storage.tokens import detokenize, tokenize
-
-from .synthetic import LAYOUT, RUN, part_data, weights
+from tests.support.networks import CNN_S, logits
+from tests.support.synthetic import LAYOUT, RUN, part_data, weights
+from zooforge.storage import keys
+from zooforge.storage.canonical import canonical_json, parse_json
+from zooforge.storage.errors import FormatError, KeyFormatError, StorageUsageError
+from zooforge.storage.formats.index_dict import index_dict
+from zooforge.storage.formats.labels import ALL_COLUMNS, PART_COLUMNS, Values, part_columns, part_values
+from zooforge.storage.formats.manifest import from_ranges, to_ranges
+from zooforge.storage.formats.symmetry import (
+    align_canonical,
+    augment_permute,
+    chain_symmetries,
+    permute,
+    random_permutations,
+)
+from zooforge.storage.formats.tables import decode_table, encode_table, table_values, values_digest
+from zooforge.storage.formats.tensors import decode, encode, pack_mask, parse_header, unpack_mask
+from zooforge.storage.read.selection import select
+from zooforge.storage.views.graph import to_graph
+from zooforge.storage.views.tokens import detokenize, tokenize
 
 JSON = st.recursive(
     st.none()
@@ -34,11 +39,6 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-CNN_S = Layout.of(
-    [("conv1.weight", (8, 1, 5, 5)), ("conv1.bias", (8,)), ("conv2.weight", (6, 8, 5, 5)), ("conv2.bias", (6,)),
-     ("conv3.weight", (4, 6, 2, 2)), ("conv3.bias", (4,)), ("linear1.weight", (20, 36)), ("linear1.bias", (20,)),
-     ("linear2.weight", (10, 20)), ("linear2.bias", (10,))]
-)  # fmt: skip
 
 
 class TestCanonicalJson:
@@ -215,22 +215,6 @@ class TestLabels:
     def test_every_column_is_declared_once_with_a_meaning(self) -> None:
         assert len({c.name for c in PART_COLUMNS}) == len(PART_COLUMNS)
         assert all(column.meaning for column in ALL_COLUMNS.values())
-
-
-def logits(vectors: Any) -> Any:
-    """Of the tiny network that LAYOUT describes, on fixed images."""
-    import torch
-    from torch.nn import functional
-
-    torch.set_num_threads(1)
-    images = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 1, 5, 5)).astype(np.float32))
-    found = []
-    for vector in vectors:
-        named = {n: torch.from_numpy(np.array(v)) for n, v in LAYOUT.unflatten(vector).items()}
-        hidden = functional.conv2d(images, named["conv1.weight"], named["conv1.bias"])
-        hidden = torch.tanh(functional.max_pool2d(hidden, 2)).flatten(1)
-        found.append(functional.linear(hidden, named["linear1.weight"], named["linear1.bias"]).numpy())
-    return np.stack(found)
 
 
 class TestWeightSpace:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.paths import ROOT
 
 # Runs where only the wheel is, and lets nothing be imported but it, what its metadata ask for, and what these need.
 READER = """

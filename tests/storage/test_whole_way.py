@@ -12,25 +12,24 @@ import numpy as np
 import pytest
 
 import zooforge
-from storage import embedded
-from storage.commit import commit_part
-from storage.dataset import Zoo
-from storage.errors import StorageUsageError
-from storage.gc import collect
-from storage.keys import parse_record_key, parts_prefix
-from storage.ledger import read_ledger
-from storage.memory import MemoryStore
-from storage.object_store import open_store
-from storage.objects import get_object
-from storage.publish import vectorize
-from storage.pull import pull
-from storage.record import PartRecord
-from storage.s3 import S3Store
-from storage.verify import verify_zoo
-
-from .faults import Died, FaultyStore
-from .synthetic import RUN, description, part_data, train, weights
-from .test_upkeep import DAY, Clock
+from tests.support.aging_store import DAY, Clock
+from tests.support.faulty_store import Died, FaultyStore
+from tests.support.synthetic import RUN, description, part_data, train, weights
+from zooforge.storage.errors import StorageUsageError
+from zooforge.storage.formats.record import PartRecord
+from zooforge.storage.keys import parse_record_key, parts_prefix
+from zooforge.storage.ops.gc import collect
+from zooforge.storage.ops.pull import pull
+from zooforge.storage.ops.verify import verify_zoo
+from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.runs.commit import commit_part
+from zooforge.storage.runs.ledger import read_ledger
+from zooforge.storage.stores import seaweedfs
+from zooforge.storage.stores.memory import MemoryStore
+from zooforge.storage.stores.objects import get_object
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.s3 import S3Store
+from zooforge.storage.zoo import Zoo
 
 
 def test_a_thousand_models_are_written_sealed_verified_and_pulled(tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_what_rivals_with_other_numbers_left_behind_is_collected_and_nothing_els
 def test_a_killed_server_loses_nothing_acknowledged_and_the_run_goes_on(tmp_path: Path) -> None:
     """Four writers commit twelve parts each while the server is killed twice; they wait, and end complete."""
     try:
-        server = embedded.up(tmp_path)
+        server = seaweedfs.up(tmp_path)
     except StorageUsageError as error:
         pytest.skip(str(error))
     environment = server.environment()
@@ -110,7 +109,7 @@ def test_a_killed_server_loses_nothing_acknowledged_and_the_run_goes_on(tmp_path
         "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
         "endpoint_url": server.endpoint,
     }
-    store = S3Store(embedded.BUCKET, "run", client_options=options, budget_seconds=240)
+    store = S3Store(seaweedfs.BUCKET, "run", client_options=options, budget_seconds=240)
     acknowledged: dict[tuple[int, int], PartRecord] = {}
 
     def write(unit: int) -> None:
@@ -134,7 +133,7 @@ def test_a_killed_server_loses_nothing_acknowledged_and_the_run_goes_on(tmp_path
             os.kill(server.pid, signal.SIGKILL)
             before = dict(acknowledged)
             time.sleep(1)
-            server = embedded.up(tmp_path)
+            server = seaweedfs.up(tmp_path)
             assert server.endpoint == options["endpoint_url"]  # clients know no other
             for record in before.values():  # as soon as it answers, all that it said yes to is there
                 assert PartRecord.from_json(store.get(str(record.key))[0], record.key) == record
@@ -149,4 +148,4 @@ def test_a_killed_server_loses_nothing_acknowledged_and_the_run_goes_on(tmp_path
                 get_object(store, ref, "test")
         assert ledger.load_state(range(16)).part == 11
     finally:
-        embedded.down(tmp_path)
+        seaweedfs.down(tmp_path)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import InputError
-from ..words import table
+from ..quantities import table
 from .options import json_option, print_json
 from .working import store_option
 
@@ -33,12 +33,12 @@ def command(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: a file is there; name a folder")
-    from storage.dataset import Zoo as Published
-    from storage.dataset import open_zoo
-    from storage.selection import select
+    from zooforge.storage.read.selection import select
+    from zooforge.storage.zoo import Zoo as Published
+    from zooforge.storage.zoo import open_zoo
 
+    from ..benchmark.linear_models import benchmark, read_states
     from ..report.read import spread
-    from ..weight_benchmark import benchmark, read_states
 
     def opened(zoo: str, number: int | None = None) -> Published:
         return open_zoo(f"{store.rstrip('/')}/zoos/{zoo}", number)

@@ -8,15 +8,15 @@ from typing import Any
 
 import click
 
-from storage.object_store import open_store
+from zooforge.storage.stores.open import open_store
 
 from ..data.lock import locked, locked_datasets
 from ..data.mirror import Mirror, mirror
+from ..data.registry import DATASETS, DatasetName
 from ..data.sources import Folder, Internet, Origin, Progress, default_cache, fetch, is_present, source_folder
 from ..data.sources import verified_files as verify
-from ..datasets import DATASETS, DatasetName
 from ..errors import InputError
-from ..words import size
+from ..quantities import size
 from .options import json_option, print_json
 from .working import store_option
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from ..grid import rows
-from ..twin import Zoo
+from ..spec.grid import rows
+from ..spec.twins import Zoo
 from .options import json_option, print_json, resolve_zoo
 
 MAX_SHOWN = 60  # characters of a value

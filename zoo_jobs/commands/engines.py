@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import click
 
-from ..population.calibration import EngineReport, calibrate, calibration_program
-from ..population.engines import choose
-from ..population.gpu_driver import gpu_report
-from ..words import size, table
+from ..engines.calibration import EngineReport, calibrate, calibration_program
+from ..engines.choose import choose
+from ..engines.gpu_driver import gpu_report
+from ..quantities import size, table
 from .options import json_option, print_json
 
 

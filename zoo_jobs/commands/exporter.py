@@ -8,10 +8,10 @@ from types import FrameType
 import click
 from prometheus_client import CollectorRegistry
 
-from storage.object_store import open_store
+from zooforge.storage.stores.open import open_store
 
-from ..exporter import REFRESH_SECONDS, StoreMetrics
-from ..metrics_server import serve
+from ..metrics.exporter import REFRESH_SECONDS, StoreMetrics
+from ..metrics.server import serve
 
 
 @click.command("exporter")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..words import table
+from ..quantities import table
 from .options import json_option, print_json
 from .working import open_store, store_option
 

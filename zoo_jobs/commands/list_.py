@@ -2,10 +2,10 @@
 
 import click
 
-from .. import catalogue
-from ..estimate import network
-from ..grid import rows
-from ..words import table
+from ..catalogue import entries
+from ..planning.estimate import network
+from ..quantities import table
+from ..spec.grid import rows
 from .options import json_option, print_json
 
 KINDS = {
@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
     Their names end in what varies: seed (one set of hyperparameters, another seed for every model), hyp-fixed (many
     sets, the same seeds in each) or hyp-random (many sets, every model with a seed of its own).
     """
-    specs = catalogue.load_all()
+    specs = entries.load_all()
     found = [
         {
             "name": spec.name,

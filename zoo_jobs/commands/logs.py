@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..errors import InputError
-from ..run_logs import LEVELS, read_logs
+from ..watching.run_log import LEVELS, read_logs
 from .working import open_store, resolve, store_option
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)")

@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 import click
 
-from .. import catalogue
+from ..catalogue import entries
 from ..errors import InputError
-from ..grid import rows
-from ..plan import Request, request
-from ..spec import ZooSpec
-from ..twin import TwinSpec, Zoo, twins_of
+from ..planning.units import Request, request
+from ..spec.grid import rows
+from ..spec.twins import TwinSpec, Zoo, twins_of
+from ..spec.zoo import ZooSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,7 +72,7 @@ def resolve_zoo(name: str, settings: Sequence[str] = (), new_name: str | None = 
     """
     if new_name is not None and not settings:
         raise InputError(f"--name {new_name}: a name belongs to --set; nothing is changed without it")
-    zoo = catalogue.resolve(name)
+    zoo = entries.resolve(name)
     if not isinstance(zoo, TwinSpec):
         return zoo.with_overrides(settings, name=new_name)
     if not settings:

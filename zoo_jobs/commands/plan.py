@@ -4,16 +4,16 @@ from typing import Any
 
 import click
 
-from .. import catalogue
+from ..catalogue import entries
+from ..engines.choose import ENGINES
 from ..errors import InputError, unknown
-from ..estimate import Estimate, estimate, ranked
-from ..grid import rows
-from ..machines import Machine, machine
-from ..plan import Request, request, unit_models, work_units
-from ..population.engines import ENGINES
-from ..spec import ZooSpec
-from ..twin import TwinSpec, Zoo, twins_of
-from ..words import dollars, duration, flop, size, table
+from ..planning.estimate import Estimate, estimate, ranked
+from ..planning.machines import Machine, machine
+from ..planning.units import Request, request, unit_models, work_units
+from ..quantities import dollars, duration, flop, size, table
+from ..spec.grid import rows
+from ..spec.twins import TwinSpec, Zoo, twins_of
+from ..spec.zoo import ZooSpec
 from .options import echo_request, epochs_option, json_option, models_option, print_json, resolve_zoo, set_options
 
 
@@ -49,7 +49,7 @@ def command(
         raise InputError(f"--twin-epochs {twin_epochs}: twins are planned with --twins")
     zoos: list[Zoo] = []
     for name in names:
-        found = catalogue.load_all() if name == "all" else (resolve_zoo(name, settings, new_name),)
+        found = entries.load_all() if name == "all" else (resolve_zoo(name, settings, new_name),)
         zoos += [zoo for zoo in found if zoo not in zoos]
     asked: list[tuple[Zoo, Request]] = []
     for zoo in zoos:

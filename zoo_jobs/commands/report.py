@@ -20,7 +20,7 @@ def command(name: str, store: str, out: Path, version: int | None, no_run: bool,
     """Write DIR/index.html, which needs nothing else, and the same charts as PNG beside it."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: a file is there; name a folder")
-    from ..report.read import read_accounts, read_contents  # matplotlib and pyarrow are not for `zoo --help`
+    from ..report.read import read_accounts, read_contents
     from ..report.write import write_report
 
     opened = open_store(store)

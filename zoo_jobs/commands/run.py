@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from storage.verify import Verification
+from zooforge.storage.ops.verify import Verification
 
-from ..publishing import publish, read_back, sentence
-from ..words import size
+from ..publishing.publish import publish, read_back, sentence
+from ..quantities import size
 from .options import asked_stages, check_twins, epochs_option, models_option, set_options, twins_options
 from .verify import NotWhatItSays, lines
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
@@ -56,8 +56,8 @@ def command(
     zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
     stages = asked_stages(zoo, models, epochs, twin_epochs, no_twins)
     with at_work(store, values, stages) as work:
-        from ..trackers import attach_report
-        from ..verify import recompute  # torch
+        from ..integrations.trackers import attach_report
+        from ..publishing.recompute import recompute
 
         for stage, asked in stages:
             if not work.grow(stage, asked, wait=stage is not stages[-1][0]):

@@ -7,13 +7,13 @@ import click
 import yaml
 
 from ..errors import InputError
-from ..estimate import network
-from ..grid import rows
-from ..plan import model_slice, work_units
-from ..reference_seeds import with_imported_seeds
-from ..spec import AXIS_ORDER, Reference, ZooSpec
-from ..twin import TwinSpec, Zoo
-from ..words import table
+from ..planning.estimate import network
+from ..planning.units import model_slice, work_units
+from ..quantities import table
+from ..spec.grid import rows
+from ..spec.reference_seeds import with_imported_seeds
+from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import AXIS_ORDER, Reference, ZooSpec
 from .list_ import KINDS
 from .options import json_option, models_option, print_json, resolve_zoo, set_options
 

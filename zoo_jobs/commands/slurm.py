@@ -9,15 +9,15 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from storage.runs import Control, read_control, write_control
+from zooforge.storage.runs.run_files import Control, read_control, write_control
 
+from ..engines.choose import ENGINES
 from ..errors import InputError
-from ..estimate import epoch_seconds_per_model
-from ..leases import PIECE_MODELS, claims_of
-from ..machines import machine
-from ..plan import work_units
-from ..population.engines import ENGINES
-from ..slurm import NOTICE_SECONDS, Array, script
+from ..planning.estimate import epoch_seconds_per_model
+from ..planning.machines import machine
+from ..planning.units import work_units
+from ..running.claims import PIECE_MODELS, claims_of
+from ..running.slurm import NOTICE_SECONDS, Array, script
 from .options import asked_stages, check_twins, epochs_option, models_option, twins_options
 from .working import grown_zoo, open_store, resolve, store_option
 

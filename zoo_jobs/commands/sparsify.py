@@ -5,9 +5,9 @@ from typing import Any, get_args
 import click
 
 from ..errors import InputError
-from ..plan import request
-from ..spec import SparsifyMethod, SparsifySpec, ZooSpec
-from ..twin import TwinSpec, twins_of
+from ..planning.units import request
+from ..spec.twins import TwinSpec, twins_of
+from ..spec.zoo import SparsifyMethod, SparsifySpec, ZooSpec
 from .options import models_option, set_options
 from .working import at_work, end, open_store, resolve, store_option, work_options
 

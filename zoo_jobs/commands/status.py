@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 import click
 
-from storage.ledger import Ledger
-from storage.object_store import ObjectStore, store_now
-from storage.zoos import list_zoos
+from zooforge.storage.publish.head import list_zoos
+from zooforge.storage.runs.ledger import Ledger
+from zooforge.storage.stores.protocol import ObjectStore, store_now
 
+from ..catalogue.in_store import stored
 from ..errors import InputError
-from ..registry import stored
-from ..run_facts import read_facts
-from ..status import Status, status
-from ..status_screen import lines, watch
-from ..twin import TwinSpec, Zoo
+from ..spec.twins import TwinSpec, Zoo
+from ..watching.facts import read_facts
+from ..watching.status import Status, status
+from ..watching.status_screen import lines, watch
 from .options import json_option, print_json
 from .working import open_store, resolve, store_option
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from ..epochs import MAX_EPOCH, EpochSet
 from ..errors import InputError
-from ..plan import request
+from ..planning.units import request
+from ..spec.epochs import MAX_EPOCH, EpochSet
 from .options import epochs_option, models_option, set_options
 from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
 

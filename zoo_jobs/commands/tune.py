@@ -7,12 +7,13 @@ from typing import Any
 import click
 import yaml
 
-from .. import catalogue, ray_environment
+from ..catalogue import entries
 from ..errors import InputError
-from ..grid import rows
-from ..tune_spec import Trial, TuneSpec, best, draws, proposal, trial_zoo
-from ..twin import TwinSpec
-from ..words import table
+from ..quantities import table
+from ..running import ray_environment
+from ..spec.grid import rows
+from ..spec.twins import TwinSpec
+from ..tuning.search_spec import Trial, TuneSpec, best, draws, proposal, trial_zoo
 from .options import json_option, print_json
 from .show import writable
 
@@ -40,7 +41,7 @@ def command(
     except FileNotFoundError:
         raise InputError(f"{spec}: no such file; docs/zoo-spec.md shows what a search is written like") from None
     search_for = TuneSpec.from_yaml(text, str(spec))
-    base = catalogue.resolve(search_for.zoo)
+    base = entries.resolve(search_for.zoo)
     if isinstance(base, TwinSpec):
         raise InputError(f"{spec}: zoo: {base.name} are twins; a grid belongs to a zoo that is grown from one")
     if not base.split.val:
@@ -52,16 +53,16 @@ def command(
         for values in tried:
             click.echo(", ".join(f"{axis} {_short(value)}" for axis, value in values.items()))
         return
-    from ..data.prepare import load  # torch and Ray, which the help does without
+    from ..data.prepare import load
     from ..data.sources import default_cache
-    from ..population.engines import choose
-    from ..run import Run
+    from ..engines.choose import choose
+    from ..running.inputs import Run
 
     families = {rows(trial_zoo(base, values))[0].family for values in tried}
     choice = choose(engine, [Run(base).program(family) for family in families])
     data = load(base, default_cache())
     address = ray_environment.prepare(ray)
-    from ..tune import search
+    from ..tuning.trials import search
 
     click.echo(
         f"{len(tried)} trials of {base.name}, {search_for.num_epochs} epochs, with {choice.engine.name}", err=True

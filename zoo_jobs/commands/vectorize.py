@@ -2,11 +2,11 @@
 
 import click
 
-from storage.compression import CompressionName
-from storage.options import compression_option
+from zooforge.storage.commands.options import compression_option
+from zooforge.storage.formats.compression import CompressionName
 
-from ..plan import request
-from ..publishing import publish, sentence
+from ..planning.units import request
+from ..publishing.publish import publish, sentence
 from .options import epochs_option, json_option, models_option, print_json
 from .working import open_store, resolve, store_option
 

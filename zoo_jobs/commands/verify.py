@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InputError, ZooError
-from ..imported import is_published
-from ..twin import Zoo
+from ..publishing.imported import is_published
+from ..spec.twins import Zoo
 from .options import json_option, print_json
 from .working import open_store, resolve, store_option
 
 if TYPE_CHECKING:
-    from ..verify import Check
+    from ..publishing.recompute import Check
 
 
 @click.command("verify")
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @json_option
 def command(name: str, store: str, states: int, deep: bool, deep_models: int, as_json: bool) -> int:
     """Evaluate a sample of published states on the test images and compare with their labels."""
-    from ..verify import Check, recompute, retrain  # torch, which `--help` does without
+    from ..publishing.recompute import Check, recompute, retrain
 
     opened = open_store(store)
     try:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from storage.errors import StoreUnreachable
-from storage.object_store import ObjectStore, open_store
+from zooforge.storage.errors import StoreUnreachable
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.protocol import ObjectStore
 
-from .. import registry
+from ..catalogue import in_store
 from ..errors import InputError
-from ..machines import slot_price
-from ..observers import Event, Observer, StageStarted
-from ..patience import StoreAway
-from ..plan import Request
-from ..twin import TwinSpec, Zoo
+from ..events import Event, Observer, StageStarted
+from ..planning.machines import slot_price
+from ..planning.units import Request
+from ..running.patience import StoreAway
+from ..spec.twins import TwinSpec, Zoo
 from .options import echo_request, resolve_zoo
 
 if TYPE_CHECKING:
-    from ..stage import Work
+    from ..running.stage import Work
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -82,7 +83,7 @@ def resolve(name: str, store: ObjectStore, settings: tuple[str, ...] = (), new_n
     """The zoo that NAME means: with ``--set`` from the catalogue, else also by the name that the store knows it by."""
     if settings or new_name is not None:
         return resolve_zoo(name, settings, new_name)
-    return registry.resolve(name, store)
+    return in_store.resolve(name, store)
 
 
 def grown_zoo(zoo: Zoo) -> Any:
@@ -122,11 +123,11 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
         raise InputError("--max-dollars needs the price of a slot: --dollars-per-hour, or $ZOO_DOLLARS_PER_HOUR")
     from prometheus_client import CollectorRegistry
 
-    from ..metrics import RunMetrics, serve
-    from ..progress import ProgressObserver
-    from ..stage import Options, Work  # torch, which verbs that only read a store do without
-    from ..trackers import trackers_from
-    from ..webhook import webhook_from
+    from ..integrations.trackers import trackers_from
+    from ..integrations.webhook import webhook_from
+    from ..metrics.driver import RunMetrics, serve
+    from ..running.stage import Options, Work
+    from ..watching.progress import ProgressObserver
 
     echo = _Echo(stages)
     observers: list[Observer] = [echo]

@@ -6,10 +6,10 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.canonical import digest_of
-from storage.errors import PreconditionFailed
-from storage.keys import dataset_key
-from storage.object_store import ObjectStore
+from zooforge.storage.canonical import digest_of
+from zooforge.storage.errors import PreconditionFailed
+from zooforge.storage.keys import dataset_key
+from zooforge.storage.stores.protocol import ObjectStore
 
 from ..errors import InputError
 from .lock import LockedFile, locked

@@ -13,17 +13,17 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from storage.canonical import digest_of
-from storage.object_store import ObjectStore
+from zooforge.storage.canonical import digest_of
+from zooforge.storage.stores.protocol import ObjectStore
 
-from ..datasets import DATASETS, DatasetName
 from ..errors import InputError
-from ..spec_blocks import Preprocessing, SplitRule
 from .lock import locked
 from .mirror import Mirror, is_mirrored
 from .prepared import PreparedData, Split
 from .raw import RawDataset, RawImages
 from .readers import read
+from .registry import DATASETS, DatasetName
+from .rules import Preprocessing, SplitRule
 from .sources import content_key, fetch, is_present, source_folder, verified_files
 
 

@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage import restricted_pickle
-from storage.errors import FormatError
+from zooforge.storage.errors import FormatError
+from zooforge.storage.formats import restricted_pickle
 
 from ..errors import InputError
 from .lock import FormatName

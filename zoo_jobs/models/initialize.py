@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import unknown
-from . import INITIALIZERS, Network, ResNet18
 from .layers import Architecture
+from .registry import INITIALIZERS, Network, ResNet18
 from .resnet18 import BLOCKS_PER_STAGE, WIDTHS
 
 BIAS = 0.01  # reference, def_net.py: "some small non-zero value"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from storage.layout import Layout
+from zooforge.storage.formats.layout import Layout
 
 ActivationName = Literal["leaky_relu", "relu", "tanh", "sigmoid", "silu", "gelu"]
 ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from storage.layout import Layout
+from zooforge.storage.formats.layout import Layout
 
 WIDTHS = (64, 128, 256, 512)
 BLOCKS_PER_STAGE = 2

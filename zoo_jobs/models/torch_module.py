@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from . import Network
 from .layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
+from .registry import Network
 from .resnet18 import BLOCKS_PER_STAGE, WIDTHS, ResNet18
 
 _ACTIVATIONS: dict[ActivationName, type[nn.Module]] = {

@@ -84,8 +84,8 @@ def population(columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> Populatio
     """A zoo's joined labels, column by column, as matrices.
 
     Args:
-        columns: names as in storage/labels.py; null is None, or NaN in an array of floats; rows (model, epoch) in any
-            order, each pair once.
+        columns: names as in storage/formats/labels.py; null is None, or NaN in an array of floats; rows (model, epoch)
+            in any order, each pair once.
 
     Raises:
         ValueError: there is no row.

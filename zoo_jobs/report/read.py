@@ -8,21 +8,21 @@ from itertools import zip_longest
 
 import numpy as np
 
-from storage.dataset import Zoo as Published
-from storage.dataset import open_zoo
-from storage.errors import StoreRefused
-from storage.object_store import ObjectStore
-from storage.runs import read_pin
-from storage.zoos import list_zoos, read_head, read_manifest_bytes
+from zooforge.storage.errors import StoreRefused
+from zooforge.storage.publish.head import list_zoos, read_head, read_manifest_bytes
+from zooforge.storage.runs.run_files import read_pin
+from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.storage.zoo import Zoo as Published
+from zooforge.storage.zoo import open_zoo
 
-from ..datasets import DATASETS
-from ..estimate import estimate
-from ..grid import rows
-from ..machines import machine
-from ..registry import stored
-from ..run_facts import RunFacts, read_facts
-from ..spec import ZooSpec
-from ..twin import TwinSpec, Zoo
+from ..catalogue.in_store import stored
+from ..data.registry import DATASETS
+from ..planning.estimate import estimate
+from ..planning.machines import machine
+from ..spec.grid import rows
+from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import ZooSpec
+from ..watching.facts import RunFacts, read_facts
 from . import words
 from .contents import Contents, RunAccount, ZooFacts
 from .fidelity import compare, is_sample, references

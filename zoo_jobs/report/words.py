@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ..words import dollars, duration, size
+from ..quantities import dollars, duration, size
 
 __all__ = [
     "NAMES", "NONE", "count", "dollars", "duration", "number", "percent", "points", "sentence", "signed_minus", "size",

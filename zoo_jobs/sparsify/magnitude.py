@@ -8,7 +8,7 @@ Source: Han, Pool, Tran, Dally (2015), arXiv:1506.02626. Pure numpy.
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.layout import Layout
+from zooforge.storage.formats.layout import Layout
 
 
 def num_pruned(layout: Layout, sparsity_ratio: float) -> int:

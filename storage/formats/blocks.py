@@ -1,0 +1,94 @@
+"""Digests of 64 KiB blocks of tensors: one state is checked by hashing what lies around it, not an epoch of a shard.
+
+A tensor's digest in a manifest that names ``blocks`` is the SHA-256 over the digests of its blocks; the last block of
+a tensor is what is left. The object ``blocks`` has them all: per shard a tensor named by the shard's SHA-256, U8
+[blocks, 32], the shard's tensors in the order of their bytes.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..canonical import sha256_hex
+from ..errors import FormatError
+from ..stores.objects import ObjectRef, get_object, put_object
+from ..stores.protocol import ObjectStore
+from .manifest import Manifest, ShardEntry
+from .tensors import Arrays, decode, encode
+
+BLOCK_BYTES = 64 * 1024
+DIGEST_BYTES = 32
+
+Digests = NDArray[np.uint8]  # [blocks, 32]
+
+
+def block_digests(data: memoryview) -> bytes:
+    """Digests of the blocks of one tensor's bytes, one behind the other."""
+    sha256 = hashlib.sha256
+    return b"".join([sha256(data[i : i + BLOCK_BYTES]).digest() for i in range(0, len(data), BLOCK_BYTES)])
+
+
+def tensor_digest(data: memoryview, manifest: Manifest) -> str:
+    """What ``manifest`` must say of a tensor of these bytes, hex."""
+    return sha256_hex(data if manifest.blocks is None else block_digests(data))
+
+
+def digests_array(digests: Iterable[bytes]) -> Digests:
+    """``block_digests`` of a shard's tensors, in the order of their bytes, as the object holds them."""
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+class BlockTable:
+    """Digests of the blocks of a manifest's shards."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.uint8]], shards: Iterable[ShardEntry], what: str) -> None:
+        """Raises FormatError unless ``arrays`` are digests of all blocks of ``shards``, and of nothing else."""
+        self._digests: dict[str, dict[int, bytes]] = {}
+        for shard in shards:
+            array = arrays.get(shard.ref.sha256)
+            sizes = {t.start: -(-(t.stop - t.start) // BLOCK_BYTES) for t in shard.tensors.values()}
+            count = sum(sizes.values())
+            if array is None or array.dtype != np.uint8 or array.shape != (count, DIGEST_BYTES):
+                raise FormatError(f"{what}: does not hold the digests of the {count} blocks of {shard.ref.key}")
+            data, position = array.tobytes(), 0
+            found = self._digests.setdefault(shard.ref.sha256, {})
+            for start in sorted(sizes):
+                end = position + sizes[start] * DIGEST_BYTES
+                found[start], position = data[position:end], end
+        if set(arrays) != set(self._digests):
+            odd = sorted(set(arrays) - set(self._digests))[0]
+            raise FormatError(f"{what}: holds digests of {odd}, which is no shard of the manifest")
+
+    def digest(self, shard: ShardEntry, start: int, block: int) -> bytes:
+        """Digest of a block of the tensor that begins at byte ``start`` of the shard."""
+        return self._digests[shard.ref.sha256][start][block * DIGEST_BYTES : (block + 1) * DIGEST_BYTES]
+
+    def of_tensor(self, shard: ShardEntry, start: int) -> bytes:
+        """Digests of all blocks of that tensor."""
+        return self._digests[shard.ref.sha256][start]
+
+
+def write_blocks(
+    store: ObjectStore, digests: Mapping[str, NDArray[np.uint8]], shards: Iterable[ShardEntry]
+) -> ObjectRef | None:
+    """Put the object that holds the digests of the blocks of ``shards``; None where they have none.
+
+    Args:
+        digests: by the shard's SHA-256, of these shards at least.
+    """
+    names = sorted({shard.ref.sha256 for shard in shards})
+    if not any(name in digests for name in names):
+        return None
+    return put_object(store, encode({name: digests[name] for name in names}), "safetensors")
+
+
+def read_blocks(store: ObjectStore, manifest: Manifest) -> Arrays:
+    """Digests of the blocks of a manifest's shards, by the shard's SHA-256; none where it names none.
+
+    Raises ObjectMissing, DigestMismatch, FormatError.
+    """
+    if manifest.blocks is None:
+        return {}
+    return decode(get_object(store, manifest.blocks, f"zoo {manifest.zoo!r}, blocks"), manifest.blocks.key)[0]

@@ -1,0 +1,222 @@
+"""THE list of label columns: their names, types, which may be null, and what they mean. Pure.
+
+Parts hold the columns with ``where="part"``; a published zoo holds all, joined with its model rows. A metric is
+declared here once, and readers, writers, format and documentation follow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError
+
+ColumnType = Literal["int32", "int64", "float64", "string", "bool"]
+Where = Literal["part", "twin", "row", "derived"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """``part`` and ``twin`` come from training, ``row`` from the spec, ``derived`` from the other columns."""
+
+    name: str
+    type: ColumnType
+    where: Where
+    nullable: bool
+    meaning: str
+
+
+def _split_columns(split: str, meaning: str) -> tuple[Column, ...]:
+    return (
+        Column(f"{split}_loss", "float64", "part", True, f"mean loss, {meaning}; null if not finite"),
+        Column(f"{split}_correct", "int32", "part", True, f"correctly classified images, {meaning}"),
+        Column(f"{split}_count", "int32", "part", True, f"images, {meaning}"),
+    )
+
+
+PART_COLUMNS: tuple[Column, ...] = (
+    Column("model", "int32", "part", False, "model index"),
+    Column("epoch", "int32", "part", False, "completed passes over the training split; 0 is the initial state"),
+    *_split_columns("running_train", "training split, summed while weights change, dropout and noise active"),
+    *_split_columns("train", "training split, the state of this epoch in eval mode; at chosen epochs only"),
+    *_split_columns("val", "validation split in eval mode; null where the dataset has none"),
+    *_split_columns("test", "test split in eval mode"),
+    Column("faulty_epoch", "int32", "part", True, "first epoch at whose end a weight was not finite"),
+    Column(
+        "faulty_reason",
+        "string",
+        "part",
+        True,
+        "`nan` if any weight was NaN then, else `inf`; `parent` of a twin whose parent was faulty",
+    ),
+)
+TWIN_COLUMNS: tuple[Column, ...] = (
+    Column("kl", "float64", "twin", True, "KL divergence of the weights' posterior, nats"),
+    Column("kl_weight", "float64", "twin", True, "weight of the KL term in this epoch's loss"),
+    Column("num_pruned", "int32", "twin", True, "weights with mask 0, biases not counted"),
+    Column("num_prunable", "int32", "twin", True, "weights that can be pruned"),
+)
+ROW_COLUMNS: tuple[Column, ...] = (
+    Column("row_digest", "string", "row", False, "digest of the model's hyperparameters and seed, 16 hex digits"),
+    Column("activation", "string", "row", True, "non-linearity"),
+    Column("dropout_ratio", "float64", "row", True, "share of activations dropped in training"),
+    Column("initializer", "string", "row", True, "distribution of the initial weights"),
+    Column("learning_rate", "float64", "row", True, "learning rate, or the schedule's maximum"),
+    Column("optimizer", "string", "row", True, "optimizer"),
+    Column("weight_decay", "float64", "row", True, "L2 penalty added to the gradient"),
+    Column("momentum", "float64", "row", True, "momentum of SGD and RMSprop"),
+    Column("nesterov", "bool", "row", True, "Nesterov momentum"),
+    Column("seed", "int64", "row", False, "seed of the model, 0 to 2**32 - 1"),
+    Column("parent_zoo", "string", "row", True, "zoo of the model this one descends from"),
+    Column("parent_model", "int32", "row", True, "index there"),
+    Column("parent_epoch", "int32", "row", True, "epoch there that this model begins at"),
+)
+DERIVED_COLUMNS: tuple[Column, ...] = (
+    Column("split", "string", "derived", False, "train, val or test: split over models, fixed by the root ancestor"),
+    Column("running_train_acc", "float64", "derived", True, "running_train_correct / running_train_count"),
+    Column("train_acc", "float64", "derived", True, "train_correct / train_count"),
+    Column("val_acc", "float64", "derived", True, "val_correct / val_count"),
+    Column("test_acc", "float64", "derived", True, "test_correct / test_count"),
+    Column("ggap", "float64", "derived", True, "generalisation gap of the reference: running_train_acc - test_acc"),
+)
+SPARSITY = Column("sparsity_ratio", "float64", "derived", True, "num_pruned / num_prunable")
+
+ALL_COLUMNS: dict[str, Column] = {
+    c.name: c for c in (*PART_COLUMNS, *TWIN_COLUMNS, *ROW_COLUMNS, *DERIVED_COLUMNS, SPARSITY)
+}
+
+
+def part_columns(twin: bool) -> tuple[Column, ...]:
+    """Columns of a part's labels."""
+    return PART_COLUMNS + (TWIN_COLUMNS if twin else ())
+
+
+def joined_columns(twin: bool) -> tuple[Column, ...]:
+    """Columns of a published zoo's labels, in their order: identity, split, results, hyperparameters, lineage."""
+    head = [ALL_COLUMNS[name] for name in ("model", "epoch", "row_digest", "split")]
+    accuracies = list(DERIVED_COLUMNS[1:])
+    rest = [*PART_COLUMNS[2:], *accuracies, *((*TWIN_COLUMNS, SPARSITY) if twin else ()), *ROW_COLUMNS[1:]]
+    return (*head, *rest)
+
+
+def model_columns() -> tuple[Column, ...]:
+    """Columns of a published zoo's model table, which are the row's, and what became of it."""
+    return (
+        ALL_COLUMNS["model"],
+        ROW_COLUMNS[0],
+        ALL_COLUMNS["split"],
+        *ROW_COLUMNS[1:],
+        Column("num_epochs", "int32", "derived", False, "last epoch that is here"),
+        ALL_COLUMNS["faulty_epoch"],
+        ALL_COLUMNS["faulty_reason"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """One column: values of its type, and where they are valid (None: everywhere). Invalid ones are zero or empty."""
+
+    data: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+
+    def take(self, rows: NDArray[Any]) -> "Values":
+        return Values(self.data[rows], None if self.valid is None else self.valid[rows])
+
+
+_DTYPES: dict[str, Any] = {"int32": np.int32, "int64": np.int64, "float64": np.float64, "bool": np.bool_}
+_REASONS = {0: "nan", 1: "inf", 2: "parent"}
+
+
+def part_values(labels: Mapping[str, Any], num_rows: int) -> dict[str, Values]:
+    """The columns of a part from what training gives.
+
+    Null is: a masked value, a float that is not finite, a negative integer in a nullable integer column, None or a
+    negative code in a string column, and every value of a nullable column that is not given.
+
+    Args:
+        labels: column name to values [num_rows]; ``faulty_reason`` as strings, or codes 0 nan, 1 inf, -1 none.
+
+    Raises:
+        FormatError: unknown column, other length, a null where none may be.
+    """
+    twin = any(column.name in labels for column in TWIN_COLUMNS)
+    columns = part_columns(twin)
+    if unknown := set(labels) - {c.name for c in columns}:
+        raise FormatError(f"labels: unknown columns {sorted(unknown)}; storage/formats/labels.py lists them all")
+    return {column.name: column_values(column, labels.get(column.name), num_rows) for column in columns}
+
+
+def column_values(column: Column, given: Any, num_rows: int) -> Values:
+    """Typed values of one column; see ``part_values`` for what is null."""
+    if given is None:
+        if not column.nullable:
+            raise FormatError(f"labels: column {column.name!r} is missing")
+        zeros = np.full(num_rows, "", object) if column.type == "string" else np.zeros(num_rows, _DTYPES[column.type])
+        return Values(zeros, np.zeros(num_rows, np.bool_))
+    mask = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else None
+    raw = np.asarray(given.data if isinstance(given, np.ma.MaskedArray) else given)
+    if raw.shape != (num_rows,):
+        raise FormatError(f"labels: column {column.name!r} has shape {raw.shape}, expected ({num_rows},)")
+    if column.type == "string":
+        data, valid = _strings(raw)
+    elif raw.dtype == object:
+        valid = np.array([value is not None for value in raw], np.bool_)
+        data = np.array([0 if value is None else value for value in raw], _DTYPES[column.type])
+    else:
+        data = raw.astype(_DTYPES[column.type])
+        if column.type.startswith("int") and raw.dtype.kind not in "iub":
+            raise FormatError(f"labels: column {column.name!r} holds {raw.dtype}, expected integers")
+        valid = np.ones(num_rows, np.bool_)
+    if column.type == "float64":
+        valid &= np.isfinite(data)
+    if column.nullable and column.type.startswith("int"):
+        valid &= data >= 0
+    if mask is not None:
+        valid &= ~mask
+    if valid.all():
+        return Values(data, None)
+    if not column.nullable:
+        raise FormatError(f"labels: column {column.name!r} may not be null; row {int(np.argmin(valid))} is")
+    data = data.copy()
+    data[~valid] = "" if column.type == "string" else 0
+    return Values(data, valid)
+
+
+def _strings(raw: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    if raw.dtype.kind in "iu":
+        texts = [_REASONS.get(int(code)) for code in raw]
+    else:
+        texts = [None if value is None or value == "" else str(value) for value in raw.tolist()]
+    return (
+        np.array([text or "" for text in texts], object),
+        np.array([text is not None for text in texts], np.bool_),
+    )
+
+
+def derive(values: dict[str, Values]) -> dict[str, Values]:
+    """The derived columns that follow from counts: accuracies, ggap and, for twins, sparsity. Splits do not."""
+    found: dict[str, Values] = {}
+    for split in ("running_train", "train", "val", "test"):
+        found[f"{split}_acc"] = _ratio(values[f"{split}_correct"], values[f"{split}_count"])
+    running, test = found["running_train_acc"], found["test_acc"]
+    valid = _valid(running) & _valid(test)
+    found["ggap"] = _values(np.where(valid, running.data - test.data, 0.0), valid)
+    if "num_pruned" in values:
+        found[SPARSITY.name] = _ratio(values["num_pruned"], values["num_prunable"])
+    return found
+
+
+def _ratio(numerator: Values, denominator: Values) -> Values:
+    valid = _valid(numerator) & _valid(denominator) & (denominator.data > 0)
+    divisor = np.where(valid, denominator.data, 1).astype(np.float64)
+    return _values(np.where(valid, numerator.data.astype(np.float64) / divisor, 0.0), valid)
+
+
+def _valid(values: Values) -> NDArray[np.bool_]:
+    return np.ones(len(values.data), np.bool_) if values.valid is None else values.valid
+
+
+def _values(data: NDArray[Any], valid: NDArray[np.bool_]) -> Values:
+    return Values(data, None if valid.all() else valid)

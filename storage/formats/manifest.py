@@ -1,0 +1,428 @@
+"""The manifest of a published version: every object by digest, and all a reader must know. Pure.
+
+It holds functions of spec and weights only: no time, host, attempt, version number or predecessor.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ..canonical import canonical_json, parse_json
+from ..errors import FormatError
+from ..stores.objects import ObjectRef, is_sha256
+from .compression import KEY_EPOCHS, Compression
+from .layout import Layout
+from .record import check_format
+from .splits import SplitRule
+from .tensors import parse_tensor_name, tensor_name
+
+FORMAT = "zooforge.zoo"
+VERSION = 2
+
+Ranges = tuple[tuple[int, int], ...]  # ascending half-open ranges
+
+SHARD_SHAPES: dict[str, tuple[int, int]] = {
+    "cnn-s": (128, 64),
+    "cnn2": (128, 64),
+    "cnn-l": (32, 64),
+    "resnet18": (1, 1),
+}
+SHARD_EPOCHS = 64
+DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}  # of fields
+MAX_SHARD_BYTES = 64 * 2**20
+
+
+def shard_shape(architecture: str, num_values: int, compressed: bool = False) -> tuple[int, int]:
+    """(models, epochs) per shard. Unlisted: the largest power of two of models that gives at most 64 MiB.
+
+    A compressed shard holds at least the epochs of one chain of differences.
+    """
+    if compressed:
+        models, epochs = shard_shape(architecture, num_values)
+        return models, max(epochs, KEY_EPOCHS)
+    if architecture in SHARD_SHAPES:
+        return SHARD_SHAPES[architecture]
+    per_model = SHARD_EPOCHS * 4 * max(1, num_values)
+    if per_model > MAX_SHARD_BYTES:
+        return 1, 1
+    return 2 ** int(math.log2(MAX_SHARD_BYTES // per_model)), SHARD_EPOCHS
+
+
+def to_ranges(values: Iterable[int]) -> Ranges:
+    """Ascending integers as half-open ranges."""
+    ranges: list[tuple[int, int]] = []
+    for value in values:
+        if ranges and ranges[-1][1] == value:
+            ranges[-1] = (ranges[-1][0], value + 1)
+        else:
+            ranges.append((value, value + 1))
+    return tuple(ranges)
+
+
+def from_ranges(ranges: Ranges) -> list[int]:
+    return [value for start, stop in ranges for value in range(start, stop)]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where a tensor lies in its shard, in bytes, and the digest of those bytes.
+
+    In a manifest with ``blocks`` it is the digest over those of its blocks (storage/formats/blocks.py).
+    Of a compressed one also the epoch that it is the difference from (None: it stands by itself), and the digest of its
+    values.
+    """
+
+    start: int
+    stop: int
+    sha256: str
+    base: int | None = None
+    values_sha256: str = ""
+
+    def to_json(self) -> list[Any]:
+        place = [self.start, self.stop, self.sha256]
+        return [*place, self.base, self.values_sha256] if self.values_sha256 else place
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One object of weights: a block of models by a block of epochs.
+
+    ``rows`` gives, for runs of epochs, the models that are there: the rows of their tensors. ``tensors`` is empty
+    where a shard holds one state and is always read whole.
+    """
+
+    ref: ObjectRef
+    first_model: int
+    first_epoch: int
+    rows: tuple[tuple[Ranges, Ranges], ...]  # (epochs, models)
+    tensors: dict[str, TensorEntry]
+
+    @property
+    def epochs(self) -> list[int]:
+        """Ascending."""
+        return sorted(epoch for epochs, _ in self.rows for epoch in from_ranges(epochs))
+
+    def models_at(self, epoch: int) -> Ranges:
+        """Models of the rows at ``epoch``; none if it is not here."""
+        for epochs, models in self.rows:
+            if any(start <= epoch < stop for start, stop in epochs):
+                return models
+        return ()
+
+    def models_by_epoch(self) -> dict[int, list[int]]:
+        found = {}
+        for epochs, models in self.rows:
+            expanded = from_ranges(models)
+            for epoch in from_ranges(epochs):
+                found[epoch] = expanded
+        return dict(sorted(found.items()))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.ref.to_json(),
+            "first_model": self.first_model,
+            "first_epoch": self.first_epoch,
+            "rows": [{"epochs": _lists(epochs), "models": _lists(models)} for epochs, models in self.rows],
+            "tensors": {name: tensor.to_json() for name, tensor in self.tensors.items()},
+        }
+
+
+def group_rows(models_by_epoch: dict[int, list[int]]) -> tuple[tuple[Ranges, Ranges], ...]:
+    """``ShardEntry.rows`` of what is present: one entry per different set of models, by its first epoch."""
+    groups: dict[Ranges, list[int]] = {}
+    for epoch in sorted(models_by_epoch):
+        groups.setdefault(to_ranges(models_by_epoch[epoch]), []).append(epoch)
+    return tuple((to_ranges(epochs), models) for models, epochs in groups.items())
+
+
+@dataclass(frozen=True, slots=True)
+class FieldEntry:
+    """A field of a state besides its name: the type of its tensors and how many values a model has in one."""
+
+    dtype: str
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableEntry:
+    """A Parquet object, its number of rows, and the digest over its values (docs/format.md)."""
+
+    ref: ObjectRef
+    rows: int
+    values_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Where the models of a twin zoo come from."""
+
+    zoo: str
+    run: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """See docs/format.md for every field. ``num_epochs`` is the last epoch that any model has."""
+
+    zoo: str
+    run: str
+    title: str
+    source: str
+    dataset: str
+    architecture: dict[str, Any]
+    planned_models: int
+    planned_epochs: int
+    models: Ranges
+    num_epochs: int
+    num_states: int
+    absent: tuple[tuple[int, str], ...]
+    root_zoo: str
+    parent: Parent | None
+    layout: Layout
+    noisy_layout: Layout | None
+    layers: dict[str, list[dict[str, Any]]]
+    state_dict_names: dict[str, dict[str, str]]
+    symmetries: list[dict[str, Any]]
+    fields: dict[str, FieldEntry]
+    split: SplitRule
+    split_counts: dict[str, int]
+    shard_shape: tuple[int, int]
+    shards: tuple[ShardEntry, ...]
+    labels: TableEntry
+    model_table: TableEntry
+    twin: bool
+    compression: Compression | None = None
+    blocks: ObjectRef | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_models(self) -> int:
+        return sum(stop - start for start, stop in self.models)
+
+    @property
+    def refs(self) -> list[ObjectRef]:
+        """Every object of the version, once."""
+        refs = [shard.ref for shard in self.shards] + [self.labels.ref, self.model_table.ref]
+        refs += [] if self.blocks is None else [self.blocks]
+        return list(dict.fromkeys(refs))
+
+    def describe(self) -> str:
+        """What is here of what was planned, in words."""
+        models = f"{self.num_models:,} models"
+        if self.num_models < self.planned_models:
+            models = f"{self.num_models:,} of {self.planned_models:,} models"
+        epochs = f"{self.num_epochs} epochs"
+        if self.num_epochs < self.planned_epochs:
+            epochs = f"{self.num_epochs} of {self.planned_epochs} epochs"
+        return f"{models}, {epochs}"
+
+    def to_json(self) -> bytes:
+        value = {
+            "format": FORMAT,
+            "version": 1,
+            "zoo": self.zoo,
+            "run": self.run,
+            "title": self.title,
+            "source": self.source,
+            "dataset": self.dataset,
+            "architecture": self.architecture,
+            "planned": {"models": self.planned_models, "epochs": self.planned_epochs},
+            "models": _lists(self.models),
+            "num_models": self.num_models,
+            "num_epochs": self.num_epochs,
+            "num_states": self.num_states,
+            "absent": [list(item) for item in self.absent],
+            "root_zoo": self.root_zoo,
+            "parent": None if self.parent is None else {
+                "zoo": self.parent.zoo, "run": self.parent.run, "epoch": self.parent.epoch,
+            },
+            "layout": self.layout.to_json(),
+            "noisy_layout": None if self.noisy_layout is None else self.noisy_layout.to_json(),
+            "layers": self.layers,
+            "state_dict_names": self.state_dict_names,
+            "symmetries": self.symmetries,
+            "fields": {name: {"dtype": f.dtype, "values": f.values} for name, f in self.fields.items()},
+            "split": {"rule": self.split.to_json(), "counts": self.split_counts},
+            "shard_shape": list(self.shard_shape),
+            "shards": [shard.to_json() for shard in self.shards],
+            "tables": {"labels": _table_json(self.labels), "models": _table_json(self.model_table)},
+            "twin": self.twin,
+        }  # fmt: skip
+        if self.compression is not None or self.blocks is not None or self.notes or self.split.kind == "recorded":
+            value |= {
+                "version": VERSION,
+                "compression": None if self.compression is None else self.compression.to_json(),
+                "blocks": None if self.blocks is None else self.blocks.to_json(),
+                "notes": list(self.notes),
+            }
+        return canonical_json(value)
+
+    @classmethod
+    def from_json(cls, data: bytes, what: str) -> "Manifest":
+        """Manifest of its bytes. Raises FormatError for what docs/format.md tells readers to refuse, NewerFormat."""
+        value = parse_json(data, what)
+        check_format(value, FORMAT, VERSION, what)
+        try:
+            manifest = cls(
+                zoo=_text(value["zoo"]),
+                run=_text(value["run"]),
+                title=_text(value["title"]),
+                source=_text(value["source"]),
+                dataset=_text(value["dataset"]),
+                architecture=value["architecture"],
+                planned_models=_int(value["planned"]["models"]),
+                planned_epochs=_int(value["planned"]["epochs"]),
+                models=_ranges(value["models"]),
+                num_epochs=_int(value["num_epochs"]),
+                num_states=_int(value["num_states"]),
+                absent=tuple((_int(model), _text(reason)) for model, reason in value["absent"]),
+                root_zoo=_text(value["root_zoo"]),
+                parent=None if value["parent"] is None else Parent(**value["parent"]),
+                layout=Layout.from_json(value["layout"]),
+                noisy_layout=None if value["noisy_layout"] is None else Layout.from_json(value["noisy_layout"]),
+                layers=value["layers"],
+                state_dict_names=value["state_dict_names"],
+                symmetries=value["symmetries"],
+                fields={name: _field(entry) for name, entry in value["fields"].items()},
+                split=SplitRule.from_json(value["split"]["rule"]),
+                split_counts={name: _int(count) for name, count in value["split"]["counts"].items()},
+                shard_shape=(_positive(value["shard_shape"][0]), _positive(value["shard_shape"][1])),
+                shards=tuple(_shard(shard, what) for shard in value["shards"]),
+                labels=_table(value["tables"]["labels"], what),
+                model_table=_table(value["tables"]["models"], what),
+                twin=value["twin"],
+                compression=None if value["version"] == 1 else _compression(value["compression"]),
+                blocks=None if value["version"] == 1 else _blocks(value["blocks"], what),
+                notes=() if value["version"] == 1 else tuple(_text(note) for note in value["notes"]),
+            )
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise FormatError(f"{what}: no manifest ({type(error).__name__}: {error})") from None
+        manifest.check(what)
+        return manifest
+
+    def check(self, what: str) -> None:
+        """Raises FormatError where the parts of a manifest contradict each other."""
+        blocks = set()
+        num_states = 0
+        present = set(from_ranges(self.models))
+        for shard in self.shards:
+            block = (shard.first_model, shard.first_epoch)
+            if block in blocks:
+                raise FormatError(f"{what}: the shard of model {block[0]}, epoch {block[1]} is named twice")
+            blocks.add(block)
+            if block[0] % self.shard_shape[0] or block[1] % self.shard_shape[1]:
+                raise FormatError(f"{what}: object {shard.ref.key} is not at a boundary of shards")
+            held: list[int] = []
+            num_held = 0
+            for its_epochs, its_models in shard.rows:
+                epochs, models = from_ranges(its_epochs), from_ranges(its_models)
+                for epoch in epochs:
+                    if not block[1] <= epoch < block[1] + self.shard_shape[1]:
+                        raise FormatError(f"{what}: object {shard.ref.key} cannot hold epoch {epoch}")
+                for model in models:
+                    if not block[0] <= model < block[0] + self.shard_shape[0] or model not in present:
+                        raise FormatError(f"{what}: object {shard.ref.key} cannot hold model {model}")
+                held += epochs
+                num_held += len(epochs) * len(models)
+            num_states += num_held
+            if len(set(held)) != len(held):
+                raise FormatError(f"{what}: object {shard.ref.key} names an epoch's models twice")
+            if shard.tensors:
+                if set(shard.tensors) != {tensor_name(epoch, field) for epoch in held for field in self.fields}:
+                    raise FormatError(f"{what}: object {shard.ref.key} does not list the tensors of its epochs")
+                for name, tensor in shard.tensors.items():
+                    if not 0 <= tensor.start <= tensor.stop <= shard.ref.bytes or not is_sha256(tensor.sha256):
+                        raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} is not in it")
+                if self.compression is not None:
+                    _check_chains(shard, held, what)
+                elif any(tensor.values_sha256 or tensor.base is not None for tensor in shard.tensors.values()):
+                    raise FormatError(f"{what}: object {shard.ref.key} is compressed, the zoo is not")
+            elif num_held != 1 or self.compression is not None:
+                raise FormatError(f"{what}: object {shard.ref.key} does not list its tensors")
+        if num_states != self.num_states:
+            raise FormatError(f"{what}: the shards hold {num_states} states, the manifest says {self.num_states}")
+        if self.blocks is not None and (self.compression is not None or not all(s.tensors for s in self.shards)):
+            raise FormatError(f"{what}: names digests of blocks that its shards cannot have")
+        if "" not in self.fields or self.fields[""].values != self.layout.size:
+            raise FormatError(f"{what}: weights of another length than the layout's {self.layout.size}")
+
+
+def _check_chains(shard: ShardEntry, held: list[int], what: str) -> None:
+    """A compressed tensor stands by itself or follows the epoch before it, which has as many rows."""
+    rows = {epoch: sum(stop - start for start, stop in shard.models_at(epoch)) for epoch in held}
+    follows = set(pairwise(sorted(held)))
+    for name, tensor in shard.tensors.items():
+        epoch, base = parse_tensor_name(name)[0], tensor.base
+        if not is_sha256(tensor.values_sha256):
+            raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} has no digest of its values")
+        if base is not None and ((base, epoch) not in follows or rows[base] != rows[epoch]):
+            raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} cannot follow epoch {base}")
+
+
+def _lists(ranges: Ranges) -> list[list[int]]:
+    return [[start, stop] for start, stop in ranges]
+
+
+def _ranges(value: Sequence[Sequence[int]]) -> Ranges:
+    ranges = tuple((_int(start), _int(stop)) for start, stop in value)
+    end = 0
+    for start, stop in ranges:
+        if not end <= start < stop <= 10**7:
+            raise ValueError(f"ranges {value} do not ascend")
+        end = stop
+    return ranges
+
+
+def _int(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no integer")
+    return value
+
+
+def _positive(value: Any) -> int:
+    if _int(value) < 1:
+        raise ValueError(f"{value} is less than 1")
+    return int(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:100]!r} is no text")
+    return value
+
+
+def _field(value: dict[str, Any]) -> FieldEntry:
+    if value["dtype"] not in DTYPES:
+        raise ValueError(f"values of type {value['dtype']!r}")
+    return FieldEntry(value["dtype"], _int(value["values"]))
+
+
+def _shard(value: dict[str, Any], what: str) -> ShardEntry:
+    ref = ObjectRef.from_json({name: value[name] for name in ("sha256", "bytes", "kind")}, what)
+    tensors = {name: _tensor(*place) for name, place in value["tensors"].items()}
+    rows = tuple((_ranges(row["epochs"]), _ranges(row["models"])) for row in value["rows"])
+    return ShardEntry(ref, _int(value["first_model"]), _int(value["first_epoch"]), rows, tensors)
+
+
+def _tensor(start: Any, stop: Any, sha256: Any, base: Any = None, values_sha256: Any = "") -> TensorEntry:
+    return TensorEntry(_int(start), _int(stop), sha256, None if base is None else _int(base), _text(values_sha256))
+
+
+def _compression(value: Any) -> Compression | None:
+    return None if value is None else Compression.from_json(value)
+
+
+def _blocks(value: Any, what: str) -> ObjectRef | None:
+    return None if value is None else ObjectRef.from_json(value, what)
+
+
+def _table(value: dict[str, Any], what: str) -> TableEntry:
+    ref = ObjectRef.from_json({name: value[name] for name in ("sha256", "bytes", "kind")}, what)
+    return TableEntry(ref, _int(value["rows"]), value["values_sha256"])
+
+
+def _table_json(entry: TableEntry) -> dict[str, Any]:
+    return {**entry.ref.to_json(), "rows": entry.rows, "values_sha256": entry.values_sha256}

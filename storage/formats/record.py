@@ -1,0 +1,191 @@
+"""The commit record of a part: a small create-only object whose existence is the commit. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+from ..canonical import canonical_json, parse_json
+from ..errors import FormatError, NewerFormat
+from ..keys import RecordKey, record_key
+from ..stores.objects import ObjectRef
+
+FORMAT = "zooforge.part"
+VERSION = 2
+WHOLE_STATE_VERSION = 1  # of a record whose state object holds the whole state
+
+Reason = Literal["nan", "inf", "parent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over a folder's records up to and with one of them."""
+
+    parts: int = 0
+    model_epochs: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            self.parts + other.parts,
+            self.model_epochs + other.model_epochs,
+            self.samples + other.samples,
+            self.seconds + other.seconds,
+            self.bytes + other.bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Faulty:
+    """A model whose weights were first not finite at the end of ``epoch``."""
+
+    model: int
+    epoch: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class PartRecord:
+    """What one commit says. ``members`` are the model indices, ascending: the rows of every array it names.
+
+    ``weight_digests`` and ``label_digests`` are one per member, so that records of different member sets compare.
+    ``state_fields`` are arrays of the state that the state object leaves out, each with the field of ``weights`` that
+    it is at the last of the part's epochs.
+    """
+
+    run: str
+    unit: int
+    members: tuple[int, ...]
+    part: int
+    epochs: tuple[int, int]  # half-open
+    kept: tuple[int, ...]  # epochs whose weights are in ``weights``
+    weights: ObjectRef | None
+    labels: ObjectRef
+    state: ObjectRef | None
+    weight_digests: tuple[str, ...]
+    label_digests: tuple[str, ...]
+    faulty: tuple[Faulty, ...]
+    numerics: dict[str, Any]
+    attempt: str
+    samples: int
+    seconds: float
+    totals: Totals
+    parents: tuple[str, ...] = ()
+    refill: bool = False
+    twin: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+    state_fields: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> RecordKey:
+        return record_key(self.run, self.unit, self.members, self.part, self.refill)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(ref.bytes for ref in (self.weights, self.labels, self.state) if ref is not None)
+
+    def to_json(self) -> bytes:
+        value: dict[str, Any] = {
+            "format": FORMAT,
+            "version": WHOLE_STATE_VERSION,
+            "run": self.run,
+            "unit": self.unit,
+            "members": list(self.members),
+            "part": self.part,
+            "epochs": list(self.epochs),
+            "kept": list(self.kept),
+            "weights": None if self.weights is None else self.weights.to_json(),
+            "labels": self.labels.to_json(),
+            "state": None if self.state is None else self.state.to_json(),
+            "weight_digests": list(self.weight_digests),
+            "label_digests": list(self.label_digests),
+            "faulty": [[f.model, f.epoch, f.reason] for f in self.faulty],
+            "numerics": self.numerics,
+            "attempt": self.attempt,
+            "models": len(self.members),
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "bytes": self.num_bytes,
+            "totals": {
+                "parts": self.totals.parts,
+                "model_epochs": self.totals.model_epochs,
+                "samples": self.totals.samples,
+                "seconds": self.totals.seconds,
+                "bytes": self.totals.bytes,
+            },
+            "parents": list(self.parents),
+            "refill": self.refill,
+            "twin": self.twin,
+            "extra": self.extra,
+        }
+        if self.state_fields:
+            value |= {"version": VERSION, "state_fields": self.state_fields}
+        return canonical_json(value)
+
+    @classmethod
+    def from_json(cls, data: bytes, key: RecordKey | str) -> "PartRecord":
+        """Record read from ``key``. Raises FormatError if the two do not agree, NewerFormat for a later version."""
+        what = str(key)
+        value = parse_json(data, what)
+        check_format(value, FORMAT, VERSION, what)
+        try:
+            members = tuple(int(m) for m in value["members"])
+            totals = value["totals"]
+            record = cls(
+                run=str(value["run"]),
+                unit=int(value["unit"]),
+                members=members,
+                part=int(value["part"]),
+                epochs=(value["epochs"][0], value["epochs"][1]),
+                kept=tuple(value["kept"]),
+                weights=_ref(value["weights"], what),
+                labels=ObjectRef.from_json(value["labels"], what),
+                state=_ref(value["state"], what),
+                weight_digests=tuple(value["weight_digests"]),
+                label_digests=tuple(value["label_digests"]),
+                faulty=tuple(Faulty(m, e, r) for m, e, r in value["faulty"]),
+                numerics=value["numerics"],
+                attempt=value["attempt"],
+                samples=value["samples"],
+                seconds=value["seconds"],
+                totals=Totals(**totals),
+                parents=tuple(value["parents"]),
+                refill=value["refill"],
+                twin=value["twin"],
+                extra=value["extra"],
+                state_fields={} if value["version"] == WHOLE_STATE_VERSION else dict(value["state_fields"]),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise FormatError(f"{what}: no commit record ({type(error).__name__}: {error})") from None
+        if str(record.key) != what:
+            raise FormatError(f"{what}: the record says it belongs under {record.key}")
+        if not is_ascending(members) or not members:
+            raise FormatError(f"{what}: members are not ascending")
+        if record.state_fields and (record.weights is None or record.epochs[1] - 1 not in record.kept):
+            raise FormatError(f"{what}: the state is said to be in weights that are not there")
+        if len(record.weight_digests) != len(members) or len(record.label_digests) != len(members):
+            raise FormatError(f"{what}: {len(members)} members have {len(record.weight_digests)} digests")
+        return record
+
+
+def is_ascending(members: Sequence[int]) -> bool:
+    return all(a < b for a, b in pairwise(members)) and (not members or members[0] >= 0)
+
+
+def check_format(value: Any, name: str, version: int, what: str) -> None:
+    """Raises FormatError unless ``value`` is a ``name``, NewerFormat if of a later version than ``version``."""
+    if not isinstance(value, dict) or value.get("format") != name or not isinstance(value.get("version"), int):
+        raise FormatError(f"{what}: expected a {name} object")
+    if value["version"] > version:
+        raise NewerFormat(
+            f"{what}: format {name}/{value['version']} is newer than {name}/{version}, which this zooforge reads; "
+            "install a later zooforge"
+        )
+    if value["version"] < 1:
+        raise FormatError(f"{what}: format version {value['version']} never existed")
+
+
+def _ref(value: Any, what: str) -> ObjectRef | None:
+    return None if value is None else ObjectRef.from_json(value, what)

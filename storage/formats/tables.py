@@ -1,0 +1,139 @@
+"""Label columns <-> Parquet with deterministic bytes. pyarrow is imported on first use."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import FormatError
+from .labels import Column, Values
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP_ROWS = 1 << 20
+MAX_ROWS = 1 << 28
+
+
+def encode_table(columns: Sequence[Column], values: Mapping[str, Values]) -> bytes:
+    """Parquet bytes of the columns in their order. Equal values give equal bytes for one pyarrow version.
+
+    Version 2.6, data pages v1, zstd level 3, dictionaries for strings only, no Arrow schema, one row group per 2**20
+    rows: fixed in docs/format.md.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields = [pa.field(c.name, _arrow_type(c), nullable=c.nullable) for c in columns]
+    arrays = [_arrow_array(c, values[c.name]) for c in columns]
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=ROW_GROUP_ROWS,
+        version="2.6",
+        data_page_version="1.0",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=[c.name for c in columns if c.type == "string"],
+        write_statistics=True,
+        store_schema=False,
+        write_page_index=False,
+    )
+    return bytes(sink.getvalue())
+
+
+def decode_table(data: bytes, what: str, columns: Sequence[Column] | None = None) -> "pa.Table":
+    """Arrow table of Parquet bytes; with ``columns`` its names and types must be exactly these.
+
+    Raises:
+        FormatError: not Parquet, or other columns; the message begins with ``what``.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        if file.metadata.num_rows > MAX_ROWS:
+            raise FormatError(f"{what}: {file.metadata.num_rows} rows, the limit is {MAX_ROWS}")
+        table = file.read(use_threads=False)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        line = str(error).partition("\n")[0][:120]
+        raise FormatError(f"{what}: not readable as Parquet ({line}); the object is truncated or damaged") from None
+    if columns is not None:
+        expected = [(c.name, _arrow_type(c)) for c in columns]
+        found = [(field.name, field.type) for field in table.schema]
+        if found != expected:
+            raise FormatError(f"{what}: columns are {[n for n, _ in found]}, expected {[n for n, _ in expected]}")
+    return table
+
+
+def table_values(table: "pa.Table", columns: Sequence[Column]) -> dict[str, Values]:
+    """The columns of an Arrow table as numpy. Raises FormatError for a null where none may be."""
+    return {c.name: _numpy_values(c, table.column(c.name)) for c in columns}
+
+
+def values_digest(columns: Sequence[Column], values: Mapping[str, Values]) -> str:
+    """SHA-256 over the values: what the table says, whatever bytes a writer made of it.
+
+    Per column: name, type, one byte per row that says whether it is there, then the values, little-endian; strings
+    as length and UTF-8.
+    """
+    digest = hashlib.sha256()
+    for column in columns:
+        one = values[column.name]
+        digest.update(f"{column.name}:{column.type}:{len(one.data)}\n".encode())
+        valid = np.ones(len(one.data), np.bool_) if one.valid is None else one.valid
+        digest.update(valid.astype(np.uint8).tobytes())
+        if column.type == "string":
+            for text in one.data.tolist():
+                data = text.encode()
+                digest.update(len(data).to_bytes(4, "little") + data)
+        else:
+            little = one.data.astype(one.data.dtype.newbyteorder("<"))
+            digest.update(np.ascontiguousarray(little).tobytes())
+    return digest.hexdigest()
+
+
+def model_digests(columns: Sequence[Column], values: Mapping[str, Values], num_models: int) -> list[str]:
+    """First 16 hex digits of SHA-256 over each model's rows, which lie side by side; compares models of two tables."""
+    pieces = []
+    for column in columns:
+        one = values[column.name]
+        valid = np.ones(len(one.data), np.bool_) if one.valid is None else one.valid
+        data = one.data
+        if column.type == "string":
+            data = np.array([text.encode() for text in data.tolist()], "S64")
+        little = np.ascontiguousarray(data, data.dtype.newbyteorder("<"))
+        pieces += [valid.astype(np.uint8).reshape(num_models, -1), little.view(np.uint8).reshape(num_models, -1)]
+    rows = np.ascontiguousarray(np.concatenate(pieces, axis=1))
+    return [hashlib.sha256(row.data).hexdigest()[:16] for row in rows]
+
+
+def _arrow_type(column: Column) -> Any:
+    import pyarrow as pa
+
+    types = {"int32": pa.int32, "int64": pa.int64, "float64": pa.float64, "bool": pa.bool_, "string": pa.string}
+    return types[column.type]()
+
+
+def _arrow_array(column: Column, values: Values) -> Any:
+    import pyarrow as pa
+
+    mask = None if values.valid is None else ~values.valid
+    return pa.array(values.data, type=_arrow_type(column), mask=mask, from_pandas=False)
+
+
+def _numpy_values(column: Column, chunked: Any) -> Values:
+    import pyarrow.compute as pc
+
+    valid = None
+    if chunked.null_count:
+        if not column.nullable:
+            raise FormatError(f"labels: column {column.name!r} may not be null")
+        valid = np.asarray(pc.is_valid(chunked).to_numpy(zero_copy_only=False), np.bool_)
+        fill: Any = "" if column.type == "string" else False if column.type == "bool" else 0
+        chunked = pc.fill_null(chunked, fill)
+    return Values(np.asarray(chunked.to_numpy()), valid)

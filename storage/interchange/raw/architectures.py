@@ -1,0 +1,227 @@
+"""The reference's networks as its checkpoints show them: which keys, in which order, under which of our names. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import FormatError
+from ...formats.layout import Layout
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_PARAMETER = re.compile(r"module_list\.(\d{1,4})\.(weight|bias|log_sigma2|log_sigma2_bias)")
+BUFFERS = ("running_mean", "running_var")
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """``layers``: outputs, kernel size (None: linear), whether pooling follows, whether dropout may."""
+
+    name: str
+    image_size: int
+    layers: tuple[tuple[int, int | None, bool, bool], ...]
+    always_dropout: bool
+
+
+_HEAD = ((20, None, False, True), (10, None, False, False))
+_KNOWN = {
+    "CNN": _Known(
+        "cnn-s", 28,
+        ((8, 5, True, True), (6, 5, True, True), (4, 2, False, False), *_HEAD),
+        False,
+    ),
+    "CNN2": _Known(
+        "cnn2", 28,
+        ((6, 5, True, True), (9, 5, True, True), (6, 2, False, False), *_HEAD),
+        False,
+    ),
+    "CNN3": _Known(
+        "cnn-l", 32,
+        ((16, 3, True, True), (32, 3, True, True), (15, 3, True, True), *_HEAD),
+        True,
+    ),
+}  # fmt: skip
+_TYPES = {known.name: kind for kind, known in _KNOWN.items()} | {"resnet18": "Resnet18"}
+
+
+def reference_type(architecture: str, twin: bool) -> str:
+    """``model::type`` of a network: CNN, CNN2, CNN3, Resnet18, with ``_ARD`` for sparsified ones; else our own name."""
+    kind = _TYPES.get(architecture, architecture)
+    return f"{kind}_ARD" if twin else kind
+
+
+@dataclass(frozen=True)
+class Network:
+    """What the checkpoints of one zoo hold.
+
+    Attributes:
+        layout: of the weight vector, under our names; ``noisy_layout`` of log sigma^2 where they have it.
+        state_dict_names, layers: per variant, as in a manifest.
+        buffers_layout, counters: of batch normalisations.
+    """
+
+    name: str
+    in_channels: int
+    image_size: int
+    num_classes: int
+    layout: Layout
+    state_dict_names: dict[str, dict[str, str]]
+    layers: dict[str, list[dict[str, Any]]]
+    noisy_layout: Layout | None
+    buffers_layout: Layout | None
+    counters: tuple[str, ...]
+
+
+def layer_shapes(shapes: Shapes) -> list[tuple[str, tuple[int, ...]]]:
+    """(our name, shape) of a checkpoint's weights and biases in its layers' order; their indices do not matter.
+
+    Raises FormatError for keys that are not a chain of ``module_list`` layers.
+    """
+    return [(name, shape) for name, _, shape in _chain(shapes)]
+
+
+def layer_names(shapes: Shapes) -> dict[str, str]:
+    """Our name to the checkpoint's key, log sigma^2 not among them."""
+    return {name: key for name, key, _ in _chain(shapes)}
+
+
+def _chain(shapes: Shapes) -> list[tuple[str, str, tuple[int, ...]]]:
+    layers: dict[int, dict[str, tuple[int, ...]]] = {}
+    for key, shape in shapes.items():
+        match = _PARAMETER.fullmatch(key)
+        if match is None:
+            raise FormatError(f"{key} is no parameter of a `module_list` layer")
+        layers.setdefault(int(match[1]), {})[match[2]] = shape
+    found = []
+    counts = {"conv": 0, "linear": 0}
+    for index in sorted(layers):
+        weight = layers[index].get("weight", ())
+        if len(weight) not in (2, 4):
+            raise FormatError(f"module_list.{index}.weight has shape {list(weight)}: neither convolution nor linear")
+        kind = "conv" if len(weight) == 4 else "linear"
+        counts[kind] += 1
+        for part in ("weight", "bias"):
+            if part in layers[index]:
+                key = f"module_list.{index}.{part}"
+                found.append((f"{kind}{counts[kind]}.{part}", key, layers[index][part]))
+    return found
+
+
+def network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str]]] = ()) -> Network:
+    """The network whose checkpoints have these keys and shapes.
+
+    Args:
+        others: (dropout ratio above 0, our name to key) of models of the zoo, to tell how dropout shifts their indices.
+
+    Raises:
+        FormatError: keys of neither a chain of layers nor a network with batch normalisation.
+    """
+    if any(key.startswith("module_list.") for key in shapes):
+        return _chain_network(shapes, others)
+    if not any(key.endswith(f".{COUNTER}") for key in shapes):
+        raise FormatError(f"{next(iter(shapes), 'nothing')} is the key of no network of the reference")
+    trained = [(key, shape) for key, shape in shapes.items() if key.rpartition(".")[2] in ("weight", "bias")]
+    buffers = [(key, shape) for key, shape in shapes.items() if key.rpartition(".")[2] in BUFFERS]
+    weights = [shape for _, shape in trained if len(shape) > 1]
+    names = {key: key for key, _ in trained}
+    is_resnet18 = len(shapes) == 122 and "layer4.1.conv2.weight" in shapes
+    return Network(
+        name="resnet18" if is_resnet18 else "unknown",
+        in_channels=weights[0][1],
+        image_size=32 if weights[-1][0] < 200 else 64,  # Tiny-ImageNet is the reference's one zoo of 200 classes
+        num_classes=weights[-1][0],
+        layout=Layout.of(trained),
+        state_dict_names={"plain": names},
+        layers={},
+        noisy_layout=None,
+        buffers_layout=Layout.of(buffers),
+        counters=tuple(key for key in shapes if key.endswith(f".{COUNTER}")),
+    )
+
+
+def _chain_network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str]]]) -> Network:
+    chain = layer_shapes(shapes)
+    layout = Layout.of(chain)
+    weights = [shape for name, shape in chain if name.endswith(".weight")]
+    in_channels = weights[0][1]
+    noisy = None
+    if any(key.endswith(".log_sigma2") for key in shapes):
+        noisy = Layout.of(
+            [(name, shape) for name, shape in chain if name.endswith("weight") or name.startswith("conv")]
+        )
+    known = next((k for k in _KNOWN.values() if _known_weights(k, in_channels) == weights), None)
+    seen: dict[bool, Mapping[str, str]] = {}
+    for dropout, names in others or [(False, layer_names(shapes))]:
+        seen.setdefault(dropout, names)
+    layers: dict[str, list[dict[str, Any]]] = {}
+    names_of: dict[str, dict[str, str]] = {}
+    if known is not None:
+        for variant in ("plain",) if known.always_dropout else ("plain", "dropout"):
+            layers[variant] = _layers(known, in_channels, variant == "dropout" or known.always_dropout)
+            names_of[variant] = _names(layers[variant])
+        expected = {False: names_of["plain"], True: names_of.get("dropout", names_of["plain"])}
+        if any(names != expected[dropout] for dropout, names in seen.items()):
+            layers, names_of = {}, {}
+    if not names_of:
+        names_of = {"plain": dict(seen.get(False) or seen[True])}
+        if True in seen and seen[True] != names_of["plain"]:
+            names_of["dropout"] = dict(seen[True])
+    return Network(
+        name=known.name if known is not None else "unknown",
+        in_channels=in_channels,
+        image_size=known.image_size if known is not None else 0,
+        num_classes=weights[-1][0],
+        layout=layout,
+        state_dict_names=names_of,
+        layers=layers,
+        noisy_layout=noisy,
+        buffers_layout=None,
+        counters=(),
+    )
+
+
+def _layers(known: _Known, in_channels: int, dropout: bool) -> list[dict[str, Any]]:
+    """The layer list of a manifest."""
+    found: list[dict[str, Any]] = []
+    channels, size, flat = in_channels, known.image_size, 0
+    for number, (outputs, kernel, pool, drop) in enumerate(known.layers):
+        if kernel is None:
+            if not flat:
+                found.append({"type": "flatten"})
+                flat = channels * size * size
+            found.append({"type": "linear", "in_features": flat, "out_features": outputs})
+            flat = outputs
+        else:
+            found.append({"type": "conv2d", "in_channels": channels, "out_channels": outputs, "kernel_size": kernel})
+            channels, size = outputs, size - kernel + 1
+        if pool:
+            found.append({"type": "max_pool2d", "kernel_size": 2})
+            size //= 2
+        if number + 1 < len(known.layers):
+            found.append({"type": "activation"})
+        if drop and dropout:
+            found.append({"type": "dropout"})
+    return found
+
+
+def _names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    counts = {"conv2d": 0, "linear": 0}
+    for index, layer in enumerate(layers):
+        if layer["type"] in counts:
+            counts[layer["type"]] += 1
+            ours = f"{layer['type'].removesuffix('2d')}{counts[layer['type']]}"
+            names.update({f"{ours}.{part}": f"module_list.{index}.{part}" for part in ("weight", "bias")})
+    return names
+
+
+def _known_weights(known: _Known, in_channels: int) -> list[tuple[int, ...]]:
+    found: list[tuple[int, ...]] = []
+    for layer in _layers(known, in_channels, False):
+        if layer["type"] == "conv2d":
+            found.append((layer["out_channels"], layer["in_channels"], layer["kernel_size"], layer["kernel_size"]))
+        elif layer["type"] == "linear":
+            found.append((layer["out_features"], layer["in_features"]))
+    return found

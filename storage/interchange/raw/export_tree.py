@@ -1,0 +1,172 @@
+"""A published zoo as the tree of the reference, which its own ``ModelDatasetBase`` loads as if Ray had written it."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...canonical import parse_json
+from ...formats.index_dict import index_dict
+from ...formats.labels import ROW_COLUMNS
+from ...formats.manifest import to_ranges
+from ...read.selection import Selector
+from ...read.states import States
+from ...zoo import Zoo
+from ..folders import Wanted, fresh_folder, num_states, pieces, wanted_states
+from ..torch_file import state_dict_bytes
+from .architectures import reference_type
+from .format import OURS, ROOT_FILE, ROOT_FORMAT, ROOT_VERSION, config_of, folder_name, json_line, result_row
+from .imported_configs import read_origin
+from .masks import flips_of
+from .optimizer_states import OptimizerStates
+from .state_dicts import Indices, torch_state
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    num_models: int
+    num_states: int
+
+
+def export_raw(
+    zoo: Zoo,
+    folder: Path,
+    *,
+    epochs: Selector = None,
+    models: Selector = None,
+    split: str | None = None,
+    where: str | None = None,
+    optimizer: bool = False,
+    indices: Indices = "plain",
+    progress: Callable[[int], None] | None = None,
+) -> Exported:
+    """Write the tree: per model ``params.json``, ``result.json`` of all its epochs, and checkpoints of the chosen ones.
+
+    Equal zoos give equal bytes. Twins are written unmasked with their log sigma^2, as the reference has them.
+
+    Args:
+        indices: how layers are numbered behind dropout layers. ``plain``: as without, which the reference's data set
+            class needs to read a zoo with several dropout ratios; ``module``: as its module with dropout has them.
+        optimizer: write the optimizer's state beside each model's newest checkpoint; the store must still have it.
+        progress: called with the number of states of each piece.
+
+    Raises:
+        StorageUsageError: ``folder`` is not empty, nothing fits, or no optimizer states; nothing was written.
+    """
+    wanted = wanted_states(zoo, epochs, models, split, where)
+    chosen = sorted({model for here in wanted.values() for model in here})
+    moments = OptimizerStates.of(zoo, chosen) if optimizer else None
+    rows = {row["model"]: row for row in zoo.model_table().to_pylist()}
+    with fresh_folder(folder) as target:
+        names = {model: folder_name(model, rows[model]["row_digest"]) for model in chosen}
+        writer = _Writer(zoo, target, names, indices)
+        writer.root(rows, wanted)
+        for start in range(0, len(chosen), 128):
+            writer.rows({model: rows[model] for model in chosen[start : start + 128]})
+        for states in pieces(zoo, wanted, masked=False):
+            writer.states(states)
+            if progress is not None:
+                progress(len(states))
+        if moments is not None:
+            moments.write(target, names, wanted)
+    return Exported(len(chosen), num_states(wanted))
+
+
+class _Writer:
+    def __init__(self, zoo: Zoo, target: Path, names: Mapping[int, str], indices: Indices) -> None:
+        self.zoo, self.target, self.names, self.indices = zoo, target, names, indices
+        manifest = zoo.manifest
+        self.origin = read_origin(zoo)
+        self.twin = manifest.noisy_layout is not None
+        self.kind = reference_type(manifest.architecture["name"], self.twin)
+
+    def root(self, rows: Mapping[int, Mapping[str, Any]], wanted: Wanted) -> None:
+        """What the tree cannot say otherwise, and the index of layers. Files of the root are no models to anybody."""
+        manifest = self.zoo.manifest
+        members = {epoch: set(models) for epoch, models in wanted.items()}
+        value = parse_json(manifest.to_json(), "manifest")
+        for name in (
+            "format",
+            "version",
+            "shards",
+            "tables",
+            "models",
+            "num_models",
+            "num_epochs",
+            "num_states",
+            "fields",
+        ):
+            del value[name]
+        value["split"] = manifest.split.to_json()
+        value.update(format=ROOT_FORMAT, version=ROOT_VERSION)
+        columns = ["model", *(column.name for column in ROW_COLUMNS)]
+        value["rows"] = [[row[name] for name in columns] for _, row in sorted(rows.items())]
+        value["row_columns"] = columns
+        if manifest.split.kind == "recorded":
+            value["splits"] = {str(model): row["split"] for model, row in sorted(rows.items())}
+        value["folders"] = {
+            name: {"model": model, "epochs": to_ranges(e for e in sorted(wanted) if model in members[e])}
+            for model, name in sorted(self.names.items())
+        }
+        self._write(ROOT_FILE, json.dumps(value, sort_keys=True, ensure_ascii=False) + "\n")
+        index = index_dict(manifest.layout, manifest.state_dict_names.get("plain", {}))
+        if index is not None:
+            self._write("index_dict.json", json.dumps(index) + "\n")
+
+    def rows(self, rows: Mapping[int, Mapping[str, Any]]) -> None:
+        """``params.json`` and ``result.json`` of the models."""
+        manifest = self.zoo.manifest
+        network = {**manifest.architecture, "dataset": manifest.dataset}
+        by_model: dict[int, list[dict[str, Any]]] = {model: [] for model in rows}
+        for label in self.zoo.labels(models=list(rows)).to_pylist():
+            by_model[label["model"]].append(label)
+        for model, labels in by_model.items():
+            row = rows[model]
+            config = config_of(row, network, self.kind, manifest.planned_epochs)
+            if model in self.origin:
+                config = {name: config[name] for name in ("cuda", "dataset::dump")} | self.origin[model]
+            trial = f"{row['row_digest'][:5]}_{model:05d}"
+            name = self.names[model]
+            (self.target / name).mkdir()
+            self._write(f"{name}/params.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
+            lines = [result_row(x["epoch"], x, config, trial, x is labels[-1]) for x in labels]
+            self._write(f"{name}/result.json", "".join(json_line(line) for line in lines))
+
+    def states(self, states: States) -> None:
+        """One ``checkpoints`` file per state."""
+        extra = self._fields(states)
+        for row, (model, epoch) in enumerate(zip(states.models.tolist(), states.epochs.tolist(), strict=True)):
+            here = {name: values[row] for name, values in extra.items()}
+            tensors = torch_state(self.zoo, states.values[row], model, here, self.indices)
+            folder = self.target / self.names[model] / f"checkpoint_{epoch:06d}"
+            folder.mkdir()
+            (folder / "checkpoints").write_bytes(state_dict_bytes(tensors, "checkpoints"))
+            if ".mask" in extra:
+                flips = flips_of(self.zoo.manifest, states.values[row], extra[".log_sigma2"][row], extra[".mask"][row])
+                if flips:
+                    (folder / f"{OURS}_mask.json").write_text(json.dumps(flips) + "\n")
+
+    def _fields(self, states: States) -> dict[str, NDArray[Any]]:
+        """Other fields of the same states, row by row."""
+        found = {}
+        models, epochs = np.unique(states.models).tolist(), np.unique(states.epochs).tolist()
+        wanted = list(zip(states.models.tolist(), states.epochs.tolist(), strict=True))
+        for name in self.zoo.manifest.fields:
+            if not name:
+                continue
+            values, model, epoch = self.zoo.field(name, models=models, epochs=epochs)
+            here = list(zip(model.tolist(), epoch.tolist(), strict=True))
+            if here != wanted:
+                row_of = {pair: row for row, pair in enumerate(here)}
+                values = values[[row_of[pair] for pair in wanted]]
+            found[name] = values
+        return found
+
+    def _write(self, name: str, text: str) -> None:
+        (self.target / name).write_text(text)

@@ -1,0 +1,115 @@
+"""Metrics of a raw tree as label columns: counts behind accuracies, nulls for what was not measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...formats.labels import PART_COLUMNS, TWIN_COLUMNS, Values, part_values
+from ...formats.splits import SPLITS
+from .format import IMAGES, METRICS, image_count
+from .tree import Findings, RawModel
+
+Faulty = Mapping[int, tuple[int, str]]  # model to its first faulty epoch and the reason
+Pruned = Mapping[tuple[int, int], tuple[int, int]]  # (model, epoch) to (pruned, prunable) weights
+
+_SPARSITY_TOLERANCE = 1e-6  # the reference's ratio may be of single precision
+
+
+def image_counts(
+    models: Mapping[int, RawModel], dataset: str, given: tuple[int, int, int] | None, findings: Findings
+) -> dict[str, int | None]:
+    """Images of each split that accuracies are fractions of; None, with a finding, where they are of none."""
+    known = given or IMAGES.get(dataset)
+    counts: dict[str, int | None] = {}
+    for place, split in enumerate(SPLITS):
+        column = METRICS.index(f"{split}_acc")
+        with_any = {
+            index: [
+                row[column]
+                for epoch, row in model.metrics.items()
+                if epoch not in model.own and row[column] is not None
+            ]
+            for index, model in models.items()
+        }
+        ratios = np.array([ratio for found in with_any.values() for ratio in found], np.float64)
+        counts[split] = image_count(ratios, known[place] if known and known[place] else None)
+        if len(ratios) and counts[split] is None:
+            for index, found in with_any.items():
+                if found:
+                    findings.add(
+                        index,
+                        f"its {split} accuracies are fractions of no count of images; null without --images",
+                    )
+    return counts
+
+
+def label_values(
+    models: Mapping[int, RawModel],
+    lasts: Mapping[int, int],
+    faulty: Faulty,
+    pruned: Pruned,
+    counts: Mapping[str, int | None],
+    twin: bool,
+    findings: Findings,
+) -> dict[str, Values]:
+    """Label columns, one row per model and epoch from 0 to its last.
+
+    Args:
+        lasts: model to its last epoch.
+    """
+    columns = (*PART_COLUMNS, *(TWIN_COLUMNS if twin else ()))
+    values: dict[str, list[Any]] = {column.name: [] for column in columns}
+    for index, last in lasts.items():
+        model = models[index]
+        bad_epoch, reason = faulty.get(index, (None, None))
+        missing = [epoch for epoch in range(last + 1) if epoch not in model.metrics]
+        if missing and model.metrics:
+            findings.add(index, f"result.json has no row of epoch {_first_and_more(missing)}: its metrics are null")
+        for epoch in range(last + 1):
+            row = model.own.get(epoch)
+            if row is None:
+                row = _measured(model, epoch, counts) if bad_epoch is None or epoch < bad_epoch else {}
+                if twin:
+                    row.update(_sparsity(model, epoch, pruned, findings))
+                if bad_epoch is not None and epoch >= bad_epoch:
+                    row.update(faulty_epoch=bad_epoch, faulty_reason=reason)
+            for name, column in values.items():
+                column.append(row.get(name))
+            values["model"][-1], values["epoch"][-1] = index, epoch
+    return part_values({name: _array(column) for name, column in values.items()}, len(values["model"]))
+
+
+def _measured(model: RawModel, epoch: int, counts: Mapping[str, int | None]) -> dict[str, Any]:
+    found = dict(zip(METRICS, model.metrics.get(epoch, (None,) * len(METRICS)), strict=True))
+    row: dict[str, Any] = {}
+    for split in SPLITS:
+        # At epoch 0 nothing was trained: what stands there as train metrics was evaluated.
+        name = "running_train" if split == "train" and epoch else split
+        accuracy, count = found[f"{split}_acc"], counts[split]
+        row[f"{name}_loss"] = found[f"{split}_loss"]
+        if accuracy is not None and count is not None:
+            row[f"{name}_correct"] = round(accuracy * count)
+            row[f"{name}_count"] = count
+    return row
+
+
+def _sparsity(model: RawModel, epoch: int, pruned: Pruned, findings: Findings) -> dict[str, Any]:
+    counted = pruned.get((model.index, epoch))
+    if counted is None:
+        return {}
+    ratio = model.metrics.get(epoch, (None,) * len(METRICS))[METRICS.index("sparsity_ratio")]
+    if ratio is not None and abs(counted[0] / counted[1] - ratio) > _SPARSITY_TOLERANCE:
+        findings.add(model.index, "its sparsity_ratio is not that of its weights and log sigma^2, which is taken")
+    return {"num_pruned": counted[0], "num_prunable": counted[1]}
+
+
+def _first_and_more(epochs: list[int]) -> str:
+    return str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} and {len(epochs) - 1} more"
+
+
+def _array(values: list[Any]) -> NDArray[Any]:
+    found = np.empty(len(values), object)
+    found[:] = values
+    return found

@@ -1,0 +1,112 @@
+"""A zoo as one zip file that any tool extracts into a folder which reads like every other store."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..canonical import canonical_json, sha256_hex
+from ..formats.manifest import Manifest
+from ..keys import head_key, manifest_key, version_prefix
+from ..publish.cards import LICENSE, card, checksums, croissant, pretty
+from ..publish.description import ZooDescription
+from ..publish.head import HEAD_FORMAT, HEAD_VERSION
+from ..stores.objects import get_object
+from ..stores.protocol import get_or_none
+from ..zoo import Zoo
+from .folders import fresh_file
+
+NUMBER = 1  # of the version in a zip, whatever it is elsewhere: equal zoos give equal bytes
+COPIES = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Zipped:
+    """What was written."""
+
+    num_files: int
+    num_bytes: int
+
+
+def zip_zoo(zoo: Zoo, path: Path, *, progress: Callable[[int], None] | None = None) -> Zipped:
+    """Write all of ``zoo``, every object checked: stored without compression, in a fixed order, with fixed times.
+
+    The file follows ZIP64 where it must, and is read a whole object at a time.
+
+    Args:
+        progress: called with the bytes of each file in it.
+
+    Raises:
+        StorageUsageError: ``path`` is there already; nothing was written. ObjectMissing, DigestMismatch.
+    """
+    count = 0
+    with fresh_file(path) as part:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in contents(zoo):
+                info = zipfile.ZipInfo(name)  # its time is 1980-01-01
+                info.create_system = 3
+                info.external_attr = 0o644 << 16
+                archive.writestr(info, data)
+                count += 1
+                if progress is not None:
+                    progress(len(data))
+        num_bytes = part.stat().st_size
+    return Zipped(count, num_bytes)
+
+
+def contents(zoo: Zoo) -> Iterator[tuple[str, bytes]]:
+    """Keys and bytes of a store that holds this version of the zoo only, what a reader starts from first."""
+    manifest = zoo.manifest
+    data = manifest.to_json()
+    head = {
+        "format": HEAD_FORMAT,
+        "version": HEAD_VERSION,
+        "number": NUMBER,
+        "manifest_sha256": sha256_hex(data),
+    }
+    yield head_key(zoo.name), canonical_json(head)
+    yield manifest_key(zoo.name, NUMBER), data
+    copies = copies_of(zoo)
+    for name, content in copies.items():
+        yield version_prefix(zoo.name, NUMBER) + name, content
+    for ref in sorted(manifest.refs, key=lambda ref: ref.key):
+        yield ref.key, get_object(zoo.store, ref, f"zoo {zoo.name!r}")
+
+
+def copies_of(zoo: Zoo) -> dict[str, bytes]:
+    """The courtesy copies of the version, made from its manifest where the store has none, as in a part of a zoo."""
+    manifest = zoo.manifest
+    description = described(manifest)
+    copies = {}
+    for name in COPIES:
+        found = get_or_none(zoo.store, version_prefix(zoo.name, zoo.version) + name)
+        if found is not None:
+            copies[name] = found[0]
+    copies.setdefault("LICENSE", LICENSE.encode())
+    copies.setdefault("README.md", card(description, manifest).encode())
+    copies.setdefault("croissant.json", pretty(croissant(description, manifest)))
+    copies["labels.parquet"] = get_object(zoo.store, manifest.labels.ref, f"zoo {zoo.name!r}")
+    copies["models.parquet"] = get_object(zoo.store, manifest.model_table.ref, f"zoo {zoo.name!r}")
+    copies["SHA256SUMS"] = checksums(manifest, copies).encode()
+    return dict(sorted(copies.items()))
+
+
+def described(manifest: Manifest) -> ZooDescription:
+    """What a manifest says of its zoo, as its card needs it; rows of models are not in a manifest."""
+    architecture = manifest.architecture
+    return ZooDescription(
+        name=manifest.zoo,
+        title=manifest.title,
+        source=manifest.source,
+        dataset=manifest.dataset,
+        architecture=architecture["name"],
+        in_channels=architecture["in_channels"],
+        image_size=architecture["image_size"],
+        num_classes=architecture["num_classes"],
+        num_models=manifest.planned_models,
+        num_epochs=manifest.planned_epochs,
+        layout=manifest.layout,
+        rows={},
+        state_dict_names=manifest.state_dict_names,
+        notes=manifest.notes,
+    )

@@ -1,0 +1,202 @@
+"""Courtesy copies beside a manifest: a card, an index for readers of the reference's format, Croissant, checksums.
+
+Readers of a zoo never need them; each follows from the manifest, and they are written after it.
+"""
+
+import json
+from typing import Any
+
+from ..canonical import sha256_hex
+from ..formats.index_dict import index_dict
+from ..formats.labels import joined_columns
+from ..formats.manifest import Manifest
+from ..keys import version_prefix
+from ..stores.objects import get_object
+from ..stores.protocol import ObjectStore
+from .description import ZooDescription
+
+LICENSE = """Creative Commons Attribution 4.0 International (CC BY 4.0)
+
+SPDX-License-Identifier: CC-BY-4.0
+
+You may copy, redistribute, adapt and build upon this dataset, also commercially, if you give appropriate credit,
+link to the licence and say whether you changed anything. It comes without warranties.
+
+The legal text: https://creativecommons.org/licenses/by/4.0/legalcode
+"""
+
+
+def write_copies(store: ObjectStore, description: ZooDescription, manifest: Manifest, number: int) -> None:
+    """Write all copies of version ``number``. Writing them again gives the same bytes."""
+    prefix = version_prefix(manifest.zoo, number)
+    labels = get_object(store, manifest.labels.ref, f"zoo {manifest.zoo!r}")
+    models = get_object(store, manifest.model_table.ref, f"zoo {manifest.zoo!r}")
+    copies = {
+        "README.md": card(description, manifest).encode(),
+        "croissant.json": pretty(croissant(description, manifest)),
+        "LICENSE": LICENSE.encode(),
+        "labels.parquet": labels,
+        "models.parquet": models,
+    }
+    index = index_dict(manifest.layout, manifest.state_dict_names.get("plain", {}))
+    if index is not None:
+        copies["index_dict.json"] = pretty(index)
+    copies["SHA256SUMS"] = checksums(manifest, copies).encode()
+    for name, data in copies.items():
+        store.put(prefix + name, data)
+
+
+def checksums(manifest: Manifest, copies: dict[str, bytes]) -> str:
+    """For ``sha256sum -c`` in the folder of the version: copies, then objects."""
+    lines = [f"{sha256_hex(data)}  {name}" for name, data in sorted(copies.items())]
+    lines += [f"{ref.sha256}  ../../../../{ref.key}" for ref in manifest.refs]
+    return "\n".join(lines) + "\n"
+
+
+def card(description: ZooDescription, manifest: Manifest) -> str:
+    """The card that people read, with the header that Hugging Face reads."""
+    counts = manifest.split_counts
+    notes = "".join(f"- {note}\n" for note in description.notes)
+    parent = ""
+    if manifest.parent is not None:
+        parent = f"Twins of `{manifest.parent.zoo}` at epoch {manifest.parent.epoch}, model by model.\n\n"
+    packed = ""
+    if manifest.compression is not None:
+        packed = (
+            f"- shards are compressed without loss ({manifest.compression.codec}); reading one epoch unpacks up to "
+            f"{manifest.compression.key_epochs}\n"
+        )
+    lines = f"""---
+license: cc-by-4.0
+pretty_name: {json.dumps(description.title or description.name)}
+tags: [model-zoo, weight-space-learning, {manifest.architecture["name"]}, {manifest.dataset}]
+configs:
+- config_name: labels
+  data_files: labels.parquet
+---
+
+# {description.title or description.name}
+
+{manifest.describe()} of `{manifest.architecture["name"]}` on {manifest.dataset}: {manifest.num_states:,} states of \
+{manifest.layout.size:,} values each, float32.
+
+{parent}Source: {description.source}
+
+## Read it
+
+```python
+import zooforge
+
+zoo = zooforge.open_zoo("URL/zoos/{manifest.zoo}")  # URL: a path, s3://bucket/prefix or https://
+states = zoo.weights(split="train", epochs="{max(0, manifest.num_epochs - 1)}:{manifest.num_epochs + 1}")
+labels = zoo.labels().to_pandas()
+```
+
+`labels.parquet` has one row per model and epoch, `models.parquet` one per model. Every object is named with its
+SHA-256 in `manifest.json`; the format is specified in docs/format.md of zooforge, with a reader of 60 lines.
+
+## What is in it
+
+- models: {manifest.num_models:,} of {manifest.planned_models:,} planned; epochs 0 to {manifest.num_epochs} \
+of {manifest.planned_epochs}
+- splits over models: {counts["train"]:,} train, {counts["val"]:,} val, {counts["test"]:,} test
+- fields: {", ".join(f"`{name or 'weights'}`" for name in sorted(manifest.fields))}
+- models that stopped being finite stay, labelled with `faulty_epoch` and `faulty_reason`
+{packed}{notes}
+Licence: CC BY 4.0.
+"""
+    return lines
+
+
+def croissant(description: ZooDescription, manifest: Manifest) -> dict[str, Any]:
+    """Metadata in the Croissant vocabulary, version 1.0: labels as a record set, objects as files.
+
+    ``url``, ``creator`` and ``datePublished`` are no functions of a zoo: who publishes it adds them.
+    """
+    types = {
+        "int32": "sc:Integer",
+        "int64": "sc:Integer",
+        "float64": "sc:Float",
+        "string": "sc:Text",
+        "bool": "sc:Boolean",
+    }
+    files = [
+        {
+            "@type": "cr:FileObject",
+            "@id": ref.sha256,
+            "name": ref.sha256,
+            "contentUrl": f"../../../../{ref.key}",
+            "contentSize": f"{ref.bytes} B",
+            "encodingFormat": "application/x-parquet" if ref.kind == "parquet" else "application/octet-stream",
+            "sha256": ref.sha256,
+        }
+        for ref in manifest.refs
+    ]
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"labels/{column.name}",
+            "name": column.name,
+            "description": column.meaning,
+            "dataType": types[column.type],
+            "source": {"fileObject": {"@id": manifest.labels.ref.sha256}, "extract": {"column": column.name}},
+        }
+        for column in joined_columns(manifest.twin)
+    ]
+    return {
+        "@context": _CONTEXT,
+        "@type": "sc:Dataset",
+        "name": manifest.zoo,
+        "description": f"{description.title or description.name}. {manifest.describe()}. {description.source}",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "license": "https://creativecommons.org/licenses/by/4.0/",
+        "citeAs": description.source,
+        "keywords": ["model zoo", "weight space learning", manifest.architecture["name"], manifest.dataset],
+        "distribution": files,
+        "recordSet": [{"@type": "cr:RecordSet", "@id": "labels", "name": "labels", "field": fields}],
+    }
+
+
+_CONTEXT = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+def pretty(value: Any) -> bytes:
+    """JSON for people, in bytes that follow from the value."""
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,98 @@
+"""The two tables of a published zoo: labels, one row per (model, epoch), and models, one row per model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FormatError
+from ..formats.labels import ROW_COLUMNS, Values, column_values, derive, joined_columns, model_columns, part_columns
+from ..formats.manifest import TableEntry
+from ..formats.splits import SPLITS, SplitName, assign_splits
+from ..formats.tables import encode_table, values_digest
+from ..stores.objects import put_object
+from ..stores.protocol import ObjectStore
+from .description import ZooDescription
+
+_PLAIN_ROW = tuple(column for column in ROW_COLUMNS)
+
+
+def splits_of(description: ZooDescription, models: Sequence[int]) -> list[SplitName]:
+    """Split of each model of the zoo, by its root ancestor."""
+    roots = [int(description.rows[model].get("root_model", model)) for model in models]
+    by_root = {int(row.get("root_model", model)): row for model, row in description.rows.items()}
+    count = description.num_root_models or description.num_models
+    return assign_splits(description.split, description.root, roots, by_root, count)
+
+
+def concatenate(tables: Sequence[Mapping[str, Values]], names: Sequence[str]) -> dict[str, Values]:
+    """Rows of all tables, one after the other."""
+    joined = {}
+    for name in names:
+        data = np.concatenate([table[name].data for table in tables])
+        if all(table[name].valid is None for table in tables):
+            joined[name] = Values(data, None)
+            continue
+        valid = [np.ones(len(t[name].data), np.bool_) if (v := t[name].valid) is None else v for t in tables]
+        joined[name] = Values(data, np.concatenate(valid))
+    return joined
+
+
+def write_tables(
+    store: ObjectStore,
+    description: ZooDescription,
+    parts: Sequence[Mapping[str, Values]],
+    last_epochs: Mapping[int, int],
+    twin: bool,
+) -> tuple[TableEntry, TableEntry, dict[str, int]]:
+    """Write both tables; their entries, and the number of models per split.
+
+    Args:
+        parts: label columns of parts and earlier versions, together one row per (model, epoch) in any order.
+        last_epochs: model to its last epoch; all from 0 on must be in ``parts``.
+    """
+    base = part_columns(twin)
+    values = concatenate(parts, [c.name for c in base])
+    order = np.lexsort((values["epoch"].data, values["model"].data))
+    values = {name: column.take(order) for name, column in values.items()}
+    models = np.array(sorted(last_epochs), np.int32)
+    counts = np.array([last_epochs[int(model)] + 1 for model in models], np.int64)
+    starts = np.concatenate(([0], np.cumsum(counts)[:-1])) if len(counts) else np.zeros(0, np.int64)
+    expected_epochs = np.arange(counts.sum()) - np.repeat(starts, counts)
+    if not (
+        np.array_equal(values["model"].data, np.repeat(models, counts))
+        and np.array_equal(values["epoch"].data, expected_epochs)
+    ):
+        raise FormatError("labels of parts do not give one row per model and epoch")
+    splits = splits_of(description, models.tolist())
+    rows = row_values(description, models.tolist())
+    rows["split"] = Values(np.array(splits, object), None)
+    repeat = np.repeat(np.arange(len(models)), counts)
+    values.update({name: column.take(repeat) for name, column in rows.items()})
+    values.update(derive(values))
+    labels = _write(store, joined_columns(twin), values, len(repeat))
+    lasts = starts + counts - 1
+    for name in ("faulty_epoch", "faulty_reason"):
+        rows[name] = values[name].take(lasts)
+    rows["model"] = Values(models, None)
+    rows["num_epochs"] = Values((counts - 1).astype(np.int32), None)
+    model_table = _write(store, model_columns(), rows, len(models))
+    return labels, model_table, {name: splits.count(name) for name in SPLITS}
+
+
+def row_values(description: ZooDescription, models: Sequence[int]) -> dict[str, Values]:
+    """Columns of the models' rows. Raises FormatError for a model without one."""
+    missing = [model for model in models if model not in description.rows]
+    if missing:
+        raise FormatError(f"zoo {description.name!r}: the description has no row for model {missing[0]}")
+    found = {}
+    for column in ROW_COLUMNS:
+        given: NDArray[Any] = np.array([description.rows[model].get(column.name) for model in models], object)
+        found[column.name] = column_values(column, given, len(models))
+    return found
+
+
+def _write(store: ObjectStore, columns: Any, values: Mapping[str, Values], num_rows: int) -> TableEntry:
+    ref = put_object(store, encode_table(columns, values), "parquet")
+    return TableEntry(ref, num_rows, values_digest(columns, values))

@@ -1,0 +1,149 @@
+"""States out of shards: which shard and row holds each, and the rows put together in one array."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..formats.manifest import DTYPES, Manifest, Ranges, ShardEntry, from_ranges
+from .shard_reader import ShardReader
+
+NUM_READERS = 8
+JOB_BYTES = 4 * 2**20  # what a reader fetches at once from a remote store, so that eight of them stay below 100 MB
+
+Gathered = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
+
+
+class Gatherer:
+    """Finds and reads the states of one manifest. Safe between threads."""
+
+    def __init__(self, manifest: Manifest, reader: ShardReader) -> None:
+        self._manifest = manifest
+        self._reader = reader
+        self._expanded: dict[Ranges, NDArray[np.int64]] = {}
+        self._block_models = manifest.shard_shape[0]
+
+    @cached_property
+    def shards_by_epoch(self) -> dict[int, list[ShardEntry]]:
+        """Epoch to the shards that hold states of it, by ascending models."""
+        found: dict[int, list[ShardEntry]] = {}
+        for shard in self._manifest.shards:
+            for epoch in shard.epochs:
+                found.setdefault(epoch, []).append(shard)
+        return found
+
+    @cached_property
+    def _shard_at(self) -> dict[tuple[int, int], ShardEntry]:
+        return {(shard.first_model, shard.first_epoch): shard for shard in self._manifest.shards}
+
+    def models_at(self, epoch: int) -> list[int]:
+        """Models whose state at ``epoch`` is here, ascending."""
+        found = np.concatenate([self.rows(shard, epoch) for shard in self.shards_by_epoch[epoch]])
+        models: list[int] = np.sort(found).tolist()
+        return models
+
+    def rows(self, shard: ShardEntry, epoch: int) -> NDArray[np.int64]:
+        """Models of the shard's rows at ``epoch``."""
+        ranges = shard.models_at(epoch)
+        found = self._expanded.get(ranges)
+        if found is None:
+            found = self._expanded[ranges] = np.asarray(from_ranges(ranges), np.int64)
+        return found
+
+    def one(self, model: int, epoch: int, field: str) -> NDArray[Any] | None:
+        """Field [values] of one state, a copy; None if it is not here."""
+        num_models, num_epochs = self._manifest.shard_shape
+        shard = self._shard_at.get((model - model % num_models, epoch - epoch % num_epochs))
+        if shard is None:
+            return None
+        here = self.rows(shard, epoch)
+        row = int(np.searchsorted(here, model))
+        if row == len(here) or here[row] != model:
+            return None
+        return self._reader.row(shard, field, epoch, row)
+
+    def gather(self, wanted: dict[int, list[int]], field: str, columns: NDArray[np.intp] | None = None) -> Gathered:
+        """Field of the wanted states, model-major: values [N, ...], models [N], epochs [N].
+
+        Args:
+            wanted: epoch to ascending models, all of which are here.
+            columns: which values of a row; None: all.
+        """
+        epochs = np.concatenate([np.full(len(m), e, np.int32) for e, m in wanted.items()] or [np.zeros(0, np.int32)])
+        models = np.concatenate([np.asarray(m, np.int32) for m in wanted.values()] or [np.zeros(0, np.int32)])
+        order = np.lexsort((epochs, models))
+        place = np.empty(len(order), np.intp)
+        place[order] = np.arange(len(order))
+        starts = dict(zip(wanted, np.cumsum([0, *(len(m) for m in wanted.values())]).tolist(), strict=False))
+        entry = self._manifest.fields[field]
+        width = entry.values if columns is None else len(columns)
+        out = np.empty((len(models), width), DTYPES[entry.dtype])
+
+        def fills(shard: ShardEntry, epoch: int, mine: NDArray[np.int64]) -> bool:
+            """Whether a tensor was read to where it belongs, which is one piece of the result."""
+            low = starts[epoch] + int(np.searchsorted(wanted[epoch], mine[0]))
+            target = place[low : low + len(mine)]
+            if len(mine) != len(self.rows(shard, epoch)) or target[-1] - target[0] != len(target) - 1:
+                return False
+            return self._reader.fill(shard, field, epoch, out[target[0] : target[-1] + 1])
+
+        def take(job: tuple[ShardEntry, dict[int, NDArray[np.int64]]]) -> None:
+            shard, chosen = job
+            if len(chosen) == 1 and columns is None and fills(shard, *next(iter(chosen.items()))):
+                return
+            for epoch, array in self._reader.read(shard, field, list(chosen)):
+                mine = chosen[epoch]
+                low = int(np.searchsorted(wanted[epoch], mine[0]))
+                target = place[starts[epoch] + low : starts[epoch] + low + len(mine)]
+                here = self.rows(shard, epoch)
+                picked = array if len(mine) == len(here) else array[np.searchsorted(here, mine)]
+                out[target] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
+
+        # Where nothing waits for a network, or most of the work is unpacking, more threads than cores would only cost.
+        busy = self._reader.local or self._manifest.compression is not None
+        each(take, self._jobs(wanted, field), len(os.sched_getaffinity(0)) if busy else NUM_READERS)
+        return out, models[order], epochs[order]
+
+    def _jobs(
+        self, wanted: dict[int, list[int]], field: str
+    ) -> Iterator[tuple[ShardEntry, dict[int, NDArray[np.int64]]]]:
+        """Shards, each with the models wanted of it by epoch; those of a remote store in pieces of ``JOB_BYTES``."""
+        chosen: dict[int, tuple[ShardEntry, dict[int, NDArray[np.int64]]]] = {}
+        for epoch, models in wanted.items():
+            all_models = np.asarray(models, np.int64)
+            for shard in self.shards_by_epoch[epoch] if models else ():
+                span = (shard.first_model, shard.first_model + self._block_models)
+                low, high = np.searchsorted(all_models, span)
+                if low < high:
+                    chosen.setdefault(id(shard), (shard, {}))[1][epoch] = all_models[low:high]
+        for shard, by_epoch in chosen.values():
+            sizes = [self._reader.tensor_bytes(shard, field, epoch) for epoch in by_epoch]
+            piece: dict[int, NDArray[np.int64]] = {}
+            held = 0
+            for (epoch, mine), size in zip(by_epoch.items(), sizes, strict=True):
+                if piece and held + size > JOB_BYTES and not self._reader.local and self._begins(shard, field, epoch):
+                    yield shard, piece
+                    piece, held = {}, 0
+                piece[epoch] = mine
+                held += size
+            yield shard, piece
+
+    def _begins(self, shard: ShardEntry, field: str, epoch: int) -> bool:
+        """Whether nothing that was read for earlier epochs helps to read this one."""
+        return self._manifest.compression is None or self._reader.chain(shard, field, epoch) == [epoch]
+
+
+def each(take: Callable[[Any], None], jobs: Iterable[Any], num_threads: int) -> None:
+    """Run ``take`` over all jobs, in threads if there are several of both."""
+    todo = list(jobs)
+    if len(todo) == 1 or num_threads == 1:
+        for job in todo:
+            take(job)
+    elif todo:
+        with ThreadPoolExecutor(min(num_threads, len(todo))) as pool:
+            for _ in pool.map(take, todo):
+                pass

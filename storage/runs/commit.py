@@ -1,0 +1,296 @@
+"""Committing a part: data objects first, then one small record by a conditional put.
+
+A driver may die between any two requests, a reply may be lost, and a rival may commit the same part first; in each
+case there is one record, its data are there, and nothing that somebody else needs was deleted.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConflictingRecords, FormatError, PreconditionFailed, StorageError
+from ..formats.labels import part_columns, part_values
+from ..formats.record import Faulty, PartRecord, Reason, Totals, is_ascending
+from ..formats.tables import encode_table, model_digests
+from ..formats.tensors import canonical_nan, encode_pieces, pack_mask, tensor_name
+from ..keys import RecordKey, parse_record_key, parts_prefix, record_key
+from ..stores.objects import ObjectRef, put_object, put_pieces
+from ..stores.protocol import ObjectStore
+from ..stores.threads import beside
+
+logger = logging.getLogger(__name__)
+
+_REASONS: dict[int, Reason] = {0: "nan", 1: "inf", 2: "parent"}
+# What two engines with equal trajectories agree on; moments and counters are an optimizer's own business.
+_COMPARED_STATE = ("weights", "log_sigma2", "buffers")
+# Arrays of a state that are also fields of what a part keeps.
+_STATE_FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers", "counters": ".counters"}
+
+
+@dataclass(frozen=True)
+class PartData:
+    """What training gives for one part. M = members, D = values per model.
+
+    Attributes:
+        unit: smallest model index of the whole unit.
+        members: ascending model indices; the rows of every array.
+        epochs: the epochs of the part, in order.
+        fields: field to epoch to [M, ...]: "" weights [M, D] float32; ".log_sigma2" float32; ".mask" bool, true where
+            the value is used (stored as bits); ".buffers" float32; ".counters" int64. Only epochs that are kept.
+        labels: column (storage/formats/labels.py) to values, one row per (model, epoch), model-major, both ascending.
+        state: what training goes on from, each [M, ...], with ``faulty_epoch`` int32 (-1: none) and ``faulty_reason``
+            int8 (0 nan, 1 inf, -1 none). Empty for a refill.
+        numerics: JSON: engine, version, and what the numbers depend on.
+        samples, seconds: training samples seen, and time taken.
+        extra: JSON that goes into the record as it is.
+    """
+
+    unit: int
+    members: tuple[int, ...]
+    part: int
+    epochs: range
+    fields: Mapping[str, Mapping[int, NDArray[Any]]]
+    labels: Mapping[str, Any]
+    state: Mapping[str, NDArray[Any]]
+    numerics: dict[str, Any]
+    samples: int = 0
+    seconds: float = 0.0
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """``won`` is false where another attempt's record stands; its values are then equal to ours, or chained."""
+
+    record: PartRecord
+    won: bool
+
+
+def commit_part(
+    store: ObjectStore,
+    run: str,
+    data: PartData,
+    attempt: str,
+    *,
+    after: PartRecord | None = None,
+    parents: Sequence[str] = (),
+    refill: bool = False,
+) -> Committed:
+    """Commit ``data``, once, whoever else tries the same.
+
+    Args:
+        attempt: the driver's attempt id; a record that carries it is ours, even if the reply to its put was lost.
+        after: the last record of this very member set, if the caller has it; None looks it up.
+        parents: keys of the records that the state came from, for engines whose numbers depend on how models are
+            grouped; a rival record with other values then stands, and the caller goes on from it.
+        refill: weights of epochs that were not kept at first; labels must equal those of the first record.
+
+    Raises:
+        ConflictingRecords: a record of the same members and part has other weights or labels.
+        FormatError: ``data`` is not of the shape that it should have.
+    """
+    check_part(data, refill)
+    key = record_key(run, data.unit, data.members, data.part, refill)
+    if after is None and data.part > 0 and not refill:
+        after = _last_before(store, key)
+    labels = part_values(data.labels, len(data.members) * len(data.epochs))
+    twin = "kl" in labels
+    columns = part_columns(twin)
+    fields = encode_fields(data.fields)
+    arrays = {name: canonical_nan(array) for name, array in data.state.items()}
+    state_fields = _kept_fields(data)
+    own = {name: array for name, array in arrays.items() if name not in state_fields}
+
+    def put_weights() -> ObjectRef | None:
+        return put_pieces(store, encode_pieces(fields), "safetensors") if fields else None
+
+    def put_state() -> ObjectRef | None:
+        provenance = {"kind": "state", "run": run, "members": list(data.members), "part": data.part}
+        return put_pieces(store, encode_pieces(own, provenance), "safetensors") if arrays else None
+
+    weights_put, state_put = beside(put_weights), beside(put_state)
+    table = put_object(store, encode_table(columns, labels), "parquet")
+    weight_digests = _weight_digests(arrays or fields, len(data.members))
+    label_digests = tuple(model_digests(columns, labels, len(data.members)))
+    weights, state = weights_put(), state_put()
+    record = PartRecord(
+        run=run,
+        unit=data.unit,
+        members=data.members,
+        part=data.part,
+        epochs=(data.epochs.start, data.epochs.stop),
+        kept=tuple(sorted(data.fields.get("", {}))),
+        weights=weights,
+        labels=table,
+        state=state,
+        weight_digests=weight_digests,
+        label_digests=label_digests,
+        faulty=_faulty(data),
+        numerics=data.numerics,
+        attempt=attempt,
+        samples=data.samples,
+        seconds=data.seconds,
+        totals=Totals(),
+        parents=tuple(parents),
+        refill=refill,
+        twin=twin,
+        extra=data.extra,
+        state_fields=state_fields,
+    )
+    record = _with_totals(record, after)
+    won = True
+    try:
+        store.put(str(key), record.to_json(), if_absent=True)
+    except PreconditionFailed:
+        found = PartRecord.from_json(store.get(str(key))[0], key)
+        won = found == record
+        if not won and not parents:
+            refuse_conflict(record, found)
+        record = found
+    if won and not refill and after is not None and after.part < data.part:
+        _drop_state(store, after, record)
+    return Committed(record, won)
+
+
+def refuse_conflict(ours: PartRecord, theirs: PartRecord) -> None:
+    """Raises ConflictingRecords if two records say different things about a model that both hold."""
+    for what in ("weight", "label"):
+        left = dict(zip(ours.members, getattr(ours, f"{what}_digests"), strict=True))
+        right = dict(zip(theirs.members, getattr(theirs, f"{what}_digests"), strict=True))
+        if ours.refill != theirs.refill and what == "weight":
+            continue  # a refill has no state to take the digest from
+        for model in sorted(left.keys() & right.keys()):
+            if left[model] != right[model]:
+                raise ConflictingRecords(
+                    f"model {model}, part {ours.part}: {what}s of attempt {ours.attempt} ({left[model]}) differ from "
+                    f"those of attempt {theirs.attempt} ({right[model]}) in {theirs.key}; engines "
+                    f"{_engine(ours)} and {_engine(theirs)} do not give equal bits, so the run ends here"
+                )
+
+
+def check_part(data: PartData, refill: bool = False) -> None:
+    """Raises FormatError unless all shapes, rows and epochs fit together."""
+    where = f"unit {data.unit}, part {data.part}"
+    members, epochs = data.members, list(data.epochs)
+    if not members or not is_ascending(members) or members[0] < data.unit:
+        raise FormatError(f"{where}: members must be ascending and not below the unit's number")
+    if not epochs or data.epochs.step != 1 or epochs[0] < 0:
+        raise FormatError(f"{where}: epochs {data.epochs} are not consecutive")
+    for name, by_epoch in data.fields.items():
+        for epoch, array in by_epoch.items():
+            if epoch not in data.epochs or array.shape[:1] != (len(members),):
+                raise FormatError(f"{where}: field {name!r} at epoch {epoch} has shape {array.shape}")
+    weights = data.fields.get("", {})
+    if any(set(by_epoch) != set(weights) for by_epoch in data.fields.values()):
+        raise FormatError(f"{where}: the fields are not there at the same epochs")
+    expected = (np.repeat(members, len(epochs)), np.tile(epochs, len(members)))
+    for name, wanted in zip(("model", "epoch"), expected, strict=True):
+        if not np.array_equal(np.asarray(data.labels.get(name, ())), wanted):
+            raise FormatError(f"{where}: label column {name!r} is not model-major and ascending")
+    if not data.state and not refill:
+        raise FormatError(f"{where}: the state is missing")
+    for name, array in data.state.items():
+        if array.shape[:1] != (len(members),):
+            raise FormatError(f"{where}: state {name!r} has shape {array.shape}, expected {len(members)} rows")
+    if data.state and not {"weights", "step", "faulty_epoch", "faulty_reason"} <= set(data.state):
+        raise FormatError(f"{where}: the state lacks weights, step, faulty_epoch or faulty_reason")
+
+
+def encode_fields(fields: Mapping[str, Mapping[int, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Tensors of a data object or shard, field by field and epochs in order, masks as bits, NaN canonical."""
+    tensors = {}
+    for name in sorted(fields):
+        for epoch in sorted(fields[name]):
+            array = fields[name][epoch]
+            tensors[tensor_name(epoch, name)] = pack_mask(array) if array.dtype == np.bool_ else canonical_nan(array)
+    return tensors
+
+
+def _kept_fields(data: PartData) -> dict[str, str]:
+    """Arrays of the state that need not be written again: fields of the one epoch that the part keeps, its last.
+
+    Of a part that keeps several, whoever goes on would have to read all of them.
+    """
+    last = data.epochs[-1]
+    if not data.state or set(data.fields.get("", ())) != {last}:
+        return {}
+    found = {}
+    for name, field_name in _STATE_FIELDS.items():
+        kept = data.fields.get(field_name)
+        if kept is not None and name in data.state and _same(data.state[name], kept[last]):
+            found[name] = field_name
+    return found
+
+
+def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
+    """Whether two arrays hold the same bits, which they mostly do by being one."""
+    if left is right:
+        return True
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if left.__array_interface__["data"] == right.__array_interface__["data"] and left.strides == right.strides:
+        return True
+    words = f"u{left.dtype.itemsize}"
+    return np.array_equal(np.ascontiguousarray(left).view(words), np.ascontiguousarray(right).view(words))
+
+
+def _weight_digests(arrays: Mapping[str, NDArray[Any]], num_members: int) -> tuple[str, ...]:
+    """Per member, of what is compared in a state, or of all fields of a refill; ``arrays`` have canonical NaN."""
+    if "weights" in arrays:
+        arrays = {name: arrays[name] for name in _COMPARED_STATE if name in arrays}
+    little = [
+        (f"{n}\n".encode(), np.ascontiguousarray(a, a.dtype.newbyteorder("<"))) for n, a in sorted(arrays.items())
+    ]
+    digests = []
+    for row in range(num_members):
+        digest = hashlib.sha256()
+        for name, array in little:
+            digest.update(name)
+            digest.update(array[row])
+        digests.append(digest.hexdigest()[:16])
+    return tuple(digests)
+
+
+def _faulty(data: PartData) -> tuple[Faulty, ...]:
+    if not data.state:
+        return ()
+    epochs, reasons = data.state["faulty_epoch"], data.state["faulty_reason"]
+    return tuple(
+        Faulty(model, int(epoch), _REASONS[int(reason)])
+        for model, epoch, reason in zip(data.members, epochs, reasons, strict=True)
+        if epoch >= 0
+    )
+
+
+def _with_totals(record: PartRecord, after: PartRecord | None) -> PartRecord:
+    num_epochs = record.epochs[1] - record.epochs[0]
+    own = Totals(1, len(record.members) * num_epochs, record.samples, record.seconds, record.num_bytes)
+    return replace(record, totals=(after.totals if after is not None else Totals()) + own)
+
+
+def _last_before(store: ObjectStore, key: RecordKey) -> PartRecord | None:
+    found = [parse_record_key(stat.key) for stat in store.list(f"{parts_prefix(key.run)}{key.folder}/")]
+    before = [k for k in found if k is not None and not k.refill and k.part < key.part]
+    if not before:
+        return None
+    last = max(before, key=lambda k: k.part)
+    return PartRecord.from_json(store.get(str(last))[0], last)
+
+
+def _drop_state(store: ObjectStore, before: PartRecord, record: PartRecord) -> None:
+    """Drop the state that ``record`` supersedes for exactly its members. Only gc needs this to succeed."""
+    if before.state is None or before.members != record.members or before.state == record.state:
+        return
+    try:
+        store.delete(before.state.key)
+    except StorageError as error:
+        logger.warning("a superseded state stays until gc", extra={"key": before.state.key, "error": str(error)})
+
+
+def _engine(record: PartRecord) -> str:
+    return str(record.numerics.get("engine", "?"))

@@ -1,0 +1,64 @@
+"""A store in this process's memory, for tests."""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+
+from ..errors import ObjectNotFound, PreconditionFailed
+from ..keys import checked_key
+from .protocol import ByteRange, Data, Stat, Traffic
+
+_shared: dict[str, "MemoryStore"] = {}
+_shared_lock = threading.Lock()
+
+
+class MemoryStore:
+    """The protocol over a dict."""
+
+    def __init__(self, url: str = "memory://") -> None:
+        self.url = url
+        self.traffic = Traffic()
+        self._objects: dict[str, tuple[bytes, str, float]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
+        with self._lock:
+            found = self._objects.get(checked_key(key))
+        if found is None:
+            raise ObjectNotFound(f"{self.url}: no object {key}")
+        data = found[0] if byte_range is None else found[0][byte_range[0] : byte_range[1]]
+        self.traffic.add(read=len(data))
+        return data, found[1]
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        content = bytes(data)
+        etag = hashlib.sha256(content).hexdigest()[:32]
+        with self._lock:
+            found = self._objects.get(checked_key(key))
+            if (if_absent and found is not None) or (if_match is not None and (found is None or found[1] != if_match)):
+                raise PreconditionFailed(f"{self.url}: {key} exists or has changed")
+            self._objects[key] = (content, etag, time.time())
+        self.traffic.add(written=len(content))
+        return etag
+
+    def stat(self, key: str) -> Stat | None:
+        with self._lock:
+            found = self._objects.get(checked_key(key))
+        return None if found is None else Stat(key, len(found[0]), found[1], found[2])
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        with self._lock:
+            found = [(key, value) for key, value in self._objects.items() if key.startswith(prefix)]
+        for key, (content, etag, modified) in sorted(found):
+            yield Stat(key, len(content), etag, modified)
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._objects.pop(checked_key(key), None)
+
+
+def shared_memory_store(name: str) -> MemoryStore:
+    """The one store of this process under ``name``: opening a URL twice gives the same objects."""
+    with _shared_lock:
+        return _shared.setdefault(name, MemoryStore(f"memory://{name}"))

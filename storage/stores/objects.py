@@ -1,0 +1,93 @@
+"""Content-addressed objects: written under their SHA-256, checked against it when read whole."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from ..canonical import sha256_hex
+from ..errors import DigestMismatch, FormatError, ObjectMissing, ObjectNotFound
+from ..keys import ObjectKind, object_key
+from .local import LocalStore
+from .protocol import Data, ObjectStore
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """Names an object for ever."""
+
+    sha256: str
+    bytes: int
+    kind: ObjectKind
+
+    @property
+    def key(self) -> str:
+        return object_key(self.sha256, self.kind)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"sha256": self.sha256, "bytes": self.bytes, "kind": self.kind}
+
+    @classmethod
+    def from_json(cls, value: Any, what: str) -> "ObjectRef":
+        """Raises FormatError unless ``value`` is what ``to_json`` writes."""
+        if (
+            not isinstance(value, dict)
+            or set(value) != {"sha256", "bytes", "kind"}
+            or value["kind"] not in get_args(ObjectKind)
+            or not isinstance(value["bytes"], int)
+            or value["bytes"] < 0
+            or not is_sha256(value["sha256"])
+        ):
+            raise FormatError(f"{what}: {str(value)[:100]} does not name an object")
+        return cls(value["sha256"], value["bytes"], value["kind"])
+
+
+def is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
+
+
+def ref_of(data: Data, kind: ObjectKind) -> ObjectRef:
+    return ObjectRef(sha256_hex(data), len(data), kind)
+
+
+def put_object(store: ObjectStore, data: Data, kind: ObjectKind) -> ObjectRef:
+    """Write ``data`` under its digest, always: an object that seems to be there may be about to be collected."""
+    ref = ref_of(data, kind)
+    store.put(ref.key, data)
+    return ref
+
+
+def put_pieces(store: ObjectStore, pieces: Sequence[Data], kind: ObjectKind) -> ObjectRef:
+    """As ``put_object``, of the ``pieces`` one behind the other; a directory takes them from where they are."""
+    if isinstance(store, LocalStore):
+        size = sum(len(piece) for piece in pieces)
+        return ObjectRef(store.put_named(pieces, lambda sha256: object_key(sha256, kind)), size, kind)
+    return put_object(store, b"".join(pieces), kind)
+
+
+def get_object(store: ObjectStore, ref: ObjectRef, what: str) -> bytes:
+    """Bytes of the object, checked.
+
+    Args:
+        what: who names it, for the message.
+
+    Raises:
+        ObjectMissing, DigestMismatch.
+    """
+    try:
+        data, _ = store.get(ref.key)
+    except ObjectNotFound:
+        raise ObjectMissing(f"{what}: object {ref.key} is not in {store.url}") from None
+    check_object(data, ref, what)
+    return data
+
+
+def check_object(data: Data, ref: ObjectRef, what: str) -> None:
+    """Raises DigestMismatch unless ``data`` is the object."""
+    if len(data) != ref.bytes:
+        raise DigestMismatch(f"{what}: object {ref.key} has {len(data)} bytes, expected {ref.bytes}")
+    found = sha256_hex(data)
+    if found != ref.sha256:
+        raise DigestMismatch(f"{what}: object {ref.key} has SHA-256 {found[:12]}; it changed after it was written")

@@ -1,0 +1,81 @@
+"""The public face of a published zoo: ``open_zoo`` and ``Zoo``."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from .errors import FormatError, NotPublished, StorageUsageError
+from .formats.manifest import Manifest
+from .keys import version_prefix
+from .publish.head import read_manifest_bytes, split_zoo_url
+from .read.reader import ZooReader
+from .read.selection import Selector
+from .stores.open import open_store
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Zoo(ZooReader):
+    """One version of a published zoo: the reader, and its views in torch."""
+
+    def dataset(
+        self,
+        split: str | None = None,
+        epochs: Selector = None,
+        *,
+        layout: Literal["vector", "state_dict", "tokens", "graph"] = "vector",
+        task: Literal["reconstruction", "sequence"] = "reconstruction",
+        models: Selector = None,
+        where: str | None = None,
+        align: Literal["canonical"] | None = None,
+        augment: Literal["permute"] | None = None,
+        standardize: bool = False,
+        columns: Sequence[str] | None = None,
+        seed: int = 0,
+        stream: bool = False,
+        shuffle: bool = True,
+        buffer_bytes: int | None = None,
+    ) -> "torch.utils.data.Dataset[Any]":
+        """A torch Dataset of (input, target, labels), in memory or as a stream.
+
+        Args:
+            layout: what a state is given as; tensors in each case. ``tokens``: values, mask and positions (place in the
+                sequence, layer, channel) of a token per channel, as SANE takes them.
+            task: ``sequence`` gives a state and the same model's next selected epoch.
+            align: hidden units in a canonical order.
+            augment: hidden units in a random order, drawn by (``seed``, pass, sample); ``set_epoch`` sets the pass.
+            standardize: per tensor, fitted on the train split of the epochs asked for; see ``.standardizer``.
+            columns: label columns to give; None: all.
+            stream: an IterableDataset that reads while it is iterated, for DataLoaders with any number of workers.
+            shuffle: of a stream: by (``seed``, pass); the order is stated in ``storage/views/stream.py``.
+            buffer_bytes: of a stream: what a worker holds, and mixes, at once; None: 32 MiB.
+        """
+        from .views.torch_data import BUFFER_BYTES, Source, StateDataset, StateStream, Transform
+
+        transform = Transform(layout, align, augment, standardize, seed)
+        source = Source(self, split, epochs, transform, task, models, where, columns)
+        if stream:
+            held = BUFFER_BYTES if buffer_bytes is None else buffer_bytes
+            return StateStream(source, shuffle=shuffle, buffer_bytes=held)
+        return StateDataset(source)
+
+
+def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, cache_bytes: int | None = None) -> Zoo:
+    """Open a published zoo: see ``zooforge.open_zoo``.
+
+    Raises:
+        StoreURLError: no zoo's address. NotPublished, FormatError, NewerFormat, and what the store says.
+    """
+    base, name, number = split_zoo_url(url)
+    store = open_store(base)
+    if number is not None and version is not None and number != version:
+        raise StorageUsageError(f"{url}: names version {number}, asked for {version}")
+    wanted = version if version is not None else number
+    if wanted is not None and wanted < 1:
+        raise NotPublished(f"zoo {name!r}: versions count from 1; asked for {wanted}")
+    found, data = read_manifest_bytes(store, name, wanted)
+    manifest = Manifest.from_json(data, f"{version_prefix(name, found)}manifest.json")
+    if manifest.zoo != name:
+        raise FormatError(f"{version_prefix(name, found)}manifest.json: belongs to zoo {manifest.zoo!r}")
+    return Zoo(store, manifest, found, cache if cache is not None else os.environ.get("ZOOFORGE_CACHE"), cache_bytes)

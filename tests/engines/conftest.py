@@ -1,5 +1,0 @@
-"""The engines' fixtures serve here too."""
-
-from ..population.conftest import _one_thread, digits, population
-
-__all__ = ["_one_thread", "digits", "population"]

@@ -1,0 +1,161 @@
+"""Boards and rules as files: what Grafana and Prometheus would stumble over."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+
+from tests.support.past_runs import Simulation
+from tests.support.prometheus import BOARDS, ROOT, RULES, alerts, board, missing, panels, promtool
+from tests.support.quick_rules import quick
+from tests.support.simulated_runs import committed, started, totals
+from zooforge.zoo_jobs.metrics.driver import RunMetrics
+
+needs_promtool = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+
+UNITS = {"none", "short", "percent", "percentunit", "s", "cps", "bytes", "Bps", "currencyUSD"}
+LABELS = {"zooforge_io_zoo", "ray_io_cluster"}
+SERIES = re.compile(r"\b((?:zooforge|ray|autoscaler|kueue|kubelet|DCGM)_\w+)")
+
+
+def emitted() -> set[str]:
+    """Names of all series that a driver, the exporter and the machines give."""
+    simulation = Simulation(0.0)
+    simulation.step()
+    found = [*simulation.registry.collect(), *simulation.store(), *simulation.machines()]
+    return {sample.name for family in found for sample in family.samples} | {"zooforge_budget_dollars"}
+
+
+EMITTED = emitted()
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_a_board_has_a_stable_uid_and_panels_with_unique_ids_that_do_not_overlap(path: Path) -> None:
+    value = board(path)
+    assert value["uid"] == f"zooforge-{path.stem}"
+    assert value["schemaVersion"] >= 36 and value["id"] is None
+    ids = [panel["id"] for panel in value["panels"]]
+    assert len(ids) == len(set(ids))
+    taken: set[tuple[int, int]] = set()
+    for panel in value["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_every_panel_says_what_it_is_in_a_unit_and_uses_only_variables_that_there_are(path: Path) -> None:
+    variables = {variable["name"] for variable in board(path)["templating"]["list"]}
+    assert variables == {"datasource", "namespace", "zoo"}
+    for panel in panels(path):
+        assert panel["title"] and panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"] in UNITS, panel["title"]
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        references = [target["refId"] for target in panel["targets"]]
+        assert len(references) == len(set(references))
+        for target in panel["targets"]:
+            named = set(re.findall(r"\$\{?(\w+)", target["expr"])) - {"__rate_interval"}
+            assert named <= variables, target["expr"]
+            assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels_of(target["expr"])
+
+
+def labels_of(expression: str) -> set[str]:
+    return {name for found in re.findall(r"by \(([^)]*)\)", expression) for name in found.split(", ")}
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_every_expression_names_only_series_that_there_are(path: Path) -> None:
+    for panel in panels(path):
+        for target in panel["targets"]:
+            named = set(SERIES.findall(target["expr"])) - LABELS
+            assert named and named <= EMITTED, named - EMITTED
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_a_driver_and_the_exporter_in_view_count_once(path: Path) -> None:
+    """What both give is aggregated by max first; histograms are given by one of them alone, and may be summed."""
+    for panel in panels(path):
+        for target in panel["targets"]:
+            for match in re.finditer(r"(\w+) by \([^)]*\) \((?:rate\(|increase\()?(zooforge_\w+)", target["expr"]):
+                histogram = "duration_seconds" in match[2]
+                assert match[1] == ("sum" if histogram else "max"), target["expr"]
+
+
+def test_every_metric_is_described_in_the_documentation_and_no_other() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    named = {re.sub(r"_(bucket|count|sum)$", "", name) for name in EMITTED if name.startswith("zooforge_")}
+    assert set(re.findall(r"^\| `(zooforge_\w+)", text, re.MULTILINE)) == named
+
+
+def test_every_alert_has_a_severity_a_summary_a_duration_and_a_section_in_the_runbooks() -> None:
+    headings = set(re.findall(r"^## (\w+)", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE))
+    found = {rule["alert"] for rule in alerts()}
+    assert found == headings
+    assert found == {
+        *("NoProgress", "FaultyRatioHigh", "PreemptionStorm", "StoreErrors", "EtaSlip", "BudgetBurn"),
+        *("HeadMemoryGrowth", "MetricsAbsent", "DiskFilling", "GpuIdle"),
+    }
+    for rule in alerts():
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["for"]
+        assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
+        assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"
+
+
+def test_every_rule_names_only_series_that_there_are() -> None:
+    rules: list[Any] = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    recorded = {rule["record"] for rule in rules if "record" in rule}
+    for rule in rules:
+        used = set(re.findall(r"zoo:\w+(?::\w+)?", rule["expr"]))
+        assert used <= recorded, used - recorded
+        named = set(SERIES.findall(re.sub(r"zoo:\w+(?::\w+)?", "", rule["expr"]))) - LABELS
+        assert named <= EMITTED, named - EMITTED
+
+
+@needs_promtool
+def test_promtool_accepts_the_rules() -> None:
+    result = promtool("check", "rules", str(RULES))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@needs_promtool
+@pytest.mark.parametrize("cases", ["alerts", "alerts-slow"])
+def test_every_alert_fires_when_it_must_and_is_silent_when_it_must_not(cases: str) -> None:
+    result = promtool("test", "rules", str(Path(__file__).parent / f"{cases}.test.yaml"))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@needs_promtool
+def test_promtool_finds_nothing_wrong_with_the_metrics() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    metrics.declare("tiny-vd", "sparsify")
+    metrics.start_from(totals("tiny", [1] * 8, budget_dollars=5.0))
+    metrics(started("tiny"))
+    metrics(committed("tiny", range(8), 1))
+    result = promtool("check", "metrics", text=generate_latest(registry).decode())
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@needs_promtool
+def test_the_quick_rules_are_the_rules_with_times_divided_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(quick(6)))
+    result = promtool("check", "rules", str(tmp_path / "rules.yaml"))
+    assert result.returncode == 0, result.stderr
+    same: list[Any] = [rule for group in quick(1)["groups"] for rule in group["rules"]]
+    real = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    times = re.compile(r"\d+m?s\b|\d+[mhd]\b")
+    assert [times.sub("", rule["expr"]) for rule in same] == [times.sub("", rule["expr"]) for rule in real]
+    (storm,) = (
+        rule for group in quick(6)["groups"] for rule in group["rules"] if rule.get("alert") == "PreemptionStorm"
+    )
+    assert "[300000ms])) > 10" in storm["expr"] and storm["for"] == "50000ms"

@@ -1,0 +1,111 @@
+"""The restricted unpickler: arrays and plain values in, nothing that acts."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zooforge.storage.errors import FormatError
+from zooforge.storage.formats.restricted_pickle import load
+
+VALUE = {
+    b"data": np.arange(12, dtype=np.uint8).reshape(3, 4),
+    b"labels": [1, 2, 3],
+    "big-endian": np.ones(3, ">f4"),
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "plain": (None, True, -5, 2.5, "text", [(), {}]),
+}
+
+
+def same(found: Any, expected: Any) -> bool:
+    if isinstance(expected, np.ndarray):
+        return bool(np.array_equal(found, expected)) and found.dtype == expected.dtype and found.shape == expected.shape
+    if isinstance(expected, dict):
+        return set(found) == set(expected) and all(same(found[k], v) for k, v in expected.items())
+    return bool(found == expected)
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_arrays_and_plain_values_are_read_from_every_protocol(protocol: int) -> None:
+    assert same(load(pickle.dumps(VALUE, protocol), "value"), VALUE)
+
+
+def test_a_python_2_pickle_of_an_array_is_read() -> None:
+    """What Python 2 wrote: array bytes and dtype codes as its strings."""
+    stream = (
+        b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85"
+        b"U\x01b\x87Rq\x05(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff"
+        b"\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x06\x01\x02\x03\xfd\xfe\xfftbu."
+    )
+    found = load(stream, "batch")
+    assert found[b"data"].tolist() == [[1, 2, 3], [253, 254, 255]]
+    assert found[b"data"].flags.owndata
+    assert found[b"data"].flags.writeable
+
+
+class Runs:
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self._call = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self._call
+
+
+@pytest.mark.parametrize("function", [print, eval, exec, __import__, getattr, open, pickle.loads, np.load, np.memmap])
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_function_is_never_called(function: Any, protocol: int) -> None:
+    with pytest.raises(FormatError, match="which is not on the allow-list"):
+        load(pickle.dumps({"a": [Runs(function, "1")]}, protocol), "value")
+
+
+@pytest.mark.parametrize(
+    ("stream", "reason"),
+    [
+        (b"", "EOFError"),
+        (b"\x80\x02}", "EOFError"),
+        (b"Pname\n.", "unsupported|dispatch|key|80|P"),
+        (b"\x80\x02cnumpy\nndarray\n}b.", "gives a state to a type"),
+        (b"\x80\x02]}b.", "gives a state to a list"),
+        (b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.", "150"),
+        (b"\x80\x02]q\x00h\x00a.", "holds itself"),
+        (b"\x80\x02cnumpy\ndtype\nU\x01OK\x00K\x01\x87R.", "arrays of 'O' are not read"),
+        (b"\x80\x02c_codecs\nencode\nU\x01xU\x05rot13\x86R.", "encoding"),
+    ],
+)
+def test_what_is_damaged_or_sly_is_refused_in_one_line(stream: bytes, reason: str) -> None:
+    with pytest.raises(FormatError, match=reason) as refusal:
+        load(stream, "value")
+    assert "\n" not in str(refusal.value)
+
+
+def test_shared_parts_do_not_multiply() -> None:
+    value: list[Any] = []
+    for _ in range(60):
+        value = [value, value]
+    found = load(pickle.dumps(value), "value")
+    assert found[0] is found[1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_stream_gives_a_value_or_a_format_error(data: st.DataObject) -> None:
+    stream = bytearray(pickle.dumps(VALUE, data.draw(st.integers(0, 4))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+    stream = stream[: data.draw(st.integers(1, len(stream)))]
+    try:
+        load(bytes(stream), "value")
+    except FormatError as refusal:
+        assert str(refusal).startswith("value: pickle not read (")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_random_bytes_give_a_value_or_a_format_error(stream: bytes) -> None:
+    try:
+        load(stream, "value")
+    except FormatError as refusal:
+        assert "\n" not in str(refusal)

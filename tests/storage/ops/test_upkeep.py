@@ -1,0 +1,248 @@
+"""Probing a store, collecting garbage, pulling zoos."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import zooforge
+from tests.support.aging_store import DAY, Clock
+from tests.support.faulty_store import FaultyStore
+from tests.support.synthetic import ATTEMPT, RIVAL, RUN, description, part_data, train, weights
+from zooforge.storage.errors import EpochNotPresent, PreconditionFailed, StoreRefused
+from zooforge.storage.ops.gc import collect, roots
+from zooforge.storage.ops.pull import pull
+from zooforge.storage.ops.verify import verify_zoo
+from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.runs.commit import commit_part
+from zooforge.storage.runs.ledger import read_ledger
+from zooforge.storage.stores.memory import MemoryStore
+from zooforge.storage.stores.objects import get_object, put_object, ref_of
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.probe import Capabilities, probe, require
+from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore, Stat
+
+
+class IgnoresConditions(FaultyStore):
+    """As rclone, JuiceFS and s3rver do: every conditional put succeeds."""
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        return self.inner.put(key, data)
+
+
+class LetsSomeWin(FaultyStore):
+    """As Swift does: looks, then writes; rivals pass between the two."""
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        there = self.inner.stat(key) is not None
+        time.sleep(0.2)
+        if if_absent and there:
+            raise PreconditionFailed(key)
+        return self.inner.put(key, data, if_match=if_match)
+
+
+class IgnoresRanges(FaultyStore):
+    def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
+        return self.inner.get(key)
+
+
+class TestProbe:
+    def test_a_good_store_passes(self, store: ObjectStore) -> None:
+        found = probe(store)
+        assert found.atomic_create and found.if_match and found.ranged_reads
+        assert found.wrong_checksum_refused is (True if store.url.startswith("s3:") else None)
+        assert list(store.list("probe/")) == []
+        require(found, store.url, publishing=True)
+
+    @pytest.mark.parametrize(
+        ("broken", "expected"),
+        [
+            (IgnoresConditions, Capabilities(False, False, True, None)),
+            (LetsSomeWin, Capabilities(False, True, True, None)),
+            (IgnoresRanges, Capabilities(True, True, False, None)),
+        ],
+    )
+    def test_broken_servers_are_found_out(
+        self, memory: ObjectStore, broken: type[FaultyStore], expected: Capabilities
+    ) -> None:
+        assert probe(broken(memory)) == expected
+
+    def test_a_store_without_atomic_creation_is_refused_or_has_one_writer(self) -> None:
+        found = Capabilities(False, True, True, True)
+        with pytest.raises(StoreRefused, match="--single-writer") as raised:
+            require(found, "s3://b")
+        assert raised.value.exit_status == 2
+        require(found, "s3://b", single_writer=True)
+        with pytest.raises(StoreRefused, match="publish to another store"):
+            require(found, "s3://b", single_writer=True, publishing=True)
+
+
+@pytest.fixture
+def aging() -> Clock:
+    return Clock(MemoryStore())
+
+
+class TestCollection:
+    def test_what_is_published_is_dropped_from_parts_and_nothing_else(self, aging: Clock) -> None:
+        train(aging, range(6), 3)
+        vectorize(aging, description(), RUN)
+        orphan = put_object(aging, b"orphan", "parquet")
+        aging.ahead = DAY + 1
+        assert collect(aging, dry_run=True).phase == "would be marked"
+        marked = collect(aging, dry_run=False)
+        assert marked.num_objects == 3 + 4 + 1  # weights and labels of parts but the newest state's, the orphan
+        aging.ahead += 2
+        assert collect(aging, dry_run=False).phase == "marked"  # a mark must age first; this is another one
+        aging.ahead = 2 * DAY + 10
+        assert collect(aging, dry_run=True).num_objects == marked.num_objects
+        assert collect(aging, dry_run=False).phase == "swept"
+        assert aging.stat(orphan.key) is None
+        aging.ahead = 3 * DAY
+        url_zoo = zooforge_zoo(aging)
+        assert verify_zoo(url_zoo).ok
+        train(aging, range(6), 5)
+        version = vectorize(aging, description(), RUN)
+        quiet = MemoryStore()
+        train(quiet, range(6), 5)
+        assert version.manifest.to_json() == vectorize(quiet, description(), RUN).manifest.to_json()
+
+    def test_parts_that_no_manifest_holds_stay(self, aging: Clock) -> None:
+        train(aging, range(6), 3)
+        aging.ahead = DAY + 1
+        assert collect(aging, dry_run=False).num_objects == 0
+
+    def test_the_newest_state_of_every_model_stays(self, aging: Clock) -> None:
+        train(aging, [0, 1, 2], 2)
+        train(aging, [0, 1], 4)
+        vectorize(aging, description(), RUN)
+        aging.ahead = DAY + 1
+        collect(aging, dry_run=False)
+        aging.ahead = 2 * DAY + 2
+        collect(aging, dry_run=False)
+        ledger = read_ledger(aging, RUN)
+        np.testing.assert_array_equal(ledger.load_state([2]).arrays["weights"][0], weights(2, 2))
+        np.testing.assert_array_equal(ledger.load_state([1, 0]).arrays["weights"][0], weights(1, 4))
+
+    def test_what_is_written_again_after_the_mark_is_somebodys(self, aging: Clock) -> None:
+        orphan = put_object(aging, b"orphan", "parquet")
+        aging.ahead = DAY + 1
+        assert collect(aging, dry_run=False).num_objects == 1
+        aging.ahead = DAY + 100
+        put_object(aging, b"orphan", "parquet")
+        aging.ahead = 2 * DAY + 2
+        assert collect(aging, dry_run=False).num_objects == 0
+        assert aging.stat(orphan.key) is not None
+
+    def test_young_objects_are_not_marked(self, aging: Clock) -> None:
+        put_object(aging, b"of a commit under way", "parquet")
+        assert collect(aging, dry_run=False).num_objects == 0
+
+    def test_writers_beside_collections_lose_nothing(self) -> None:
+        """Two units of one writer each, one of two rivals, one that dies before each commit, and two collections."""
+        store = MemoryStore()
+        num_parts, orphans = 6, [f"part {number} of who died".encode() for number in range(4)]
+        stop = threading.Event()
+
+        def write(first: int, attempt: str) -> None:
+            for part in range(num_parts):
+                commit_part(store, RUN, part_data(range(first, first + 4), part, unit=first), attempt)
+                time.sleep(0.02)
+
+        def die() -> None:
+            for orphan in orphans:
+                put_object(store, orphan, "parquet")
+                time.sleep(0.02)
+
+        def sweep() -> None:
+            while not stop.is_set():
+                collect(store, dry_run=False, min_age_seconds=0.15)
+                time.sleep(0.01)
+
+        def stat_of(data: bytes) -> Stat | None:
+            return store.stat(ref_of(data, "parquet").key)
+
+        with ThreadPoolExecutor(7) as pool:
+            sweeps = [pool.submit(sweep) for _ in range(2)]
+            try:
+                work = [pool.submit(write, first, attempt) for first, attempt in
+                        ((0, ATTEMPT), (4, ATTEMPT), (8, ATTEMPT), (8, RIVAL))]  # fmt: skip
+                work.append(pool.submit(die))
+                for one in work:
+                    one.result(timeout=60)
+                deadline = time.monotonic() + 30
+                while any(stat_of(orphan) is not None for orphan in orphans) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+            finally:
+                stop.set()
+            for one in sweeps:
+                one.result(timeout=60)
+        assert not any(stat_of(orphan) for orphan in orphans)
+        ledger = read_ledger(store, RUN)
+        for model in range(12):
+            for part in range(num_parts):
+                key = ledger.holder(model, part)
+                assert key is not None
+                record = ledger.record(key)
+                for ref in (record.weights, record.labels):
+                    assert ref is not None
+                    get_object(store, ref, "test")
+            assert ledger.load_state([model]).part == num_parts - 1
+        assert all(store.stat(key) for key in roots(store))
+
+
+def zooforge_zoo(store: Any) -> Any:
+    from zooforge.storage.formats.manifest import Manifest
+    from zooforge.storage.publish.head import read_manifest_bytes
+    from zooforge.storage.zoo import Zoo
+
+    number, data = read_manifest_bytes(store, "tiny-zoo")
+    return Zoo(store, Manifest.from_json(data, "test"), number, None, None)
+
+
+class TestPull:
+    @pytest.fixture
+    def zoo(self, memory: ObjectStore) -> Any:
+        train(memory, range(24), 4, faulty={5: 2})
+        vectorize(memory, description(), RUN)
+        return zooforge.open_zoo(f"{memory.url}/zoos/tiny-zoo")
+
+    def test_a_whole_zoo_keeps_its_manifest(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        first = pull(zoo, target)
+        assert first.manifest.to_json() == zoo.manifest.to_json() and first.num_read == 4
+        again = pull(zoo, target)
+        assert (again.num_read, again.number) == (0, 1)
+        copy = zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")
+        assert verify_zoo(copy).ok
+        np.testing.assert_array_equal(copy.weights().values, zoo.weights().values)
+
+    def test_a_part_of_a_zoo_is_a_zoo(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        wanted = {"epochs": "1:4", "split": "train", "where": "activation == 'tanh'"}
+        pull(zoo, target, **wanted)
+        copy = zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")
+        assert verify_zoo(copy).ok
+        expected, found = zoo.weights(**wanted), copy.weights()
+        np.testing.assert_array_equal(found.values, expected.values)
+        assert found.models.tolist() == expected.models.tolist()
+        assert copy.labels().num_rows == 5 * len(copy.models)
+
+    def test_an_interrupted_pull_goes_on(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        pull(zoo, target)
+        labels = zoo.manifest.labels.ref.key
+        target.delete(labels)
+        shard = tmp_path / "copy" / zoo.manifest.shards[0].ref.key
+        os.truncate(shard, 100)
+        assert pull(zoo, target).num_read == 2
+        assert verify_zoo(zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")).ok
+
+    def test_nothing_that_fits_is_an_error(self, zoo: Any, tmp_path: Path) -> None:
+        with pytest.raises(EpochNotPresent, match="no state fits"):
+            pull(zoo, open_store(str(tmp_path / "copy")), where="test_acc > 2")
+        assert not (tmp_path / "copy").exists()

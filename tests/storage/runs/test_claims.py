@@ -1,0 +1,87 @@
+"""Leases that one of several holds."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from zooforge.storage.errors import PreconditionFailed
+from zooforge.storage.keys import claim_key
+from zooforge.storage.runs.run_files import CLAIM_VOID_SECONDS, Claims
+from zooforge.storage.stores.local import LocalStore
+from zooforge.storage.stores.memory import MemoryStore
+from zooforge.storage.stores.protocol import Data, ObjectStore
+
+RUN = "ab" * 16
+
+
+def attempt(number: int) -> str:
+    return f"20261124T1000{number:02d}Z-{number:04x}"
+
+
+def claims(store: ObjectStore, number: int) -> Claims:
+    return Claims(store, RUN, attempt(number))
+
+
+def grow_old(store: LocalStore, name: str) -> None:
+    """Let so much time pass that the claim is void, and its owner does not know."""
+    path = store.path(claim_key(RUN, name))
+    old = time.time() - CLAIM_VOID_SECONDS - 5
+    os.utime(path, (old, old))
+
+
+def test_of_many_who_take_a_claim_at_once_one_has_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        taken = list(threads.map(lambda number: claims(store, number).take("0000000-all"), range(8)))
+    assert sum(taken) == 1
+
+
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_a_claim_that_is_kept_alive_is_nobody_elses(kind: str, tmp_path: Path) -> None:
+    store: ObjectStore = MemoryStore() if kind == "memory" else LocalStore(tmp_path)
+    mine, other = claims(store, 1), claims(store, 2)
+    assert mine.take("piece")
+    assert mine.renew("piece")
+    assert mine.take("piece")
+    assert not other.take("piece")
+    mine.release("piece")
+    assert other.take("piece")
+
+
+def test_a_void_claim_is_taken_over_by_one(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    assert claims(store, 1).take("piece")
+    grow_old(store, "piece")
+    with ThreadPoolExecutor(8) as threads:
+        taken = list(threads.map(lambda number: claims(store, number).take("piece"), range(2, 10)))
+    assert sum(taken) == 1
+
+
+def test_an_owner_who_slept_too_long_is_told_whether_somebody_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zooforge.storage.runs.run_files.CLAIM_VOID_SECONDS", -1.0)
+    store = MemoryStore()
+    mine, other = claims(store, 1), claims(store, 2)
+    assert mine.take("piece")
+    assert mine.renew("piece")
+    assert other.take("piece")
+    assert not mine.renew("piece")
+    assert other.renew("piece")
+
+
+class LosesReplies(MemoryStore):
+    """Writes, and then answers as a store does whose client has tried again by itself."""
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        super().put(key, data, if_absent=if_absent, if_match=if_match)
+        if if_absent or if_match is not None:
+            raise PreconditionFailed(key)
+        return ""
+
+
+def test_a_lost_reply_loses_no_claim() -> None:
+    mine = claims(LosesReplies(), 1)
+    assert mine.take("piece")
+    assert mine.renew("piece")

@@ -1,0 +1,101 @@
+"""The fast way of reading S3 gives what boto3 gives, and leaves to it whatever it cannot do."""
+
+import multiprocessing
+from typing import Any
+
+import pytest
+
+from zooforge.storage.errors import ObjectNotFound
+from zooforge.storage.stores import s3_reads
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.s3 import S3Store
+from zooforge.storage.stores.s3_reads import MAX_FAILURES, Unavailable
+
+DATA = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def store(s3_store_url: str) -> S3Store:
+    found = open_store(s3_store_url)
+    assert isinstance(found, S3Store)
+    found.put("a", DATA)
+    return found
+
+
+def slow(store: S3Store) -> None:
+    store._fast = None
+
+
+@pytest.mark.parametrize("byte_range", [None, (0, 1), (100, 9000), (10_000, 99_999)])
+def test_both_ways_give_the_same_bytes_and_tag(store: S3Store, byte_range: Any) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    assert store._fast is not None
+    fast = store._fast.get(f"{store.prefix}a", byte_range)
+    assert store.get("a", byte_range) == fast
+    slow(store)
+    assert store.get("a", byte_range) == fast
+
+
+def test_what_fails_goes_by_boto3_and_a_way_that_always_fails_is_left(store: S3Store) -> None:
+    fast: Any = store._fast
+    fast._store = object()  # nothing that obstore can read from
+    tried = []
+    original = fast.get
+
+    def get(*arguments: Any) -> Any:
+        tried.append(fast._failures)
+        return original(*arguments)
+
+    fast.get = get
+    fast._open = lambda: (_ for _ in ()).throw(ValueError("no"))
+    fast._store = None
+    for _ in range(MAX_FAILURES + 2):
+        assert store.get("a")[0] == DATA
+    assert tried == [0, 1, 2, 3, 3]
+
+
+def test_a_missing_object_is_no_failure_of_the_fast_way(store: S3Store) -> None:
+    for _ in range(MAX_FAILURES + 1):
+        with pytest.raises(ObjectNotFound):
+            store.get("b")
+    assert store._fast is not None and store._fast._failures == 0
+
+
+def test_a_forked_process_reads_by_boto3(store: S3Store) -> None:
+    store.get("a")
+    assert s3_reads._runtime_pid is not None
+
+    def child(fresh: S3Store, sender: Any) -> None:
+        found = fresh.get("a")[0] == DATA
+        try:
+            assert fresh._fast is not None
+            fresh._fast.get(f"{fresh.prefix}a", None)
+        except Unavailable:
+            sender.send(found)
+
+    receiver, sender = multiprocessing.Pipe()
+    from copy import copy
+
+    process = multiprocessing.get_context("fork").Process(target=child, args=(copy(store), sender))
+    process.start()
+    assert receiver.poll(60) and receiver.recv() is True
+    process.join(60)
+
+
+def test_a_listing_that_breaks_off_goes_on_by_boto3(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
+    keys = [f"many/{number}" for number in range(4)]
+    for key in keys:
+        store.put(key, key.encode())
+    assert store._fast is not None
+    (page,) = store._fast.list(f"{store.prefix}many/")
+    assert [entry[0] for entry in page] == [f"{store.prefix}{key}" for key in keys]
+
+    class Breaks:
+        def list(self, folder: str) -> Any:
+            yield page[:2]
+            raise Unavailable
+
+    whole = list(store.list("many/"))
+    monkeypatch.setattr(store, "_fast", Breaks())
+    assert list(store.list("many/")) == whole and [stat.key for stat in whole] == keys

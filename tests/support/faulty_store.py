@@ -1,0 +1,51 @@
+"""A store whose requests fail on purpose: the only mock, to inject what a network does."""
+
+from collections.abc import Callable, Iterator
+
+from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore, Stat
+
+
+class Died(Exception):
+    """The process that used the store is gone."""
+
+
+class FaultyStore:
+    """Passes on, but calls ``fault(verb, key)`` before and ``after(verb, key)`` after each write."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        fault: Callable[[str, str], None] = lambda verb, key: None,
+        after: Callable[[str, str], None] = lambda verb, key: None,
+    ) -> None:
+        self.inner, self.fault, self.after = store, fault, after
+        self.url, self.traffic = store.url, store.traffic
+
+    def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
+        self.fault("get", key)
+        return self.inner.get(key, byte_range)
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        self.fault("put", key)
+        etag = self.inner.put(key, data, if_absent=if_absent, if_match=if_match)
+        self.after("put", key)
+        return etag
+
+    def stat(self, key: str) -> Stat | None:
+        return self.inner.stat(key)
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        return self.inner.list(prefix)
+
+    def delete(self, key: str) -> None:
+        self.fault("delete", key)
+        self.inner.delete(key)
+
+
+class LosesReplies(FaultyStore):
+    """Every conditional put is done, its reply is lost, and the client tries again, as boto3 users do."""
+
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        if if_absent:
+            self.inner.put(key, data, if_absent=True)
+        return self.inner.put(key, data, if_absent=if_absent, if_match=if_match)

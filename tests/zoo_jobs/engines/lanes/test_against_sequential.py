@@ -1,0 +1,76 @@
+"""The same mathematics as plain torch, tensor by tensor."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.support.lanes_cases import Case, Result, catalogue_case, finish, run
+from tests.support.lanes_strategies import COMBINATIONS, cases
+from zooforge.zoo_jobs.engines.contract import OptimizerName
+from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
+from zooforge.zoo_jobs.models.layers import ActivationName
+
+
+def oracle(chosen: Case, epochs: int) -> Result:
+    program = chosen.program
+    with SequentialEngine().open(program, chosen.hyperparameters, chosen.state(), chosen.data) as session:
+        for epoch in range(1, epochs + 1):
+            running = session.train_epoch(epoch, np.ones(chosen.num_models, np.bool_))
+        return finish(session, running, program.variational or program.pruned)
+
+
+def distances(chosen: Case, found: Result, expected: Result) -> dict[str, float]:
+    """Largest difference of each tensor of the layout, relative to the tensor's largest value."""
+    worst: dict[str, float] = {}
+    layout = chosen.program.architecture.layout
+    for field, values in expected.state.items():
+        if field in ("step", "mask"):
+            assert np.array_equal(found.state[field], values)
+            continue
+        if values.shape[1] < layout.size:
+            parts = {"": slice(0, values.shape[1])}
+        else:
+            parts = {e.name: slice(e.offset, e.stop) for e in layout.entries}
+        for name, part in parts.items():
+            difference = np.abs(found.state[field][:, part] - values[:, part]).max()
+            worst[f"{field} {name}"] = float(difference / (np.abs(values[:, part]).max() + 1e-12))
+    return worst
+
+
+@pytest.mark.parametrize(("name", "activation", "optimizer", "kind"), COMBINATIONS)
+@pytest.mark.parametrize("steps", [1, 10])
+def test_every_tensor_agrees_with_torch(
+    name: str, activation: ActivationName, optimizer: OptimizerName, kind: str, steps: int
+) -> None:
+    chosen = catalogue_case(name, activation, optimizer, kind, num_models=3, train=7 * steps)
+    if optimizer == "rmsprop":  # its first steps divide gradients of nearly nothing by their own size
+        chosen = slowed(chosen)
+    found, expected = run(chosen, epochs=[1]), oracle(chosen, 1)
+    for tensor, distance in distances(chosen, found, expected).items():
+        divided = optimizer == "rmsprop" and tensor.startswith("momentum_buffer")
+        assert distance < (5e-3 if divided else 2e-5 if steps == 1 else 2e-3), tensor
+    np.testing.assert_allclose(found.running.loss_sum_P, expected.running.loss_sum_P, rtol=1e-6)
+    np.testing.assert_allclose(found.test.loss_sum_P, expected.test.loss_sum_P, rtol=1e-6)
+    assert np.array_equal(found.running.correct_P, expected.running.correct_P)
+    assert np.array_equal(found.test.correct_P, expected.test.correct_P)
+    if found.sparsity is not None and expected.sparsity is not None:
+        assert found.sparsity.num_prunable == expected.sparsity.num_prunable
+        assert np.array_equal(found.sparsity.num_pruned_P, expected.sparsity.num_pruned_P)
+        assert np.array_equal(found.sparsity.mask_PV, expected.sparsity.mask_PV)
+        np.testing.assert_allclose(found.sparsity.kl_P, expected.sparsity.kl_P, rtol=1e-6)
+
+
+def slowed(chosen: Case) -> Case:
+    h = chosen.hyperparameters
+    return replace(chosen, hyperparameters=replace(h, learning_rate_P=h.learning_rate_P / 1000))
+
+
+@given(cases())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_any_layer_list_trains_as_torch_does(chosen: Case) -> None:
+    few = slowed(chosen.take(range(min(2, chosen.num_models))))
+    found, expected = run(few, epochs=[1]), oracle(few, 1)
+    np.testing.assert_allclose(found.state["weights"], expected.state["weights"], rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(found.running.loss_sum_P, expected.running.loss_sum_P, rtol=2e-5, atol=1e-6)

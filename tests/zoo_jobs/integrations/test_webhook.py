@@ -1,0 +1,111 @@
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from tests.support.simulated_runs import committed, started
+from zooforge.zoo_jobs.errors import InputError
+from zooforge.zoo_jobs.events import Problem, StageEnded
+from zooforge.zoo_jobs.integrations.webhook import Webhook, webhook_from
+
+
+@dataclass
+class Receiver:
+    """Takes POSTs; answers with ``statuses`` one after the other, then with 200."""
+
+    url: str = ""
+    statuses: list[int] = field(default_factory=list)
+    got: list[dict[str, Any]] = field(default_factory=list)
+    tries: int = 0
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            found.tries += 1
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = found.statuses.pop(0) if found.statuses else 200
+            if status == 200:
+                found.got.append(json.loads(body))
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        found.url = f"http://127.0.0.1:{server.server_address[1]}/hook/secret-token"
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+def test_the_end_of_a_run_and_what_needs_somebody_are_posted_and_nothing_else(receiver: Receiver) -> None:
+    with Webhook(receiver.url, clock=lambda: 86_400.0) as webhook:
+        webhook(started("tiny", done=8))
+        webhook(committed("tiny", range(8), 1))
+        webhook(Problem("tiny", "train", "preempted", "a worker had to leave"))
+        webhook(Problem("tiny", "train", "store", "no answer\nfrom the store"))
+        webhook(Problem("tiny", "train", "store", "no answer again"))  # said within the hour
+        webhook(StageEnded("tiny", "train", "stopped"))
+        webhook(StageEnded("tiny", "train", "finished"))
+        webhook(StageEnded("tiny", "train", "failed"))
+    assert [one["event"] for one in receiver.got] == ["needs-you", "stopped", "finished", "needs-you"]
+    assert receiver.got[0]["message"] == "no answer from the store"
+    assert receiver.got[2] == {
+        "event": "finished",
+        "zoo": "tiny",
+        "run": "a" * 32,
+        "stage": "train",
+        "message": "train of tiny finished; 16 model-epochs are in the store",
+        "time": "1970-01-02T00:00:00Z",
+    }
+
+
+def test_a_receiver_that_fails_for_a_moment_is_tried_again(receiver: Receiver) -> None:
+    receiver.statuses = [503, 429]
+    with Webhook(receiver.url, pauses_seconds=(0.0, 0.0)) as webhook:
+        webhook(StageEnded("tiny", "train", "finished"))
+    assert len(receiver.got) == 1 and receiver.tries == 3
+
+
+@pytest.mark.parametrize("status", [404, 302])
+def test_a_refusal_is_said_without_the_url_and_not_tried_again(
+    receiver: Receiver, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.statuses = [status]
+    with Webhook(receiver.url, pauses_seconds=(0.0, 0.0)) as webhook:
+        webhook(StageEnded("tiny", "train", "finished"))
+        assert "secret-token" not in repr(webhook)
+    assert receiver.tries == 1
+    (record,) = caplog.records
+    assert record.__dict__["reason"] == f"status {status}"
+    assert "secret-token" not in str(record.__dict__)
+
+
+def test_a_receiver_that_is_not_there_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    began = time.monotonic()
+    with Webhook("http://127.0.0.1:9/secret-token", pauses_seconds=(0.1,)) as webhook:
+        webhook(StageEnded("tiny", "train", "finished"))
+        assert time.monotonic() - began < 0.1
+    assert "secret-token" not in str([record.__dict__ for record in caplog.records])
+    assert caplog.records[0].__dict__["reason"] == "ConnectionRefusedError"
+
+
+def test_only_an_url_makes_a_webhook() -> None:
+    assert webhook_from({}) is None
+    with pytest.raises(InputError, match="ZOO_WEBHOOK_URL") as refused:
+        webhook_from({"ZOO_WEBHOOK_URL": "hooks.example.org/secret-token"})
+    assert "secret-token" not in str(refused.value)

@@ -1,0 +1,243 @@
+import gzip
+import math
+import socket
+import urllib.request
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from tests.support.simulated_runs import committed, started, totals
+from zooforge.storage.stores.protocol import Traffic
+from zooforge.zoo_jobs.errors import InputError
+from zooforge.zoo_jobs.events import Problem, Spent, StageEnded, UsageWritten
+from zooforge.zoo_jobs.metrics.driver import RunMetrics, serve
+from zooforge.zoo_jobs.metrics.families import HELP
+from zooforge.zoo_jobs.watching.eta import eta_seconds
+
+
+def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(f"zooforge_{name}", labels)
+
+
+def test_every_metric_is_there_and_zero_before_the_first_event() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    metrics.declare("tiny")
+    metrics.declare("tiny-vd", "sparsify")
+    names = {family.name.removeprefix("zooforge_") for family in registry.collect()}
+    assert names == set(HELP) - {"budget_dollars"} | {"build"}
+    for family in registry.collect():
+        for found in family.samples:
+            if not math.isnan(found.value) and found.name not in ("zooforge_build_info", "zooforge_run_state"):
+                assert found.value == 0.0, found
+    assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == 0
+    assert sample(registry, "run_state", zoo="tiny", state="waiting") == 1
+
+
+def test_the_text_is_openmetrics_and_counters_end_in_total() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    metrics(started("tiny"))
+    metrics(committed("tiny", range(4), 0))
+    with serve(registry, 0) as server:
+        request = urllib.request.Request(server.url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
+            text = reply.read().decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    for family in families.values():
+        if family.type == "counter":
+            assert all(found.name.endswith("_total") for found in family.samples)
+    assert families["zooforge_epoch_duration_seconds"].type == "histogram"
+    assert families["zooforge_build"].samples[0].value == 1
+
+
+def test_counters_go_on_after_a_restart_of_the_driver() -> None:
+    first = RunMetrics(registry := CollectorRegistry())
+    first(started("tiny"))
+    for epoch in range(3):
+        first(committed("tiny", range(8), epoch))
+    seen = sample(registry, "model_epochs_total", zoo="tiny", stage="train")
+    second = RunMetrics(registry := CollectorRegistry())
+    second.start_from(totals("tiny", [3] * 8))
+    assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == seen == 24
+    second(started("tiny", done=24))
+    second(committed("tiny", range(8), 3))
+    assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == 32
+    assert sample(registry, "samples_total", zoo="tiny", stage="train") == 32_000
+    assert sample(registry, "store_bytes_total", zoo="tiny", direction="write") == 320_000
+    assert sample(registry, "models", zoo="tiny", state="training") == 8
+
+
+def test_a_model_epoch_counts_once_whoever_committed_it_and_in_whichever_order_that_is_learned() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    metrics.start_from(totals("tiny", [1] * 8))
+    metrics(started("tiny", done=8))
+    metrics.start_from(totals("tiny", [3] * 4 + [1] * 4))  # a rival went on with the first four
+    metrics(committed("tiny", range(4), 1))  # our own commit of the same part, known already
+    metrics(committed("tiny", range(8), 2))  # new for the last four alone, two epochs each
+    assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == 4 * 3 + 4 * 3
+    metrics.start_from(totals("tiny", [1] * 8))  # an old snapshot takes nothing back
+    assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == 24
+
+
+def test_models_and_units_are_each_in_exactly_one_state() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    units = [(0, 2, 4), (1, 3), (5, 6, 7)]
+    metrics.start_from(totals("tiny", [5, 5, 5, 2, 2, 0, 0, 0], units=units, faulty={1: "nan"}))
+    found = {state: sample(registry, "models", zoo="tiny", state=state) for state in ("waiting", "training", "done")}
+    assert found == {"waiting": 3, "training": 2, "done": 2}
+    assert sample(registry, "models", zoo="tiny", state="faulty") == 1
+    for state, count in (("waiting", 1), ("running", 2), ("committed", 0)):
+        assert sample(registry, "units", zoo="tiny", stage="train", state=state) == count
+    metrics(started("tiny"))
+    for epoch in range(2, 5):
+        metrics(committed("tiny", (3, 4), epoch))
+    for epoch in range(5):
+        faulty = {"inf": 2} if epoch == 3 else None
+        metrics(committed("tiny", (5, 6, 7), epoch, faulty=faulty))
+    metrics(StageEnded("tiny", "train", "finished"))
+    assert sample(registry, "models", zoo="tiny", state="done") == 5
+    assert sample(registry, "models", zoo="tiny", state="faulty") == 3
+    assert sample(registry, "faulty_models_total", zoo="tiny", reason="inf") == 2
+    assert sample(registry, "units", zoo="tiny", stage="train", state="committed") == 3
+    assert sample(registry, "run_state", zoo="tiny", state="finished") == 1
+    assert sample(registry, "run_state", zoo="tiny", state="live") == 0
+    assert sample(registry, "eta_seconds", zoo="tiny", quantile="0.9") == 0
+
+
+def test_accuracy_quantiles_are_over_the_newest_value_of_every_model() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    metrics(started("tiny-vd", stage="sparsify"))
+    metrics(committed("tiny-vd", range(4), 0, stage="sparsify", accuracy=[0.1] * 4, sparsity=[0.0] * 4))
+    metrics(committed("tiny-vd", (4, 5), 0, stage="sparsify", accuracy=[0.2, 0.9], sparsity=[0.5, 0.7]))
+    metrics(committed("tiny-vd", (0, 1), 1, stage="sparsify", accuracy=[0.3, 0.4], sparsity=[0.2, 0.2]))
+    low = sample(registry, "accuracy_ratio", zoo="tiny-vd", split="test", quantile="0.0")
+    high = sample(registry, "accuracy_ratio", zoo="tiny-vd", split="test", quantile="1.0")
+    assert (low, high) == (0.2, 0.9)
+    assert sample(registry, "sparsity_ratio", zoo="tiny-vd", quantile="1.0") == 0.7
+    assert sample(registry, "model_epochs_total", zoo="tiny-vd", stage="sparsify") == 8
+
+
+def test_problems_and_costs_are_counted() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    usage = {"preemptions": 3, "dollars": 10.0, "pod_seconds": 100.0, "committed_seconds": 80.0, "lost_epochs": 5}
+    metrics.start_from(totals("tiny", [1] * 8, usage=usage, budget_dollars=20.0))
+    metrics(Problem("tiny", "train", "preempted", "a worker had to leave"))
+    metrics(Problem("tiny", "train", "store", "no answer"))  # its requests are counted by the store itself
+    metrics(Problem("tiny", "train", "retried", "unit 0"))
+    metrics(Spent("tiny", "train", lost_epochs=16, store_retries=1, read_bytes=1000))
+    assert sample(registry, "preemptions_total", zoo="tiny") == 4
+    assert sample(registry, "store_retries_total", zoo="tiny") == 1
+    assert sample(registry, "lost_epochs_total", zoo="tiny") == 21
+    assert sample(registry, "store_bytes_total", zoo="tiny", direction="read") == 1000
+    assert sample(registry, "cost_dollars_total", zoo="tiny", outcome="committed") == 8.0
+    assert sample(registry, "cost_dollars_total", zoo="tiny", outcome="wasted") == pytest.approx(2.0)
+    assert sample(registry, "budget_dollars", zoo="tiny") == 20.0
+
+
+def test_the_usage_that_was_written_takes_nothing_back_and_counts_nothing_twice() -> None:
+    registry, traffic = CollectorRegistry(), Traffic()
+    metrics = RunMetrics(registry, traffic)
+    metrics.start_from(totals("tiny", [1] * 8, usage={"store_retries": 10, "dollars": 1.0}))
+    metrics(started("tiny"))
+    traffic.add(read=500, retries=3)
+    metrics(Spent("tiny", "train", store_retries=2))
+    assert sample(registry, "store_retries_total", zoo="tiny") == 15
+    metrics(UsageWritten("tiny", "train", {"store_retries": 15, "read_bytes": 500, "dollars": 1.5}))
+    assert sample(registry, "store_retries_total", zoo="tiny") == 15
+    assert sample(registry, "store_bytes_total", zoo="tiny", direction="read") == 500
+    assert sample(registry, "cost_dollars_total", zoo="tiny", outcome="wasted") == 1.5
+    traffic.add(retries=1)
+    metrics(started("tiny-vd", stage="sparsify"))
+    traffic.add(retries=7)
+    assert sample(registry, "store_retries_total", zoo="tiny") == 16
+    assert sample(registry, "store_retries_total", zoo="tiny-vd") == 7
+
+
+def test_the_time_left_is_an_interval_that_grows_while_nothing_is_committed() -> None:
+    steady = [(0.0, 0), *((float(second), 10) for second in range(10, 201, 10))]
+    low, high = eta_seconds(steady, 100, 200.0)
+    assert low == pytest.approx(100, rel=0.3) and high == pytest.approx(100, rel=0.3)
+    stalled_low, stalled_high = eta_seconds(steady, 100, 600.0)
+    assert stalled_high > 3 * high and stalled_low > low
+    assert all(math.isnan(seconds) for seconds in eta_seconds(steady[:3], 100, 40.0))
+    assert eta_seconds([], 0, 0.0) == (0.0, 0.0)
+
+
+def test_a_clock_that_jumps_an_hour_moves_the_last_commit_and_nothing_else() -> None:
+    now = [1_000_000.0, 0.0]
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry, clock=lambda: now[0], monotonic=lambda: now[1])
+    metrics(started("tiny", models=8, epochs=40))
+    for epoch in range(20):
+        now[0] += 3600 if epoch == 10 else 1
+        now[1] += 1
+        metrics(committed("tiny", range(8), epoch))
+    now[0] -= 3600  # and is set back
+    metrics(committed("tiny", range(8), 20))
+    assert sample(registry, "last_commit_timestamp_seconds", zoo="tiny") == now[0]
+    eta = sample(registry, "eta_seconds", zoo="tiny", quantile="0.9")
+    assert eta is not None and eta < 40
+
+
+def test_27_zoos_and_their_twins_are_at_most_3000_series() -> None:
+    registry = CollectorRegistry()
+    metrics = RunMetrics(registry)
+    for number in range(27):
+        metrics.declare(f"zoo-{number}")
+        if number < 24:
+            metrics.declare(f"zoo-{number}-vd", "sparsify")
+    assert sum(len(family.samples) for family in registry.collect()) <= 3000
+
+
+def test_a_taken_port_gives_the_next_free_one_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("ZOO_METRICS_PORT", raising=False)
+    caplog.set_level("INFO", logger="zooforge")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("zooforge.zoo_jobs.metrics.server.PORT", port)
+        with serve(CollectorRegistry()) as server:
+            assert port < server.port < port + 64
+        assert "taken" in caplog.text
+
+
+def test_a_fixed_port_that_is_taken_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("ZOO_METRICS_PORT", str(port))
+        with pytest.raises(InputError, match=str(port)):
+            serve(CollectorRegistry())
+    monkeypatch.setenv("ZOO_METRICS_PORT", "many")
+    with pytest.raises(InputError, match="'many'"):
+        serve(CollectorRegistry())
+
+
+def test_only_loopback_listens_outside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with serve(CollectorRegistry(), 0) as server:
+        assert server.address == "127.0.0.1"
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    with serve(CollectorRegistry(), 0) as server:
+        assert server.address in ("::", "0.0.0.0")
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/-/healthy", timeout=10) as reply:
+            assert reply.read() == b"healthy\n"
+
+
+def test_a_scrape_may_be_compressed_and_unknown_paths_are_404() -> None:
+    registry = CollectorRegistry()
+    RunMetrics(registry).declare("tiny")
+    with serve(registry, 0) as server:
+        request = urllib.request.Request(server.url, headers={"Accept-Encoding": "gzip"})
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            assert b"zooforge_models" in gzip.decompress(reply.read())
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+            urllib.request.urlopen(server.url.replace("metrics", "nothing"), timeout=10)
+        refused.value.close()

@@ -1,0 +1,196 @@
+"""The page: whole, self-contained, readable without eyes, the same for the same zoo."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from tests.support.report_zoo import contents, facts, label_columns
+from zooforge.zoo_jobs.report.contents import Contents, RunAccount
+from zooforge.zoo_jobs.report.fidelity import compare, references
+from zooforge.zoo_jobs.report.page import page, pictures
+from zooforge.zoo_jobs.report.population import population
+
+VOID = {"meta", "br", "img", "hr", "link", "input", "image", "use", "path"}
+
+
+class Checker(HTMLParser):
+    """Balances tags, and collects ids, references, headings, attributes that could reach out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.outward: list[str] = []
+        self.tags: list[str] = []
+        self.headings: list[str] = []
+        self.unlabelled: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        given = dict(attributes)
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        for name, value in attributes:
+            text = value or ""
+            self.references += re.findall(r"url\(#([^)]+)\)", text)
+            if name in ("href", "xlink:href"):
+                (self.references if text.startswith("#") else self.outward).append(text.removeprefix("#"))
+            elif name in ("src", "srcset", "action", "data") or name.startswith("on"):
+                self.outward.append(text)
+            self.references += text.split() if name == "aria-labelledby" else []
+        if tag == "svg" and not (given.get("role") == "img" and given.get("aria-labelledby")):
+            self.unlabelled.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def checked(html: str) -> Checker:
+    found = Checker()
+    found.feed(html)
+    found.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole() -> Contents:
+    """Faulty models, twins, comparisons and an account: every section has something to say."""
+    made = contents()
+    reference = replace(references()["fashion-mnist-cnn-s-hyp-random"])
+    account = RunAccount(
+        zoo=made.facts.name,
+        plan="The plan is the one written down at the first start.",
+        planned={"wall_seconds": 100.0, "dollars": 1.0},
+        actual={"wall_seconds": 120.0, "dollars": 1.1, "wasted_dollars": 0.1, "preemptions": 2},
+        attempts=((1000.0, 1060.0, "preempted"), (1070.0, None, "no end")),
+        problems=((1060.0, "preempted", "a worker was lost"),),
+    )
+    return replace(made, comparisons=compare(reference, made.population, True), accounts=(account,))
+
+
+@pytest.fixture(scope="module")
+def html(whole: Contents) -> str:
+    return page(whole)
+
+
+def test_every_section_is_there_in_reading_order(html: str) -> None:
+    assert checked(html).headings == [
+        "In short", "Accuracy and loss over epochs", "Final accuracy by hyperparameter", "Map of the weights",
+        "Generalisation gap", "Sparse twins", "Faulty models", "Best and worst models", "What is here",
+        "Fidelity to the reference", "How it was made", "Provenance",
+    ]  # fmt: skip
+
+
+def test_the_page_needs_nothing_from_anywhere(html: str) -> None:
+    found = checked(html)
+    assert [link for link in found.outward if not link.startswith("data:image/png;base64,")] == []
+    assert re.findall(r"https?://|//[a-z]|@import|url\((?!#)", html) == []
+    assert {"script", "link", "iframe", "object", "embed"} & set(found.tags) == set()
+
+
+def test_tags_balance_ids_are_unique_and_references_lead_somewhere(html: str) -> None:
+    found = checked(html)
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    assert set(found.references) <= set(found.ids)
+
+
+def test_charts_have_words_and_tables_have_captions(html: str) -> None:
+    found = checked(html)
+    assert found.unlabelled == []
+    assert found.tags.count("table") == found.tags.count("caption")
+    assert found.tags.count("svg") == found.tags.count("figcaption")
+    assert "Test accuracy over epochs: median" in html
+    assert found.tags.count("h1") == 1
+
+
+def test_the_page_says_how_much_is_there_and_where_it_comes_from(html: str) -> None:
+    for text in ("64 of 2,560 models, 6 of 50 epochs", "0123456789abcdef" * 2, "ab" * 32, "lanes 1, avx512"):
+        assert text in html
+
+
+def test_faulty_models_are_listed_with_epoch_and_reason(html: str) -> None:
+    assert "3 of 64 models: 2 by a weight that is not a number and 1 by an infinite weight" in html
+    assert re.search(r'<tr><td class="n">9</td><td class="n">4</td><td>inf</td>', html)
+    assert "4 of 64 twins: 1 by a weight that is not a number and 3 by a faulty parent" in html
+
+
+def test_equal_zoos_give_equal_bytes(whole: Contents, html: str) -> None:
+    again = contents()
+    assert page(replace(again, comparisons=whole.comparisons, accounts=whole.accounts)) == html
+    small = contents(4, 2, twins=False, with_faulty=False)
+    assert pictures(small) == pictures(contents(4, 2, twins=False, with_faulty=False))
+
+
+def test_a_persons_own_style_of_plots_changes_no_byte(html: str, whole: Contents) -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        assert page(whole) == html
+        assert mpl.rcParams["font.size"] == 30
+
+
+def test_pictures_are_png_on_white_one_per_section_with_charts(whole: Contents) -> None:
+    found = pictures(contents(8, 2, with_faulty=False))
+    assert {"accuracy-over-epochs.png", "final-accuracy.png", "weights.png", "sparsification.png"} <= set(found)
+    for data in found.values():
+        image = Image.open(BytesIO(data))
+        assert image.format == "PNG"
+        assert image.getpixel((0, 0))[:3] == (255, 255, 255)
+        assert "Software" not in image.info
+
+
+@pytest.mark.parametrize(("num_models", "num_epochs"), [(1, 1), (1, 0), (2, 1)])
+def test_the_smallest_zoos_have_a_page(num_models: int, num_epochs: int) -> None:
+    made = contents(num_models, num_epochs, twins=False, with_faulty=False)
+    assert checked(page(made)).open == []
+    assert pictures(made)
+
+
+def test_a_zoo_without_a_single_sound_model_has_a_page() -> None:
+    here = population(label_columns(3, 2, dict.fromkeys(range(3), (0, "nan"))))
+    html = page(Contents(facts(), here))
+    assert "3 of 3 models" in html
+    assert checked(html).open == []
+
+
+def test_twins_have_a_page_of_their_own() -> None:
+    twins = contents(8, 2, with_faulty=False).twins
+    assert twins is not None
+    assert "Sparse twins" in checked(page(twins)).headings
+
+
+def test_names_and_texts_are_escaped() -> None:
+    hostile = facts(description='<script>alert("x")</script> & more', dataset='"><img src=x onerror=y>')
+    html = page(replace(contents(2, 1, twins=False, with_faulty=False), facts=hostile))
+    found = checked(html)
+    assert {"script", "img"} & set(found.tags) == set()
+    assert all(link.startswith("data:image/png;base64,") for link in found.outward)
+
+
+def test_drawing_says_nothing(whole: Contents, caplog: pytest.LogCaptureFixture) -> None:
+    page(whole)
+    assert caplog.records == []
+
+
+def test_a_large_zoo_stays_small_on_disk() -> None:
+    made = contents(2560, 1, twins=False, with_faulty=False)
+    assert len(page(made)) < 4_000_000

@@ -1,0 +1,84 @@
+"""What a worker reads of its node: how long it may take to leave, what it costs, whether it has a GPU."""
+
+from pathlib import Path
+
+import pytest
+
+from zooforge.zoo_jobs.catalogue.entries import load
+from zooforge.zoo_jobs.engines.choose import has_gpu, make_engine, not_worth_it
+from zooforge.zoo_jobs.planning import machines
+from zooforge.zoo_jobs.running import notice
+from zooforge.zoo_jobs.running.node import most_models
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [({}, 90.0), ({"ZOO_NOTICE_SECONDS": "15"}, 15.0), ({"ZOO_NOTICE_SECONDS": "120"}, 90.0)]
+)
+def test_a_node_may_only_shorten_the_notice(said: dict[str, str], seconds: float) -> None:
+    assert notice.of_node(said, 90.0) == seconds
+
+
+def test_a_notice_that_is_no_number_is_said_and_not_obeyed(caplog: pytest.LogCaptureFixture) -> None:
+    assert notice.of_node({"ZOO_NOTICE_SECONDS": "soon"}, 90.0) == 90.0
+    assert "ZOO_NOTICE_SECONDS is no number" in caplog.text
+
+
+def test_a_task_is_no_larger_than_what_fits_into_the_notice(caplog: pytest.LogCaptureFixture) -> None:
+    zoo = load("mnist-cnn-s-seed")
+    node = {"ZOO_MACHINE": "epyc-zen4-2", "ZOO_NOTICE_SECONDS": "60"}
+    few, many = (
+        most_models(zoo, "lanes", node, 90.0),
+        most_models(zoo, "lanes", {**node, "ZOO_NOTICE_SECONDS": "9000"}, 1e9),
+    )
+    assert few is not None
+    assert many is not None
+    assert 1 <= few < many
+    assert many % 16 == 0
+    assert caplog.text == ""
+    assert most_models(zoo, "lanes", {**node, "ZOO_NOTICE_SECONDS": "0.001"}, 90.0) == 1
+    assert "an epoch does not fit into the notice" in caplog.text
+    for unknown in ({}, {"ZOO_NOTICE_SECONDS": "60"}, {**node, "ZOO_MACHINE": "abacus"}):
+        assert most_models(zoo, "lanes", unknown, 90.0) is None
+
+
+PRICES = """
+currency: USD
+prices:
+  cpu-core: {dollars_per_hour: 0.05, per_core: true, date: 2026-11-24, source: a test}
+  cpu-core-spot: {dollars_per_hour: 0.02, per_core: true, date: 2026-11-24, source: a test}
+  h200-141g: {dollars_per_hour: 4.0, date: 2026-11-24, source: a test}
+  l4: {dollars_per_hour: 0.7, date: 2026-11-24, source: a test}
+"""
+
+
+@pytest.mark.parametrize(
+    ("machine", "price_class", "dollars"),
+    [
+        ("epyc-zen4-2", "on-demand", 0.05),
+        ("epyc-zen4-2", "spot", 0.02),
+        ("h200-141g", "on-demand", 4.0),
+        ("h200-141g", "spot", 4.0),
+        ("l4", "on-demand", 0.7),
+        ("c3-44", "on-demand", None),
+        ("", "spot", None),
+    ],
+)
+def test_a_slot_costs_what_its_machine_and_price_class_say(
+    machine: str, price_class: str, dollars: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    monkeypatch.setattr(machines, "PRICES", tmp_path / "prices.yaml")
+    machines._prices.cache_clear()
+    try:
+        assert machines.slot_price({"ZOO_MACHINE": machine, "ZOO_PRICE_CLASS": price_class}) == dollars
+    finally:
+        machines._prices.cache_clear()
+
+
+def test_a_head_without_a_gpu_chooses_for_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not has_gpu()
+    assert not_worth_it(make_engine("stacked"))
+    monkeypatch.setenv("ZOO_WORKER_GPUS", "1")
+    assert has_gpu()
+    assert not_worth_it(make_engine("stacked")) is None

@@ -1,0 +1,215 @@
+"""What a scheduler is told, and when trying again ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_control, stop_run, write_control
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.zoo_jobs import cli, unattended
+from zooforge.zoo_jobs.catalogue import entries
+from zooforge.zoo_jobs.spec.twins import twins_of
+from zooforge.zoo_jobs.unattended import broken, lives, main, pending
+
+ZOO = "mnist5k-cnn-s"
+RUN = entries.load(ZOO).run_id
+
+
+def life(parts: int, status: int | None, resumed: bool = False) -> Attempt:
+    start = {"stage": "job", "parts": parts, "resumed": resumed, "job": "j"}
+    return Attempt("a", start, None if status is None else {"status": status})
+
+
+@pytest.mark.parametrize(
+    ("known", "parts_now", "stops"),
+    [
+        ([life(0, 1)] * 2, 0, False),
+        ([life(0, 1)] * 3, 0, True),
+        ([life(0, 1)] * 3, 1, False),
+        ([life(0, 1), life(0, 1), life(5, 1)], 5, False),
+        ([life(5, 1), life(5, 75), life(5, 1), life(5, None), life(5, 1)], 5, True),
+        ([life(0, 75)] * 30, 0, False),
+        ([life(0, None)] * 9, 0, False),
+        ([life(0, None)] * 10, 0, True),
+        ([life(0, None)] * 5 + [life(0, 75)] + [life(0, None)] * 5, 0, False),
+        ([life(0, 1), life(0, 1), life(0, 1, resumed=True)], 0, False),
+        ([life(0, 1)] * 3 + [life(0, 0)], 0, False),
+    ],
+)
+def test_three_failures_or_ten_kills_without_a_new_part_are_enough(
+    known: list[Attempt], parts_now: int, stops: bool
+) -> None:
+    assert (broken(known, parts_now) is not None) == stops
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Statuses (or actions that give one) with which `zoo run` ends, one per life."""
+    waiting: list[Any] = []
+
+    def zoo_run(arguments: list[str]) -> int:
+        assert arguments[0] == "run"
+        assert "--unattended" in arguments
+        end = waiting.pop(0)
+        return int(end() if callable(end) else end)
+
+    monkeypatch.setattr(cli, "main", zoo_run)
+    return waiting
+
+
+def submit(store: ObjectStore, monkeypatch: pytest.MonkeyPatch, job: str) -> int:
+    monkeypatch.setenv("ZOO_JOB", job)
+    monkeypatch.setenv("ZOO_ORIGIN", "zoos/zooforge")
+    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s"}')
+    return main(["run", ZOO, "--store", store.url, "--epochs", "2"])
+
+
+def wanted(store: ObjectStore) -> Control:
+    control = read_control(store, RUN)
+    assert control is not None
+    return control
+
+
+def test_a_run_that_ends_well_ends_with_0(store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ends.append(0)
+    assert submit(store, monkeypatch, "j1") == 0
+    (one,) = lives(read_attempts(store, RUN))
+    assert one.end is not None
+    assert (one.start["job"], one.end["status"]) == ("j1", 0)
+    assert pending(store, "zoos/zooforge") == []
+
+
+def test_preemption_is_tried_again_without_end(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.extend([75] * 5)
+    assert [submit(store, monkeypatch, "j1") for _ in range(5)] == [75] * 5
+
+
+def test_a_crash_that_repeats_costs_three_lives_and_is_not_begun_a_fourth_time(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.extend([1] * 3)
+    assert [submit(store, monkeypatch, "j1") for _ in range(4)] == [1, 1, 0, 0]
+    assert wanted(store).wanted == "stopped"
+    assert "3 attempts failed" in wanted(store).reason
+
+
+def test_bad_input_is_not_tried_again(store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ends.append(2)
+    assert submit(store, monkeypatch, "j1") == 0
+    assert wanted(store).reason.startswith("bad input")
+
+
+def test_a_zoo_that_nobody_knows_is_not_tried_again(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "mnist5k-cnn-x", "--store", store.url]) == 0
+    assert "bad input, not tried again: unknown zoo 'mnist5k-cnn-x'" in capsys.readouterr().err
+
+
+def test_a_cap_ends_the_run_and_keeps_its_reason(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def capped() -> int:
+        write_control(store, RUN, Control("stopped", "the cap of 0 dollars is reached"))
+        return 75
+
+    ends.append(capped)
+    assert submit(store, monkeypatch, "j1") == 0
+    assert wanted(store).reason == "the cap of 0 dollars is reached"
+
+
+def test_a_cap_that_its_twins_reach_ends_the_zoo_too(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = twins_of(entries.load(ZOO), source_epoch=2).run_id
+
+    def capped() -> int:
+        stop_run(store, twins, "the cap of 3 dollars is reached")
+        return 75
+
+    ends.append(capped)
+    assert submit(store, monkeypatch, "j1") == 0
+    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "the cap of 3 dollars is reached")
+    control = read_control(store, twins)
+    assert control is not None and control.wanted == "stopped"
+
+
+def test_stopped_stays_stopped_for_the_same_job_and_goes_on_for_a_new_one(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.append(75)
+    submit(store, monkeypatch, "j1")
+    assert main(["stop", ZOO, "--store", store.url, "--reason", "holidays"]) == 0
+    assert submit(store, monkeypatch, "j1") == 0
+    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "holidays")
+    ends.append(0)
+    assert submit(store, monkeypatch, "j2") == 0
+    assert wanted(store).wanted == "run"
+    resumed = {one.start["job"]: one.start["resumed"] for one in lives(read_attempts(store, RUN))}
+    assert resumed == {"j1": False, "j2": True}
+
+
+def test_a_defect_is_a_failed_life_and_is_shown(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def defect() -> int:
+        raise RuntimeError("a defect")
+
+    ends.append(defect)
+    assert submit(store, monkeypatch, "j1") == 1
+    assert "RuntimeError: a defect" in capsys.readouterr().err
+
+
+def test_what_is_unfinished_and_in_nobodys_hands_is_pending_for_its_own_release_only(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.append(75)
+    submit(store, monkeypatch, "j1")
+    (row,) = pending(store, "zoos/zooforge")
+    assert (row["zoo"], row["run"], row["job"], row["request"]) == (ZOO, RUN, "j1", {"zoo": ZOO})
+    assert pending(store, "other/zooforge") == []
+    write_control(store, RUN, Control("stopped"))
+    assert pending(store, "zoos/zooforge") == []
+
+
+def test_while_a_life_lasts_nothing_is_pending(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def look() -> int:
+        import time
+
+        time.sleep(0.2)
+        seen.extend(pending(store, "zoos/zooforge"))
+        return 75
+
+    ends.append(look)
+    submit(store, monkeypatch, "j1")
+    assert seen == []
+
+
+def test_a_spec_travels_with_its_request(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_REQUEST", '{"spec": "name: x"}')
+    with unattended._spec_file({"ZOO_REQUEST": '{"spec": "name: x"}'}, "x") as path:
+        assert Path(path).read_text() == "name: x"
+    with unattended._spec_file({}, "x") as path:
+        assert path == "x"
+
+
+def test_to_stop_a_zoo_stops_the_twins_of_what_was_asked(store: ObjectStore) -> None:
+    write_control(store, RUN, Control("run", "", {"models": [0, 4], "epochs": 2}))
+    assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
+    assert (wanted(store).wanted, wanted(store).request["epochs"]) == ("stopped", 2)
+    twins = read_control(store, twins_of(entries.load(ZOO), source_epoch=2).run_id)
+    assert twins is not None
+    assert (twins.wanted, twins.reason) == ("stopped", "enough")

@@ -1,0 +1,94 @@
+"""A search for a grid: what is drawn, what is proposed, what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from zooforge.zoo_jobs.catalogue.entries import load
+from zooforge.zoo_jobs.cli import main
+from zooforge.zoo_jobs.errors import InputError
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
+from zooforge.zoo_jobs.tuning.search_spec import Trial, TuneSpec, draws, proposal, trial_zoo
+
+BASE: ZooSpec = load("digits8-cnn-s")
+TEXT = """
+name: tuned
+zoo: digits8-cnn-s
+ranges:
+  learning_rate: {low: 1e-5, high: 1, scale: log}
+  dropout_ratio: {low: 0, high: 0.5}
+  activation: [tanh, relu]
+num_trials: 40
+num_epochs: 1
+"""
+SPEC = TuneSpec.from_yaml(TEXT, "search")
+
+
+def test_draws_are_within_their_ranges_and_the_same_for_the_same_file() -> None:
+    found = draws(SPEC, BASE)
+    assert found == draws(SPEC, BASE)
+    assert len(found) == 40
+    assert all(1e-5 <= values["learning_rate"] <= 1 and 0 <= values["dropout_ratio"] <= 0.5 for values in found)
+    assert sum(values["learning_rate"] < 3e-3 for values in found) in range(12, 29)  # half of them, by ratios
+    assert {values["optimizer"] for values in found} == set(BASE.axes.optimizer)
+    assert draws(SPEC.model_copy(update={"seed": 1}), BASE) != found
+
+
+def test_a_trial_is_a_zoo_of_one_model() -> None:
+    zoo = trial_zoo(BASE, draws(SPEC, BASE)[0])
+    assert zoo.num_base_models == 1
+    assert zoo.split == BASE.split
+
+
+def test_the_proposal_spans_the_best_trials_and_keeps_what_was_not_searched() -> None:
+    trials = [
+        Trial(values, None if values["learning_rate"] > 0.1 else float(values["activation"] == "relu"), 1)
+        for values in draws(SPEC, BASE)
+    ]
+    found = proposal(SPEC, BASE, trials)
+    assert found.axes.activation == ("relu",)
+    assert len(found.axes.learning_rate) == SPEC.num_values
+    assert max(found.axes.learning_rate) <= 0.1
+    assert found.axes.initializer == BASE.axes.initializer
+    assert (found.name, found.seeds, found.reference) == ("tuned", BASE.seeds, None)
+    with pytest.raises(ValueError, match="finite"):
+        proposal(SPEC, BASE, [Trial(values) for values in draws(SPEC, BASE)])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("learning_rate: {low: 1, high: 1}", "low 1 has to be below high 1"),
+        ("weight_decay: {low: 0, high: 1, scale: log}", "begins above 0"),
+        ("dropout_ratio: {low: 0, high: 1}", "below 1"),
+        ("learningrate: {low: 0, high: 1}", "learning_rate"),
+        ("activation: [tanh, rellu]", "relu"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_in_one_line(change: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        TuneSpec.from_yaml(f"name: tuned\nzoo: digits8-cnn-s\nranges:\n  {change}\n", "search")
+
+
+def test_a_dry_run_shows_the_trials_and_tries_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(TEXT)
+    assert main(["tune", str(path), "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 40
+    assert main(["tune", str(tmp_path / "none.yaml")]) == 2
+    path.write_text(TEXT.replace("digits8-cnn-s", "digits8-cnn-s-vd"))
+    assert main(["tune", str(path)]) == 2
+    assert "twins" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_search_proposes_a_zoo_that_can_be_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "search.yaml", tmp_path / "zoo.yaml"
+    path.write_text(TEXT.replace("num_trials: 40", "num_trials: 6"))
+    assert main(["tune", str(path), "--ray", "local", "--slots", "2", "--out", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["trials"]) == 6
+    assert yaml.safe_load(out.read_text())["name"] == "tuned"
+    assert main(["plan", str(out), "--json"]) == 0

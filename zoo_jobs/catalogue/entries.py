@@ -1,0 +1,115 @@
+"""The zoos that come with the project, one YAML file each, and how a name finds one. Pure but for reading files."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from ..errors import InputError, nearest
+from ..spec.blocks import validated
+from ..spec.twins import TwinSpec, Zoo, twins_of
+from ..spec.yaml_values import yaml_values
+from ..spec.zoo import SparsifySpec, ZooSpec
+
+FOLDER = Path(__file__).parent
+MAX_SPEC_BYTES = 16 * 1024 * 1024
+_TWIN = re.compile(r"(?P<parent>.+?)-(?:(?P<vd>vd)|magnitude-(?P<percent>\d{2}))(?:-e(?P<epoch>\d{3,}))?")
+
+
+def names() -> tuple[str, ...]:
+    """Names of the catalogue, sorted."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def load(name: str) -> ZooSpec:
+    """The zoo that ``name`` means: a catalogue name, a name of the reference, or the path of a YAML file.
+
+    Raises:
+        InputError: the nearest name is offered; twins are named as such, since they are not described by a file.
+    """
+    zoo = resolve(name)
+    if isinstance(zoo, TwinSpec):
+        raise InputError(f"{name!r} names the twins of {zoo.parent.name}; `zoo sparsify {zoo.parent.name}` makes them")
+    return zoo
+
+
+def resolve(name: str) -> Zoo:
+    """As ``load``, and twins too: ``<zoo>-vd``, ``<zoo>-magnitude-NN``, either with ``-eNNN`` for a source epoch."""
+    if name.endswith((".yaml", ".yml")):
+        return load_file(Path(name))
+    if name in names():
+        return _entry(name)
+    parent = twin_parent(name)
+    if parent in names():
+        return twins_named(name, _entry(parent))
+    found = _reference_names().get(name.lower())
+    if found is not None:
+        return found
+    known = [*names(), *_reference_names()]
+    close = nearest(name.lower(), known)
+    offer = f"did you mean {close!r}?" if close else "a file's name ends in .yaml."
+    raise InputError(f"unknown zoo {name!r}; {offer} `zoo list` shows all {len(names())}")
+
+
+def twin_parent(name: str) -> str | None:
+    """The zoo whose twins ``name`` would mean; None if it is not a twin's name."""
+    match = _TWIN.fullmatch(name)
+    return match["parent"] if match else None
+
+
+def twins_named(name: str, parent: ZooSpec) -> TwinSpec:
+    """The twins of ``parent`` that ``name`` means: method, sparsity and source epoch are in the name."""
+    match = _TWIN.fullmatch(name)
+    if match is None or match["parent"] != parent.name:
+        raise InputError(f"{name!r} names no twins of {parent.name}; they are {parent.name}-vd and the like")
+    sparsify = parent.sparsify
+    method = "variational-dropout" if match["vd"] else "magnitude"
+    if sparsify is None or sparsify.method != method:
+        value: dict[str, object] = {"method": method}
+        if match["percent"]:
+            value["sparsity_ratio"] = int(match["percent"]) / 100
+        sparsify = validated(SparsifySpec, value, name)
+    elif match["percent"] and sparsify.percent != int(match["percent"]):
+        sparsify = sparsify.model_copy(update={"sparsity_ratio": int(match["percent"]) / 100})
+    return twins_of(parent, sparsify, int(match["epoch"]) if match["epoch"] else None)
+
+
+def load_all() -> tuple[ZooSpec, ...]:
+    """Every zoo of the catalogue, by name."""
+    return tuple(_entry(name) for name in names())
+
+
+def load_file(path: Path) -> ZooSpec:
+    """The zoo that a YAML file describes. Raises InputError where the file cannot be read or is not a spec."""
+    try:
+        if path.stat().st_size > MAX_SPEC_BYTES:
+            raise InputError(f"{path}: larger than {MAX_SPEC_BYTES // 2**20} MiB, too large for a spec")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; NAME may also be one of `zoo list`") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> ZooSpec:
+    """The zoo that YAML text describes. Raises InputError, in one line that begins with ``where``."""
+    value = yaml_values(text, where)
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: a spec is a mapping of fields, found {type(value).__name__}")
+    return ZooSpec.from_json(value, where)
+
+
+@cache
+def _entry(name: str) -> ZooSpec:
+    return load_file(FOLDER / f"{name}.yaml")
+
+
+@cache
+def _reference_names() -> dict[str, Zoo]:
+    found: dict[str, Zoo] = {}
+    for spec in load_all():
+        for alias in spec.reference.names if spec.reference else ():
+            found[alias] = spec
+        for alias in spec.reference_twins.names if spec.reference_twins else ():
+            found[alias] = twins_of(spec)
+    return found

@@ -1,0 +1,73 @@
+"""Zoos that a store knows by name: their specs, written before the first commit, and how they may change."""
+
+from typing import Any
+
+from zooforge.storage.errors import FormatError, KeyFormatError
+from zooforge.storage.publish.head import create_spec, list_zoos, read_spec, swap_spec
+from zooforge.storage.stores.protocol import ObjectStore
+
+from ..errors import InputError, nearest
+from ..spec.grid import check_extends
+from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import ZooSpec
+from . import entries
+
+
+def content(zoo: Zoo) -> dict[str, Any]:
+    """What ``zoos/<zoo>/spec.json`` holds."""
+    kind = "twins" if isinstance(zoo, TwinSpec) else "zoo"
+    return {"kind": kind, "run": zoo.run_id, "spec": zoo.to_json()}
+
+
+def stored(store: ObjectStore, name: str) -> Zoo | None:
+    """The zoo that the store knows as ``name``; None if it knows none."""
+    try:
+        found = read_spec(store, name)
+    except KeyFormatError:
+        return None  # no zoo can have such a name
+    if found is None:
+        return None
+    where = f"spec of {name} in {store.url}"
+    if found.content.get("kind") not in ("zoo", "twins"):
+        raise FormatError(f"{where}: `kind` is {found.content.get('kind')!r}, expected zoo or twins")
+    kind = TwinSpec if found.content["kind"] == "twins" else ZooSpec
+    return kind.from_json(found.content.get("spec"), where)
+
+
+def resolve(name: str, store: ObjectStore) -> Zoo:
+    """The zoo that NAME means, in the catalogue or in the store. Raises InputError, the nearest name offered."""
+    try:
+        return entries.resolve(name)
+    except InputError as error:
+        if name.endswith((".yaml", ".yml")):
+            raise
+        found = stored(store, name)
+        parent_name = entries.twin_parent(name)
+        if found is None and parent_name is not None:
+            parent = stored(store, parent_name)
+            found = entries.twins_named(name, parent) if isinstance(parent, ZooSpec) else None
+        if found is not None:
+            return found
+        close = nearest(name, list_zoos(store))
+        raise InputError(f"{error}" + (f"; the store has {close!r}" if close else "")) from None
+
+
+def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
+    """Refuse, before any work, a zoo that would change rows or numbers of the one that the store has by this name.
+
+    Raises InputError: names the first difference, and what to do.
+    """
+    before = stored(store, zoo.name)
+    if before is None or new_lineage:
+        return
+    check_extends(before, zoo)
+
+
+def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
+    """Write the zoo's spec, or replace the one that is there with one that keeps its rows. Raises as ``check``."""
+    wanted = content(zoo)
+    there = create_spec(store, zoo.name, wanted)
+    if there.content == wanted:
+        return
+    check(store, zoo, new_lineage)
+    swap_spec(store, zoo.name, wanted, there)

@@ -1,0 +1,39 @@
+"""How a zoo's images are preprocessed and split, as typed values of its spec. Pure."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..closed import Closed, Number
+
+
+class Preprocessing(Closed):
+    """From a source image to the pixels a network sees, in this order: grayscale, crop, resize, normalise."""
+
+    grayscale: bool = False
+    """Colour images become one channel."""
+    center_crop: Annotated[int, Field(gt=0)] | None = None
+    """Side of the square cut from the centre."""
+    resize: Annotated[int, Field(gt=0)] | None = None
+    """Side of the square image after bilinear resizing."""
+    mean: tuple[Number, ...]
+    """Per channel, of values in 0-1."""
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    """Per channel, of values in 0-1."""
+
+
+class SplitRule(Closed):
+    """Which images train, validate and test.
+
+    The permutation is ``torch.randperm(n, generator=manual_seed(seed))``: the first ``train`` entries, in that order,
+    are the training split, the next ``val`` the validation split. ``seed: null`` keeps the official order.
+    """
+
+    train: Annotated[int, Field(gt=0)]
+    """Number of training images."""
+    val: Annotated[int, Field(ge=0)]
+    """Number of validation images."""
+    test: Annotated[int, Field(gt=0)] | None = None
+    """null: the dataset's official test set; a number: the next entries of the same permutation."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None
+    """Seed of the permutation."""

@@ -1,0 +1,171 @@
+"""What each engine does on this machine, measured in seconds: rates on CNN-s beside the peak of the same moment."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.prepared import PreparedData, Split
+from ..models.initialize import initial_weights
+from ..models.registry import Architecture, architecture
+from .choose import ENGINES, make_engine
+from .contract import Engine, Hyperparameters, Program, initial_state
+
+NUM_IMAGES = 200
+MODELS = {"lanes": 16, "stacked": 16, "sequential": 1}  # of a calibration on a CPU
+GPU_MODELS = 256
+PEAK_SIDE, GPU_PEAK_SIDE = 512, 4096  # of the matrices whose product shows what torch reaches at best
+PEAK_LOOPS = 8
+PEAK_RATIO = 0.2  # of the time, for the peak
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """``reason`` is why an engine does not run here, None where it does; then the rest is known.
+
+    Attributes:
+        where: device and instruction set.
+        samples_per_second: training samples of all models together, one slot.
+        peak_ratio: multiply-adds per second of training, over those of ``peak_of`` measured beside it.
+        bytes_per_model: what one more model of the chunk takes, None where it cannot be said.
+    """
+
+    name: str
+    bitwise: bool
+    reason: str | None
+    where: str = ""
+    num_models: int = 0
+    samples_per_second: float = 0.0
+    peak_ratio: float | None = None
+    peak_of: str = ""
+    bytes_per_model: int | None = None
+
+
+def calibration_program() -> Program:
+    """CNN-s on one channel, batch 10, Adam: what the rates are of."""
+    return Program(architecture("cnn-s", 1, "tanh", False), "adam", 10, dropout=False)
+
+
+def calibrate(seconds: float) -> list[EngineReport]:
+    """One report per engine, in about ``seconds`` together."""
+    program = calibration_program()
+    found: list[tuple[str, Engine, str | None]] = []
+    for name in ENGINES:
+        engine = make_engine(name)
+        found.append((name, engine, engine.refuses(program)))
+    share = seconds / max(1, sum(reason is None for *_, reason in found))
+    return [
+        EngineReport(name, engine.bitwise, reason) if reason is not None else _measured(name, engine, program, share)
+        for name, engine, reason in found
+    ]
+
+
+def _measured(name: str, engine: Engine, program: Program, seconds: float) -> EngineReport:
+    on_gpu = _on_gpu(engine)
+    num_models = GPU_MODELS if on_gpu else MODELS[name]
+    data = _random_data()
+    num_models = min(num_models, engine.chunk_models(program, data, num_models))
+    clock = time.perf_counter if on_gpu else time.process_time
+    peak, peak_of = _peak(name, on_gpu, PEAK_RATIO * seconds)
+    rate = _rate(engine, program, data, num_models, (1 - PEAK_RATIO) * seconds, clock)
+    network = program.architecture
+    assert isinstance(network, Architecture)
+    predicted = getattr(engine, "peak_bytes", None)
+    return EngineReport(
+        name=name,
+        bitwise=engine.bitwise,
+        reason=None,
+        where=_where(name, on_gpu),
+        num_models=num_models,
+        samples_per_second=rate,
+        peak_ratio=rate * network.num_train_macs / peak,
+        peak_of=peak_of,
+        bytes_per_model=(
+            None if predicted is None else (predicted(program, data, 512) - predicted(program, data, 256)) // 256
+        ),
+    )
+
+
+def _rate(
+    engine: Engine,
+    program: Program,
+    data: PreparedData,
+    num_models: int,
+    seconds: float,
+    clock: Callable[[], float],
+) -> float:
+    """Training samples per second, all models together; the first epochs warm up."""
+    zeros = np.zeros(num_models)
+    h = Hyperparameters(
+        np.arange(num_models, dtype=np.uint32), zeros + 3e-4, zeros, zeros, zeros.astype(np.bool_), zeros
+    )
+    weights = np.tile(initial_weights(program.architecture, "kaiming_uniform", 1), (num_models, 1))
+    active = np.ones(num_models, np.bool_)
+    with engine.open(program, h, initial_state(program, weights), data) as session:
+        session.train_epoch(1, active)
+        epoch, begun, end = 1, clock(), time.perf_counter() + seconds
+        while epoch < 2 or time.perf_counter() < end:
+            epoch += 1
+            session.train_epoch(epoch, active)
+        return (epoch - 1) * NUM_IMAGES * num_models / (clock() - begun)
+
+
+def _peak(name: str, on_gpu: bool, seconds: float) -> tuple[float, str]:
+    """Multiply-adds per second at best, and of what: an FMA loop for ``lanes``, a large matrix product for torch."""
+    if name == "lanes":
+        from .lanes.engine import extension, instruction_set
+
+        # The best of short loops: neighbours on the machine make single ones slow.
+        loops = [extension().peak(instruction_set(), seconds / PEAK_LOOPS) for _ in range(PEAK_LOOPS)]
+        return float(max(loops)), "FMA loop"
+    import torch
+
+    side = GPU_PEAK_SIDE if on_gpu else PEAK_SIDE
+    device = "cuda" if on_gpu else "cpu"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        left = torch.ones(side, side, device=device)
+        out = left @ left
+        clock = time.perf_counter if on_gpu else time.process_time
+        _finish(on_gpu)
+        done, begun = 0, clock()
+        while done < 3 or clock() - begun < seconds:
+            torch.matmul(left, left, out=out)
+            _finish(on_gpu)
+            done += 1
+        return done * side**3 / (clock() - begun), f"float32 matrix product of {side} x {side}"
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _finish(on_gpu: bool) -> None:
+    if on_gpu:
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def _on_gpu(engine: Any) -> bool:
+    device = getattr(engine, "device", None)
+    return device is not None and device.type == "cuda"
+
+
+def _where(name: str, on_gpu: bool) -> str:
+    if name == "lanes":
+        from .lanes.engine import extension, instruction_set
+
+        return f"CPU, {extension().name_of(instruction_set())}"
+    import torch
+
+    return torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _random_data() -> PreparedData:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (NUM_IMAGES, 1, 28, 28), np.uint8)
+    split = Split(images, generator.integers(0, 10, NUM_IMAGES).astype(np.uint8))
+    none = Split(images[:0], split.labels[:0])
+    return PreparedData("random", 10, np.linspace(-1, 1, 256, dtype=np.float32)[None], split, none, none)

@@ -1,0 +1,249 @@
+"""The ``lanes`` engine: models are SIMD lanes of kernels written in C++, bit for bit the same on every CPU.
+
+docs/lanes.md states layout, order of sums, denormal rule and the accuracy of its functions.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data.prepared import PreparedData
+from ...models.layers import Architecture
+from ...sparsify.kl_schedule import kl_weight
+from ..contract import (
+    MOMENTS,
+    Evaluation,
+    Hyperparameters,
+    Program,
+    Running,
+    Sparsity,
+    SplitName,
+    StateArrays,
+    noisy_layout,
+)
+from ..host_memory import host_free_bytes
+from .program import MAX_LAYERS, OPTIMIZERS, layer_table
+
+VERSION = 1  # raised by every change of the engine's numbers
+GROUP_MODELS = 16  # lanes of the widest kernels
+MEMORY_RATIO = 0.5  # share of the free memory that a chunk may take
+# For tests: avx512, avx2, vec4 or scalar (results do not depend on it), and the file of an instrumented build.
+ISA_VARIABLE = "ZOOFORGE_LANES_ISA"
+EXTENSION_VARIABLE = "ZOOFORGE_LANES_EXTENSION"
+
+
+def extension() -> Any:
+    """The compiled module, or None where it was not built."""
+    name = f"{__package__}._lanes"
+    if name not in sys.modules and EXTENSION_VARIABLE in os.environ:
+        spec = importlib.util.spec_from_file_location(name, os.environ[EXTENSION_VARIABLE])
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{EXTENSION_VARIABLE} names no extension: {os.environ[EXTENSION_VARIABLE]}")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def instruction_set() -> str:
+    """What the kernels run on here: ``auto`` lets the extension take the widest."""
+    return os.environ.get(ISA_VARIABLE, "auto")
+
+
+class LanesEngine:
+    """Runs layer lists on CPUs with ``threads`` threads over groups of models."""
+
+    name = "lanes"
+    bitwise = True
+
+    def __init__(self, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"threads is {threads}, at least 1 is needed")
+        self.threads = threads
+
+    def refuses(self, program: Program) -> str | None:
+        if extension() is None:
+            return "its extension is not built (`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++)"
+        if not isinstance(program.architecture, Architecture):
+            return f"{program.architecture.name} is not a layer list"
+        if program.schedule is not None:
+            return "it has no learning-rate schedule"
+        if program.augment is not None:
+            return f"it has no augmentation ({program.augment})"
+        if not 1 <= program.batch_size <= 65536:
+            return f"batch size {program.batch_size} is outside 1 ... 65536"
+        if len(program.architecture.layers) > MAX_LAYERS:
+            return f"{program.architecture.name} has more than {MAX_LAYERS} layers"
+        isa = instruction_set()
+        if not extension().lanes_of(isa):
+            return f"{ISA_VARIABLE} asks for {isa!r}, this machine has {', '.join(extension().available())}"
+        return None
+
+    def numerics(self, program: Program) -> dict[str, Any]:
+        """Neither instruction set nor threads nor chunk: none of them changes a bit."""
+        return {"engine": self.name, "version": VERSION}
+
+    def peak_bytes(self, program: Program, data: PreparedData, num_models: int) -> int:
+        """Memory that ``num_models`` models take at most while they train: state and its copy, work space, images."""
+        state, per_thread = extension().memory(
+            *_program_arguments(program), instruction_set(), num_models, len(data.train)
+        )
+        groups = -(-num_models // GROUP_MODELS)
+        images = sum(split.images.nbytes for split in (data.train, data.val, data.test))
+        return int(2 * state + min(self.threads, groups) * per_thread + images)
+
+    def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
+        """All of them, unless memory says less: a group's working set does not depend on the chunk."""
+        free = host_free_bytes() * MEMORY_RATIO
+        models = num_models
+        while models > GROUP_MODELS and self.peak_bytes(program, data, models) > free:
+            models = -(-models // 2 // GROUP_MODELS) * GROUP_MODELS
+        return models
+
+    def open(
+        self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
+    ) -> "LanesSession":
+        reason = self.refuses(program)
+        if reason is not None:
+            raise ValueError(f"lanes cannot run {program.architecture.name}: {reason}")
+        return LanesSession(program, hyperparameters, state, data, self.threads)
+
+
+def _program_arguments(program: Program) -> tuple[Any, ...]:
+    architecture = program.architecture
+    if not isinstance(architecture, Architecture):
+        raise ValueError(f"{architecture.name} is not a layer list")
+    return (
+        layer_table(architecture),
+        architecture.in_channels,
+        architecture.image_size,
+        OPTIMIZERS.index(program.optimizer),
+        program.batch_size,
+        program.dropout,
+        program.variational,
+    )
+
+
+def native_data(data: PreparedData, split: SplitName) -> Any:
+    """A split as the extension takes it; no copy is made where the arrays are contiguous."""
+    part = data.split(split)
+    images = np.ascontiguousarray(part.images).reshape(len(part), -1)
+    return extension().Data(
+        images, np.ascontiguousarray(part.labels), np.ascontiguousarray(data.pixel_values, np.float32)
+    )
+
+
+def native_session(program: Program, hyperparameters: Hyperparameters, isa: str) -> Any:
+    """A session of the extension, its state all zero."""
+    h = hyperparameters
+    return extension().Session(
+        *_program_arguments(program),
+        isa,
+        np.ascontiguousarray(h.seed_P, np.uint32),
+        np.ascontiguousarray(h.learning_rate_P, np.float64),
+        np.ascontiguousarray(h.weight_decay_P, np.float64),
+        np.ascontiguousarray(h.momentum_P, np.float64),
+        np.ascontiguousarray(h.nesterov_P, np.uint8),
+        np.ascontiguousarray(h.dropout_ratio_P, np.float64),
+    )
+
+
+class LanesSession:
+    """P models in lane-interleaved memory."""
+
+    def __init__(
+        self,
+        program: Program,
+        hyperparameters: Hyperparameters,
+        state: StateArrays,
+        data: PreparedData,
+        threads: int,
+    ) -> None:
+        self._program = program
+        self._threads = threads
+        self._data = data
+        self._num_models = len(hyperparameters.seed_P)
+        self._num_weights = program.architecture.layout.size
+        self._native_data: dict[SplitName, Any] = {}
+        self._native: Any = native_session(program, hyperparameters, instruction_set())
+        for field, name in enumerate(self._fields):
+            if name is not None:
+                self._native.put(field, np.ascontiguousarray(state[name], np.float32))
+        self._mask_PD: NDArray[np.bool_] | None = state["mask"].astype(np.bool_) if program.pruned else None
+        if self._mask_PD is not None:
+            self._native.put_pruned(self._mask_PD.astype(np.uint8))
+        self._native.put_steps(np.ascontiguousarray(state["step"], np.int64))
+
+    @property
+    def _fields(self) -> tuple[str | None, ...]:
+        """Names of the state's float arrays in the extension's order."""
+        log_sigma2 = "log_sigma2" if self._program.variational else None
+        return ("weights", log_sigma2, *MOMENTS[self._program.optimizer])
+
+    def _split(self, split: SplitName) -> Any:
+        if split not in self._native_data:
+            self._native_data[split] = native_data(self._data, split)
+        return self._native_data[split]
+
+    def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
+        loss_sum_P = np.zeros(self._num_models, np.float64)
+        correct_P = np.zeros(self._num_models, np.int32)
+        weight = kl_weight(epoch) if self._program.variational else 0.0
+        active = np.ascontiguousarray(active_P, np.uint8)
+        self._native.train_epoch(self._split("train"), epoch, weight, active, self._threads, loss_sum_P, correct_P)
+        return Running(loss_sum_P, correct_P, len(self._data.train))
+
+    def evaluate(self, split: SplitName) -> Evaluation:
+        loss_sum_P = np.zeros(self._num_models, np.float64)
+        correct_P = np.zeros(self._num_models, np.int32)
+        num_samples = len(self._data.split(split))
+        if num_samples:
+            self._native.evaluate(self._split(split), self._threads, loss_sum_P, correct_P)
+        return Evaluation(loss_sum_P, correct_P, num_samples)
+
+    def sparsity(self) -> Sparsity:
+        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
+        architecture = self._program.architecture
+        layout = noisy_layout(architecture)
+        num_prunable = sum(e.size for e in layout.entries if e.name.endswith("weight"))
+        kl_P = np.zeros(self._num_models, np.float64)
+        if self._mask_PD is not None:
+            tensors = architecture.layout.unflatten(self._mask_PD)
+            mask_PV = np.concatenate([tensors[e.name].reshape(self._num_models, -1) for e in layout.entries], axis=1)
+            return Sparsity(mask_PV, kl_P, mask_PV.sum(axis=1).astype(np.int32), num_prunable)
+        if not self._program.variational:
+            raise ValueError("only twins have a sparsity")
+        num_pruned_P = np.zeros(self._num_models, np.int32)
+        pruned_PV = np.zeros((self._num_models, layout.size), np.uint8)
+        self._native.sparsity(kl_P, num_pruned_P, pruned_PV)
+        return Sparsity(pruned_PV.astype(np.bool_), kl_P, num_pruned_P, num_prunable)
+
+    def state(self) -> StateArrays:
+        state: StateArrays = {}
+        for field, name in enumerate(self._fields):
+            if name is not None:
+                state[name] = np.empty((self._num_models, self._native.field_size(field)), np.float32)
+                self._native.get(field, state[name])
+        state["step"] = np.empty(self._num_models, np.int64)
+        self._native.get_steps(state["step"])
+        if self._mask_PD is not None:
+            state["mask"] = self._mask_PD.copy()
+        return state
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._native = None
+        self._native_data.clear()

@@ -1,0 +1,307 @@
+"""Engine ``sequential``: one model at a time in plain torch, as the reference trains. The oracle of the others."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from ...data.prepared import PreparedData
+from ...models.layers import Architecture
+from ...sparsify import variational_dropout as vd
+from ...sparsify.kl_schedule import kl_weight
+from ..batches import AUGMENTATIONS, Block, evaluation_blocks, training_blocks
+from ..contract import (
+    MOMENTS,
+    Evaluation,
+    Hyperparameters,
+    Program,
+    Running,
+    Sparsity,
+    SplitName,
+    StateArrays,
+    noisy_layout,
+)
+from ..one_cycle import one_cycle
+from .layer_list_model import LayerListModel
+from .module_model import ModuleModel
+
+VERSION = 1
+EVALUATED_AT_ONCE = 500  # images; sums of a matrix product may depend on it
+STATE_BYTES = 1 << 30  # of a chunk
+
+
+class SequentialEngine:
+    """Plain torch on one thread of the CPU, or on a CUDA device. Options that change numbers are in ``numerics``."""
+
+    name = "sequential"
+
+    def __init__(
+        self, device: str | None = None, *, amp: bool = False, channels_last: bool = False, compiled: bool = False
+    ) -> None:
+        """
+        Args:
+            device: of torch; None: torch modules on a CUDA device where there is one, layer lists always on the CPU,
+                where one small model at a time is faster.
+            amp: bfloat16 autocast for torch modules (ResNet-18); layer lists are always float32.
+            channels_last: images of torch modules in channels-last memory.
+            compiled: ``torch.compile`` of torch modules.
+        """
+        self._requested = device
+        self._options = {"amp": amp, "channels_last": channels_last, "compiled": compiled}
+
+    @property
+    def bitwise(self) -> bool:
+        """On a CPU with one thread; where a CUDA device was asked for, its kernels may add in any order."""
+        return self._requested in (None, "cpu")
+
+    def refuses(self, program: Program) -> str | None:
+        if (program.variational or program.pruned) and not isinstance(program.architecture, Architecture):
+            return f"twins need a layer list; {program.architecture.name} has none"
+        if program.schedule is not None and program.optimizer != "sgd":
+            return f"the one-cycle schedule moves the momentum of sgd; the optimizer is {program.optimizer}"
+        if program.augment not in (None, *AUGMENTATIONS):
+            return f"augmentation {program.augment!r} is unknown; accepted: {', '.join(AUGMENTATIONS)}"
+        if self._device(program).type == "cuda" and not torch.cuda.is_available():
+            return "torch sees no CUDA device"
+        return None
+
+    def numerics(self, program: Program) -> dict[str, Any]:
+        device = self._device(program)
+        cpu = device.type == "cpu"
+        options = {} if isinstance(program.architecture, Architecture) else self._options
+        return {
+            "engine": self.name,
+            "version": VERSION,
+            "torch": torch.__version__,
+            "threads": 1,
+            "device": torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(device),
+            **options,
+        }
+
+    def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
+        trained = program.architecture.layout.size * (2 if program.variational else 1)
+        model_bytes = 4 * trained * (2 + len(MOMENTS[program.optimizer]))
+        return max(1, min(num_models, STATE_BYTES // model_bytes))
+
+    def open(
+        self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
+    ) -> "SequentialSession":
+        """Raises ValueError with the words of ``refuses`` for a program that cannot run."""
+        reason = self.refuses(program)
+        if reason is not None:
+            raise ValueError(reason)
+        device = self._device(program)
+        model = (
+            LayerListModel(program, device)
+            if isinstance(program.architecture, Architecture)
+            else ModuleModel(program, device, **self._options)
+        )
+        return SequentialSession(program, hyperparameters, state, data, model, device)
+
+    def _device(self, program: Program) -> torch.device:
+        if self._requested is not None:
+            return torch.device(self._requested)
+        on_gpu = not isinstance(program.architecture, Architecture) and torch.cuda.is_available()
+        return torch.device("cuda" if on_gpu else "cpu")
+
+
+class SequentialSession:
+    """P models, trained and evaluated one after the other."""
+
+    def __init__(
+        self,
+        program: Program,
+        hyperparameters: Hyperparameters,
+        state: StateArrays,
+        data: PreparedData,
+        model: LayerListModel | ModuleModel,
+        device: torch.device,
+    ) -> None:
+        self._program, self._hyperparameters, self._data, self._model = program, hyperparameters, data, model
+        self._device = device
+        self._num_models = len(state["weights"])
+        self._step_P = state["step"].astype(np.int64)
+        trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
+        arrays = {"values": np.concatenate(trained, axis=1)}
+        others = (*MOMENTS[program.optimizer], "buffers", "counters", "mask")
+        arrays |= {name: state[name] for name in others if name in state}
+        self._tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+        self._active_P = np.ones(self._num_models, np.bool_)
+
+    def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
+        """Inactive models are left as they are; their sums are NaN and 0."""
+        self._active_P = active_P.copy()
+        loss_sum_P = np.full(self._num_models, np.nan)
+        correct_P = np.zeros(self._num_models, np.int32)
+        with _plain(self._device):
+            for i in np.flatnonzero(active_P):
+                loss_sum_P[i], correct_P[i] = self._train(int(i), epoch)
+        return Running(loss_sum_P, correct_P, len(self._data.train))
+
+    def evaluate(self, split: SplitName) -> Evaluation:
+        """Models that were inactive in the last epoch are not evaluated; their sums are NaN and 0."""
+        loss_sum_P = np.where(self._active_P, 0.0, np.nan)
+        correct_P = np.zeros(self._num_models, np.int32)
+        images_of_split = self._data.split(split)
+        with _plain(self._device), torch.no_grad():
+            for block in evaluation_blocks(self._data, images_of_split, EVALUATED_AT_ONCE):
+                images = torch.from_numpy(block.images).to(self._device)
+                labels = torch.from_numpy(block.labels).to(self._device)
+                for i in np.flatnonzero(self._active_P):
+                    self._model.bind(self._rows(int(i)))
+                    logits = self._model.logits(images)
+                    losses = F.cross_entropy(logits, labels, reduction="none")
+                    loss_sum_P[i] += float(losses.double().sum())
+                    correct_P[i] += int((logits.argmax(dim=1) == labels).sum())
+        return Evaluation(loss_sum_P, correct_P, len(images_of_split))
+
+    def sparsity(self) -> Sparsity:
+        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
+        model = self._model
+        if self._program.pruned:
+            return self._magnitude_sparsity()
+        if not isinstance(model, LayerListModel) or not self._program.variational:
+            raise ValueError("only twins have a sparsity")
+        log_alphas = []
+        with _plain(self._device), torch.no_grad():
+            for i in range(self._num_models):
+                model.bind(self._rows(i))
+                log_alphas.append(model.log_alpha())
+            log_alpha_PV = torch.stack(log_alphas)
+            kl_P = vd.kl_from_log_uniform(log_alpha_PV.double()).sum(dim=1).cpu().numpy()
+            mask_PV = vd.pruned(log_alpha_PV).cpu().numpy()
+        num_pruned_P = mask_PV[:, model.is_weight_V].sum(axis=1).astype(np.int32)
+        return Sparsity(mask_PV, kl_P, num_pruned_P, int(model.is_weight_V.sum()))
+
+    def _magnitude_sparsity(self) -> Sparsity:
+        architecture = self._program.architecture
+        mask = architecture.layout.unflatten(self._tensors["mask"].cpu().numpy())
+        entries = noisy_layout(architecture).entries
+        mask_PV = np.concatenate([mask[e.name].reshape(self._num_models, -1) for e in entries], axis=1)
+        num_prunable = sum(e.size for e in entries if e.name.endswith("weight"))
+        num_pruned_P = mask_PV.sum(axis=1).astype(np.int32)
+        return Sparsity(mask_PV, np.zeros(self._num_models), num_pruned_P, num_prunable)
+
+    def state(self) -> StateArrays:
+        arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._tensors.items()}
+        values_PT = arrays.pop("values")
+        num_parameters = self._program.architecture.layout.size
+        arrays["weights"] = np.ascontiguousarray(values_PT[:, :num_parameters])
+        if self._program.variational:
+            arrays["log_sigma2"] = np.ascontiguousarray(values_PT[:, num_parameters:])
+        return {**arrays, "step": self._step_P.copy()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._tensors = {}
+
+    def _rows(self, i: int) -> dict[str, Tensor]:
+        return {name: tensor[i].detach() for name, tensor in self._tensors.items()}
+
+    def _train(self, i: int, epoch: int) -> tuple[float, int]:
+        """One epoch of model ``i``: sums of its running loss and correct predictions."""
+        rows = self._rows(i)
+        values = self._model.bind(rows)
+        optimizer = self._optimizer(i, values, rows)
+        seed = int(self._hyperparameters.seed_P[i])
+        loss_sum, correct = 0.0, 0
+        for block in training_blocks(self._data, seed, epoch, self._program.batch_size, self._program.augment):
+            block_loss, block_correct = self._train_block(i, epoch, block, values, rows.get("mask"), optimizer)
+            loss_sum += block_loss
+            correct += block_correct
+        return loss_sum, correct
+
+    def _train_block(
+        self,
+        i: int,
+        epoch: int,
+        block: Block,
+        values: Tensor,
+        pruned_D: Tensor | None,
+        optimizer: torch.optim.Optimizer,
+    ) -> tuple[float, int]:
+        size = self._program.batch_size
+        labels = torch.from_numpy(block.labels).to(self._device)
+        images = torch.from_numpy(block.images).to(self._device)
+        batches = list(zip(torch.split(images, size), torch.split(labels, size), strict=True))
+        sizes = [len(batch_labels) for _, batch_labels in batches]
+        draws = self._model.draw(
+            int(self._hyperparameters.seed_P[i]),
+            float(self._hyperparameters.dropout_ratio_P[i]),
+            epoch,
+            block.first_step,
+            sizes,
+        )
+        weight = kl_weight(epoch)
+        losses, logits = [], []
+        for (batch_images, batch_labels), batch_draws in zip(batches, draws, strict=True):
+            if self._program.schedule is not None:
+                group = optimizer.param_groups[0]
+                group["lr"], group["momentum"] = one_cycle(
+                    int(self._step_P[i]),
+                    self._program.schedule.total_steps,
+                    float(self._hyperparameters.learning_rate_P[i]),
+                )
+            if isinstance(self._model, LayerListModel):
+                values.grad = None
+            total, loss, batch_logits = self._model.training_loss(batch_images, batch_labels, batch_draws, weight)
+            total.backward()
+            if pruned_D is not None and values.grad is not None:
+                # A value of zero without a gradient stays zero under every optimizer here, weight decay included.
+                values.grad.masked_fill_(pruned_D, 0)
+            optimizer.step()
+            self._step_P[i] += 1
+            losses.append(loss.detach())
+            logits.append(batch_logits.detach())
+        correct = int((torch.cat(logits).argmax(dim=1) == labels).sum())
+        loss_sum = sum(loss * n for loss, n in zip(torch.stack(losses).tolist(), sizes, strict=True))
+        return loss_sum, correct
+
+    def _optimizer(self, i: int, values: Tensor, rows: dict[str, Tensor]) -> torch.optim.Optimizer:
+        """Torch's own, over the flat vector, its moments bound to the state's rows."""
+        h = self._hyperparameters
+        rate, decay = float(h.learning_rate_P[i]), float(h.weight_decay_P[i])
+        momentum = float(h.momentum_P[i])
+        step = torch.tensor(float(self._step_P[i]))
+        optimizer: torch.optim.Optimizer
+        match self._program.optimizer:
+            case "sgd":
+                nesterov = bool(h.nesterov_P[i])
+                optimizer = torch.optim.SGD(
+                    [values], lr=rate, momentum=momentum, weight_decay=decay, nesterov=nesterov, foreach=False
+                )
+                # A buffer of zeros gives torch's first step, which takes the gradient itself.
+                optimizer.state[values] = {"momentum_buffer": rows["momentum_buffer"]}
+            case "adam":
+                optimizer = torch.optim.Adam([values], lr=rate, weight_decay=decay, foreach=False)
+                moments = {name: rows[name] for name in MOMENTS["adam"]}
+                optimizer.state[values] = {"step": step, **moments}
+            case "rmsprop":
+                optimizer = torch.optim.RMSprop([values], lr=rate, momentum=momentum, weight_decay=decay, foreach=False)
+                moments = {name: rows[name] for name in MOMENTS["rmsprop"]}
+                optimizer.state[values] = {"step": step, **moments}
+        return optimizer
+
+
+@contextmanager
+def _plain(device: torch.device) -> Iterator[None]:
+    """One thread, deterministic cuDNN, and a device that is full as MemoryError; the caller's settings come back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"{device}: {error}") from error
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,232 @@
+"""One model that a layer list describes, in plain torch: the arithmetic of the ``sequential`` engine.
+
+Shape suffixes: D = parameters, V = values with a noise variance, T = D + V for twins, D otherwise; B = batch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from ...models.layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, MaxPool2d, Parametric
+from ...sparsify import variational_dropout as vd
+from .. import philox
+from ..contract import Program, noisy_layout
+
+WORDS_AT_ONCE = 1 << 20  # random words held at a time
+
+ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
+    "leaky_relu": F.leaky_relu,
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "gelu": F.gelu,
+}
+
+Draws = Sequence[Tensor]  # of one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
+
+
+@dataclass(frozen=True, slots=True)
+class RandomLayer:
+    """A layer that takes random numbers: its ordinal in the generator's streams, its shape for one sample."""
+
+    ordinal: int
+    shape: tuple[int, ...]
+
+    @property
+    def num_values(self) -> int:
+        return int(np.prod(self.shape))
+
+
+class LayerListModel:
+    """Loss and logits of the model whose values are bound; everything else is shared by all models of a program."""
+
+    def __init__(self, program: Program, device: torch.device) -> None:
+        architecture = program.architecture
+        if not isinstance(architecture, Architecture):
+            raise ValueError(f"{architecture.name} is not a layer list")
+        self._architecture = architecture
+        self._device = device
+        self._variational = program.variational
+        entries = architecture.layout.entries
+        noisy = noisy_layout(architecture).entries if program.variational else ()
+        self._sizes = [entry.size for entry in entries]
+        self._shapes = {entry.name: entry.shape for entry in entries}
+        self._noisy = [entry.name for entry in noisy]
+        self._noisy_sizes = [entry.size for entry in noisy]
+        if program.variational:
+            self._sizes.append(sum(self._noisy_sizes))
+            limits = [vd.CONV_CLAMP if name.startswith("conv") else vd.LINEAR_CLAMP for name in self._noisy]
+            self._clamp_V = torch.tensor(limits).repeat_interleave(torch.tensor(self._noisy_sizes)).to(device)
+        self._parametric = {p.index: p for p in architecture.parametric}
+        self._dropouts = _dropouts(architecture) if program.dropout else {}
+        self._noises = _noises(architecture) if program.variational else {}
+        self._values_T = torch.empty(0)
+
+    def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Make ``rows["values"]`` [T] the model; it is returned as the leaf that receives gradients."""
+        self._values_T = rows["values"].requires_grad_()
+        return self._values_T
+
+    def training_loss(
+        self, images: Tensor, labels: Tensor, draws: Draws, kl_weight: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What is minimised, the mean cross-entropy in it, and the logits [B, K]."""
+        tensors, log_sigma2_V = self._tensors()
+        if not self._variational:
+            logits = self._forward(tensors, {}, images, draws)
+            loss = F.cross_entropy(logits, labels)
+            return loss, loss, logits
+        values_V = torch.cat([tensors[name].reshape(-1) for name in self._noisy])
+        log_alpha_V = vd.log_alpha(log_sigma2_V, values_V, self._clamp_V)
+        variance_V = torch.exp(log_alpha_V) * values_V * values_V
+        variances = dict(zip(self._noisy, variance_V.split(self._noisy_sizes), strict=True))
+        logits = self._forward(tensors, variances, images, draws)
+        loss = F.cross_entropy(logits, labels)
+        return loss + kl_weight * vd.kl_from_log_uniform(log_alpha_V).sum(), loss, logits
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits [B, K] in eval mode; pruned values of a twin are zero."""
+        tensors, _ = self._tensors()
+        if self._variational:
+            kept = (~vd.pruned(self.log_alpha())).split(self._noisy_sizes)
+            for name, kept_values in zip(self._noisy, kept, strict=True):
+                # Not a product: a pruned value that is not finite is zero all the same.
+                values = tensors[name]
+                tensors[name] = torch.where(kept_values.view(values.shape), values, torch.zeros_like(values))
+        return self._forward(tensors, {}, images, ())
+
+    def log_alpha(self) -> Tensor:
+        """log alpha [V] of a twin."""
+        tensors, log_sigma2_V = self._tensors()
+        values_V = torch.cat([tensors[name].reshape(-1) for name in self._noisy])
+        return vd.log_alpha(log_sigma2_V, values_V, self._clamp_V)
+
+    @property
+    def is_weight_V(self) -> NDArray[np.bool_]:
+        """True for weights, false for the biases of convolutions."""
+        kinds = [np.full(n, name.endswith("weight")) for name, n in zip(self._noisy, self._noisy_sizes, strict=True)]
+        return np.concatenate(kinds)
+
+    def draw(
+        self, seed: int, ratio: float, epoch: int, first_step: int, sizes: Sequence[int]
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Random tensors of consecutive steps, whose batches have ``sizes`` samples (only the last may be smaller)."""
+        layers = [*self._dropouts.values(), *self._noises.values()]
+        if not layers:
+            yield from (() for _ in sizes)
+            return
+        at_once = max(1, WORDS_AT_ONCE // (sizes[0] * sum(layer.num_values for layer in layers)))
+        for start in range(0, len(sizes), at_once):
+            steps = np.arange(first_step + start, first_step + min(start + at_once, len(sizes)))
+            tensors = [self._draw_layer(layer, seed, ratio, epoch, steps, sizes[0]) for layer in layers]
+            for i in range(len(steps)):
+                num_samples = sizes[start + i]
+                yield tuple(tensor[i, :num_samples] for tensor in tensors)
+
+    def _draw_layer(
+        self, layer: RandomLayer, seed: int, ratio: float, epoch: int, steps: NDArray[np.intp], num_samples: int
+    ) -> Tensor:
+        """[steps, num_samples, *shape] float32."""
+        if self._variational:
+            words = philox.words(
+                seed,
+                philox.Purpose.NOISE,
+                epoch=epoch,
+                step=steps[:, None],
+                stream=philox.sample_streams(layer.ordinal, num_samples),
+                num_words=layer.num_values + layer.num_values % 2,
+            )
+            drawn = _box_muller(words)[..., : layer.num_values]
+        else:
+            kept = philox.keep_mask(
+                seed,
+                epoch=epoch,
+                step=steps,
+                layer=layer.ordinal,
+                num_samples=num_samples,
+                num_values=layer.num_values,
+                ratio=ratio,
+            )
+            drawn = torch.from_numpy(kept * philox.dropout_scale(ratio))
+        return drawn.reshape(len(steps), num_samples, *layer.shape).to(self._device)
+
+    def _tensors(self) -> tuple[dict[str, Tensor], Tensor]:
+        """Parameters by name, and log sigma^2 [V] of a twin (else the last parameter, unused): views."""
+        parts = self._values_T.split(self._sizes)
+        tensors = {
+            name: part.view(shape) if len(shape) > 1 else part
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=False)
+        }
+        return tensors, parts[-1]
+
+    def _forward(
+        self, tensors: dict[str, Tensor], variances: dict[str, Tensor], images: Tensor, draws: Draws
+    ) -> Tensor:
+        values = images
+        remaining = iter(draws)
+        for index, layer in enumerate(self._architecture.layers):
+            match layer:
+                case Activation(name=name):
+                    values = ACTIVATIONS[name](values)
+                case MaxPool2d():
+                    values = F.max_pool2d(values, 2)
+                case Flatten():
+                    values = values.flatten(1)
+                case Dropout():
+                    if self._dropouts and draws:
+                        values = values * next(remaining)
+                case _:
+                    p = self._parametric[index]
+                    if variances:
+                        values = self._noisy_layer(p, tensors, variances, values, next(remaining))
+                    else:
+                        apply = F.conv2d if isinstance(layer, Conv2d) else F.linear
+                        values = apply(values, tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"])
+        return values
+
+    def _noisy_layer(
+        self, p: Parametric, tensors: dict[str, Tensor], variances: dict[str, Tensor], values: Tensor, noise: Tensor
+    ) -> Tensor:
+        """Local reparameterisation: a normal of the output's mean and variance, one draw per output.
+
+        A convolution's bias has a variance, a linear layer's is added without noise.
+        """
+        weight, bias = tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"]
+        weight_variance = variances[f"{p.name}.weight"].view(weight.shape)
+        if isinstance(p.layer, Conv2d):
+            mean = F.conv2d(values, weight, bias)
+            variance = F.conv2d(values * values, weight_variance, variances[f"{p.name}.bias"])
+            return mean + torch.sqrt(variance + vd.EPS) * noise
+        mean = F.linear(values, weight)
+        variance = F.linear(values * values, weight_variance)
+        return mean + torch.sqrt(variance + vd.EPS) * noise + bias
+
+
+def _dropouts(architecture: Architecture) -> dict[int, RandomLayer]:
+    """By index in the layer list."""
+    found: dict[int, RandomLayer] = {}
+    for index, (layer, shape) in enumerate(zip(architecture.layers, architecture.shapes, strict=False)):
+        if isinstance(layer, Dropout):
+            found[index] = RandomLayer(len(found), shape)
+    return found
+
+
+def _noises(architecture: Architecture) -> dict[int, RandomLayer]:
+    return {
+        p.index: RandomLayer(ordinal, architecture.shapes[p.index + 1])
+        for ordinal, p in enumerate(architecture.parametric)
+    }
+
+
+def _box_muller(words: NDArray[np.uint32]) -> Tensor:
+    """As ``philox.box_muller``, with torch's functions, which are several times faster."""
+    u, v = (torch.from_numpy(uniform) for uniform in philox.uniform_pairs(words))
+    radius = torch.log_(u).mul_(-2).sqrt_()
+    angle = v.mul_(float(np.float32(2 * np.pi)))
+    return torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1).flatten(-2)

@@ -1,0 +1,76 @@
+"""One model that is a torch module (ResNet-18), its tensors bound to flat rows: arithmetic of ``sequential``."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from ...models.registry import ResNet18
+from ...models.torch_module import torch_module
+from ..contract import Program
+
+
+class ModuleModel:
+    """Loss and logits of the model whose rows are bound. Parameters, gradients and buffers are views of flat rows."""
+
+    def __init__(
+        self, program: Program, device: torch.device, *, amp: bool = False, channels_last: bool = False,
+        compiled: bool = False,
+    ) -> None:  # fmt: skip
+        network = program.architecture
+        if not isinstance(network, ResNet18):
+            raise ValueError(f"{network.name} is a layer list")
+        self._network = network
+        self._device = device
+        self._amp = amp
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._module = torch_module(network).to(device)
+        self._call: nn.Module = torch.compile(self._module) if compiled else self._module  # type: ignore[assignment]
+        self._gradient_D = torch.zeros(network.layout.size, device=device)
+
+    def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Make ``values`` [D], ``buffers`` and ``counters`` of ``rows`` the module's own; values are returned."""
+        values_D = rows["values"]
+        values_D.grad = self._gradient_D
+        parameters = dict(self._module.named_parameters())
+        for entry in self._network.layout.entries:
+            parameter = parameters[entry.name]
+            parameter.data = values_D[entry.offset : entry.stop].view(entry.shape)
+            parameter.grad = self._gradient_D[entry.offset : entry.stop].view(entry.shape)
+        modules = dict(self._module.named_modules())
+        for entry in self._network.buffer_layout.entries:
+            owner, _, name = entry.name.rpartition(".")
+            setattr(modules[owner], name, rows["buffers"][entry.offset : entry.stop])
+        for i, counter in enumerate(self._network.counter_names):
+            owner, _, name = counter.rpartition(".")
+            setattr(modules[owner], name, rows["counters"][i])
+        return values_D
+
+    def training_loss(
+        self, images: Tensor, labels: Tensor, draws: Sequence[Tensor], kl_weight: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What is minimised, the mean cross-entropy (the same here), and the logits [B, K]."""
+        del draws, kl_weight
+        self._gradient_D.zero_()
+        self._call.train()
+        logits = self._logits(images)
+        loss = F.cross_entropy(logits, labels)
+        return loss, loss, logits
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits [B, K] in eval mode."""
+        self._call.eval()
+        return self._logits(images)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._amp):
+            logits: Tensor = self._call(images.contiguous(memory_format=self._memory_format))
+        return logits.float()
+
+    def draw(
+        self, seed: int, ratio: float, epoch: int, first_step: int, sizes: Sequence[int]
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Nothing for each step: these networks have no dropout and no noise."""
+        del seed, ratio, epoch, first_step
+        yield from (() for _ in sizes)

@@ -1,0 +1,248 @@
+"""P models of a layer list side by side: forward pass and its gradients as batched matrix products.
+
+Shape suffixes: P = models (1 where all models see the same images), B = samples, C/O = channels in and out,
+H, W = image rows and columns, F = values under a kernel, I = inputs of a linear layer, K = classes, D = parameters,
+V = values with a noise variance, T = D + V for twins, D otherwise. Images of a layer are [P, C, B, H, W]: with the
+channel before the sample a convolution is one matrix product per model, [O, F] x [F, B H W], not transposed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from ...models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, MaxPool2d, Parametric
+from ...sparsify import variational_dropout as vd
+from ..contract import noisy_layout
+from ..sequential.layer_list_model import ACTIVATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class RandomLayer:
+    """A layer that takes random numbers: its ordinal in the generator's streams, its shape for one sample."""
+
+    ordinal: int
+    shape: tuple[int, ...]
+
+    @property
+    def num_values(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+
+class StackedNetwork:
+    """Logits and losses of P models; parameters come as rows of one matrix, random numbers as arguments."""
+
+    def __init__(self, architecture: Architecture, dropout: bool, variational: bool, device: torch.device) -> None:
+        self.architecture, self.variational = architecture, variational
+        self._parametric = {p.index: p for p in architecture.parametric}
+        self._entries = architecture.layout.entries
+        self._num_parameters = architecture.layout.size
+        self._noisy = noisy_layout(architecture).entries if variational else ()
+        limits = [vd.CONV_CLAMP if entry.name.startswith("conv") else vd.LINEAR_CLAMP for entry in self._noisy]
+        sizes = torch.tensor([entry.size for entry in self._noisy], dtype=torch.int64)
+        self._clamp_V = torch.tensor(limits).repeat_interleave(sizes).to(device)
+        self.random_layers = _random_layers(architecture, dropout, variational)
+
+    def training_loss(
+        self, values_PT: Tensor, images: Tensor, labels_PB: Tensor, draws: Sequence[Tensor], kl_weight: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What is minimised, a sum over the models; each model's mean cross-entropy [P]; the logits [P, B, K].
+
+        Args:
+            images: [P, C, B, H, W].
+            draws: of each random layer, in order, [P, B, *shape]: scaled masks, or noise of twins.
+        """
+        tensors = self.tensors(values_PT)
+        variances: dict[str, Tensor] = {}
+        penalty: Tensor | None = None
+        if self.variational:
+            values_PV = torch.cat([tensors[entry.name].flatten(1) for entry in self._noisy], dim=1)
+            log_alpha_PV = vd.log_alpha(values_PT[:, self._num_parameters :], values_PV, self._clamp_V)
+            variance_PV = torch.exp(log_alpha_PV) * values_PV * values_PV
+            parts = torch.split(variance_PV, [entry.size for entry in self._noisy], dim=1)
+            variances = {entry.name: part for entry, part in zip(self._noisy, parts, strict=True)}
+            penalty = kl_weight * vd.kl_from_log_uniform(log_alpha_PV).sum()
+        logits = self._forward(tensors, variances, images, draws)
+        loss_P = cross_entropy(logits, labels_PB).mean(dim=1)
+        total = loss_P.sum() if penalty is None else loss_P.sum() + penalty
+        return total, loss_P, logits
+
+    def logits(self, values_PD: Tensor, images: Tensor) -> Tensor:
+        """Logits [P, B, K] in eval mode of images [1, C, B, H, W] that all models see."""
+        return self._forward(self.tensors(values_PD), {}, images, ())
+
+    def tensors(self, values_PT: Tensor) -> dict[str, Tensor]:
+        """Parameters by name, [P, *shape]: views."""
+        sizes = [entry.size for entry in self._entries]
+        parts = torch.split(values_PT[:, : self._num_parameters], sizes, dim=1)
+        return {e.name: part.view(-1, *e.shape) for e, part in zip(self._entries, parts, strict=True)}
+
+    def log_alpha(self, values_PT: Tensor) -> Tensor:
+        """log alpha [P, V] of twins."""
+        tensors = self.tensors(values_PT)
+        values_PV = torch.cat([tensors[entry.name].flatten(1) for entry in self._noisy], dim=1)
+        return vd.log_alpha(values_PT[:, self._num_parameters :], values_PV, self._clamp_V)
+
+    def masked(self, values_PT: Tensor) -> Tensor:
+        """Parameters [P, D] of an evaluation: of twins, those that are pruned are zero, finite or not."""
+        values_PD = values_PT[:, : self._num_parameters].clone()
+        if self.variational:
+            pruned_PV = vd.pruned(self.log_alpha(values_PT))
+            offset = 0
+            by_name = {entry.name: entry for entry in self._entries}
+            for noisy in self._noisy:
+                entry = by_name[noisy.name]
+                values_PD[:, entry.offset : entry.stop].masked_fill_(pruned_PV[:, offset : offset + noisy.size], 0.0)
+                offset += noisy.size
+        return values_PD
+
+    def _forward(
+        self, tensors: dict[str, Tensor], variances: dict[str, Tensor], images: Tensor, draws: Sequence[Tensor]
+    ) -> Tensor:
+        values = images
+        drawn = dict(zip(self.random_layers, draws, strict=False))
+        for index, layer in enumerate(self.architecture.layers):
+            match layer:
+                case Activation(name=name):
+                    values = ACTIVATIONS[name](values)
+                case MaxPool2d():
+                    values = _pool(values)
+                case Flatten():
+                    values = values.transpose(1, 2).flatten(2)
+                case Dropout():
+                    if index in drawn:
+                        values = values * _channels_first(drawn[index])
+                case _:
+                    p = self._parametric[index]
+                    if variances:
+                        values = _noisy_layer(p, tensors, variances, values, drawn[index])
+                    else:
+                        weight, bias = tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"]
+                        values = _apply(p, values, weight.flatten(2), bias)
+        return values
+
+
+def cross_entropy(logits: Tensor, labels_PB: Tensor) -> Tensor:
+    """Of each sample, [P, B]."""
+    log_probabilities = torch.log_softmax(logits, dim=2)
+    return -log_probabilities.gather(2, labels_PB[:, :, None]).squeeze(2)
+
+
+def patches(images: Tensor, kernel: int) -> Tensor:
+    """What a kernel sees at each place: [P, C, B, H, W] to a copy [P, F, B H' W'], F = C kernel^2."""
+    windows = images.unfold(3, kernel, 1).unfold(4, kernel, 1).permute(0, 1, 5, 6, 2, 3, 4)
+    num_models, channels, _, _, *places = windows.shape
+    return windows.reshape(num_models, channels * kernel * kernel, places[0] * places[1] * places[2])
+
+
+def from_patches(grads: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
+    """The transposed map of ``patches``: sums back to images of ``shape``.
+
+    Two kernels of torch on a GPU; on a CPU sums of slices, which are twice as fast there.
+    """
+    num_models, channels, batch, height, width = shape
+    rows, columns = height - kernel + 1, width - kernel + 1
+    windows = grads.view(num_models, channels, kernel, kernel, batch, rows, columns)
+    if grads.is_cuda:
+        return summed_by_kernels(windows, shape, kernel)
+    images = grads.new_zeros(tuple(shape))
+    for i in range(kernel):
+        for j in range(kernel):
+            images[..., i : i + rows, j : j + columns] += windows[:, :, i, j]
+    return images
+
+
+def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
+    """``from_patches`` by the gradient of ``Tensor.unfold``, axis by axis."""
+    num_models, channels, batch, height, width = shape
+    rows = height - kernel + 1
+    by_row = [num_models, channels, batch, rows, width, kernel]
+    grads = torch.ops.aten.unfold_backward(windows.permute(0, 1, 4, 5, 6, 2, 3), by_row, 4, kernel, 1)
+    images: Tensor = torch.ops.aten.unfold_backward(grads, list(shape), 3, kernel, 1)
+    return images
+
+
+class _Convolution(torch.autograd.Function):
+    """Convolution of P models. Keeps the patches for the weights' gradient: making them again costs a pass more."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight_POF: Tensor, bias_PO: Tensor, kernel: int) -> Tensor:
+        patches_PFN = patches(images, kernel)
+        ctx.save_for_backward(patches_PFN, weight_POF)
+        ctx.shape, ctx.kernel = images.shape, kernel
+        out_PON = torch.baddbmm(bias_PO[:, :, None], weight_POF, patches_PFN)
+        return _as_images(out_PON, images.shape, kernel)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        patches_PFN, weight_POF = ctx.saved_tensors
+        grad_PON = grads[0].flatten(2)
+        grad_weight = torch.bmm(grad_PON, patches_PFN.transpose(1, 2))
+        grad_bias = grad_PON.sum(dim=2)
+        grad_images = None
+        if ctx.needs_input_grad[0]:
+            grad_images = from_patches(torch.bmm(weight_POF.transpose(1, 2), grad_PON), ctx.shape, ctx.kernel)
+        return grad_images, grad_weight, grad_bias, None
+
+
+def _apply(p: Parametric, values: Tensor, weight_POF: Tensor, bias_PO: Tensor) -> Tensor:
+    """A layer's affine map; images that all models share, [1, ...], are unfolded once and meet all weights at once."""
+    shared = len(values) == 1 < len(weight_POF)
+    if isinstance(p.layer, Conv2d):
+        kernel = p.layer.kernel_size
+        if not shared:
+            out: Tensor = _Convolution.apply(values, weight_POF, bias_PO, kernel)  # type: ignore[no-untyped-call]
+            return out
+        product = weight_POF.flatten(0, 1) @ patches(values, kernel)[0]
+        product += bias_PO.flatten()[:, None]
+        return _as_images(product.view(*weight_POF.shape[:2], -1), values.shape, kernel)
+    inputs = values.expand(len(weight_POF), -1, -1) if shared else values
+    return torch.baddbmm(bias_PO[:, None, :], inputs, weight_POF.transpose(1, 2))
+
+
+def _pool(images: Tensor) -> Tensor:
+    pooled = F.max_pool2d(images.flatten(0, 1), 2)
+    return pooled.view(*images.shape[:2], *pooled.shape[1:])
+
+
+def _noisy_layer(
+    p: Parametric, tensors: dict[str, Tensor], variances: dict[str, Tensor], values: Tensor, noise: Tensor
+) -> Tensor:
+    """Local reparameterisation: a normal of the output's mean and variance, one draw per output.
+
+    A convolution's bias has a variance, a linear layer's is added without noise.
+    """
+    weight, bias = tensors[f"{p.name}.weight"].flatten(2), tensors[f"{p.name}.bias"]
+    weight_variance = variances[f"{p.name}.weight"].view(weight.shape)
+    if isinstance(p.layer, Conv2d):
+        mean = _apply(p, values, weight, bias)
+        variance = _apply(p, values * values, weight_variance, variances[f"{p.name}.bias"])
+        return mean + torch.sqrt(variance + vd.EPS) * _channels_first(noise)
+    mean = torch.bmm(values, weight.transpose(1, 2))
+    variance = torch.bmm(values * values, weight_variance.transpose(1, 2))
+    return mean + torch.sqrt(variance + vd.EPS) * noise + bias[:, None, :]
+
+
+def _as_images(out_PON: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
+    _, _, batch, height, width = shape
+    return out_PON.view(*out_PON.shape[:2], batch, height - kernel + 1, width - kernel + 1)
+
+
+def _channels_first(drawn: Tensor) -> Tensor:
+    """[P, B, C, H, W] as [P, C, B, H, W]; what has no image axes stays."""
+    return drawn.transpose(1, 2) if drawn.dim() == 5 else drawn
+
+
+def _random_layers(architecture: Architecture, dropout: bool, variational: bool) -> dict[int, RandomLayer]:
+    """Layers that take random numbers by index in the layer list: noise of twins, else dropout where it is on."""
+    shapes = architecture.shapes
+    if variational:
+        return {p.index: RandomLayer(n, shapes[p.index + 1]) for n, p in enumerate(architecture.parametric)}
+    indices = [index for index, layer in enumerate(architecture.layers) if isinstance(layer, Dropout) and dropout]
+    return {index: RandomLayer(n, shapes[index]) for n, index in enumerate(indices)}

@@ -1,0 +1,237 @@
+"""What a request takes: steps, FLOP, seconds, bytes, objects, dollars. Reads two tables, else pure.
+
+Seconds come from rates that were measured on a named machine (rates.yaml, written from benchmarks/rates.py), dollars
+from docs/prices.yaml. What was not measured is None, never a guess.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zooforge.storage.formats.manifest import shard_shape
+
+from ..engines.contract import MOMENTS, noisy_layout
+from ..models.registry import Network, ResNet18, architecture
+from ..spec.epochs import part_epochs
+from ..spec.grid import Family, rows
+from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import OptimizerName
+from .machines import Machine, Rate
+from .units import SPLIT_MULTIPLE, Request, Task, WorkUnit, tasks, work_units
+
+FLOP_PER_MAC = 2
+NOISE_PASSES = 2
+"""A variational layer computes two convolutions, of the mean and of the variance, in training."""
+
+LABEL_ROW_BYTES = 72
+"""Of a part's table, per model and epoch, zstd; the joined table repeats little, see TABLE_ROW_BYTES."""
+TABLE_ROW_BYTES = 60
+RECORD_BYTES, RECORD_BYTES_PER_MODEL = 1_800, 140
+"""A record holds two SHA-256 per member."""
+RUN_OBJECTS = 4
+"""run.json, pin.json, an attempt and its end; besides logs and usage, which depend on time."""
+VERSION_OBJECTS = 10
+"""Label and model tables, digests of blocks, manifest, its courtesy copies, HEAD, spec."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of one request, on one machine. Seconds and dollars, on demand and spot, are None without a rate or a price."""
+
+    zoo: str
+    run: str
+    num_models: int
+    num_units: int
+    num_epochs: int
+    num_states: int
+    num_params: int
+    num_parts: int
+    num_steps: int
+    num_flop: int
+    peak_bytes: int
+    final_bytes: int
+    num_objects: int
+    machine: str
+    engine: str | None
+    slots: int
+    seconds: float | None
+    dollars: float | None
+    spot_dollars: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Images that one model sees over a request."""
+
+    trained: int
+    evaluated: int
+
+
+def samples(zoo: Zoo, num_epochs: int) -> Samples:
+    """Of epochs 0 to ``num_epochs``."""
+    return samples_of(zoo, range(num_epochs + 1))
+
+
+def samples_of(zoo: Zoo, epochs: range) -> Samples:
+    """Epoch 0 evaluates all splits; every later epoch trains, evaluates val and test, and train where the spec says."""
+    spec = zoo.root
+    held_out = spec.split.val + spec.num_test
+    clean = sum(epoch in epochs for epoch in zoo.train_eval_epochs.with_epoch_0().below(epochs.stop))
+    num_trained = len(epochs) - (0 in epochs)
+    return Samples(num_trained * spec.split.train, len(epochs) * held_out + clean * spec.split.train)
+
+
+def slot_seconds(zoo: Zoo, rate: Rate, num_models: int, epochs: range) -> float:
+    """Seconds that a slot takes for these epochs of a task. `lanes` takes as long for 1 model as for 16."""
+    grain = SPLIT_MULTIPLE if rate.engine == "lanes" else 1
+    return -(-num_models // grain) * grain * _slot_seconds(rate, samples_of(zoo, epochs))
+
+
+def stage_seconds(zoo: Zoo, rate: Rate, found: Iterable[Task], last_part: int, slots: int) -> float:
+    """Seconds until the last of ``found`` is done, each taken in its turn by the slot that is free first."""
+    free = [0.0] * slots
+    known: dict[tuple[int, int], float] = {}
+    stop = part_epochs(last_part, zoo.commit_every).stop
+    for task in found:
+        key = task.part, len(task.models)
+        if key not in known:
+            epochs = range(part_epochs(task.part, zoo.commit_every).start, stop)
+            known[key] = slot_seconds(zoo, rate, len(task.models), epochs)
+        heapq.heapreplace(free, free[0] + known[key])
+    return max(free)
+
+
+def network(zoo: Zoo, family: Family) -> Network:
+    spec = zoo.root
+    return architecture(
+        spec.architecture,
+        spec.in_channels,
+        family.activation,
+        family.dropout,
+        num_classes=spec.num_classes,
+        image_size=spec.image_size,
+    )
+
+
+def is_variational(zoo: Zoo) -> bool:
+    return isinstance(zoo, TwinSpec) and zoo.sparsify.method == "variational-dropout"
+
+
+def estimate(
+    zoo: Zoo, wanted: Request, machine: Machine, engine: str | None = None, units: tuple[WorkUnit, ...] | None = None
+) -> Estimate:
+    """What ``wanted`` takes from nothing: what is committed already is not known here.
+
+    Args:
+        engine: None: the fastest that was measured on ``machine`` for this architecture.
+    """
+    spec, all_rows = zoo.root, rows(zoo)
+    if units is None:
+        units = work_units(zoo, all_rows)
+    asked = [n for unit in units if (n := sum(model in wanted.models for model in unit.models))]
+    net = network(zoo, all_rows[0].family)
+    seen = samples(zoo, wanted.num_epochs)
+    num_models = len(wanted.models)
+    passes = NOISE_PASSES if is_variational(zoo) else 1
+    macs = seen.trained * net.num_train_macs * passes + seen.evaluated * net.num_macs
+    optimizers = Counter(all_rows[model].optimizer for model in wanted.models)
+    stored = _stored(zoo, wanted, net, asked, optimizers)
+    rate = machine.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
+    slots = min(machine.slots, num_models)
+    seconds = None
+    if rate is not None:
+        bitwise = rate.engine != "stacked"  # whose units are never split
+        found = tasks(units, wanted, lambda model: 0, slots=slots, bitwise=bitwise)
+        seconds = stage_seconds(zoo, rate, found, wanted.last_part, slots)
+    hours = None if seconds is None else seconds / 3600
+
+    def cost(per_hour: float | None) -> float | None:
+        return None if hours is None or per_hour is None else hours * per_hour
+
+    return Estimate(
+        zoo=zoo.name,
+        run=zoo.run_id,
+        num_models=num_models,
+        num_units=len(asked),
+        num_epochs=wanted.num_epochs,
+        num_states=wanted.num_states,
+        num_params=net.layout.size,
+        num_parts=len(asked) * (wanted.last_part + 1),
+        num_steps=num_models * wanted.num_epochs * spec.steps_per_epoch,
+        num_flop=FLOP_PER_MAC * macs * num_models,
+        machine=machine.name,
+        engine=engine if rate is None else rate.engine,
+        slots=machine.slots,
+        seconds=seconds,
+        dollars=cost(machine.dollars_per_hour),
+        spot_dollars=cost(machine.spot_dollars_per_hour),
+        **stored,
+    )
+
+
+def epoch_seconds_per_model(zoo: Zoo, machine: Machine, engine: str | None = None) -> float | None:
+    """Seconds that a slot takes for one epoch of one model; None where it was not measured."""
+    spec = zoo.root
+    rate = machine.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
+    held_out = spec.split.val + spec.num_test
+    return None if rate is None else _slot_seconds(rate, Samples(spec.split.train, held_out))
+
+
+def _slot_seconds(rate: Rate, seen: Samples) -> float:
+    return seen.trained / rate.train_samples_per_second + seen.evaluated / rate.eval_samples_per_second
+
+
+def _stored(
+    zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizers: Mapping[OptimizerName, int]
+) -> dict[str, int]:
+    """Bytes and objects. Peak: parts and shards side by side, when the version is sealed; final: after `gc`."""
+    num_models, num_params = len(wanted.models), net.layout.size
+    num_noisy = noisy_layout(net).size if is_variational(zoo) and not isinstance(net, ResNet18) else 0
+    kept = zoo.save_epochs.below(wanted.num_epochs + 1)
+    model_bytes = 4 * (num_params + num_noisy) + -(-num_noisy // 8)
+    if isinstance(net, ResNet18):
+        model_bytes += 4 * net.buffer_layout.size + 8 * len(net.counter_names)
+    trained = num_params + num_noisy
+    moments = sum(count * len(MOMENTS[optimizer]) for optimizer, count in optimizers.items())
+    state_bytes = num_models * model_bytes + 4 * trained * moments
+    weight_bytes = num_models * len(kept) * model_bytes
+    compressed = zoo.root.compression not in (None, "none")
+    shard_models, shard_epochs = shard_shape(zoo.root.architecture, num_params, compressed)
+    blocks = len({model // shard_models for model in (wanted.models[0], wanted.models[-1])})
+    if blocks == 2:
+        blocks = wanted.models[-1] // shard_models - wanted.models[0] // shard_models + 1
+    num_shards = blocks * len({epoch // shard_epochs for epoch in kept})
+    num_parts = len(asked) * (wanted.last_part + 1)
+    kept_parts = sum(
+        any(epoch in zoo.save_epochs for epoch in part_epochs(part, zoo.commit_every))
+        for part in range(wanted.last_part + 1)
+    ) * len(asked)
+    # One model and one epoch per shard: the part's object already is the shard, nothing is copied.
+    copied = 0 if (shard_models, shard_epochs) == (1, 1) and zoo.commit_every == 1 else 1
+    record_bytes = num_parts * RECORD_BYTES + num_models * (wanted.last_part + 1) * RECORD_BYTES_PER_MODEL
+    table_bytes = wanted.num_states * TABLE_ROW_BYTES
+    final_bytes = weight_bytes + table_bytes + state_bytes + record_bytes
+    return {
+        "peak_bytes": final_bytes + copied * weight_bytes + wanted.num_states * LABEL_ROW_BYTES,
+        "final_bytes": final_bytes,
+        "num_objects": num_parts * 2 + kept_parts + len(asked) + copied * num_shards + RUN_OBJECTS + VERSION_OBJECTS,
+    }
+
+
+def ranked(estimates: list[Estimate]) -> list[Estimate]:
+    """The cheapest first; at one price the fastest; what was not measured last."""
+    unknown = float("inf")
+    return sorted(
+        estimates,
+        key=lambda e: (
+            e.seconds is None,
+            unknown if e.dollars is None else e.dollars,
+            unknown if e.seconds is None else e.seconds,
+            e.machine,
+        ),
+    )

@@ -1,0 +1,181 @@
+"""What is scheduled: units of a zoo, the request made of it, the tasks that are still to do. Pure.
+
+Units are cut from the whole zoo and never depend on what was asked for. Under extension the units that are full stay
+as they are; the last, partly filled unit of a family gains the appended models, and keeps its id. That changes no
+record, since a record names its members.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ..errors import InputError
+from ..models.registry import UNIT_MODELS
+from ..spec.epochs import last_part
+from ..spec.grid import Family, ModelRow, rows
+from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import ZooSpec
+
+SPLIT_MULTIPLE = 16
+"""Units are split by multiples of this many models: the lanes of the widest register."""
+
+_MODELS = re.compile(r"(\d*):(\d*)")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """Models of one operation family, ascending: what is scheduled, retried and resumed."""
+
+    models: tuple[int, ...]
+
+    @property
+    def id(self) -> int:
+        return self.models[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for: models ``[models.start, models.stop)``, each with its states 0 .. ``num_epochs``."""
+
+    models: range
+    num_epochs: int
+    last_part: int
+
+    @property
+    def num_states(self) -> int:
+        return len(self.models) * (self.num_epochs + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Members of one unit that all have ``part`` as their next part, to be taken from there to the request's end."""
+
+    unit: int
+    models: tuple[int, ...]
+    part: int
+
+
+def unit_models(zoo: Zoo) -> int:
+    """Models of a full unit, fixed by architecture."""
+    return UNIT_MODELS[zoo.root.architecture]
+
+
+def work_units(zoo: Zoo, models: Sequence[ModelRow] | None = None, *, size: int | None = None) -> tuple[WorkUnit, ...]:
+    """Every unit of the whole zoo, by id: each operation family, in index order, cut every ``size`` models.
+
+    Args:
+        models: rows of the zoo, if at hand.
+        size: models per unit as the run has pinned it; None: what the architecture has today.
+    """
+    size = size or unit_models(zoo)
+    families: dict[Family, list[int]] = {}
+    for row in rows(zoo) if models is None else models:
+        families.setdefault(row.family, []).append(row.index)
+    units = [
+        WorkUnit(tuple(members[start : start + size]))
+        for members in families.values()
+        for start in range(0, len(members), size)
+    ]
+    return tuple(sorted(units, key=lambda unit: unit.id))
+
+
+def request(
+    zoo: Zoo, models: str | None = None, num_epochs: int | None = None, commit_every: int | None = None
+) -> Request:
+    """What ``--models A:B --epochs N`` asks of a zoo; what is not said is the whole.
+
+    Raises:
+        InputError: a slice that is empty or goes beyond the zoo, epochs that are not a multiple of ``commit_every``
+            or go beyond what the schedule was made for.
+    """
+    epochs = zoo.num_epochs if num_epochs is None else num_epochs
+    if epochs < 0:
+        raise InputError(f"--epochs {epochs}: {zoo.name} has states 0 to N, so N is 0 or more")
+    if isinstance(zoo, ZooSpec) and zoo.schedule is not None and epochs > zoo.num_epochs:
+        raise InputError(
+            f"--epochs {epochs}: the schedule {zoo.schedule} of {zoo.name} ends with epoch {zoo.num_epochs}; "
+            f"a longer one is another zoo: --set num_epochs={epochs} --name NAME"
+        )
+    wanted = model_slice(models, len(rows(zoo)), zoo.name)
+    return Request(wanted, epochs, last_part(epochs, commit_every or zoo.commit_every))
+
+
+def source_request(twins: TwinSpec, models: str | None = None) -> Request:
+    """What twins need of their parent: the same models, up to the source epoch."""
+    return request(twins.parent, models, twins.source_epoch)
+
+
+def model_slice(text: str | None, num_models: int, name: str) -> range:
+    """The models that ``A:B`` means, half-open, either end left out for the zoo's own. Raises InputError."""
+    if text is None:
+        return range(num_models)
+    text = text.strip()
+    match = _MODELS.fullmatch(text)
+    if match is None:
+        raise InputError(f"--models {text!r} is not a half-open range A:B; {name} has models 0:{num_models}")
+    start, stop = int(match[1] or 0), int(match[2] or num_models)
+    if start >= stop:
+        raise InputError(f"--models {text} is empty: A:B is half-open, A below B; {name} has models 0:{num_models}")
+    if stop > num_models:
+        raise InputError(f"--models {text} goes beyond {name}, which has models 0:{num_models}")
+    return range(start, stop)
+
+
+def tasks(
+    units: Iterable[WorkUnit],
+    wanted: Request,
+    next_part: Callable[[int], int],
+    *,
+    slots: int = 1,
+    bitwise: bool = True,
+    max_models: int | None = None,
+) -> tuple[Task, ...]:
+    """What is missing of a request, as tasks; the largest first, those that are furthest behind before others.
+
+    Args:
+        next_part: of a model, the first part that is not committed.
+        slots: tasks that can run at once; units are split while there are fewer tasks than slots.
+        bitwise: whether the engine gives the same bytes however a unit is split; others are never split.
+        max_models: the most models of one task, so that an epoch of it ends before a worker has to leave.
+    """
+    groups: dict[tuple[int, int], list[int]] = {}
+    for unit in units:
+        for model in unit.models:
+            if model in wanted.models and (part := next_part(model)) <= wanted.last_part:
+                groups.setdefault((unit.id, part), []).append(model)
+    limit = _task_limit([len(members) for members in groups.values()], slots) if bitwise else None
+    if bitwise and max_models is not None:
+        limit = max(1, min(max_models, limit or max_models))
+    found = [
+        Task(unit, piece, part)
+        for (unit, part), members in groups.items()
+        for piece in _pieces(tuple(members), limit or len(members))
+    ]
+    return tuple(sorted(found, key=lambda task: (task.part, -len(task.models), task.models)))
+
+
+def models_that_fit(epoch_seconds_per_model: float, notice_seconds: float) -> int:
+    """The most models of a task whose epoch takes at most half of ``notice_seconds``; 0 if not even one fits."""
+    fit = math.floor(notice_seconds / 2 / epoch_seconds_per_model)
+    return fit if fit < SPLIT_MULTIPLE else fit - fit % SPLIT_MULTIPLE
+
+
+def _task_limit(sizes: Sequence[int], slots: int) -> int | None:
+    """The largest multiple of 16 that cuts ``sizes`` into at least ``slots`` pieces; 16 if none does."""
+    if not sizes or len(sizes) >= slots:
+        return None
+    limit = -(-max(sizes) // SPLIT_MULTIPLE) * SPLIT_MULTIPLE
+    while limit > SPLIT_MULTIPLE and sum(-(-size // limit) for size in sizes) < slots:
+        limit -= SPLIT_MULTIPLE
+    return limit
+
+
+def _pieces(members: tuple[int, ...], limit: int) -> list[tuple[int, ...]]:
+    """``members`` in as few pieces of at most ``limit`` as there can be, near equal, cut at multiples of 16."""
+    count = -(-len(members) // limit)
+    grain = SPLIT_MULTIPLE if limit % SPLIT_MULTIPLE == 0 else 1
+    blocks = -(-len(members) // grain)
+    cuts = [min(round(blocks * piece / count) * grain, len(members)) for piece in range(count + 1)]
+    return [members[start:stop] for start, stop in itertools.pairwise(cuts) if start < stop]

@@ -1,0 +1,163 @@
+"""A zoo as plain data for storage: layout, layer lists, names, symmetries, rows. Pure."""
+
+import itertools
+from dataclasses import asdict
+from typing import Any
+
+from zooforge.storage.formats.manifest import Parent
+from zooforge.storage.publish.description import ZooDescription
+
+from ..engines.contract import noisy_layout
+from ..models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parametric
+from ..models.registry import ResNet18, architecture
+from ..models.resnet18 import ConvUnit
+from ..spec.grid import ModelRow, rows
+from ..spec.twins import TwinSpec, Zoo
+
+
+def describe(zoo: Zoo) -> ZooDescription:
+    """All of ``zoo`` that publishing needs; equal specs give equal values."""
+    spec = zoo.root
+
+    def network(dropout: bool) -> Architecture | ResNet18:
+        return architecture(
+            spec.architecture,
+            spec.in_channels,
+            spec.axes.activation[0],
+            dropout,
+            num_classes=spec.num_classes,
+            image_size=spec.image_size,
+        )
+
+    plain = network(False)
+    variants = {"plain": plain}
+    if isinstance(plain, Architecture) and network(True) != plain:
+        variants["dropout"] = network(True)
+    twins = isinstance(zoo, TwinSpec)
+    table = rows(zoo)
+    return ZooDescription(
+        name=zoo.name,
+        title=f"Sparsified twins of {spec.name}" if twins else spec.description,
+        source=spec.source,
+        dataset=spec.dataset,
+        architecture=spec.architecture,
+        in_channels=spec.in_channels,
+        image_size=spec.image_size,
+        num_classes=spec.num_classes,
+        num_models=len(table),
+        num_epochs=zoo.num_epochs,
+        layout=plain.layout,
+        rows={row.index: _row(row, zoo) for row in table},
+        state_dict_names={name: variant.state_dict_names for name, variant in variants.items()},
+        layers={
+            name: [layer_json(layer) for layer in variant.layers]
+            for name, variant in variants.items()
+            if isinstance(variant, Architecture)
+        },
+        symmetries=symmetries(plain),
+        noisy_layout=noisy_layout(plain) if twins and isinstance(plain, Architecture) else None,
+        buffers_layout=plain.buffer_layout if isinstance(plain, ResNet18) else None,
+        counters=plain.counter_names if isinstance(plain, ResNet18) else (),
+        root_zoo=spec.name,
+        num_root_models=len(rows(spec)),
+        parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
+        notes=spec.conflicts,
+        compression=spec.compression,
+    )
+
+
+def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:
+    values = asdict(row)
+    index = values.pop("index")
+    parent = {}
+    if isinstance(zoo, TwinSpec):
+        parent = {"parent_zoo": zoo.parent.name, "parent_model": index, "parent_epoch": zoo.source_epoch}
+    return {"row_digest": row.digest, **values, **parent}
+
+
+def layer_json(layer: Layer) -> dict[str, Any]:
+    """One layer as the manifest's layer list has it; the activation is a hyperparameter of the model's row."""
+    match layer:
+        case Conv2d():
+            return {"type": "conv2d", **asdict(layer)}
+        case MaxPool2d():
+            return {"type": "max_pool2d", "kernel_size": 2}
+        case Activation():
+            return {"type": "activation"}
+        case Dropout():
+            return {"type": "dropout"}
+        case Flatten():
+            return {"type": "flatten"}
+        case Linear():
+            return {"type": "linear", **asdict(layer)}
+
+
+def symmetries(network: Architecture | ResNet18) -> list[dict[str, Any]]:
+    """Permutation groups as storage/formats/symmetry.py reads them: what may be reordered without changing a logit."""
+    return _chain(network) if isinstance(network, Architecture) else _residual(network)
+
+
+def _chain(network: Architecture) -> list[dict[str, Any]]:
+    """Hidden units of each layer but the last may be reordered, if the next layer follows.
+
+    ``block`` is the number of consecutive values of an axis that belong to one unit, more than one behind a flatten
+    layer.
+    """
+    found = []
+    parametric = network.parametric
+    for this, following in itertools.pairwise(parametric):
+        units = _outputs(this)
+        inputs = following.layer.in_channels if isinstance(following.layer, Conv2d) else following.layer.in_features
+        axes = [
+            _axis(f"{this.name}.weight", 0),
+            _axis(f"{this.name}.bias", 0),
+            _axis(f"{following.name}.weight", 1, inputs // units),
+        ]
+        found.append({"name": this.name, "size": units, "axes": axes})
+    return found
+
+
+def _residual(network: ResNet18) -> list[dict[str, Any]]:
+    """Channels of the stream of each stage, which all its blocks add to, and those inside each block.
+
+    A group begins with the layer that makes its channels out of those of an earlier group.
+    """
+    found: list[dict[str, Any]] = []
+    blocks: dict[str, dict[str, ConvUnit]] = {}
+    for unit in network.units[1:]:
+        prefix, _, name = unit.conv.partition(".conv") if ".conv" in unit.conv else unit.conv.partition(".downsample")
+        blocks.setdefault(prefix, {})[name] = unit
+    stream: dict[str, Any] = {
+        "name": "conv1",
+        "size": network.units[0].out_channels,
+        "axes": _made_by(network.units[0]),
+    }
+    found.append(stream)
+    for prefix, block in blocks.items():
+        first, second, shortcut = block["1"], block["2"], block.get(".0")
+        inside: dict[str, Any] = {"name": first.conv, "size": first.out_channels, "axes": _made_by(first)}
+        inside["axes"].append(_axis(f"{second.conv}.weight", 1))
+        stream["axes"].append(_axis(f"{first.conv}.weight", 1))
+        if shortcut is not None:
+            stream["axes"].append(_axis(f"{shortcut.conv}.weight", 1))
+            stream = {"name": prefix, "size": shortcut.out_channels, "axes": _made_by(shortcut)}
+            found.append(stream)
+        stream["axes"] += _made_by(second)
+        found.append(inside)
+    stream["axes"].append(_axis("fc.weight", 1))
+    return found
+
+
+def _made_by(unit: ConvUnit) -> list[dict[str, Any]]:
+    """The axes that run over the outputs of a convolution with its normalisation, buffers included."""
+    buffers = (f"{unit.norm}.running_mean", f"{unit.norm}.running_var")
+    return [_axis(name, 0) for name in (f"{unit.conv}.weight", f"{unit.norm}.weight", f"{unit.norm}.bias", *buffers)]
+
+
+def _axis(tensor: str, axis: int, block: int = 1) -> dict[str, Any]:
+    return {"tensor": tensor, "axis": axis, "block": block}
+
+
+def _outputs(parametric: Parametric) -> int:
+    layer = parametric.layer
+    return layer.out_channels if isinstance(layer, Conv2d) else layer.out_features

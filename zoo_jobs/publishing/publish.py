@@ -1,0 +1,50 @@
+"""From what a run has committed to a sealed version. No Ray, no torch."""
+
+from zooforge.storage.formats.compression import CompressionName
+from zooforge.storage.ops.verify import Verification, added_shards, verify_zoo
+from zooforge.storage.publish.seal import Request as PublishRequest
+from zooforge.storage.publish.seal import Version, vectorize
+from zooforge.storage.runs.run_files import add_usage, read_attempts
+from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.storage.zoo import open_zoo
+
+from ..planning.units import Request
+from ..spec.twins import Zoo
+from .describe import describe
+
+READ_BACK_BYTES = 100_000_000_000
+
+
+def publish(
+    store: ObjectStore, zoo: Zoo, wanted: Request | None = None, compression: CompressionName | None = None
+) -> Version:
+    """Seal a version with what was asked for, as far as it is committed, and all that HEAD has already.
+
+    Args:
+        compression: of the shards; None: what the spec says, else what the current version has.
+
+    Raises IncompleteRun: nothing is committed yet.
+    """
+    asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
+    return vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression)
+
+
+def read_back(store: ObjectStore, store_url: str, zoo: Zoo) -> Verification:
+    """Check, byte by byte, what the newest version holds and the one before it did not; above 100 GB a sample.
+
+    The model-epochs that were looked at are counted in the run's usage.
+    """
+    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    shards = added_shards(published, READ_BACK_BYTES)
+    found = verify_zoo(published, shards=shards)
+    ended = [attempt.id for attempt in read_attempts(store, zoo.run_id) if attempt.end is not None]
+    if ended:
+        add_usage(store, zoo.run_id, ended[-1], {"verified_epochs": found.num_states})
+    return found
+
+
+def sentence(version: Version) -> str:
+    """ "mnist5k-cnn-s version 3: 32 of 2,560 models, 6 of 50 epochs"."""
+    manifest = version.manifest
+    said = f"{version.zoo} version {version.number}: {manifest.describe()}"
+    return said if version.new else f"{said} (nothing new)"

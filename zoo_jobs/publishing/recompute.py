@@ -1,0 +1,159 @@
+"""Whether a published zoo is what it says: stored accuracies computed anew, and a sample trained anew, bit for bit."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from zooforge.storage.runs.run_files import read_pin
+from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.storage.zoo import Zoo as PublishedZoo
+from zooforge.storage.zoo import open_zoo
+
+from ..data.prepare import load
+from ..data.prepared import PreparedData, Split
+from ..data.sources import default_cache
+from ..engines.batches import pixels
+from ..engines.choose import make_engine
+from ..engines.growth import Growth
+from ..errors import InputError
+from ..models.torch_module import torch_module
+from ..running.inputs import Run
+from ..spec.twins import Zoo
+from ..spec.zoo import ZooSpec
+from .imported import like, network_of
+
+MAX_DIFFERENCE = 2  # test images by which torch may judge a state differently than the engine that trained it
+EVALUATION_IMAGES = 1000
+
+Outcome = Literal["equal", "within tolerance", "differs", "not recomputed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One state or trajectory that was looked at; ``detail`` is for a person."""
+
+    model: int
+    epoch: int
+    outcome: Outcome
+    detail: str
+
+
+def recompute(store_url: str, zoo: Zoo | str, num_states: int, data: PreparedData | None = None) -> list[Check]:
+    """Evaluate a sample of published states on the test split, in torch, and compare with their labels.
+
+    The sample is a function of the published bytes. Faulty states are not sampled: they have no accuracy.
+
+    Args:
+        zoo: the name of one that was imported; its images are then those of a zoo of the catalogue like it.
+    """
+    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo if isinstance(zoo, str) else zoo.name}")
+    try:
+        spec = zoo.root if not isinstance(zoo, str) and zoo.run_id == published.manifest.run else like(published)
+        found = data or load(spec, default_cache())
+    except InputError as error:
+        return [Check(-1, -1, "not recomputed", str(error))]
+    labels = published.labels(columns=["model", "epoch", "test_correct"])
+    kept = set(published.epochs)
+    rows = [
+        (model, epoch, correct)
+        for model, epoch, correct in zip(*(labels[name].to_pylist() for name in labels.column_names), strict=True)
+        if correct is not None and epoch in kept
+    ]
+    sample = sorted(random.Random(published.manifest.run).sample(rows, min(num_states, len(rows))))
+    by_model = {row["model"]: row for row in published.model_table().to_pylist()} if sample else {}
+    return [_compare(published, spec, by_model[model], found, model, epoch, stored) for model, epoch, stored in sample]
+
+
+def _compare(
+    published: PublishedZoo,
+    spec: ZooSpec,
+    row: dict[str, Any],
+    data: PreparedData,
+    model: int,
+    epoch: int,
+    stored: int,
+) -> Check:
+    dropout_ratio, split = row["dropout_ratio"] or 0.0, data.test
+    try:
+        module = torch_module(network_of(published, spec, row["activation"], dropout_ratio), dropout_ratio)
+    except InputError as error:
+        return Check(model, epoch, "not recomputed", str(error))
+    module.load_state_dict(published.state_dict(model, epoch, torch=True), strict=True)
+    correct = count_correct(module, data, split)
+    difference = abs(correct - stored)
+    outcome: Outcome = "equal" if difference == 0 else "within tolerance" if difference <= MAX_DIFFERENCE else "differs"
+    return Check(model, epoch, outcome, f"{stored} of {len(split)} test images stored, {correct} recomputed")
+
+
+def count_correct(module: nn.Module, data: PreparedData, split: Split) -> int:
+    """Images of ``split`` that ``module``, in eval mode, puts into their class."""
+    module.eval()
+    correct = 0
+    with torch.no_grad():
+        for start in range(0, len(split), EVALUATION_IMAGES):
+            images = pixels(data.pixel_values, split.images[start : start + EVALUATION_IMAGES])
+            labels = torch.from_numpy(split.labels[start : start + EVALUATION_IMAGES].astype(np.int64))
+            correct += int((module(torch.from_numpy(images)).argmax(dim=1) == labels).sum())
+    return correct
+
+
+def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int, max_epoch: int | None = None) -> list[Check]:
+    """Train a sample of published models again with the engine of their run, and compare every kept epoch's bytes."""
+    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    run = Run(zoo)
+    if published.manifest.run != run.id:
+        detail = f"{zoo.name} was imported: its run {published.manifest.run[:8]} is not that of its spec, {run.id[:8]}"
+        return [Check(-1, -1, "not recomputed", detail)]
+    pin = read_pin(store, run.id) or {}
+    name = str(pin.get("engine", {}).get("engine", ""))
+    if not name:
+        return [Check(-1, -1, "not recomputed", f"run {run.id[:8]} has no pin that names its engine")]
+    engine = make_engine(name)
+    sample = sorted(
+        random.Random(published.manifest.run).sample(published.models, min(num_models, len(published.models)))
+    )
+    program = run.program(run.rows[sample[0]].family)
+    if reason := engine.refuses(program):
+        return [Check(-1, -1, "not recomputed", f"engine {name} does not run here: {reason}")]
+    if engine.numerics(program) != pin["engine"]:
+        detail = f"the run's numbers are of {pin['engine']}, this machine's of {engine.numerics(program)}"
+        return [Check(-1, -1, "not recomputed", detail)]
+    data = load(zoo.root, default_cache())
+    return [check for model in sample for check in _retrain_one(published, run, store, engine, data, model, max_epoch)]
+
+
+def _retrain_one(
+    published: PublishedZoo,
+    run: Run,
+    store: ObjectStore,
+    engine: Any,
+    data: PreparedData,
+    model: int,
+    max_epoch: int | None,
+) -> Sequence[Check]:
+    row = run.rows[model]
+    state = run.first_state((model,), store)
+    growth = Growth(engine, run.program(row.family), run.hyperparameters((model,)), state, data)
+    states = published.weights(models=[model], masked=False)
+    last = 0
+    try:
+        for epoch in range(int(states.epochs.max()) + 1 if max_epoch is None else max_epoch + 1):
+            result = growth.step(epoch, clean_train=False)
+            stored = _state_at(states.values, states.epochs, epoch)
+            if stored is not None and stored.tobytes() != result.fields[""][0].tobytes():
+                return [Check(model, epoch, "differs", "the weights trained anew have other bits than those published")]
+            last = epoch
+    finally:
+        growth.close()
+    return [Check(model, last, "equal", f"epochs 0 to {last} trained anew, every published bit is the same")]
+
+
+def _state_at(values: NDArray[np.float32], epochs: NDArray[np.int32], epoch: int) -> NDArray[np.float32] | None:
+    found = np.flatnonzero(epochs == epoch)
+    return None if len(found) == 0 else values[found[0]]

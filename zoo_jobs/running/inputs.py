@@ -1,0 +1,117 @@
+"""A run as the engines see it: programs, hyperparameters and first states of a zoo's rows. No Ray."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zooforge.storage.runs.ledger import read_ledger
+from zooforge.storage.runs.trained_weights import read_weights
+from zooforge.storage.stores.protocol import ObjectStore
+
+from ..engines.contract import Hyperparameters, OneCycle, Program, StateArrays, initial_state
+from ..engines.growth import NEVER, REASONS
+from ..models.initialize import initial_buffers, initial_weights
+from ..models.registry import architecture
+from ..sparsify.magnitude import pruned_by_magnitude
+from ..spec.epochs import EpochSet
+from ..spec.grid import Family, ModelRow, rows
+from ..spec.twins import TwinSpec, Zoo
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides a trajectory, and nothing of a request, a machine or a moment."""
+
+    zoo: Zoo
+
+    @property
+    def name(self) -> str:
+        return self.zoo.name
+
+    @property
+    def id(self) -> str:
+        return self.zoo.run_id
+
+    @property
+    def stage(self) -> str:
+        return "sparsify" if isinstance(self.zoo, TwinSpec) else "train"
+
+    @cached_property
+    def rows(self) -> tuple[ModelRow, ...]:
+        return rows(self.zoo)
+
+    def program(self, family: Family) -> Program:
+        """The operations that models of ``family`` share."""
+        spec = self.zoo.root
+        network = architecture(
+            spec.architecture,
+            spec.in_channels,
+            family.activation,
+            family.dropout,
+            num_classes=spec.num_classes,
+            image_size=spec.image_size,
+        )
+        schedule = OneCycle(spec.num_epochs * spec.steps_per_epoch) if spec.schedule == "one-cycle" else None
+        return Program(
+            network,
+            family.optimizer,
+            spec.batch_size,
+            family.dropout,
+            variational=self._method == "variational-dropout",
+            pruned=self._method == "magnitude",
+            schedule=schedule,
+            augment=spec.augment,
+        )
+
+    def programs(self) -> Iterable[Program]:
+        """One per operation family of the zoo."""
+        return (self.program(family) for family in dict.fromkeys(row.family for row in self.rows))
+
+    def hyperparameters(self, models: Sequence[int]) -> Hyperparameters:
+        chosen = [self.rows[model] for model in models]
+        return Hyperparameters(
+            seed_P=np.array([row.seed for row in chosen], np.uint32),
+            learning_rate_P=np.array([row.learning_rate for row in chosen], np.float64),
+            weight_decay_P=np.array([row.weight_decay for row in chosen], np.float64),
+            momentum_P=np.array([row.momentum for row in chosen], np.float64),
+            nesterov_P=np.array([row.nesterov for row in chosen], np.bool_),
+            dropout_ratio_P=np.array([row.dropout_ratio for row in chosen], np.float64),
+        )
+
+    def first_state(self, models: Sequence[int], store: ObjectStore) -> StateArrays:
+        """State at epoch 0: initial weights by seed; of twins, the weights of their parents at the source epoch.
+
+        A twin whose parent was faulty by then begins, and stays, as a faulty row.
+        """
+        program = self.program(self.rows[models[0]].family)
+        if isinstance(self.zoo, TwinSpec):
+            weights_PD = read_weights(read_ledger(store, self.zoo.parent.run_id), models, self.zoo.source_epoch)
+            state = initial_state(program, weights_PD, self._mask(program, weights_PD))
+            faulty_P = ~np.isfinite(weights_PD).all(axis=1)
+            state["faulty_epoch"] = np.where(faulty_P, 0, NEVER).astype(np.int32)
+            state["faulty_reason"] = np.where(faulty_P, REASONS.index("parent"), NEVER).astype(np.int8)
+            return state
+        network = program.architecture
+        weights_PD = np.stack([initial_weights(network, self.rows[m].initializer, self.rows[m].seed) for m in models])
+        return initial_state(program, weights_PD, initial_buffers(network, len(models)))
+
+    @property
+    def _method(self) -> str | None:
+        return self.zoo.sparsify.method if isinstance(self.zoo, TwinSpec) else None
+
+    def _mask(self, program: Program, weights_PD: NDArray[np.float32]) -> StateArrays | None:
+        if not isinstance(self.zoo, TwinSpec) or self.zoo.sparsify.sparsity_ratio is None:
+            return None
+        layout = program.architecture.layout
+        return {"mask": pruned_by_magnitude(layout, weights_PD, self.zoo.sparsify.sparsity_ratio)}
+
+    @property
+    def kept_epochs(self) -> EpochSet:
+        return self.zoo.save_epochs
+
+    @property
+    def train_eval_epochs(self) -> EpochSet:
+        return self.zoo.train_eval_epochs.with_epoch_0()

@@ -1,0 +1,89 @@
+"""Slots in this process, each a thread, so that signals are heard and claims renewed while they train. No Ray."""
+
+import os
+import queue
+import threading
+
+from ..data.prepared import PreparedData
+from ..events import Advance
+from ..planning import machines
+from ..planning.units import Task
+from .driver import Done
+from .inputs import Run
+from .notice import Notice
+from .worker import Worker, WorkerContext
+
+OVERDUE_SECONDS = 10.0  # beyond a notice's deadline, before an epoch is left alone
+CLOSE_SECONDS = 10.0
+
+
+class LocalPool:
+    """``driver.Pool`` over threads: the engines let go of Python's lock while they train."""
+
+    def __init__(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> None:
+        self.slots = slots
+        self._context, self._run, self._data = context, run, data
+        self._notice = Notice()
+        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._calls: list[queue.SimpleQueue[tuple[Task, int] | None]] = [queue.SimpleQueue() for _ in range(slots)]
+        self._in_flight = [0] * slots
+        self._given_up = False
+        self._threads = [
+            threading.Thread(target=self._work, args=(slot,), name=f"zoo-slot-{slot}", daemon=True)
+            for slot in range(slots)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def dollars_per_hour(self) -> float | None:
+        price = machines.slot_price(os.environ)
+        return None if price is None else self.slots * price
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a thread is still in an epoch that was given up: it ends with the process, which must not wait."""
+        return self._given_up and any(thread.is_alive() for thread in self._threads)
+
+    def submit(self, slot: int, task: Task, part: int) -> None:
+        self._in_flight[slot] += 1
+        self._calls[slot].put((task, part))
+
+    def wait(self, timeout_seconds: float) -> list[Done]:
+        """A call that ended. Soon after the deadline of a notice all are given up, whatever the threads are at."""
+        try:
+            done = self._done.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return self._give_up() if self._notice.seconds_over > OVERDUE_SECONDS else []
+        self._in_flight[done.slot] -= 1
+        return [done]
+
+    def leave(self, notice: Notice) -> None:
+        self._notice.give(notice.reason or "stopped", notice.seconds_left)
+
+    def replace(self, slot: int) -> None:
+        """Nothing: this machine is left by the whole process."""
+
+    def close(self) -> None:
+        self._notice.give("stopped", 0.0)
+        for slot, thread in enumerate(self._threads):
+            self._calls[slot].put(None)
+            if not self._given_up:
+                thread.join(CLOSE_SECONDS)
+
+    def _give_up(self) -> list[Done]:
+        self._given_up = True
+        found = [Done(slot, Advance((), "notice")) for slot in range(self.slots) for _ in range(self._in_flight[slot])]
+        self._in_flight = [0] * self.slots
+        return found
+
+    def _work(self, slot: int) -> None:
+        worker: Worker | None = None
+        while (call := self._calls[slot].get()) is not None:
+            try:
+                worker = worker or Worker(self._context, self._run, self._data, self._notice)
+                self._done.put(Done(slot, worker.advance(*call)))
+            except Exception as error:  # the edge of a work unit
+                self._done.put(Done(slot, None, error))
+        if worker is not None:
+            worker.close()

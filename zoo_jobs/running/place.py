@@ -1,0 +1,97 @@
+"""Where tasks run: in Ray's actors, here or on a cluster, or in this process. Ray is imported when it is needed."""
+
+import contextlib
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ..data.prepared import PreparedData
+from ..engines.choose import Choice, workers_have_gpus
+from . import ray_environment
+from .inputs import Run
+from .worker import WorkerContext
+
+if TYPE_CHECKING:
+    from .local_pool import LocalPool
+    from .ray_pool import RayPool
+
+
+class Place:
+    """Connected when it is first needed, for as long as the block runs.
+
+    Args:
+        ray: as ``--ray`` has it.
+        slots: None for what there is.
+    """
+
+    def __init__(self, ray: str, slots: int | None) -> None:
+        self._ray, self._wanted = ray, slots
+        self._stack = contextlib.ExitStack()
+        self._slots: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may work on the same run, each for itself."""
+        return self._ray == "none"
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether tasks run on a cluster that somebody else has started."""
+        return ray_environment.prepare(self._ray) not in ("local", "none")
+
+    @property
+    def expected_slots(self) -> int:
+        """Before it is connected, what was asked for, else the cores of this machine."""
+        if self._slots is not None:
+            return self._slots
+        return self._wanted or (1 if self.is_shared else len(os.sched_getaffinity(0)))
+
+    def slots(self, choice: Choice, data: PreparedData) -> int:
+        """Tasks that can run at once. Raises InputError where no cluster is."""
+        if self.is_shared:
+            return self._wanted or 1
+        if self._slots is None:
+            address = ray_environment.prepare(self._ray)
+            from .ray_pool import connected
+
+            slots = connected(address, self._wanted, _size(data), on_gpus(choice))
+            self._slots = self._stack.enter_context(slots)
+        return self._slots
+
+    def numerics(self, choice: Choice, run: Run, data: PreparedData) -> dict[str, Any]:
+        """What the engine says of its numbers where it will run."""
+        program = next(iter(run.programs()))
+        if not (on_gpus(choice) and workers_have_gpus() and self.is_elsewhere):
+            return choice.engine.numerics(program)
+        self.slots(choice, data)
+        from .ray_pool import worker_numerics
+
+        return worker_numerics(choice.engine.name, program)
+
+    def pool(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> "RayPool | LocalPool":
+        """After ``slots``."""
+        if self.is_shared:
+            from .local_pool import LocalPool
+
+            return LocalPool(slots, context, run, data)
+        from .ray_pool import RayPool
+
+        return RayPool(slots, context, run, data)
+
+
+def on_gpus(choice: Choice) -> bool:
+    """Whether each worker takes a GPU for itself."""
+    device = getattr(choice.engine, "device", None)  # of torch; only ``stacked`` has one
+    return device is not None and (workers_have_gpus() or device.type == "cuda")
+
+
+def _size(data: PreparedData) -> int:
+    return sum(int(split.images.nbytes + split.labels.nbytes) for split in (data.train, data.val, data.test))

@@ -1,0 +1,282 @@
+"""Slots as Ray actors: one long-lived actor per slot, the data once per node. The only module that imports Ray."""
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+
+from .. import logs
+from ..data.prepared import PreparedData
+from ..engines.choose import make_engine
+from ..engines.contract import Program
+from ..errors import InputError, Interrupted, ZooError
+from ..events import Advance
+from ..planning import machines
+from ..planning.units import Task
+from .driver import Done
+from .inputs import Run
+from .notice import Notice, of_node
+from .worker import Worker, WorkerContext
+
+logger = logging.getLogger(__name__)
+
+MiB = 1024 * 1024
+START_ATTEMPTS = 3
+CONNECT_SECONDS = 10.0
+WATCH_SECONDS = 2.0  # between two looks at whether the node is draining
+WAITING_SECONDS = 60.0  # for workers, until it is said, and said again
+
+
+class _Worker:
+    """One slot. Its actor has a thread for work and one for control, so that a notice reaches a running epoch."""
+
+    def __init__(self, context: WorkerContext, shared: Sequence[Any]) -> None:
+        """``shared`` are references to the run and the data: one copy of each per node."""
+        logs.set_up(verbose=False)
+        run, data = ray.get(list(shared))
+        self._notice = Notice()
+        self._worker = Worker(context, run, data, self._notice)
+        notice_seconds = of_node(os.environ, context.notice_seconds)
+        watch = threading.Thread(target=self._watch, args=(notice_seconds,), daemon=True)
+        watch.start()
+
+    def advance(self, task: Task, part: int) -> Advance:
+        return self._worker.advance(task, part)
+
+    def price(self) -> float | None:
+        """Dollars per hour of this slot, None where its machine has no price."""
+        return machines.slot_price(os.environ)
+
+    def leave(self, reason: Any, seconds: float) -> None:
+        self._notice.give(reason, seconds)
+
+    def _watch(self, notice_seconds: float) -> None:
+        node = ray.get_runtime_context().get_node_id()
+        while not self._notice.given:
+            if node in _draining_nodes():
+                self._notice.give("preempted", notice_seconds)
+            time.sleep(WATCH_SECONDS)
+
+
+def _draining_nodes() -> set[str]:
+    """Ids of nodes that were told to leave (SIGTERM, spot notice). Private API of Ray, so nothing depends on it: a
+    worker that does not notice loses the part that it was at."""
+    with contextlib.suppress(AttributeError, RuntimeError, ImportError):
+        return {node if isinstance(node, str) else node.hex() for node in ray._private.state.state.get_draining_nodes()}
+    return set()
+
+
+class WorkerLost(ZooError):
+    """A worker's process or its node has ended."""
+
+
+def in_short(text: str) -> str:
+    """The reason in what Ray says of a lost worker, which is a page; its first sentence where there is none."""
+    text = " ".join(text.split())
+    reason = re.search(r"The actor is dead because (?:it was )?(.+?)\.(?: |$)", text)
+    kind = re.search(r"Worker exit type: (\w+)", text)
+    found = reason[1] if reason else text.partition(". ")[0].rstrip(".")
+    return found + (f" ({kind[1]})" if kind else "")
+
+
+class RayPool:
+    """``driver.Pool`` over actors. The pool's actors end with it."""
+
+    def __init__(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> None:
+        self.slots = slots
+        # The driver sees every loss and makes a new actor itself: a task then begins again from the store.
+        actor = ray.remote(
+            num_cpus=1, num_gpus=context.num_gpus, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 1}
+        )(_Worker)
+        shared = [ray.put(run), ray.put(data)]
+        self._make: Callable[[], Any] = lambda: actor.remote(context, shared)
+        self._actors: list[Any] = [None] * slots
+        self._prices: dict[int, float | None] = {}  # of the slots whose worker has started
+        self._asked: dict[Any, tuple[int, Any]] = {}
+        self._said = time.monotonic()
+        self._calls: dict[Any, tuple[int, Any]] = {}
+        for slot in range(slots):
+            self._begin(slot)
+
+    @property
+    def dollars_per_hour(self) -> float | None:
+        """Of the workers that have started; None where the price of one of them is not known."""
+        prices = list(self._prices.values())
+        known = [price for price in prices if price is not None]
+        return sum(known) if prices and len(known) == len(prices) else None
+
+    def _begin(self, slot: int) -> None:
+        """Ask for a worker. Ray keeps the request while nothing can serve it, and an autoscaler sees it."""
+        actor = self._actors[slot] = self._make()
+        self._prices.pop(slot, None)
+        self._asked[actor.price.options(concurrency_group="control").remote()] = (slot, actor)
+
+    def _listen(self) -> None:
+        """Note which workers have started, and say now and then that the others are waited for."""
+        if not self._asked:
+            return
+        answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+        for call in answered:
+            slot, actor = self._asked.pop(call)
+            with contextlib.suppress(ray.exceptions.RayError):  # what ended it comes with its task
+                price = ray.get(call)
+                if self._actors[slot] is actor:
+                    self._prices[slot] = price
+        if not self._prices and time.monotonic() - self._said > WAITING_SECONDS:
+            self._said = time.monotonic()
+            offered = {kind: ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU")}
+            logger.warning(
+                "no worker has started yet; waiting for the cluster to offer room, as its autoscaler may",
+                extra={"kind": "room", "wanted": self.slots, "cpus": offered["CPU"], "gpus": offered["GPU"]},
+            )
+
+    def submit(self, slot: int, task: Task, part: int) -> None:
+        actor = self._actors[slot]
+        self._calls[actor.advance.remote(task, part)] = (slot, actor)
+
+    def wait(self, timeout_seconds: float) -> list[Done]:
+        self._listen()
+        if not self._calls:
+            time.sleep(timeout_seconds)
+            return []
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_seconds)
+        return [self._done(call) for call in ready]
+
+    def leave(self, notice: Notice) -> None:
+        reason = notice.reason or "stopped"
+        for actor in self._actors:
+            actor.leave.options(concurrency_group="control").remote(reason, notice.seconds_left)
+
+    def replace(self, slot: int) -> None:
+        ray.kill(self._actors[slot])
+        self._begin(slot)  # where Ray finds room; a draining node gets nothing any more
+
+    def close(self) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _done(self, call: Any) -> Done:
+        slot, actor = self._calls.pop(call)
+        try:
+            return Done(slot, ray.get(call))
+        except (
+            ray.exceptions.RayActorError,
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.ObjectLostError,
+        ) as error:
+            logger.info("a worker was lost", extra={"slot": slot, "error": str(error)})
+            if self._actors[slot] is actor:
+                self.replace(slot)
+            return Done(slot, None, WorkerLost(in_short(str(error))), lost=True)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            return Done(slot, None, cause)
+
+
+@contextlib.contextmanager
+def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = False) -> Iterator[int]:
+    """Be in a Ray cluster while the block runs; gives the number of slots: CPUs, or GPUs, that it offers.
+
+    A cluster that offers none yet gets 1: a worker is asked for, and its autoscaler may bring one.
+
+    ``local`` starts one on this machine's loopback; anything else is the address of a cluster. The environment must
+    have been prepared by ``ray_environment`` before this module was imported.
+    """
+    common: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": True}
+    try:
+        with _own_signals():
+            if address == "local":
+                _start_local(slots or len(os.sched_getaffinity(0)), data_bytes, common)
+            else:
+                _check_listens(address)
+                try:
+                    ray.init(address=address, **common)
+                except (ConnectionError, ValueError, RuntimeError) as error:
+                    raise _no_cluster(address, str(error)) from error
+        offered = int(ray.cluster_resources().get("GPU" if on_gpus else "CPU", 0))
+        if not (slots or offered):
+            logger.warning("the cluster offers no slot yet; a worker is asked for", extra={"address": address})
+        yield slots or max(1, offered)
+    finally:
+        ray.shutdown()
+
+
+def worker_numerics(engine: str, program: Program) -> dict[str, Any]:
+    """What the engine says of its numbers on a worker with a GPU; waits until there is one."""
+
+    def ask() -> dict[str, Any]:
+        return make_engine(engine).numerics(program)
+
+    call = ray.remote(num_cpus=1, num_gpus=1)(ask).remote()
+    while True:
+        ready, _ = ray.wait([call], timeout=WAITING_SECONDS)
+        if ready:
+            found: dict[str, Any] = ray.get(call)
+            return found
+        logger.warning("waiting for a worker with a GPU", extra={"gpus": ray.cluster_resources().get("GPU", 0)})
+
+
+def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None:
+    """Start Ray here. On a busy machine it may miss its own deadline of 30 s, which cannot be set: then once more."""
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=max(128 * MiB, 3 * data_bytes),
+                _node_ip_address="127.0.0.1",
+                **common,
+            )
+            return
+        except Exception as error:  # Ray raises a plain Exception for a node that does not come up
+            ray.shutdown()
+            reason = " ".join(str(error).split())
+            if attempt == START_ATTEMPTS:
+                raise ZooError(
+                    f"Ray does not start on this machine: {reason} With less load the same command goes on; "
+                    f"Ray's logs are in {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}/ray/session_latest/logs"
+                ) from error
+            logger.warning("Ray did not start, trying again", extra={"reason": reason})
+
+
+def _check_listens(address: str) -> None:
+    """Raises InputError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error.strerror or str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> InputError:
+    return InputError(f"no Ray cluster at {address}: {' '.join(reason.split())}; start one or use --ray local")
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts: what was set before is put back.
+
+    Raises Interrupted where SIGTERM came meanwhile, which Ray turns into SystemExit.
+    """
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit:
+        raise Interrupted("SIGTERM came while Ray was starting; the same command goes on") from None
+    finally:
+        signal.signal(signal.SIGTERM, ours)
+
+
+__all__: Sequence[str] = ["RayPool", "connected", "worker_numerics"]

@@ -1,0 +1,55 @@
+"""What a slot is made of, wherever it runs: a unit runner over a store of its own. No Ray."""
+
+from dataclasses import dataclass, replace
+
+from zooforge.storage.stores.open import open_store
+
+from ..data.prepared import PreparedData
+from ..engines.choose import make_engine
+from ..events import Advance
+from ..planning.units import Task
+from ..watching.totals import Meter
+from .inputs import Run
+from .notice import Notice
+from .unit_runner import UnitRunner
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """What a worker needs besides the run and the data."""
+
+    store_url: str
+    engine: str
+    attempt: str
+    commit_every: int
+    notice_seconds: float
+    chunk_models: int | None = None
+    num_gpus: float = 0
+    refill: frozenset[int] = frozenset()
+
+
+class Worker:
+    """Advances tasks, and says of each call what it took from the store."""
+
+    def __init__(self, context: WorkerContext, run: Run, data: PreparedData, notice: Notice) -> None:
+        store = open_store(context.store_url)
+        self._meter = Meter(store.traffic)
+        self._runner = UnitRunner(
+            run,
+            make_engine(context.engine),
+            data,
+            store,
+            context.attempt,
+            context.commit_every,
+            notice,
+            context.chunk_models,
+            context.refill,
+        )
+
+    def advance(self, task: Task, part: int) -> Advance:
+        advance = self._runner.advance(task, part)
+        read_bytes, store_retries = self._meter.take()
+        return replace(advance, read_bytes=read_bytes, store_retries=store_retries)
+
+    def close(self) -> None:
+        self._runner.close()

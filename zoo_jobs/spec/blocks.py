@@ -1,0 +1,181 @@
+"""The blocks of a zoo spec, and the names that fields accept. Pure."""
+
+import json
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from ..closed import Closed, Number
+from ..errors import InputError
+from ..models.layers import ActivationName
+from .epochs import EPOCHS_JSON_SCHEMA, EpochSet
+from .seeds import SEEDS_JSON_SCHEMA, SeedRule
+from .validation import one_line
+
+ArchitectureName = Literal["cnn-s", "cnn2", "cnn-l", "resnet18"]
+InitializerName = Literal["uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal"]
+OptimizerName = Literal["sgd", "adam", "rmsprop"]
+AugmentName = Literal["crop-flip", "flip-rotate"]
+ScheduleName = Literal["one-cycle"]
+SparsifyMethod = Literal["variational-dropout", "magnitude"]
+ZooKind = Literal["seed", "hyp-fixed", "hyp-random"]
+
+NUMERICS_VERSION = 1
+"""Raised by any change that moves a number of a trajectory; part of every run id."""
+
+IMAGE_SIZES: dict[ArchitectureName, tuple[int, ...]] = {
+    "cnn-s": (28,),
+    "cnn2": (28,),
+    "cnn-l": (32,),
+    "resnet18": (32, 64),
+}
+"""Sides of the square images that an architecture takes."""
+
+T = TypeVar("T")
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"a value is named twice in {list(values)}")
+    return values
+
+
+Epochs = Annotated[
+    EpochSet,
+    PlainValidator(EpochSet.parse),
+    PlainSerializer(EpochSet.to_json),
+    WithJsonSchema(EPOCHS_JSON_SCHEMA),
+]
+Seeds = Annotated[
+    SeedRule,
+    PlainValidator(SeedRule.parse),
+    PlainSerializer(SeedRule.to_json),
+    WithJsonSchema(SEEDS_JSON_SCHEMA),
+]
+Activations = Annotated[tuple[ActivationName, ...], Field(min_length=1), AfterValidator(_distinct)]
+DropoutRatios = Annotated[
+    tuple[Annotated[Number, Field(ge=0, lt=1)], ...], Field(min_length=1), AfterValidator(_distinct)
+]
+Initializers = Annotated[tuple[InitializerName, ...], Field(min_length=1), AfterValidator(_distinct)]
+Optimizers = Annotated[tuple[OptimizerName, ...], Field(min_length=1), AfterValidator(_distinct)]
+LearningRates = Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
+WeightDecays = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
+SeedsPerCell = Annotated[int, Field(gt=0)]
+
+
+class Axes(Closed):
+    """Values of each hyperparameter; the grid is their product, dropout varying fastest, the seed slowest."""
+
+    activation: Activations
+    """Activation function of every hidden layer."""
+    dropout_ratio: DropoutRatios
+    """Share of activations dropped in training."""
+    initializer: Initializers
+    """Distribution of the initial weights."""
+    optimizer: Optimizers
+    """Rule that changes the weights."""
+    learning_rate: LearningRates
+    """Step size; the largest of the cycle where the schedule is one-cycle."""
+    weight_decay: WeightDecays
+    """L2 penalty, added to the gradient."""
+
+
+AXIS_ORDER = ("dropout_ratio", "initializer", "activation", "learning_rate", "optimizer", "weight_decay")
+"""The reference's grid order, fastest first; the seed is slower than all of them. Source: Ray 1.8 sorts grid keys by
+path (``model::dropout``, ``model::init_type``, ``model::nlin``, ``optim::lr``, ...) and varies the first fastest."""
+
+
+class ExtendBlock(Closed):
+    """A further grid whose rows come after all others. What it does not name it takes from the zoo's own axes."""
+
+    activation: Activations | None = None
+    dropout_ratio: DropoutRatios | None = None
+    initializer: Initializers | None = None
+    optimizer: Optimizers | None = None
+    learning_rate: LearningRates | None = None
+    weight_decay: WeightDecays | None = None
+    seeds: Seeds | None = None
+    """As the zoo's own; a zoo of random seeds has random seeds here too."""
+    seeds_per_cell: SeedsPerCell | None = None
+    """Models per cell, of a zoo of random seeds."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("a block must name an axis or seeds")
+        return self
+
+
+class SparsifySpec(Closed):
+    """How twins are made from the models of a zoo."""
+
+    method: SparsifyMethod
+    num_epochs: Annotated[int, Field(gt=0)] = 25
+    """Epochs of sparsification; may grow later without another run."""
+    sparsity_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """Share of the weights that magnitude pruning removes, in whole percent."""
+    save_epochs: Epochs = EpochSet(None)
+    """Epochs whose weights are kept; metrics always are."""
+
+    @model_validator(mode="after")
+    def _ratio_fits_method(self) -> Self:
+        if (self.method == "magnitude") != (self.sparsity_ratio is not None):
+            raise ValueError("sparsity_ratio belongs to method magnitude, and is required there")
+        if self.sparsity_ratio is not None and abs(self.sparsity_ratio * 100 - self.percent) > 1e-9:
+            raise ValueError(f"sparsity_ratio is in whole percent, got {self.sparsity_ratio}")
+        return self
+
+    @property
+    def percent(self) -> int:
+        return round((self.sparsity_ratio or 0) * 100)
+
+    @property
+    def suffix(self) -> str:
+        """What a twin's name adds to its parent's."""
+        return "vd" if self.method == "variational-dropout" else f"magnitude-{self.percent:02d}"
+
+
+class Reference(Closed):
+    """What a zoo is called where it was first published."""
+
+    script: str | None
+    """Generator script in ModelZoos/ModelZooDataset, code/zoo_generators; null where none was published."""
+    experiment: str | None
+    """Folder that the script writes."""
+    published: tuple[str, ...] = ()
+    """Folders of the published data, as the authors' downloader knows them."""
+    zenodo: tuple[int, ...] = ()
+    """Zenodo records."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every spelling that finds the zoo, in lower case."""
+        found = list(self.published) + [folder.rsplit("/", 1)[-1] for folder in self.published]
+        if self.script is not None:
+            stem = self.script.removesuffix(".py")
+            found += [self.script, stem, stem.removeprefix("train_zoo_").removeprefix("train_")]
+            found.append(found[-1] + ".py")
+        if self.experiment is not None:
+            found.append(self.experiment)
+        return tuple(dict.fromkeys(name.lower() for name in found))
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], value: Any, where: str) -> M:
+    """``value`` as a ``model``. Raises InputError, in one line that begins with ``where``."""
+    try:
+        # Through JSON, so that lists become tuples while strict types stay strict.
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise InputError(f"{where}: {one_line(error, model)}") from None

@@ -1,0 +1,125 @@
+"""Rows of a zoo: one per model index, hyperparameters and seed. Pure."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from zooforge.storage.canonical import digest_of
+
+from ..errors import InputError
+from ..models.layers import ActivationName
+from .seeds import derived_seed
+from .twins import TwinSpec, Zoo
+from .zoo import AXIS_ORDER, InitializerName, OptimizerName, ZooSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Operation family within one architecture: models whose training runs the same operations."""
+
+    activation: ActivationName
+    dropout: bool
+    optimizer: OptimizerName
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One model of a zoo. ``index`` is its identity and never renumbered."""
+
+    index: int
+    activation: ActivationName
+    dropout_ratio: float
+    initializer: InitializerName
+    optimizer: OptimizerName
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    nesterov: bool
+    seed: int
+
+    @property
+    def family(self) -> Family:
+        return Family(self.activation, self.dropout_ratio > 0, self.optimizer)
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 over the canonical JSON of every field but ``index``."""
+        values = asdict(self)
+        del values["index"]
+        return digest_of(values)[:16]
+
+
+@lru_cache(maxsize=64)
+def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
+    """Every model of a zoo, by index: the zoo's own grid first, then each extend block in order.
+
+    Twins have their parent's rows, but weight decay 0 and dropout 0: decay on log sigma^2 would prune by itself.
+
+    Raises:
+        InputError: where an extend block repeats a model that is already there.
+    """
+    if isinstance(zoo, TwinSpec):
+        return tuple(replace(row, weight_decay=0.0, dropout_ratio=0.0) for row in rows(zoo.parent))
+    found = list(_grid(zoo, zoo.axes, zoo.seeds.values, zoo.num_seeds, 0))
+    if zoo.imported_seeds is not None:
+        found = [replace(row, seed=seed) for row, seed in zip(found, zoo.imported_seeds, strict=True)]
+    seen = {_values(row): row.index for row in found} if zoo.extend and zoo.seeds.values is not None else {}
+    for number, block in enumerate(zoo.extend):
+        seeds = block.seeds.values if block.seeds is not None else zoo.seeds.values
+        count = block.seeds_per_cell or zoo.seeds_per_cell or len(seeds or ())
+        for row in _grid(zoo, block, seeds, count, len(found)):
+            if seen and seen.setdefault(_values(row), row.index) != row.index:
+                raise InputError(
+                    f"{zoo.name}: extend block {number} repeats model {seen[_values(row)]}; "
+                    "name only values, or combinations, that are new"
+                )
+            found.append(row)
+    return tuple(found)
+
+
+def check_extends(old: Zoo, new: Zoo) -> None:
+    """That ``new`` may take the place of ``old`` under one name: the same run, and every row of ``old`` unchanged.
+
+    Raises:
+        InputError: naming the first difference.
+    """
+    before, after = rows(old), rows(new)
+    for row, other in itertools.zip_longest(before, after[: len(before)]):
+        if row != other:
+            now = "is gone" if other is None else f"would be {_difference(row, other)}"
+            raise InputError(
+                f"{new.name}: model {row.index} {now}; rows that exist never change. "
+                "New values go into an `extend:` block, or the zoo needs another name"
+            )
+    if old.run_id != new.run_id:
+        changed = ", ".join(key for key, value in new.run_content.items() if old.run_content.get(key) != value)
+        raise InputError(
+            f"{new.name}: {changed or 'the spec'} changed, so the models already trained would not be its own; "
+            "undo the edit, give the zoo another name, or start over with --new-lineage"
+        )
+
+
+def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int, start: int) -> Iterator[ModelRow]:
+    values = [getattr(axes, name, None) or getattr(spec.axes, name) for name in AXIS_ORDER]
+    # itertools varies the last factor fastest, the reference the first.
+    cells = [dict(zip(reversed(AXIS_ORDER), cell, strict=True)) for cell in itertools.product(*reversed(values))]
+    index = start
+    for number in range(num_seeds):
+        for cell in cells:
+            seed = seeds[number] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
+            yield ModelRow(index=index, momentum=spec.momentum, nesterov=spec.nesterov, seed=seed, **cell)
+            index += 1
+
+
+def _values(row: ModelRow) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in ModelRow.__slots__ if name != "index")
+
+
+def _difference(row: ModelRow, other: ModelRow) -> str:
+    return ", ".join(
+        f"{name} {getattr(other, name)} instead of {getattr(row, name)}"
+        for name in ModelRow.__slots__
+        if getattr(row, name) != getattr(other, name)
+    )

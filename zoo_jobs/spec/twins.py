@@ -1,0 +1,98 @@
+"""The sparsified twins of a zoo, themselves a zoo. Pure."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from zooforge.storage.canonical import digest_of
+
+from ..errors import InputError
+from .blocks import validated
+from .epochs import EpochSet
+from .zoo import NUMERICS_VERSION, SparsifySpec, ZooSpec
+
+
+@dataclass(frozen=True)
+class TwinSpec:
+    """The sparsified twins of a zoo, themselves a zoo: same model indices, weights from ``source_epoch``."""
+
+    parent: ZooSpec
+    sparsify: SparsifySpec
+    source_epoch: int
+
+    @property
+    def name(self) -> str:
+        early = "" if self.source_epoch == self.parent.num_epochs else f"-e{self.source_epoch:03d}"
+        return f"{self.parent.name}-{self.sparsify.suffix}{early}"
+
+    @property
+    def root(self) -> ZooSpec:
+        """The zoo that data, architecture and batches come from."""
+        return self.parent
+
+    @property
+    def num_epochs(self) -> int:
+        return self.sparsify.num_epochs
+
+    @property
+    def save_epochs(self) -> EpochSet:
+        return self.sparsify.save_epochs
+
+    @property
+    def train_eval_epochs(self) -> EpochSet:
+        return self.parent.train_eval_epochs
+
+    @property
+    def commit_every(self) -> int:
+        return self.parent.commit_every if self.num_epochs % self.parent.commit_every == 0 else 1
+
+    @property
+    def run_content(self) -> dict[str, Any]:
+        """JSON of everything that can change a result; constants of the method are in the parent's numerics version."""
+        return {
+            "method": self.sparsify.method,
+            "sparsity_ratio": self.sparsify.sparsity_ratio,
+            "parent_run": self.parent.run_id,
+            "source_epoch": self.source_epoch,
+            "numerics_version": NUMERICS_VERSION,
+        }
+
+    @cached_property
+    def run_id(self) -> str:
+        """32 hex digits: SHA-256 over the canonical JSON of ``run_content``."""
+        return digest_of(self.run_content)[:32]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "parent": self.parent.to_json(),
+            "sparsify": self.sparsify.model_dump(mode="json"),
+            "source_epoch": self.source_epoch,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "spec") -> "TwinSpec":
+        """Read back what ``to_json`` wrote. Raises InputError of anything else."""
+        if not isinstance(value, dict) or set(value) != {"parent", "sparsify", "source_epoch"}:
+            raise InputError(f"{where}: a twin's spec has the fields parent, sparsify and source_epoch")
+        if not isinstance(value["source_epoch"], int):
+            raise InputError(f"{where}: source_epoch is an integer, got {value['source_epoch']!r}")
+        sparsify = validated(SparsifySpec, value["sparsify"], f"{where}: sparsify")
+        return cls(ZooSpec.from_json(value["parent"], f"{where}: parent"), sparsify, value["source_epoch"])
+
+
+Zoo = ZooSpec | TwinSpec
+"""What is planned, trained, published: grown from a grid, or made from another zoo's models."""
+
+
+def twins_of(spec: ZooSpec, sparsify: SparsifySpec | None = None, source_epoch: int | None = None) -> TwinSpec:
+    """The twins of a zoo, by its own ``sparsify`` block and from its last epoch unless told otherwise.
+
+    Raises:
+        InputError: where the zoo has no such block and none is given, or its models have no twins.
+    """
+    chosen = sparsify or spec.sparsify
+    if spec.architecture == "resnet18":
+        raise InputError(f"{spec.name}: twins are made of CNNs, its models are resnet18")
+    if chosen is None:
+        raise InputError(f"{spec.name} has no `sparsify:` block; name a method, e.g. --method variational-dropout")
+    return TwinSpec(spec, chosen, spec.num_epochs if source_epoch is None else source_epoch)

@@ -1,0 +1,333 @@
+"""A zoo as a value: what is trained and how, typed, closed and frozen. Pure."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from zooforge.storage.canonical import digest_of
+from zooforge.storage.formats.compression import CompressionName
+
+from ..closed import Closed, Number
+from ..data.registry import DATASETS, DatasetName
+from ..data.rules import Preprocessing, SplitRule
+from ..errors import InputError, unknown
+from .blocks import (
+    AXIS_ORDER,
+    IMAGE_SIZES,
+    NUMERICS_VERSION,
+    ArchitectureName,
+    AugmentName,
+    Axes,
+    Epochs,
+    ExtendBlock,
+    InitializerName,
+    OptimizerName,
+    Reference,
+    ScheduleName,
+    Seeds,
+    SeedsPerCell,
+    SparsifyMethod,
+    SparsifySpec,
+    ZooKind,
+    validated,
+)
+from .epochs import EpochSet
+from .yaml_values import yaml_values
+
+__all__ = [
+    "AXIS_ORDER", "NUMERICS_VERSION", "ArchitectureName", "AugmentName", "Axes", "ExtendBlock", "InitializerName",
+    "OptimizerName", "Preprocessing", "Reference", "ScheduleName", "SparsifyMethod", "SparsifySpec", "SplitRule",
+    "ZooKind", "ZooSpec", "json_schema",
+]  # fmt: skip
+
+
+class ZooSpec(Closed):
+    """One zoo: a population of models of one architecture on one dataset."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=34)]
+    """Lower-case words joined by hyphens."""
+    description: Annotated[str, Field(min_length=1)]
+    """One sentence for people."""
+    source: Annotated[str, Field(min_length=1)]
+    """Where the grid comes from."""
+    origin: Literal["reference", "ours"]
+    """Whether the grid was read from a generator script of the reference."""
+    reference: Reference | None = None
+    """Names of the zoo in the reference."""
+    reference_twins: Reference | None = None
+    """Names of its sparsified twins in the reference."""
+    conflicts: tuple[str, ...] = ()
+    """Known conflicts between the reference's script, its published data and this entry."""
+
+    dataset: DatasetName
+    """Images."""
+    preprocessing: Preprocessing
+    """From image to pixels."""
+    split: SplitRule
+    """Which images train, validate and test."""
+    augment: AugmentName | None = None
+    """Random changes to training images: crop-flip (pad 4, crop, mirror) or flip-rotate (mirror, up to 20 degrees)."""
+
+    architecture: ArchitectureName
+    """Network."""
+    axes: Axes
+    """The grid."""
+    seeds: Seeds
+    """A half-open range such as "1:11", a list, or random: one per model, from seed_salt and model index."""
+    seeds_per_cell: SeedsPerCell | None = None
+    """Models per cell, of a zoo of random seeds."""
+    seed_salt: Annotated[int, Field(ge=0)] | None = None
+    """Of a zoo of random seeds; another salt is another zoo."""
+    imported_seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
+    """Seeds read from a published tree, one per model, in place of derived ones."""
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    """Of SGD and RMSprop; Adam has none."""
+    nesterov: bool = False
+    """Of SGD."""
+    batch_size: Annotated[int, Field(gt=0)]
+    """Images per step; the last batch of an epoch may be smaller."""
+    num_epochs: Annotated[int, Field(gt=0)]
+    """Epochs trained unless a request says otherwise; epoch 0 is the untrained model."""
+    schedule: ScheduleName | None = None
+    """Of the learning rate; null keeps it constant."""
+
+    train_eval_epochs: Epochs = EpochSet(((0, 1),))
+    """Epochs after which the training split is evaluated too; epoch 0 always is."""
+    save_epochs: Epochs = EpochSet(None)
+    """Epochs whose weights are kept; metrics always are."""
+    commit_every: Annotated[int, Field(gt=0)] = 1
+    """Epochs between commits; at most these are lost with a worker."""
+    expected_faulty_ratio: Annotated[Number, Field(ge=0, le=1)] = 0.05
+    """Share of models that may become faulty; the alert FaultyRatioHigh fires at twice it."""
+    extend: tuple[ExtendBlock, ...] = ()
+    """Grids appended later; rows that exist are never changed or renumbered."""
+    sparsify: SparsifySpec | None = None
+    """What `zoo run` makes twins with."""
+    compression: CompressionName | None = None
+    """Of published shards: delta-zstd, without loss, for large architectures, or none; null keeps what is there."""
+
+    @model_validator(mode="after")
+    def _seeds_fit(self) -> Self:
+        per_model = ("seeds_per_cell", self.seeds_per_cell), ("seed_salt", self.seed_salt)
+        if self.seeds.values is None:
+            missing = [name for name, value in per_model if value is None]
+            if missing:
+                raise ValueError(f"seeds: random needs {' and '.join(missing)}")
+            if self.imported_seeds is not None and len(self.imported_seeds) != self.num_cells * self.num_seeds:
+                raise ValueError(
+                    f"imported_seeds has {len(self.imported_seeds)} values, the grid "
+                    f"{self.num_cells * self.num_seeds} models"
+                )
+        else:
+            given = [name for name, value in (*per_model, ("imported_seeds", self.imported_seeds)) if value is not None]
+            if given:
+                raise ValueError(f"{given[0]} belongs to seeds: random, but seeds are {self.seeds}")
+        for number, block in enumerate(self.extend):
+            if block.seeds is not None and (block.seeds.values is None) != (self.seeds.values is None):
+                raise ValueError(f"extend block {number}: a zoo's seeds are either all random or all stated")
+            if block.seeds_per_cell is not None and self.seeds.values is not None:
+                raise ValueError(f"extend block {number}: seeds_per_cell belongs to seeds: random")
+        return self
+
+    @model_validator(mode="after")
+    def _images_fit(self) -> Self:
+        facts = DATASETS[self.dataset]
+        if self.preprocessing.grayscale and facts.channels == 1:
+            raise ValueError(f"preprocessing.grayscale: {self.dataset} has one channel already")
+        if (self.preprocessing.center_crop or 0) > facts.image_size:
+            raise ValueError(f"preprocessing.center_crop: {self.dataset} images have a side of {facts.image_size}")
+        for name, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
+            if len(values) != self.in_channels:
+                raise ValueError(f"preprocessing.{name}: {len(values)} values for {self.in_channels} channels")
+        if self.image_size not in IMAGE_SIZES[self.architecture]:
+            sizes = " or ".join(f"{size} x {size}" for size in IMAGE_SIZES[self.architecture])
+            raise ValueError(
+                f"{self.architecture} takes images of {sizes}, {self.dataset} gives "
+                f"{self.image_size} x {self.image_size}; set preprocessing.resize"
+            )
+        if self.architecture != "resnet18" and facts.num_classes > 10:
+            raise ValueError(f"{self.architecture} has 10 outputs, {self.dataset} has {facts.num_classes} classes")
+        split = self.split
+        if split.test is None and facts.num_test is None:
+            raise ValueError(f"split.test: {self.dataset} has no official test set; say how many images test")
+        if split.seed is None and (split.val or split.test):
+            raise ValueError("split.seed: null keeps the official order and has no val or test to cut; give a seed")
+        wanted = split.train + split.val + (split.test or 0)
+        if wanted > facts.num_images:
+            raise ValueError(f"split: {wanted} images wanted, {self.dataset} has {facts.num_images}")
+        if self.batch_size > split.train:
+            raise ValueError(f"batch_size {self.batch_size} is larger than the {split.train} training images")
+        return self
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.num_epochs % self.commit_every:
+            raise ValueError(f"num_epochs {self.num_epochs} is not a multiple of commit_every {self.commit_every}")
+        if self.architecture == "resnet18":
+            if self.axes.activation != ("relu",) or self.axes.dropout_ratio != (0.0,):
+                raise ValueError("resnet18 has relu and no dropout: axes.activation [relu], axes.dropout_ratio [0.0]")
+            if any(block.activation or block.dropout_ratio for block in self.extend):
+                raise ValueError("resnet18 has relu and no dropout; an extend block cannot change them")
+            if self.sparsify is not None:
+                raise ValueError("sparsify: twins are made of CNNs; resnet18 has none")
+        return self
+
+    @property
+    def num_cells(self) -> int:
+        """Combinations of hyperparameters of the zoo's own grid, without its extend blocks."""
+        total = 1
+        for name in AXIS_ORDER:
+            total *= len(getattr(self.axes, name))
+        return total
+
+    @property
+    def num_seeds(self) -> int:
+        return self.seeds_per_cell or len(self.seeds.values or ())
+
+    @property
+    def num_base_models(self) -> int:
+        """Models of the zoo's own grid, without its extend blocks."""
+        return self.num_cells * self.num_seeds
+
+    @property
+    def kind(self) -> ZooKind:
+        """``seed``: one cell, many seeds; ``hyp-fixed``: the same seeds in every cell; ``hyp-random``: own seeds."""
+        if self.seeds.values is None:
+            return "hyp-random"
+        return "seed" if self.num_cells == 1 else "hyp-fixed"
+
+    @property
+    def in_channels(self) -> int:
+        return 1 if self.preprocessing.grayscale else DATASETS[self.dataset].channels
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square images that the network sees."""
+        return self.preprocessing.resize or self.preprocessing.center_crop or DATASETS[self.dataset].image_size
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the network."""
+        return DATASETS[self.dataset].num_classes if self.architecture == "resnet18" else 10
+
+    @property
+    def num_test(self) -> int:
+        """Images of the test split."""
+        return self.split.test or DATASETS[self.dataset].num_test or 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.split.train // self.batch_size)
+
+    @property
+    def root(self) -> "ZooSpec":
+        """The zoo itself: what its twins get data, architecture and batches from."""
+        return self
+
+    @property
+    def run_content(self) -> dict[str, Any]:
+        """JSON of everything that can change a result, and of nothing else.
+
+        Not in it: names and sources, ``extend`` (it only appends rows), ``save_epochs``, ``commit_every``,
+        ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
+        ``num_epochs`` unless the schedule depends on it.
+        """
+        content: dict[str, Any] = self.model_dump(mode="json", include=set(_RESULT_FIELDS))
+        content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)
+        content["train_eval_epochs"] = self.train_eval_epochs.with_epoch_0().to_json()
+        if self.imported_seeds is not None:
+            content["seed_salt"] = None
+        if self.schedule is not None:
+            content["num_epochs"] = self.num_epochs
+        content["numerics_version"] = NUMERICS_VERSION
+        return content
+
+    @cached_property
+    def run_id(self) -> str:
+        """32 hex digits: SHA-256 over the canonical JSON of ``run_content``."""
+        return digest_of(self.run_content)[:32]
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole spec, defaults written out; ``from_json`` reads it back."""
+        dumped: dict[str, Any] = self.model_dump(mode="json")
+        return dumped
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "spec") -> "ZooSpec":
+        """Raises InputError, in one line that begins with ``where``, of anything that is not a spec."""
+        return validated(cls, value, where)
+
+    def with_overrides(self, settings: Sequence[str], *, name: str | None) -> "ZooSpec":
+        """Another spec: this one with ``key=value`` settings, under a name of its own.
+
+        Keys are fields, with dots inside blocks (``split.train=4000``); an axis may be named alone
+        (``learning_rate=0.01``, ``activation=[tanh, relu]``). Values are YAML.
+
+        Raises:
+            InputError: without a name, or where a setting is not one.
+        """
+        if not settings:
+            return self
+        if name is None or name == self.name:
+            raise InputError(f"--set makes another zoo than {self.name!r}: name it, e.g. with --name my-zoo")
+        value = self.to_json()
+        for setting in settings:
+            key, equals, text = setting.partition("=")
+            if not equals or not key:
+                raise InputError(f"--set {setting!r} is not of the form key=value")
+            _check_field(key.strip())
+            _assign(value, key.strip(), yaml_values(text, f"--set {key}"))
+        value |= {
+            "name": name,
+            "description": f"{self.description.rstrip('.')}, with {'; '.join(settings)}.",
+            "source": f"derived from {self.name}",
+            "origin": "ours",
+            "reference": None,
+            "reference_twins": None,
+        }
+        return ZooSpec.from_json(value, f"{self.name} with --set")
+
+
+_RESULT_FIELDS = (
+    "architecture", "augment", "axes", "batch_size", "dataset", "imported_seeds", "momentum", "nesterov",
+    "preprocessing", "schedule", "seed_salt", "seeds_per_cell", "split",
+)  # fmt: skip
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a catalogue file, for editors; checked in as docs/zoo-spec.schema.json."""
+    schema: dict[str, Any] = ZooSpec.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "zooforge zoo"}
+
+
+def _check_field(key: str) -> None:
+    """Raises InputError, axes being among the names that are offered, where ``key`` begins with no field."""
+    names = [*ZooSpec.model_fields, *Axes.model_fields]
+    if key.partition(".")[0] not in names:
+        raise unknown("field", key, names)
+
+
+def _assign(value: dict[str, Any], key: str, setting: Any) -> None:
+    """Set ``key`` (dotted) in the JSON of a spec; unknown keys are left for validation to name."""
+    if key in Axes.model_fields:
+        key = f"axes.{key}"
+    *blocks, last = key.split(".")
+    for block in blocks:
+        inner = value.get(block)
+        if not isinstance(inner, dict):
+            inner = value[block] = {}
+        value = inner
+    if blocks == ["axes"] and last in Axes.model_fields and not isinstance(setting, list):
+        setting = [setting]
+    value[last] = setting
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")

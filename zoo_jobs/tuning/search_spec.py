@@ -1,0 +1,164 @@
+"""A search before a grid is fixed, as a value: what is searched, what is drawn, which grid follows. Pure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..closed import Closed, Number
+from ..spec.blocks import Activations, Initializers, Optimizers, validated
+from ..spec.yaml_values import yaml_values
+from ..spec.zoo import AXIS_ORDER, ZooSpec
+
+TOP_QUANTILES = (0.1, 0.9)
+"""A proposed axis spans the values of the best trials between these, so that one lucky extreme does not stretch it."""
+EVEN_SHARE = 0.5
+"""A choice is proposed if the best trials have it at least this often, as a share of how often chance would."""
+
+
+class Range(Closed):
+    """Numbers from ``low`` to ``high``, both included."""
+
+    low: Annotated[Number, Field(ge=0)]
+    high: Annotated[Number, Field(ge=0)]
+    scale: Literal["linear", "log"] = "linear"
+    """Whether equal steps or equal ratios are equally likely."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} has to be below high {self.high:g}")
+        if self.scale == "log" and self.low == 0:
+            raise ValueError("a logarithmic range begins above 0")
+        return self
+
+    def at(self, ratio: Any) -> Any:
+        """The value(s) at ``ratio`` of the way from low to high."""
+        if self.scale == "log":
+            return np.exp(math.log(self.low) + np.asarray(ratio) * math.log(self.high / self.low))
+        return self.low + np.asarray(ratio) * (self.high - self.low)
+
+
+class Ranges(Closed):
+    """What is searched. Axes that are not named keep the values of the zoo."""
+
+    learning_rate: Range | None = None
+    weight_decay: Range | None = None
+    dropout_ratio: Range | None = None
+    activation: Activations | None = None
+    initializer: Initializers | None = None
+    optimizer: Optimizers | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("name at least one axis to search")
+        if self.dropout_ratio is not None and self.dropout_ratio.high >= 1:
+            raise ValueError(f"dropout_ratio: high {self.dropout_ratio.high:g} has to be below 1")
+        return self
+
+
+class TuneSpec(Closed):
+    """A search for a grid: models with hyperparameters drawn at random, the bad ones ended early."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=34)]
+    """Of the zoo that is proposed."""
+    zoo: str
+    """The zoo that everything else is taken from: data, architecture, batch size, seeds."""
+    ranges: Ranges
+    num_trials: Annotated[int, Field(gt=0)] = 64
+    """Models to train."""
+    num_epochs: Annotated[int, Field(gt=0)] = 10
+    """Epochs of those that are not ended early."""
+    num_values: Annotated[int, Field(gt=0)] = 3
+    """Of each searched number in the proposed grid."""
+    best_ratio: Annotated[Number, Field(gt=0, le=1)] = 0.25
+    """Share of the trials, the best ones, that the grid is proposed from."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of what is drawn."""
+
+    @classmethod
+    def from_yaml(cls, text: str, where: str) -> "TuneSpec":
+        """Raises InputError, in one line that begins with ``where``, of anything that is not such a spec."""
+        return validated(cls, yaml_values(text, where), where)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One model: its hyperparameters, validation accuracy after its last epoch, None if it became faulty."""
+
+    values: dict[str, Any]
+    accuracy: float | None = None
+    num_epochs: int = 0
+
+
+def draws(spec: TuneSpec, base: ZooSpec) -> list[dict[str, Any]]:
+    """Hyperparameters of every trial; the same for the same spec."""
+    generator = np.random.default_rng(spec.seed)
+    found: list[dict[str, Any]] = []
+    for _ in range(spec.num_trials):
+        values: dict[str, Any] = {}
+        for axis in AXIS_ORDER:
+            searched = getattr(spec.ranges, axis) or getattr(base.axes, axis)
+            ratio = generator.random()
+            values[axis] = (
+                float(searched.at(ratio)) if isinstance(searched, Range) else searched[int(ratio * len(searched))]
+            )
+        found.append(values)
+    return found
+
+
+def trial_zoo(base: ZooSpec, values: dict[str, Any]) -> ZooSpec:
+    """A zoo of one model with these hyperparameters."""
+    value = base.to_json() | {
+        "axes": {axis: [values[axis]] for axis in AXIS_ORDER},
+        "seeds": [base.seeds.values[0] if base.seeds.values else 1],
+        **dict.fromkeys(("seeds_per_cell", "seed_salt", "imported_seeds", "sparsify")),
+        "extend": [],
+        "schedule": None,
+    }
+    return ZooSpec.from_json(value, f"a trial of {base.name}")
+
+
+def best(trials: Sequence[Trial], ratio: float) -> list[Trial]:
+    """The best ``ratio`` of all trials, those that are finite, the best first; two at least where there are two."""
+    finite = sorted((t for t in trials if t.accuracy is not None), key=lambda t: -(t.accuracy or 0.0))
+    return finite[: max(2, math.ceil(ratio * len(trials)))]
+
+
+def proposal(spec: TuneSpec, base: ZooSpec, trials: Sequence[Trial]) -> ZooSpec:
+    """The grid that the best trials span: of numbers ``num_values`` values, of choices those that are common there.
+
+    Raises ValueError where no trial stayed finite.
+    """
+    top = best(trials, spec.best_ratio)
+    if not top:
+        raise ValueError("no trial stayed finite")
+    axes = {axis: list(getattr(base.axes, axis)) for axis in AXIS_ORDER}
+    for axis in AXIS_ORDER:
+        searched = getattr(spec.ranges, axis)
+        if isinstance(searched, Range):
+            low, high = np.quantile([trial.values[axis] for trial in top], TOP_QUANTILES)
+            span = Range.model_construct(low=float(low), high=float(high), scale=searched.scale)
+            ratios = np.linspace(0, 1, spec.num_values) if spec.num_values > 1 else [0.5]
+            axes[axis] = list(dict.fromkeys(float(f"{value:.2g}") for value in np.atleast_1d(span.at(ratios))))
+        elif searched is not None:
+            counts = {choice: sum(trial.values[axis] == choice for trial in top) for choice in searched}
+            fewest = EVEN_SHARE * len(top) / len(searched)
+            axes[axis] = [choice for choice in searched if counts[choice] >= fewest]
+    value = base.to_json() | {
+        "name": spec.name,
+        "description": f"Proposed from the best {len(top)} of {len(trials)} trials on {base.name}.",
+        "source": f"zoo tune over {', '.join(sorted(spec.ranges.model_fields_set))}, {spec.num_epochs} epochs",
+        "origin": "ours",
+        "reference": None,
+        "reference_twins": None,
+        "conflicts": [],
+        "axes": axes,
+        "extend": [],
+        "imported_seeds": None,
+    }
+    return ZooSpec.from_json(value, spec.name)

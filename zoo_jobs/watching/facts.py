@@ -1,0 +1,158 @@
+"""What a store says of one run, read once: for `zoo status`, the report, and whoever watches."""
+
+import calendar
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from zooforge.storage.keys import attempt_end_key, attempt_key, attempts_prefix, parse_record_key, parts_prefix
+from zooforge.storage.publish.head import read_head
+from zooforge.storage.runs.ledger import Ledger, read_ledger
+from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_claims, read_control, read_usage
+from zooforge.storage.stores.protocol import ObjectStore, clock_ahead_seconds
+
+from ..planning.missing import unmade_twins
+from ..planning.units import Request, request
+from ..spec.epochs import part_epochs
+from ..spec.twins import TwinSpec, Zoo
+from .run_log import read_logs, seconds_of
+from .totals import StoreTotals, store_totals
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStart:
+    """One start of a driver; ``ended`` and ``state`` are None until it said how it ended.
+
+    Times are Unix time by the store's clock.
+    """
+
+    attempt: str
+    started: float
+    ended: float | None
+    state: str | None
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something that went wrong: a warning or an error of the run's logs."""
+
+    time: float
+    level: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """All that a status follows from; read values only.
+
+    Attributes:
+        commits: (Unix time by the store's clock, model-epochs) of every record, oldest first.
+        driver_alive: a driver renewed its claim within the last two minutes.
+        version: the zoo's current published version, None before the first.
+        clock_ahead_seconds: the store's clock less this machine's; 0 while they agree.
+        ledger: to be handed to the next ``read_facts``, which then reads only what is new.
+    """
+
+    zoo: Zoo
+    wanted: Request
+    totals: StoreTotals
+    control: Control | None
+    starts: tuple[DriverStart, ...]
+    driver_alive: bool
+    commits: tuple[tuple[float, int], ...]
+    noticed: tuple[Noticed, ...]
+    version: int | None
+    clock_ahead_seconds: float
+    ledger: Ledger
+
+
+def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> RunFacts:
+    """Read the run of ``zoo``; one that nobody started gives empty facts."""
+    run = zoo.run_id
+    control = read_control(store, run)
+    wanted = wanted_of(zoo, control)
+    ledger = read_ledger(store, run, known)
+    commits = _commits(store, ledger)
+    totals = store_totals(
+        zoo,
+        wanted,
+        ledger,
+        read_usage(store, run),
+        absent=unmade_twins(read_ledger(store, zoo.parent.run_id), zoo, wanted) if isinstance(zoo, TwinSpec) else (),
+        last_commit=commits[-1][0] if commits else 0.0,
+    )
+    head = read_head(store, zoo.name)
+    noticed = tuple(
+        Noticed(seconds_of(event["time"]), event["level"], str(event.get("kind", "")), _text(event))
+        for event in read_logs(store, run, level="warning")
+    )
+    return RunFacts(
+        zoo=zoo,
+        wanted=wanted,
+        totals=totals,
+        control=control,
+        starts=_starts(store, run),
+        driver_alive=driver_alive(store, run),
+        commits=commits,
+        noticed=noticed,
+        version=None if head is None else head.number,
+        clock_ahead_seconds=clock_ahead_seconds(store),
+        ledger=ledger,
+    )
+
+
+def driver_alive(store: ObjectStore, run: str) -> bool:
+    """Whether a driver renewed its claim within the last two minutes."""
+    return any(name.startswith("driver-") for name in read_claims(store, run))
+
+
+def last_end(store: ObjectStore, run: str) -> str | None:
+    """How the last driver said that it ended; None if there was none, or it has not said so."""
+    attempts = read_attempts(store, run)
+    return _end_state(attempts[-1]) if attempts else None
+
+
+def wanted_of(zoo: Zoo, control: Control | None) -> Request:
+    """What was last asked of the run; the whole zoo where nobody said, or said it of another version of the spec."""
+    asked = control.request if control is not None else {}
+    models, epochs = asked.get("models"), asked.get("epochs")
+    if not (isinstance(models, list) and len(models) == 2 and isinstance(epochs, int)):
+        return request(zoo)
+    return request(zoo, f"{models[0]}:{models[1]}", epochs)
+
+
+def start_seconds(attempt: str) -> float:
+    """Unix time that an attempt's id begins with."""
+    return float(calendar.timegm(time.strptime(attempt[:16], "%Y%m%dT%H%M%SZ")))
+
+
+def _commits(store: ObjectStore, ledger: Ledger) -> tuple[tuple[float, int], ...]:
+    found = []
+    for stat in store.list(parts_prefix(ledger.run)):
+        key = parse_record_key(stat.key)
+        if key is None or key.refill or key.folder not in ledger.folders:
+            continue  # committed after the ledger was read
+        members = ledger.folders[key.folder].members
+        found.append((stat.modified_seconds, len(members) * len(part_epochs(key.part, ledger.commit_every))))
+    return tuple(sorted(found))
+
+
+def _starts(store: ObjectStore, run: str) -> tuple[DriverStart, ...]:
+    modified = {stat.key: stat.modified_seconds for stat in store.list(attempts_prefix(run))}
+    found = []
+    for attempt in read_attempts(store, run):
+        ended = modified.get(attempt_end_key(run, attempt.id)) if attempt.end is not None else None
+        started = modified.get(attempt_key(run, attempt.id), start_seconds(attempt.id))
+        found.append(DriverStart(attempt.id, started, ended, _end_state(attempt), attempt.start))
+    return tuple(found)
+
+
+def _end_state(attempt: Attempt) -> str | None:
+    return None if attempt.end is None else str(attempt.end.get("state", "ended"))
+
+
+def _text(event: dict[str, Any]) -> str:
+    error = event.get("error")
+    return f"{event['message']}: {error}" if error else str(event["message"])

@@ -1,0 +1,231 @@
+"""The state of a run in a few numbers and sentences. Pure."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..quantities import duration
+from ..spec.twins import TwinSpec
+from .eta import eta_seconds
+
+if TYPE_CHECKING:
+    from zooforge.storage.runs.run_files import Control
+
+    from .facts import DriverStart, RunFacts
+
+State = Literal["waiting", "live", "stopped", "finished", "failed"]
+
+SHOWN_PROBLEMS = 5
+RATE_SECONDS = 600.0
+QUIET = 4.0  # times the usual time between commits: then the silence itself is a problem
+LEAST_QUIET_SECONDS = 300.0
+CLOCK_SECONDS = 60.0
+
+WHAT_TO_DO = {
+    "preempted": "nothing: its models are taken up by another worker",
+    "retried": "nothing yet: a task may fail three times before the run ends",
+    "rival": "nothing: another driver works on the same run, and commits stand that",
+    "store": "see that the store answers and has room: `zoo store ls`",
+    "cap": "raise the cap, or leave it; everything done is in the store",
+    "dearer": "the same command confirms the new price; everything done is in the store",
+    "room": "see why no worker starts: `zoo cluster status`, or the load of this machine",
+    "failed": "`zoo logs NAME --level error` says why; then run the same command again",
+    "gone": "run the same command again; it goes on where the store ends",
+    "quiet": "see that its workers live: `zoo logs NAME --since 1h`",
+    "clock": "set it (NTP): S3 refuses requests signed 15 minutes off; times shown here are the store's",
+    "faulty": "`zoo report NAME` lists them; a learning rate may be too high",
+}
+LOSSES = ("preemptions", "lost_epochs", "retries", "store_retries")
+OTHERWISE = "`zoo logs NAME --since 1h` says more"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``time`` is Unix time in seconds, None of what still is the case; ``advice`` says what to do."""
+
+    time: float | None
+    kind: str
+    message: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """One run, as the store shows it.
+
+    Attributes:
+        reason: why the state is what it is, a sentence without a full stop; empty of a run that simply goes on.
+        done, total: model-epochs committed and asked for, epoch 0 included.
+        rate: model-epochs per second over the last minutes, None unless it is live.
+        eta_seconds: (low, high), None unless it is live and has committed enough to tell.
+        dollars: (committed, wasted), None where nobody gave a price.
+        last_commit: Unix time, None before the first.
+        models, units: their number by state.
+        losses: preemptions, lost_epochs, retries (of tasks), store_retries (of requests): what went wrong so far.
+    """
+
+    zoo: str
+    run: str
+    stage: str
+    state: State
+    reason: str
+    request: dict[str, Any]
+    done: int
+    total: int
+    rate: float | None
+    eta_seconds: tuple[float, float] | None
+    dollars: tuple[float, float] | None
+    last_commit: float | None
+    models: dict[str, int]
+    units: dict[str, int]
+    losses: dict[str, int]
+    version: int | None
+    problems: tuple[Problem, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        value = asdict(self)
+        value["eta_seconds"] = None if self.eta_seconds is None else list(self.eta_seconds)
+        if self.dollars is not None:
+            value["dollars"] = {"committed": self.dollars[0], "wasted": self.dollars[1]}
+        else:
+            value["dollars"] = {"committed": None, "wasted": None}
+        value["problems"] = [asdict(problem) for problem in self.problems]
+        return value
+
+
+def status(facts: "RunFacts", now: float) -> Status:
+    """The status at ``now``, Unix time in seconds."""
+    counts = facts.totals.counts
+    remaining = counts.remaining
+    last = facts.starts[-1] if facts.starts else None
+    state = state_of(remaining, facts.control, lambda: facts.driver_alive, lambda: None if last is None else last.state)
+    live = state == "live"
+    eta = None
+    if live:
+        began = facts.starts[-1].started if facts.starts else now
+        recent = [commit for commit in facts.commits if commit[0] >= began]
+        low, high = eta_seconds([(began, 0), *recent], remaining, now)
+        eta = None if math.isnan(low) else (low, high)
+    return Status(
+        zoo=facts.zoo.name,
+        run=facts.zoo.run_id,
+        stage="sparsify" if isinstance(facts.zoo, TwinSpec) else "train",
+        state=state,
+        reason=_reason(facts, state),
+        request={
+            "models": [facts.wanted.models.start, facts.wanted.models.stop],
+            "epochs": facts.wanted.num_epochs,
+        },
+        done=counts.wanted - remaining,
+        total=counts.wanted,
+        rate=_rate(facts, now) if live else None,
+        eta_seconds=eta,
+        dollars=facts.totals.dollars if "dollars" in facts.totals.usage else None,
+        last_commit=facts.commits[-1][0] if facts.commits else None,
+        models=counts.models,
+        units=counts.num_units,
+        losses={name: round(facts.totals.usage.get(name, 0)) for name in LOSSES},
+        version=facts.version,
+        problems=_problems(facts, state, now),
+    )
+
+
+def state_of(
+    remaining: int, control: "Control | None", driver_alive: Callable[[], bool], last_end: Callable[[], str | None]
+) -> State:
+    """Finished when all that is asked for is there, whoever is still about; live while a driver is.
+
+    Stopped is what somebody, or a cap, asked for; failed what the last driver said; anything else waits for a driver.
+
+    Args:
+        remaining: model-epochs of the request that are not committed.
+        driver_alive, last_end: whether a driver holds its claim, how the last one ended; asked only where they count.
+    """
+    if remaining == 0:
+        return "finished"
+    if driver_alive():
+        return "live"
+    if control is not None and control.wanted == "stopped":
+        return "stopped"
+    return "failed" if last_end() == "failed" else "waiting"
+
+
+def _reason(facts: "RunFacts", state: State) -> str:
+    last = facts.starts[-1] if facts.starts else None
+    match state:
+        case "finished":
+            done = "published as version " + str(facts.version) if facts.version else "not published yet"
+            return f"all that was asked for is trained, {done}"
+        case "live":
+            return ""
+        case "stopped":
+            assert facts.control is not None
+            return facts.control.reason or "somebody asked for it"
+        case "failed":
+            errors = [n.message for n in facts.noticed if n.level in ("error", "critical")]
+            return errors[-1] if errors else "the last driver ended with an error"
+        case "waiting":
+            if last is None:
+                return "nobody has started it here"
+            if last.state is None:
+                return "its driver is gone without a word"
+            endings = {"signal": "interrupted", "preempted": "preempted", "stopped": "told to stop"}
+            return f"the last driver was {endings.get(last.state, last.state)}; the same command goes on"
+
+
+def _rate(facts: "RunFacts", now: float) -> float | None:
+    """Model-epochs per second over the last ten minutes, or since the start if that is later."""
+    began = max(now - RATE_SECONDS, facts.starts[-1].started if facts.starts else 0.0)
+    recent = sum(count for time, count in facts.commits if began <= time)
+    return recent / (now - began) if recent and now > began else None
+
+
+def _problems(facts: "RunFacts", state: State, now: float) -> tuple[Problem, ...]:
+    """The newest, oldest first; what still is the case comes last."""
+    name = facts.zoo.name
+
+    def problem(time: float | None, kind: str, message: str) -> Problem:
+        return Problem(time, kind, message, WHAT_TO_DO.get(kind, OTHERWISE).replace("NAME", name))
+
+    found = [problem(n.time, n.kind or n.level, n.message) for n in facts.noticed]
+    usage = facts.totals.usage
+    for counter, kind, noun in (
+        ("preemptions", "preempted", "workers left or lost"),
+        ("retries", "retried", "tasks tried again"),
+    ):
+        if usage.get(counter) and not any(n.kind == kind for n in facts.noticed):
+            found.append(problem(None, kind, f"{round(usage[counter]):,} {noun} so far"))
+    faulty = sum(count for reason, count in facts.totals.faulty.items() if reason != "parent")
+    started = facts.totals.counts.asked_M.sum()
+    if faulty > facts.zoo.root.expected_faulty_ratio * started:
+        found.append(problem(None, "faulty", f"{faulty:,} of {int(started):,} models are faulty"))
+    last = facts.starts[-1] if facts.starts else None
+    if state == "waiting" and last is not None and last.state is None:
+        found.append(problem(None, "gone", _gone(last, facts, now)))
+    if abs(facts.clock_ahead_seconds) > CLOCK_SECONDS:
+        side = "behind" if facts.clock_ahead_seconds > 0 else "ahead of"
+        off = duration(abs(facts.clock_ahead_seconds))
+        found.append(problem(None, "clock", f"this machine's clock is {off} {side} the store's"))
+    silent = _silence(facts, now) if state == "live" else None
+    if silent is not None:
+        found.append(problem(None, "quiet", f"no commit for {duration(silent)}"))
+    if state == "failed":
+        found.append(problem(None, "failed", _reason(facts, state)))
+    dated = sorted((p for p in found if p.time is not None), key=lambda p: p.time or 0.0)
+    return tuple([*dated, *(p for p in found if p.time is None)][-SHOWN_PROBLEMS:])
+
+
+def _gone(last: "DriverStart", facts: "RunFacts", now: float) -> str:
+    seen = max([last.started, *(time for time, _ in facts.commits[-1:])])
+    return f"the driver started {duration(max(0.0, now - last.started))} ago was last seen {duration(now - seen)} ago"
+
+
+def _silence(facts: "RunFacts", now: float) -> float | None:
+    """Seconds since the last commit, if that is unusual: several times the longest pause of this driver."""
+    began = facts.starts[-1].started if facts.starts else now
+    times = [began, *(time for time, _ in facts.commits if time >= began)]
+    pauses = [after - before for before, after in pairwise(times)]
+    silent = now - times[-1]
+    return silent if silent > max(LEAST_QUIET_SECONDS, QUIET * max(pauses, default=0.0)) else None
