@@ -15,6 +15,10 @@ from ..errors import FormatError
 
 ColumnType = Literal["int32", "int64", "float64", "string", "bool"]
 Where = Literal["part", "twin", "row", "derived"]
+FaultReason = Literal["nan", "inf", "parent"]
+
+FAULT_REASONS: tuple[FaultReason, ...] = ("nan", "inf", "parent")
+"""The values of ``faulty_reason``, by the code that stands for them in a training state; -1 there means none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,6 @@ class Values:
 
 
 _DTYPES: dict[str, Any] = {"int32": np.int32, "int64": np.int64, "float64": np.float64, "bool": np.bool_}
-_REASONS = {0: "nan", 1: "inf", 2: "parent"}
 
 
 def part_values(labels: Mapping[str, Any], num_rows: int) -> dict[str, Values]:
@@ -136,7 +139,7 @@ def part_values(labels: Mapping[str, Any], num_rows: int) -> dict[str, Values]:
     negative code in a string column, and every value of a nullable column that is not given.
 
     Args:
-        labels: column name to values [num_rows]; ``faulty_reason`` as strings, or codes 0 nan, 1 inf, -1 none.
+        labels: column name to values [num_rows]; ``faulty_reason`` as strings, or as codes of ``FAULT_REASONS``.
 
     Raises:
         FormatError: unknown column, other length, a null where none may be.
@@ -186,7 +189,7 @@ def column_values(column: Column, given: Any, num_rows: int) -> Values:
 
 def _strings(raw: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if raw.dtype.kind in "iu":
-        texts = [_REASONS.get(int(code)) for code in raw]
+        texts = [FAULT_REASONS[code] if 0 <= code < len(FAULT_REASONS) else None for code in raw.tolist()]
     else:
         texts = [None if value is None or value == "" else str(value) for value in raw.tolist()]
     return (

@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from ..canonical import canonical_json, parse_json
 from ..errors import FormatError, NewerFormat
 from ..keys import RecordKey, record_key
 from ..stores.objects import ObjectRef
+from .labels import FaultReason
 
 FORMAT = "zooforge.part"
 VERSION = 2
 WHOLE_STATE_VERSION = 1  # of a record whose state object holds the whole state
 
-Reason = Literal["nan", "inf", "parent"]
+STATE_FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers", "counters": ".counters"}
+"""Arrays of a training state that are published as well: name in the state to name of the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Faulty:
 
     model: int
     epoch: int
-    reason: Reason
+    reason: FaultReason
 
 
 @dataclass(frozen=True, slots=True)

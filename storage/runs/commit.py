@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConflictingRecords, FormatError, PreconditionFailed, StorageError
-from ..formats.labels import part_columns, part_values
-from ..formats.record import Faulty, PartRecord, Reason, Totals, is_ascending
+from ..formats.labels import FAULT_REASONS, part_columns, part_values
+from ..formats.record import STATE_FIELDS, Faulty, PartRecord, Totals, is_ascending
 from ..formats.tables import encode_table, model_digests
 from ..formats.tensors import canonical_nan, encode_pieces, pack_mask, tensor_name
 from ..keys import RecordKey, parse_record_key, parts_prefix, record_key
@@ -25,11 +25,8 @@ from ..stores.threads import beside
 
 logger = logging.getLogger(__name__)
 
-_REASONS: dict[int, Reason] = {0: "nan", 1: "inf", 2: "parent"}
 # What two engines with equal trajectories agree on; moments and counters are an optimizer's own business.
 _COMPARED_STATE = ("weights", "log_sigma2", "buffers")
-# Arrays of a state that are also fields of what a part keeps.
-_STATE_FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers", "counters": ".counters"}
 
 
 @dataclass(frozen=True)
@@ -220,7 +217,7 @@ def _kept_fields(data: PartData) -> dict[str, str]:
     if not data.state or set(data.fields.get("", ())) != {last}:
         return {}
     found = {}
-    for name, field_name in _STATE_FIELDS.items():
+    for name, field_name in STATE_FIELDS.items():
         kept = data.fields.get(field_name)
         if kept is not None and name in data.state and _same(data.state[name], kept[last]):
             found[name] = field_name
@@ -260,8 +257,9 @@ def _faulty(data: PartData) -> tuple[Faulty, ...]:
     if not data.state:
         return ()
     epochs, reasons = data.state["faulty_epoch"], data.state["faulty_reason"]
+    name_of = dict(enumerate(FAULT_REASONS))
     return tuple(
-        Faulty(model, int(epoch), _REASONS[int(reason)])
+        Faulty(model, int(epoch), name_of[int(reason)])
         for model, epoch, reason in zip(data.members, epochs, reasons, strict=True)
         if epoch >= 0
     )

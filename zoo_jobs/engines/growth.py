@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zooforge.storage.formats.labels import FAULT_REASONS
+from zooforge.storage.formats.record import STATE_FIELDS
+
 from ..data.prepared import PreparedData
 from ..sparsify.kl_schedule import kl_weight
 from .contract import Engine, Evaluation, Hyperparameters, Program, Running, Session, Sparsity, SplitName, StateArrays
@@ -18,9 +21,7 @@ from .contract import Engine, Evaluation, Hyperparameters, Program, Running, Ses
 logger = logging.getLogger(__name__)
 
 NEVER = -1  # faulty_epoch of a model that is finite
-REASONS = ("nan", "inf", "parent")  # faulty_reason in a state, by number; -1 is none
 CANONICAL_NAN = np.array(0x7FC00000, np.uint32).view(np.float32)[()]
-FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers", "counters": ".counters"}
 
 Labels = dict[str, Any]  # column -> [P], masked where a value is null
 
@@ -131,7 +132,7 @@ class Growth:
         for model in np.flatnonzero(~finite_P & (self._faulty_epoch_P == NEVER)):
             any_nan = any(np.isnan(state[name][model]).any() for name in trained)
             self._faulty_epoch_P[model] = epoch
-            self._reason_P[model] = REASONS.index("nan" if any_nan else "inf")
+            self._reason_P[model] = FAULT_REASONS.index("nan" if any_nan else "inf")
             for name, values in state.items():
                 if name in trained:
                     values[model][np.isnan(values[model])] = CANONICAL_NAN
@@ -140,7 +141,7 @@ class Growth:
 
     def _result(self, epoch: int, pieces: "Sequence[_Piece]") -> EpochResult:
         labels = self._labels(epoch, pieces)
-        fields = {suffix: self._state[name] for name, suffix in FIELDS.items() if name in self._state}
+        fields = {suffix: self._state[name] for name, suffix in STATE_FIELDS.items() if name in self._state}
         sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]
         if sparsities:
             mask_PV = np.concatenate([s.mask_PV for s in sparsities])
@@ -184,7 +185,7 @@ class Growth:
             labels["num_pruned"] = column(np.concatenate([s.num_pruned_P for s in sparsities]))
             labels["num_prunable"] = column(np.full(self.num_models, sparsities[0].num_prunable, np.int32))
         labels["faulty_epoch"] = np.ma.MaskedArray(self._faulty_epoch_P.copy(), mask=~faulty_P)
-        reasons = np.array([*REASONS, None], dtype=object)[self._reason_P]
+        reasons = np.array([*FAULT_REASONS, None], dtype=object)[self._reason_P]
         labels["faulty_reason"] = np.ma.MaskedArray(reasons, mask=~faulty_P)
         return labels
 

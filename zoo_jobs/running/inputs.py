@@ -7,12 +7,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from zooforge.storage.formats.labels import FAULT_REASONS
 from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.trained_weights import read_weights
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..engines.contract import Hyperparameters, OneCycle, Program, StateArrays, initial_state
-from ..engines.growth import NEVER, REASONS
+from ..engines.growth import NEVER
 from ..models.initialize import initial_buffers, initial_weights
 from ..models.registry import architecture
 from ..sparsify.magnitude import pruned_by_magnitude
@@ -92,7 +93,7 @@ class Run:
             state = initial_state(program, weights_PD, self._mask(program, weights_PD))
             faulty_P = ~np.isfinite(weights_PD).all(axis=1)
             state["faulty_epoch"] = np.where(faulty_P, 0, NEVER).astype(np.int32)
-            state["faulty_reason"] = np.where(faulty_P, REASONS.index("parent"), NEVER).astype(np.int8)
+            state["faulty_reason"] = np.where(faulty_P, FAULT_REASONS.index("parent"), NEVER).astype(np.int8)
             return state
         network = program.architecture
         weights_PD = np.stack([initial_weights(network, self.rows[m].initializer, self.rows[m].seed) for m in models])

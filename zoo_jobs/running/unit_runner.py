@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from zooforge.storage.formats.labels import FAULT_REASONS
 from zooforge.storage.formats.record import PartRecord
 from zooforge.storage.keys import run_key
 from zooforge.storage.runs.commit import PartData, commit_part
@@ -15,7 +16,7 @@ from zooforge.storage.stores.protocol import ObjectStore
 
 from ..data.prepared import PreparedData
 from ..engines.contract import Engine, StateArrays
-from ..engines.growth import NEVER, REASONS, EpochResult, Growth
+from ..engines.growth import NEVER, EpochResult, Growth
 from ..events import Advance, Event, PartCommitted
 from ..planning.units import Task
 from ..spec.epochs import EpochSet, part_epochs
@@ -240,7 +241,7 @@ def _labels(models: Sequence[int], results: Sequence[EpochResult]) -> dict[str, 
 
 def _newly_faulty(state: StateArrays, epochs: Sequence[int]) -> dict[str, int]:
     fresh = np.isin(state["faulty_epoch"], np.asarray(epochs)) & (state["faulty_epoch"] != NEVER)
-    return {reason: int((state["faulty_reason"][fresh] == i).sum()) for i, reason in enumerate(REASONS)}
+    return {reason: int((state["faulty_reason"][fresh] == i).sum()) for i, reason in enumerate(FAULT_REASONS)}
 
 
 def _test_accuracy(result: EpochResult) -> Any:

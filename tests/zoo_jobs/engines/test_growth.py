@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.support.tiny_runs import RUN, random_data
+from zooforge.storage.formats.labels import FAULT_REASONS
 from zooforge.zoo_jobs.data.prepared import PreparedData
 from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, StateArrays
-from zooforge.zoo_jobs.engines.growth import CANONICAL_NAN, NEVER, REASONS, EpochResult, Growth
+from zooforge.zoo_jobs.engines.growth import CANONICAL_NAN, NEVER, EpochResult, Growth
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 
 MODELS = (0, 2, 4, 6)  # of one operation family
@@ -72,7 +73,7 @@ def test_a_model_that_stops_being_finite_is_frozen_and_labelled() -> None:
     assert state["faulty_epoch"].tolist() == [NEVER, 1, NEVER, NEVER]
     weights = state["weights"][1]
     expected = "nan" if np.isnan(weights).any() else "inf"
-    assert REASONS[state["faulty_reason"][1]] == expected
+    assert FAULT_REASONS[state["faulty_reason"][1]] == expected
     assert (weights.view(np.uint32)[np.isnan(weights)] == np.array(CANONICAL_NAN).view(np.uint32)).all()
     assert not state["exp_avg"][1].any()
     for result in results:
