@@ -23,14 +23,12 @@ from typing import Any, TextIO, TypeVar
 from zooforge.storage.errors import StorageError, StoreAccessError
 from zooforge.storage.keys import parts_prefix
 from zooforge.storage.publish.head import list_zoos
+from zooforge.storage.runs.claims import CLAIM_RENEW_SECONDS, Claims, read_claims
 from zooforge.storage.runs.run_files import (
-    CLAIM_RENEW_SECONDS,
     Attempt,
-    Claims,
     Control,
     end_attempt,
     read_attempts,
-    read_claims,
     read_control,
     start_attempt,
     stop_run,

@@ -37,15 +37,14 @@ from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.head import create_spec, read_manifest_bytes
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.read.where import rows_where
+from zooforge.storage.runs.claims import Claims, read_claims
 from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.run_files import (
-    Claims,
     Control,
     create_run,
     end_attempt,
     pin_run,
     read_attempts,
-    read_claims,
     read_control,
     read_pin,
     read_run,

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.commit import PartData, commit_part
 from zooforge.storage.runs.run_files import (
-    Claims,
     Control,
     create_run,
     end_attempt,

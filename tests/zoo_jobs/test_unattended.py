@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_control, stop_run, write_control
+from zooforge.storage.runs.run_files import (
+    Attempt,
+    Control,
+    read_attempts,
+    read_control,
+    stop_run,
+    write_control,
+)
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs import cli, unattended

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zooforge.storage.runs.run_files import Claims, end_attempt, read_usage, stop_run, write_usage
+from zooforge.storage.runs.claims import Claims
+from zooforge.storage.runs.run_files import end_attempt, read_usage, stop_run, write_usage
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..events import Event, Observer, PartCommitted, Problem, Spent, UsageWritten, tell

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from zooforge.storage.errors import StorageError
 from zooforge.storage.keys import task_claim
-from zooforge.storage.runs.run_files import CLAIM_RENEW_SECONDS, Claims
+from zooforge.storage.runs.claims import CLAIM_RENEW_SECONDS, Claims
 
 from ..planning.units import SPLIT_MULTIPLE, Task, WorkUnit
 

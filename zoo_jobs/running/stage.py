@@ -15,9 +15,9 @@ from typing import Any, Self
 import numpy as np
 
 from zooforge.storage.errors import PinMismatch, StoreUnreachable
+from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import Ledger, read_ledger
 from zooforge.storage.runs.run_files import (
-    Claims,
     Control,
     create_run,
     pin_run,

@@ -7,8 +7,9 @@ from typing import Any
 
 from zooforge.storage.keys import attempt_end_key, attempt_key, attempts_prefix, parse_record_key, parts_prefix
 from zooforge.storage.publish.head import read_head
+from zooforge.storage.runs.claims import read_claims
 from zooforge.storage.runs.ledger import Ledger, read_ledger
-from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_claims, read_control, read_usage
+from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_control, read_usage
 from zooforge.storage.stores.protocol import ObjectStore, clock_ahead_seconds
 
 from ..planning.missing import unmade_twins

@@ -9,7 +9,7 @@ import pytest
 
 from zooforge.storage.errors import PreconditionFailed
 from zooforge.storage.keys import claim_key
-from zooforge.storage.runs.run_files import CLAIM_VOID_SECONDS, Claims
+from zooforge.storage.runs.claims import CLAIM_VOID_SECONDS, Claims
 from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.protocol import Data, ObjectStore
@@ -61,7 +61,7 @@ def test_a_void_claim_is_taken_over_by_one(tmp_path: Path) -> None:
 
 
 def test_an_owner_who_slept_too_long_is_told_whether_somebody_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zooforge.storage.runs.run_files.CLAIM_VOID_SECONDS", -1.0)
+    monkeypatch.setattr("zooforge.storage.runs.claims.CLAIM_VOID_SECONDS", -1.0)
     store = MemoryStore()
     mine, other = claims(store, 1), claims(store, 2)
     assert mine.take("piece")

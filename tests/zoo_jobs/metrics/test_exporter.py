@@ -16,8 +16,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import synthetic
 from zooforge.storage.errors import StoreUnreachable
+from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import read_ledger
-from zooforge.storage.runs.run_files import Claims, Control, end_attempt, start_attempt, write_control, write_usage
+from zooforge.storage.runs.run_files import (
+    Control,
+    end_attempt,
+    start_attempt,
+    write_control,
+    write_usage,
+)
 from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.protocol import Stat

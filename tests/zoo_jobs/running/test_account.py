@@ -7,7 +7,8 @@ import pytest
 from tests.support.simulated_runs import committed
 from tests.support.tiny_runs import RUN
 from zooforge.storage.keys import usage_prefix
-from zooforge.storage.runs.run_files import Claims, Control, read_claims, read_control, read_usage, write_control
+from zooforge.storage.runs.claims import Claims, read_claims
+from zooforge.storage.runs.run_files import Control, read_control, read_usage, write_control
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs.events import Event, Problem, Spent, UsageWritten

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fake_pool import LAST_PART, FakePool
-from zooforge.storage.runs.run_files import Claims
+from zooforge.storage.runs.claims import Claims
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs.events import Event
