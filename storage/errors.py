@@ -119,6 +119,10 @@ class FormatError(StorageError):
     """Bytes that are not what docs/format.md says."""
 
 
+class BudgetExceeded(FormatError):
+    """Reading something from outside would cost more than its reading budget (``storage/budget.py``) allows."""
+
+
 class DigestMismatch(StorageError):
     """An object's SHA-256 is not the one it was recorded with."""
 

@@ -13,8 +13,8 @@ from tests.support.house import ROOMS, Import, folder_of, imports_of, modules, p
 FORBIDDEN = {"storage": {"zoo_jobs", "cluster"}, "zoo_jobs": {"cluster"}, "cluster": {"zoo_jobs", "storage"}}
 ORDER = {
     "storage": [
-        "errors.py", "canonical.py", "keys.py", "quantities.py", "stores", "formats", "runs", "publish", "read",
-        "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
+        "errors.py", "budget.py", "canonical.py", "keys.py", "quantities.py", "stores", "formats", "runs", "publish",
+        "read", "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
     ],
     "zoo_jobs": [
         "errors.py", "quantities.py", "closed.py", "logs.py", "events.py", "models", "data", "spec", "sparsify",
