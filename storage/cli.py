@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import click
 
 from .commands.exports import EXPORT_VERBS
+from .commands.imports import IMPORT_VERBS
 from .commands.options import as_json, opened, print_json, store_option
-from .commands.raw_tree import RAW_VERBS
 from .errors import NotPublished, StorageError
 from .quantities import human_bytes
 from .stores.open import open_store
@@ -18,7 +18,7 @@ def command() -> None:
     """What a store holds: list it, check it, bring it elsewhere."""
 
 
-for verb in (*RAW_VERBS, *EXPORT_VERBS):
+for verb in (*EXPORT_VERBS, *IMPORT_VERBS):
     command.add_command(verb)
 
 

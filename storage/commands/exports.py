@@ -1,162 +1,203 @@
-"""`zoo store export-google | export-sane | zip | publish | import`."""
+"""The export formats: one row of ``EXPORT_FORMATS`` each, from which verbs, help and docs/interchange.md follow.
 
+To add a format, write its function in a file of ``storage/interchange`` and add a row here. The function takes a zoo, a
+path, one keyword argument per selection and option of its row, and ``progress``; it returns a ``Report``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ..errors import StorageUsageError
-from ..quantities import human_bytes
-from ..stores.open import open_store
-from .options import as_json, opened, print_json, progress_bar, selection_options, store_option, version_option
+from .options import SELECTION, as_json, print_json, progress_bar, store_option, version_option, zoo_address
 
 if TYPE_CHECKING:
-    from ..zoo import Zoo
+    from ..interchange.folders import Report
 
 
-@click.command("export-google")
-@click.argument("zoo")
-@click.argument("folder")
-@version_option
-@selection_options()
-@as_json
-def export_google(zoo: str, folder: str, version: int | None, as_json: bool, **selection: Any) -> None:
-    """Write ZOO (STORE/zoos/NAME) as weights.npy, metrics.csv.gz and layout.csv, like Google's Small CNN Zoo."""
-    from ..interchange.google import export_google as export
-    from ..zoo import open_zoo
+@dataclass(frozen=True)
+class ExportFormat:
+    """One form in which a published zoo leaves a store.
 
-    source = open_zoo(zoo, version)
-    with progress_bar("states") as progress:
-        found = export(source, Path(folder), **selection, progress=progress)
-    if as_json:
-        print_json({"folder": folder, "models": found.num_models, "shape": [found.num_states, found.num_values]})
-        return
-    click.echo(f"{folder}: weights.npy [{found.num_states:,}, {found.num_values:,}] of {found.num_models:,} models")
+    Attributes:
+        function: "module:function" in ``storage/interchange``; imported when the verb runs.
+        gives: what is written, as the table of docs/interchange.md says it.
+        help: help of the verb.
+        selection: parameters of ``SELECTION`` that the function takes.
+        options: its other options; their names are the function's parameters.
+        target: the path that is written: an argument FOLDER or FILE, or the option ``--to``.
+        unit: what ``progress`` counts.
+        readers: programs that load the result, and what each of them asserts or assumes.
+    """
 
+    verb: str
+    function: str
+    gives: str
+    help: str
+    readers: Mapping[str, str]
+    selection: tuple[str, ...] = ("epochs", "models", "split", "where")
+    options: tuple[click.Option, ...] = ()
+    target: Literal["folder", "file", "to"] = "folder"
+    unit: Literal["states", "bytes"] = "states"
 
-@click.command("export-sane")
-@click.argument("zoo")
-@click.argument("folder")
-@version_option
-@selection_options(split=False)
-@click.option("--tokensize", "token_size", type=int, default=0, help="Values of a token; 0: the longest channel.")
-@click.option("--windowsize", "window", type=int, default=0, help="Tokens of a sample; 0: all of a model.")
-@click.option("--precision", type=click.Choice(["16", "32"]), default="32", help="Bits of a value.")
-@click.option("--standardize/--raw", default=True, help="Per layer, fitted on the train split; default yes.")
-@click.option("--align", is_flag=True, help="Hidden units in a canonical order.")
-@as_json
-def export_sane(zoo: str, folder: str, version: int | None, as_json: bool, **options: Any) -> None:
-    """Write ZOO (STORE/zoos/NAME) as the samples that SANE's PreprocessedSamplingDataset reads, split by split."""
-    from ..interchange.sane import export_sane as export
-    from ..zoo import open_zoo
+    def command(self) -> click.Command:
+        """The verb of ``zoo store``."""
+        path: click.Parameter = click.Argument([self.target])
+        if self.target == "to":
+            path = click.Option(["--to"], required=True, metavar="DIR", help="A folder that does not exist yet.")
+        selection = [SELECTION[name] for name in self.selection]
 
-    source = open_zoo(zoo, version)
-    with progress_bar("states") as progress:
-        found = export(source, Path(folder), **options, progress=progress)
-    if as_json:
-        print_json(
-            {
-                "folder": folder,
-                "samples": found.num_samples,
-                "tokens": found.num_tokens,
-                "tokensize": found.token_size,
-                "left_out": found.num_left_out,
-            }
-        )
-        return
-    counts = ", ".join(f"{number:,} {split}" for split, number in found.num_samples.items())
-    click.echo(f"{folder}: {counts} samples; {found.num_tokens:,} tokens of {found.token_size:,} values a model")
-    if found.num_left_out:
-        click.echo(f"{found.num_left_out:,} states are not finite and were left out", err=True)
+        @version_option
+        @store_option
+        @as_json
+        def run(zoo: str, version: int | None, store_url: str | None, as_json: bool, **options: Any) -> None:
+            self._run(zoo, options.pop(self.target), version, store_url, as_json, options)
 
+        parameters = [click.Argument(["zoo"]), path, *selection, *self.options]
+        command = click.command(self.verb, help=f"{self.help}\n\nZOO is STORE/zoos/NAME, or NAME with --store.")(run)
+        command.params = [*parameters, *command.params]
+        return command
 
-@click.command("zip")
-@click.argument("zoo")
-@click.argument("file")
-@version_option
-@as_json
-def zip_verb(zoo: str, file: str, version: int | None, as_json: bool) -> None:
-    """Write ZOO (STORE/zoos/NAME) as one zip FILE; extracted into DIR it opens as DIR/zoos/NAME."""
-    from ..interchange.zip import zip_zoo
-    from ..zoo import open_zoo
+    def _run(
+        self, name: str, path: str, version: int | None, store_url: str | None, as_json: bool, options: dict[str, Any]
+    ) -> None:
+        from ..zoo import open_zoo
 
-    source = open_zoo(zoo, version)
-    with progress_bar("bytes", _num_bytes(source)) as progress:
-        found = zip_zoo(source, Path(file), progress=progress)
-    if as_json:
-        print_json({"file": file, "files": found.num_files, "bytes": found.num_bytes})
-        return
-    click.echo(f"{file}: {found.num_files:,} files, {human_bytes(found.num_bytes)}")
+        zoo = open_zoo(zoo_address(name, store_url), version)
+        module, _, function = self.function.partition(":")
+        export = getattr(import_module(f"..interchange.{module}", __package__), function)
+        length = sum(ref.bytes for ref in zoo.manifest.refs) if self.unit == "bytes" else 0
+        with progress_bar(self.unit, length) as progress:
+            report: Report = export(zoo, Path(path), **options, progress=progress)
+        if as_json:
+            print_json({"file" if self.target == "file" else "folder": path, **report.to_json()})
+            return
+        click.echo(f"{path}: {report.summary()}")
+        for note in report.notes():
+            click.echo(note, err=True)
 
 
-@click.command("publish")
-@click.argument("zoo")
-@click.option("--to", "folder", required=True, metavar="DIR", help="A folder that is not there yet.")
-@click.option("--repo", "repository", metavar="OWNER/NAME", help="Name that the data set will have, for its card.")
-@version_option
-@as_json
-def publish(zoo: str, folder: str, repository: str | None, version: int | None, as_json: bool) -> None:
-    """Prepare ZOO (STORE/zoos/NAME) for the Hugging Face Hub, offline: card, Croissant metadata, tables, objects."""
-    from ..interchange.hub_folder import prepare_hub
-    from ..zoo import open_zoo
+EXPORT_FORMATS = (
+    ExportFormat(
+        verb="export-raw",
+        function="raw.export_tree:export_raw",
+        gives="the tree of the reference",
+        help="Write ZOO as a tree of the reference into FOLDER; its ModelDatasetBase loads it unchanged.",
+        options=(
+            click.Option(["--optimizer"], is_flag=True, help="Also write optimizer states; needs the run's store."),
+            click.Option(
+                ["--indices"],
+                type=click.Choice(["plain", "module"]),
+                default="plain",
+                show_default=True,
+                help="Layer numbers: as without dropout layers for all models, or as in each model's torch module.",
+            ),
+        ),
+        readers={
+            "`ModelDatasetBase` (ModelZoos/ModelZooDataset)": "imports `torch._six`, which torch removed: give it a "
+            "stub. `layer_lst` is `layer` of `index_dict.json`.",
+            "`SimCLRDataset` (HSG-AIML/NeurIPS_2022-Generative_Hyper_Representations)": "the same stub, and its noise "
+            "arguments.",
+            "`ZooDataset` (HSG-AIML/WeightCLIP)": "loads strictly into modules with functional dropout: "
+            "`--indices plain`, not `module`.",
+            "`DatasetTokens` (HSG-AIML/SANE)": "drops epoch 0 and then fails with IndexError: leave epoch 0 out, e.g. "
+            "`--epochs 1:51`.",
+        },
+    ),
+    ExportFormat(
+        verb="export-google",
+        function="google:export_google",
+        gives="one matrix, its labels, its layout",
+        help="Write ZOO as weights.npy, metrics.csv.gz and layout.csv, like Google's Small CNN Zoo.",
+        readers={
+            "`ZooDataset` (AllanYangZhou/nfn, experiments/data_utils.py)": "keeps rows of `step` 86; needs an index "
+            "csv of the split; three 3 x 3 convolutions 1-16-16-16, global pooling; finite weights.",
+            "`NFNZooDataset` (mkofinas/neural-graphs, experiments/data_generalization.py)": "the same rows and index; "
+            "`flattening_method=repeat_nodes` for networks with a flatten layer.",
+            "`CNNDataset` (jkalogero/scalegmn)": "as neural-graphs, flattening `None` only: no flatten layer.",
+            "ProbeGen": "exactly three convolutions 3 x 3, 1-16-16-16, global pooling.",
+            "the notebook of Unterthiner et al. (google-research, dnn_predict_accuracy)": "`all_weights.npy` and "
+            "`all_metrics.csv`; `config.init_std` filled; features per layer for 4,970 weights only.",
+        },
+    ),
+    ExportFormat(
+        verb="export-sane",
+        function="sane:export_sane",
+        gives="token sequences, a file per sample",
+        help="Write ZOO as the samples that SANE's PreprocessedSamplingDataset reads, split by split.",
+        selection=("epochs", "models", "where"),
+        options=(
+            click.Option(
+                ["--tokensize", "token_size"], type=int, default=0, help="Values of a token; 0: the longest channel."
+            ),
+            click.Option(
+                ["--windowsize", "window"], type=int, default=0, help="Tokens of a sample; 0: all of a model."
+            ),
+            click.Option(["--precision"], type=click.Choice(["16", "32"]), default="32", help="Bits of a value."),
+            click.Option(
+                ["--standardize/--raw"], default=True, help="Per layer, fitted on the train split; default: yes."
+            ),
+            click.Option(["--align"], is_flag=True, help="Put hidden units into a canonical order."),
+        ),
+        readers={
+            "`PreprocessedSamplingDataset` (HSG-AIML/SANE)": "a folder `dataset_torch.SPLIT` with one `sample_N.pt` "
+            "per sample.",
+            "`tokenize_checkpoint`, `tokens_to_checkpoint` (HSG-AIML/SANE)": "tokens are equal both ways with `--raw`.",
+        },
+    ),
+    ExportFormat(
+        verb="zip",
+        function="zip:zip_zoo",
+        gives="the zoo in one file",
+        help="Write ZOO as one zip FILE; extracted into DIR it opens as DIR/zoos/NAME.",
+        selection=(),
+        target="file",
+        unit="bytes",
+        readers={"`open_zoo`": "extracted, or where it lies as `FILE.zip/zoos/NAME`."},
+    ),
+    ExportFormat(
+        verb="publish",
+        function="hub_folder:prepare_hub",
+        gives="a data set for the Hugging Face Hub",
+        help="Prepare ZOO for the Hugging Face Hub, offline: card, Croissant metadata, tables, objects.",
+        selection=(),
+        options=(
+            click.Option(
+                ["--repo", "repository"], metavar="OWNER/NAME", help="Name that the data set will have, for its card."
+            ),
+        ),
+        target="to",
+        unit="bytes",
+        readers={
+            '`open_zoo("hf://OWNER/NAME")`': "a public data set.",
+            "`mlcroissant` (tried: 1.1.1)": "recommends `datePublished` and `version`, which you add by hand.",
+        },
+    ),
+)
 
-    source = open_zoo(zoo, version)
-    with progress_bar("bytes", _num_bytes(source)) as progress:
-        found = prepare_hub(source, Path(folder), repository=repository, progress=progress)
-    target = repository or "OWNER/NAME"
-    if as_json:
-        address = f"hf://{target}/zoos/{source.name}"
-        print_json({"folder": folder, "files": found.num_files, "bytes": found.num_bytes, "url": address})
-        return
-    click.echo(f"{folder}: {found.num_files:,} files, {human_bytes(found.num_bytes)}")
-    click.echo(f"upload it: hf upload {target} {folder} . --repo-type dataset", err=True)
+EXPORT_VERBS = tuple(row.command() for row in EXPORT_FORMATS)
 
 
-@click.command("import")
-@click.argument("source")
-@version_option
-@store_option
-@as_json
-def import_zoo(source: str, version: int | None, store_url: str | None, as_json: bool) -> None:
-    """Publish the zoo of SOURCE (STORE/zoos/NAME, or FILE.zip) in a store: the same manifest, every byte checked."""
-    from ..interchange.copy_zoo import import_zoo as bring
-    from ..zoo import open_zoo
-
-    target = opened(store_url)
-    zoo = open_zoo(_only_zoo(source), version)
-    with progress_bar("bytes", _num_bytes(zoo)) as progress:
-        found = bring(zoo, target, progress=progress)
-    address = f"{(store_url or '').rstrip('/')}/zoos/{zoo.name}"
-    if as_json:
-        print_json(
-            {
-                "zoo": zoo.name,
-                "url": address,
-                "version": found.number,
-                "new": found.new,
-                "objects": found.num_objects,
-                "bytes": found.num_bytes,
-            }
-        )
-        return
-    what = f"{found.num_objects:,} objects, {human_bytes(found.num_bytes)}" if found.new else "nothing new"
-    click.echo(f"{address} version {found.number}: {zoo.manifest.describe()}; {what}")
+BEGIN = "<!-- exports: written by python -m zooforge.storage.commands.exports -->\n"
+END = "<!-- end of exports -->\n"
 
 
-def _only_zoo(source: str) -> str:
-    """The address of the one zoo in a zip file; any other address as it is."""
-    from ..publish.head import list_zoos
-
-    if not source.endswith(".zip"):
-        return source
-    names = list_zoos(open_store(source))
-    if len(names) != 1:
-        raise StorageUsageError(f"{source}: holds {len(names)} zoos ({', '.join(names)}); name one: {source}/zoos/NAME")
-    return f"{source}/zoos/{names[0]}"
-
-
-def _num_bytes(zoo: "Zoo") -> int:
-    return sum(ref.bytes for ref in zoo.manifest.refs)
+def documented(page: str) -> str:
+    """docs/interchange.md with its table of formats, their readers, and what these assert, written anew."""
+    lines = ["| command | writes | read by | which asserts or assumes |", "| --- | --- | --- | --- |"]
+    for row in EXPORT_FORMATS:
+        path = {"folder": "DIR", "file": "FILE", "to": "--to DIR"}[row.target]
+        first = [f"`zoo store {row.verb} ZOO {path}`", row.gives]
+        for reader, asserts in row.readers.items():
+            lines.append(f"| {' | '.join([*first, reader, asserts])} |")
+            first = ["", ""]
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + "\n".join(lines) + "\n" + END + rest.partition(END)[2]
 
 
-EXPORT_VERBS: tuple[click.Command, ...] = (export_google, export_sane, zip_verb, publish, import_zoo)
+if __name__ == "__main__":
+    _page = Path("docs/interchange.md")  # run from the root of a clone
+    _page.write_text(documented(_page.read_text()))

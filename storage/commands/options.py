@@ -1,4 +1,4 @@
-"""What the verbs of ``zoo store`` have in common."""
+"""Options and output that the verbs of ``zoo store`` share."""
 
 import json
 import sys
@@ -14,40 +14,39 @@ from ..stores.protocol import ObjectStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-version_option = click.option("--version", type=int, help="A version's number; default the current one.")
+version_option = click.option("--version", type=int, help="Number of a version; default: the current one.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
 compression_option = click.option(
     "--compression",
     type=click.Choice(["none", "delta-zstd"]),
-    help="Of the shards, without loss; default what spec or current version say, else none. Reading takes longer.",
+    help="Lossless compression of the shards, slower to read; default: as the spec or the current version has it.",
 )
 
 
 def store_option(command: Command) -> Command:
     """``--store URL``, by default ``$ZOO_STORE``."""
-    text = "A path, file:///path, s3://bucket/prefix, https:// or hf://OWNER/NAME; default $ZOO_STORE."
+    text = "A path, file:///path, s3://bucket/prefix, https:// or hf://OWNER/NAME; default: $ZOO_STORE."
     return click.option("--store", "store_url", envvar="ZOO_STORE", metavar="URL", help=text)(command)
 
 
-def selection_options(split: bool = True) -> Callable[[Command], Command]:
-    """Which states: ``--epochs``, ``--models``, ``--where`` and, if wanted, ``--split``."""
-
-    def add(command: Command) -> Command:
-        where = "E.g. \"test_acc > 0.8 and optimizer == 'adam'\"."
-        command = click.option("--where", help=where)(command)
-        if split:
-            command = click.option("--split", type=click.Choice(["train", "val", "test"]))(command)
-        command = click.option("--models", help="As --epochs.")(command)
-        return click.option("--epochs", help="E.g. 50 or 0,21:26 (half-open).")(command)
-
-    return add
+SELECTION = {
+    "epochs": click.Option(["--epochs"], help="E.g. 50 or 0,21:26 (half-open)."),
+    "models": click.Option(["--models"], help="As --epochs."),
+    "split": click.Option(["--split"], type=click.Choice(["train", "val", "test"]), help="Models of one split."),
+    "where": click.Option(["--where"], help="E.g. \"test_acc > 0.8 and optimizer == 'adam'\"."),
+}
+"""Options that choose states, by parameter."""
 
 
 @contextmanager
 def progress_bar(label: str, length: int = 0) -> Iterator[Callable[[int], None]]:
-    """What to call with each step's size: a bar on stderr if that is a terminal, nothing otherwise. 0: no known end."""
+    """A function to call with the size of each step. It draws a bar if stderr is a terminal.
+
+    Args:
+        length: the sum of all steps; 0 if it is not known.
+    """
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -64,6 +63,19 @@ def opened(url: str | None) -> ObjectStore:
             "no store given: use --store URL or set ZOO_STORE (`zoo store up` starts a server here)"
         )
     return open_store(url)
+
+
+def zoo_address(zoo: str, store_url: str | None) -> str:
+    """Address of ``zoo``, which is an address already or the name of a zoo in the store at ``store_url``.
+
+    Raises:
+        StorageUsageError: a name without a store.
+    """
+    if "/" in zoo:
+        return zoo
+    if not store_url:
+        raise StorageUsageError(f"{zoo}: name the store with --store URL or ZOO_STORE, or write STORE/zoos/{zoo}")
+    return f"{store_url.rstrip('/')}/zoos/{zoo}"
 
 
 def print_json(value: Any) -> None:

@@ -1,1 +1,5 @@
-"""Ways in and out that others defined: the reference's raw tree, tables for numpy, SANE's samples, archives."""
+"""Formats that others defined, in and out of a published zoo.
+
+Out: ``google.export_google``, ``sane.export_sane``, ``zip.zip_zoo``, ``hub_folder.prepare_hub``,
+``raw.export_tree.export_raw``. In: ``raw.import_tree.import_raw``, ``copy_zoo.import_zoo``.
+"""

@@ -1,4 +1,4 @@
-"""A zoo from one store into another: what ``pull`` brings down and ``zip`` packs, published again as it was."""
+"""Copy a published zoo from one store, or from a zip file, into another store under the same manifest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from .zip import copies_of
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """The version that holds it now; ``new`` is false where the store had it already."""
+class CopiedZoo:
+    """The version that holds the copy. ``new`` is false if the store had that version already."""
 
     number: int
     new: bool
@@ -24,13 +24,13 @@ class Brought:
     num_bytes: int
 
 
-def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None] | None = None) -> Brought:
+def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None] | None = None) -> CopiedZoo:
     """Publish ``zoo`` in ``target`` with the same manifest, byte for byte; every object is checked on its way.
 
-    Objects come first, then manifest, copies and HEAD, as whenever a version is sealed. Running it again goes on.
+    Objects are written first, then the manifest, its copies and HEAD. Running it again continues where it stopped.
 
     Args:
-        progress: called with the bytes of each object.
+        progress: called with the size of each object in bytes.
 
     Raises:
         StorageUsageError: ``target`` has another zoo of this name, or a version that holds more; nothing was written.
@@ -41,7 +41,7 @@ def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None]
     head = read_head(target, zoo.name)
     num_bytes = sum(ref.bytes for ref in manifest.refs)
     if head is not None and head.manifest_sha256 == sha256:
-        return Brought(head.number, False, len(manifest.refs), num_bytes)
+        return CopiedZoo(head.number, False, len(manifest.refs), num_bytes)
     _check(target, zoo, head)
     for ref in manifest.refs:
         put_object(target, get_object(zoo.store, ref, f"zoo {zoo.name!r}"), ref.kind)
@@ -58,12 +58,12 @@ def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None]
         _check(target, zoo, head)
         number = seal_manifest(target, zoo.name, head, data, write_copies)
         if number is not None:
-            return Brought(number, True, len(manifest.refs), num_bytes)
+            return CopiedZoo(number, True, len(manifest.refs), num_bytes)
     raise StorageError(f"zoo {zoo.name!r}: others keep sealing versions in {target.url}; try again")
 
 
 def _check(target: ObjectStore, zoo: Zoo, head: Head | None) -> None:
-    """A version of a run never shrinks, and a name means one run."""
+    """Refuse a target where the name belongs to another run, or whose current version holds more states."""
     if head is None:
         spec = read_spec(target, zoo.name)
         if spec is not None and spec.content.get("run") not in (None, zoo.manifest.run):

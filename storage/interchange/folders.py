@@ -1,10 +1,11 @@
-"""Folders and files that appear whole or not at all, and the states that go into them a piece at a time."""
+"""What every export needs: outputs that appear whole or not at all, states read in pieces, and a report."""
 
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,29 @@ PIECE_BYTES = 64 * 2**20
 Wanted = Mapping[int, list[int]]  # epoch to ascending models
 
 
+class Report:
+    """The result of an export: what was written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Members of the command's JSON output, besides the path that was written."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """One line for people."""
+        raise NotImplementedError
+
+    def notes(self) -> list[str]:
+        """Lines for stderr."""
+        return []
+
+
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` that takes its place when all went well, and is removed otherwise.
+    """Yield a temporary folder, which is renamed to ``path`` at the end, or removed after an error.
 
-    Raises StorageUsageError if ``path`` holds something already, or no folder can be made there.
+    Raises:
+        StorageUsageError: ``path`` holds something already, or no folder can be made there.
+        StorageError: the folder could not be written.
     """
     path = path.expanduser().absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -45,7 +64,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def fresh_file(path: Path) -> Iterator[Path]:
-    """As ``fresh_folder``, for a file."""
+    """Yield a temporary file that becomes ``path``, as ``fresh_folder`` does for a folder."""
     path = path.expanduser().absolute()
     if path.exists():
         raise StorageUsageError(f"{path} is there already; name a file that does not exist yet")
@@ -65,7 +84,11 @@ def fresh_file(path: Path) -> Iterator[Path]:
 
 
 def wanted_states(zoo: Zoo, epochs: Selector, models: Selector, split: str | None, where: str | None) -> Wanted:
-    """What was asked for, by epoch. Raises EpochNotPresent if that is nothing, and what ``Zoo.weights`` raises."""
+    """Selected models by epoch.
+
+    Raises:
+        EpochNotPresent: no state is selected. Also every error of ``Zoo.weights``.
+    """
     wanted = zoo.wanted(epochs, models, split, where)
     if not any(wanted.values()):
         raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
@@ -77,7 +100,7 @@ def num_states(wanted: Wanted) -> int:
 
 
 def pieces(zoo: Zoo, wanted: Wanted, *, masked: bool, num_bytes: int = PIECE_BYTES) -> Iterator[States]:
-    """The wanted states, shard by shard of models, each piece model-major and at most ``num_bytes`` of weights."""
+    """The wanted states in pieces of at most ``num_bytes`` of weights, one block of models at a time, model-major."""
     block_models = zoo.manifest.shard_shape[0]
     by_block: dict[int, list[int]] = {}
     for model in sorted({model for models in wanted.values() for model in models}):

@@ -1,6 +1,6 @@
-"""A zoo as one matrix with a table beside it: the form of Google's Small CNN Zoo, which its many readers take as it is.
+"""Write a zoo as one matrix and a table, the format of Google's Small CNN Zoo (Unterthiner et al. 2020).
 
-``weights.npy`` has a row per state, ``metrics.csv.gz`` the same rows, ``layout.csv`` says which columns are what.
+``weights.npy`` has one row per state, ``metrics.csv.gz`` the same rows; ``layout.csv`` names the matrix's columns.
 """
 
 import csv
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from ..formats.layout import Entry, Layout
 from ..read.selection import Selector
 from ..zoo import Zoo
-from .folders import fresh_folder, num_states, pieces, wanted_states
+from .folders import Report, fresh_folder, num_states, pieces, wanted_states
 
-# Their column -> our label column; what is left empty has no counterpart.
+# Their column to our label column.
 _CONFIG = {
     "config.activation": "activation",
     "config.dropout": "dropout_ratio",
@@ -37,17 +37,23 @@ _OURS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
-    """What was written: ``weights.npy`` is [num_states, num_values] float32."""
+class Matrix(Report):
+    """The matrix that was written: ``weights.npy`` is [num_states, num_values] float32."""
 
     num_models: int
     num_states: int
     num_values: int
 
+    def to_json(self) -> dict[str, Any]:
+        return {"models": self.num_models, "shape": [self.num_states, self.num_values]}
+
+    def summary(self) -> str:
+        return f"weights.npy [{self.num_states:,}, {self.num_values:,}] of {self.num_models:,} models"
+
 
 @dataclass(frozen=True, slots=True)
 class _Variable:
-    """A tensor under its TensorFlow name, in TensorFlow's order of axes, from column ``start`` on."""
+    """A tensor with its TensorFlow name and order of axes, from column ``start`` of the matrix on."""
 
     name: str
     entry: Entry
@@ -72,8 +78,8 @@ def export_google(
 ) -> Matrix:
     """Write the selected states, model by model, epochs ascending; equal zoos give equal bytes.
 
-    Twins are masked. States that are not finite are rows like others: leave them out with
-    ``where="faulty_epoch is None"`` for readers that assert finite weights.
+    Twins are masked. States that are not finite are written too; ``where="faulty_epoch is None"`` leaves them out for
+    readers that assert finite weights.
 
     Args:
         progress: called with the number of states of each piece.
@@ -102,14 +108,14 @@ def export_google(
 
 
 def tensorflow_order(layout: Layout) -> list[_Variable]:
-    """The tensors of a vector as Keras lists them: per layer the bias, then the kernel, inputs before outputs.
+    """The tensors of a vector in Keras's order: per layer the bias, then the kernel.
 
-    A kernel of a convolution is [height, width, in, out], one of a dense layer [in, out]; inputs behind a flatten layer
-    stay channel by channel, as torch flattens them. Tensors of other kinds keep their name and order.
+    The kernel of a convolution is [height, width, in, out], that of a dense layer [in, out]; inputs of a layer behind a
+    flatten layer stay in torch's order, channel by channel. Other tensors keep their name and order.
     """
     entries = {entry.name: entry for entry in layout.entries}
     counts = {"conv2d": 0, "dense": 0}
-    found: list[_Variable] = []
+    variables: list[_Variable] = []
     start = 0
     done: set[str] = set()
     for entry in layout.entries:
@@ -132,9 +138,9 @@ def tensorflow_order(layout: Layout) -> list[_Variable]:
             places = np.arange(one.offset, one.stop).reshape(one.shape)
             if name.endswith("kernel:0"):
                 places = places.transpose(2, 3, 1, 0) if places.ndim == 4 else places.T
-            found.append(_Variable(name, one, start, places.shape, places.reshape(-1)))
+            variables.append(_Variable(name, one, start, places.shape, places.reshape(-1)))
             start += one.size
-    return found
+    return variables
 
 
 def _layout_rows(variables: list[_Variable]) -> Iterator[list[Any]]:
@@ -144,7 +150,7 @@ def _layout_rows(variables: list[_Variable]) -> Iterator[list[Any]]:
 
 
 def _metric_rows(zoo: Zoo, pairs: set[tuple[int, int]]) -> Iterator[list[Any]]:
-    """One row per state; ``train_accuracy`` is of the state itself where that was measured, else the running one."""
+    """One row per state. ``train_accuracy`` is the clean one where it was measured, otherwise the running one."""
     manifest = zoo.manifest
     labels = zoo.labels()
     ours = [name for name in _OURS if name in labels.column_names]
@@ -173,7 +179,7 @@ def _metric_rows(zoo: Zoo, pairs: set[tuple[int, int]]) -> Iterator[list[Any]]:
 
 
 def _csv(rows: Iterator[list[Any]]) -> bytes:
-    """Text of the rows, numbers as Python's ``repr`` writes them, empty where there is no value."""
+    """CSV text of the rows: numbers as Python's ``repr`` writes them, None and NaN as empty fields."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     for row in rows:

@@ -1,36 +1,51 @@
-"""A folder to upload to the Hugging Face Hub as a data set: card, metadata and tables in front, the zoo behind."""
+"""Write a folder to upload to the Hugging Face Hub as a data set: card, metadata and tables above the store."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..keys import version_prefix
 from ..publish.cards import pretty
+from ..quantities import human_bytes
 from ..zoo import Zoo
-from .folders import fresh_folder
+from .folders import Report, fresh_folder
 from .zip import NUMBER, contents
 
 _ATTRIBUTES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
-FRONT = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
+AT_ROOT = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """What was written."""
+class HubFolder(Report):
+    """The folder that was written."""
 
+    folder: Path
+    zoo: str
+    repository: str | None
     num_files: int
     num_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        url = f"hf://{self.repository or 'OWNER/NAME'}/zoos/{self.zoo}"
+        return {"files": self.num_files, "bytes": self.num_bytes, "url": url}
+
+    def summary(self) -> str:
+        return f"{self.num_files:,} files, {human_bytes(self.num_bytes)}"
+
+    def notes(self) -> list[str]:
+        return [f"upload it: hf upload {self.repository or 'OWNER/NAME'} {self.folder} . --repo-type dataset"]
 
 
 def prepare_hub(
     zoo: Zoo, folder: Path, *, repository: str | None = None, progress: Callable[[int], None] | None = None
-) -> Prepared:
+) -> HubFolder:
     """Write the folder, without a network; ``hf://OWNER/NAME/zoos/ZOO`` reads it once it is uploaded.
 
     Args:
-        repository: OWNER/NAME that it will have, for the card.
-        progress: called with the bytes of each file.
+        repository: OWNER/NAME of the future data set, for the card.
+        progress: called with the size of each file in bytes.
 
     Raises:
         StorageUsageError: ``folder`` is not empty; nothing was written. ObjectMissing, DigestMismatch.
@@ -52,13 +67,13 @@ def prepare_hub(
         for key, data in contents(zoo):
             write(key, data)
             name = key.removeprefix(prefix)
-            if name in FRONT:
-                write(name, _in_front(name, data, prefix, zoo.name, repository))
-    return Prepared(count, total)
+            if name in AT_ROOT:
+                write(name, _root_copy(name, data, prefix, zoo.name, repository))
+    return HubFolder(folder, zoo.name, repository, count, total)
 
 
-def _in_front(name: str, data: bytes, prefix: str, zoo: str, repository: str | None) -> bytes:
-    """A copy of the version as the root of the data set needs it: its paths begin there."""
+def _root_copy(name: str, data: bytes, prefix: str, zoo: str, repository: str | None) -> bytes:
+    """The copy of a version's file for the root of the data set: its paths are relative to the root."""
     if name == "README.md":
         text = data.decode().replace("data_files: labels.parquet", f"data_files: {prefix}labels.parquet")
         if repository is not None:

@@ -1,7 +1,7 @@
-"""A zoo as the samples that SANE's class of preprocessed data sets reads: one small torch file per sequence of tokens.
+"""Write a zoo as the samples that SANE's ``PreprocessedSamplingDataset`` reads: one torch file per token sequence.
 
 ``dataset_torch.SPLIT/sample_N.pt`` holds tokens ``w``, mask ``m``, positions ``p`` and properties ``props``;
-``dataset_info_SPLIT.json`` and ``dataset_normalization_SPLIT.json`` say how they were made.
+``dataset_info_SPLIT.json`` and ``dataset_normalization_SPLIT.json`` hold the settings of the export.
 
 Source: HSG-AIML/SANE, ``dataset_preprocessing`` and ``dataset_sampling_preprocessed``.
 """
@@ -23,7 +23,7 @@ from ..read.selection import Selector
 from ..read.states import States
 from ..views.tokens import rows_of, token_places
 from ..zoo import Zoo
-from .folders import Wanted, fresh_folder, pieces
+from .folders import Report, Wanted, fresh_folder, pieces
 from .torch_file import value_bytes
 
 PRECISIONS = {"16": np.float16, "32": np.float32}
@@ -31,13 +31,28 @@ RESULTS = {"test_acc": "test_acc", "training_iteration": "epoch", "ggap": "ggap"
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """What was written: per split the number of samples; states that were left out as not finite."""
+class Samples(Report):
+    """The samples that were written: their number by split, and the number of states left out as not finite."""
 
     num_samples: dict[str, int]
     num_tokens: int
     token_size: int
     num_left_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "samples": self.num_samples,
+            "tokens": self.num_tokens,
+            "tokensize": self.token_size,
+            "left_out": self.num_left_out,
+        }
+
+    def summary(self) -> str:
+        counts = ", ".join(f"{number:,} {split}" for split, number in self.num_samples.items())
+        return f"{counts} samples; {self.num_tokens:,} tokens of {self.token_size:,} values a model"
+
+    def notes(self) -> list[str]:
+        return [f"{self.num_left_out:,} states are not finite and were left out"] if self.num_left_out else []
 
 
 def export_sane(
@@ -56,14 +71,14 @@ def export_sane(
 ) -> Samples:
     """Write the selected states of all three splits of the zoo; equal zoos give equal bytes.
 
-    Normalisations are left out, as SANE does with its ``ignore_bn``; twins are masked.
+    Normalisation layers are left out, as by SANE's ``ignore_bn``; twins are masked.
 
     Args:
-        token_size: values of a token; 0 takes the longest channel. Longer channels take several tokens.
-        window: tokens of a sample; 0 takes all. Windows follow each other, the last one ends with the sequence.
-        precision: 16 or 32 bits.
-        standardize: per layer, by mean and deviation of the train split only.
-        align: hidden units in a canonical order.
+        token_size: values of a token; 0: as many as the longest channel has. Longer channels take several tokens.
+        window: tokens of a sample; 0: all. Windows do not overlap, but the last one ends where the sequence ends.
+        precision: 16 or 32 bits per value.
+        standardize: subtract the mean and divide by the deviation of each layer, fitted on the train split.
+        align: put hidden units into a canonical order.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -82,7 +97,7 @@ def export_sane(
     left_out = 0
     counts: dict[str, int] = {}
     with fresh_folder(folder) as root:
-        norms = _Norms.fit(zoo, _finite(zoo, chosen["train"], align)) if standardize else None
+        norms = _Standardization.fit(zoo, _finite(zoo, chosen["train"], align)) if standardize else None
         for split, wanted in chosen.items():
             target = root / f"dataset_torch.{split}"
             target.mkdir()
@@ -131,7 +146,7 @@ def _window_starts(num_tokens: int, window: int) -> list[int]:
 
 
 def _finite(zoo: Zoo, wanted: Wanted, align: bool) -> Iterator[States]:
-    """The wanted states that are finite, a piece at a time."""
+    """The wanted states that are finite, in pieces."""
     if not any(wanted.values()):
         return
     for states in pieces(zoo, wanted, masked=True):
@@ -158,7 +173,7 @@ def _samples(
 
 
 def _properties(zoo: Zoo) -> dict[tuple[int, int], NDArray[np.float32]]:
-    """(model, epoch) to the properties of the state; NaN where one is not known."""
+    """Properties of each state by (model, epoch); NaN where one is not known."""
     table = zoo.labels(columns=["model", *RESULTS.values()])
     columns = [table[column].to_pylist() for column in RESULTS.values()]
     values = np.array([[math.nan if v is None else v for v in column] for column in columns], np.float32).T
@@ -167,15 +182,15 @@ def _properties(zoo: Zoo) -> dict[tuple[int, int], NDArray[np.float32]]:
 
 
 @dataclass(frozen=True)
-class _Norms:
-    """Mean and deviation of each layer, weight and bias together, as SANE takes them: means of the states' own."""
+class _Standardization:
+    """Mean and deviation of each layer, weights and biases together: as in SANE, averages of those of the states."""
 
     layers: dict[str, tuple[float, float]]
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, zoo: Zoo, batches: Iterator[States]) -> "_Norms":
+    def fit(cls, zoo: Zoo, batches: Iterator[States]) -> "_Standardization":
         names = zoo.manifest.state_dict_names["plain"]
         groups: dict[int, list[NDArray[np.intp]]] = {}
         for layer, _, columns in rows_of(zoo.layout):

@@ -1,9 +1,10 @@
-"""A zoo as one zip file that any tool extracts into a folder which reads like every other store."""
+"""Write a zoo as one zip file; extracted, it is a store like any other."""
 
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..canonical import canonical_json, sha256_hex
 from ..formats.manifest import Manifest
@@ -11,30 +12,37 @@ from ..keys import head_key, manifest_key, version_prefix
 from ..publish.cards import LICENSE, card, checksums, croissant, pretty
 from ..publish.description import ZooDescription
 from ..publish.head import HEAD_FORMAT, HEAD_VERSION
+from ..quantities import human_bytes
 from ..stores.objects import get_object
 from ..stores.protocol import get_or_none
 from ..zoo import Zoo
-from .folders import fresh_file
+from .folders import Report, fresh_file
 
-NUMBER = 1  # of the version in a zip, whatever it is elsewhere: equal zoos give equal bytes
+NUMBER = 1  # of the version in every zip file, so that equal zoos give equal bytes
 COPIES = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Zipped:
-    """What was written."""
+class ZipFile(Report):
+    """The file that was written."""
 
     num_files: int
     num_bytes: int
 
+    def to_json(self) -> dict[str, Any]:
+        return {"files": self.num_files, "bytes": self.num_bytes}
 
-def zip_zoo(zoo: Zoo, path: Path, *, progress: Callable[[int], None] | None = None) -> Zipped:
-    """Write all of ``zoo``, every object checked: stored without compression, in a fixed order, with fixed times.
+    def summary(self) -> str:
+        return f"{self.num_files:,} files, {human_bytes(self.num_bytes)}"
 
-    The file follows ZIP64 where it must, and is read a whole object at a time.
+
+def zip_zoo(zoo: Zoo, path: Path, *, progress: Callable[[int], None] | None = None) -> ZipFile:
+    """Write all of ``zoo`` and check every object: without compression, in a fixed order, with fixed times.
+
+    The file uses ZIP64 where its size requires it.
 
     Args:
-        progress: called with the bytes of each file in it.
+        progress: called with the size of each member in bytes.
 
     Raises:
         StorageUsageError: ``path`` is there already; nothing was written. ObjectMissing, DigestMismatch.
@@ -51,11 +59,11 @@ def zip_zoo(zoo: Zoo, path: Path, *, progress: Callable[[int], None] | None = No
                 if progress is not None:
                     progress(len(data))
         num_bytes = part.stat().st_size
-    return Zipped(count, num_bytes)
+    return ZipFile(count, num_bytes)
 
 
 def contents(zoo: Zoo) -> Iterator[tuple[str, bytes]]:
-    """Keys and bytes of a store that holds this version of the zoo only, what a reader starts from first."""
+    """Keys and bytes of a store that holds only this version of the zoo: HEAD and manifest first, objects last."""
     manifest = zoo.manifest
     data = manifest.to_json()
     head = {
@@ -74,14 +82,14 @@ def contents(zoo: Zoo) -> Iterator[tuple[str, bytes]]:
 
 
 def copies_of(zoo: Zoo) -> dict[str, bytes]:
-    """The courtesy copies of the version, made from its manifest where the store has none, as in a part of a zoo."""
+    """The files beside the manifest (card, licence, tables, checksums), else made anew."""
     manifest = zoo.manifest
     description = described(manifest)
     copies = {}
     for name in COPIES:
-        found = get_or_none(zoo.store, version_prefix(zoo.name, zoo.version) + name)
-        if found is not None:
-            copies[name] = found[0]
+        stored = get_or_none(zoo.store, version_prefix(zoo.name, zoo.version) + name)
+        if stored is not None:
+            copies[name] = stored[0]
     copies.setdefault("LICENSE", LICENSE.encode())
     copies.setdefault("README.md", card(description, manifest).encode())
     copies.setdefault("croissant.json", pretty(croissant(description, manifest)))
@@ -92,7 +100,7 @@ def copies_of(zoo: Zoo) -> dict[str, bytes]:
 
 
 def described(manifest: Manifest) -> ZooDescription:
-    """What a manifest says of its zoo, as its card needs it; rows of models are not in a manifest."""
+    """The zoo's description for its card, from the manifest; it has no rows of models."""
     architecture = manifest.architecture
     return ZooDescription(
         name=manifest.zoo,

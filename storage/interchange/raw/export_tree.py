@@ -1,4 +1,4 @@
-"""A published zoo as the tree of the reference, which its own ``ModelDatasetBase`` loads as if Ray had written it."""
+"""Write a published zoo as a tree of the reference, which its own ``ModelDatasetBase`` loads unchanged."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from ...formats.manifest import to_ranges
 from ...read.selection import Selector
 from ...read.states import States
 from ...zoo import Zoo
-from ..folders import Wanted, fresh_folder, num_states, pieces, wanted_states
+from ..folders import Report, Wanted, fresh_folder, num_states, pieces, wanted_states
 from ..torch_file import state_dict_bytes
 from .architectures import reference_type
 from .format import OURS, ROOT_FILE, ROOT_FORMAT, ROOT_VERSION, config_of, folder_name, json_line, result_row
@@ -25,13 +25,23 @@ from .masks import flips_of
 from .optimizer_states import OptimizerStates
 from .state_dicts import Indices, torch_state
 
+_NOT_IN_A_TREE = ("shards", "tables", "models", "num_models", "num_epochs", "num_states", "fields")
+"""Members of a manifest that describe its own objects."""
+
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What was written."""
+class ExportedTree(Report):
+    """The tree that was written."""
 
+    zoo: str
     num_models: int
     num_states: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"zoo": self.zoo, "models": self.num_models, "states": self.num_states}
+
+    def summary(self) -> str:
+        return f"{self.num_models:,} models, {self.num_states:,} checkpoints of {self.zoo}"
 
 
 def export_raw(
@@ -45,15 +55,17 @@ def export_raw(
     optimizer: bool = False,
     indices: Indices = "plain",
     progress: Callable[[int], None] | None = None,
-) -> Exported:
-    """Write the tree: per model ``params.json``, ``result.json`` of all its epochs, and checkpoints of the chosen ones.
+) -> ExportedTree:
+    """Write per model ``params.json``, a ``result.json`` of all epochs, and the checkpoints of the selected states.
 
     Equal zoos give equal bytes. Twins are written unmasked with their log sigma^2, as the reference has them.
 
     Args:
-        indices: how layers are numbered behind dropout layers. ``plain``: as without, which the reference's data set
-            class needs to read a zoo with several dropout ratios; ``module``: as its module with dropout has them.
-        optimizer: write the optimizer's state beside each model's newest checkpoint; the store must still have it.
+        indices: numbers of layers behind dropout layers. ``plain``: as if there were no dropout layers, which the
+            reference's data set class needs to read a zoo with several dropout ratios; ``module``: as in the torch
+            module of each model.
+        optimizer: write the optimizer state beside each model's newest checkpoint; only the store where the zoo was
+            trained has it.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -75,7 +87,7 @@ def export_raw(
                 progress(len(states))
         if moments is not None:
             moments.write(target, names, wanted)
-    return Exported(len(chosen), num_states(wanted))
+    return ExportedTree(zoo.name, len(chosen), num_states(wanted))
 
 
 class _Writer:
@@ -87,21 +99,11 @@ class _Writer:
         self.kind = reference_type(manifest.architecture["name"], self.twin)
 
     def root(self, rows: Mapping[int, Mapping[str, Any]], wanted: Wanted) -> None:
-        """What the tree cannot say otherwise, and the index of layers. Files of the root are no models to anybody."""
+        """Write ``zooforge.json`` (what the reference's files cannot express) and ``index_dict.json`` into the root."""
         manifest = self.zoo.manifest
         members = {epoch: set(models) for epoch, models in wanted.items()}
         value = parse_json(manifest.to_json(), "manifest")
-        for name in (
-            "format",
-            "version",
-            "shards",
-            "tables",
-            "models",
-            "num_models",
-            "num_epochs",
-            "num_states",
-            "fields",
-        ):
+        for name in _NOT_IN_A_TREE:
             del value[name]
         value["split"] = manifest.split.to_json()
         value.update(format=ROOT_FORMAT, version=ROOT_VERSION)
@@ -120,7 +122,7 @@ class _Writer:
             self._write("index_dict.json", json.dumps(index) + "\n")
 
     def rows(self, rows: Mapping[int, Mapping[str, Any]]) -> None:
-        """``params.json`` and ``result.json`` of the models."""
+        """Write ``params.json`` and ``result.json`` of the models."""
         manifest = self.zoo.manifest
         network = {**manifest.architecture, "dataset": manifest.dataset}
         by_model: dict[int, list[dict[str, Any]]] = {model: [] for model in rows}
@@ -139,7 +141,7 @@ class _Writer:
             self._write(f"{name}/result.json", "".join(json_line(line) for line in lines))
 
     def states(self, states: States) -> None:
-        """One ``checkpoints`` file per state."""
+        """Write one file ``checkpoints`` per state."""
         extra = self._fields(states)
         for row, (model, epoch) in enumerate(zip(states.models.tolist(), states.epochs.tolist(), strict=True)):
             here = {name: values[row] for name, values in extra.items()}
@@ -153,8 +155,8 @@ class _Writer:
                     (folder / f"{OURS}_mask.json").write_text(json.dumps(flips) + "\n")
 
     def _fields(self, states: States) -> dict[str, NDArray[Any]]:
-        """Other fields of the same states, row by row."""
-        found = {}
+        """The other fields of the same states, in the same order of rows."""
+        fields = {}
         models, epochs = np.unique(states.models).tolist(), np.unique(states.epochs).tolist()
         wanted = list(zip(states.models.tolist(), states.epochs.tolist(), strict=True))
         for name in self.zoo.manifest.fields:
@@ -165,8 +167,8 @@ class _Writer:
             if here != wanted:
                 row_of = {pair: row for row, pair in enumerate(here)}
                 values = values[[row_of[pair] for pair in wanted]]
-            found[name] = values
-        return found
+            fields[name] = values
+        return fields
 
     def _write(self, name: str, text: str) -> None:
         (self.target / name).write_text(text)

@@ -1,0 +1,149 @@
+"""`zoo store import` and `import-raw`: zoos that others wrote become published zoos of a store."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from ..errors import StorageUsageError
+from ..formats.compression import CompressionName
+from ..quantities import human_bytes
+from ..stores.open import open_store
+from .options import as_json, compression_option, opened, print_json, progress_bar, store_option, version_option
+
+
+@click.command("import")
+@click.argument("source")
+@version_option
+@store_option
+@as_json
+def import_zoo(source: str, version: int | None, store_url: str | None, as_json: bool) -> None:
+    """Publish the zoo of SOURCE (STORE/zoos/NAME, or FILE.zip) in a store: the same manifest, every byte checked."""
+    from ..interchange.copy_zoo import import_zoo as copy_zoo
+    from ..zoo import open_zoo
+
+    target = opened(store_url)
+    zoo = open_zoo(_address_in_zip(source), version)
+    with progress_bar("bytes", sum(ref.bytes for ref in zoo.manifest.refs)) as progress:
+        copied = copy_zoo(zoo, target, progress=progress)
+    url = f"{(store_url or '').rstrip('/')}/zoos/{zoo.name}"
+    if as_json:
+        print_json(
+            {
+                "zoo": zoo.name,
+                "url": url,
+                "version": copied.number,
+                "new": copied.new,
+                "objects": copied.num_objects,
+                "bytes": copied.num_bytes,
+            }
+        )
+        return
+    what = f"{copied.num_objects:,} objects, {human_bytes(copied.num_bytes)}" if copied.new else "nothing new"
+    click.echo(f"{url} version {copied.number}: {zoo.manifest.describe()}; {what}")
+
+
+def _address_in_zip(source: str) -> str:
+    """The address of the only zoo in a zip file; any other address is returned unchanged."""
+    from ..publish.head import list_zoos
+
+    if not source.endswith(".zip"):
+        return source
+    names = list_zoos(open_store(source))
+    if len(names) != 1:
+        raise StorageUsageError(f"{source}: holds {len(names)} zoos ({', '.join(names)}); name one: {source}/zoos/NAME")
+    return f"{source}/zoos/{names[0]}"
+
+
+@click.command("import-raw")
+@click.argument("tree", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the zoo; a tree that export-raw wrote has one.")
+@store_option
+@click.option("--dataset", help="E.g. mnist; default: what the folder's name and the configs say.")
+@click.option("--source", help="Where the tree comes from, for the card.")
+@click.option("--images", metavar="TRAIN,VAL,TEST", help="Numbers of images that accuracies are fractions of.")
+@click.option(
+    "--split-rule",
+    type=click.Choice(["hash", "reference"]),
+    default="hash",
+    show_default=True,
+    help="Train, val and test models by a hash, or by the reference's shuffle of all in their order.",
+)
+@click.option(
+    "--splits",
+    "splits_file",
+    metavar="FILE.pt",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A preprocessed data set of the reference; models get the splits that it has them in.",
+)
+@click.option("--parent", metavar="ZOO", help="Of sparsified models: the zoo of this store that they come from.")
+@compression_option
+@as_json
+def import_raw(
+    tree: Path,
+    name: str | None,
+    store_url: str | None,
+    dataset: str | None,
+    source: str | None,
+    images: str | None,
+    split_rule: Literal["hash", "reference"],
+    splits_file: Path | None,
+    parent: str | None,
+    compression: CompressionName | None,
+    as_json: bool,
+) -> None:
+    """Publish the models of a TREE of the reference as a zoo. Names each model that cannot be read, with the reason."""
+    from ..formats.splits import SplitRule
+    from ..interchange.raw.import_tree import import_raw as import_tree
+    from ..interchange.raw.split_file import read_splits
+
+    counts = _image_counts(images)
+    store = opened(store_url)
+    with progress_bar("states") as progress:
+        imported = import_tree(
+            tree,
+            store,
+            name,
+            dataset=dataset,
+            source=source,
+            images=counts,
+            split=SplitRule(kind=split_rule),
+            splits=None if splits_file is None else read_splits(splits_file),
+            parent=parent,
+            compression=compression,
+            progress=progress,
+        )
+    version, manifest = imported.version, imported.version.manifest
+    url = f"{(store_url or '').rstrip('/')}/zoos/{version.zoo}"
+    if as_json:
+        print_json(
+            {
+                "zoo": version.zoo,
+                "url": url,
+                "version": version.number,
+                "new": version.new,
+                "models": manifest.num_models,
+                "states": manifest.num_states,
+                "manifest_sha256": version.manifest_sha256,
+                **imported.findings.to_json(),
+            }
+        )
+        return
+    for line in imported.findings.lines():
+        click.echo(line, err=True)
+    unchanged = "" if version.new else " (nothing new)"
+    click.echo(f"{url} version {version.number}: {manifest.describe()}, {manifest.num_states:,} states{unchanged}")
+
+
+IMPORT_VERBS: tuple[click.Command, ...] = (import_zoo, import_raw)
+
+
+def _image_counts(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    pieces = text.split(",")
+    if len(pieces) != 3 or not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", piece) for piece in pieces):
+        raise StorageUsageError(f"--images {text}: expected three counts, e.g. 50000,10000,10000 (0 for none)")
+    train, val, test = (int(piece) for piece in pieces)
+    return train, val, test
