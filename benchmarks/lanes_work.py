@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from zooforge.zoo_jobs.data.prepared import PreparedData, Split
-from zooforge.zoo_jobs.engines.contract import Hyperparameters, OptimizerName, Program, initial_state
+from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, initial_state
 from zooforge.zoo_jobs.engines.lanes import LanesEngine, LanesSession
 from zooforge.zoo_jobs.engines.lanes.engine import ISA_VARIABLE, extension
 from zooforge.zoo_jobs.models.initialize import initial_weights
 from zooforge.zoo_jobs.models.layers import Architecture, Conv2d, MaxPool2d
+from zooforge.zoo_jobs.models.optimizers import OptimizerName
 from zooforge.zoo_jobs.models.registry import architecture
 
 PAIRS = 5  # interleaved measurements of each thing

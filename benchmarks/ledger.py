@@ -59,7 +59,7 @@ def commit(store: ObjectStore, zoo: ZooSpec, num_parts: int) -> int:
 def published_objects(zoo: ZooSpec) -> int:
     """Objects of a published zoo: shards, tables, and what lies beside the manifest."""
     described = describe(zoo)
-    models, epochs = shard_shape(zoo.architecture, described.layout.size)
+    models, epochs = shard_shape(described.shard_shape, described.layout.size)
     return -(-described.num_models // models) * -(-(zoo.num_epochs + 1) // epochs) + TABLES + VERSION_OBJECTS
 
 

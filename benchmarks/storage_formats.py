@@ -177,7 +177,7 @@ def seal(store: ObjectStore, num_models: int, num_epochs: int) -> None:
     description = ZooDescription(
         name="bench", title="", source="", dataset="none", architecture="cnn-s", in_channels=1, image_size=28,
         num_classes=10, num_models=num_models, num_epochs=num_epochs, layout=LAYOUT, rows=rows,
-        state_dict_names={"plain": NAMES},
+        state_dict_names={"plain": NAMES}, shard_shape=(128, 64),
     )  # fmt: skip
     vectorize(store, description, RUN)
 

@@ -1,8 +1,10 @@
-"""What typed values from YAML files have in common: closed models, and numbers with one zero. Pure."""
+"""Building blocks of typed values that come from YAML files: closed models, numbers with one zero, names. Pure."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic_core import CoreSchema, core_schema
 
 
 def _positive_zero(value: float) -> float:
@@ -10,6 +12,19 @@ def _positive_zero(value: float) -> float:
 
 
 Number = Annotated[float, AfterValidator(_positive_zero)]
+
+
+class OneOf:
+    """Marks text that must be a name of a registry: ``Annotated[str, OneOf(REGISTRY)]``.
+
+    Validation, messages and JSON Schema are those of ``Literal`` with these names, which cannot be computed.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.literal_schema(list(self.names))
 
 
 class Closed(BaseModel):

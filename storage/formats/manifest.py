@@ -23,27 +23,21 @@ VERSION = 2
 
 Ranges = tuple[tuple[int, int], ...]  # ascending half-open ranges
 
-SHARD_SHAPES: dict[str, tuple[int, int]] = {
-    "cnn-s": (128, 64),
-    "cnn2": (128, 64),
-    "cnn-l": (32, 64),
-    "resnet18": (1, 1),
-}
 SHARD_EPOCHS = 64
 DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}  # of fields
 MAX_SHARD_BYTES = 64 * 2**20
 
 
-def shard_shape(architecture: str, num_values: int, compressed: bool = False) -> tuple[int, int]:
-    """(models, epochs) per shard. Unlisted: the largest power of two of models that gives at most 64 MiB.
+def shard_shape(stated: tuple[int, int] | None, num_values: int, compressed: bool = False) -> tuple[int, int]:
+    """(models, epochs) per shard: as stated, or the largest power of two of models that gives at most 64 MiB.
 
     A compressed shard holds at least the epochs of one chain of differences.
     """
     if compressed:
-        models, epochs = shard_shape(architecture, num_values)
+        models, epochs = shard_shape(stated, num_values)
         return models, max(epochs, KEY_EPOCHS)
-    if architecture in SHARD_SHAPES:
-        return SHARD_SHAPES[architecture]
+    if stated is not None:
+        return stated
     per_model = SHARD_EPOCHS * 4 * max(1, num_values)
     if per_model > MAX_SHARD_BYTES:
         return 1, 1

@@ -31,6 +31,7 @@ class ZooDescription:
         buffers_layout: of ``.buffers`` where an architecture has them, by state-dict name.
         notes: known conflicts and remarks for the card.
         compression: of the shards; None: as the current version has them, at first not at all.
+        shard_shape: (models, epochs) of a shard; None: as many models as fit into 64 MiB.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ZooDescription:
     absent: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     compression: CompressionName | None = None
+    shard_shape: tuple[int, int] | None = None
 
     @property
     def root(self) -> str:

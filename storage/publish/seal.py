@@ -137,7 +137,7 @@ def _build(
         twin = record.twin
         if not record.refill:
             parts.append(_part_labels(store, record, models, lasts, base_lasts))
-    shape = shard_shape(description.architecture, description.layout.size, compression is not None)
+    shape = shard_shape(description.shard_shape, description.layout.size, compression is not None)
     plan = ShardPlan(shape, compression=compression)
     reuse: dict[Block, ShardEntry] = {}
     present: dict[int, set[int]] = {}
@@ -197,7 +197,7 @@ def assemble(
         fields=fields,
         split=description.split,
         split_counts=counts,
-        shard_shape=shard_shape(description.architecture, description.layout.size, compression is not None),
+        shard_shape=shard_shape(description.shard_shape, description.layout.size, compression is not None),
         shards=tuple(shards),
         labels=labels,
         model_table=model_table,

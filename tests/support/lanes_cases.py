@@ -13,7 +13,6 @@ from zooforge.zoo_jobs.engines import philox
 from zooforge.zoo_jobs.engines.contract import (
     Evaluation,
     Hyperparameters,
-    OptimizerName,
     Program,
     Running,
     Session,
@@ -23,20 +22,19 @@ from zooforge.zoo_jobs.engines.contract import (
 )
 from zooforge.zoo_jobs.engines.lanes import LanesEngine
 from zooforge.zoo_jobs.engines.lanes.engine import ISA_VARIABLE, extension
-from zooforge.zoo_jobs.models.cnn2 import cnn2
-from zooforge.zoo_jobs.models.cnn_l import cnn_l
-from zooforge.zoo_jobs.models.cnn_s import cnn_s
 from zooforge.zoo_jobs.models.layers import ActivationName, Architecture
+from zooforge.zoo_jobs.models.optimizers import OptimizerName
+from zooforge.zoo_jobs.models.registry import architecture
 
 if extension() is None:
     pytest.skip("the lanes extension is not built", allow_module_level=True)
 
 INSTRUCTION_SETS: tuple[str, ...] = tuple(extension().available())
 CATALOGUE = {
-    "cnn-s ch1": (cnn_s, 1),
-    "cnn-s ch3": (cnn_s, 3),
-    "cnn2 ch1": (cnn2, 1),
-    "cnn-l ch3": (cnn_l, 3),
+    "cnn-s ch1": ("cnn-s", 1),
+    "cnn-s ch3": ("cnn-s", 3),
+    "cnn2 ch1": ("cnn2", 1),
+    "cnn-l ch3": ("cnn-l", 3),
 }
 
 
@@ -125,9 +123,11 @@ def case(
 
 def catalogue_case(name: str, activation: ActivationName, optimizer: OptimizerName, kind: str, **options: int) -> Case:
     """``kind``: plain, dropout, twin or magnitude."""
-    make, channels = CATALOGUE[name]
+    catalogue_name, channels = CATALOGUE[name]
+    network = architecture(catalogue_name, channels, activation, kind == "dropout")
+    assert isinstance(network, Architecture)
     return case(
-        make(channels, activation, kind == "dropout"),
+        network,
         optimizer,
         dropout=0.3 if kind == "dropout" else 0.0,
         variational=kind == "twin",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from zooforge.storage.formats.layout import Layout
 from zooforge.storage.formats.manifest import Parent
 from zooforge.storage.formats.splits import SplitRule
+from zooforge.storage.interchange.raw.architectures import SHARD_SHAPES
 from zooforge.storage.publish.description import ZooDescription
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.runs.commit import Committed, PartData, commit_part
@@ -102,6 +103,7 @@ def description(
         root_zoo=parent.zoo if parent is not None else "",
         num_root_models=num_models,
         parent=parent,
+        shard_shape=SHARD_SHAPES.get(architecture),
     )
 
 

@@ -3,7 +3,6 @@
 import click
 
 from ..catalogue import entries
-from ..planning.estimate import network
 from ..quantities import table
 from ..spec.grid import rows
 from .options import json_option, print_json
@@ -34,7 +33,7 @@ def command(as_json: bool) -> None:
             "num_models": len(rows(spec)),
             "num_states": len(rows(spec)) * (spec.num_epochs + 1),
             "num_epochs": spec.num_epochs,
-            "num_params": network(spec, rows(spec)[0].family).layout.size,
+            "num_params": spec.network(spec.axes.activation[0], dropout=False).layout.size,
             "run": spec.run_id,
             "description": spec.description,
         }

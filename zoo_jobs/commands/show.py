@@ -7,7 +7,6 @@ import click
 import yaml
 
 from ..errors import InputError
-from ..planning.estimate import network
 from ..planning.units import model_slice, work_units
 from ..quantities import table
 from ..spec.grid import rows
@@ -75,7 +74,7 @@ def writable(zoo: Zoo) -> dict[str, Any]:
 def _lines(zoo: Zoo) -> list[str]:
     spec, all_rows = zoo.root, rows(zoo)
     units = work_units(zoo)
-    net = network(zoo, all_rows[0].family)
+    net = spec.network(spec.axes.activation[0], dropout=False)
     lines = [f"{zoo.name}: {spec.description}"]
     if isinstance(zoo, TwinSpec):
         lines.append(

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from zooforge.storage.formats.layout import Layout
 
 from ..data.prepared import PreparedData
+from ..models.optimizers import OPTIMIZERS, OptimizerName
 from ..models.registry import Network
 
-OptimizerName = Literal["sgd", "adam", "rmsprop"]
 SplitName = Literal["train", "val", "test"]
 StateArrays = dict[str, NDArray[Any]]
 
@@ -143,11 +143,7 @@ class Engine(Protocol):
     ) -> Session: ...
 
 
-MOMENTS: dict[OptimizerName, tuple[str, ...]] = {
-    "sgd": ("momentum_buffer",),
-    "adam": ("exp_avg", "exp_avg_sq"),
-    "rmsprop": ("square_avg", "momentum_buffer"),
-}
+MOMENTS = {name: row.moments for name, row in OPTIMIZERS.items()}
 
 
 LOG_SIGMA2_START = -10.0
@@ -178,16 +174,11 @@ def initial_state(program: Program, weights_PD: NDArray[np.float32], others: Sta
 
 def noisy_layout(architecture: Network) -> Layout:
     """The V values that have a noise variance, in layout order: weights and biases of convolutions, weights of linear
-    layers. A linear layer's bias has none in the reference (``log_sigma2_bias`` exists there, unused).
+    layers.
 
     Raises ValueError for an architecture that is not a layer list: its twins do not exist.
     """
     if architecture.layers is None:
         raise ValueError(f"variational dropout needs a layer list; {architecture.name} has none")
-    return Layout.of(
-        [
-            (e.name, e.shape)
-            for e in architecture.layout.entries
-            if not (e.name.startswith("linear") and e.name.endswith("bias"))
-        ]
-    )
+    noisy = {name for layer in architecture.parametric for name in layer.noisy}
+    return Layout.of([(e.name, e.shape) for e in architecture.layout.entries if e.name in noisy])

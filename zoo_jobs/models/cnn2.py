@@ -1,9 +1,9 @@
 """CNN2 of the reference, which no published zoo uses: 3,047 parameters with 1 channel, 3,347 with 3; 28 x 28 images."""
 
-from .layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
+from .layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
 
 
-def cnn2(in_channels: int, activation: ActivationName, dropout: bool) -> Architecture:
+def cnn2(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Architecture:
     """Dropout layers exist only where the ratio is positive, as in CNN-s."""
     drop: tuple[Layer, ...] = (Dropout(),) if dropout else ()
     act = Activation(activation)
@@ -12,6 +12,6 @@ def cnn2(in_channels: int, activation: ActivationName, dropout: bool) -> Archite
         Conv2d(6, 9, 5), MaxPool2d(), act, *drop,
         Conv2d(9, 6, 2), act, Flatten(),
         Linear(54, 20), act, *drop,
-        Linear(20, 10),
+        Linear(20, num_classes),
     )  # fmt: skip
-    return Architecture("cnn2", in_channels, 28, layers)
+    return Architecture("cnn2", in_channels, image_size, layers)

@@ -1,9 +1,9 @@
 """CNN-l, the reference's large CNN (there CNN3): 10,853 parameters with 3 channels; 32 x 32 images."""
 
-from .layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
+from .layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
 
 
-def cnn_l(in_channels: int, activation: ActivationName, dropout: bool) -> Architecture:
+def cnn_l(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Architecture:
     """Dropout layers are always there, with ratio 0 where ``dropout`` is false, so indices never shift."""
     del dropout
     act, drop = Activation(activation), Dropout()
@@ -12,6 +12,6 @@ def cnn_l(in_channels: int, activation: ActivationName, dropout: bool) -> Archit
         Conv2d(16, 32, 3), MaxPool2d(), act, drop,
         Conv2d(32, 15, 3), MaxPool2d(), act, drop, Flatten(),
         Linear(60, 20), act, drop,
-        Linear(20, 10),
+        Linear(20, num_classes),
     )  # fmt: skip
-    return Architecture("cnn-l", in_channels, 32, layers)
+    return Architecture("cnn-l", in_channels, image_size, layers)

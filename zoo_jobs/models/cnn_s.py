@@ -1,9 +1,9 @@
 """CNN-s, the small network of the reference: 2,464 parameters with 1 channel, 2,864 with 3; 28 x 28 images."""
 
-from .layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
+from .layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
 
 
-def cnn_s(in_channels: int, activation: ActivationName, dropout: bool) -> Architecture:
+def cnn_s(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Architecture:
     """Dropout layers exist only where the ratio is positive, which shifts the indices of the layers after them."""
     drop: tuple[Layer, ...] = (Dropout(),) if dropout else ()
     act = Activation(activation)
@@ -12,6 +12,6 @@ def cnn_s(in_channels: int, activation: ActivationName, dropout: bool) -> Archit
         Conv2d(8, 6, 5), MaxPool2d(), act, *drop,
         Conv2d(6, 4, 2), act, Flatten(),
         Linear(36, 20), act, *drop,
-        Linear(20, 10),
+        Linear(20, num_classes),
     )  # fmt: skip
-    return Architecture("cnn-s", in_channels, 28, layers)
+    return Architecture("cnn-s", in_channels, image_size, layers)

@@ -6,7 +6,8 @@ global state is read or written and threads do not meet.
 """
 
 import math
-from collections.abc import Callable, Iterable
+import pkgutil
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,15 @@ from .resnet18 import BLOCKS_PER_STAGE, WIDTHS
 BIAS = 0.01  # reference, def_net.py: "some small non-zero value"
 TORCHVISION_STEM = (64, 3, 7, 7)
 
-_INITIALIZERS: dict[str, Callable[..., Any]] = {name: getattr(nn.init, f"{name}_") for name in INITIALIZERS}
-
 
 def initial_weights(architecture: Network, initializer: str, seed: int) -> NDArray[np.float32]:
     """Parameters [D] in layout order, before the first step. Normalisations of a ResNet have weight 1 and bias 0.
 
     Raises InputError for an unknown initializer.
     """
-    if initializer not in _INITIALIZERS:
+    if initializer not in INITIALIZERS:
         raise unknown("initializer", initializer, INITIALIZERS)
+    fill = pkgutil.resolve_name(INITIALIZERS[initializer])
     generator = torch.Generator().manual_seed(seed)
     vector = np.empty(architecture.layout.size, np.float32)
     tensors = {name: torch.from_numpy(values) for name, values in architecture.layout.unflatten(vector).items()}
@@ -43,7 +43,7 @@ def initial_weights(architecture: Network, initializer: str, seed: int) -> NDArr
         layers = [*(unit.conv for unit in architecture.units), "fc"]
         _torchvision_constructor(architecture, tensors, generator)
     for name in layers:
-        _INITIALIZERS[initializer](tensors[f"{name}.weight"], generator=generator)
+        fill(tensors[f"{name}.weight"], generator=generator)
         if f"{name}.bias" in tensors:
             tensors[f"{name}.bias"].fill_(BIAS)
     return vector

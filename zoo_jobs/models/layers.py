@@ -1,12 +1,23 @@
 """Architectures as layer lists, from which torch module, layout, FLOP count and kernels follow. Pure."""
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 from zooforge.storage.formats.layout import Layout
 
-ActivationName = Literal["leaky_relu", "relu", "tanh", "sigmoid", "silu", "gelu"]
-ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
+ActivationName = str  # a key of ACTIVATIONS
+ACTIVATIONS: dict[ActivationName, str] = {
+    "leaky_relu": "torch.nn:LeakyReLU",
+    "relu": "torch.nn:ReLU",
+    "tanh": "torch.nn:Tanh",
+    "sigmoid": "torch.nn:Sigmoid",
+    "silu": "torch.nn:SiLU",
+    "gelu": "torch.nn:GELU",
+}
+"""Registry of activations: each name with the torch module class that computes it, as ``package.module:Class``.
+
+The class is imported only where a network is computed. The ``lanes`` engine has kernels of its own and refuses an
+activation that it has no kernel for.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,15 @@ class Parametric:
     layer: Conv2d | Linear
     output_positions: int  # spatial positions of the output; 1 for a linear layer
 
+    @property
+    def noisy(self) -> tuple[str, ...]:
+        """Layout names of the tensors that have a noise variance under variational dropout, in layout order.
+
+        A linear layer's bias has none in the reference (``log_sigma2_bias`` exists there, unused).
+        """
+        parts = ("weight", "bias") if isinstance(self.layer, Conv2d) else ("weight",)
+        return tuple(f"{self.name}.{part}" for part in parts)
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -84,6 +104,11 @@ class Architecture:
             shape = _output_shape(layer, shape, f"{self.name} layer {index}")
             shapes.append(shape)
         return tuple(shapes)
+
+    @property
+    def activations(self) -> set[ActivationName]:
+        """The activations that its layers compute."""
+        return {layer.name for layer in self.layers if isinstance(layer, Activation)}
 
     @property
     def num_classes(self) -> int:
@@ -148,10 +173,6 @@ class Architecture:
         for n in weight:
             size *= n
         return 3 * self.num_macs - size * first.output_positions
-
-    def with_activation(self, name: ActivationName) -> "Architecture":
-        layers = tuple(Activation(name) if isinstance(layer, Activation) else layer for layer in self.layers)
-        return replace(self, layers=layers)
 
 
 def _weight_shape(layer: Conv2d | Linear) -> tuple[tuple[int, ...], int]:

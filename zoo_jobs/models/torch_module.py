@@ -1,5 +1,6 @@
 """Torch modules of the architectures, with the reference's state-dict keys."""
 
+import pkgutil
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from .layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
+from .layers import (
+    ACTIVATIONS,
+    Activation,
+    ActivationName,
+    Architecture,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+)
 from .registry import Network
 from .resnet18 import BLOCKS_PER_STAGE, WIDTHS, ResNet18
 
-_ACTIVATIONS: dict[ActivationName, type[nn.Module]] = {
-    "leaky_relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-}
+
+def activation_module(name: ActivationName) -> nn.Module:
+    """A new module that computes the activation ``name`` of the registry."""
+    module: nn.Module = pkgutil.resolve_name(ACTIVATIONS[name])()
+    return module
 
 
 def torch_module(architecture: Network, dropout_ratio: float = 0.0) -> nn.Module:
@@ -91,7 +100,7 @@ def _module(layer: Layer, dropout_ratio: float) -> nn.Module:
         case Flatten():
             return nn.Flatten()
         case Activation(name=name):
-            return _ACTIVATIONS[name]()
+            return activation_module(name)
 
 
 def _uninitialised(kind: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:

@@ -13,11 +13,10 @@ from typing import Any
 from zooforge.storage.formats.manifest import shard_shape
 
 from ..engines.contract import MOMENTS, noisy_layout
-from ..models.registry import Network, ResNet18, architecture
+from ..models.registry import ARCHITECTURES, Network, ResNet18
 from ..spec.epochs import part_epochs
-from ..spec.grid import Family, rows
+from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo
-from ..spec.zoo import OptimizerName
 from .machines import Machine, Rate
 from .units import SPLIT_MULTIPLE, Request, Task, WorkUnit, tasks, work_units
 
@@ -106,18 +105,6 @@ def stage_seconds(zoo: Zoo, rate: Rate, found: Iterable[Task], last_part: int, s
     return max(free)
 
 
-def network(zoo: Zoo, family: Family) -> Network:
-    spec = zoo.root
-    return architecture(
-        spec.architecture,
-        spec.in_channels,
-        family.activation,
-        family.dropout,
-        num_classes=spec.num_classes,
-        image_size=spec.image_size,
-    )
-
-
 def is_variational(zoo: Zoo) -> bool:
     return isinstance(zoo, TwinSpec) and zoo.sparsify.method == "variational-dropout"
 
@@ -134,7 +121,8 @@ def estimate(
     if units is None:
         units = work_units(zoo, all_rows)
     asked = [n for unit in units if (n := sum(model in wanted.models for model in unit.models))]
-    net = network(zoo, all_rows[0].family)
+    family = all_rows[0].family
+    net = spec.network(family.activation, family.dropout)
     seen = samples(zoo, wanted.num_epochs)
     num_models = len(wanted.models)
     passes = NOISE_PASSES if is_variational(zoo) else 1
@@ -186,9 +174,7 @@ def _slot_seconds(rate: Rate, seen: Samples) -> float:
     return seen.trained / rate.train_samples_per_second + seen.evaluated / rate.eval_samples_per_second
 
 
-def _stored(
-    zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizers: Mapping[OptimizerName, int]
-) -> dict[str, int]:
+def _stored(zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizers: Mapping[str, int]) -> dict[str, int]:
     """Bytes and objects. Peak: parts and shards side by side, when the version is sealed; final: after `gc`."""
     num_models, num_params = len(wanted.models), net.layout.size
     num_noisy = noisy_layout(net).size if is_variational(zoo) and not isinstance(net, ResNet18) else 0
@@ -201,7 +187,7 @@ def _stored(
     state_bytes = num_models * model_bytes + 4 * trained * moments
     weight_bytes = num_models * len(kept) * model_bytes
     compressed = zoo.root.compression not in (None, "none")
-    shard_models, shard_epochs = shard_shape(zoo.root.architecture, num_params, compressed)
+    shard_models, shard_epochs = shard_shape(ARCHITECTURES[zoo.root.architecture].shard_shape, num_params, compressed)
     blocks = len({model // shard_models for model in (wanted.models[0], wanted.models[-1])})
     if blocks == 2:
         blocks = wanted.models[-1] // shard_models - wanted.models[0] // shard_models + 1

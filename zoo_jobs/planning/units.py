@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..models.registry import UNIT_MODELS
+from ..models.registry import ARCHITECTURES
 from ..spec.epochs import last_part
 from ..spec.grid import Family, ModelRow, rows
 from ..spec.twins import TwinSpec, Zoo
@@ -59,7 +59,7 @@ class Task:
 
 def unit_models(zoo: Zoo) -> int:
     """Models of a full unit, fixed by architecture."""
-    return UNIT_MODELS[zoo.root.architecture]
+    return ARCHITECTURES[zoo.root.architecture].unit_models
 
 
 def work_units(zoo: Zoo, models: Sequence[ModelRow] | None = None, *, size: int | None = None) -> tuple[WorkUnit, ...]:

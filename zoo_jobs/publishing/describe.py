@@ -9,7 +9,7 @@ from zooforge.storage.publish.description import ZooDescription
 
 from ..engines.contract import noisy_layout
 from ..models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parametric
-from ..models.registry import ResNet18, architecture
+from ..models.registry import ARCHITECTURES, ResNet18
 from ..models.resnet18 import ConvUnit
 from ..spec.grid import ModelRow, rows
 from ..spec.twins import TwinSpec, Zoo
@@ -18,21 +18,10 @@ from ..spec.twins import TwinSpec, Zoo
 def describe(zoo: Zoo) -> ZooDescription:
     """All of ``zoo`` that publishing needs; equal specs give equal values."""
     spec = zoo.root
-
-    def network(dropout: bool) -> Architecture | ResNet18:
-        return architecture(
-            spec.architecture,
-            spec.in_channels,
-            spec.axes.activation[0],
-            dropout,
-            num_classes=spec.num_classes,
-            image_size=spec.image_size,
-        )
-
-    plain = network(False)
+    plain, with_dropout = (spec.network(spec.axes.activation[0], dropout) for dropout in (False, True))
     variants = {"plain": plain}
-    if isinstance(plain, Architecture) and network(True) != plain:
-        variants["dropout"] = network(True)
+    if isinstance(plain, Architecture) and with_dropout != plain:
+        variants["dropout"] = with_dropout
     twins = isinstance(zoo, TwinSpec)
     table = rows(zoo)
     return ZooDescription(
@@ -63,6 +52,7 @@ def describe(zoo: Zoo) -> ZooDescription:
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
         notes=spec.conflicts,
         compression=spec.compression,
+        shard_shape=ARCHITECTURES[spec.architecture].shard_shape,
     )
 
 

@@ -7,8 +7,7 @@ from zooforge.storage.zoo import Zoo as PublishedZoo
 
 from ..catalogue import entries
 from ..errors import InputError
-from ..models.layers import ActivationName
-from ..models.registry import Network, architecture
+from ..models.registry import Network
 from ..spec.zoo import ZooSpec
 
 
@@ -43,16 +42,9 @@ def like(published: PublishedZoo) -> ZooSpec:
     )
 
 
-def network_of(published: PublishedZoo, spec: ZooSpec, activation: ActivationName, dropout_ratio: float) -> Network:
+def network_of(published: PublishedZoo, spec: ZooSpec, activation: str, dropout_ratio: float) -> Network:
     """The network of a model of ``published``. Raises InputError where it is not of the spec's."""
-    found = architecture(
-        spec.architecture,
-        spec.in_channels,
-        activation,
-        dropout_ratio > 0,
-        num_classes=spec.num_classes,
-        image_size=spec.image_size,
-    )
-    if found.layout != published.layout:
+    network = spec.network(activation, dropout_ratio > 0)
+    if network.layout != published.layout:
         raise InputError(f"zoo {published.name!r}: its weights are not those of {spec.architecture}")
-    return found
+    return network

@@ -15,7 +15,6 @@ from zooforge.storage.stores.protocol import ObjectStore
 from ..engines.contract import Hyperparameters, OneCycle, Program, StateArrays, initial_state
 from ..engines.growth import NEVER
 from ..models.initialize import initial_buffers, initial_weights
-from ..models.registry import architecture
 from ..sparsify.magnitude import pruned_by_magnitude
 from ..spec.epochs import EpochSet
 from ..spec.grid import Family, ModelRow, rows
@@ -47,17 +46,9 @@ class Run:
     def program(self, family: Family) -> Program:
         """The operations that models of ``family`` share."""
         spec = self.zoo.root
-        network = architecture(
-            spec.architecture,
-            spec.in_channels,
-            family.activation,
-            family.dropout,
-            num_classes=spec.num_classes,
-            image_size=spec.image_size,
-        )
         schedule = OneCycle(spec.num_epochs * spec.steps_per_epoch) if spec.schedule == "one-cycle" else None
         return Program(
-            network,
+            spec.network(family.activation, family.dropout),
             family.optimizer,
             spec.batch_size,
             family.dropout,

@@ -14,16 +14,19 @@ from pydantic import (
     model_validator,
 )
 
-from ..closed import Closed, Number
+from ..closed import Closed, Number, OneOf
 from ..errors import InputError
-from ..models.layers import ActivationName
+from ..models.layers import ACTIVATIONS
+from ..models.optimizers import OPTIMIZERS
+from ..models.registry import ARCHITECTURES, INITIALIZERS
 from .epochs import EPOCHS_JSON_SCHEMA, EpochSet
 from .seeds import SEEDS_JSON_SCHEMA, SeedRule
 from .validation import one_line
 
-ArchitectureName = Literal["cnn-s", "cnn2", "cnn-l", "resnet18"]
-InitializerName = Literal["uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal"]
-OptimizerName = Literal["sgd", "adam", "rmsprop"]
+ArchitectureName = Annotated[str, OneOf(ARCHITECTURES)]
+ActivationName = Annotated[str, OneOf(ACTIVATIONS)]
+InitializerName = Annotated[str, OneOf(INITIALIZERS)]
+OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]
 AugmentName = Literal["crop-flip", "flip-rotate"]
 ScheduleName = Literal["one-cycle"]
 SparsifyMethod = Literal["variational-dropout", "magnitude"]
@@ -31,14 +34,6 @@ ZooKind = Literal["seed", "hyp-fixed", "hyp-random"]
 
 NUMERICS_VERSION = 1
 """Raised by any change that moves a number of a trajectory; part of every run id."""
-
-IMAGE_SIZES: dict[ArchitectureName, tuple[int, ...]] = {
-    "cnn-s": (28,),
-    "cnn2": (28,),
-    "cnn-l": (32,),
-    "resnet18": (32, 64),
-}
-"""Sides of the square images that an architecture takes."""
 
 T = TypeVar("T")
 

@@ -9,19 +9,18 @@ from typing import Any
 from zooforge.storage.canonical import digest_of
 
 from ..errors import InputError
-from ..models.layers import ActivationName
 from .seeds import derived_seed
 from .twins import TwinSpec, Zoo
-from .zoo import AXIS_ORDER, InitializerName, OptimizerName, ZooSpec
+from .zoo import AXIS_ORDER, ZooSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """Operation family within one architecture: models whose training runs the same operations."""
 
-    activation: ActivationName
+    activation: str
     dropout: bool
-    optimizer: OptimizerName
+    optimizer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +28,10 @@ class ModelRow:
     """One model of a zoo. ``index`` is its identity and never renumbered."""
 
     index: int
-    activation: ActivationName
+    activation: str
     dropout_ratio: float
-    initializer: InitializerName
-    optimizer: OptimizerName
+    initializer: str
+    optimizer: str
     learning_rate: float
     weight_decay: float
     momentum: float

@@ -13,9 +13,9 @@ from ..closed import Closed, Number
 from ..data.registry import DATASETS, DatasetName
 from ..data.rules import Preprocessing, SplitRule
 from ..errors import InputError, unknown
+from ..models.registry import ARCHITECTURES, Network, architecture
 from .blocks import (
     AXIS_ORDER,
-    IMAGE_SIZES,
     NUMERICS_VERSION,
     ArchitectureName,
     AugmentName,
@@ -141,14 +141,17 @@ class ZooSpec(Closed):
         for name, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
             if len(values) != self.in_channels:
                 raise ValueError(f"preprocessing.{name}: {len(values)} values for {self.in_channels} channels")
-        if self.image_size not in IMAGE_SIZES[self.architecture]:
-            sizes = " or ".join(f"{size} x {size}" for size in IMAGE_SIZES[self.architecture])
+        network = ARCHITECTURES[self.architecture]
+        if self.image_size not in network.image_sizes:
+            sizes = " or ".join(f"{size} x {size}" for size in network.image_sizes)
             raise ValueError(
                 f"{self.architecture} takes images of {sizes}, {self.dataset} gives "
                 f"{self.image_size} x {self.image_size}; set preprocessing.resize"
             )
-        if self.architecture != "resnet18" and facts.num_classes > 10:
-            raise ValueError(f"{self.architecture} has 10 outputs, {self.dataset} has {facts.num_classes} classes")
+        if network.num_classes is not None and facts.num_classes > network.num_classes:
+            raise ValueError(
+                f"{self.architecture} has {network.num_classes} outputs, {self.dataset} has {facts.num_classes} classes"
+            )
         split = self.split
         if split.test is None and facts.num_test is None:
             raise ValueError(f"split.test: {self.dataset} has no official test set; say how many images test")
@@ -167,13 +170,17 @@ class ZooSpec(Closed):
             raise ValueError("nesterov needs a momentum above 0")
         if self.num_epochs % self.commit_every:
             raise ValueError(f"num_epochs {self.num_epochs} is not a multiple of commit_every {self.commit_every}")
-        if self.architecture == "resnet18":
-            if self.axes.activation != ("relu",) or self.axes.dropout_ratio != (0.0,):
-                raise ValueError("resnet18 has relu and no dropout: axes.activation [relu], axes.dropout_ratio [0.0]")
+        fixed = ARCHITECTURES[self.architecture].fixed_activation
+        if fixed is not None:
+            if self.axes.activation != (fixed,) or self.axes.dropout_ratio != (0.0,):
+                raise ValueError(
+                    f"{self.architecture} has {fixed} and no dropout: axes.activation [{fixed}], "
+                    "axes.dropout_ratio [0.0]"
+                )
             if any(block.activation or block.dropout_ratio for block in self.extend):
-                raise ValueError("resnet18 has relu and no dropout; an extend block cannot change them")
+                raise ValueError(f"{self.architecture} has {fixed} and no dropout; an extend block cannot change them")
             if self.sparsify is not None:
-                raise ValueError("sparsify: twins are made of CNNs; resnet18 has none")
+                raise ValueError(f"sparsify: twins are made of CNNs; {self.architecture} has none")
         return self
 
     @property
@@ -212,7 +219,18 @@ class ZooSpec(Closed):
     @property
     def num_classes(self) -> int:
         """Outputs of the network."""
-        return DATASETS[self.dataset].num_classes if self.architecture == "resnet18" else 10
+        return ARCHITECTURES[self.architecture].num_classes or DATASETS[self.dataset].num_classes
+
+    def network(self, activation: str, dropout: bool) -> Network:
+        """The network of the models with this activation; ``dropout`` says whether their dropout ratio is positive."""
+        return architecture(
+            self.architecture,
+            self.in_channels,
+            activation,
+            dropout,
+            num_classes=self.num_classes,
+            image_size=self.image_size,
+        )
 
     @property
     def num_test(self) -> int:

@@ -43,6 +43,10 @@ _KNOWN = {
         True,
     ),
 }  # fmt: skip
+SHARD_SHAPES = {"cnn-s": (128, 64), "cnn2": (128, 64), "cnn-l": (32, 64), "resnet18": (1, 1)}
+"""Shards of imported zoos, as docs/format.md lists them. This module knows these names apart from the registry of
+architectures because checkpoints name no architecture: it recognises the reference's networks by their keys alone, and
+this room imports nothing of the one that trains."""
 _TYPES = {known.name: kind for kind, known in _KNOWN.items()} | {"resnet18": "Resnet18"}
 
 

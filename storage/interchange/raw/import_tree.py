@@ -24,7 +24,7 @@ from ...publish.seal import Version, assemble, seal
 from ...publish.shards import write_shard
 from ...publish.zoo_tables import write_tables
 from ...stores.protocol import ObjectStore
-from .architectures import Network
+from .architectures import SHARD_SHAPES, Network
 from .format import dataset_of, row_of
 from .imported_configs import write_origin
 from .labels import image_counts, label_values
@@ -196,6 +196,7 @@ def _own_description(
             parent=None if parent is None else Parent(parent["zoo"], parent["run"], parent["epoch"]),
             absent={int(model): str(reason) for model, reason in own["absent"]},
             compression="delta-zstd" if own.get("compression") else None,
+            shard_shape=SHARD_SHAPES.get(str(described["name"])),
             notes=tuple(str(note) for note in own.get("notes", ())),
         )
         tensors = {entry.name for entry in description.layout.entries}
@@ -253,6 +254,7 @@ def _description(
         counters=found.counters,
         split=split,
         absent=absent,
+        shard_shape=SHARD_SHAPES.get(found.name),
     )
     return description, digest_of(identity)[:32]
 
@@ -302,7 +304,7 @@ class _Shards:
     ) -> None:
         self.store, self.tree, self.reader = store, tree, reader
         self.compression = compression
-        self.shape = shard_shape(description.architecture, description.layout.size, compression is not None)
+        self.shape = shard_shape(description.shard_shape, description.layout.size, compression is not None)
         self.models: list[RawModel] = [tree.models[index] for index in sorted(rows)]
         self.noisy = reader.network.noisy_layout
         self.shards: list[ShardEntry] = []

@@ -13,7 +13,8 @@ from tests.support.paths import ROOT
 from tests.support.synthetic import LAYOUT, RUN, copy_zoo, description, mask, noise, train, weights
 from zooforge.storage.canonical import sha256_hex
 from zooforge.storage.formats.labels import joined_columns
-from zooforge.storage.formats.manifest import SHARD_SHAPES, Manifest, Parent
+from zooforge.storage.formats.manifest import Manifest, Parent
+from zooforge.storage.interchange.raw.architectures import SHARD_SHAPES
 from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import MemoryStore

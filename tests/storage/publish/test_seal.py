@@ -155,11 +155,10 @@ def test_an_architecture_of_one_state_per_shard_copies_nothing(memory: ObjectSto
 
 
 def test_shard_shapes_follow_the_format() -> None:
-    assert shard_shape("cnn-s", 2464) == (128, 64)
-    assert shard_shape("cnn-l", 10853) == (32, 64)
-    assert shard_shape("resnet18", 11_000_000) == (1, 1)
-    assert shard_shape("unheard-of", 2464) == (64, 64)
-    assert shard_shape("unheard-of", 10**9) == (1, 1)
+    assert shard_shape((128, 64), 2464) == (128, 64)
+    assert shard_shape((1, 1), 11_000_000, compressed=True) == (1, 8)
+    assert shard_shape(None, 2464) == (64, 64)
+    assert shard_shape(None, 10**9) == (1, 1)
 
 
 def test_epochs_not_kept_have_labels_only(memory: ObjectStore) -> None:

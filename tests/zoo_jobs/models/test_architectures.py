@@ -2,6 +2,7 @@
 
 import sys
 from itertools import pairwise
+from pathlib import Path
 from subprocess import run
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from zooforge.storage.interchange.raw.architectures import SHARD_SHAPES
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.models.initialize import initial_buffers, initial_weights
 from zooforge.zoo_jobs.models.layers import ACTIVATIONS
-from zooforge.zoo_jobs.models.registry import ARCHITECTURES, UNIT_MODELS, Architecture, ResNet18, architecture
+from zooforge.zoo_jobs.models.registry import ARCHITECTURES, Architecture, ResNet18, architecture
 from zooforge.zoo_jobs.models.torch_module import state_dict, torch_module
 
 CNNS = ("cnn-s", "cnn2", "cnn-l")
@@ -153,8 +155,28 @@ def test_building_a_module_leaves_the_callers_generator_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_every_architecture_says_how_many_models_a_unit_has() -> None:
-    assert set(UNIT_MODELS) == set(ARCHITECTURES)
+def test_units_and_shards_of_the_released_architectures_never_change() -> None:
+    """Runs pin their units, but a published zoo that grows keeps its shards by these shapes."""
+    assert {name: (row.unit_models, row.shard_shape) for name, row in ARCHITECTURES.items()} == {
+        "cnn-s": (256, (128, 64)), "cnn2": (256, (128, 64)), "cnn-l": (128, (32, 64)), "resnet18": (1, (1, 1)),
+    }  # fmt: skip
+    assert {name: row.shard_shape for name, row in ARCHITECTURES.items()} == SHARD_SHAPES
+
+
+def test_a_network_is_called_by_its_name_in_the_registry_and_takes_the_sizes_and_classes_of_its_row() -> None:
+    for name, row in ARCHITECTURES.items():
+        for size in row.image_sizes:
+            network = architecture(name, 3, "relu", False, image_size=size)
+            assert (network.name, network.image_size, network.num_classes) == (name, size, row.num_classes or 10)
+            assert isinstance(network, Architecture) == (row.fixed_activation is None)
+
+
+def test_names_of_the_reference_stand_in_the_registry_and_nowhere_else_in_the_code() -> None:
+    """An architecture is one row: only storage's reader of the reference's own checkpoints names one again."""
+    naming = {str(path) for room in ("storage", "zoo_jobs", "cluster") for path in Path(room).rglob("*.py")
+              if '"resnet18"' in path.read_text()}  # fmt: skip
+    own = {"zoo_jobs/models/registry.py", "zoo_jobs/models/resnet18.py"}
+    assert naming == own | {"storage/interchange/raw/architectures.py"}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from ..contract import (
     noisy_layout,
 )
 from ..host_memory import host_free_bytes
-from .program import MAX_LAYERS, OPTIMIZERS, layer_table
+from .program import ACTIVATIONS, MAX_LAYERS, OPTIMIZERS, layer_table
 
 VERSION = 1  # raised by every change of the engine's numbers
 GROUP_MODELS = 16  # lanes of the widest kernels
@@ -83,6 +83,10 @@ class LanesEngine:
             return f"batch size {program.batch_size} is outside 1 ... 65536"
         if len(program.architecture.layers) > MAX_LAYERS:
             return f"{program.architecture.name} has more than {MAX_LAYERS} layers"
+        if missing := program.architecture.activations - set(ACTIVATIONS):
+            return f"it has no kernel for the activation {missing.pop()}"
+        if program.optimizer not in OPTIMIZERS:
+            return f"it has no kernel for the optimizer {program.optimizer}"
         isa = instruction_set()
         if not extension().lanes_of(isa):
             return f"{ISA_VARIABLE} asks for {isa!r}, this machine has {', '.join(extension().available())}"

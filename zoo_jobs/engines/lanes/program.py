@@ -3,10 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models.layers import ACTIVATIONS, Activation, Architecture, Conv2d, Dropout, Flatten, Linear, MaxPool2d
-from ..contract import OptimizerName
+from ...models.layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+from ...models.optimizers import OptimizerName
 
-OPTIMIZERS: tuple[OptimizerName, ...] = ("sgd", "adam", "rmsprop")  # native/plan.h has the same order
+# Kernels by name, in the order of the enums in native/plan.h.
+OPTIMIZERS: tuple[OptimizerName, ...] = ("sgd", "adam", "rmsprop")
+ACTIVATIONS: tuple[ActivationName, ...] = ("leaky_relu", "relu", "tanh", "sigmoid", "silu", "gelu")
 MAX_LAYERS = 64
 
 

@@ -1,5 +1,6 @@
 """Engine ``sequential``: one model at a time in plain torch, as the reference trains. The oracle of the others."""
 
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -13,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from ...data.prepared import PreparedData
 from ...models.layers import Architecture
+from ...models.optimizers import OPTIMIZERS
 from ...sparsify import variational_dropout as vd
 from ...sparsify.kl_schedule import kl_weight
 from ..batches import AUGMENTATIONS, Block, evaluation_blocks, training_blocks
@@ -271,25 +273,14 @@ class SequentialSession:
         """Torch's own, over the flat vector, its moments bound to the state's rows."""
         h = self._hyperparameters
         rate, decay = float(h.learning_rate_P[i]), float(h.weight_decay_P[i])
-        momentum = float(h.momentum_P[i])
-        step = torch.tensor(float(self._step_P[i]))
-        optimizer: torch.optim.Optimizer
-        match self._program.optimizer:
-            case "sgd":
-                nesterov = bool(h.nesterov_P[i])
-                optimizer = torch.optim.SGD(
-                    [values], lr=rate, momentum=momentum, weight_decay=decay, nesterov=nesterov, foreach=False
-                )
-                # A buffer of zeros gives torch's first step, which takes the gradient itself.
-                optimizer.state[values] = {"momentum_buffer": rows["momentum_buffer"]}
-            case "adam":
-                optimizer = torch.optim.Adam([values], lr=rate, weight_decay=decay, foreach=False)
-                moments = {name: rows[name] for name in MOMENTS["adam"]}
-                optimizer.state[values] = {"step": step, **moments}
-            case "rmsprop":
-                optimizer = torch.optim.RMSprop([values], lr=rate, momentum=momentum, weight_decay=decay, foreach=False)
-                moments = {name: rows[name] for name in MOMENTS["rmsprop"]}
-                optimizer.state[values] = {"step": step, **moments}
+        row = OPTIMIZERS[self._program.optimizer]
+        settings = {"momentum": float(h.momentum_P[i]), "nesterov": bool(h.nesterov_P[i])}
+        optimizer: torch.optim.Optimizer = pkgutil.resolve_name(row.torch_class)(
+            [values], lr=rate, weight_decay=decay, foreach=False, **{name: settings[name] for name in row.settings}
+        )
+        optimizer.state[values] = {name: rows[name] for name in row.moments}
+        if row.counts_steps:
+            optimizer.state[values]["step"] = torch.tensor(float(self._step_P[i]))
         return optimizer
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
+from ...models import layers
 from ...models.layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, MaxPool2d, Parametric
+from ...models.torch_module import activation_module
 from ...sparsify import variational_dropout as vd
 from .. import philox
 from ..contract import Program, noisy_layout
@@ -20,12 +22,7 @@ from ..contract import Program, noisy_layout
 WORDS_AT_ONCE = 1 << 20  # random words held at a time
 
 ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
-    "leaky_relu": F.leaky_relu,
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-    "gelu": F.gelu,
+    name: activation_module(name).forward for name in layers.ACTIVATIONS
 }
 
 Draws = Sequence[Tensor]  # of one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
@@ -61,8 +58,7 @@ class LayerListModel:
         self._noisy_sizes = [entry.size for entry in noisy]
         if program.variational:
             self._sizes.append(sum(self._noisy_sizes))
-            limits = [vd.CONV_CLAMP if name.startswith("conv") else vd.LINEAR_CLAMP for name in self._noisy]
-            self._clamp_V = torch.tensor(limits).repeat_interleave(torch.tensor(self._noisy_sizes)).to(device)
+            self._clamp_V = vd.clamps(architecture).to(device)
         self._parametric = {p.index: p for p in architecture.parametric}
         self._dropouts = _dropouts(architecture) if program.dropout else {}
         self._noises = _noises(architecture) if program.variational else {}

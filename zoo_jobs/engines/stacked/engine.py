@@ -10,6 +10,7 @@ from ..contract import Hyperparameters, Program, StateArrays
 from .device import best_device, free_bytes
 from .memory import peak_bytes
 from .session import StackedSession
+from .update import STEPS
 
 VERSION = 1  # raised by every change of the engine's numbers
 CPU_MODELS = 64  # more at once are not faster on a CPU
@@ -39,6 +40,8 @@ class StackedEngine:
             return f"it has no augmentation ({program.augment})"
         if not 1 <= program.batch_size <= 65536:
             return f"batch size {program.batch_size} is outside 1 ... 65536"
+        if program.optimizer not in STEPS:
+            return f"it has no step of the optimizer {program.optimizer}"
         if self.device.type == "cuda" and not torch.cuda.is_available():
             return no_cuda()
         return None

@@ -44,9 +44,7 @@ class StackedNetwork:
         self._entries = architecture.layout.entries
         self._num_parameters = architecture.layout.size
         self._noisy = noisy_layout(architecture).entries if variational else ()
-        limits = [vd.CONV_CLAMP if entry.name.startswith("conv") else vd.LINEAR_CLAMP for entry in self._noisy]
-        sizes = torch.tensor([entry.size for entry in self._noisy], dtype=torch.int64)
-        self._clamp_V = torch.tensor(limits).repeat_interleave(sizes).to(device)
+        self._clamp_V = vd.clamps(architecture).to(device)
         self.random_layers = _random_layers(architecture, dropout, variational)
 
     def training_loss(

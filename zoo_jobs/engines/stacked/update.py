@@ -3,10 +3,13 @@
 Shape suffixes: P = models, T = trained values of a model. Everything stays on the device.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from ..contract import Hyperparameters, OptimizerName
+from ...models.optimizers import OptimizerName
+from ..contract import Hyperparameters
 
 BETA_1, BETA_2, EPS = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 ALPHA = 0.99  # torch.optim.RMSprop's default; eps is Adam's
@@ -34,23 +37,20 @@ class Update:
         """``step_P`` counts this step already: 1 at the first."""
         if self._any_decay:
             grads_PT = torch.addcmul(grads_PT, values_PT, self._decay)
-        match self._optimizer:
-            case "sgd":
-                self._sgd(values_PT, grads_PT, moments["momentum_buffer"])
-            case "adam":
-                self._adam(values_PT, grads_PT, moments["exp_avg"], moments["exp_avg_sq"], step_P)
-            case "rmsprop":
-                self._rmsprop(values_PT, grads_PT, moments["square_avg"], moments["momentum_buffer"])
+        STEPS[self._optimizer](self, values_PT, grads_PT, moments, step_P)
 
-    def _sgd(self, values_PT: Tensor, grads_PT: Tensor, buffer_PT: Tensor) -> None:
+    def sgd(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
+        del step_P
+        buffer_PT = moments["momentum_buffer"]
         direction = self._with_momentum(grads_PT, buffer_PT)
         if self._any_nesterov:
             ahead = torch.addcmul(grads_PT, buffer_PT, self._momentum)
             direction = torch.where(self._nesterov, ahead, direction)
         values_PT.addcmul_(direction, self._minus_rate)
 
-    def _adam(self, values_PT: Tensor, grads_PT: Tensor, mean_PT: Tensor, square_PT: Tensor, step_P: Tensor) -> None:
+    def adam(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
         """Bias corrections from the step count, in double precision."""
+        mean_PT, square_PT = moments["exp_avg"], moments["exp_avg_sq"]
         step = step_P.double()[:, None]
         correction_1 = 1 - torch.pow(BETA_1, step)
         correction_2_sqrt = torch.sqrt(1 - torch.pow(BETA_2, step)).float()
@@ -60,7 +60,9 @@ class Update:
         denominator = (square_PT.sqrt() / correction_2_sqrt).add_(EPS)
         values_PT.addcmul_(minus_step_size, mean_PT / denominator)
 
-    def _rmsprop(self, values_PT: Tensor, grads_PT: Tensor, square_PT: Tensor, buffer_PT: Tensor) -> None:
+    def rmsprop(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
+        del step_P
+        square_PT, buffer_PT = moments["square_avg"], moments["momentum_buffer"]
         square_PT.mul_(ALPHA).addcmul_(grads_PT, grads_PT, value=1 - ALPHA)
         direction = self._with_momentum(grads_PT / square_PT.sqrt().add_(EPS), buffer_PT)
         values_PT.addcmul_(direction, self._minus_rate)
@@ -73,3 +75,11 @@ class Update:
         moved = torch.addcmul(directions_PT, buffer_PT, self._momentum)
         torch.where(has_momentum, moved, buffer_PT, out=buffer_PT)
         return torch.where(has_momentum, moved, directions_PT)
+
+
+STEPS: dict[OptimizerName, Callable[[Update, Tensor, Tensor, dict[str, Tensor], Tensor], None]] = {
+    "sgd": Update.sgd,
+    "adam": Update.adam,
+    "rmsprop": Update.rmsprop,
+}
+"""The optimizers that this engine has a step for."""

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.support.lanes_cases import Case, Result, catalogue_case, finish, run
 from tests.support.lanes_strategies import COMBINATIONS, cases
-from zooforge.zoo_jobs.engines.contract import OptimizerName
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.models.layers import ActivationName
+from zooforge.zoo_jobs.models.optimizers import OptimizerName
 
 
 def oracle(chosen: Case, epochs: int) -> Result:

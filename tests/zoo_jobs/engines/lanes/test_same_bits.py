@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from tests.support.lanes_cases import CATALOGUE, INSTRUCTION_SETS, Case, catalogue_case, run
 from tests.support.lanes_strategies import COMBINATIONS, KINDS, cases
 from zooforge.zoo_jobs.data.prepared import Split
-from zooforge.zoo_jobs.engines.contract import OptimizerName
 from zooforge.zoo_jobs.engines.lanes.engine import extension
 from zooforge.zoo_jobs.models.layers import (
     ActivationName,
 )
+from zooforge.zoo_jobs.models.optimizers import OptimizerName
 
 # Every activation, optimizer, kind and architecture, each pair of optimizer and kind at least once.
 
