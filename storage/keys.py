@@ -188,6 +188,11 @@ def gc_key(number: int) -> str:
     return f"{GC_PREFIX}{number:010d}.json"
 
 
+def probe_key(name: str) -> str:
+    """Key of an object by which a store is tried out; it is deleted afterwards."""
+    return f"probe/{name}"
+
+
 def parse_run(key: str) -> str | None:
     """The run that a key under ``runs/`` belongs to."""
     pieces = key.split("/")

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from ..canonical import canonical_json
+from ..canonical import canonical_json, parse_json
 from ..errors import PreconditionFailed
 from ..keys import claim_key, claims_prefix
+from ..stores.clock import StoreClock
 from ..stores.protocol import ObjectStore, get_or_none, store_now
 from .run_files import read_json
 
@@ -14,91 +15,105 @@ CLAIM_VOID_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Somebody said that they work on ``name``; ``age_seconds`` by the store's clock."""
+    """The attempt ``owner`` works on ``name``: it renewed the claim less than ``CLAIM_VOID_SECONDS`` ago."""
 
     name: str
     owner: str
-    age_seconds: float
 
 
 class Claims:
-    """Leases of one attempt: they keep drivers from working twice, commits do not need them.
+    """The claims of one attempt. A claim is void when it was not renewed for CLAIM_VOID_SECONDS of the store's clock.
 
-    Age is the difference of two times of the store's own clock, the younger one of an object written just now.
+    Args:
+        clock: the store's; None makes one.
     """
 
-    def __init__(self, store: ObjectStore, run: str, attempt: str) -> None:
+    def __init__(self, store: ObjectStore, run: str, attempt: str, clock: StoreClock | None = None) -> None:
         self._store = store
         self._run = run
         self._attempt = attempt
-        self._taken: dict[str, str] = {}  # etags of the claims that only one may have
-        self._writes = 0
+        self._clock = clock or StoreClock(store)
+        self._held: set[str] = set()  # names that no other attempt writes
+        self._taken: dict[str, str] = {}  # name to the etag of our last write
+        self._num_writes = 0
 
     def hold(self, name: str) -> None:
-        """Claim ``name``, or renew the claim, whoever else does; to be called every CLAIM_RENEW_SECONDS."""
-        self._store.put(claim_key(self._run, name), self._content())
+        """Claim or renew ``name``, which only this attempt uses. To be called every CLAIM_RENEW_SECONDS."""
+        self._store.put(claim_key(self._run, name), self._content(self._attempt))
+        self._held.add(name)
 
     def take(self, name: str) -> bool:
-        """Claim ``name`` unless somebody else has it and keeps it alive: of several who take it at once, one does."""
-        found = get_or_none(self._store, claim_key(self._run, name))
-        # In this order: whoever renews after this look changes the etag, before it a time that ``others`` sees.
-        if found is not None and name in self.others():
+        """Claim ``name`` unless another attempt holds it. Of several that take it at once, one gets it."""
+        content = get_or_none(self._store, claim_key(self._run, name))
+        if content is None:
+            return self._write(name, None)
+        # A renewal after this read changes the etag, so our conditional put fails; a renewal before it is seen here.
+        if self._owner(content[0], name) not in ("", self._attempt) and not self._is_void(name):
             return False
-        return self._write(name, None if found is None else found[1])
+        return self._write(name, content[1])
 
     def renew(self, name: str) -> bool:
-        """Keep a claim that was taken; False if it became void meanwhile and somebody else has it now."""
+        """Keep a claim that was taken. False if it became void and another attempt holds it now."""
         return self._write(name, self._taken.get(name))
 
     def release(self, name: str) -> None:
-        self._taken.pop(name, None)
-        self._store.delete(claim_key(self._run, name))
+        """Give the claim back. A claim that another attempt took over meanwhile stays that attempt's."""
+        if name in self._held:
+            self._held.remove(name)
+            self._store.delete(claim_key(self._run, name))
+        elif name in self._taken:
+            # No store deletes conditionally, so the claim is given to nobody and its object stays.
+            self._write(name, self._taken[name], owner="")
+            self._taken.pop(name, None)
 
     def others(self) -> dict[str, Claim]:
         """Claims of other attempts that are not void, by name."""
-        own = f"clock-{self._attempt}"
-        self.hold(own)
-        claims = read_claims(self._store, self._run, clock=own)
-        self.release(own)
+        claims = read_claims(self._store, self._run, self._clock.now())
         return {name: claim for name, claim in claims.items() if claim.owner != self._attempt}
 
-    def _write(self, name: str, etag: str | None) -> bool:
-        key, data = claim_key(self._run, name), self._content()
+    def _owner(self, data: bytes, name: str) -> str:
+        value = parse_json(data, claim_key(self._run, name))
+        return str(value.get("attempt", "")) if isinstance(value, dict) else ""
+
+    def _is_void(self, name: str) -> bool:
+        stat = self._store.stat(claim_key(self._run, name))
+        return stat is not None and self._clock.now() - stat.modified_seconds > CLAIM_VOID_SECONDS
+
+    def _write(self, name: str, etag: str | None, owner: str | None = None) -> bool:
+        key, data = claim_key(self._run, name), self._content(self._attempt if owner is None else owner)
         try:
             if etag is None:
                 self._taken[name] = self._store.put(key, data, if_absent=True)
             else:
                 self._taken[name] = self._store.put(key, data, if_match=etag)
         except PreconditionFailed:
-            found = get_or_none(self._store, key)
-            if found is None or found[0] != data:
+            content = get_or_none(self._store, key)
+            if content is None or content[0] != data:
                 self._taken.pop(name, None)
                 return False
-            self._taken[name] = found[1]  # written, and the reply was lost
+            self._taken[name] = content[1]  # written, and the reply was lost
         return True
 
-    def _content(self) -> bytes:
+    def _content(self, owner: str) -> bytes:
         """Different at every write: some stores derive the etag from the content."""
-        self._writes += 1
-        return canonical_json({"attempt": self._attempt, "write": self._writes})
+        self._num_writes += 1
+        return canonical_json({"attempt": owner, "by": self._attempt, "write": self._num_writes})
 
 
-def read_claims(store: ObjectStore, run: str, clock: str | None = None) -> dict[str, Claim]:
+def read_claims(store: ObjectStore, run: str, now_seconds: float | None = None) -> dict[str, Claim]:
     """Claims that are not void, by name.
 
     Args:
-        clock: a claim that was renewed just now, whose time is the store's now; without it, what the store said last
-            of its clock, or else this machine's, which is good enough to show.
+        now_seconds: by the store's clock; None takes the time that the store told last, which is good enough to show.
     """
     prefix = claims_prefix(run)
-    stats = {stat.key[len(prefix) :]: stat for stat in store.list(prefix)}
-    now = stats[clock].modified_seconds if clock in stats else store_now(store)
+    now = store_now(store) if now_seconds is None else now_seconds
     claims = {}
-    for name, stat in stats.items():
-        age = now - stat.modified_seconds
-        if name.startswith("clock-") or age > CLAIM_VOID_SECONDS:
+    for stat in store.list(prefix):
+        if now - stat.modified_seconds > CLAIM_VOID_SECONDS:
             continue
+        name = stat.key[len(prefix) :]
         value = read_json(store, stat.key)
-        if value is not None:
-            claims[name] = Claim(name, str(value.get("attempt", "")), max(0.0, age))
+        if value is not None and value.get("attempt"):
+            claims[name] = Claim(name, str(value["attempt"]))
     return claims

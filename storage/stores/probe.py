@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 from ..errors import ObjectNotFound, PreconditionFailed, StorageError, StoreRefused
+from ..keys import probe_key
 from .protocol import ObjectStore
 
 NUM_RACERS = 16
@@ -56,7 +57,7 @@ class Capabilities:
 
 def probe(store: ObjectStore) -> Capabilities:
     """Try what commits and readers need, on keys of its own that are gone afterwards."""
-    base = f"probe/{secrets.token_hex(8)}"
+    base = probe_key(secrets.token_hex(8))
     keys = [f"{base}-race", f"{base}-match", f"{base}-sum"]
     try:
         created = _race(store, keys[0])

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.faulty_store import FaultyStore
 from zooforge.storage.errors import PreconditionFailed
 from zooforge.storage.keys import claim_key
-from zooforge.storage.runs.claims import CLAIM_VOID_SECONDS, Claims
+from zooforge.storage.runs.claims import CLAIM_VOID_SECONDS, Claims, read_claims
 from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.protocol import Data, ObjectStore
@@ -49,6 +50,35 @@ def test_a_claim_that_is_kept_alive_is_nobody_elses(kind: str, tmp_path: Path) -
     assert not other.take("piece")
     mine.release("piece")
     assert other.take("piece")
+
+
+def test_a_claim_that_others_hold_costs_the_same_reads_however_many_there_are() -> None:
+    store = MemoryStore()
+    other, mine = claims(store, 1), claims(store, 2)
+    for number in range(20):
+        assert other.take(f"piece-{number}")
+    requests: list[str] = []
+    watched = FaultyStore(store, lambda verb, key: requests.append(f"{verb} {key.rpartition('/')[2][:6]}"))
+    watching = claims(watched, 3)
+    assert not watching.take("piece-1")
+    assert requests == ["get piece-", "put clock-", "delete clock-"]
+    requests.clear()
+    assert not watching.take("piece-2")
+    assert requests == ["get piece-"]
+    assert mine.take("piece-20")
+
+
+def test_a_claim_that_became_anothers_is_not_released(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    slow, other, third = claims(store, 1), claims(store, 2), claims(store, 3)
+    assert slow.take("piece")
+    grow_old(store, "piece")
+    assert other.take("piece")
+    slow.release("piece")
+    assert not third.take("piece")
+    other.release("piece")
+    assert read_claims(store, RUN) == {}
+    assert third.take("piece")
 
 
 def test_a_void_claim_is_taken_over_by_one(tmp_path: Path) -> None:
