@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from zooforge.storage.errors import StorageError, StoreAccessError
-from zooforge.storage.keys import parts_prefix
+from zooforge.storage.keys import driver_claim, parts_prefix
 from zooforge.storage.publish.head import list_zoos
 from zooforge.storage.runs.claims import CLAIM_RENEW_SECONDS, Claims, read_claims
 from zooforge.storage.runs.run_files import (
@@ -32,7 +32,7 @@ from zooforge.storage.runs.run_files import (
     read_control,
     start_attempt,
     stop_run,
-    write_control,
+    want_run,
 )
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
@@ -126,20 +126,27 @@ def run(name: str, store_url: str, options: Sequence[str], environment: Mapping[
 
 
 def _enter(store: ObjectStore, job: Job) -> str | None:
-    """Write down that a life begins; None if none should."""
+    """Write the start of a life, a job's attempt. Returns its id, or None if the run must not go on.
+
+    A job that is new goes on from the stops that it sees here. A stop that comes later stands.
+    """
     in_store.register(store, job.zoo)
     known = lives(read_attempts(store, job.zoo.run_id))
-    control = read_control(store, job.zoo.run_id)
-    stopped = control is not None and control.wanted == "stopped"
-    if control is not None and stopped and any(life.start.get("job") == job.name for life in known):
-        _say(f"{job.zoo.name} was stopped ({control.reason or 'by hand'}) and stays so; submit it again to go on", 0)
+    seen = [read_control(store, stage.run_id) for stage in job.stages]
+    stop = next((control for control in seen if control is not None and control.wanted == "stopped"), None)
+    ours = any(life.start.get("job") == job.name for life in known)
+    if stop is not None and (ours or (job.name and stop.job == job.name)):
+        _stay_stopped(store, job, stop)
         return None
     parts = num_parts(store, job)
-    if not stopped and (why := broken(known, parts)) is not None:
+    if stop is None and (why := broken(known, parts)) is not None:
         _stop(store, job.stages, why)
         return None
-    for stage in job.stages:
-        write_control(store, stage.run_id, Control("run", "", job.asked))
+    for stage, control in zip(job.stages, seen, strict=True):
+        later = want_run(store, stage.run_id, job.asked, control, job=job.name)
+        if later is not None:
+            _stay_stopped(store, job, later)
+            return None
     content = {
         "stage": "job",
         "zoo": job.zoo.name,
@@ -147,9 +154,16 @@ def _enter(store: ObjectStore, job: Job) -> str | None:
         "origin": job.origin,
         "request": job.asked,
         "parts": parts,
-        "resumed": stopped,
+        "resumed": stop is not None,
     }
     return start_attempt(store, job.zoo.run_id, content)
+
+
+def _stay_stopped(store: ObjectStore, job: Job, stop: Control) -> None:
+    """Stop all stages, whichever was stopped."""
+    for stage in job.stages:
+        stop_run(store, stage.run_id, stop.reason)
+    _say(f"{job.zoo.name} was stopped ({stop.reason or 'by hand'}) and stays so; submit it again to go on", 0)
 
 
 def _leave(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str) -> int:
@@ -260,7 +274,7 @@ def _patiently(action: Callable[[], T]) -> T:
 def _claimed(store: ObjectStore, job: Job, attempt: str) -> Iterator[None]:
     """Hold a driver's claim while the block runs: also while it publishes, when no engine holds one."""
     claims = Claims(store, job.zoo.run_id, attempt)
-    name = f"driver-{attempt}"
+    name = driver_claim(attempt)
     done = threading.Event()
 
     def hold() -> None:

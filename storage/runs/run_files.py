@@ -1,7 +1,9 @@
 """The small objects of a run besides its parts and claims: identity, pin, attempts, control, usage."""
 
+import calendar
 import secrets
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -18,43 +20,41 @@ from ..keys import (
     usage_key,
     usage_prefix,
 )
-from ..stores.protocol import ObjectStore, create, get_or_none
+from ..stores.protocol import ObjectStore, create, get_or_none, store_now
+
+_ATTEMPT_TIME = "%Y%m%dT%H%M%SZ"
 
 
 def create_run(store: ObjectStore, run: str, content: Mapping[str, Any]) -> None:
-    """Write ``run.json``, what the run id is the digest of. Raises SpecChanged if it exists and says something else."""
+    """Write ``run.json``, whose digest is the run id. Raises SpecChanged if it exists with other content."""
     if not create(store, run_key(run), canonical_json(dict(content))):
         raise SpecChanged(f"{store.url}: {run_key(run)} exists and differs; was it written by another version?")
-
-
-def read_run(store: ObjectStore, run: str) -> dict[str, Any] | None:
-    return read_json(store, run_key(run))
 
 
 def pin_run(
     store: ObjectStore, run: str, pin: Mapping[str, Any], *, may_differ: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Fix what the run's numbers depend on, at the first start; later ones must say the same.
+    """Fix what the run's numbers depend on. The first start decides; later starts must say the same.
 
     Args:
         may_differ: top-level fields that need not be equal.
 
     Returns:
-        The pin that holds, which is the first start's.
+        The pin of the first start.
 
     Raises:
-        PinMismatch: names the fields that differ, found and asked for.
+        PinMismatch: names the fields that differ, with both values.
     """
     value = dict(pin)
     if create(store, pin_key(run), canonical_json(value)):
         return value
-    found = read_json(store, pin_key(run)) or {}
-    names = sorted((set(found) | set(value)) - set(may_differ))
-    differ = [name for name in names if found.get(name) != value.get(name)]
+    pinned = read_json(store, pin_key(run)) or {}
+    names = sorted((set(pinned) | set(value)) - set(may_differ))
+    differ = [name for name in names if pinned.get(name) != value.get(name)]
     if differ:
-        shown = "; ".join(f"{n} is {_short(found.get(n))}, asked for {_short(value.get(n))}" for n in differ)
+        shown = "; ".join(f"{n} is {_short(pinned.get(n))}, asked for {_short(value.get(n))}" for n in differ)
         raise PinMismatch(f"run {run[:8]} was started with other settings: {shown}")
-    return found
+    return pinned
 
 
 def read_pin(store: ObjectStore, run: str) -> dict[str, Any] | None:
@@ -62,10 +62,15 @@ def read_pin(store: ObjectStore, run: str) -> dict[str, Any] | None:
 
 
 def start_attempt(store: ObjectStore, run: str, content: Mapping[str, Any], now_seconds: float | None = None) -> str:
-    """Write the record of a driver's start and give its id: a UTC second and 4 hex digits."""
+    """Write the record of a driver's start and return its id: a UTC second and 4 hex digits.
+
+    The id sorts behind the ids of all attempts that are there: a node whose clock is behind takes a later second.
+    """
+    now = int(store_now(store) if now_seconds is None else now_seconds)
     for _ in range(16):
-        second = time.gmtime(time.time() if now_seconds is None else now_seconds)
-        attempt = f"{time.strftime('%Y%m%dT%H%M%SZ', second)}-{secrets.token_hex(2)}"
+        seconds = [second for name in _attempt_names(store, run) if (second := _second_of(name)) is not None]
+        second = now if now > max(seconds, default=0) else max(seconds) + 1
+        attempt = f"{time.strftime(_ATTEMPT_TIME, time.gmtime(second))}-{secrets.token_hex(2)}"
         try:
             store.put(attempt_key(run, attempt), canonical_json(dict(content)), if_absent=True)
         except PreconditionFailed:
@@ -75,7 +80,7 @@ def start_attempt(store: ObjectStore, run: str, content: Mapping[str, Any], now_
 
 
 def end_attempt(store: ObjectStore, run: str, attempt: str, content: Mapping[str, Any]) -> None:
-    """Write how an attempt ended; the first word stands."""
+    """Write how an attempt ended. A second call changes nothing."""
     create(store, attempt_end_key(run, attempt), canonical_json(dict(content)))
 
 
@@ -90,8 +95,7 @@ class Attempt:
 
 def read_attempts(store: ObjectStore, run: str) -> list[Attempt]:
     """All attempts, oldest first."""
-    prefix = attempts_prefix(run)
-    names = [stat.key[len(prefix) :].removesuffix(".json") for stat in store.list(prefix)]
+    names = _attempt_names(store, run)
     ends = {name.removesuffix(".end") for name in names if name.endswith(".end")}
     attempts = []
     for name in sorted(name for name in names if not name.endswith(".end")):
@@ -100,70 +104,145 @@ def read_attempts(store: ObjectStore, run: str) -> list[Attempt]:
     return attempts
 
 
+def _attempt_names(store: ObjectStore, run: str) -> list[str]:
+    prefix = attempts_prefix(run)
+    return [stat.key[len(prefix) :].removesuffix(".json") for stat in store.list(prefix)]
+
+
+def _second_of(attempt: str) -> int | None:
+    """Unix time that an attempt's id begins with; None if ``attempt`` is no id."""
+    try:
+        return calendar.timegm(time.strptime(attempt[:16], _ATTEMPT_TIME))
+    except ValueError:
+        return None
+
+
 Wanted = Literal["run", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What is wanted of a run, by whoever has the store; drivers read it at each commit."""
+    """Whether a run is wanted. Whoever may write to the store can say it; drivers read it at each commit.
+
+    Attributes:
+        request: what was asked of the run. A stop keeps it: progress is measured against it.
+        job: the scheduler's job that wanted the run last, "" for a person. A stop keeps it.
+        etag: of the object that this was read from.
+    """
 
     wanted: Wanted
     reason: str = ""
     request: dict[str, Any] = field(default_factory=dict)
+    job: str = ""
+    etag: str = field(default="", compare=False, repr=False)
 
 
 def read_control(store: ObjectStore, run: str) -> Control | None:
-    value = read_json(store, control_key(run))
-    return None if value is None else _control(value, control_key(run))
+    """The run's control, or None if nobody has said anything yet. Raises FormatError."""
+    content = get_or_none(store, control_key(run))
+    if content is None:
+        return None
+    value = parse_json(content[0], control_key(run))
+    if not isinstance(value, dict) or value.get("wanted") not in ("run", "stopped"):
+        wanted = value.get("wanted") if isinstance(value, dict) else value
+        raise FormatError(f"{control_key(run)}: `wanted` is {wanted!r}, expected run or stopped")
+    request = dict(value.get("request") or {})
+    return Control(value["wanted"], str(value.get("reason", "")), request, str(value.get("job", "")), content[1])
 
 
-def write_control(store: ObjectStore, run: str, control: Control) -> None:
-    """Replace what is wanted; of two writers at once the later one stands, and neither is lost half-way."""
-    data = canonical_json({"wanted": control.wanted, "reason": control.reason, "request": control.request})
+def write_control(store: ObjectStore, run: str, control: Control, seen: Control | None) -> bool:
+    """Replace ``seen``, the control that the decision was made on; None: there was none.
+
+    Returns:
+        False, with nothing written, if the control changed after ``seen`` was read. Read it and decide again.
+    """
+    if control == seen:
+        return True
+    value: dict[str, Any] = {"wanted": control.wanted, "reason": control.reason, "request": control.request}
+    value |= {"job": control.job} if control.job else {}
+    # Different at every write: where a store derives the etag from the content, an old etag would match again.
+    data = canonical_json({**value, "write": secrets.token_hex(8)})
+    try:
+        if seen is None:
+            store.put(control_key(run), data, if_absent=True)
+        else:
+            store.put(control_key(run), data, if_match=seen.etag)
+    except PreconditionFailed:
+        content = get_or_none(store, control_key(run))
+        return content is not None and content[0] == data  # our own put, whose reply was lost
+    return True
+
+
+def want_run(
+    store: ObjectStore, run: str, request: Mapping[str, Any], seen: Control | None, *, job: str = ""
+) -> Control | None:
+    """Say that the run is wanted, even if ``seen`` is a stop.
+
+    Returns:
+        None, or the stop that was written after ``seen`` was read: it stands.
+    """
     for _ in range(64):
-        found = get_or_none(store, control_key(run))
-        if found is not None and found[0] == data:
-            return
-        try:
-            if found is None:
-                store.put(control_key(run), data, if_absent=True)
-            else:
-                store.put(control_key(run), data, if_match=found[1])
-        except PreconditionFailed:
-            continue
-        return
+        if write_control(store, run, Control("run", "", dict(request), job), seen):
+            return None
+        seen = read_control(store, run)
+        if seen is not None and seen.wanted == "stopped":
+            return seen
     raise StorageError(f"{store.url}: {control_key(run)} keeps changing; try again")
 
 
 def stop_run(store: ObjectStore, run: str, reason: str) -> None:
-    """Say that the run shall stop and stay so. What was asked of it stays on record: progress is measured by that."""
-    control = read_control(store, run)
-    write_control(store, run, Control("stopped", reason, {} if control is None else control.request))
+    """Say that the run shall stop and stay stopped. The request and the job stay on record."""
+    for _ in range(64):
+        seen = read_control(store, run)
+        request, job = ({}, "") if seen is None else (seen.request, seen.job)
+        if write_control(store, run, Control("stopped", reason, request, job), seen):
+            return
+    raise StorageError(f"{store.url}: {control_key(run)} keeps changing; try again")
 
 
-def _control(value: dict[str, Any], what: str) -> Control:
-    if value.get("wanted") not in ("run", "stopped"):
-        raise FormatError(f"{what}: `wanted` is {value.get('wanted')!r}, expected run or stopped")
-    return Control(value["wanted"], str(value.get("reason", "")), dict(value.get("request") or {}))
+class UsageWriter:
+    """Writes an attempt's usage records: seconds of pods, dollars, retries, losses, bytes, by name.
 
+    Each amount is counted once, also where a reply is lost, a call is made again, or another writer took the number.
 
-def write_usage(store: ObjectStore, run: str, attempt: str, number: int, amounts: Mapping[str, float]) -> None:
-    """What an attempt used since its previous record, by name: seconds of pods, dollars, retries, losses, bytes."""
-    create(store, usage_key(run, attempt, number), canonical_json(dict(amounts)))
+    Args:
+        number: of the first record; later ones follow.
+    """
+
+    def __init__(self, store: ObjectStore, run: str, attempt: str, number: int = 0) -> None:
+        self._store, self._run, self._attempt, self._number = store, run, attempt, number
+        self._unwritten: deque[bytes] = deque()
+
+    def write(self, amounts: Mapping[str, float]) -> None:
+        """Write what was used since the previous record.
+
+        Raises:
+            StorageError: the store does not answer. The record is kept; ``flush`` or the next ``write`` writes it.
+        """
+        # Different at every write, so that equal amounts of two writers are told from a lost reply.
+        self._unwritten.append(canonical_json({**amounts, "write": secrets.token_hex(8)}))
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the records that an earlier call could not write."""
+        while self._unwritten:
+            if create(self._store, usage_key(self._run, self._attempt, self._number), self._unwritten[0]):
+                self._unwritten.popleft()
+            self._number += 1
 
 
 def add_usage(store: ObjectStore, run: str, attempt: str, amounts: Mapping[str, float]) -> None:
-    """As ``write_usage``, behind the records that an attempt has already: for what is done when it has ended."""
-    number = sum(1 for _ in store.list(f"{usage_prefix(run)}{attempt}"))
-    write_usage(store, run, attempt, number, amounts)
+    """Write one usage record behind those that the attempt has: for work that is done after its end."""
+    number = sum(1 for _ in store.list(f"{usage_prefix(run)}{attempt}/"))
+    UsageWriter(store, run, attempt, number).write(amounts)
 
 
 def read_usage(store: ObjectStore, run: str, known: dict[str, dict[str, Any]] | None = None) -> dict[str, float]:
     """Sums over all usage records of the run, by name.
 
     Args:
-        known: records by key that were read before, which no longer change; new ones are added to it. A run of weeks
-            has thousands, so whoever looks again and again keeps them.
+        known: records by key that were read before; new ones are added to it. Records never change, and a run of weeks
+            has thousands: callers that read the usage repeatedly keep them.
     """
     records = {} if known is None else known
     sums: dict[str, float] = {}

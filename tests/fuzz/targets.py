@@ -41,17 +41,16 @@ from zooforge.storage.runs.claims import Claims, read_claims
 from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.run_files import (
     Control,
+    add_usage,
     create_run,
     end_attempt,
     pin_run,
     read_attempts,
     read_control,
     read_pin,
-    read_run,
     read_usage,
     start_attempt,
     write_control,
-    write_usage,
 )
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.zoo import Zoo
@@ -84,10 +83,10 @@ def published() -> MemoryStore:
     train(store, range(8), 4, faulty={3: 2})
     create_run(store, RUN, {"numerics_version": 1})
     pin_run(store, RUN, {"engine": {"name": "lanes"}, "commit_every": 1, "unit_models": 256, "data": "ab"})
-    write_control(store, RUN, Control("run", "", {"models": [0, 8], "epochs": 4}))
+    write_control(store, RUN, Control("run", "", {"models": [0, 8], "epochs": 4}), None)
     attempt = start_attempt(store, RUN, {"stage": "train", "slots": 2, "machine": "x86_64"})
     end_attempt(store, RUN, attempt, {"state": "finished"})
-    write_usage(store, RUN, attempt, 0, {"pod_seconds": 12.5, "dollars": 0.01})
+    add_usage(store, RUN, attempt, {"pod_seconds": 12.5, "dollars": 0.01})
     Claims(store, RUN, attempt).hold(keys.driver_claim(attempt))
     spec = load_all()[0]
     create_spec(store, ZOO, in_store.content(spec))
@@ -127,7 +126,7 @@ def numbered(part: str, look: Callable[[MemoryStore], Any]) -> Target:
 
 
 def look_at_run(store: MemoryStore) -> None:
-    read_run(store, RUN), read_pin(store, RUN), read_control(store, RUN), read_usage(store, RUN)
+    read_pin(store, RUN), read_control(store, RUN), read_usage(store, RUN)
     read_attempts(store, RUN), read_claims(store, RUN)
 
 

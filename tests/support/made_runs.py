@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.controls import set_control
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.commit import PartData, commit_part
 from zooforge.storage.runs.run_files import (
     Control,
+    add_usage,
     create_run,
     end_attempt,
     pin_run,
     start_attempt,
-    write_control,
-    write_usage,
 )
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs.catalogue import entries
@@ -43,12 +43,11 @@ class MadeRun:
         register(store, zoo)
         create_run(store, zoo.run_id, zoo.run_content)
         pin_run(store, zoo.run_id, {"engine": {"engine": "sequential", "version": 1, "torch": "2.13.0"}})
-        write_control(store, zoo.run_id, Control("run", "", {"models": list(models), "epochs": epochs}))
+        set_control(store, zoo.run_id, Control("run", "", {"models": list(models), "epochs": epochs}))
         content = {"zoo": zoo.name, "models": list(models), "epochs": epochs, "engine": "sequential", "slots": 2}
         self.attempt = start_attempt(store, zoo.run_id, content)
         self.claims = Claims(store, zoo.run_id, self.attempt)
         self.claims.hold(f"driver-{self.attempt}")
-        self.usage = 0
 
     def commit(self, members: tuple[int, ...], epoch: int, faulty: dict[int, int] | None = None) -> None:
         """Commit ``epoch`` of ``members``; ``faulty`` is model to the epoch from which its weights are NaN."""
@@ -99,8 +98,7 @@ class MadeRun:
         commit_part(self.store, self.zoo.run_id, data, self.attempt)
 
     def use(self, **amounts: float) -> None:
-        write_usage(self.store, self.zoo.run_id, self.attempt, self.usage, amounts)
-        self.usage += 1
+        add_usage(self.store, self.zoo.run_id, self.attempt, amounts)
 
     def log(self, level: int, message: str, **extra: Any) -> None:
         handler = StoreLogHandler(self.store, self.zoo.run_id, self.attempt, f"driver{len(message)}")

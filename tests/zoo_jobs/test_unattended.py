@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.controls import set_control
 from zooforge.storage.runs.run_files import (
     Attempt,
     Control,
     read_attempts,
     read_control,
     stop_run,
-    write_control,
 )
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
@@ -126,7 +126,7 @@ def test_a_cap_ends_the_run_and_keeps_its_reason(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def capped() -> int:
-        write_control(store, RUN, Control("stopped", "the cap of 0 dollars is reached"))
+        set_control(store, RUN, Control("stopped", "the cap of 0 dollars is reached"))
         return 75
 
     ends.append(capped)
@@ -165,6 +165,54 @@ def test_stopped_stays_stopped_for_the_same_job_and_goes_on_for_a_new_one(
     assert resumed == {"j1": False, "j2": True}
 
 
+def test_a_stop_between_the_look_and_the_start_of_a_life_stands(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends.append(75)
+    submit(store, monkeypatch, "j1")
+    count = unattended.num_parts
+
+    def stop_meanwhile(opened: ObjectStore, job: unattended.Job) -> int:
+        stop_run(store, job.stages[-1].run_id, "enough")
+        return count(opened, job)
+
+    monkeypatch.setattr(unattended, "num_parts", stop_meanwhile)
+    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "again": true}')
+    monkeypatch.setenv("ZOO_JOB", "j2")
+    assert main(["run", ZOO, "--store", store.url, "--epochs", "2"]) == 0
+    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "enough")
+
+
+def test_a_stop_of_the_twins_alone_stops_the_next_life(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = twins_of(entries.load(ZOO), source_epoch=2).run_id
+
+    def killed_after_its_cap() -> int:
+        stop_run(store, twins, "the cap of 3 dollars is reached")
+        raise KeyboardInterrupt
+
+    ends.append(killed_after_its_cap)
+    with pytest.raises(KeyboardInterrupt):
+        submit(store, monkeypatch, "j1")
+    assert submit(store, monkeypatch, "j1") == 0
+    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "the cap of 3 dollars is reached")
+
+
+def test_a_job_that_was_stopped_before_its_first_life_was_on_record_stays_stopped(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(unattended, "start_attempt", killed)
+        submit(store, patched, "j1")
+    assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
+    assert submit(store, monkeypatch, "j1") == 0
+    assert wanted(store).wanted == "stopped"
+
+
 def test_a_defect_is_a_failed_life_and_is_shown(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,7 +232,7 @@ def test_what_is_unfinished_and_in_nobodys_hands_is_pending_for_its_own_release_
     (row,) = pending(store, "zoos/zooforge")
     assert (row["zoo"], row["run"], row["job"], row["request"]) == (ZOO, RUN, "j1", {"zoo": ZOO})
     assert pending(store, "other/zooforge") == []
-    write_control(store, RUN, Control("stopped"))
+    set_control(store, RUN, Control("stopped"))
     assert pending(store, "zoos/zooforge") == []
 
 
@@ -214,7 +262,7 @@ def test_a_spec_travels_with_its_request(store: ObjectStore, monkeypatch: pytest
 
 
 def test_to_stop_a_zoo_stops_the_twins_of_what_was_asked(store: ObjectStore) -> None:
-    write_control(store, RUN, Control("run", "", {"models": [0, 4], "epochs": 2}))
+    set_control(store, RUN, Control("run", "", {"models": [0, 4], "epochs": 2}))
     assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
     assert (wanted(store).wanted, wanted(store).request["epochs"]) == ("stopped", 2)
     twins = read_control(store, twins_of(entries.load(ZOO), source_epoch=2).run_id)

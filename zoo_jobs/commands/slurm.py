@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from zooforge.storage.runs.run_files import Control, read_control, write_control
+from zooforge.storage.runs.run_files import read_control, want_run
 
 from ..engines.choose import ENGINES
 from ..errors import InputError
@@ -105,7 +105,8 @@ def command(
     for stage, _ in stages:
         control = read_control(opened, stage.run_id)
         if control is not None and control.wanted == "stopped":
-            write_control(opened, stage.run_id, Control("run", "", control.request))
+            if want_run(opened, stage.run_id, control.request, control) is not None:
+                raise InputError(f"{stage.name} was stopped meanwhile by another user; run this command again to go on")
             click.echo(f"{stage.name} was stopped ({control.reason or 'by hand'}) and is wanted again", err=True)
     if tasks is not None and tasks > len(covered):
         click.echo(f"{len(covered)} tasks are enough: a task takes up to {PIECE_MODELS} models at a time", err=True)

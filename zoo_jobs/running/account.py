@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from zooforge.storage.keys import driver_claim
 from zooforge.storage.runs.claims import Claims
-from zooforge.storage.runs.run_files import end_attempt, read_usage, stop_run, write_usage
+from zooforge.storage.runs.run_files import UsageWriter, end_attempt, read_usage, stop_run
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..events import Event, Observer, PartCommitted, Problem, Spent, UsageWritten, tell
@@ -63,11 +64,11 @@ class Account:
         self._caps, self._price, self._meter, self._notice = caps, price, meter, notice
         self._listeners, self._clock = listeners, clock
         self._since = self._claimed = clock()
-        self._written = 0
+        self._usage = UsageWriter(store, run.id, attempt)
         self._is_due = False
         self._counts: dict[str, float] = {}
         self._claims = Claims(store, run.id, attempt)
-        self._claim_name = f"driver-{attempt}"
+        self._claim_name = driver_claim(attempt)
         self._claims.hold(self._claim_name)
         self.sums = read_usage(store, run.id)
         self._open = self._longest = 0.0  # pod-seconds neither committed nor wasted; seconds of the longest part
@@ -103,6 +104,7 @@ class Account:
         if now - self._claimed > CLAIM_SECONDS:
             self._claimed = now
             self._claims.hold(self._claim_name)
+        self._usage.flush()
         if self._is_due or now - self._since > USAGE_SECONDS:
             self._write()
         self._check_caps(now)
@@ -142,12 +144,11 @@ class Account:
         read_bytes, store_retries = self._meter.take()
         self._count("read_bytes", read_bytes)
         self._count("store_retries", store_retries)
-        write_usage(self._store, self._run.id, self._attempt, self._written, self._counts)
-        for name, amount in self._counts.items():
+        amounts, self._counts = self._counts, {}
+        for name, amount in amounts.items():
             self.sums[name] = self.sums.get(name, 0) + amount
-        self._counts = {}
-        self._written += 1
         self._is_due = False
+        self._usage.write(amounts)
         tell(self._listeners, UsageWritten(self._run.name, self._run.stage, dict(self.sums)))
 
     def _check_caps(self, now: float) -> None:

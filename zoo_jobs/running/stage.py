@@ -18,7 +18,6 @@ from zooforge.storage.errors import PinMismatch, StoreUnreachable
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import Ledger, read_ledger
 from zooforge.storage.runs.run_files import (
-    Control,
     create_run,
     pin_run,
     read_attempts,
@@ -26,7 +25,7 @@ from zooforge.storage.runs.run_files import (
     read_pin,
     read_usage,
     start_attempt,
-    write_control,
+    want_run,
 )
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.probe import Capabilities, probe, require
@@ -349,12 +348,16 @@ class Work:
 
     def _set_wanted(self, run: Run, request: Request) -> None:
         """Who starts a run by hand wants it to run; who starts it unattended obeys what was said before."""
-        if self.options.unattended and _stop_asked(self.store, run.id):
+        seen = read_control(self.store, run.id)
+        stop = seen if self.options.unattended and seen is not None and seen.wanted == "stopped" else None
+        if stop is None:
+            asked = {"models": [request.models.start, request.models.stop], "epochs": request.num_epochs}
+            job = seen.job if self.options.unattended and seen is not None else ""
+            stop = want_run(self.store, run.id, asked, seen, job=job)
+        if stop is not None:
             raise Stopped(
                 f"run {run.id[:8]} of {run.name} was stopped and stays so; `zoo run` without --unattended goes on"
             )
-        asked = {"models": [request.models.start, request.models.stop], "epochs": request.num_epochs}
-        write_control(self.store, run.id, Control("run", "", asked))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.notice.given:

@@ -15,15 +15,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import synthetic
+from tests.support.controls import set_control
 from zooforge.storage.errors import StoreUnreachable
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.run_files import (
     Control,
+    add_usage,
     end_attempt,
     start_attempt,
-    write_control,
-    write_usage,
 )
 from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.stores.memory import MemoryStore
@@ -93,7 +93,7 @@ def test_a_run_is_waiting_then_live_then_failed_then_stopped_then_finished() -> 
 
     assert refreshed() == "waiting"
     asked = {"models": [0, 4], "epochs": 2}
-    write_control(store, zoo.run_id, Control("run", "", asked))
+    set_control(store, zoo.run_id, Control("run", "", asked))
     attempt = start_attempt(store, zoo.run_id, {})
     claims = Claims(store, zoo.run_id, attempt)
     claims.hold(f"driver-{attempt}")
@@ -102,24 +102,24 @@ def test_a_run_is_waiting_then_live_then_failed_then_stopped_then_finished() -> 
     claims.release(f"driver-{attempt}")
     end_attempt(store, zoo.run_id, attempt, {"state": "failed"})
     assert refreshed() == "failed"
-    write_control(store, zoo.run_id, Control("stopped", "asked", asked))
+    set_control(store, zoo.run_id, Control("stopped", "asked", asked))
     assert refreshed() == "stopped"
     synthetic.train(store, (0, 2), 2, run=zoo.run_id)
     synthetic.train(store, (1, 3), 2, run=zoo.run_id)
     assert refreshed() == "stopped"  # nobody drives it and nothing else is wanted: looked at again later
     now[0] += 600
     assert refreshed() == "finished"
-    write_control(store, zoo.run_id, Control("run", "", {"models": [0, 8], "epochs": 3}))
+    set_control(store, zoo.run_id, Control("run", "", {"models": [0, 8], "epochs": 3}))
     assert refreshed() == "failed"  # more is wanted of it, which is known at once, and nobody began again
 
 
 def test_costs_and_lost_work_are_sums_of_the_usage_records() -> None:
     store, zoo = MemoryStore(), tiny()
     in_store.register(store, zoo)
-    for number in range(2):
+    for _ in range(2):
         attempt = start_attempt(store, zoo.run_id, {})
         used = {"pod_seconds": 100.0, "committed_seconds": 75.0, "dollars": 4.0, "preemptions": 1, "lost_epochs": 6}
-        write_usage(store, zoo.run_id, attempt, number, used)
+        add_usage(store, zoo.run_id, attempt, used)
     metrics = StoreMetrics(store, found := CollectorRegistry(), refresh_seconds=0)
     metrics.refresh()
     assert sample(found, "cost_dollars_total", zoo="tiny", outcome="committed") == 6.0
@@ -129,8 +129,8 @@ def test_costs_and_lost_work_are_sums_of_the_usage_records() -> None:
     before = store.traffic.num_requests
     metrics.refresh()
     again = store.traffic.num_requests - before
-    for number in range(2, 12):
-        write_usage(store, zoo.run_id, attempt, number, used)
+    for _ in range(10):
+        add_usage(store, zoo.run_id, attempt, used)
     before = store.traffic.num_requests
     metrics.refresh()
     assert sample(found, "lost_epochs_total", zoo="tiny") == 72

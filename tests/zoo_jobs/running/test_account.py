@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.controls import set_control
 from tests.support.simulated_runs import committed
 from tests.support.tiny_runs import RUN
-from zooforge.storage.keys import usage_prefix
-from zooforge.storage.runs.claims import Claims, read_claims
-from zooforge.storage.runs.run_files import Control, read_control, read_usage, write_control
+from zooforge.storage.keys import claim_key, driver_claim, usage_prefix
+from zooforge.storage.runs.claims import read_claims
+from zooforge.storage.runs.run_files import Control, read_control, read_usage
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs.events import Event, Problem, Spent, UsageWritten
@@ -91,7 +92,7 @@ def test_a_second_driver_goes_on_with_the_sums_of_the_first(
     clock.now = 3600.0
     first.close("stopped")
     asked = {"models": [0, 4], "epochs": 2}
-    write_control(store, RUN.id, Control("run", "", asked))
+    set_control(store, RUN.id, Control("run", "", asked))
     second = account(store, clock, Caps(hours=1.5), number=1)
     clock.now += 1799
     second.beat()
@@ -131,7 +132,7 @@ def test_what_a_killed_driver_was_at_is_wasted_when_the_next_one_starts(store: O
     assert split_dollars(read_usage(store, RUN.id)) == (0.0, 0.0)
     account(store, clock, number=1).close("stopped")  # beside a driver that lives
     assert split_dollars(read_usage(store, RUN.id)) == (0.0, 0.0)
-    Claims(store, RUN.id, "20260101T000000Z-0000").release("driver-20260101T000000Z-0000")
+    store.delete(claim_key(RUN.id, driver_claim("20260101T000000Z-0000")))
     account(store, clock, number=2).close("stopped")
     sums = read_usage(store, RUN.id)
     assert split_dollars(sums) == (0.0, pytest.approx(sums["dollars"]))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zooforge.storage.runs.run_files import Control, read_control, write_control
+from tests.support.controls import set_control
+from zooforge.storage.runs.run_files import Control, read_control
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs import cli
 from zooforge.zoo_jobs.catalogue import entries
@@ -99,7 +100,7 @@ def test_no_more_tasks_than_pieces(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_what_was_stopped_is_wanted_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(str(tmp_path))
-    write_control(store, ZOO.run_id, Control("stopped", "the cap of 1 dollars is reached"))
+    set_control(store, ZOO.run_id, Control("stopped", "the cap of 1 dollars is reached"))
     _, _, said = slurm(capsys, "mnist5k-cnn-s", "--store", tmp_path)
     assert "was stopped (the cap of 1 dollars is reached) and is wanted again" in said
     control = read_control(store, ZOO.run_id)

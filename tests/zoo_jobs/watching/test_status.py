@@ -11,8 +11,9 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
+from tests.support.controls import set_control
 from tests.support.made_runs import NAME, MadeRun, parent, twins, whole_run
-from zooforge.storage.runs.run_files import Control, write_control
+from zooforge.storage.runs.run_files import Control
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore, store_now
 from zooforge.zoo_jobs.cli import main
@@ -79,7 +80,7 @@ def test_a_run_is_finished_when_all_that_was_asked_for_is_there(store: ObjectSto
 def test_a_stopped_run_says_why(store: ObjectStore) -> None:
     run = MadeRun(store, parent())
     run.end("stopped")
-    write_control(store, parent().run_id, Control("stopped", "the cap of 3 dollars is reached"))
+    set_control(store, parent().run_id, Control("stopped", "the cap of 3 dollars is reached"))
     found = now_status(store)
     assert (found.state, found.reason) == ("stopped", "the cap of 3 dollars is reached")
 
@@ -227,7 +228,7 @@ def test_watching_without_a_terminal_prints_each_change_once_and_ends_with_the_r
         lambda: None,
         lambda: run.commit((0, 2), 0),
         lambda: run.end("stopped"),
-        lambda: write_control(store, parent().run_id, Control("stopped", "enough")),
+        lambda: set_control(store, parent().run_id, Control("stopped", "enough")),
     ]
 
     def look() -> list[Status]:

@@ -1,0 +1,8 @@
+"""Set what is wanted of a run, whatever was wanted before."""
+
+from zooforge.storage.runs.run_files import Control, read_control, write_control
+from zooforge.storage.stores.protocol import ObjectStore
+
+
+def set_control(store: ObjectStore, run: str, control: Control) -> None:
+    assert write_control(store, run, control, read_control(store, run))
