@@ -1,18 +1,18 @@
-# One image for Ray's head, its workers and every job: Python, the locked dependencies, one build of torch, this clone.
+# The image of Ray's head, its workers and every job: Python, the locked dependencies, one build of torch, this clone.
 #
 #   docker build -t zooforge:dev .                                    CPU
 #   docker build -t zooforge:dev-cu130 --build-arg TORCH_INDEX=cu130 .  NVIDIA GPUs
 #
-# The wheels are fetched and checked against requirements/*.lock once, in a stage of their own; later stages install
-# from that folder alone. Settings of pip (a mirror, PIP_FIND_LINKS) that the builder mounts are respected everywhere.
+# The first stage downloads all wheels and checks them against requirements/*.lock; the later stages install only from
+# its folder. Every stage uses the pip settings (a mirror, PIP_FIND_LINKS) that the builder mounts.
 
 FROM docker.io/library/python:3.11-slim-bookworm AS wheels
 ARG TORCH_INDEX=cpu
 WORKDIR /build
 COPY requirements/base.lock requirements/torch.lock requirements/torch-cuda.lock ./
 RUN python -m pip download --no-cache-dir --no-deps --require-hashes --dest /wheels --requirement base.lock
-# torch itself has no hash in the lock: which build is right depends on TORCH_INDEX. Its version is the locked one, and
-# what only a CUDA build needs comes with it.
+# The lock has no hash for torch, since the build depends on TORCH_INDEX. The version is the locked one. The extra
+# dependencies of a CUDA build are downloaded with it.
 RUN set -eu; case "$TORCH_INDEX" in cpu) deps=--no-deps ;; cu126 | cu128 | cu130) deps= ;; \
         *) echo "TORCH_INDEX is $TORCH_INDEX; known are cpu, cu126, cu128, cu130" >&2; exit 2 ;; esac; \
     sed -E -e '/^(#|--| )/d' -e 's/ *(;.*)?\\?$//' base.lock > versions.txt; \
@@ -35,7 +35,7 @@ RUN /build/venv/bin/python zoo_jobs/engines/lanes/build.py && ls zoo_jobs/engine
 FROM docker.io/library/python:3.11-slim-bookworm AS environment
 WORKDIR /opt/zooforge
 COPY pyproject.toml hatch_build.py README.md LICENSE zooforge.py ./
-# Only what runs: the lock also holds linters, compilers and test tools.
+# Install only the dependencies of running code: the lock also has linters, compilers and test tools.
 # hadolint ignore=DL3013  # the only versions in /wheels are the locked ones
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     set -eu; mkdir /build; \
@@ -61,7 +61,7 @@ COPY --from=environment /opt/venv /opt/venv
 WORKDIR /opt/zooforge
 COPY . .
 COPY --from=native /opt/zooforge/zoo_jobs/engines/lanes/ zoo_jobs/engines/lanes/
-# Bytecode is compiled here: the root file system is read-only in the cluster, and Ray's start without it takes minutes.
+# Compile bytecode here: without it Ray takes minutes to start, and in the cluster the root file system is read-only.
 RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/zooforge
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/home/zoo \

@@ -1,4 +1,4 @@
-"""`zoo cluster`: deploy to Kubernetes, submit, follow and stop runs there."""
+"""The verbs of `zoo cluster`: options, and what each verb prints."""
 
 import base64
 import json
@@ -32,20 +32,20 @@ def command() -> None:
 
 @command.command("preflight")
 @target_options
-@click.option("--no-inside", is_flag=True, help="Start no pod to try the store from inside.")
+@click.option("--no-inside", is_flag=True, help="Do not start a pod that tries the store from inside.")
 @json_option
 def preflight_command(context: str | None, namespace: str, release: str, no_inside: bool, as_json: bool) -> int:
-    """Whether the cluster can run zoos: versions, room, GPUs, credentials, the store from inside."""
+    """Check whether the cluster can run zoos: versions, capacity, GPUs, credentials, the store from inside."""
     cluster, target = connect(context), Target(namespace, release)
-    found = []
+    results = []
     config = runs.find_release(cluster, target)
-    for one in preflight.checks(cluster, target, config, inside=not no_inside):
-        found.append(one)
+    for check_ in preflight.checks(cluster, target, config, inside=not no_inside):
+        results.append(check_)
         if not as_json:
-            click.echo(one.line())
+            click.echo(check_.line())
     if as_json:
-        print_json([one.to_json() for one in found])
-    return 2 if any(one.ok is False for one in found) else 0
+        print_json([result.to_json() for result in results])
+    return 2 if any(result.ok is False for result in results) else 0
 
 
 @command.command("install-operator")
@@ -65,11 +65,11 @@ def install_operator(context: str | None, operator_namespace: str, version: str,
 @command.command("deploy")
 @target_options
 @click.option("-f", "--values", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="As Helm's --set.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set a value, as Helm's --set does.")
 @click.option("--image", envvar="ZOO_IMAGE", help="[REGISTRY/]REPOSITORY[:TAG][@DIGEST].")
 @click.option("--store", metavar="URL", help="s3://bucket/prefix.")
 @click.option("--secret", help="Secret with an AWS credentials file.")
-@click.option("--embedded-store", is_flag=True, help="Run a SeaweedFS in the cluster, to try things out.")
+@click.option("--embedded-store", is_flag=True, help="Run a SeaweedFS server in the cluster, for trying out.")
 @click.option("--wait", "wait_seconds", type=int, default=0, help="Seconds to wait until everything is ready.")
 @dry_run_option
 def deploy(
@@ -85,7 +85,7 @@ def deploy(
     wait_seconds: int,
     dry_run: bool,
 ) -> None:
-    """Install or upgrade the release: everything but the runs."""
+    """Install or upgrade the release: everything except the runs."""
     own = from_options(image, store, secret or (SECRET_NAME if embedded_store else None))
     if embedded_store:
         own = merge(own, {"embeddedStore": {"enabled": True}})
@@ -111,11 +111,11 @@ def deploy(
 @click.option("--epochs", type=int, metavar="N", help="States 0 to N; default: the zoo's own.")
 @click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
 @click.option("--no-twins", is_flag=True, help="Make no sparse twins.")
-@click.option("--max-dollars", type=click.FloatRange(0), help="Commit, stop and stay stopped at this cost.")
-@click.option("--max-hours", type=click.FloatRange(0), help="Commit, stop and stay stopped after so many hours.")
-@click.option("--max-workers", type=click.IntRange(1), help="Never run more workers than this.")
-@click.option("--dollars-per-hour", type=click.FloatRange(0), help="Price of one slot, for the cap and the accounts.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--max-dollars", type=click.FloatRange(0), help="Commit and stop when the run has cost this much.")
+@click.option("--max-hours", type=click.FloatRange(0), help="Commit and stop after this many hours.")
+@click.option("--max-workers", type=click.IntRange(1), help="Largest number of workers.")
+@click.option("--dollars-per-hour", type=click.FloatRange(0), help="Price of a slot per hour, for cap and account.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @dry_run_option
 @json_option
 def submit(
@@ -128,7 +128,7 @@ def submit(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Run a zoo in the cluster: train, sparsify, vectorize, verify. Again the same: goes on, or says that it lives."""
+    """Run a zoo in the cluster: train, sparsify, vectorize, verify. Submitting again continues a run that stopped."""
     if asked["no_twins"] and asked["twin_epochs"] is not None:
         raise InputError(f"--twin-epochs {asked['twin_epochs']} and --no-twins contradict each other; give one of them")
     path = Path(name)
@@ -148,7 +148,7 @@ def submit(
     click.echo("\n".join(costs.sentences(plans, prepared)), err=True)
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError("nobody is there to confirm what it takes; say --yes")
+            raise InputError("stdin is not a terminal, so the cost cannot be confirmed; give --yes")
         click.confirm("Submit?", abort=True, err=True)
     _submitted(runs.create(cluster, target, prepared), as_json)
 
@@ -157,7 +157,7 @@ def _submitted(one: runs.Submitted, as_json: bool) -> None:
     if as_json:
         print_json({"job": one.name, "made": one.made})
     else:
-        click.echo(f"submitted {one.name}" if one.made else f"{one.name} lives already and does the same")
+        click.echo(f"submitted {one.name}" if one.made else f"{one.name} is running already with the same request")
 
 
 @command.command("status")
@@ -165,7 +165,7 @@ def _submitted(one: runs.Submitted, as_json: bool) -> None:
 @target_options
 @json_option
 def status(name: str | None, context: str | None, namespace: str, release: str, as_json: bool) -> None:
-    """Runs, pods, and why a pod does not start; how far the runs are, if the exporter answers."""
+    """Show runs, pods, why a pod does not start, and the progress of runs if the exporter answers."""
     cluster, target = connect(context), Target(namespace, release)
     config = runs.release_of(cluster, target)
     known = [one for one in runs.known_submissions(cluster, target) if name in (None, one.request.zoo, one.name)]
@@ -197,23 +197,23 @@ def _progress(cluster: Cluster, target: Target) -> dict[str, progress.Progress]:
     try:
         return progress.parse(cluster.request("GET", path, timeout_seconds=10).decode())
     except ClusterError as error:
-        runs.warn(f"the exporter says nothing: {error}")
+        runs.warn(f"no progress from the exporter: {error}")
         return {}
 
 
 @command.command("logs")
 @click.argument("name", required=False)
 @target_options
-@click.option("-f", "--follow", is_flag=True, help="Until the run ends, over restarts of its head.")
+@click.option("-f", "--follow", is_flag=True, help="Follow until the run ends, over restarts of its head.")
 @click.option("--tail", type=click.IntRange(1), metavar="N", help="Only the last N lines.")
 def logs(name: str | None, context: str | None, namespace: str, release: str, follow: bool, tail: int | None) -> None:
-    """The driver's log, from its pod: JSON lines, sentences on a terminal. Later: `zoo logs NAME --store URL`."""
-    said: Callable[[str], str] = readable if sys.stdout.isatty() else str
+    """Show the log of the driver's pod: sentences on a terminal, else JSON lines. After the run: `zoo logs NAME`."""
+    formatted: Callable[[str], str] = readable if sys.stdout.isatty() else str
     cluster, target = connect(context), Target(namespace, release)
     one = runs.newest(runs.known_submissions(cluster, target), name)
     if follow:
         for line in runs.follow(cluster, target, one, runs.warn):
-            click.echo(said(line))
+            click.echo(formatted(line))
         return
     pod = runs.head_pod(cluster, target, one)
     if pod is None:
@@ -223,7 +223,7 @@ def logs(name: str | None, context: str | None, namespace: str, release: str, fo
             f"`zoo logs {one.request.zoo} --store {store}`"
         )
     for line in cluster.log(namespace, pod, "ray-head", tail=tail):
-        click.echo(said(line))
+        click.echo(formatted(line))
 
 
 @command.command("stop")
@@ -231,7 +231,7 @@ def logs(name: str | None, context: str | None, namespace: str, release: str, fo
 @target_options
 @dry_run_option
 def stop(name: str, context: str | None, namespace: str, release: str, dry_run: bool) -> None:
-    """End a run; what its workers are at is committed first. It stays stopped until it is submitted again."""
+    """Stop a run; its workers commit their epochs first. It stays stopped until it is submitted again."""
     cluster, target = connect(context), Target(namespace, release)
     one = runs.newest(runs.known_submissions(cluster, target), name)
     if not one.live:
@@ -240,14 +240,14 @@ def stop(name: str, context: str | None, namespace: str, release: str, dry_run: 
     if dry_run:
         click.echo(f"would stop {one.name}")
         return
-    click.echo(f"{runs.stop(cluster, target, one)}; `zoo cluster submit {one.request.zoo}` goes on")
+    click.echo(f"{runs.stop(cluster, target, one)}; `zoo cluster submit {one.request.zoo}` continues it")
 
 
 @command.command("token")
 @click.argument("name", required=False)
 @target_options
 def token(name: str | None, context: str | None, namespace: str, release: str) -> None:
-    """The token that Ray's dashboard and Jobs API ask for."""
+    """Print the token that Ray's dashboard and Jobs API require."""
     cluster, target = connect(context), Target(namespace, release)
     click.echo(_token(cluster, target, name))
 
@@ -281,7 +281,7 @@ def _token(cluster: Cluster, target: Target, name: str | None) -> str:
 def port_forward(
     name: str | None, context: str | None, namespace: str, release: str, dashboard_port: int, metrics_port: int
 ) -> None:
-    """Ray's dashboard and the driver's metrics on this machine's loopback, until Ctrl-C."""
+    """Forward Ray's dashboard and the driver's metrics to this machine's loopback, until Ctrl-C."""
     cluster, target = connect(context), Target(namespace, release)
     ray = _ray_cluster(cluster, target, name)
     heads = cluster.list("pods", namespace, f"ray.io/cluster={ray},ray.io/node-type=head")
@@ -301,10 +301,10 @@ def port_forward(
 
 @command.command("undeploy")
 @target_options
-@click.option("--yes", is_flag=True, help="Even if runs are live; they end, and go on when submitted again.")
+@click.option("--yes", is_flag=True, help="Even if runs are live: they are stopped, and continue when submitted again.")
 @dry_run_option
 def undeploy(context: str | None, namespace: str, release: str, yes: bool, dry_run: bool) -> None:
-    """Remove the release. Zoos stay in their store; the embedded store's volume claim stays too."""
+    """Remove the release. Zoos stay in their store, and the embedded store's volume claim is kept."""
     cluster, target = connect(context), Target(namespace, release)
     try:
         known = runs.known_submissions(cluster, target)
@@ -337,7 +337,7 @@ def undeploy(context: str | None, namespace: str, release: str, yes: bool, dry_r
 @click.option("--store", envvar="ZOO_STORE", required=True, metavar="URL")
 @dry_run_option
 def supervise(context: str | None, namespace: str, release: str, store: str, dry_run: bool) -> None:
-    """One look of the supervisor: submit again what is wanted, unfinished and in nobody's hands."""
+    """One pass of the supervisor: submit again every run that is wanted, unfinished and without a driver."""
     cluster, target = connect(context), Target(namespace, release)
     pending = zoo_command.pending(store, f"{namespace}/{release}")
     actions = decide(pending, runs.known_submissions(cluster, target))

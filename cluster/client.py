@@ -1,4 +1,4 @@
-"""The Kubernetes API: JSON in, JSON out, and what it refuses as one sentence."""
+"""A client of the Kubernetes API: takes and returns JSON objects, and raises one-line errors."""
 
 import json
 import os
@@ -22,12 +22,11 @@ GROUPS = {
     "deployments": "apis/apps/v1",
     "storageclasses": "apis/storage.k8s.io/v1",
     "customresourcedefinitions": "apis/apiextensions.k8s.io/v1",
-    "selfsubjectaccessreviews": "apis/authorization.k8s.io/v1",
 }
 
 
 class Cluster:
-    """One API server as one user."""
+    """A connection to one API server as one user."""
 
     def __init__(self, configuration: api.Configuration) -> None:
         configuration.retries = 0
@@ -44,11 +43,11 @@ class Cluster:
         content_type: str = "application/json",
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> bytes:
-        """Send one request and give the answer's body.
+        """Send one request and return the body of the response.
 
         Raises:
-            ClusterUnreachable: nobody answers. NotAllowed, ObjectMissing, AlreadyExists: 401 or 403, 404, 409.
-            ClusterError: any other refusal.
+            ClusterUnreachable: the server does not answer.
+            NotAllowed, ObjectMissing, AlreadyExists: status 401 or 403, 404, 409. ClusterError: any other refusal.
         """
         headers = {"Accept": "application/json, */*"}
         if body is not None:
@@ -85,7 +84,7 @@ class Cluster:
         return list(self._json("GET", _path(kind, namespace), query=query)["items"])
 
     def create(self, kind: str, namespace: str | None, manifest: Mapping[str, Any]) -> Manifest:
-        """Create an object; a field that the server does not know is refused, where it would be dropped silently."""
+        """Create an object. Validation is strict: without it the server drops fields that it does not know."""
         return self._json("POST", _path(kind, namespace), body=manifest, query={"fieldValidation": "Strict"})
 
     def patch(self, kind: str, namespace: str, name: str, patch: Mapping[str, Any]) -> Manifest:
@@ -98,27 +97,16 @@ class Cluster:
         self.request("DELETE", f"{_path(kind, namespace)}/{quote(name)}", body=body)
 
     def find(self, kind: str, namespace: str | None, name: str) -> Manifest | None:
+        """The object, or None if there is none of this name."""
         try:
             return self.get(kind, namespace, name)
         except ObjectMissing:
             return None
 
-    def may(self, verb: str, kind: str, namespace: str) -> bool:
-        """Whether this user may do that."""
-        group = GROUPS.get(kind.partition("/")[0], "").removeprefix("apis/").rpartition("/")[0]
-        resource, _, sub = kind.partition("/")
-        what = {"verb": verb, "resource": resource, "subresource": sub, "group": group, "namespace": namespace}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": what},
-        }
-        return bool(self.create("selfsubjectaccessreviews", None, review)["status"]["allowed"])
-
     def log(
         self, namespace: str, pod: str, container: str, *, follow: bool = False, tail: int | None = None
     ) -> Iterator[str]:
-        """Lines of a container's log; with ``follow`` until the container ends."""
+        """Yield the lines of a container's log; with ``follow`` until the container ends."""
         query: dict[str, Any] = {"container": container, "follow": str(follow).lower()}
         if tail is not None:
             query["tailLines"] = tail
@@ -143,7 +131,7 @@ class Cluster:
 
     @property
     def core(self) -> api.CoreV1Api:
-        """The generated client, for what needs a stream (port-forward)."""
+        """The generated client, for requests that need a stream (port-forward)."""
         return api.CoreV1Api(self._client)
 
     def _json(self, method: str, path: str, **kwargs: Any) -> Manifest:
@@ -152,17 +140,17 @@ class Cluster:
 
 
 def connect(context: str | None = None) -> Cluster:
-    """The cluster of the kubeconfig's (current) context, or the one that this pod runs in.
+    """Connect to the cluster of a kubeconfig context (default: the current one), or to the cluster this pod runs in.
 
     Raises:
-        ClusterUnreachable: there is no kubeconfig, or no such context in it.
+        ClusterUnreachable: there is no kubeconfig, or it has no such context.
     """
     configuration = api.Configuration()
     if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG"):
         config.load_incluster_config(client_configuration=configuration)
         return Cluster(configuration)
     try:
-        # The client's own default is what KUBECONFIG was when it was imported.
+        # Without a path the client library uses the value that KUBECONFIG had when the library was imported.
         config.load_kube_config(os.environ.get("KUBECONFIG"), context=context, client_configuration=configuration)
     except (config.ConfigException, OSError, ValueError) as error:
         where = os.environ.get("KUBECONFIG", "~/.kube/config")
@@ -175,7 +163,7 @@ def connect(context: str | None = None) -> Cluster:
 
 
 def refusal(status: int, body: bytes, what: str) -> ClusterError:
-    """The error for an answer of 400 or more."""
+    """The error for a response with status 400 or above."""
     try:
         message = str(json.loads(body).get("message") or "")
     except (ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""What a submission takes, in words, from what `zoo plan` says of its stages. Pure."""
+"""Describes in words the cost of a submission, from the output of `zoo plan`. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,17 +7,17 @@ GiB = 2**30
 
 
 def plan_options(asked: Mapping[str, Any]) -> list[str]:
-    """The options of `zoo plan` for what `zoo cluster submit` was asked: the twins too, unless none are made."""
+    """The options of `zoo plan` for the options of `zoo cluster submit`. Twins are planned unless none are made."""
     named = (("--models", "models"), ("--epochs", "epochs"), ("--twin-epochs", "twin_epochs"))
     options = [word for option, key in named if asked[key] is not None for word in (option, str(asked[key]))]
     return options if asked["no_twins"] else [*options, "--twins"]
 
 
 def sentences(plans: Sequence[Mapping[str, Any]], job: Mapping[str, Any]) -> list[str]:
-    """A line for each stage, one for their sum if there are several, one for the most workers.
+    """One line per stage, one line for their sum if there are two stages, one line for the largest number of workers.
 
     Args:
-        plans: of the zoo and, where they are made, of its twins.
+        plans: the plan of the zoo and, if twins are made, the plan of the twins.
         job: the RayJob to submit.
     """
     lines = [_stage(plan) for plan in plans]

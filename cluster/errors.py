@@ -1,6 +1,6 @@
-"""What can go wrong between here and a cluster, grouped by what the handler would do. Pure.
+"""Errors of this room, grouped by what the caller should do. Pure.
 
-Every message is one line: what failed, on which thing, what was found against what was expected, what to do next.
+Every message is one line: what failed, on which object, the actual and the expected value, what to do next.
 """
 
 import difflib
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class ClusterError(Exception):
-    """A failure on the way; ``exit_status`` is what the command ends with."""
+    """Base class. ``exit_status`` is the exit status of the command."""
 
     exit_status: ClassVar[int] = 1
 
@@ -21,7 +21,7 @@ class InputError(ClusterError):
 
 
 class ClusterUnreachable(InputError):
-    """No kubeconfig, no such context, or no API server behind it."""
+    """No kubeconfig, no such context, or the API server does not answer."""
 
 
 class NotAllowed(InputError):
@@ -29,11 +29,11 @@ class NotAllowed(InputError):
 
 
 class NotInstalled(InputError):
-    """CRDs, operator, release or Secret are missing or too old."""
+    """CRDs, operator, release or Secret are missing, or older than this version needs."""
 
 
 class UnknownField(InputError):
-    """The API server has the kind of object, but not this field of it."""
+    """The API server knows the kind of object, but not this field."""
 
     def __init__(self, field: str, what: str) -> None:
         super().__init__(f"{what}: the API server knows no {field}")
@@ -45,14 +45,14 @@ class ObjectMissing(ClusterError, LookupError):
 
 
 class AlreadyExists(ClusterError):
-    """An object of this name was created by somebody else in the meantime."""
+    """Another process created an object of this name in the meantime."""
 
 
 class AnotherRequestLives(ClusterError):
-    """A run of this zoo with another request is live."""
+    """A run of this zoo with another request is running."""
 
 
-def nearest(found: str, accepted: Iterable[str]) -> str | None:
-    """The accepted value that ``found`` most resembles, None where nothing is close."""
-    matches = difflib.get_close_matches(found, list(accepted), n=1, cutoff=0.5)
+def nearest(value: str, accepted: Iterable[str]) -> str | None:
+    """The accepted value that is most similar to ``value``; None if none is similar."""
+    matches = difflib.get_close_matches(value, list(accepted), n=1, cutoff=0.5)
     return matches[0] if matches else None

@@ -1,4 +1,4 @@
-"""The door to Helm: the command `helm`, version 3.17 or later, or 4."""
+"""Runs the command `helm`, version 3.17 or later, or 4."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from .errors import ClusterError, InputError
 
 
 def program() -> str:
-    """Path of `helm`. Raises InputError if there is none; the variable HELM names another one than PATH's."""
-    found = shutil.which(os.environ.get("HELM", "helm"))
-    if found is None:
+    """Path of `helm`: the variable HELM if it is set, else from PATH. Raises InputError if there is none."""
+    path = shutil.which(os.environ.get("HELM", "helm"))
+    if path is None:
         raise InputError("the command helm is not in PATH; install it (https://helm.sh), or set HELM to its path")
-    return found
+    return path
 
 
 def major_version() -> int:
@@ -39,10 +39,10 @@ def upgrade(
     settings: Sequence[str],
     extra: Sequence[str] = (),
 ) -> list[str]:
-    """The command that installs or upgrades; values come on its stdin.
+    """The command that installs or upgrades the release. It reads the values from stdin.
 
-    With Helm 4 the fields are applied by the server, and the autoscaler owns the workers' list of a standing cluster:
-    an upgrade has to take it back, which is harmless, as the chart leaves replicas to the autoscaler.
+    Helm 4 uses server-side apply, and Ray's autoscaler owns the field ``workerGroupSpecs`` of a standing cluster, so
+    the upgrade has to force conflicts. That is harmless: the chart leaves the number of replicas to the autoscaler.
     """
     command = [program(), "upgrade", "--install", release, chart, "--namespace", namespace]
     command += ["--kube-context", context] if context else []
@@ -52,7 +52,7 @@ def upgrade(
 
 
 def run(command: Sequence[str], values: Mapping[str, Any] | None = None) -> None:
-    """Run a command, which is printed first. Raises InputError if Helm refuses the values, ClusterError otherwise."""
+    """Print a command and run it. Raises InputError if Helm refuses the values, ClusterError for any other failure."""
     sys.stderr.write(f"+ {shlex.join(command)}\n")
     done = subprocess.run(
         command, input=yaml.safe_dump(dict(values)) if values else None, text=True, capture_output=True, check=False
@@ -63,7 +63,7 @@ def run(command: Sequence[str], values: Mapping[str, Any] | None = None) -> None
 
 
 def failure(stderr: str) -> ClusterError:
-    """Helm's complaint as one line; what the chart's own checks say is given alone."""
+    """Helm's error message as one line. Of a failed check of the chart only the chart's sentence is kept."""
     text = " ".join(stderr.replace("Use --debug flag to render out invalid YAML", "").split())
     if own := re.search(r"execution error at \([^)]*\): (.*)", text):
         return InputError(own[1])

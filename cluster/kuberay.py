@@ -1,14 +1,14 @@
-"""Installing KubeRay's operator with its own chart. Pure but for the lookup of `helm`."""
+"""The commands that install KubeRay's operator with its own chart."""
 
 from .helm import program
 
 REPOSITORY = "https://ray-project.github.io/kuberay-helm"
-# A head that is being moved to another node must not cost the run: KubeRay's own limit is 300 s.
+# By default KubeRay fails a run whose head does not answer for 300 s, which is less than moving a head to another node.
 SETTINGS = ("env[0].name=RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS", "env[0].value='1800'")
 
 
 def install_commands(context: str | None, namespace: str, version: str) -> list[list[str]]:
-    """The commands, in order. CRDs come with the chart at its first install; `helm upgrade` leaves them as they are."""
+    """The commands, in order. The chart installs the CRDs the first time; `helm upgrade` never changes CRDs."""
     command = [
         program(), "upgrade", "--install", "kuberay-operator", "kuberay-operator", "--repo", REPOSITORY,
         "--version", version, "--namespace", namespace, "--create-namespace",

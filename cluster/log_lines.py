@@ -1,4 +1,4 @@
-"""Lines of a pod's log for people: those that are events in JSON become sentences. Pure."""
+"""Formats the lines of a pod's log for a terminal: JSON events become sentences. Pure."""
 
 import json
 
@@ -6,7 +6,7 @@ ALREADY_SAID = ("time", "level", "message", "source", "run", "exception")
 
 
 def readable(line: str) -> str:
-    """``17:03:59 info  part committed (epoch=3 models=6)``; a line that is no event stays as it is."""
+    """``17:03:59 info  part committed (epoch=3 models=6)``. Other lines are returned unchanged."""
     try:
         event = json.loads(line)
     except ValueError:

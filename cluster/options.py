@@ -1,4 +1,4 @@
-"""Options that the verbs of `zoo cluster` share."""
+"""Command-line options that several verbs of `zoo cluster` have."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def target_options(function: F) -> F:
-    """``--context``, ``--namespace``, ``--release``: where."""
+    """``--context``, ``--namespace``, ``--release``: which release in which cluster."""
     for option in (
         click.option(
             "--context", envvar="ZOO_KUBE_CONTEXT", help="Context of the kubeconfig; default: the current one."
@@ -29,12 +29,12 @@ def target_options(function: F) -> F:
 
 
 def json_option(function: F) -> F:
-    """``--json``: ``as_json``."""
+    """``--json``, passed as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(function)
 
 
 def dry_run_option(function: F) -> F:
-    """``--dry-run``: ``dry_run``."""
+    """``--dry-run``, passed as ``dry_run``."""
     return click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")(function)
 
 

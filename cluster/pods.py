@@ -1,4 +1,4 @@
-"""What pods do, and why one does not start, in words. Pure."""
+"""Explains in words the state of a pod, and why it does not start. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ WAITING = {
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """A pod for a person: ``reason`` says why it does not run, empty if it does."""
+    """A pod as `zoo cluster status` shows it. ``reason`` says why it does not run; empty if it runs."""
 
     name: str
     component: str
@@ -47,7 +47,7 @@ class PodView:
 
 
 def view(pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -> PodView:
-    """One pod as the API gives it, with the events of its namespace (those of others are ignored)."""
+    """Describe a pod of the API, given the events of its namespace (events of other pods are ignored)."""
     metadata, status = pod["metadata"], pod.get("status") or {}
     labels = metadata.get("labels") or {}
     states = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
@@ -93,7 +93,7 @@ def _reason(name: str, status: Mapping[str, Any], states: list[Any], events: Ite
 
 
 def explain(message: str) -> str:
-    """A scheduler's message with what to do about it."""
+    """The scheduler's message, preceded by the remedy if one is known."""
     text = " ".join(message.split())
     for pattern, remedy in REMEDIES:
         if match := re.search(pattern, text):
@@ -103,6 +103,6 @@ def explain(message: str) -> str:
 
 
 def table(rows: list[list[str]]) -> list[str]:
-    """Rows as aligned lines; the first is the header."""
+    """Rows as lines with aligned columns; the first row is the header."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

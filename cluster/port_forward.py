@@ -1,4 +1,4 @@
-"""Local ports that lead to a pod's, through the API server."""
+"""Forwards local ports to a pod's ports, through the API server."""
 
 import contextlib
 import selectors
@@ -16,10 +16,10 @@ CHUNK_BYTES = 64 * 1024
 
 
 class PortForward:
-    """Listens on loopback while it is open; every connection gets a stream of its own."""
+    """Listens on loopback until it is closed. Every connection has its own stream to the pod."""
 
     def __init__(self, cluster: Cluster, namespace: str, pod: str, ports: Mapping[int, int]) -> None:
-        """``ports`` are local port -> the pod's port; local 0 takes a free one."""
+        """``ports`` maps a local port to a port of the pod; local port 0 means any free port."""
         self._cluster, self._namespace, self._pod = cluster, namespace, pod
         self.listeners: dict[int, socket.socket] = {}
         for local, remote in ports.items():

@@ -1,4 +1,4 @@
-"""Whether a cluster can run zoos: one line per thing looked at, with the remedy where it fails."""
+"""Checks whether a cluster can run zoos: one line per check, with the remedy if it fails."""
 
 import base64
 import contextlib
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kubernetes.utils import parse_quantity
+
 from .client import Cluster
 from .errors import ClusterError, NotAllowed, ObjectMissing
 from .pods import view
@@ -16,13 +18,13 @@ from .spec import Manifest, Release, Target
 
 MIN_KUBERNETES = (1, 29)
 MIN_OPERATOR = (1, 6, 2)
-MIN_DRIVER = 525  # of NVIDIA: the oldest that runs CUDA 12, and so any build of the image
+MIN_DRIVER = 525  # the oldest NVIDIA driver that runs CUDA 12, and so the oldest for any build of the image
 INSIDE_SECONDS = 180
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something looked at. ``ok`` is None where it could not be looked at, or there is nothing to look at."""
+    """The result of one check: ``ok`` is None if nothing could be checked, ``found`` says what the state is."""
 
     name: str
     ok: bool | None
@@ -39,7 +41,7 @@ class Check:
 
 
 def checks(cluster: Cluster, target: Target, release: Release | None, inside: bool) -> Iterator[Check]:
-    """Look at everything, the quick things first. ``inside`` starts a pod for a minute."""
+    """Make all checks, the quick ones first. ``inside`` starts a pod for about a minute."""
     yield kubernetes_version(cluster)
     yield from custom_resources(cluster)
     yield operator(cluster)
@@ -64,10 +66,10 @@ def checks(cluster: Cluster, target: Target, release: Release | None, inside: bo
 
 def kubernetes_version(cluster: Cluster) -> Check:
     version = cluster.version()
-    found = tuple(int(re.sub(r"\D", "", version[key]) or 0) for key in ("major", "minor"))
+    number = tuple(int(re.sub(r"\D", "", version[key]) or 0) for key in ("major", "minor"))
     return Check(
         "Kubernetes",
-        found >= MIN_KUBERNETES,
+        number >= MIN_KUBERNETES,
         f"{version['gitVersion']} at {cluster.host}",
         f"{'.'.join(map(str, MIN_KUBERNETES))} or later is needed",
     )
@@ -93,7 +95,7 @@ def custom_resources(cluster: Cluster) -> Iterator[Check]:
 
 
 def served_fields(crd: Mapping[str, Any]) -> set[str]:
-    """Fields of ``spec`` in the served version v1."""
+    """The fields of ``spec`` in version v1, if that version is served."""
     for version in crd["spec"]["versions"]:
         if version["name"] == "v1" and version["served"]:
             return set(version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"])
@@ -102,12 +104,12 @@ def served_fields(crd: Mapping[str, Any]) -> set[str]:
 
 def operator(cluster: Cluster) -> Check:
     try:
-        found = cluster.list("deployments", None, "app.kubernetes.io/name=kuberay-operator")
+        deployments = cluster.list("deployments", None, "app.kubernetes.io/name=kuberay-operator")
     except NotAllowed:
         return Check("KubeRay operator", None, "this user may not look at other namespaces")
-    if not found:
-        return Check("KubeRay operator", None, "no Deployment of it was found; does it run elsewhere?")
-    deployment = found[0]
+    if not deployments:
+        return Check("KubeRay operator", None, "there is no Deployment of it; does it run elsewhere?")
+    deployment = deployments[0]
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
     match = re.search(r":v?(\d+)\.(\d+)\.(\d+)", image)
@@ -125,7 +127,7 @@ def ray_cluster_spec(cluster: Cluster, target: Target, release: Release) -> Mani
 
 
 def capacity(cluster: Cluster, spec: Mapping[str, Any]) -> Iterator[Check]:
-    """Whether a node exists, of any size, that each kind of pod fits on when it is empty."""
+    """Whether, for each kind of pod, a node exists that the pod fits on while the node is empty."""
     try:
         nodes = cluster.list("nodes", None)
     except NotAllowed:
@@ -167,23 +169,12 @@ def _groups(spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], i
 
 
 def lacking(requests: Mapping[str, Any], allocatable: Mapping[str, Any]) -> list[str]:
-    """Resources that are asked for and not offered in that amount."""
-    return [key for key, value in requests.items() if amount(value) > amount(allocatable.get(key, 0))]
-
-
-def amount(quantity: object) -> float:
-    """A Kubernetes quantity as a number of base units."""
-    match = re.fullmatch(r"([0-9.]+)(m|k|M|G|T|Ki|Mi|Gi|Ti|)", str(quantity))
-    if match is None:
-        raise ClusterError(f"{quantity!r} is no quantity")
-    powers = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-    unit = match[2]
-    scale = 1024.0 ** ("KMGT".index(unit[0]) + 1) if unit.endswith("i") else powers[unit]
-    return float(match[1]) * scale
+    """The requested resources of which the node offers less."""
+    return [k for k, value in requests.items() if parse_quantity(value) > parse_quantity(allocatable.get(k, 0))]
 
 
 def gpu_drivers(cluster: Cluster, spec: Mapping[str, Any]) -> Iterator[Check]:
-    """For each GPU resource that a group asks for, the driver that its nodes say they have."""
+    """For each GPU resource that a group requests, the driver version in the labels of the nodes that offer it."""
     wanted = {key for _, pod, _ in _groups(spec) for key in _requests(pod) if key.startswith("nvidia.com/")}
     if not wanted:
         return
@@ -194,21 +185,21 @@ def gpu_drivers(cluster: Cluster, spec: Mapping[str, Any]) -> Iterator[Check]:
         yield Check("GPU driver", None, "this user may not look at nodes")
         return
     for key in sorted(wanted):
-        offering = [node for node in nodes if amount(node["status"]["allocatable"].get(key, 0)) > 0]
+        offering = [node for node in nodes if parse_quantity(node["status"]["allocatable"].get(key, 0)) > 0]
         if not offering:
             yield Check(f"GPU driver for {key}", None, f"no node offers {key} now; {remedy}")
             continue
         versions = sorted({driver_version(node) for node in offering})
         known = [version for version in versions if version]
-        said = f"CUDA driver {', '.join(known)}" if known else "not labelled with a driver version"
+        driver = f"CUDA driver {', '.join(known)}" if known else "not labelled with a driver version"
         old = [version for version in known if int(version.partition(".")[0]) < MIN_DRIVER]
-        found = f"{len(offering)} of {len(nodes)} nodes, {said}"
+        state = f"{len(offering)} of {len(nodes)} nodes, {driver}"
         newer = f"CUDA builds need driver {MIN_DRIVER} or later: upgrade it, or use another build of the image"
-        yield Check(f"GPU driver for {key}", not old, found, newer)
+        yield Check(f"GPU driver for {key}", not old, state, newer)
 
 
 def driver_version(node: Mapping[str, Any]) -> str:
-    """``580.65`` as gpu-feature-discovery labels a node; empty where it does not."""
+    """The driver version in the labels of gpu-feature-discovery, such as ``580.65``; empty if there are none."""
     labels = node["metadata"].get("labels") or {}
     for prefix in ("nvidia.com/cuda.driver-version", "nvidia.com/cuda.driver"):
         if full := labels.get(f"{prefix}.full"):
@@ -219,7 +210,7 @@ def driver_version(node: Mapping[str, Any]) -> str:
 
 
 def storage_class(cluster: Cluster, target: Target) -> Check:
-    """Whether the embedded store's volume claim can be bound; where there is no such claim, nothing needs one."""
+    """Whether the embedded store's volume claim can be bound. Without such a claim there is nothing to check."""
     try:
         claims = cluster.list(
             "persistentvolumeclaims", target.namespace, f"app.kubernetes.io/instance={target.release}"
@@ -257,13 +248,13 @@ def secret(cluster: Cluster, target: Target, release: Release) -> Check:
     if release.credentials != "secret":
         return Check("credentials", None, f"{release.credentials}: no Secret to look at")
     try:
-        found = cluster.find("secrets", target.namespace, name)
+        content = cluster.find("secrets", target.namespace, name)
     except NotAllowed:
-        return Check(f"Secret {name}", None, "this user may not read Secrets; the look from inside tells")
-    if found is None:
+        return Check(f"Secret {name}", None, "this user may not read Secrets; the check from inside tells")
+    if content is None:
         remedy = f"kubectl -n {target.namespace} create secret generic {name} --from-file=credentials=FILE"
         return Check(f"Secret {name}", False, "missing", remedy)
-    texts = [base64.b64decode(value) for value in (found.get("data") or {}).values()]
+    texts = [base64.b64decode(value) for value in (content.get("data") or {}).values()]
     has_keys = any(b"aws_access_key_id" in text for text in texts)
     return Check(f"Secret {name}", has_keys, f"has {len(texts)} keys", "it must hold an AWS shared credentials file")
 
@@ -277,7 +268,7 @@ def quota(cluster: Cluster, target: Target) -> Check:
         f"{key} {used} of {quota['status']['hard'][key]}"
         for quota in quotas
         for key, used in (quota["status"].get("used") or {}).items()
-        if amount(used) >= amount(quota["status"]["hard"][key])
+        if parse_quantity(used) >= parse_quantity(quota["status"]["hard"][key])
     ]
     if full:
         return Check("quota", False, f"used up: {', '.join(full)}", "raise it, or lower what runs")
@@ -285,7 +276,7 @@ def quota(cluster: Cluster, target: Target) -> Check:
 
 
 def from_inside(cluster: Cluster, target: Target, spec: Mapping[str, Any]) -> Iterator[Check]:
-    """A pod with the head's image, identity and mounts tries the store."""
+    """Start a pod with the image, service account and mounts of the head, and let it try the store."""
     pod = probe_pod(spec, target, f"{target.release}-preflight-{secrets.token_hex(3)}")
     name = pod["metadata"]["name"]
     try:
@@ -330,7 +321,7 @@ def _watch_probe(cluster: Cluster, target: Target, name: str) -> Iterator[Check]
 
 
 def probe_pod(spec: Mapping[str, Any], target: Target, name: str) -> Manifest:
-    """A pod like the head's that only tries the store."""
+    """A pod with the image, service account and mounts of the head that only tries the store."""
     template = spec["headGroupSpec"]["template"]["spec"]
     head = template["containers"][0]
     used = [mount for mount in head["volumeMounts"] if mount["name"] != "shared-memory"]

@@ -1,17 +1,17 @@
-"""How far runs are, from the exporter's metrics. Pure."""
+"""Reads the progress of runs from the exporter's metrics. No requests, no clock."""
 
 import math
-import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SAMPLE = re.compile(r"^(?P<name>zooforge_[a-z_]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
-LABEL = re.compile(r'(?P<key>[a-z_]+)="(?P<value>(?:[^"\\]|\\.)*)"')
+from prometheus_client.parser import text_string_to_metric_families
+
+from .errors import ClusterError
 
 
 @dataclass(slots=True)
 class Progress:
-    """One zoo's state, models by state, and the seconds to its end (quantile -> seconds)."""
+    """State of one zoo, its models by state, and the seconds until it ends (quantile -> seconds)."""
 
     zoo: str
     state: str = ""
@@ -24,41 +24,34 @@ class Progress:
 
 
 def parse(text: str) -> dict[str, Progress]:
-    """What an exporter's page says of each zoo."""
-    found: dict[str, Progress] = {}
-    for line in text.splitlines():
-        match = SAMPLE.match(line)
-        if match is None:
-            continue
-        labels = {m["key"]: m["value"] for m in LABEL.finditer(match["labels"] or "")}
-        zoo, value = labels.get("zoo"), _number(match["value"])
-        if zoo is None or not math.isfinite(value):
-            continue
-        one = found.setdefault(zoo, Progress(zoo))
-        match match["name"]:
-            case "zooforge_run_state" if value == 1 and "state" in labels:
-                one.state = labels["state"]
-            case "zooforge_models" if "state" in labels:
-                one.models[labels["state"]] = int(value)
-            case "zooforge_eta_seconds" if "quantile" in labels:
-                one.eta_seconds[labels["quantile"]] = value
-            case "zooforge_cost_dollars_total" | "zooforge_cost_dollars" if "outcome" in labels:
-                one.dollars[labels["outcome"]] = value
-    return found
-
-
-def _number(text: str) -> float:
+    """The progress of each zoo on an exporter's page. Raises ClusterError if the text is not a page of metrics."""
     try:
-        return float(text)
-    except ValueError:
-        return math.nan
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (ValueError, LookupError) as error:
+        raise ClusterError(f"the exporter's page is not in Prometheus' text format ({str(error)[:100]!r})") from None
+    zoos: dict[str, Progress] = {}
+    for sample in samples:
+        labels, value = sample.labels, float(sample.value)
+        if "zoo" not in labels or not sample.name.startswith("zooforge_") or not math.isfinite(value):
+            continue
+        zoo = zoos.setdefault(labels["zoo"], Progress(labels["zoo"]))
+        match sample.name:
+            case "zooforge_run_state" if value == 1 and "state" in labels:
+                zoo.state = labels["state"]
+            case "zooforge_models" if "state" in labels:
+                zoo.models[labels["state"]] = int(value)
+            case "zooforge_eta_seconds" if "quantile" in labels:
+                zoo.eta_seconds[labels["quantile"]] = value
+            case "zooforge_cost_dollars_total" | "zooforge_cost_dollars" if "outcome" in labels:
+                zoo.dollars[labels["outcome"]] = value
+    return zoos
 
 
-def sentence(one: Progress) -> str:
-    """One line for a person."""
-    models = ", ".join(f"{count:,} {state}" for state, count in one.models.items() if count)
+def sentence(zoo: Progress) -> str:
+    """The progress in one line."""
+    models = ", ".join(f"{count:,} {state}" for state, count in zoo.models.items() if count)
     eta = ""
-    if one.eta_seconds and one.state == "live":
-        low, high = min(one.eta_seconds.values()), max(one.eta_seconds.values())
+    if zoo.eta_seconds and zoo.state == "live":
+        low, high = min(zoo.eta_seconds.values()), max(zoo.eta_seconds.values())
         eta = f"; ends in {low / 60:.0f} to {high / 60:.0f} min"
-    return f"{one.zoo}: {one.state or 'unknown'}; models: {models or 'none yet'}{eta}"
+    return f"{zoo.zoo}: {zoo.state or 'unknown'}; models: {models or 'none yet'}{eta}"

@@ -1,11 +1,14 @@
-"""The RayJob of a run: the release's template filled with a request. Pure."""
+"""Makes the RayJob of a run from the release's template and a request, and reads it back. No requests, no clock."""
 
 import copy
+import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from kubernetes.utils import parse_quantity
 
 from .errors import InputError
 from .spec import PREFIX, Manifest, Release, RunRequest
@@ -18,7 +21,7 @@ STATES = {"Initializing": "starting", "Waiting": "starting", "Running": "running
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A RayJob that was submitted, as far as submitting, following and stopping need it."""
+    """A submitted RayJob: the fields that submitting, following and stopping need."""
 
     name: str
     number: int
@@ -36,7 +39,7 @@ class Submission:
 
     @property
     def state(self) -> str:
-        """What a person calls it."""
+        """The state as `zoo cluster status` shows it."""
         if self.stopped or (self.suspended and self.deployment == "Suspended"):
             return "stopped"
         if self.deployment == "Complete":
@@ -63,7 +66,7 @@ def job_name(zoo: str, run: str, number: int) -> str:
 
 
 def submission(job: Mapping[str, Any]) -> Submission | None:
-    """What a RayJob is to us; None for one that `zoo cluster` did not make."""
+    """The submission of a RayJob; None if `zoo cluster` did not make the RayJob."""
     metadata, status = job["metadata"], job.get("status") or {}
     text = (metadata.get("annotations") or {}).get(f"{PREFIX}/request")
     number = metadata["name"].rpartition("-")[2]
@@ -83,9 +86,9 @@ def submission(job: Mapping[str, Any]) -> Submission | None:
 
 
 def submissions(jobs: Iterable[Mapping[str, Any]]) -> list[Submission]:
-    """The submissions among RayJobs, by zoo and number."""
-    found = [one for job in jobs if (one := submission(job)) is not None]
-    return sorted(found, key=lambda one: (one.request.zoo, one.request.run, one.number))
+    """The submissions among RayJobs, sorted by zoo and number."""
+    known = [one for job in jobs if (one := submission(job)) is not None]
+    return sorted(known, key=lambda one: (one.request.zoo, one.request.run, one.number))
 
 
 def next_number(known: Sequence[Submission], run: str) -> int:
@@ -100,12 +103,12 @@ def fill(
     nonce: str,
     standing: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """The RayJob to create: name, labels, entrypoint, and no more workers than asked for.
+    """The RayJob to create: the template with name, labels, entrypoint and the limit on workers.
 
     Args:
-        origin: namespace/release, by which a supervisor knows its own runs in a store that several may share.
-        standing: spec of the standing Ray cluster, where the release has one and it may be looked at.
-        nonce: drawn per submission: names begin again with 1 when a namespace is made anew, submissions do not.
+        origin: identifies the release; by it a supervisor knows its own runs in a store that several releases share.
+        nonce: drawn for each submission. Numbers begin again with 1 in a new namespace, so names may repeat.
+        standing: spec of the standing Ray cluster, if the release has one and this user may read it.
     """
     name = job_name(request.zoo, request.run, number)
     labels = {f"{PREFIX}/zoo": request.zoo, f"{PREFIX}/run": request.run[:8]}
@@ -132,7 +135,7 @@ def fill(
 
 
 def entrypoint(release: Release, request: RunRequest, job: str, origin: str, slots: int | None) -> str:
-    """The command line of the driver, as the head's shell reads it."""
+    """The command line of the driver, quoted for the head's shell."""
     environment = [f"ZOO_JOB={job}", f"ZOO_ORIGIN={origin}", f"ZOO_REQUEST={request.to_json()}"]
     words = ["exec", "env", *environment, "python", "-m", "zooforge.zoo_jobs.unattended", "run", request.zoo]
     words += ["--store", release.store, *request.options]
@@ -142,7 +145,7 @@ def entrypoint(release: Release, request: RunRequest, job: str, origin: str, slo
 
 
 def limit_workers(groups: list[dict[str, Any]], most: int) -> None:
-    """Lower the groups' limits, in their order, so that no more than ``most`` workers can ever run."""
+    """Lower the limits of the groups, in their order, so that at most ``most`` workers can run."""
     left = most
     for group in groups:
         for key in ("maxReplicas", "minReplicas", "replicas"):
@@ -154,9 +157,9 @@ def limit_workers(groups: list[dict[str, Any]], most: int) -> None:
 
 
 def num_slots(groups: Iterable[Mapping[str, Any]]) -> int:
-    """Models trained side by side when every worker is there: one per GPU of GPU groups, one per core of the others.
+    """Number of models trained in parallel by all workers: one per GPU of the GPU groups, or one per core.
 
-    Where there are GPUs, cores of other groups do not count: a run's actors are all of one kind.
+    If any group has GPUs, the cores of the other groups do not count: all actors of a run are of one kind.
     """
     cpus = gpus = 0
     for group in groups:
@@ -168,6 +171,6 @@ def num_slots(groups: Iterable[Mapping[str, Any]]) -> int:
 
 
 def whole_cores(quantity: str) -> int:
-    """What KubeRay tells Ray of a CPU limit: whole cores, rounded up."""
-    cores = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
-    return max(1, -int(-cores // 1))
+    """The number of CPUs that KubeRay gives Ray for a CPU limit: whole cores, rounded up."""
+    cores: int = math.ceil(parse_quantity(quantity))
+    return max(1, cores)

@@ -1,4 +1,4 @@
-"""Runs in a namespace: find, submit, stop, follow."""
+"""Finds, submits, stops and follows the runs of a release."""
 
 import getpass
 import secrets
@@ -34,7 +34,7 @@ def find_release(cluster: Cluster, target: Target) -> Release | None:
 
 
 def release_of(cluster: Cluster, target: Target) -> Release:
-    """The release's settings. Raises NotInstalled if there is none."""
+    """The settings of the release. Raises NotInstalled if there is no such release."""
     release = find_release(cluster, target)
     if release is None:
         raise NotInstalled(
@@ -46,7 +46,7 @@ def release_of(cluster: Cluster, target: Target) -> Release:
 
 
 def known_submissions(cluster: Cluster, target: Target) -> list[Submission]:
-    """The release's submissions, by zoo and number. Raises NotInstalled where KubeRay's CRDs are missing."""
+    """The submissions of the release, sorted by zoo and number. Raises NotInstalled if KubeRay's CRDs are missing."""
     try:
         jobs = cluster.list("rayjobs", target.namespace, f"{PREFIX}/release={target.release}")
     except ObjectMissing:
@@ -56,17 +56,17 @@ def known_submissions(cluster: Cluster, target: Target) -> list[Submission]:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What `submit` did: made ``name``, or found the same request living under it."""
+    """The result of a submission: RayJob ``name`` was made now, or was already running with the same request."""
 
     name: str
     made: bool
 
 
 def prepare(cluster: Cluster, target: Target, release: Release, request: RunRequest) -> Submitted | Manifest:
-    """The RayJob to create; or the live one that already does the same.
+    """The RayJob to create; or the running one that has the same request.
 
     Raises:
-        AnotherRequestLives: this zoo's run is live with another request.
+        AnotherRequestLives: a run of this zoo is live with another request.
     """
     known = known_submissions(cluster, target)
     for one in known:
@@ -85,16 +85,16 @@ def prepare(cluster: Cluster, target: Target, release: Release, request: RunRequ
 
 
 def standing_cluster(cluster: Cluster, target: Target) -> Manifest | None:
-    """Spec of the release's own Ray cluster; None where there is none, or this user may not look at it."""
+    """Spec of the release's standing Ray cluster; None if there is none, or this user may not read it."""
     try:
-        found = cluster.find("rayclusters", target.namespace, target.release)
+        ray = cluster.find("rayclusters", target.namespace, target.release)
     except NotAllowed:
         return None
-    return None if found is None else found["spec"]
+    return None if ray is None else ray["spec"]
 
 
 def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:
-    """Create a RayJob. If somebody created one of this name meanwhile: theirs, when it is the same request."""
+    """Create a RayJob. If another submitter made one of this name first, theirs counts if the request is the same."""
     name = job["metadata"]["name"]
     try:
         cluster.create("rayjobs", target.namespace, job)
@@ -115,7 +115,7 @@ def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:
 
 
 def newest(known: list[Submission], zoo: str | None) -> Submission:
-    """The newest submission of a zoo; without a name, of the only zoo. Raises InputError."""
+    """The newest submission of a zoo. Without a name there must be only one zoo, else InputError is raised."""
     zoos = sorted({one.request.zoo for one in known})
     if zoo is None:
         live = sorted({one.request.zoo for one in known if one.live})
@@ -131,11 +131,11 @@ def newest(known: list[Submission], zoo: str | None) -> Submission:
 
 
 def stop(cluster: Cluster, target: Target, one: Submission) -> str:
-    """End a run so that it stays ended: one patch. Workers commit within their grace time. Returns what was done."""
+    """Stop a run with one patch, so that it is not started again. Workers commit first. Returns what was done."""
     job = cluster.get("rayjobs", target.namespace, one.name)
     by = f"{datetime.now(UTC).isoformat(timespec='seconds')} by {getpass.getuser()}"
     if "clusterSelector" in job["spec"] or "kueue.x-k8s.io/queue-name" in job["metadata"].get("labels", {}):
-        # KubeRay suspends no job of a standing cluster, and Kueue would start a suspended one again.
+        # KubeRay cannot suspend a job of a standing cluster, and Kueue would start a suspended job again.
         cluster.delete("rayjobs", target.namespace, one.name)
         return f"RayJob {one.name} is deleted"
     patch = {"metadata": {"annotations": {f"{PREFIX}/stopped": by}}, "spec": {"suspend": True}}
@@ -144,17 +144,17 @@ def stop(cluster: Cluster, target: Target, one: Submission) -> str:
 
 
 def pods_of(cluster: Cluster, target: Target) -> list[PodView]:
-    """The release's pods with the reason why they do not run."""
+    """The pods of the release, each with the reason why it does not run."""
     events = cluster.list("events", target.namespace)
-    found: dict[str, PodView] = {}
+    views: dict[str, PodView] = {}
     for selector in (f"{PREFIX}/release={target.release}", f"app.kubernetes.io/instance={target.release}"):
         for pod in cluster.list("pods", target.namespace, selector):
-            found[pod["metadata"]["name"]] = view(pod, events)
-    return [found[name] for name in sorted(found)]
+            views[pod["metadata"]["name"]] = view(pod, events)
+    return [views[name] for name in sorted(views)]
 
 
 def head_pod(cluster: Cluster, target: Target, one: Submission) -> str | None:
-    """Name of the pod of a submission's head; None while there is none."""
+    """Name of the head pod of a submission; None if there is none at the moment."""
     if not one.cluster:
         return None
     heads = cluster.list("pods", target.namespace, f"ray.io/cluster={one.cluster},ray.io/node-type=head")
@@ -163,7 +163,7 @@ def head_pod(cluster: Cluster, target: Target, one: Submission) -> str | None:
 
 
 def follow(cluster: Cluster, target: Target, one: Submission, say: Callable[[str], None]) -> Iterator[str]:
-    """Lines of the driver over all its lives, until the run ends. ``say`` hears what is waited for."""
+    """Yield the driver's lines until the run ends, over restarts of its head. ``say`` gets what is waited for."""
     last, said = "", ""
     while True:
         present = run_job.submission(cluster.get("rayjobs", target.namespace, one.name))
@@ -175,7 +175,7 @@ def follow(cluster: Cluster, target: Target, one: Submission, say: Callable[[str
                 yield from cluster.log(target.namespace, pod, "ray-head", follow=True)
                 last = pod
             except (InputError, ObjectMissing):
-                pass  # the container is not there yet
+                pass  # the container has not started yet
         elif not present.live:
             say(f"{present.name} {present.state}{': ' + present.reason if present.reason else ''}")
             return

@@ -1,4 +1,8 @@
-"""What an environment consists of, as CycloneDX: ``python -m zooforge.cluster.sbom``, in the image or in a clone."""
+"""Writes the software bill of materials of this environment (CycloneDX): ``python -m zooforge.cluster.sbom``.
+
+It runs in the image or in a clone. It is written by hand because it lists Debian packages too, and because the
+package cyclonedx-bom would bring about twenty more packages into the image that it describes.
+"""
 
 import json
 import shutil
@@ -10,7 +14,7 @@ from typing import Any
 
 def components() -> list[dict[str, Any]]:
     """Python distributions and, where there is dpkg, Debian packages; sorted by their package URL."""
-    found = [
+    packages = [
         _component(f"pkg:pypi/{dist.name.lower()}@{dist.version}", dist.name, dist.version)
         for dist in metadata.distributions()
     ]
@@ -20,8 +24,8 @@ def components() -> list[dict[str, Any]]:
         ).stdout
         for line in text.splitlines():
             name, version = line.split()
-            found.append(_component(f"pkg:deb/debian/{name}@{version}", name, version))
-    return sorted({one["purl"]: one for one in found}.values(), key=lambda one: one["purl"])
+            packages.append(_component(f"pkg:deb/debian/{name}@{version}", name, version))
+    return sorted({one["purl"]: one for one in packages}.values(), key=lambda one: one["purl"])
 
 
 def _component(purl: str, name: str, version: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `helm test` runs inside the cluster: the store answers, and nothing answers that should not."""
+"""The checks of `helm test`, run in a pod: the store answers, and ports that must be closed are closed."""
 
 import argparse
 import json
@@ -20,15 +20,15 @@ def store_answers(url: str) -> str:
 
 
 def space_comes_back(url: str) -> str:
-    """Raises ClusterError where the bucket keeps for ever what was replaced or deleted."""
-    found = json.loads(zoo_command.run(["store", "probe", "--store", url, "--json"]))["space_comes_back"]
-    if found is False:
+    """Raises ClusterError if the bucket keeps replaced and deleted objects for ever."""
+    answer = json.loads(zoo_command.run(["store", "probe", "--store", url, "--json"]))["space_comes_back"]
+    if answer is False:
         raise ClusterError(
             "bucket versioning: on, and nothing expires what was replaced or deleted; claims and gc would fill the "
             "bucket: turn versioning off, or add a lifecycle rule with NoncurrentVersionExpiration"
         )
-    said = "off, or old versions expire" if found else "the server does not say; see that old versions expire"
-    return f"bucket versioning: {said}"
+    state = "off, or old versions expire" if answer else "the server does not say; see that old versions expire"
+    return f"bucket versioning: {state}"
 
 
 def http_status(url: str) -> int:
@@ -41,10 +41,10 @@ def http_status(url: str) -> int:
 
 
 def expect_status(url: str, wanted: int) -> str:
-    found = http_status(url)
-    if found != wanted:
-        raise ClusterError(f"{url} answers {found}, expected {wanted}")
-    return f"{url} answers {found}"
+    status = http_status(url)
+    if status != wanted:
+        raise ClusterError(f"{url} answers {status}, expected {wanted}")
+    return f"{url} answers {status}"
 
 
 def expect_closed(address: str) -> str:

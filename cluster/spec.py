@@ -1,4 +1,4 @@
-"""Where a release is and what it says about itself; what a run is asked to do. Pure."""
+"""Where a release is installed, its settings, and what a submission asks for. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A release in a namespace of a cluster."""
+    """A release in a namespace."""
 
     namespace: str
     release: str = DEFAULT_RELEASE
@@ -28,35 +28,29 @@ class Target:
 
 @dataclass(frozen=True)
 class Release:
-    """What the release's ConfigMap says: the template of runs, and where their store is."""
+    """The settings in the release's ConfigMap: the template of its RayJobs, and where the store is."""
 
     template: Manifest
     mode: str
-    image: str
     store: str
     endpoint: str
-    region: str
     credentials: str
     credentials_secret: str
     exporter: bool
-    supervisor: bool
 
     @classmethod
     def from_config(cls, data: Mapping[str, str], target: Target) -> "Release":
-        """Read the ConfigMap's data. Raises NotInstalled if it is none of this chart's, or of another version."""
+        """Read the ConfigMap's data. Raises NotInstalled if this version of the chart did not write it."""
         try:
             settings = json.loads(data["settings.json"])
             return cls(
                 template=yaml.safe_load(data["rayjob.yaml"]),
                 mode=settings["mode"],
-                image=settings["image"],
                 store=settings["store"],
                 endpoint=settings["endpoint"],
-                region=settings["region"],
                 credentials=settings["credentials"],
                 credentials_secret=settings["credentialsSecret"],
                 exporter=settings["exporter"],
-                supervisor=settings["supervisor"],
             )
         except (KeyError, ValueError, yaml.YAMLError) as error:
             raise NotInstalled(
@@ -67,7 +61,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One submission: what `zoo run` is asked for. Equal requests are the same run."""
+    """What one submission asks for. Equal requests are the same run."""
 
     zoo: str
     run: str
@@ -80,16 +74,16 @@ class RunRequest:
     max_workers: int | None = None
     dollars_per_hour: float | None = None
     spec: str | None = None
-    """The YAML of a zoo that the image's catalogue does not have."""
+    """The YAML of the spec, for a zoo that is not in the image's catalogue."""
 
     def to_json(self) -> str:
-        """Canonical: equal requests give equal text. What was not asked for is left out."""
+        """Canonical JSON: equal requests give equal text. Options that were not given are left out."""
         asked = {name: getattr(self, name) for name in self.__slots__}
         return json.dumps({k: v for k, v in asked.items() if v is not None and v is not False}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "RunRequest":
-        """Read back what ``to_json`` wrote. Raises ClusterError of anything else."""
+        """Parse the output of ``to_json``. Raises ClusterError for any other text."""
         try:
             known = {k: v for k, v in json.loads(text).items() if k in cls.__slots__}
             return cls(**known)
@@ -98,7 +92,7 @@ class RunRequest:
 
     @property
     def options(self) -> list[str]:
-        """The options of `zoo run` that say the same."""
+        """The same request as options of `zoo run`."""
         pairs = (
             ("--models", self.models),
             ("--epochs", self.epochs),

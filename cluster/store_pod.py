@@ -1,7 +1,7 @@
-"""The embedded store's pod: SeaweedFS on loopback, and one port to the outside, S3's.
+"""The embedded store's pod: runs SeaweedFS on loopback and opens only its S3 port to the outside.
 
-Its master, volume and filer ports know no authentication, and SeaweedFS binds all of its servers to one address. So all
-of them listen on loopback, and this process forwards the pod's S3 port to theirs.
+SeaweedFS binds all its servers to one address, and its master, volume and filer ports have no authentication. So all
+servers listen on loopback, and this process forwards the pod's S3 port to the S3 server.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def credentials(path: Path) -> tuple[str, str]:
     """Access key and secret of the default profile of an AWS shared credentials file.
 
     Raises:
-        ValueError: the file is not one; its content is not repeated.
+        ValueError: the file is not a credentials file. The message does not repeat its content.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -44,7 +44,7 @@ def credentials(path: Path) -> tuple[str, str]:
 
 
 async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int = INNER_PORT) -> None:
-    """Carry one connection to ``port`` on loopback and back, until either side closes."""
+    """Forward one connection to ``port`` on loopback, in both directions, until either side closes it."""
     try:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -71,7 +71,7 @@ async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, po
 
 
 async def serve(folder: Path, bucket: str, port: int, keys: tuple[str, str]) -> int:
-    """Run SeaweedFS and the forwarder until a signal, or until SeaweedFS ends. Returns its exit status."""
+    """Run SeaweedFS and the forwarder until a signal, or until SeaweedFS ends. Returns the exit status of SeaweedFS."""
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": keys[0], "AWS_SECRET_ACCESS_KEY": keys[1]}
     environment.pop("AWS_SHARED_CREDENTIALS_FILE", None)
     environment.pop("AWS_ENDPOINT_URL_S3", None)

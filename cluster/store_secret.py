@@ -1,4 +1,4 @@
-"""Credentials of the embedded store: made once, kept in a Secret, never printed."""
+"""Makes the Secret with the credentials of the embedded store. They are made once and never printed."""
 
 import base64
 import contextlib
@@ -11,7 +11,7 @@ SECRET_NAME = "zoo-store"
 
 
 def store_secret(cluster: Cluster, namespace: str) -> bool:
-    """Make sure that the Secret and its namespace exist. False if the Secret was there."""
+    """Create the Secret and its namespace if they do not exist. Returns False if the Secret existed."""
     if cluster.find("namespaces", None, namespace) is None:
         made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
         with contextlib.suppress(AlreadyExists):

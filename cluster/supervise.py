@@ -1,4 +1,4 @@
-"""What the supervisor does about what it sees: runs that nobody drives any more are submitted again. Pure."""
+"""Decides what the supervisor does: runs that have no driver any more are submitted again. No requests, no clock."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from .spec import RunRequest
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing to do about one zoo's run."""
+    """One action on one run, with its reason."""
 
     what: Literal["submit", "stop"]
     request: RunRequest
@@ -19,14 +19,14 @@ class Action:
 
 
 def decide(pending: Iterable[Mapping[str, Any]], known: Sequence[Submission]) -> list[Action]:
-    """What to do about runs that the store says are wanted, unfinished and without a live driver.
+    """The actions for runs that are wanted and unfinished according to the store, and have no live driver.
 
-    A RayJob that is live is KubeRay's to retry. One that a person suspended is stopped: the store is told. With Kueue
-    a suspended one is queued, and live for us as long as nobody marked it as stopped.
+    A live RayJob is left alone, because KubeRay retries it. If a person stopped the RayJob, the store is told so. A
+    RayJob that Kueue suspended is queued: it counts as live unless a person stopped it.
 
     Args:
-        pending: what `python -m zooforge.zoo_jobs.unattended pending` lists.
-        known: the release's submissions, by zoo and number.
+        pending: the output of `python -m zooforge.zoo_jobs.unattended pending`.
+        known: the submissions of the release, sorted by zoo and number.
     """
     actions = []
     for row in pending:

@@ -1,4 +1,4 @@
-"""Values of the chart before Helm sees them: typos are answered with the nearest key. Pure."""
+"""Checks and merges values of the chart before Helm reads them; for a typo it offers the nearest key. Pure."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def _unknown(values: Any, schema: Mapping[str, Any], path: str) -> Iterator[tupl
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Layers of values as Helm merges them: maps key by key, everything else by the later layer."""
+    """Merge layers of values as Helm does: maps key by key; of other values the later layer wins."""
     result: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
@@ -45,7 +45,7 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_set(settings: Sequence[str]) -> dict[str, Any]:
-    """``a.b=value`` settings as a tree, for checking their keys. A dot after a backslash belongs to the key."""
+    """Parse ``a.b=value`` settings into a tree, to check their keys. A dot after a backslash belongs to the key."""
     tree: dict[str, Any] = {}
     for setting in settings:
         path, equals, value = setting.partition("=")
@@ -64,7 +64,7 @@ def parse_set(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def from_options(image: str | None, store: str | None, secret: str | None) -> dict[str, Any]:
-    """What `zoo cluster deploy`'s own options say."""
+    """The values that the options of `zoo cluster deploy` set."""
     values: dict[str, Any] = {}
     if image is not None:
         values["image"] = image_values(image)
@@ -75,7 +75,7 @@ def from_options(image: str | None, store: str | None, secret: str | None) -> di
 
 
 def image_values(image: str) -> dict[str, Any]:
-    """``[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`` as the chart's image values."""
+    """Parse ``[REGISTRY/]REPOSITORY[:TAG][@DIGEST]`` into the values ``image.*``."""
     name, _, digest = image.partition("@")
     head, slash, rest = name.partition("/")
     is_registry = bool(slash) and ("." in head or ":" in head or head == "localhost")

@@ -2,8 +2,8 @@
 
 Run it as ``python -m zooforge.cluster.values_schema``.
 
-values.yaml is the one place where a value has its name, default and description; what a default cannot show (choices,
-patterns, the shape of an empty list) stands in ``TYPES``.
+values.yaml is the only place that gives the name, default and description of a value. ``TYPES`` adds what a default
+cannot show: choices, patterns, the items of an empty list.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PORTS = {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 
 CIDRS = {"type": "array", "items": {"type": "string", "pattern": r"^[0-9a-fA-F.:]+/[0-9]{1,3}$"}}
 DIGEST = {"type": "string", "pattern": r"^(sha256:[0-9a-f]{64})?$"}
 
-# Path of a value, or its last part, -> its type. The whole path wins.
+# The type of a value by its whole path, or by the last part of the path. The whole path takes precedence.
 TYPES: dict[str, dict[str, Any]] = {
     "fullnameOverride": {"type": "string", "maxLength": 40, "pattern": r"^([a-z]([-a-z0-9]*[a-z0-9])?)?$"},
     "mode": {"enum": ["job", "cluster"]},
@@ -82,8 +82,8 @@ KEY = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z][A-Za-z0-9]*):")
 
 
 def descriptions(text: str) -> dict[str, str]:
-    """Each value's dotted path and the ``# --`` comment right above it."""
-    found: dict[str, str] = {}
+    """The ``# --`` comment directly above each value, by the value's dotted path."""
+    result: dict[str, str] = {}
     stack: list[tuple[int, str]] = []
     comment = ""
     for line in text.splitlines():
@@ -93,9 +93,9 @@ def descriptions(text: str) -> dict[str, str]:
             indent = len(match["indent"])
             stack = [(i, k) for i, k in stack if i < indent] + [(indent, match["key"])]
             if comment:
-                found[".".join(k for _, k in stack)] = comment
+                result[".".join(k for _, k in stack)] = comment
             comment = ""
-    return found
+    return result
 
 
 def schema(values: dict[str, Any], described: dict[str, str]) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def _value(value: Any, path: str, described: dict[str, str]) -> dict[str, Any]:
 
 
 def table(values: dict[str, Any], described: dict[str, str]) -> str:
-    """docs/values.md: one row per value."""
+    """The text of docs/values.md: one row per value."""
     rows = [
         f"| `{path}` | `{json.dumps(value)}` | {described[path].replace('|', chr(92) + '|')} |"
         for path, value in _leaves(values, "", described)
@@ -165,7 +165,7 @@ def _leaves(values: dict[str, Any], path: str, described: dict[str, str]) -> Ite
 
 
 def files() -> dict[Path, str]:
-    """The generated files and what they hold."""
+    """The generated files: path and text."""
     text = (CHART / "values.yaml").read_text()
     values, described = yaml.safe_load(text), descriptions(text)
     return {

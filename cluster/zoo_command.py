@@ -1,10 +1,9 @@
-"""What this room knows about zoos: what the command `zoo` prints. The one place that runs it."""
+"""Runs the command `zoo` and parses its output: everything this room knows about zoos comes from here."""
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import ClusterError, InputError
@@ -13,47 +12,40 @@ TIMEOUT_SECONDS = 300
 
 
 def plan(zoo: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """`zoo plan ZOO --json`: one object per machine asked for. Raises InputError with what `zoo` says of a bad name."""
+    """`zoo plan ZOO --json`: one object per stage. Raises InputError with the message of `zoo` for an unknown name."""
     rows: list[dict[str, Any]] = json.loads(run(["plan", zoo, *options, "--json"]))
     return rows
 
 
-def status(store: str, environment: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """`zoo status all --json` of a store."""
-    rows: list[dict[str, Any]] = json.loads(run(["status", "all", "--store", store, "--json"], environment))
-    return rows
-
-
 def pending(store: str, origin: str) -> list[dict[str, Any]]:
-    """Runs that jobs of ``origin`` (namespace/release) began, that are still wanted and that nobody drives."""
+    """Runs that jobs of ``origin`` (namespace/release) began, that are still wanted, and that no driver works on."""
     rows: list[dict[str, Any]] = json.loads(_unattended(["pending", "--store", store, "--origin", origin]))
     return rows
 
 
 def stop(store: str, zoo: str, reason: str) -> None:
-    """Write into the store that the zoo's run shall end and stay so."""
+    """Record in the store that the zoo's run is stopped and must not be started again."""
     _unattended(["stop", zoo, "--store", store, "--reason", reason])
 
 
 def _unattended(arguments: Sequence[str]) -> str:
-    return _python(["-m", "zooforge.zoo_jobs.unattended", *arguments], {})
+    return _python(["-m", "zooforge.zoo_jobs.unattended", *arguments])
 
 
-def run(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-    """Run `zoo` with the interpreter that runs us, and give its stdout.
+def run(arguments: Sequence[str]) -> str:
+    """Run `zoo` with this interpreter and return its stdout.
 
     Raises:
-        InputError: it ended with status 2. ClusterError: with another one; the message is its last line.
+        InputError: its exit status is 2. ClusterError: any other failure. The message is the last line of its stderr.
     """
-    return _python(["-c", "import sys, zooforge; sys.exit(zooforge.main())", *arguments], environment or {})
+    return _python(["-c", "import sys, zooforge; sys.exit(zooforge.main())", *arguments])
 
 
-def _python(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+def _python(arguments: Sequence[str]) -> str:
     what = " ".join(arguments[2:])
     try:
         done = subprocess.run(
             [sys.executable, *arguments],
-            env={**os.environ, **environment},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_SECONDS,

@@ -117,7 +117,7 @@ def test_a_dry_run_prints_the_rayjob_and_makes_nothing(api: FakeAPI, zoo: Any) -
 def test_nobody_there_to_ask_needs_a_yes(api: FakeAPI, zoo: Any) -> None:
     said = zoo("submit", "mnist5k-cnn-s")
     assert said.status == 2
-    assert "say --yes" in said.err
+    assert "give --yes" in said.err
     assert api.writes == []
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from zooforge.cluster import values_schema
-from zooforge.cluster.errors import InputError
+from zooforge.cluster.errors import ClusterError, InputError
 from zooforge.cluster.helm import failure
 from zooforge.cluster.log_lines import readable
 from zooforge.cluster.pods import explain, view
-from zooforge.cluster.preflight import amount, lacking
+from zooforge.cluster.preflight import lacking
 from zooforge.cluster.progress import parse, sentence
 from zooforge.cluster.run_job import fill, submissions
 from zooforge.cluster.spec import Release, RunRequest
@@ -158,11 +158,10 @@ zooforge_build_info{version="1"} 1
     assert sentence(one) == "a: live; models: 30 done, 2 training; ends in 1 to 2 min"
 
 
-@pytest.mark.parametrize(
-    ("quantity", "number"), [("500m", 0.5), ("4", 4), (2, 2), ("1Gi", 2**30), ("1.5Ki", 1536), ("2M", 2e6)]
-)
-def test_quantities_are_numbers(quantity: object, number: float) -> None:
-    assert amount(quantity) == number
+@pytest.mark.parametrize("page", ["zooforge_models{", "<html>", 'zooforge_models{zoo="a} 1'])
+def test_a_page_that_is_not_of_metrics_is_refused_in_one_line(page: str) -> None:
+    with pytest.raises(ClusterError, match="not in Prometheus' text format"):
+        parse(page)
 
 
 def test_what_a_node_lacks_is_named() -> None:

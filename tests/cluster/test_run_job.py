@@ -99,7 +99,7 @@ def test_slots_are_gpus_where_there_are_any_and_cores_elsewhere() -> None:
     assert num_slots(groups) == 6
 
 
-@pytest.mark.parametrize(("quantity", "cores"), [("4", 4), ("500m", 1), ("1500m", 2), ("2.5", 3)])
+@pytest.mark.parametrize(("quantity", "cores"), [("4", 4), ("500m", 1), ("1500m", 2), ("2.5", 3), ("1k", 1000)])
 def test_cores_are_counted_as_kuberay_does(quantity: str, cores: int) -> None:
     assert whole_cores(quantity) == cores
 

@@ -29,7 +29,8 @@ from tests.e2e.surroundings import (
 def run(quiet: QuietRuns) -> None:
     """One run from train to verify, the same submitted twice, its manifests compared with a local run's."""
     submitted = zoo_cluster("submit", ZOO, *SMALL, "--yes")
-    expect("lives already" in zoo_cluster("submit", ZOO, *SMALL, "--yes"), f"{submitted.strip()}; twice is one run")
+    twice = zoo_cluster("submit", ZOO, *SMALL, "--yes")
+    expect("is running already" in twice, f"{submitted.strip()}; twice is one run")
     another = zoo_cluster("submit", ZOO, "--epochs", "9", "--yes", check=False)
     expect(another.startswith("1 "), f"another request is refused: {another[2:].strip()}")
     name = submitted.split()[-1]
