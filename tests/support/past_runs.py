@@ -4,6 +4,7 @@ The run of ``mnist-cnn-s-seed`` and its twins is live, that of ``usps-cnn-s-seed
 """
 
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -13,7 +14,7 @@ from tests.support.prometheus import History
 from tests.support.simulated_runs import committed, started, totals
 from zooforge.zoo_jobs.events import Problem, Spent, StageEnded
 from zooforge.zoo_jobs.metrics.driver import RunMetrics
-from zooforge.zoo_jobs.metrics.families import build_info, store_free_bytes, store_read_timestamp
+from zooforge.zoo_jobs.metrics.registry import families, samples
 from zooforge.zoo_jobs.watching.totals import StoreTotals
 
 HOURS = 8
@@ -90,8 +91,9 @@ class Simulation:
         yield _gauge("kueue_pending_workloads", [{"cluster_queue": "zoos", "status": "active"}], [minute % 120 < 15])
 
     def store(self) -> list[Metric]:
-        """What the exporter adds to the metrics of the zoos."""
-        return [build_info(), store_free_bytes(400e9 - 1e8 * self._minute), store_read_timestamp(self.now - 7)]
+        """The metrics that the exporter adds to those of the zoos."""
+        source = SimpleNamespace(free_bytes=400e9 - 1e8 * self._minute, read_seconds=self.now - 7)
+        return list(families([samples("process"), samples("store", source)]))
 
     def _totals(self, zoo: str, stage: str) -> StoreTotals:
         minutes = self._minute
@@ -112,16 +114,16 @@ class Simulation:
 
 def history(now: float) -> tuple[History, Simulation]:
     """The past until ``now``, and the simulation that may go on from there."""
-    found = History()
+    past = History()
     simulation = Simulation(now - HOURS * 3600)
     while simulation.now < now - 1.5 * STEP_SECONDS:
         simulation.step()
         simulation.step()
-        found.add(simulation.now, simulation.registry.collect(), pod="driver", namespace="zoos")
-        families: Iterable[Metric] = [f for f in simulation.registry.collect() if f.name != "zooforge_build"]
-        found.add(simulation.now, [*families, *simulation.store()], pod="exporter", namespace="zoos")
-        found.add(simulation.now, simulation.machines(), **CLUSTER)
-    return found, simulation
+        past.add(simulation.now, simulation.registry.collect(), pod="driver", namespace="zoos")
+        zoos: Iterable[Metric] = [f for f in simulation.registry.collect() if f.name != "zooforge_build"]
+        past.add(simulation.now, [*zoos, *simulation.store()], pod="exporter", namespace="zoos")
+        past.add(simulation.now, simulation.machines(), **CLUSTER)
+    return past, simulation
 
 
 def _gauge(name: str, labels: list[dict[str, str]], values: Iterable[float]) -> Metric:

@@ -39,12 +39,11 @@ def command(store: str, port: int | None, refresh_seconds: float) -> None:
     registry = CollectorRegistry()
     metrics = StoreMetrics(open_store(store), registry, refresh_seconds=refresh_seconds)
     signal.signal(signal.SIGTERM, _leave)
-    with serve(registry, port, max_age_seconds=float("inf")) as server:
+    with serve(registry, port) as server:
         sys.stderr.write(f"metrics of {store} at {server.url}\n")
         while True:
             started = time.monotonic()
             metrics.refresh()
-            server.renew()
             time.sleep(max(0.1, refresh_seconds - (time.monotonic() - started)))
 
 

@@ -125,7 +125,8 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
 
     from ..integrations.trackers import trackers_from
     from ..integrations.webhook import webhook_from
-    from ..metrics.driver import RunMetrics, serve
+    from ..metrics.driver import RunMetrics
+    from ..metrics.server import serve
     from ..running.stage import Options, Work
     from ..watching.progress import ProgressObserver
 

@@ -1,7 +1,7 @@
-"""The metrics of one driver: what the store held when it started, and what it saw since.
+"""The metrics of one driver: what the store held when it started, and what happened since.
 
 `registry = CollectorRegistry(); metrics = RunMetrics(registry); server = serve(registry)`; then pass ``metrics`` to the
-driver as an observer, and call ``start_from`` with the store's totals at the start and whenever fresh ones are at hand.
+driver as an observer, and call ``start_from`` with the store's totals at the start and whenever there are new ones.
 """
 
 import threading
@@ -16,19 +16,16 @@ from zooforge.storage.stores.protocol import Traffic
 
 from ..events import Event, PartCommitted, Problem, Spent, StageEnded, StageStarted, UsageWritten
 from ..watching.totals import Meter, StoreTotals
-from .families import ZooFacts, build_info, families
-from .server import MetricsServer, serve
+from .registry import families, samples
 from .zoo import ZooMetrics
-
-__all__ = ["MetricsServer", "RunMetrics", "StoreTotals", "serve"]
 
 
 class RunMetrics(Collector):
     """An observer that answers scrapes.
 
-    Counters only grow, and count a (model, epoch) once: it does not matter whether the store's totals or the event of
-    a commit comes first. ``traffic`` is that of the driver's own store, looked at with every scrape; the workers' comes
-    with their events.
+    Counters only grow, and count a (model, epoch) once: the order in which the store's totals and the event of a commit
+    arrive does not matter. ``traffic`` is that of the driver's own store, read with every scrape; that of the workers
+    comes with their events.
     """
 
     def __init__(
@@ -42,65 +39,47 @@ class RunMetrics(Collector):
         self._lock = threading.Lock()
         self._zoos: dict[str, ZooMetrics] = {}
         self._meter = None if traffic is None else Meter(traffic)
-        self._current: str | None = None
+        self._current: ZooMetrics | None = None
         self._clock, self._monotonic = clock, monotonic
         registry.register(self)
 
-    def declare(self, zoo: str, stage: str = "train") -> None:
-        """Show ``zoo`` with zeros, before anything is known of it."""
-        with self._lock:
-            self._zoo(zoo, stage)
-
     def start_from(self, totals: StoreTotals) -> None:
-        """Take over what the store says; what this driver counted beyond it stays."""
+        """Take over the totals of the store; what this driver counted beyond them stays."""
         with self._lock:
-            self._zoo(totals.zoo, totals.stage).start_from(totals, self._monotonic())
+            self._zoo(totals.zoo, totals.stage).start_from(totals)
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            if self._current is not None:
-                self._add_traffic()  # before another zoo's begins
-            zoo = self._zoo(event.zoo, event.stage)
-            self._current = event.zoo
+            self._add_traffic()  # before the next zoo begins
+            zoo = self._current = self._zoo(event.zoo, event.stage)
             match event:
                 case StageStarted():
-                    zoo.start(event, self._clock(), self._monotonic())
+                    zoo.start(event)
                 case PartCommitted():
-                    zoo.commit(event, self._clock(), self._monotonic())
+                    zoo.commit(event)
                 case Problem():
-                    zoo.facts.preemptions += event.kind == "preempted"
+                    zoo.usage["preemptions"] += event.kind == "preempted"
                 case Spent():
-                    zoo.facts.lost_epochs += event.lost_epochs
-                    zoo.facts.store_retries += event.store_retries
-                    zoo.facts.read_bytes += event.read_bytes
+                    zoo.spend(event)
                 case UsageWritten():
                     zoo.take_usage(event.sums)
                 case StageEnded():
-                    zoo.facts.state = event.state
+                    zoo.state = event.state
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             self._add_traffic()
-            found = list(families([zoo.now(self._monotonic()) for zoo in self._zoos.values()]))
-        yield build_info()
+            zoos = [samples("zoo", zoo, {"zoo": zoo.zoo}) for zoo in self._zoos.values()]
+            found = list(families([samples("process"), *zoos]))
         yield from found
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry would otherwise scrape at registration."""
-        return iter(())
 
     def _zoo(self, name: str, stage: str) -> ZooMetrics:
         if name not in self._zoos:
-            self._zoos[name] = ZooMetrics(ZooFacts(name, "sparsify" if stage == "sparsify" else "train"))
-        zoo = self._zoos[name]
-        if stage in ("train", "sparsify"):
-            zoo.facts.stage = stage
-        return zoo
+            self._zoos[name] = ZooMetrics(name, stage, clock=self._clock, monotonic=self._monotonic)
+        return self._zoos[name]
 
     def _add_traffic(self) -> None:
-        if self._meter is None or self._current is None:
-            return
-        read_bytes, retries = self._meter.take()
-        facts = self._zoos[self._current].facts
-        facts.read_bytes += read_bytes
-        facts.store_retries += retries
+        if self._meter is not None and self._current is not None:
+            read_bytes, retries = self._meter.take()
+            self._current.usage["read_bytes"] += read_bytes
+            self._current.usage["store_retries"] += retries

@@ -1,4 +1,4 @@
-"""The metrics of all runs of a store, read from the store alone; a scrape never waits for it."""
+"""The metrics of all runs of a store, read from the store alone; a scrape never waits for the store."""
 
 import logging
 import shutil
@@ -28,21 +28,20 @@ from zooforge.storage.stores.objects import get_object
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..catalogue import in_store as zoo_registry
-from ..errors import ZooError
 from ..planning.missing import unmade_twins
 from ..planning.units import Request
 from ..spec.twins import TwinSpec, Zoo
 from ..watching.facts import driver_alive, last_end, start_seconds, wanted_of
 from ..watching.status import state_of
 from ..watching.totals import store_totals
-from .families import ZooFacts, build_info, families, store_free_bytes, store_read_timestamp
+from .registry import Samples, families, samples
 from .zoo import ZooMetrics
 
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 30.0
 REST_SECONDS = 600.0  # between two readings of a run that is finished or stopped
-FORGET_EVERY = 5  # readings of a ledger after which its older records are let go
+FORGET_EVERY = 5  # readings of a ledger after which its older records are dropped from memory
 NUM_READERS = 8
 
 Quantities = tuple[NDArray[np.float64], NDArray[np.float64]]  # test accuracy, sparsity
@@ -50,7 +49,7 @@ Quantities = tuple[NDArray[np.float64], NDArray[np.float64]]  # test accuracy, s
 
 @dataclass
 class _Watched:
-    """One zoo: what was read of it last."""
+    """What was last read of one zoo."""
 
     run: str
     metrics: ZooMetrics
@@ -59,16 +58,20 @@ class _Watched:
     readings: int = 0
     next_reading: float = 0.0
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # records by key
-    labels: dict[str, str] = field(default_factory=dict)  # folder -> key of the record whose labels are known
+    labels: dict[str, str] = field(default_factory=dict)  # folder -> key of the record whose labels were read
     version: int = 0
+    samples: Samples = field(default_factory=list)
 
 
 class StoreMetrics(Collector):
-    """All zoos of ``store``. ``refresh`` reads it, in whichever thread calls; scrapes show what was read last.
+    """The metrics of all zoos of ``store``. ``refresh`` reads the store; scrapes show what was read last.
 
-    Runs that are finished or stopped are read again when what is wanted of them changes, or after ten minutes.
+    A run that is finished or stopped is read again when the request changes, or after ten minutes. A zoo that cannot be
+    read is logged and keeps its last numbers; the others go on.
 
-    A zoo that cannot be read is said, and stays as it was; the others go on.
+    Attributes:
+        free_bytes: None where the store does not know.
+        read_seconds: Unix time of the last refresh that read every zoo, 0 before the first.
     """
 
     def __init__(
@@ -80,49 +83,59 @@ class StoreMetrics(Collector):
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.free_bytes: int | None = None
+        self.read_seconds = 0.0
         self._store = store
         self._refresh_seconds = refresh_seconds
         self._clock, self._monotonic = clock, monotonic
         self._zoos: dict[str, _Watched] = {}
         self._lock = threading.Lock()
-        self._shown: list[Metric] = [build_info(), store_read_timestamp(0.0)]
+        self._shown: list[Metric] = []
+        self._show()
         registry.register(self)
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing: a registry would otherwise scrape at registration."""
-        return iter(())
 
     def collect(self) -> Iterator[Metric]:
         with self._lock:
             return iter(self._shown)
 
     def refresh(self) -> bool:
-        """Read what may have changed. False, and said, if the store could not be read in part or at all."""
-        whole = True
+        """Read what may have changed. Returns False, and logs why, if a part of the store could not be read.
+
+        Never raises: the store holds what others wrote, and one bad record must not end the metrics of all runs.
+        """
         try:
             names = list(list_zoos(self._store))
-        except (StorageError, OSError) as error:
-            logger.warning("the store cannot be read", extra={"store": self._store.url, "error": str(error)})
+        except Exception as error:
+            self._warn("the store cannot be read", error, store=self._store.url)
             return False
+        whole = True
         for name in names:
             try:
                 self._read(name)
-            except (StorageError, ZooError, OSError) as error:
+                if name in self._zoos:
+                    self._zoos[name].samples = samples("zoo", self._zoos[name].metrics, {"zoo": name})
+            except Exception as error:
                 whole = False
-                logger.warning("a zoo cannot be read", extra={"zoo": name, "error": str(error)})
+                self._warn("a zoo cannot be read", error, zoo=name)
         for name in set(self._zoos) - set(names):
             del self._zoos[name]
-        self._show(whole)
+        if isinstance(self._store, LocalStore) and self._store.root.exists():
+            self.free_bytes = shutil.disk_usage(self._store.root).free
+        if whole:
+            self.read_seconds = self._clock()
+        self._show()
         return whole
 
-    def _show(self, whole: bool) -> None:
-        now = self._monotonic()
-        found = [build_info(), *families([self._zoos[name].metrics.now(now) for name in sorted(self._zoos)])]
-        if isinstance(self._store, LocalStore) and self._store.root.exists():
-            found.append(store_free_bytes(shutil.disk_usage(self._store.root).free))
+    @staticmethod
+    def _warn(message: str, error: Exception, **values: str) -> None:
+        text = str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
+        logger.warning(message, extra={**values, "error": text})
+
+    def _show(self) -> None:
+        zoos = [self._zoos[name].samples for name in sorted(self._zoos)]
+        shown = list(families([samples("process"), *zoos, samples("store", self)]))
         with self._lock:
-            read_at = self._clock() if whole else self._shown[-1].samples[0].value
-            self._shown = [*found, store_read_timestamp(read_at)]
+            self._shown = shown
 
     def _read(self, name: str) -> None:
         watched = self._zoos.get(name)
@@ -133,10 +146,11 @@ class StoreMetrics(Collector):
                 return
         zoo = zoo_registry.stored(self._store, name)
         if zoo is None:
-            return  # published elsewhere and copied here: no run
+            return  # it was published elsewhere and copied here: it has no run
         stage = "sparsify" if isinstance(zoo, TwinSpec) else "train"
         if watched is None or watched.run != zoo.run_id:
-            watched = self._zoos[name] = _Watched(zoo.run_id, ZooMetrics(ZooFacts(name, stage)))
+            metrics = ZooMetrics(name, stage, clock=self._clock, monotonic=self._monotonic)
+            watched = self._zoos[name] = _Watched(zoo.run_id, metrics)
             control = read_control(self._store, watched.run)
         watched.control = control
         watched.readings += 1
@@ -152,8 +166,8 @@ class StoreMetrics(Collector):
             last_commit=self._last_commit(watched, ledger),
         )
         metrics = watched.metrics
-        metrics.start_from(totals, self._monotonic())
-        state = metrics.facts.state = state_of(
+        metrics.start_from(totals)
+        state = metrics.state = state_of(
             totals.counts.remaining,
             control,
             lambda: driver_alive(self._store, zoo.run_id),
@@ -165,10 +179,10 @@ class StoreMetrics(Collector):
         watched.next_reading = self._monotonic() + rest
 
     def _last_commit(self, watched: _Watched, ledger: Ledger) -> float:
-        """By the store's clock; before the first commit, the newest start of a driver; listed only where it changed."""
-        facts = watched.metrics.facts
-        if ledger.totals.model_epochs == facts.model_epochs.get(facts.stage) and facts.last_commit:
-            return facts.last_commit
+        """Unix time by the store's clock; before the first commit, of the newest start of a driver."""
+        known = watched.metrics
+        if ledger.totals.model_epochs == known.counts.model_epochs and known.last_commit:
+            return known.last_commit  # nothing new: saves a LIST
         stats = self._store.list(parts_prefix(watched.run))
         newest = max((stat.modified_seconds for stat in stats), default=0.0)
         if newest:
@@ -183,13 +197,13 @@ class StoreMetrics(Collector):
         return unmade_twins(parent or read_ledger(self._store, zoo.parent.run_id), zoo, wanted)
 
     def _read_labels(self, watched: _Watched, ledger: Ledger) -> None:
-        """Accuracy and sparsity of the newest part of each folder that has a new one."""
+        """Read accuracy and sparsity of the newest part of each folder that has a new one."""
         changed = [f for f in ledger.folders.values() if watched.labels.get(f.name) != str(f.last.key)]
         with ThreadPoolExecutor(NUM_READERS) as pool:
-            for folder, found in zip(changed, pool.map(self._quantities, changed), strict=True):
+            for folder, quantities in zip(changed, pool.map(self._quantities, changed), strict=True):
                 watched.labels[folder.name] = str(folder.last.key)
-                if found is not None:
-                    watched.metrics.keep_newest(folder.members, *found)
+                if quantities is not None:
+                    watched.metrics.keep_newest(folder.members, *quantities)
 
     def _read_version(self, watched: _Watched, name: str) -> None:
         head = read_head(self._store, name)
@@ -199,7 +213,7 @@ class StoreMetrics(Collector):
             watched.version = head.number
 
     def _quantities(self, folder: Folder) -> Quantities | None:
-        """None where the labels are gone: the part is published, and its data were collected."""
+        """Returns None where the labels are gone: the part is published, and gc collected its data."""
         record = folder.last
         try:
             data = get_object(self._store, record.labels, str(record.key))
@@ -209,11 +223,11 @@ class StoreMetrics(Collector):
         values = table_values(decode_table(data, str(record.key), columns), columns)
         rows = np.flatnonzero(values["epoch"].data == record.epochs[1] - 1)
         derived = derive({name: column.take(rows) for name, column in values.items()})
-        empty = np.zeros(0)
-        found = []
-        for name in ("test_acc", "sparsity_ratio"):
+
+        def known(name: str) -> NDArray[np.float64]:
             column = derived.get(name)
-            found.append(
-                empty if column is None else column.data if column.valid is None else column.data[column.valid]
-            )
-        return found[0], found[1]
+            if column is None:
+                return np.zeros(0)
+            return column.data if column.valid is None else column.data[column.valid]
+
+        return known("test_acc"), known("sparsity_ratio")

@@ -1,21 +1,19 @@
-"""A registry over HTTP, for Prometheus: text or OpenMetrics, compressed where that is asked for."""
+"""Serves a registry over HTTP to Prometheus, in its text format or in OpenMetrics, compressed if the scraper asks."""
 
 import contextlib
 import errno
-import gzip
 import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
 from types import TracebackType
 from typing import Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from ..errors import InputError
 
@@ -23,129 +21,105 @@ logger = logging.getLogger(__name__)
 
 PORT = 9095
 PORTS_TRIED = 64
-IDLE_SECONDS = 120.0  # after which a connection that asks for nothing is closed
+MAX_CONNECTIONS = 32
+REQUEST_SECONDS = 30.0  # a connection that takes longer, from its start to the end of the reply, is closed
+
+_PAGES = {
+    "/-/healthy": ("200 OK", b"healthy\n"),
+    "/": ("200 OK", b"zooforge: metrics are at /metrics\n"),
+}
+_NOT_FOUND = ("404 Not Found", b"not found; metrics are at /metrics\n")
 
 
-class _Page:
-    """The metrics as text, made again when a scrape finds them older than ``max_age_seconds``, or by ``renew``."""
+def _application(registry: CollectorRegistry) -> Callable[..., Iterable[bytes]]:
+    metrics = make_wsgi_app(registry)
 
-    def __init__(self, registry: CollectorRegistry, max_age_seconds: float) -> None:
-        self._registry, self._max_age = registry, max_age_seconds
-        self._making = threading.Lock()
-        self._made: dict[str, _Text] = {}
-        self._accepts: dict[str, str] = {}
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/metrics":
+            found: Iterable[bytes] = metrics(environ, start_response)
+            return found
+        status, text = _PAGES.get(environ["PATH_INFO"], _NOT_FOUND)
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [text]
 
-    def get(self, accept: str, compressed: bool) -> tuple[bytes, str]:
-        _, content_type = choose_encoder(accept)
-        text = self._made.get(content_type)
-        if text is None or time.monotonic() - text.made >= self._max_age:
-            with self._making:
-                text = self._made.get(content_type)
-                if text is None or time.monotonic() - text.made >= self._max_age:
-                    text = self._make(accept)
-        return (text.packed if compressed else text.plain), content_type
-
-    def renew(self) -> None:
-        """Make what was asked for so far; scrapes meanwhile get what there is."""
-        for accept in [*self._accepts.values()]:
-            self._make(accept)
-
-    def _make(self, accept: str) -> "_Text":
-        encoder, content_type = choose_encoder(accept)
-        made = time.monotonic()
-        plain = encoder(self._registry)
-        self._accepts[content_type] = accept
-        text = self._made[content_type] = _Text(made, plain, gzip.compress(plain, 1))
-        return text
+    return application
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    made: float
-    plain: bytes
-    packed: bytes
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "zooforge"
-    sys_version = ""
-    timeout = IDLE_SECONDS
-    page: _Page
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if path == "/metrics":
-            compressed = "gzip" in self.headers.get("Accept-Encoding", "")
-            body, content_type = self.page.get(self.headers.get("Accept", ""), compressed)
-            self._reply(200, body, content_type, {"Content-Encoding": "gzip"} if compressed else {})
-        elif path == "/-/healthy":
-            self._reply(200, b"healthy\n", "text/plain; charset=utf-8")
-        elif path == "/":
-            self._reply(200, b"zooforge: metrics are at /metrics\n", "text/plain; charset=utf-8")
-        else:
-            self._reply(404, b"not found; metrics are at /metrics\n", "text/plain; charset=utf-8")
-
-    do_HEAD = do_GET
-
-    def _reply(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
+class _Handler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         logger.debug("scrape", extra={"request": format % args})
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread per connection, of which there are at most ``MAX_CONNECTIONS``, each for one request.
+
+    prometheus_client's own server bounds neither the number of connections nor their time.
+    """
+
     daemon_threads = True
     request_queue_size = 64
     # Two processes must not share a port: each would see a part of the scrapes.
     allow_reuse_address = True
     allow_reuse_port = False
 
-    def __init__(self, *arguments: Any) -> None:
-        self._open: set[socket.socket] = set()
-        super().__init__(*arguments)
+    def __init__(self, address: tuple[str, int], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._open: dict[socket.socket, float] = {}  # connection -> when its time is over
+        super().__init__(address, _Handler)
+
+    @property
+    def num_connections(self) -> int:
+        return len(self._open)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
+        if self.num_connections >= MAX_CONNECTIONS:
+            logger.warning("too many connections to the metrics; one is refused", extra={"open": MAX_CONNECTIONS})
+            super().shutdown_request(request)
+            return
+        self._open[request] = self._clock() + REQUEST_SECONDS
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+        self._open.pop(request, None)
         super().shutdown_request(request)
 
-    def end_connections(self) -> None:
-        """Else a scraper's open connection would go on getting the old metrics."""
-        for request in list(self._open):
+    def service_actions(self) -> None:
+        """Close the connections whose time is over; ``serve_forever`` calls this ten times a second."""
+        now = self._clock()
+        self.close_connections([request for request, end in list(self._open.items()) if now >= end])
+
+    def close_connections(self, requests: Iterable[socket.socket] | None = None) -> None:
+        """Close ``requests``, by default all: the thread that reads or writes there gets an error and ends."""
+        for request in list(self._open) if requests is None else requests:
             with contextlib.suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        logger.debug("a scrape broke off", exc_info=True)
+        logger.debug("a scrape was interrupted", exc_info=True)
+
+
+class _DualStackServer(_Server):
+    address_family = socket.AF_INET6
 
 
 class MetricsServer:
-    """Serves until closed. ``url`` is where, seen from this machine; ``renew`` makes the text that scrapes get anew."""
+    """Serves until closed. ``url`` is its address, seen from this machine."""
 
-    def __init__(self, server: _Server, page: _Page) -> None:
+    def __init__(self, server: _Server) -> None:
         self._server = server
-        self.renew = page.renew
         self.address, self.port = str(server.server_address[0]), int(server.server_address[1])
         self.url = f"http://127.0.0.1:{self.port}/metrics"
         self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)
         self._thread.start()
 
+    @property
+    def num_connections(self) -> int:
+        return self._server.num_connections
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._server.end_connections()
+        self._server.close_connections()
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -157,26 +131,26 @@ class MetricsServer:
         self.close()
 
 
-def serve(registry: CollectorRegistry, port: int | None = None, *, max_age_seconds: float = 0.0) -> MetricsServer:
+def serve(
+    registry: CollectorRegistry, port: int | None = None, *, clock: Callable[[], float] = time.monotonic
+) -> MetricsServer:
     """Serve ``registry`` in the background.
 
-    In a pod every interface listens, elsewhere only loopback. Without ``port``, ``ZOO_METRICS_PORT`` decides, and
-    without that 9095 or the next free port, which is said.
+    In a pod the server listens on every interface, elsewhere only on loopback. Without ``port``, ``ZOO_METRICS_PORT``
+    decides; without that the server takes 9095 or the next free port, and logs which.
 
     Args:
-        port: exactly this one; 0 for any free one.
-        max_age_seconds: how old the text of a scrape may be.
+        port: exactly this port; 0 for any free one.
+        clock: seconds, for the time limit of connections.
 
     Raises:
-        InputError: the port that was asked for is taken, or is none.
+        InputError: the requested port is taken, or is not a port.
     """
     if port is None:
         port = _port_of_environment()
-    page = _Page(registry, max_age_seconds)
-    handler = type("Handler", (_Handler,), {"page": page})
     if port is not None:
         try:
-            return MetricsServer(_bind(port, handler), page)
+            return MetricsServer(_bind(port, registry, clock))
         except OSError as error:
             raise InputError(
                 f"metrics port {port}: {error.strerror}; another driver or exporter has it, end that one or give "
@@ -184,7 +158,7 @@ def serve(registry: CollectorRegistry, port: int | None = None, *, max_age_secon
             ) from error
     for candidate in range(PORT, PORT + PORTS_TRIED):
         try:
-            server = MetricsServer(_bind(candidate, handler), page)
+            server = MetricsServer(_bind(candidate, registry, clock))
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise InputError(f"metrics port {candidate}: {error.strerror}") from error
@@ -199,14 +173,15 @@ def in_pod() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ
 
 
-def _bind(port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+def _bind(port: int, registry: CollectorRegistry, clock: Callable[[], float]) -> _Server:
     if not in_pod():
-        return _Server(("127.0.0.1", port), handler)
-    if socket.has_dualstack_ipv6():
-        server = type("Server", (_Server,), {"address_family": socket.AF_INET6})
-        found: _Server = server(("::", port), handler)
-        return found
-    return _Server(("0.0.0.0", port), handler)
+        server = _Server(("127.0.0.1", port), clock)
+    elif socket.has_dualstack_ipv6():
+        server = _DualStackServer(("::", port), clock)
+    else:
+        server = _Server(("0.0.0.0", port), clock)
+    server.set_app(_application(registry))
+    return server
 
 
 def _port_of_environment() -> int | None:

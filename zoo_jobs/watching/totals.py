@@ -1,6 +1,6 @@
-"""What the store holds of one zoo, counted: where a driver's metrics go on from, and all that the exporter shows."""
+"""Counts of what the store holds of one zoo: a driver's metrics start from them, the exporter shows nothing else."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from zooforge.storage.runs.ledger import Ledger
 from zooforge.storage.stores.protocol import Traffic
 
-from ..planning.units import Request, WorkUnit, work_units
+from ..planning.units import Request, work_units
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo
 
@@ -23,26 +23,31 @@ NO_QUANTILES = (UNKNOWN,) * len(QUANTILES)
 
 
 class Meter:
-    """What went through a store since it was last asked."""
+    """The traffic of a store since the last call of ``take``."""
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
         self._read = self._retries = 0
 
     def take(self) -> tuple[int, int]:
-        """Bytes read and requests tried again."""
+        """Returns (bytes read, requests that were repeated)."""
         read, retries = self._traffic.read_bytes, self._traffic.num_retries
-        found = read - self._read, retries - self._retries
+        taken = read - self._read, retries - self._retries
         self._read, self._retries = read, retries
-        return found
+        return taken
 
 
 @dataclass
 class Counts:
-    """Models and units of one zoo, by how far they are.
+    """The progress of the models and units of one zoo.
 
-    ``states_M`` are committed states without a gap (epoch 0 is one), ``faulty_M`` the share of a model that is faulty:
-    where only a task's number of faulty models is known, all its models carry an equal share of it.
+    Attributes:
+        num_epochs: the last epoch of the request.
+        asked_M: whether the request names the model.
+        units: model indices of each work unit, of the request alone.
+        states_M: committed states without a gap; epoch 0 is one of them.
+        faulty_M: 1 for a faulty model. Where only the number of faulty models of a task is known, each model of the
+            task carries an equal share of it.
     """
 
     num_epochs: int
@@ -52,25 +57,28 @@ class Counts:
     faulty_M: NDArray[np.float64]
 
     @classmethod
-    def of_first(cls, num_models: int, num_epochs: int) -> "Counts":
-        """Nothing committed yet of models ``[0, num_models)``, whose units are not known."""
-        asked_M = np.ones(num_models, np.bool_)
-        return cls(num_epochs, asked_M, (), np.zeros(num_models, np.int32), np.zeros(num_models))
+    def none(cls) -> "Counts":
+        """Counts of a zoo of which nothing is known."""
+        return cls(0, np.zeros(0, np.bool_), (), np.zeros(0, np.int32), np.zeros(0))
 
     @property
     def model_epochs(self) -> int:
+        """Committed model-epochs, whoever asked for them."""
         return int(self.states_M.sum())
 
     @property
     def wanted(self) -> int:
+        """Model-epochs of the request, epoch 0 included."""
         return int(self.asked_M.sum()) * (self.num_epochs + 1)
 
     @property
     def remaining(self) -> int:
+        """Model-epochs of the request that are not committed."""
         return self.wanted - int(np.minimum(self.states_M[self.asked_M], self.num_epochs + 1).sum())
 
     @property
     def models(self) -> dict[str, int]:
+        """The number of models of the request by state; each is in exactly one."""
         states, faulty = self.states_M[self.asked_M], self.faulty_M[self.asked_M]
         done = states > self.num_epochs
         num_faulty = round(float(faulty.sum()))
@@ -81,18 +89,18 @@ class Counts:
 
     @property
     def num_units(self) -> dict[str, int]:
-        """A unit is running from its first part on until every model that was asked for is done."""
-        found = dict.fromkeys(UNIT_STATES, 0)
+        """The number of units by state. A unit is running from its first part until all its models are done."""
+        numbers = dict.fromkeys(UNIT_STATES, 0)
         for members in self.units:
             states = self.states_M[members]
             if states.min() > self.num_epochs:
-                found["committed"] += 1
+                numbers["committed"] += 1
             else:
-                found["running" if states.max() else "waiting"] += 1
-        return found
+                numbers["running" if states.max() else "waiting"] += 1
+        return numbers
 
     def add(self, models: Sequence[int], stop: int) -> int:
-        """Say that ``models`` have all epochs below ``stop``; gives the number of model-epochs that are new."""
+        """Note that ``models`` have all epochs below ``stop``. Returns the number of model-epochs that are new."""
         index = np.asarray(models, np.int64)
         self._reach(int(index.max()) + 1)
         before = self.states_M[index]
@@ -100,12 +108,12 @@ class Counts:
         return int((self.states_M[index] - before).sum())
 
     def add_faulty(self, models: Sequence[int], count: int) -> None:
-        """Say that ``count`` more of ``models`` are faulty."""
+        """Note that ``count`` more of ``models`` are faulty."""
         index = np.asarray(models, np.int64)
         self.faulty_M[index] = min((float(self.faulty_M[index].sum()) + count) / len(index), 1.0)
 
     def _reach(self, num_models: int) -> None:
-        """Make room for models that nobody asked for here: another driver's, of a larger request."""
+        """Make room for models beyond this request: those of another driver with a larger one."""
         more = num_models - len(self.states_M)
         if more > 0:
             self.asked_M = np.append(self.asked_M, np.zeros(more, np.bool_))
@@ -115,10 +123,16 @@ class Counts:
 
 @dataclass(frozen=True)
 class StoreTotals:
-    """Sums over records and usage; true whoever wrote them. ``last_commit`` is Unix time, 0 if not known.
+    """Sums over the records of one zoo, by all drivers.
 
-    ``usage`` has the sums of the usage records: pod_seconds, committed_seconds, wasted_seconds, dollars, preemptions,
-    lost_epochs, retries, store_retries, read_bytes, whichever there are.
+    Attributes:
+        stage: train, or sparsify for twins.
+        samples: training samples of the committed model-epochs.
+        faulty: number of faulty models by reason.
+        usage: sums of the usage records by name: pod_seconds, committed_seconds, wasted_seconds, dollars, preemptions,
+            lost_epochs, retries, store_retries, read_bytes. Names that no record has are absent.
+        last_commit: Unix time, 0 if not known.
+        budget_dollars: the cap of the run, None without one.
     """
 
     zoo: str
@@ -138,9 +152,15 @@ class StoreTotals:
 
 
 def split_dollars(usage: Mapping[str, float]) -> tuple[float, float]:
-    """(committed, wasted): what pods cost, by the shares of their time that ended in commits and that never will.
+    """Divide the cost of the pods by the shares of their time that ended in commits, and that never will.
 
-    The two are all that was spent once no driver is at work; until then, what is under way is in neither.
+    While a driver works, the cost of work in progress is in neither; otherwise the two add up to all that was spent.
+
+    Args:
+        usage: sums of usage records.
+
+    Returns:
+        (committed, wasted), in dollars.
     """
     spent, pod_seconds = usage.get("dollars", 0.0), usage.get("pod_seconds", 0.0)
     if pod_seconds <= 0:
@@ -156,17 +176,16 @@ def store_totals(
     ledger: Ledger,
     usage: Mapping[str, float],
     *,
-    units: Iterable[WorkUnit] | None = None,
     absent: Collection[int] = (),
     last_commit: float = 0.0,
     budget_dollars: float | None = None,
 ) -> StoreTotals:
-    """Count what ``ledger`` holds of ``wanted``.
+    """Count what ``ledger`` holds of the request ``wanted``.
 
     Args:
-        usage: as ``zooforge.storage.runs.run_files.read_usage`` gives it.
-        units: of the whole zoo, if at hand.
+        usage: what `zooforge.storage.runs.run_files.read_usage` returns.
         absent: models of the request that cannot be made yet, such as twins whose parents are not trained.
+        last_commit: Unix time, 0 if not known.
     """
     num_models = len(rows(zoo))
     asked_M = np.zeros(num_models, np.bool_)
@@ -180,7 +199,7 @@ def store_totals(
     for model, faulty in ledger.faulty.items():
         faulty_M[model] = 1
         reasons[faulty.reason] = reasons.get(faulty.reason, 0) + 1
-    members = (np.asarray(unit.models, np.int64) for unit in (work_units(zoo) if units is None else units))
+    members = (np.asarray(unit.models, np.int64) for unit in work_units(zoo))
     asked = (models[asked_M[models]] for models in members)
     totals = ledger.totals
     return StoreTotals(
@@ -198,5 +217,5 @@ def store_totals(
 
 
 def quantiles(values: Any) -> tuple[float, ...]:
-    """``QUANTILES`` of ``values``, not a number where there are none."""
+    """`QUANTILES` of ``values`` [N]; NaN if ``values`` is empty."""
     return tuple(np.quantile(values, QUANTILES).tolist()) if len(values) else NO_QUANTILES

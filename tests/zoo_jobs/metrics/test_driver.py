@@ -1,18 +1,13 @@
-import gzip
 import math
-import socket
-import urllib.request
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.support.simulated_runs import committed, started, totals
 from zooforge.storage.stores.protocol import Traffic
-from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.events import Problem, Spent, StageEnded, UsageWritten
-from zooforge.zoo_jobs.metrics.driver import RunMetrics, serve
-from zooforge.zoo_jobs.metrics.families import HELP
+from zooforge.zoo_jobs.metrics.driver import RunMetrics
+from zooforge.zoo_jobs.metrics.registry import METRICS
 from zooforge.zoo_jobs.watching.eta import eta_seconds
 
 
@@ -20,42 +15,29 @@ def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | Non
     return registry.get_sample_value(f"zooforge_{name}", labels)
 
 
-def test_every_metric_is_there_and_zero_before_the_first_event() -> None:
+def begin(registry: CollectorRegistry, zoo: str, models: int = 8, epochs: int = 4, stage: str = "train") -> RunMetrics:
+    """Metrics of a driver that has just started on an empty store."""
+    metrics = RunMetrics(registry)
+    metrics.start_from(totals(zoo, [0] * models, num_epochs=epochs, stage=stage))
+    metrics(started(zoo, models=models, epochs=epochs, stage=stage))
+    return metrics
+
+
+def test_every_metric_of_a_zoo_is_there_before_the_first_commit() -> None:
     registry = CollectorRegistry()
     metrics = RunMetrics(registry)
-    metrics.declare("tiny")
-    metrics.declare("tiny-vd", "sparsify")
+    metrics.start_from(totals("tiny", [0] * 8, budget_dollars=1.0))
+    metrics.start_from(totals("tiny-vd", [0] * 8, stage="sparsify"))
     names = {family.name.removeprefix("zooforge_") for family in registry.collect()}
-    assert names == set(HELP) - {"budget_dollars"} | {"build"}
-    for family in registry.collect():
-        for found in family.samples:
-            if not math.isnan(found.value) and found.name not in ("zooforge_build_info", "zooforge_run_state"):
-                assert found.value == 0.0, found
-    assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == 0
+    assert names == {row.name for row in METRICS if row.scope != "store"}
+    for name in ("model_epochs_total", "samples_total"):
+        assert sample(registry, name, zoo="tiny", stage="train") == 0
     assert sample(registry, "run_state", zoo="tiny", state="waiting") == 1
-
-
-def test_the_text_is_openmetrics_and_counters_end_in_total() -> None:
-    registry = CollectorRegistry()
-    metrics = RunMetrics(registry)
-    metrics(started("tiny"))
-    metrics(committed("tiny", range(4), 0))
-    with serve(registry, 0) as server:
-        request = urllib.request.Request(server.url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            assert reply.headers["Content-Type"].startswith("application/openmetrics-text")
-            text = reply.read().decode()
-    families = {family.name: family for family in text_string_to_metric_families(text)}
-    for family in families.values():
-        if family.type == "counter":
-            assert all(found.name.endswith("_total") for found in family.samples)
-    assert families["zooforge_epoch_duration_seconds"].type == "histogram"
-    assert families["zooforge_build"].samples[0].value == 1
+    assert sample(registry, "models", zoo="tiny", state="waiting") == 8
 
 
 def test_counters_go_on_after_a_restart_of_the_driver() -> None:
-    first = RunMetrics(registry := CollectorRegistry())
-    first(started("tiny"))
+    first = begin(registry := CollectorRegistry(), "tiny")
     for epoch in range(3):
         first(committed("tiny", range(8), epoch))
     seen = sample(registry, "model_epochs_total", zoo="tiny", stage="train")
@@ -110,9 +92,7 @@ def test_models_and_units_are_each_in_exactly_one_state() -> None:
 
 
 def test_accuracy_quantiles_are_over_the_newest_value_of_every_model() -> None:
-    registry = CollectorRegistry()
-    metrics = RunMetrics(registry)
-    metrics(started("tiny-vd", stage="sparsify"))
+    metrics = begin(registry := CollectorRegistry(), "tiny-vd", stage="sparsify")
     metrics(committed("tiny-vd", range(4), 0, stage="sparsify", accuracy=[0.1] * 4, sparsity=[0.0] * 4))
     metrics(committed("tiny-vd", (4, 5), 0, stage="sparsify", accuracy=[0.2, 0.9], sparsity=[0.5, 0.7]))
     metrics(committed("tiny-vd", (0, 1), 1, stage="sparsify", accuracy=[0.3, 0.4], sparsity=[0.2, 0.2]))
@@ -174,6 +154,7 @@ def test_a_clock_that_jumps_an_hour_moves_the_last_commit_and_nothing_else() -> 
     now = [1_000_000.0, 0.0]
     registry = CollectorRegistry()
     metrics = RunMetrics(registry, clock=lambda: now[0], monotonic=lambda: now[1])
+    metrics.start_from(totals("tiny", [0] * 8, num_epochs=40))
     metrics(started("tiny", models=8, epochs=40))
     for epoch in range(20):
         now[0] += 3600 if epoch == 10 else 1
@@ -190,54 +171,7 @@ def test_27_zoos_and_their_twins_are_at_most_3000_series() -> None:
     registry = CollectorRegistry()
     metrics = RunMetrics(registry)
     for number in range(27):
-        metrics.declare(f"zoo-{number}")
+        metrics.start_from(totals(f"zoo-{number}", [0] * 8))
         if number < 24:
-            metrics.declare(f"zoo-{number}-vd", "sparsify")
+            metrics.start_from(totals(f"zoo-{number}-vd", [0] * 8, stage="sparsify"))
     assert sum(len(family.samples) for family in registry.collect()) <= 3000
-
-
-def test_a_taken_port_gives_the_next_free_one_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.delenv("ZOO_METRICS_PORT", raising=False)
-    caplog.set_level("INFO", logger="zooforge")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        monkeypatch.setattr("zooforge.zoo_jobs.metrics.server.PORT", port)
-        with serve(CollectorRegistry()) as server:
-            assert port < server.port < port + 64
-        assert "taken" in caplog.text
-
-
-def test_a_fixed_port_that_is_taken_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        monkeypatch.setenv("ZOO_METRICS_PORT", str(port))
-        with pytest.raises(InputError, match=str(port)):
-            serve(CollectorRegistry())
-    monkeypatch.setenv("ZOO_METRICS_PORT", "many")
-    with pytest.raises(InputError, match="'many'"):
-        serve(CollectorRegistry())
-
-
-def test_only_loopback_listens_outside_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    with serve(CollectorRegistry(), 0) as server:
-        assert server.address == "127.0.0.1"
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
-    with serve(CollectorRegistry(), 0) as server:
-        assert server.address in ("::", "0.0.0.0")
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/-/healthy", timeout=10) as reply:
-            assert reply.read() == b"healthy\n"
-
-
-def test_a_scrape_may_be_compressed_and_unknown_paths_are_404() -> None:
-    registry = CollectorRegistry()
-    RunMetrics(registry).declare("tiny")
-    with serve(registry, 0) as server:
-        request = urllib.request.Request(server.url, headers={"Accept-Encoding": "gzip"})
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            assert b"zooforge_models" in gzip.decompress(reply.read())
-        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
-            urllib.request.urlopen(server.url.replace("metrics", "nothing"), timeout=10)
-        refused.value.close()

@@ -1,4 +1,3 @@
-import math
 import os
 import signal
 import subprocess
@@ -29,8 +28,8 @@ from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.protocol import Stat
 from zooforge.zoo_jobs.catalogue import entries, in_store
-from zooforge.zoo_jobs.metrics.driver import serve
 from zooforge.zoo_jobs.metrics.exporter import StoreMetrics
+from zooforge.zoo_jobs.metrics.server import serve
 from zooforge.zoo_jobs.spec.twins import twins_of
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
@@ -188,7 +187,7 @@ def test_a_scrape_never_waits_for_the_store() -> None:
     reader = threading.Thread(target=lambda: answers.append(metrics.refresh()))
     reader.start()
     assert store.asked.wait(10)
-    with serve(found, 0, max_age_seconds=math.inf) as server:
+    with serve(found, 0) as server:
         text = urllib.request.urlopen(server.url, timeout=5).read().decode()
     assert 'zooforge_model_epochs_total{stage="train",zoo="tiny"} 8.0' in text
     assert reader.is_alive()

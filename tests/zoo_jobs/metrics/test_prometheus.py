@@ -14,7 +14,8 @@ from tests.support.dashboard_drawing import draw_board
 from tests.support.past_runs import history
 from tests.support.prometheus import BOARDS, Prometheus, alerts, expression, missing, panels
 from tests.support.simulated_runs import committed, started, totals
-from zooforge.zoo_jobs.metrics.driver import RunMetrics, serve
+from zooforge.zoo_jobs.metrics.driver import RunMetrics
+from zooforge.zoo_jobs.metrics.server import serve
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
