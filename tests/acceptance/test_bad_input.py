@@ -232,7 +232,7 @@ def test_a_data_file_with_another_sha_256_is_refused(zoo: Command, nowhere: Path
     for part in ("train", "t10k"):
         for kind in ("images-idx3", "labels-idx1"):
             (files / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(b"not what it says"))
-    said = ("train-images-idx3-ubyte.gz has SHA-256", "the lock file says", "`zoo data fetch mnist`")
+    said = ("train-images-idx3-ubyte.gz has SHA-256", "the registry says", "`zoo data fetch mnist`")
     arguments = ("train", "mnist-cnn-s-seed", "--models", "0:8", "--store", nowhere)
     one_line(zoo, *arguments, said=said, ZOO_CACHE=str(tmp_path / "cache"))
 

@@ -225,7 +225,7 @@ def image_targets() -> dict[str, Target]:
     eurosat = {"EuroSAT/A/A_1.jpg": jpeg(), "EuroSAT/B/B_1.jpg": jpeg()}
     lines = bz2.compress(f"{line}\n{line}\n".encode())
     # No MATLAB files: the reader of scipy 1.17.1 ends the process (SIGSEGV) on some damaged ones. Only files with the
-    # checksums of the lock reach it.
+    # checksums of the registry reach it.
     return {
         "idx": in_files("idx", prefixes, [idx(noise(2, 28, 28)), idx(noise(2)), idx(noise(2, 28, 28)), idx(noise(2))]),
         "libsvm": in_files("libsvm", ["usps.bz2", "usps.t.bz2"], [lines, lines]),

@@ -10,9 +10,8 @@ import click
 
 from zooforge.storage.stores.open import open_store
 
-from ..data.lock import locked, locked_datasets
 from ..data.mirror import Mirror, mirror
-from ..data.registry import DATASETS, DatasetName
+from ..data.registry import DATASETS, dataset_entry
 from ..data.sources import Folder, Internet, Origin, Progress, default_cache, fetch, is_present, source_folder
 from ..data.sources import verified_files as verify
 from ..errors import InputError
@@ -66,11 +65,11 @@ def fetch_(datasets: tuple[str, ...], folder: Path | None, store: str | None) ->
 @command.command("verify")
 @_DATASETS
 def verify_(datasets: tuple[str, ...]) -> None:
-    """Read every file of DATASET and compare it with the lock file."""
+    """Read every file of DATASET and compare it with the registry's checksums."""
     _known(datasets)
     for dataset in datasets:
         for name in verify(dataset, source_folder(default_cache(), dataset)):
-            click.echo(f"{dataset}: {name} is the locked file")
+            click.echo(f"{dataset}: {name} is the file of the registry")
 
 
 @command.command("mirror")
@@ -88,20 +87,20 @@ def mirror_(datasets: tuple[str, ...], store: str) -> None:
 def _known(datasets: tuple[str, ...]) -> None:
     """Raises InputError for the first name that is no dataset, before any work."""
     for dataset in datasets:
-        locked(dataset)
+        dataset_entry(dataset)
 
 
-def _row(dataset: DatasetName, cache: Path) -> dict[str, Any]:
-    facts, entry = DATASETS[dataset], locked_datasets()[dataset]
+def _row(dataset: str, cache: Path) -> dict[str, Any]:
+    entry = DATASETS[dataset]
     amounts = [file.bytes for file in entry.files]
     return {
         "dataset": dataset,
-        "description": facts.description,
-        "num_images": facts.num_images,
-        "num_test": facts.num_test,
-        "image_size": facts.image_size,
-        "channels": facts.channels,
-        "num_classes": facts.num_classes,
+        "description": entry.description,
+        "num_images": entry.num_images,
+        "num_test": entry.num_test,
+        "image_size": entry.image_size,
+        "channels": entry.channels,
+        "num_classes": entry.num_classes,
         "bytes": None if None in amounts else sum(n or 0 for n in amounts),
         "licence": entry.licence,
         "home": entry.home,

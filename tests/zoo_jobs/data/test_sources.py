@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from zooforge.zoo_jobs.data import lock, sources
-from zooforge.zoo_jobs.data.lock import LockedDataset, LockedFile, locked, locked_datasets
-from zooforge.zoo_jobs.data.registry import DATASETS
+from zooforge.zoo_jobs.data import sources
+from zooforge.zoo_jobs.data.readers import READERS
+from zooforge.zoo_jobs.data.registry import DATASETS, Dataset, LockedFile, dataset_entry
 from zooforge.zoo_jobs.data.sources import Folder, Internet, default_cache, fetch, source_folder, verified_files
 from zooforge.zoo_jobs.errors import InputError, ZooError
 
@@ -44,13 +44,16 @@ def lock_of(
     monkeypatch: pytest.MonkeyPatch, urls: list[str], sha256: str | None = SHA256, md5: str | None = MD5
 ) -> None:
     file = LockedFile(name="images.bin", urls=urls, bytes=len(CONTENT), md5=md5, sha256=sha256)
-    entry = LockedDataset(home="here", licence="none", format="idx", files=[file])
-    monkeypatch.setattr(lock, "locked_datasets", lambda: {"tiny": entry})
+    entry = Dataset(
+        description="a test's", channels=1, image_size=28, num_classes=10, num_images=5, num_test=3,
+        home="here", licence="none", format="idx", files=[file],
+    )  # fmt: skip
+    monkeypatch.setitem(DATASETS, "tiny", entry)
 
 
-def test_the_lock_knows_every_dataset_and_a_checksum_of_every_file() -> None:
-    assert set(locked_datasets()) == set(DATASETS)
-    for entry in locked_datasets().values():
+def test_the_registry_names_a_reader_and_a_checksum_of_every_file() -> None:
+    for entry in DATASETS.values():
+        assert entry.format in READERS
         for file in entry.files:
             assert file.sha256 or file.md5
             assert bool(file.urls) != bool(file.package)
@@ -60,7 +63,7 @@ def test_the_lock_knows_every_dataset_and_a_checksum_of_every_file() -> None:
 
 def test_packaged_datasets_are_there_without_fetching(tmp_path: Path) -> None:
     for dataset in ("mnist5k", "digits8"):
-        assert locked(dataset).is_packaged
+        assert DATASETS[dataset].is_packaged
         (path,) = verified_files(dataset, None).values()
         assert fetch(dataset, tmp_path) == [path]
     assert not list(tmp_path.iterdir())
@@ -68,7 +71,7 @@ def test_packaged_datasets_are_there_without_fetching(tmp_path: Path) -> None:
 
 def test_an_unknown_dataset_is_refused() -> None:
     with pytest.raises(InputError, match="unknown dataset 'mnits'; did you mean 'mnist'"):
-        locked("mnits")
+        dataset_entry("mnits")
 
 
 def test_a_file_is_downloaded_checked_and_kept(served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +89,7 @@ def test_a_wrong_download_is_refused_and_leaves_nothing(
     served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock_of(monkeypatch, [f"{served}/images.bin"], sha256="0" * 64)
-    with pytest.raises(InputError, match=rf"has SHA-256 {SHA256[:16]}\.\., the lock file says 0{{16}}\.\.") as refusal:
+    with pytest.raises(InputError, match=rf"has SHA-256 {SHA256[:16]}\.\., the registry says 0{{16}}\.\.") as refusal:
         fetch("tiny", tmp_path)
     assert "\n" not in str(refusal.value)
     assert f"{served}/images.bin has" in str(refusal.value)
