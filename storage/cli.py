@@ -9,6 +9,7 @@ from .commands.exports import EXPORT_VERBS
 from .commands.imports import IMPORT_VERBS
 from .commands.options import as_json, opened, print_json, store_option
 from .errors import NotPublished, StorageError
+from .keys import zoo_url
 from .quantities import human_bytes
 from .stores.open import open_store
 
@@ -66,7 +67,7 @@ def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_j
         raise NotPublished(f"{store.url}: no zoo is published here")
     reports, num_bad = [], 0
     for name in names:
-        zoo = open_zoo(name if "/" in name else f"{(store_url or '').rstrip('/')}/zoos/{name}", version)
+        zoo = open_zoo(name if "/" in name else zoo_url(store_url or "", name), version)
         found = verify_zoo(zoo)
         num_bad += len(found.problems)
         reports.append(
@@ -119,7 +120,7 @@ def pull(
     zoo = open_zoo(source, version)
     target = open_store(folder)
     found = pull_zoo(zoo, target, epochs=epochs, models=models, split=split, where=where)
-    address = f"{folder.rstrip('/')}/zoos/{zoo.name}"
+    address = zoo_url(folder, zoo.name)
     if as_json:
         print_json(
             {

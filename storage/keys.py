@@ -1,6 +1,8 @@
 """The only place where an object key is formatted or parsed. Pure. Keys are relative to the store's prefix."""
 
+import calendar
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +19,7 @@ VERSION_DIGITS = 4
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _RUN = re.compile(r"[0-9a-f]{8,64}")
 _ATTEMPT = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}")
+_ATTEMPT_KEY = re.compile(rf"runs/[0-9a-f]{{8,64}}/attempts/(?P<attempt>{_ATTEMPT.pattern})(?P<end>\.end)?\.json")
 _SOURCE = re.compile(r"[A-Za-z0-9._-]{1,80}")
 _RECORD = re.compile(
     rf"runs/(?P<run>[0-9a-f]{{8,64}})/parts/(?P<unit>[0-9]{{{UNIT_DIGITS}}})-(?P<members8>[0-9a-f]{{8}})/"
@@ -24,6 +27,8 @@ _RECORD = re.compile(
 )
 _OBJECT = re.compile(r"objects/sha256/(?P<two>[0-9a-f]{2})/(?P<sha256>[0-9a-f]{64})\.(?P<kind>safetensors|parquet)")
 _VERSION = re.compile(rf"zoos/(?P<zoo>[a-z0-9-]+)/versions/(?P<version>[0-9]{{{VERSION_DIGITS},}})/manifest\.json")
+
+_ADDRESS = re.compile(r"(?:(?P<store>.*)(?P<slash>/))?zoos/(?P<zoo>[^/]+)(?:/versions/(?P<version>[0-9]+))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,18 @@ class RecordKey:
     def folder(self) -> str:
         return f"{self.unit:0{UNIT_DIGITS}d}-{self.members8}"
 
+    @property
+    def prefix(self) -> str:
+        """Prefix of the records of all parts of the same members."""
+        return f"{parts_prefix(self.run)}{self.folder}/"
+
     def __str__(self) -> str:
         suffix = ".refill.json" if self.refill else ".json"
-        return f"{parts_prefix(self.run)}{self.folder}/{self.part:0{PART_DIGITS}d}{suffix}"
+        return f"{self.prefix}{self.part:0{PART_DIGITS}d}{suffix}"
 
 
 def run_prefix(run: str) -> str:
-    return f"runs/{_checked(_RUN, run, 'run id', 'hex digits')}/"
+    return f"{RUNS_PREFIX}{_checked(_RUN, run, 'run id', 'hex digits')}/"
 
 
 def run_key(run: str) -> str:
@@ -61,6 +71,16 @@ def control_key(run: str) -> str:
     return f"{run_prefix(run)}control.json"
 
 
+def attempt_id(seconds: float, token: str) -> str:
+    """Id of an attempt that starts at a Unix time; ``token`` is 4 random hex digits."""
+    return _attempt(f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(seconds))}-{token}")
+
+
+def attempt_seconds(attempt: str) -> float:
+    """Unix time at which the attempt of this id started."""
+    return float(calendar.timegm(time.strptime(attempt[:16], "%Y%m%dT%H%M%SZ")))
+
+
 def attempts_prefix(run: str) -> str:
     return f"{run_prefix(run)}attempts/"
 
@@ -71,6 +91,18 @@ def attempt_key(run: str, attempt: str) -> str:
 
 def attempt_end_key(run: str, attempt: str) -> str:
     return f"{attempts_prefix(run)}{_attempt(attempt)}.end.json"
+
+
+def parse_attempt_key(key: str) -> tuple[str, bool] | None:
+    """(attempt, whether it is the record of its end); None if ``key`` is not one of an attempt."""
+    match = _ATTEMPT_KEY.fullmatch(key)
+    if match is None:
+        return None
+    try:
+        attempt_seconds(match["attempt"])
+    except ValueError:  # e.g. a month 99
+        return None
+    return match["attempt"], match["end"] is not None
 
 
 def parts_prefix(run: str) -> str:
@@ -103,8 +135,12 @@ def usage_prefix(run: str) -> str:
     return f"{run_prefix(run)}usage/"
 
 
+def attempt_usage_prefix(run: str, attempt: str) -> str:
+    return f"{usage_prefix(run)}{_attempt(attempt)}/"
+
+
 def usage_key(run: str, attempt: str, number: int) -> str:
-    return f"{usage_prefix(run)}{_attempt(attempt)}/{number:06d}.json"
+    return f"{attempt_usage_prefix(run, attempt)}{number:06d}.json"
 
 
 def claims_prefix(run: str) -> str:
@@ -120,7 +156,12 @@ def task_claim(unit: int, members: Sequence[int]) -> str:
 
 
 def driver_claim(attempt: str) -> str:
+    """Name of the claim that says that the driver of an attempt is alive."""
     return f"driver-{_attempt(attempt)}"
+
+
+def is_driver_claim(name: str) -> bool:
+    return name.startswith("driver-")
 
 
 def logs_prefix(run: str) -> str:
@@ -147,6 +188,7 @@ def parse_object_key(key: str) -> tuple[str, str] | None:
     return match["sha256"], match["kind"]
 
 
+RUNS_PREFIX = "runs/"
 ZOOS_PREFIX = "zoos/"
 
 
@@ -168,6 +210,31 @@ def version_prefix(zoo: str, version: int) -> str:
 
 def manifest_key(zoo: str, version: int) -> str:
     return f"{version_prefix(zoo, version)}manifest.json"
+
+
+def copy_key(zoo: str, version: int, name: str) -> str:
+    """Key of a courtesy copy of a version, e.g. README.md."""
+    return f"{version_prefix(zoo, version)}{name}"
+
+
+def parse_zoo_key(key: str) -> str | None:
+    """The zoo that a key under ``zoos/`` belongs to; None for any other key."""
+    pieces = key.split("/")
+    return pieces[1] if len(pieces) > 2 and pieces[0] == "zoos" else None
+
+
+def zoo_url(store_url: str, zoo: str) -> str:
+    """``STORE/zoos/NAME``: what ``open_zoo`` takes."""
+    return f"{store_url.rstrip('/')}/{ZOOS_PREFIX}{zoo}"
+
+
+def parse_zoo_url(address: str) -> tuple[str, str, int | None] | None:
+    """(store, zoo name, version or None) of ``STORE/zoos/NAME[/versions/NUMBER]``; None if it is not of this form."""
+    match = _ADDRESS.fullmatch(address.rstrip("/"))
+    if match is None:
+        return None
+    version = match["version"]
+    return match["store"] or ("/" if match["slash"] else "."), match["zoo"], None if version is None else int(version)
 
 
 def parse_manifest_key(key: str) -> tuple[str, int] | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import FormatError, NotPublished, StorageUsageError
 from .formats.manifest import Manifest
-from .keys import version_prefix
+from .keys import manifest_key
 from .publish.head import read_manifest_bytes, split_zoo_url
 from .read.reader import ZooReader
 from .read.selection import Selector
@@ -75,7 +75,7 @@ def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, 
     if wanted is not None and wanted < 1:
         raise NotPublished(f"zoo {name!r}: versions count from 1; asked for {wanted}")
     found, data = read_manifest_bytes(store, name, wanted)
-    manifest = Manifest.from_json(data, f"{version_prefix(name, found)}manifest.json")
+    manifest = Manifest.from_json(data, manifest_key(name, found))
     if manifest.zoo != name:
-        raise FormatError(f"{version_prefix(name, found)}manifest.json: belongs to zoo {manifest.zoo!r}")
+        raise FormatError(f"{manifest_key(name, found)}: belongs to zoo {manifest.zoo!r}")
     return Zoo(store, manifest, found, cache if cache is not None else os.environ.get("ZOOFORGE_CACHE"), cache_bytes)

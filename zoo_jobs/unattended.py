@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from zooforge.storage.errors import StorageError, StoreAccessError
-from zooforge.storage.keys import driver_claim, parts_prefix
+from zooforge.storage.keys import driver_claim, is_driver_claim, parts_prefix
 from zooforge.storage.publish.head import list_zoos
 from zooforge.storage.runs.claims import CLAIM_RENEW_SECONDS, Claims, read_claims
 from zooforge.storage.runs.run_files import (
@@ -206,7 +206,7 @@ def pending(store: ObjectStore, origin: str) -> list[dict[str, Any]]:
         last = known[-1]
         if last.end is not None and last.end.get("status") == 0:
             continue
-        if any(claim.startswith("driver-") for claim in read_claims(store, zoo.run_id)):
+        if any(is_driver_claim(claim) for claim in read_claims(store, zoo.run_id)):
             continue
         found.append({"zoo": name, "run": zoo.run_id, "job": last.start["job"], "request": last.start["request"]})
     return found

@@ -8,6 +8,7 @@ import click
 
 from ..errors import StorageUsageError
 from ..formats.compression import CompressionName
+from ..keys import zoo_url
 from ..quantities import human_bytes
 from ..stores.open import open_store
 from .options import as_json, compression_option, opened, print_json, progress_bar, store_option, version_option
@@ -27,7 +28,7 @@ def import_zoo(source: str, version: int | None, store_url: str | None, as_json:
     zoo = open_zoo(_address_in_zip(source), version)
     with progress_bar("bytes", sum(ref.bytes for ref in zoo.manifest.refs)) as progress:
         copied = copy_zoo(zoo, target, progress=progress)
-    url = f"{(store_url or '').rstrip('/')}/zoos/{zoo.name}"
+    url = zoo_url(store_url or "", zoo.name)
     if as_json:
         print_json(
             {
@@ -53,7 +54,7 @@ def _address_in_zip(source: str) -> str:
     names = list_zoos(open_store(source))
     if len(names) != 1:
         raise StorageUsageError(f"{source}: holds {len(names)} zoos ({', '.join(names)}); name one: {source}/zoos/NAME")
-    return f"{source}/zoos/{names[0]}"
+    return zoo_url(source, names[0])
 
 
 @click.command("import-raw")
@@ -115,7 +116,7 @@ def import_raw(
             progress=progress,
         )
     version, manifest = imported.version, imported.version.manifest
-    url = f"{(store_url or '').rstrip('/')}/zoos/{version.zoo}"
+    url = zoo_url(store_url or "", version.zoo)
     if as_json:
         print_json(
             {

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ..errors import StorageUsageError
+from ..keys import zoo_url
 from ..stores.open import open_store
 from ..stores.protocol import ObjectStore
 
@@ -75,7 +76,7 @@ def zoo_address(zoo: str, store_url: str | None) -> str:
         return zoo
     if not store_url:
         raise StorageUsageError(f"{zoo}: name the store with --store URL or ZOO_STORE, or write STORE/zoos/{zoo}")
-    return f"{store_url.rstrip('/')}/zoos/{zoo}"
+    return zoo_url(store_url, zoo)
 
 
 def print_json(value: Any) -> None:

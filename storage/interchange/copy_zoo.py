@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..canonical import sha256_hex
 from ..errors import StorageError, StorageUsageError
 from ..formats.manifest import Manifest, from_ranges
-from ..keys import manifest_key, version_prefix
+from ..keys import copy_key, manifest_key
 from ..publish.head import Head, read_head, read_manifest_bytes, read_spec, seal_manifest
 from ..stores.objects import get_object, put_object
 from ..stores.protocol import ObjectStore
@@ -51,7 +51,7 @@ def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None]
 
     def write_copies(number: int) -> None:
         for name, content in copies.items():
-            target.put(version_prefix(zoo.name, number) + name, content)
+            target.put(copy_key(zoo.name, number, name), content)
 
     for _ in range(64):
         head = read_head(target, zoo.name)

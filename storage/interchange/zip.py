@@ -8,7 +8,7 @@ from typing import Any
 
 from ..canonical import canonical_json, sha256_hex
 from ..formats.manifest import Manifest
-from ..keys import head_key, manifest_key, version_prefix
+from ..keys import copy_key, head_key, manifest_key
 from ..publish.cards import LICENSE, card, checksums, croissant, pretty
 from ..publish.description import ZooDescription
 from ..publish.head import HEAD_FORMAT, HEAD_VERSION
@@ -76,7 +76,7 @@ def contents(zoo: Zoo) -> Iterator[tuple[str, bytes]]:
     yield manifest_key(zoo.name, NUMBER), data
     copies = copies_of(zoo)
     for name, content in copies.items():
-        yield version_prefix(zoo.name, NUMBER) + name, content
+        yield copy_key(zoo.name, NUMBER, name), content
     for ref in sorted(manifest.refs, key=lambda ref: ref.key):
         yield ref.key, get_object(zoo.store, ref, f"zoo {zoo.name!r}")
 
@@ -87,7 +87,7 @@ def copies_of(zoo: Zoo) -> dict[str, bytes]:
     description = described(manifest)
     copies = {}
     for name in COPIES:
-        stored = get_or_none(zoo.store, version_prefix(zoo.name, zoo.version) + name)
+        stored = get_or_none(zoo.store, copy_key(zoo.name, zoo.version, name))
         if stored is not None:
             copies[name] = stored[0]
     copies.setdefault("LICENSE", LICENSE.encode())

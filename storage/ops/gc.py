@@ -4,7 +4,6 @@ Roots: what manifests name; weights and labels of records whose states are not a
 newest state of every model. Records and manifests are never deleted.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +12,18 @@ from ..canonical import canonical_json, parse_json
 from ..errors import FormatError
 from ..formats.manifest import Manifest, from_ranges
 from ..formats.record import PartRecord
-from ..keys import GC_PREFIX, OBJECTS_PREFIX, ZOOS_PREFIX, gc_key, parse_manifest_key, parse_object_key, parse_run
+from ..keys import (
+    GC_PREFIX,
+    OBJECTS_PREFIX,
+    RUNS_PREFIX,
+    ZOOS_PREFIX,
+    gc_key,
+    parse_manifest_key,
+    parse_object_key,
+    parse_run,
+)
 from ..runs.ledger import Ledger, read_ledger
+from ..stores.clock import StoreClock
 from ..stores.protocol import ObjectStore, get_or_none
 
 MIN_AGE_SECONDS = 24 * 3600.0
@@ -44,7 +53,7 @@ def collect(
 
     An object put again since the mark is somebody's, and stays.
     """
-    now = _now(store)
+    now = StoreClock(store).now()
     marks = list(store.list(GC_PREFIX))
     due = [mark for mark in marks if now - mark.modified_seconds >= min_age_seconds]
     if not due:
@@ -137,18 +146,7 @@ def _manifests(store: ObjectStore) -> Iterator[Manifest]:
 
 
 def _runs(store: ObjectStore) -> list[str]:
-    return sorted({run for stat in store.list("runs/") if (run := parse_run(stat.key)) is not None})
-
-
-def _now(store: ObjectStore) -> float:
-    """The store's clock: the time it gives to an object written just now."""
-    key = f"probe/clock-{os.urandom(8).hex()}"  # a collection beside this one has its own
-    store.put(key, b"now")
-    found = store.stat(key)
-    store.delete(key)
-    if found is None:
-        raise FormatError(f"{store.url}: an object that was just written is not there")
-    return found.modified_seconds
+    return sorted({run for stat in store.list(RUNS_PREFIX) if (run := parse_run(stat.key)) is not None})
 
 
 def _batches(keys: Sequence[str]) -> Iterator[list[str]]:

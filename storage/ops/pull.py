@@ -14,7 +14,7 @@ from ..formats.manifest import Manifest, ShardEntry, TableEntry, group_rows, to_
 from ..formats.splits import SPLITS
 from ..formats.tables import decode_table, encode_table, table_values, values_digest
 from ..formats.tensors import tensor_name
-from ..keys import manifest_key, version_prefix
+from ..keys import copy_key, manifest_key
 from ..publish.cards import checksums
 from ..publish.head import move_head, read_head
 from ..publish.shards import write_shard
@@ -101,7 +101,7 @@ def _place(target: ObjectStore, manifest: Manifest) -> int:
         if head is not None and (found is None or found[0] != data):
             number += 1
         target.put(manifest_key(manifest.zoo, number), data)
-        target.put(f"{version_prefix(manifest.zoo, number)}SHA256SUMS", checksums(manifest, {}).encode())
+        target.put(copy_key(manifest.zoo, number, "SHA256SUMS"), checksums(manifest, {}).encode())
         if move_head(target, manifest.zoo, number, data, head):
             return number
     raise StorageError(f"{target.url}: others write to zoo {manifest.zoo!r} too; try again")

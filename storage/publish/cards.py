@@ -10,7 +10,7 @@ from ..canonical import sha256_hex
 from ..formats.index_dict import index_dict
 from ..formats.labels import joined_columns
 from ..formats.manifest import Manifest
-from ..keys import version_prefix
+from ..keys import copy_key
 from ..stores.objects import get_object
 from ..stores.protocol import ObjectStore
 from .description import ZooDescription
@@ -28,7 +28,6 @@ The legal text: https://creativecommons.org/licenses/by/4.0/legalcode
 
 def write_copies(store: ObjectStore, description: ZooDescription, manifest: Manifest, number: int) -> None:
     """Write all copies of version ``number``. Writing them again gives the same bytes."""
-    prefix = version_prefix(manifest.zoo, number)
     labels = get_object(store, manifest.labels.ref, f"zoo {manifest.zoo!r}")
     models = get_object(store, manifest.model_table.ref, f"zoo {manifest.zoo!r}")
     copies = {
@@ -43,7 +42,7 @@ def write_copies(store: ObjectStore, description: ZooDescription, manifest: Mani
         copies["index_dict.json"] = pretty(index)
     copies["SHA256SUMS"] = checksums(manifest, copies).encode()
     for name, data in copies.items():
-        store.put(prefix + name, data)
+        store.put(copy_key(manifest.zoo, number, name), data)
 
 
 def checksums(manifest: Manifest, copies: dict[str, bytes]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 from ..canonical import canonical_json, parse_json, sha256_hex
 from ..errors import FormatError, NotPublished, PreconditionFailed, SpecChanged, StoreURLError
 from ..formats.record import check_format
-from ..keys import ZOOS_PREFIX, head_key, manifest_key, spec_key
-from ..stores.hub import zoo_address
+from ..keys import ZOOS_PREFIX, head_key, manifest_key, parse_zoo_key, parse_zoo_url, spec_key
+from ..stores.hub import default_zoo
 from ..stores.protocol import ObjectStore, get_or_none
 
 HEAD_FORMAT = "zooforge.head"
@@ -144,24 +144,16 @@ def read_manifest_bytes(store: ObjectStore, zoo: str, number: int | None = None)
 
 def list_zoos(store: ObjectStore) -> list[str]:
     """Names of all zoos with a spec or a published version, sorted. This lists; readers of a zoo never do."""
-    return sorted({stat.key[len(ZOOS_PREFIX) :].partition("/")[0] for stat in store.list(ZOOS_PREFIX)})
+    return sorted({zoo for stat in store.list(ZOOS_PREFIX) if (zoo := parse_zoo_key(stat.key)) is not None})
 
 
 def split_zoo_url(url: str) -> tuple[str, str, int | None]:
     """(store, zoo name, version or None) of an address. Raises StoreURLError."""
     if url.startswith("hf://"):
-        url = zoo_address(url)
-    base, found, rest = url.rstrip("/").rpartition(f"/{ZOOS_PREFIX}")
-    if not found and url.startswith(ZOOS_PREFIX):
-        base, rest, found = ".", url.rstrip("/")[len(ZOOS_PREFIX) :], "/"
-    pieces = rest.split("/")
-    number = None
-    if len(pieces) == 3 and pieces[1] == "versions" and pieces[2].isdigit():
-        number = int(pieces[2])
-    elif len(pieces) != 1:
-        pieces = [""]
-    if not found or not pieces[0]:
+        url = default_zoo(url)
+    parsed = parse_zoo_url(url)
+    if parsed is None:
         raise StoreURLError(
             f"{url}: no zoo's address; expected STORE/zoos/NAME, e.g. s3://bucket/prefix/zoos/mnist-cnn-s-seed"
         )
-    return base, pieces[0], number
+    return parsed

@@ -18,7 +18,6 @@ from ..formats.compression import check_values, unpack
 from ..formats.manifest import DTYPES, Manifest, ShardEntry
 from ..formats.tensors import TensorInfo, coalesce, decode, parse_tensor_name, tensor_name
 from ..stores.cache import ContentCache, open_cache
-from ..stores.local import LocalStore
 from ..stores.objects import ObjectRef, get_object
 from ..stores.protocol import ObjectStore
 
@@ -50,13 +49,13 @@ class ShardReader:
         self._recent_bytes = 0
         self._lock = threading.Lock()
         self._cache: ContentCache | None = None
-        if cache is not None and not isinstance(store, LocalStore):
+        if cache is not None and store.root is None:
             self._cache = open_cache(cache, cache_bytes)
 
     @property
     def local(self) -> bool:
         """Whether reading waits for no network; it then holds one tensor per thread."""
-        return isinstance(self._store, LocalStore)
+        return self._store.root is not None
 
     def tensor_bytes(self, shard: ShardEntry, field: str, epoch: int) -> int:
         """What reading a tensor fetches."""
@@ -235,9 +234,9 @@ class ShardReader:
         return array
 
     def _open(self, shard: ShardEntry) -> int:
-        assert isinstance(self._store, LocalStore)
+        assert self._store.root is not None
         try:
-            file = os.open(self._store.path(shard.ref.key), os.O_RDONLY)
+            file = os.open(self._store.root / shard.ref.key, os.O_RDONLY)
         except FileNotFoundError:
             raise ObjectMissing(f"{self._owner}: object {shard.ref.key} is not in {self._store.url}") from None
         size = os.fstat(file).st_size

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from ..canonical import canonical_json, parse_json
 from ..errors import PreconditionFailed
 from ..keys import claim_key, claims_prefix
-from ..stores.clock import StoreClock
-from ..stores.protocol import ObjectStore, get_or_none, store_now
+from ..stores.clock import StoreClock, store_now
+from ..stores.protocol import ObjectStore, get_or_none
 from .run_files import read_json
 
 CLAIM_RENEW_SECONDS = 30.0

@@ -18,7 +18,7 @@ from ..formats.labels import FAULT_REASONS, part_columns, part_values
 from ..formats.record import STATE_FIELDS, Faulty, PartRecord, Totals, is_ascending
 from ..formats.tables import encode_table, model_digests
 from ..formats.tensors import canonical_nan, encode_pieces, pack_mask, tensor_name
-from ..keys import RecordKey, parse_record_key, parts_prefix, record_key
+from ..keys import RecordKey, parse_record_key, record_key
 from ..stores.objects import ObjectRef, put_object, put_pieces
 from ..stores.protocol import ObjectStore
 from ..stores.threads import beside
@@ -272,7 +272,7 @@ def _with_totals(record: PartRecord, after: PartRecord | None) -> PartRecord:
 
 
 def _last_before(store: ObjectStore, key: RecordKey) -> PartRecord | None:
-    found = [parse_record_key(stat.key) for stat in store.list(f"{parts_prefix(key.run)}{key.folder}/")]
+    found = [parse_record_key(stat.key) for stat in store.list(key.prefix)]
     before = [k for k in found if k is not None and not k.refill and k.part < key.part]
     if not before:
         return None

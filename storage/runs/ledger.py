@@ -13,7 +13,6 @@ from ..errors import FormatError, ObjectMissing, ObjectNotFound, Superseded
 from ..formats.record import Faulty, PartRecord, Totals
 from ..formats.tensors import decode, tensor_name
 from ..keys import RecordKey, parse_record_key, parts_prefix
-from ..stores.local import LocalStore
 from ..stores.objects import get_object
 from ..stores.protocol import ObjectStore
 from .commit import refuse_conflict
@@ -295,7 +294,7 @@ def read_ledger(store: ObjectStore, run: str, known: Ledger | None = None) -> Le
 
 def read_ledgers(store: ObjectStore, runs: Sequence[str]) -> list[Ledger]:
     """``read_ledger`` of several runs: one is listed while records of another are read."""
-    if isinstance(store, LocalStore):  # nothing waits for a network
+    if store.root is not None:  # no network to wait for
         return [read_ledger(store, run) for run in runs]
     with ThreadPoolExecutor(NUM_RUNS) as pool:
         return list(pool.map(lambda run: read_ledger(store, run), runs))

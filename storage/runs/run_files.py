@@ -1,8 +1,6 @@
 """The small objects of a run besides its parts and claims: identity, pin, attempts, control, usage."""
 
-import calendar
 import secrets
-import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,17 +10,20 @@ from ..canonical import canonical_json, parse_json
 from ..errors import FormatError, ObjectNotFound, PinMismatch, PreconditionFailed, SpecChanged, StorageError
 from ..keys import (
     attempt_end_key,
+    attempt_id,
     attempt_key,
+    attempt_seconds,
+    attempt_usage_prefix,
     attempts_prefix,
     control_key,
+    parse_attempt_key,
     pin_key,
     run_key,
     usage_key,
     usage_prefix,
 )
-from ..stores.protocol import ObjectStore, create, get_or_none, store_now
-
-_ATTEMPT_TIME = "%Y%m%dT%H%M%SZ"
+from ..stores.clock import store_now
+from ..stores.protocol import ObjectStore, create, get_or_none
 
 
 def create_run(store: ObjectStore, run: str, content: Mapping[str, Any]) -> None:
@@ -68,9 +69,8 @@ def start_attempt(store: ObjectStore, run: str, content: Mapping[str, Any], now_
     """
     now = int(store_now(store) if now_seconds is None else now_seconds)
     for _ in range(16):
-        seconds = [second for name in _attempt_names(store, run) if (second := _second_of(name)) is not None]
-        second = now if now > max(seconds, default=0) else max(seconds) + 1
-        attempt = f"{time.strftime(_ATTEMPT_TIME, time.gmtime(second))}-{secrets.token_hex(2)}"
+        seconds = [int(attempt_seconds(name)) for name, _ in _attempt_names(store, run)]
+        attempt = attempt_id(max(now, max(seconds, default=0) + 1), secrets.token_hex(2))
         try:
             store.put(attempt_key(run, attempt), canonical_json(dict(content)), if_absent=True)
         except PreconditionFailed:
@@ -96,25 +96,17 @@ class Attempt:
 def read_attempts(store: ObjectStore, run: str) -> list[Attempt]:
     """All attempts, oldest first."""
     names = _attempt_names(store, run)
-    ends = {name.removesuffix(".end") for name in names if name.endswith(".end")}
     attempts = []
-    for name in sorted(name for name in names if not name.endswith(".end")):
-        end = read_json(store, attempt_end_key(run, name)) if name in ends else None
+    for name in sorted(name for name, is_end in names if not is_end):
+        end = read_json(store, attempt_end_key(run, name)) if (name, True) in names else None
         attempts.append(Attempt(name, read_json(store, attempt_key(run, name)) or {}, end))
     return attempts
 
 
-def _attempt_names(store: ObjectStore, run: str) -> list[str]:
-    prefix = attempts_prefix(run)
-    return [stat.key[len(prefix) :].removesuffix(".json") for stat in store.list(prefix)]
-
-
-def _second_of(attempt: str) -> int | None:
-    """Unix time that an attempt's id begins with; None if ``attempt`` is no id."""
-    try:
-        return calendar.timegm(time.strptime(attempt[:16], _ATTEMPT_TIME))
-    except ValueError:
-        return None
+def _attempt_names(store: ObjectStore, run: str) -> set[tuple[str, bool]]:
+    """(attempt, whether it is the record of its end) of all records."""
+    parsed = [parse_attempt_key(stat.key) for stat in store.list(attempts_prefix(run))]
+    return {pair for pair in parsed if pair is not None}
 
 
 Wanted = Literal["run", "stopped"]
@@ -233,7 +225,7 @@ class UsageWriter:
 
 def add_usage(store: ObjectStore, run: str, attempt: str, amounts: Mapping[str, float]) -> None:
     """Write one usage record behind those that the attempt has: for work that is done after its end."""
-    number = sum(1 for _ in store.list(f"{usage_prefix(run)}{attempt}/"))
+    number = sum(1 for _ in store.list(attempt_usage_prefix(run, attempt)))
     UsageWriter(store, run, attempt, number).write(amounts)
 
 

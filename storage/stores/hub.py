@@ -24,7 +24,7 @@ def web_address(url: str) -> str:
     return f"{endpoint}/datasets/{match['owner']}/{match['name']}/resolve/{revision}{match['path']}"
 
 
-def zoo_address(url: str) -> str:
+def default_zoo(url: str) -> str:
     """The address of the zoo in a data set: one that names no zoo means the zoo of the data set's own name."""
     match = _match(url)
     return url if "/zoos/" in match["path"] else f"{url.rstrip('/')}/zoos/{match['name'].lower()}"

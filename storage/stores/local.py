@@ -27,8 +27,10 @@ _thread_locks = [threading.Lock() for _ in range(64)]
 class LocalStore:
     """The protocol over a directory, which the first write creates."""
 
+    clock_ahead_seconds = 0.0
+
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root: Path = root.expanduser().absolute()
         self.url = self.root.as_uri()
         self.traffic = Traffic()
 

@@ -16,6 +16,9 @@ _shared_lock = threading.Lock()
 class MemoryStore:
     """The protocol over a dict."""
 
+    root = None
+    clock_ahead_seconds = 0.0
+
     def __init__(self, url: str = "memory://") -> None:
         self.url = url
         self.traffic = Traffic()

@@ -1,15 +1,22 @@
 """Content-addressed objects: written under their SHA-256, checked against it when read whole."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from ..canonical import sha256_hex
 from ..errors import DigestMismatch, FormatError, ObjectMissing, ObjectNotFound
 from ..keys import ObjectKind, object_key
-from .local import LocalStore
 from .protocol import Data, ObjectStore
+
+
+@runtime_checkable
+class WritesPieces(Protocol):
+    """A store that writes an object from several buffers without joining them, and hashes them meanwhile."""
+
+    def put_named(self, pieces: Sequence[Data], key_of: Callable[[str], str]) -> str: ...
+
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -61,7 +68,7 @@ def put_object(store: ObjectStore, data: Data, kind: ObjectKind) -> ObjectRef:
 
 def put_pieces(store: ObjectStore, pieces: Sequence[Data], kind: ObjectKind) -> ObjectRef:
     """As ``put_object``, of the ``pieces`` one behind the other; a directory takes them from where they are."""
-    if isinstance(store, LocalStore):
+    if isinstance(store, WritesPieces):
         size = sum(len(piece) for piece in pieces)
         return ObjectRef(store.put_named(pieces, lambda sha256: object_key(sha256, kind)), size, kind)
     return put_object(store, b"".join(pieces), kind)

@@ -1,9 +1,9 @@
-"""The store protocol: five operations on keys and bytes, and the values that they take and give."""
+"""The store protocol: five operations on keys and bytes, and the values that they take and return."""
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from ..errors import ObjectNotFound, PreconditionFailed
@@ -24,7 +24,7 @@ class Stat:
 
 @dataclass(slots=True)
 class Traffic:
-    """What went through a store since it was opened; counts only grow."""
+    """Bytes and requests of a store since it was opened. Counts only grow."""
 
     read_bytes: int = 0
     written_bytes: int = 0
@@ -46,21 +46,38 @@ class Traffic:
 class ObjectStore(Protocol):
     """A flat map of keys to immutable byte strings. Writes are atomic: a reader sees a whole object or none.
 
-    After ``put`` returns, every ``get``, ``stat`` and ``list`` sees the object. Safe to use from several threads; what
-    ``copy.copy`` gives has connections of its own, for another process.
+    After ``put`` returns, every ``get``, ``stat`` and ``list`` sees the object. A store may be used from several
+    threads. A copy by ``copy.copy`` has its own connections, for another process.
     """
 
     url: str
     traffic: Traffic
 
+    @property
+    def root(self) -> Path | None:
+        """The directory whose files are the objects; None where objects are not files of this machine.
+
+        Readers map these files into memory, and do not hide the latency of a network.
+        """
+        ...
+
+    @property
+    def clock_ahead_seconds(self) -> float:
+        """The store's clock minus this machine's, as the store last told it; 0 where it never does."""
+        ...
+
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
-        """Bytes and etag. A range that ends behind the object gives what there is. Raises ObjectNotFound."""
+        """Bytes and etag. A range that ends after the object returns the bytes up to the end. Raises ObjectNotFound."""
         ...
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        """Write, and give the etag. Raises PreconditionFailed if the key exists (``if_absent``) or has another etag.
+        """Write the object and return its etag.
 
-        A reply may be lost: an ``if_absent`` that raises may have been our own write, tried again.
+        A reply may be lost: a conditional put that raises PreconditionFailed may be a retry of our own write.
+
+        Raises:
+            PreconditionFailed: the key exists (``if_absent``), has another etag or is gone (``if_match``).
+            NotSupported: the store has no conditional writes.
         """
         ...
 
@@ -75,20 +92,10 @@ class ObjectStore(Protocol):
         ...
 
 
-def clock_ahead_seconds(store: ObjectStore) -> float:
-    """How far the store's clock was ahead of this machine's when the store last said; 0 where it never does."""
-    return float(getattr(store, "clock_ahead_seconds", 0.0))
-
-
-def store_now(store: ObjectStore) -> float:
-    """Unix time by the store's clock, for comparison with ``Stat.modified_seconds``."""
-    return time.time() + clock_ahead_seconds(store)
-
-
 def create(store: ObjectStore, key: str, data: bytes) -> bool:
-    """Write ``key`` unless it exists. True if we wrote it, or it already held exactly ``data``.
+    """Write ``key`` unless it exists. Returns True if we wrote it, or if it already held exactly ``data``.
 
-    False means that another writer put something else there; nothing was changed.
+    Returns False if it holds other bytes; nothing was changed.
     """
     try:
         store.put(key, data, if_absent=True)
@@ -98,6 +105,7 @@ def create(store: ObjectStore, key: str, data: bytes) -> bool:
 
 
 def get_or_none(store: ObjectStore, key: str) -> tuple[bytes, str] | None:
+    """Bytes and etag; None if there is no object under ``key``."""
     try:
         return store.get(key)
     except ObjectNotFound:

@@ -65,6 +65,8 @@ _REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLo
 class S3Store:
     """The protocol over one prefix of a bucket. Region, endpoint and credentials come the standard AWS way."""
 
+    root = None
+
     def __init__(
         self,
         bucket: str,

@@ -22,6 +22,9 @@ _MAX_REDIRECTS = 5
 class WebStore:
     """Read-only protocol over ``http(s)://``. Connections are kept open, one per thread."""
 
+    root = None
+    clock_ahead_seconds = 0.0
+
     def __init__(self, url: str, *, budget_seconds: float = BUDGET_SECONDS) -> None:
         parts = urlsplit(url)
         if not parts.hostname or parts.query or parts.fragment:

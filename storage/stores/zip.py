@@ -17,6 +17,9 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, and the lengths of what 
 class ZipStore:
     """Read-only protocol over a file as ``zoo store zip`` writes it. Safe between threads: reads have no position."""
 
+    root = None
+    clock_ahead_seconds = 0.0
+
     def __init__(self, path: Path) -> None:
         self.path_of_file = path.expanduser().absolute()
         self.url = self.path_of_file.as_uri()

@@ -12,6 +12,9 @@ class Died(Exception):
 class FaultyStore:
     """Passes on, but calls ``fault(verb, key)`` before and ``after(verb, key)`` after each write."""
 
+    root = None
+    clock_ahead_seconds = 0.0
+
     def __init__(
         self,
         store: ObjectStore,

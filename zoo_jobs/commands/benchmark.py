@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from zooforge.storage.keys import zoo_url
+
 from ..errors import InputError
 from ..quantities import table
 from .options import json_option, print_json
@@ -41,7 +43,7 @@ def command(
     from ..report.read import spread
 
     def opened(zoo: str, number: int | None = None) -> Published:
-        return open_zoo(f"{store.rstrip('/')}/zoos/{zoo}", number)
+        return open_zoo(zoo_url(store, zoo), number)
 
     def chosen(zoo: Published) -> list[int]:
         found = select(epochs, zoo.epochs, "epochs")

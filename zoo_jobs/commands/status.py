@@ -7,7 +7,8 @@ import click
 
 from zooforge.storage.publish.head import list_zoos
 from zooforge.storage.runs.ledger import Ledger
-from zooforge.storage.stores.protocol import ObjectStore, store_now
+from zooforge.storage.stores.clock import store_now
+from zooforge.storage.stores.protocol import ObjectStore
 
 from ..catalogue.in_store import stored
 from ..errors import InputError

@@ -19,11 +19,10 @@ from zooforge.storage.errors import ObjectMissing, StorageError
 from zooforge.storage.formats.labels import derive, part_columns
 from zooforge.storage.formats.manifest import Manifest
 from zooforge.storage.formats.tables import decode_table, table_values
-from zooforge.storage.keys import manifest_key, parts_prefix
+from zooforge.storage.keys import attempt_seconds, manifest_key, parts_prefix
 from zooforge.storage.publish.head import list_zoos, read_head, read_manifest_bytes
 from zooforge.storage.runs.ledger import Folder, Ledger, read_ledger
 from zooforge.storage.runs.run_files import Control, read_attempts, read_control, read_usage
-from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.stores.objects import get_object
 from zooforge.storage.stores.protocol import ObjectStore
 
@@ -31,7 +30,7 @@ from ..catalogue import in_store as zoo_registry
 from ..planning.missing import unmade_twins
 from ..planning.units import Request
 from ..spec.twins import TwinSpec, Zoo
-from ..watching.facts import driver_alive, last_end, start_seconds, wanted_of
+from ..watching.facts import driver_alive, last_end, wanted_of
 from ..watching.status import state_of
 from ..watching.totals import store_totals
 from .registry import Samples, families, samples
@@ -119,8 +118,9 @@ class StoreMetrics(Collector):
                 self._warn("a zoo cannot be read", error, zoo=name)
         for name in set(self._zoos) - set(names):
             del self._zoos[name]
-        if isinstance(self._store, LocalStore) and self._store.root.exists():
-            self.free_bytes = shutil.disk_usage(self._store.root).free
+        root = self._store.root
+        if root is not None and root.exists():
+            self.free_bytes = shutil.disk_usage(root).free
         if whole:
             self.read_seconds = self._clock()
         self._show()
@@ -188,7 +188,7 @@ class StoreMetrics(Collector):
         if newest:
             return newest
         attempts = read_attempts(self._store, watched.run)
-        return start_seconds(attempts[-1].id) if attempts else 0.0
+        return attempt_seconds(attempts[-1].id) if attempts else 0.0
 
     def _absent(self, zoo: Zoo, wanted: Request) -> set[int]:
         if not isinstance(zoo, TwinSpec):

@@ -1,6 +1,7 @@
 """From what a run has committed to a sealed version. No Ray, no torch."""
 
 from zooforge.storage.formats.compression import CompressionName
+from zooforge.storage.keys import zoo_url
 from zooforge.storage.ops.verify import Verification, added_shards, verify_zoo
 from zooforge.storage.publish.seal import Request as PublishRequest
 from zooforge.storage.publish.seal import Version, vectorize
@@ -34,7 +35,7 @@ def read_back(store: ObjectStore, store_url: str, zoo: Zoo) -> Verification:
 
     The model-epochs that were looked at are counted in the run's usage.
     """
-    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    published = open_zoo(zoo_url(store_url, zoo.name))
     shards = added_shards(published, READ_BACK_BYTES)
     found = verify_zoo(published, shards=shards)
     ended = [attempt.id for attempt in read_attempts(store, zoo.run_id) if attempt.end is not None]

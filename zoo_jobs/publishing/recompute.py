@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from zooforge.storage.keys import zoo_url
 from zooforge.storage.runs.run_files import read_pin
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo as PublishedZoo
@@ -52,7 +53,7 @@ def recompute(store_url: str, zoo: Zoo | str, num_states: int, data: PreparedDat
     Args:
         zoo: the name of one that was imported; its images are then those of a zoo of the catalogue like it.
     """
-    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo if isinstance(zoo, str) else zoo.name}")
+    published = open_zoo(zoo_url(store_url, zoo if isinstance(zoo, str) else zoo.name))
     try:
         spec = zoo.root if not isinstance(zoo, str) and zoo.run_id == published.manifest.run else like(published)
         found = data or load(spec, default_cache())
@@ -105,7 +106,7 @@ def count_correct(module: nn.Module, data: PreparedData, split: Split) -> int:
 
 def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int, max_epoch: int | None = None) -> list[Check]:
     """Train a sample of published models again with the engine of their run, and compare every kept epoch's bytes."""
-    published = open_zoo(f"{store_url.rstrip('/')}/zoos/{zoo.name}")
+    published = open_zoo(zoo_url(store_url, zoo.name))
     run = Run(zoo)
     if published.manifest.run != run.id:
         detail = f"{zoo.name} was imported: its run {published.manifest.run[:8]} is not that of its spec, {run.id[:8]}"

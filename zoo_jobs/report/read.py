@@ -9,6 +9,7 @@ from itertools import zip_longest
 import numpy as np
 
 from zooforge.storage.errors import StoreRefused
+from zooforge.storage.keys import zoo_url
 from zooforge.storage.publish.head import list_zoos, read_head, read_manifest_bytes
 from zooforge.storage.runs.run_files import read_pin
 from zooforge.storage.stores.protocol import ObjectStore
@@ -47,7 +48,7 @@ def read_contents(store: ObjectStore, url: str, name: str, version: int | None =
     Raises:
         NotPublished: no such zoo or version.
     """
-    published = open_zoo(f"{url.rstrip('/')}/zoos/{name}", version)
+    published = open_zoo(zoo_url(url, name), version)
     spec = stored(store, name)
     here = _population(published)
     found = _twins(store, url, published)
@@ -60,7 +61,7 @@ def read_contents(store: ObjectStore, url: str, name: str, version: int | None =
 
 def read_labels_only(store: ObjectStore, url: str, name: str, version: int | None = None) -> Contents:
     """As ``read_contents``, but without weights and twins: what ``zoo fidelity`` needs."""
-    published = open_zoo(f"{url.rstrip('/')}/zoos/{name}", version)
+    published = open_zoo(zoo_url(url, name), version)
     return _contents(store, published, stored(store, name), _population(published), None, (), with_map=False)
 
 
@@ -157,7 +158,7 @@ def _twins(store: ObjectStore, url: str, parent: Published) -> list[str]:
     for name in names:
         if read_head(store, name) is None:
             continue
-        source = open_zoo(f"{url.rstrip('/')}/zoos/{name}").manifest.parent
+        source = open_zoo(zoo_url(url, name)).manifest.parent
         if source is not None and (source.zoo, source.run) == (parent.name, parent.manifest.run):
             found.append((-source.epoch, not name.startswith(f"{prefix}vd"), name))
     return [name for *_, name in sorted(found)]

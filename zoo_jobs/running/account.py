@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zooforge.storage.keys import driver_claim
+from zooforge.storage.keys import driver_claim, is_driver_claim
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.run_files import UsageWriter, end_attempt, read_usage, stop_run
 from zooforge.storage.stores.protocol import ObjectStore
@@ -72,7 +72,7 @@ class Account:
         self._claims.hold(self._claim_name)
         self.sums = read_usage(store, run.id)
         self._open = self._longest = 0.0  # pod-seconds neither committed nor wasted; seconds of the longest part
-        if not any(name.startswith("driver-") for name in self._claims.others()):
+        if not any(is_driver_claim(name) for name in self._claims.others()):
             # What drivers were at that ended without a word.
             rest = {name: self.sums.get(f"{name}_seconds", 0.0) for name in ("pod", "committed", "wasted")}
             self._count("wasted_seconds", max(0.0, rest["pod"] - rest["committed"] - rest["wasted"]))

@@ -1,16 +1,22 @@
 """What a store says of one run, read once: for `zoo status`, the report, and whoever watches."""
 
-import calendar
-import time
 from dataclasses import dataclass
 from typing import Any
 
-from zooforge.storage.keys import attempt_end_key, attempt_key, attempts_prefix, parse_record_key, parts_prefix
+from zooforge.storage.keys import (
+    attempt_end_key,
+    attempt_key,
+    attempt_seconds,
+    attempts_prefix,
+    is_driver_claim,
+    parse_record_key,
+    parts_prefix,
+)
 from zooforge.storage.publish.head import read_head
 from zooforge.storage.runs.claims import read_claims
 from zooforge.storage.runs.ledger import Ledger, read_ledger
 from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_control, read_usage
-from zooforge.storage.stores.protocol import ObjectStore, clock_ahead_seconds
+from zooforge.storage.stores.protocol import ObjectStore
 
 from ..planning.missing import unmade_twins
 from ..planning.units import Request, request
@@ -99,14 +105,14 @@ def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> Run
         commits=commits,
         noticed=noticed,
         version=None if head is None else head.number,
-        clock_ahead_seconds=clock_ahead_seconds(store),
+        clock_ahead_seconds=store.clock_ahead_seconds,
         ledger=ledger,
     )
 
 
 def driver_alive(store: ObjectStore, run: str) -> bool:
     """Whether a driver renewed its claim within the last two minutes."""
-    return any(name.startswith("driver-") for name in read_claims(store, run))
+    return any(is_driver_claim(name) for name in read_claims(store, run))
 
 
 def last_end(store: ObjectStore, run: str) -> str | None:
@@ -122,11 +128,6 @@ def wanted_of(zoo: Zoo, control: Control | None) -> Request:
     if not (isinstance(models, list) and len(models) == 2 and isinstance(epochs, int)):
         return request(zoo)
     return request(zoo, f"{models[0]}:{models[1]}", epochs)
-
-
-def start_seconds(attempt: str) -> float:
-    """Unix time that an attempt's id begins with."""
-    return float(calendar.timegm(time.strptime(attempt[:16], "%Y%m%dT%H%M%SZ")))
 
 
 def _commits(store: ObjectStore, ledger: Ledger) -> tuple[tuple[float, int], ...]:
@@ -145,7 +146,7 @@ def _starts(store: ObjectStore, run: str) -> tuple[DriverStart, ...]:
     found = []
     for attempt in read_attempts(store, run):
         ended = modified.get(attempt_end_key(run, attempt.id)) if attempt.end is not None else None
-        started = modified.get(attempt_key(run, attempt.id), start_seconds(attempt.id))
+        started = modified.get(attempt_key(run, attempt.id), attempt_seconds(attempt.id))
         found.append(DriverStart(attempt.id, started, ended, _end_state(attempt), attempt.start))
     return tuple(found)
 

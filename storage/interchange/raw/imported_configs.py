@@ -8,7 +8,7 @@ from typing import Any
 
 from ...canonical import canonical_json, parse_json
 from ...errors import FormatError
-from ...keys import version_prefix
+from ...keys import copy_key
 from ...stores.protocol import ObjectStore, get_or_none
 from ...zoo import Zoo
 
@@ -35,12 +35,12 @@ def write_origin(store: ObjectStore, zoo: str, number: int, configs: Mapping[int
         for index, config in kept.items()
     }
     value = {"format": FORMAT, "version": VERSION, "common": common, "models": models}
-    store.put(version_prefix(zoo, number) + NAME, canonical_json(value))
+    store.put(copy_key(zoo, number, NAME), canonical_json(value))
 
 
 def read_origin(zoo: Zoo) -> dict[int, dict[str, Any]]:
     """Config by model; empty for a zoo that was not imported, or whose copy has it not."""
-    key = version_prefix(zoo.name, zoo.version) + NAME
+    key = copy_key(zoo.name, zoo.version, NAME)
     found = get_or_none(zoo.store, key)
     if found is None:
         return {}

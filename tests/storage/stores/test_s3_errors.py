@@ -25,8 +25,8 @@ from zooforge.storage.errors import (
     StoreURLError,
 )
 from zooforge.storage.stores import s3, seaweedfs
+from zooforge.storage.stores.clock import store_now
 from zooforge.storage.stores.open import open_store
-from zooforge.storage.stores.protocol import clock_ahead_seconds, store_now
 from zooforge.storage.stores.s3 import S3Store
 
 SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"
@@ -147,7 +147,7 @@ def test_a_listing_tells_how_far_the_clocks_are_apart(script: Script, hours: int
     store = S3Store("bucket")
     assert list(store.list("")) == []
     assert store_now(store) - time.time() == pytest.approx(3600 * hours, abs=2)
-    assert (clock_ahead_seconds(store) == 0) == (hours == 0)
+    assert (store.clock_ahead_seconds == 0) == (hours == 0)
 
 
 def test_reading_works_where_listing_is_denied(script: Script) -> None:

@@ -14,8 +14,9 @@ from rich.console import Console
 from tests.support.controls import set_control
 from tests.support.made_runs import NAME, MadeRun, parent, twins, whole_run
 from zooforge.storage.runs.run_files import Control
+from zooforge.storage.stores.clock import store_now
 from zooforge.storage.stores.open import open_store
-from zooforge.storage.stores.protocol import ObjectStore, store_now
+from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.publishing.publish import publish
 from zooforge.zoo_jobs.watching.facts import read_facts
