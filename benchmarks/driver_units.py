@@ -29,7 +29,7 @@ from zooforge.zoo_jobs.metrics.driver import RunMetrics
 from zooforge.zoo_jobs.planning.machines import machine
 from zooforge.zoo_jobs.planning.units import Task
 from zooforge.zoo_jobs.running import ray_environment
-from zooforge.zoo_jobs.running.driver import Done, Driver
+from zooforge.zoo_jobs.running.driver import Done, Driver, Extent, StoreCalls
 from zooforge.zoo_jobs.running.notice import Notice
 from zooforge.zoo_jobs.watching.progress import ProgressObserver
 from zooforge.zoo_jobs.watching.run_log import RunLog
@@ -81,7 +81,7 @@ def drive(units: int, parts: int) -> tuple[float, float]:
             total = units * MODELS * parts
             tell(observers, StageStarted("zoo", "0" * 32, "train", units * MODELS, parts - 1, 0, total, units, "lanes"))
             start = time.process_time()
-            Driver("zoo", "train", IdlePool(), missing, parts - 1, Notice(), observers).grow()
+            Driver(Extent("zoo", "train", parts - 1), IdlePool(), StoreCalls(missing), Notice(), observers).grow()
             seconds = time.process_time() - start
     return seconds / (units * parts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

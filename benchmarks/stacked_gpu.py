@@ -112,7 +112,7 @@ def main() -> None:
     before = sequential_rate(device, run, program, data, min(2000, arguments.images))
     with tempfile.TemporaryDirectory() as folder:
         runner = UnitRunner(
-            run, engine, data, open_store(arguments.store or folder), ATTEMPT, 1, Notice(), chunk_models=chunk
+            run, engine, data, open_store(arguments.store or folder), ATTEMPT, Notice(), chunk_models=chunk
         )
         start = time.perf_counter()
         events = runner.advance(Task(0, models, 0), arguments.epochs).events

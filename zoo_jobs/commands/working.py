@@ -22,7 +22,7 @@ from ..spec.twins import TwinSpec, Zoo
 from .options import echo_request, resolve_zoo
 
 if TYPE_CHECKING:
-    from ..running.stage import Work
+    from ..running.work import Work
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -127,7 +127,8 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
     from ..integrations.webhook import webhook_from
     from ..metrics.driver import RunMetrics
     from ..metrics.server import serve
-    from ..running.stage import Options, Work
+    from ..running.stage import Options
+    from ..running.work import Work
     from ..watching.progress import ProgressObserver
 
     echo = _Echo(stages)
@@ -140,14 +141,14 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
             observers.append(stack.enter_context(webhook))
         trackers = [stack.enter_context(tracker) for tracker in trackers_from(os.environ)]
         observers += trackers
-        work = stack.enter_context(Work(Options(store=store, **values), observers))
-        work.trackers = trackers
+        opened, metrics = open_store(store), None
         if not no_metrics:
             registry = CollectorRegistry()
-            work.metrics = RunMetrics(registry, work.store.traffic)
+            metrics = RunMetrics(registry, opened.traffic)
             echo.metrics_url = stack.enter_context(serve(registry, port)).url
-        if not (yes or values["unattended"]) and sys.stdin.isatty():
-            work.confirm = _confirm
+        confirm = None if yes or values["unattended"] or not sys.stdin.isatty() else _confirm
+        options = Options(store=store, **values)
+        work = stack.enter_context(Work(options, opened, observers, trackers, metrics, confirm))
         try:
             yield work
         except StoreUnreachable as error:

@@ -145,6 +145,8 @@ class Took:
     dollars: float | None
     planned_dollars: float | None
     finished: bool = True
+    reason: str = ""
+    """Why the stage was stopped, where a cap or its price did that."""
 
     @property
     def sentence(self) -> str:

@@ -1,6 +1,6 @@
-"""The driver of one stage of a run: what is missing in the store goes to slots as tasks, until nothing is. No Ray.
+"""The driver of one stage of a run: it hands tasks to slots until nothing is missing in the store. No Ray.
 
-The driver holds no truth: it may die at any moment, and another one may live beside it.
+The store holds all state. A driver may be killed at any moment, and several drivers may work on one run.
 """
 
 import logging
@@ -8,7 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from zooforge.storage.errors import StoreUnreachable
@@ -21,18 +21,18 @@ from .notice import Notice
 
 logger = logging.getLogger(__name__)
 
-IN_FLIGHT = 2  # parts per slot: one runs, one waits, so that a slot is never idle between two
-ATTEMPTS = 3  # of one task that fails by itself
-LOSSES = 10  # workers in a row that may die under one task: more is no preemption
+IN_FLIGHT = 2  # parts per slot: one runs and one waits, so that a slot is never idle between two parts
+ATTEMPTS = 3  # of a task that raises an error
+LOSSES = 10  # of workers in a row, each with the same task: more cannot be preemption
 
 
 class UnitFailed(ZooError):
-    """A task failed every time that it was tried."""
+    """A task failed at every attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One call has ended: ``advance``, or the error that ended it. ``lost`` if the worker died under it."""
+    """The result of one call: ``advance``, or the error that ended it. ``lost``: the worker died during the call."""
 
     slot: int
     advance: Advance | None
@@ -41,16 +41,16 @@ class Done:
 
 
 class Pool(Protocol):
-    """Slots that advance tasks. Calls on one slot run in the order of submission."""
+    """Slots that train tasks. Calls on one slot run in the order of submission."""
 
     slots: int
 
     def submit(self, slot: int, task: Task, part: int) -> None:
-        """Ask ``slot`` to take ``task`` to the end of ``part``."""
+        """Ask ``slot`` to train ``task`` to the end of ``part``."""
         ...
 
     def wait(self, timeout_seconds: float) -> list[Done]:
-        """Calls that ended, at least one unless the time is over."""
+        """Wait until a call ends, at most ``timeout_seconds``. Returns the calls that ended."""
         ...
 
     def leave(self, notice: Notice) -> None:
@@ -58,15 +58,15 @@ class Pool(Protocol):
         ...
 
     def replace(self, slot: int) -> None:
-        """Put a fresh worker into ``slot``: the one there has to leave, and refuses everything from now on."""
+        """Start a new worker for ``slot``: the present one has to leave and refuses all further work."""
         ...
 
 
 class Leases(Protocol):
-    """Tasks that this driver alone may work on, where several share a run."""
+    """The right to work on a task, which one driver has at a time where several share a run."""
 
     def take(self, task: Task) -> bool:
-        """False while another driver has it."""
+        """Take the lease of ``task``. Returns False while another driver has it."""
         ...
 
     def release(self, task: Task) -> None: ...
@@ -78,159 +78,195 @@ class _Slot:
     last_part: int = 0  # of the task
     submitted: int = 0  # the next part to submit
     in_flight: int = 0
-    pending: int = 0  # parts trained whose commit is under way
-    flushing: bool = False  # asked for these and nothing else
+    pending: int = 0  # trained parts whose commit has not ended
+    flushing: bool = False  # the call in flight only waits for pending commits
 
 
-@dataclass
-class Driver:
-    """Grows what ``plan_tasks`` says is missing.
-
-    Attributes:
-        plan_tasks: reads the ledger and cuts what is missing into tasks, in the order to run them.
-        last_part: the part that the request ends with.
-        commit_every: epochs of a part, to say how many were lost with a worker.
-        stop_asked: whether the run's control object asks to stop; looked at every ``heartbeat_seconds``.
-        heartbeat: called as often, for claims and the usage account.
-        leases: where several drivers share a run; None where this one takes what is missing.
-        wait: whether to wait for what others have; else the rest is left to them.
-    """
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The stage of a run that a driver grows, and the part that it ends with."""
 
     zoo: str
     stage: str
-    pool: Pool
-    plan_tasks: Callable[[], Sequence[Task]]
     last_part: int
-    notice: Notice
-    observers: Sequence[Observer]
+    commit_every: int = 1
+    """Epochs of a part, to count the epochs that were lost with a worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCalls:
+    """What a driver asks of the store that holds the run. Each call may wait while the store does not answer."""
+
+    plan_tasks: Callable[[], Sequence[Task]]
+    """Read the ledger and cut what is missing into tasks, in the order to run them."""
     stop_asked: Callable[[], bool] = lambda: False
+    """Whether the run's control object asks to stop. Called once per heartbeat."""
     heartbeat: Callable[[], None] = lambda: None
+    """Renew claims and write the usage account."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """How a driver works beside other drivers of the same run."""
+
+    leases: Leases
+    wait: bool = True
+    """Whether to wait for tasks that other drivers hold. False leaves these tasks to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds between two heartbeats, for workers to leave, and before a first second look at what others hold."""
+
     heartbeat_seconds: float = 5.0
     grace_seconds: float = 90.0
-    commit_every: int = 1
-    leases: Leases | None = None
-    wait: bool = True
-    _elsewhere: bool = False
-    _look_again: float = 0.0
-    _pause: float = 1.0
-    _slots: list[_Slot] = field(default_factory=list)
-    _queue: deque[Task] = field(default_factory=deque)
-    _failures: dict[int, int] = field(default_factory=dict)
-    _losses: dict[int, int] = field(default_factory=dict)
-    _replan: bool = False
-    _told: bool = False
+    pause_seconds: float = 1.0
+
+
+class Driver:
+    """Trains what ``calls.plan_tasks`` says is missing.
+
+    Args:
+        sharing: where several drivers work on one run; None where this driver takes everything that is missing.
+    """
+
+    def __init__(
+        self,
+        extent: Extent,
+        pool: Pool,
+        calls: StoreCalls,
+        notice: Notice,
+        observers: Sequence[Observer],
+        sharing: Sharing | None = None,
+        timing: Timing = Timing(),
+    ) -> None:
+        self._extent, self._pool, self._calls, self._notice = extent, pool, calls, notice
+        self._observers, self._sharing, self._timing = observers, sharing, timing
+        self._slots = [_Slot() for _ in range(pool.slots)]
+        self._queue: deque[Task] = deque()
+        self._failures: dict[int, int] = {}  # by unit
+        self._losses: dict[int, int] = {}  # by unit, since its last commit
+        self._replan = self._told_pool = False
+        self._held_by_others = False  # some task was left out because another driver holds it
+        self._look_again = 0.0
+        self._pause = timing.pause_seconds
 
     def grow(self) -> bool:
-        """Run until nothing is missing (True), a notice was obeyed or the rest is left to others (False).
+        """Train until nothing is missing.
 
-        Raises UnitFailed, after the other slots have committed their epoch.
+        Returns:
+            True when nothing is missing; False after a notice, or when the rest is left to other drivers.
+
+        Raises:
+            UnitFailed: a task failed at every attempt. The other slots have committed their epoch by then.
         """
-        self._slots = [_Slot() for _ in range(self.pool.slots)]
-        self._queue = deque(self.plan_tasks())
-        beat = -math.inf  # a cap that is reached already, or a stop, comes before the first task
+        self._queue = deque(self._calls.plan_tasks())
+        last_heartbeat = -math.inf  # the first heartbeat comes before the first task: a cap may be reached already
         failure: UnitFailed | None = None
         while True:
-            if time.monotonic() - beat >= self.heartbeat_seconds:
-                beat = time.monotonic()
-                self.heartbeat()
-                if not self.notice.given and self.stop_asked():
-                    self.notice.give("stopped", self.grace_seconds)
-            if self.notice.given and not self._told:
-                self._told = True
-                self.pool.leave(self.notice)
-            if not self.notice.given:
+            if time.monotonic() - last_heartbeat >= self._timing.heartbeat_seconds:
+                last_heartbeat = time.monotonic()
+                self._calls.heartbeat()
+                if not self._notice.given and self._calls.stop_asked():
+                    self._notice.give("stopped", self._timing.grace_seconds)
+            if self._notice.given and not self._told_pool:
+                self._told_pool = True
+                self._pool.leave(self._notice)
+            if not self._notice.given:
                 self._fill()
             self._flush()
             if not any(slot.in_flight for slot in self._slots):
-                if self.notice.given or not (self._replan or self._queue or self._elsewhere):
+                if self._notice.given or not (self._replan or self._queue or self._held_by_others):
                     break
                 if self._replan:
                     self._replan = False
-                    self._queue = deque(self.plan_tasks())
+                    self._queue = deque(self._calls.plan_tasks())
                 elif not self._queue and not self._look_for_others():
                     break
                 continue
-            for done in self.pool.wait(0.2):
+            for done in self._pool.wait(0.2):
                 try:
                     self._handle(done)
                 except UnitFailed as error:
                     failure = failure or error
-                    self.notice.give("failed", self.grace_seconds)
+                    self._notice.give("failed", self._timing.grace_seconds)
         if failure is not None:
-            tell(self.observers, StageEnded(self.zoo, self.stage, "failed"))
+            self._tell_end("failed")
             raise failure
-        finished = not (self.notice.given or self._elsewhere)
-        if not finished and not self.plan_tasks():
-            finished = True  # the notice came when the last part was being committed, here or elsewhere
-        tell(self.observers, StageEnded(self.zoo, self.stage, "finished" if finished else "stopped"))
+        finished = not (self._notice.given or self._held_by_others)
+        if not finished and not self._calls.plan_tasks():
+            finished = True  # the last part was committed, here or by another driver, when the notice came
+        self._tell_end("finished" if finished else "stopped")
         return finished
 
     def _fill(self) -> None:
+        """Give every idle slot a task, and every busy slot its next parts."""
         for number, slot in enumerate(self._slots):
             if slot.task is None and slot.in_flight == 0 and (task := self._next_task()) is not None:
                 slot.task = task
                 slot.submitted = task.part
-                slot.last_part = self.last_part
+                slot.last_part = self._extent.last_part
             while slot.task is not None and slot.in_flight < IN_FLIGHT and slot.submitted <= slot.last_part:
-                self.pool.submit(number, slot.task, slot.submitted)
+                self._pool.submit(number, slot.task, slot.submitted)
                 slot.submitted += 1
                 slot.in_flight += 1
 
     def _flush(self) -> None:
-        """Ask slots that will train no more of their task how its last commits ended."""
+        """Ask slots that have no part left to train to wait for their pending commits."""
         for number, slot in enumerate(self._slots):
             idle = slot.task is not None and slot.pending and not slot.in_flight
-            if idle and slot.task is not None and (self.notice.given or slot.submitted > slot.last_part):
-                self.pool.submit(number, slot.task, slot.submitted - 1)
+            if idle and slot.task is not None and (self._notice.given or slot.submitted > slot.last_part):
+                self._pool.submit(number, slot.task, slot.submitted - 1)
                 slot.in_flight, slot.flushing = 1, True
 
     def _next_task(self) -> Task | None:
-        """The next task that nobody else is at."""
+        """The next task that no other driver holds; its lease is taken."""
         while self._queue:
             task = self._queue.popleft()
-            if self.leases is None:
+            if self._sharing is None:
                 return task
-            if not self.leases.take(task):
-                self._elsewhere = True
+            if not self._sharing.leases.take(task):
+                self._held_by_others = True
                 continue
-            # The plan may be older than the claim: whoever had the unit before has gone on with it.
-            for fresh in self.plan_tasks():
+            # The plan may be older than the lease: the driver that had the task before has committed more of it.
+            for fresh in self._calls.plan_tasks():
                 if fresh.models == task.models:
                     return fresh
-            self.leases.release(task)
+            self._sharing.leases.release(task)
             self._replan = True
         return None
 
     def _look_for_others(self) -> bool:
-        """Wait a little, then plan again with what others have committed or left; False to leave the rest to them."""
-        if not self.wait:
+        """Wait, then plan again with what others committed or released. Returns False to leave the rest to them."""
+        if self._sharing is None or not self._sharing.wait:
             return False
         if not self._look_again:
             self._look_again = time.monotonic() + self._pause
             self._pause = min(30.0, 2 * self._pause)
         if time.monotonic() < self._look_again:
-            time.sleep(0.2)
+            time.sleep(min(0.2, self._timing.pause_seconds))
             return True
-        self._look_again, self._elsewhere, self._replan = 0.0, False, True
+        self._look_again, self._held_by_others, self._replan = 0.0, False, True
         return True
 
     def _free(self, slot: _Slot) -> None:
-        if slot.task is not None and self.leases is not None:
-            self.leases.release(slot.task)
-            self._pause = 1.0
+        if slot.task is not None and self._sharing is not None:
+            self._sharing.leases.release(slot.task)
+            self._pause = self._timing.pause_seconds
         slot.task, slot.pending, slot.flushing = None, 0, False
 
     def _handle(self, done: Done) -> None:
+        """Take in the result of one call. Raises UnitFailed: a task failed at every attempt."""
         slot = self._slots[done.slot]
-        under_way = slot.submitted - slot.in_flight
+        part = slot.submitted - slot.in_flight
         slot.in_flight -= 1
         task = slot.task
         if done.error is not None:
-            slot.submitted = slot.last_part + 1  # what is in flight may fail likewise; nothing more of this task
+            slot.submitted = slot.last_part + 1  # submit nothing more of this task: it would fail likewise
             if task is not None:
-                parts = range(max(0, under_way - slot.pending + slot.flushing), under_way + 1)
-                lost = len(task.models) * sum(len(part_epochs(part, self.commit_every)) for part in parts)
-                tell(self.observers, Spent(self.zoo, self.stage, lost_epochs=lost))
+                lost_parts = range(max(0, part - slot.pending + slot.flushing), part + 1)
+                lost = len(task.models) * sum(len(part_epochs(n, self._extent.commit_every)) for n in lost_parts)
+                tell(self._observers, Spent(self._extent.zoo, self._extent.stage, lost_epochs=lost))
                 self._free(slot)
                 self._retry(task, done)
             return
@@ -238,50 +274,46 @@ class Driver:
         slot.pending = done.advance.pending if task is not None else 0
         self._tell_spent(done.advance)
         for event in done.advance.events:
-            tell(self.observers, event)
+            tell(self._observers, event)
             if task is not None:
                 self._losses[task.unit] = 0
         if done.advance.left is not None and task is not None:
-            # Somebody else has gone on with these models, or this slot was told to leave: the store says what is next.
+            # Another driver has trained these models further, or the slot has to leave: plan again from the store.
             self._free(slot)
             self._replan = True
             if done.advance.left == "preempted":
-                problem = Problem(self.zoo, self.stage, "preempted", f"a worker of unit {task.unit} had to leave")
-                tell(self.observers, problem)
-                self.pool.replace(done.slot)
+                self._tell_problem("preempted", f"a worker of unit {task.unit} had to leave")
+                self._pool.replace(done.slot)
         if slot.in_flight == 0 and slot.submitted > slot.last_part and not slot.pending:
             self._free(slot)
 
+    def _retry(self, task: Task, done: Done) -> None:
+        """Count the failure and plan again. Raises UnitFailed when the task has failed too often."""
+        self._replan = True
+        unit = f"unit {task.unit} of {self._extent.zoo}"
+        if done.lost or isinstance(done.error, StoreUnreachable):  # not a fault of the task
+            losses = self._losses[task.unit] = self._losses.get(task.unit, 0) + 1
+            if losses < LOSSES:
+                lost = ("preempted", f"a worker was lost: {done.error}") if done.lost else ("store", str(done.error))
+                self._tell_problem(*lost)
+                return
+            if done.lost:
+                raise UnitFailed(f"{unit} took {losses} workers down; the last: {done.error}")
+            raise UnitFailed(f"{unit} could not use the store {losses} times: {done.error}")
+        failures = self._failures[task.unit] = self._failures.get(task.unit, 0) + 1
+        facts = {"unit": task.unit, "part": task.part, "failures": failures, "error": str(done.error)}
+        logger.info("a task failed", extra={"zoo": self._extent.zoo, **facts})
+        if failures >= ATTEMPTS:
+            raise UnitFailed(f"{unit} failed {failures} times; the last error: {done.error}")
+        self._tell_problem("retried", f"unit {task.unit}: {done.error}")
+
     def _tell_spent(self, advance: Advance) -> None:
         if advance.lost_epochs or advance.store_retries or advance.read_bytes:
-            spent = Spent(self.zoo, self.stage, advance.lost_epochs, advance.store_retries, advance.read_bytes)
-            tell(self.observers, spent)
+            costs = (advance.lost_epochs, advance.store_retries, advance.read_bytes)
+            tell(self._observers, Spent(self._extent.zoo, self._extent.stage, *costs))
 
-    def _retry(self, task: Task, done: Done) -> None:
-        self._replan = True
-        if done.lost:
-            losses = self._losses[task.unit] = self._losses.get(task.unit, 0) + 1
-            if losses >= LOSSES:
-                raise UnitFailed(f"unit {task.unit} of {self.zoo} took {losses} workers down; the last: {done.error}")
-            tell(self.observers, Problem(self.zoo, self.stage, "preempted", f"a worker was lost: {done.error}"))
-            return
-        if isinstance(done.error, StoreUnreachable):  # no fault of the task: to plan again waits for the store
-            losses = self._losses[task.unit] = self._losses.get(task.unit, 0) + 1
-            if losses >= LOSSES:
-                raise UnitFailed(f"unit {task.unit} of {self.zoo} could not use the store {losses} times: {done.error}")
-            tell(self.observers, Problem(self.zoo, self.stage, "store", str(done.error)))
-            return
-        failures = self._failures[task.unit] = self._failures.get(task.unit, 0) + 1
-        logger.info(
-            "a task failed",
-            extra={
-                "zoo": self.zoo,
-                "unit": task.unit,
-                "part": task.part,
-                "failures": failures,
-                "error": str(done.error),
-            },
-        )
-        if failures >= ATTEMPTS:
-            raise UnitFailed(f"unit {task.unit} of {self.zoo} failed {failures} times; the last error: {done.error}")
-        tell(self.observers, Problem(self.zoo, self.stage, "retried", f"unit {task.unit}: {done.error}"))
+    def _tell_problem(self, kind: str, message: str) -> None:
+        tell(self._observers, Problem(self._extent.zoo, self._extent.stage, kind, message))
+
+    def _tell_end(self, state: str) -> None:
+        tell(self._observers, StageEnded(self._extent.zoo, self._extent.stage, state))

@@ -37,7 +37,6 @@ class UnitRunner:
         data: PreparedData,
         store: ObjectStore,
         attempt: str,
-        commit_every: int,
         notice: Notice,
         chunk_models: int | None = None,
         refill: frozenset[int] = frozenset(),
@@ -53,7 +52,7 @@ class UnitRunner:
         self._commit_seconds = 0.0
         self._behind = False  # a rival's numbers stand for a part that the models in memory went on from
         self._run, self._engine, self._data, self._store, self._attempt = run, engine, data, store, attempt
-        self._commit_every, self._notice, self._chunk_models = commit_every, notice, chunk_models
+        self._commit_every, self._notice, self._chunk_models = run.zoo.commit_every, notice, chunk_models
         self._growth: Growth | None = None
         self._task: Task | None = None
         self._after: PartRecord | None = None  # the last record of exactly these members

@@ -21,7 +21,6 @@ class WorkerContext:
     store_url: str
     engine: str
     attempt: str
-    commit_every: int
     notice_seconds: float
     chunk_models: int | None = None
     num_gpus: float = 0
@@ -40,7 +39,6 @@ class Worker:
             data,
             store,
             context.attempt,
-            context.commit_every,
             notice,
             context.chunk_models,
             context.refill,

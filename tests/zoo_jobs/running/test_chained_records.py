@@ -37,7 +37,7 @@ class Grouped(SequentialEngine):
 
 def runner(store: ObjectStore, attempt: str, rounding: float, task: Task = TASK, buffer_bytes: int = 0) -> UnitRunner:
     """One that has loaded what the store holds now."""
-    made = UnitRunner(RUN, Grouped(rounding), DATA, store, attempt, 1, Notice(), buffer_bytes=buffer_bytes)
+    made = UnitRunner(RUN, Grouped(rounding), DATA, store, attempt, Notice(), buffer_bytes=buffer_bytes)
     made.advance(task, task.part - 1)
     return made
 
@@ -80,6 +80,6 @@ def test_who_loses_a_race_goes_on_from_the_winners_state(lost_at: int, buffer_by
 
 
 def test_bitwise_engines_name_no_parents(store: ObjectStore) -> None:
-    made = UnitRunner(RUN, SequentialEngine(), DATA, store, "20261124T000000Z-0001", 1, Notice(), buffer_bytes=0)
+    made = UnitRunner(RUN, SequentialEngine(), DATA, store, "20261124T000000Z-0001", Notice(), buffer_bytes=0)
     made.advance(TASK, 1)
     assert record(store, 0).parents == record(store, 1).parents == ()

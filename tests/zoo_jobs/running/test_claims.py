@@ -13,7 +13,7 @@ from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs.events import Event
 from zooforge.zoo_jobs.planning.units import Task, WorkUnit
 from zooforge.zoo_jobs.running.claims import PIECE_MODELS, ClaimedPieces, claims_of, cut
-from zooforge.zoo_jobs.running.driver import Done, Driver, UnitFailed
+from zooforge.zoo_jobs.running.driver import Done, Driver, Extent, Sharing, StoreCalls, Timing, UnitFailed
 from zooforge.zoo_jobs.running.notice import Notice
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -91,10 +91,17 @@ class SharedPool(FakePool):
         return super().wait(timeout_seconds)
 
 
-def driver(pool: FakePool, held: ClaimedPieces, wait: bool = True, notice: Notice | None = None) -> Driver:
+def driver(
+    pool: FakePool,
+    held: ClaimedPieces,
+    wait: bool = True,
+    notice: Notice | None = None,
+    calls: StoreCalls | None = None,
+) -> Driver:
     events: list[Event] = []
-    given = notice or Notice()
-    return Driver("z", "train", pool, pool.plan, LAST_PART, given, [events.append], leases=held, wait=wait, _pause=0.01)
+    extent, timing = Extent("z", "train", LAST_PART), Timing(heartbeat_seconds=0.0, pause_seconds=0.01)
+    calls, sharing = calls or StoreCalls(pool.plan), Sharing(held, wait)
+    return Driver(extent, pool, calls, notice or Notice(), [events.append], sharing, timing)
 
 
 def test_two_drivers_share_a_run_and_train_nothing_twice(store: ObjectStore) -> None:
@@ -130,19 +137,15 @@ def test_a_driver_waits_for_what_others_have_and_takes_it_when_they_leave(store:
             other.close()
         return pool.plan()
 
-    one = driver(pool, leases(store, 1))
-    one.plan_tasks = plan
-    assert one.grow()
+    assert driver(pool, leases(store, 1), calls=StoreCalls(plan)).grow()
     assert [task.unit for _, task, _ in pool.order][-1] == 2
 
 
 def test_a_notice_ends_the_wait_for_others(store: ObjectStore) -> None:
     pool, notice = FakePool(1, range(1)), Notice()
     assert leases(store, 2).take(Task(0, (0,), 0))
-    one = driver(pool, leases(store, 1), notice=notice)
-    one.heartbeat_seconds = 0.0
-    one.heartbeat = lambda: notice.give("signal", 1.0)
-    assert not one.grow()
+    calls = StoreCalls(pool.plan, heartbeat=lambda: notice.give("signal", 1.0))
+    assert not driver(pool, leases(store, 1), notice=notice, calls=calls).grow()
     assert pool.order == []
 
 

@@ -139,7 +139,7 @@ class SlowStore(MemoryStore):
 
 
 def runner(store: MemoryStore, notice: Notice | None = None, **options: Any) -> UnitRunner:
-    return UnitRunner(RUN, SequentialEngine(), DATA, store, "20261124T000000Z-0001", 1, notice or Notice(), **options)
+    return UnitRunner(RUN, SequentialEngine(), DATA, store, "20261124T000000Z-0001", notice or Notice(), **options)
 
 
 def epochs(advance: Any) -> list[int]:

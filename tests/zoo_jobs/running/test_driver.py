@@ -1,20 +1,29 @@
 """The driver against slots that do what a test says: no Ray, no training."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from tests.support.fake_pool import LAST_PART, FakePool
 from zooforge.zoo_jobs.events import Advance, Event, PartCommitted, Problem, Spent, StageEnded
-from zooforge.zoo_jobs.running.driver import ATTEMPTS, LOSSES, Done, Driver, UnitFailed
+from zooforge.zoo_jobs.running.driver import ATTEMPTS, LOSSES, Done, Driver, Extent, StoreCalls, Timing, UnitFailed
 from zooforge.zoo_jobs.running.notice import Notice
 
+TIMING = Timing()
 
-def drive(pool: FakePool, **options: object) -> tuple[bool, list[Event]]:
+
+def drive(
+    pool: FakePool,
+    notice: Notice | None = None,
+    commit_every: int = 1,
+    timing: Timing = TIMING,
+    **calls: Callable[[], Any],
+) -> tuple[bool, list[Event]]:
     events: list[Event] = []
-    notice = options.pop("notice", None) or Notice()
-    driver = Driver("zoo", "train", pool, pool.plan, LAST_PART, notice, [events.append], **options)
+    extent = Extent("zoo", "train", LAST_PART, commit_every)
+    driver = Driver(extent, pool, StoreCalls(pool.plan, **calls), notice or Notice(), [events.append], None, timing)
     return driver.grow(), events
 
 
@@ -162,7 +171,7 @@ def test_a_notice_ends_the_run_without_starting_anything_new() -> None:
 
 def test_a_stop_in_the_store_is_obeyed_at_the_next_heartbeat() -> None:
     pool = FakePool(1, range(50))
-    finished, _ = drive(pool, stop_asked=lambda: len(pool.order) > 5, heartbeat_seconds=0)
+    finished, _ = drive(pool, stop_asked=lambda: len(pool.order) > 5, timing=Timing(0.0))
     assert not finished
     assert len(pool.order) < 10
 

@@ -8,7 +8,7 @@ from zooforge.zoo_jobs.catalogue.entries import load
 from zooforge.zoo_jobs.engines.choose import has_gpu, make_engine, not_worth_it
 from zooforge.zoo_jobs.planning import machines
 from zooforge.zoo_jobs.running import notice
-from zooforge.zoo_jobs.running.node import most_models
+from zooforge.zoo_jobs.running.stage import most_models
 
 
 @pytest.mark.parametrize(
