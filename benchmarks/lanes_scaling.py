@@ -1,8 +1,8 @@
-"""How `lanes` scales: with models in memory, with threads, and to a whole zoo.
+"""How `lanes` scales: with models in memory, with slots, and to a whole zoo.
 
     python benchmarks/lanes_scaling.py [--quick]
 
-Cost per model for 16 ... 4,096 models; two threads against one beside what a pure FMA loop gains; conversion between
+Cost per model for 16 ... 4,096 models; two slots against one beside what a pure FMA loop gains; conversion between
 published and lane-interleaved layout as a share of an epoch; 1,000 CNN-s models x 50 epochs on 50,000 images, reckoned
 from a measured slice, against the FMA floor.
 
@@ -17,6 +17,7 @@ import numpy as np
 from lanes_work import (
     BATCH,
     PAIRS,
+    Slots,
     cpu_seconds_per_model_step,
     forward_macs,
     images,
@@ -58,19 +59,19 @@ def wall_of_peak(threads: int) -> float:
     return sum(done) / (time.perf_counter() - start)
 
 
-def two_threads() -> None:
+def two_slots() -> None:
     data = images(OF, 1000)
     gains, pure = [], []
-    with session(OF, 32, data) as one, session(OF, 32, data, threads=2) as two:
+    with Slots(OF, 1, data) as one, Slots(OF, 2, data) as two:
         for pair in range(PAIRS):
             walls = []
-            for opened in (one, two):
+            for slots in (one, two):
                 start = time.perf_counter()
-                opened.train_epoch(1 + pair, np.ones(32, np.bool_))
-                walls.append(time.perf_counter() - start)
+                slots.train_epoch(1 + pair, np.ones(slots.num_models, np.bool_))
+                walls.append((time.perf_counter() - start) / slots.num_models)
             gains.append(walls[0] / walls[1])
             pure.append(wall_of_peak(2) / wall_of_peak(1))
-    print(f"two threads against one: {median(gains):.2f} x by the clock; pure FMA loops {median(pure):.2f} x")
+    print(f"two slots against one: {median(gains):.2f} x by the clock; pure FMA loops {median(pure):.2f} x")
 
 
 def conversion() -> None:
@@ -114,7 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{machine()}; batch {BATCH}; kernels {extension().name_of('auto')}")
     per_model([16, 64, 256] if options.quick else [16, 64, 256, 1024, 4096])
-    two_threads()
+    two_slots()
     conversion()
     whole_zoo()
 

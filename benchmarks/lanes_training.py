@@ -2,7 +2,7 @@
 
     python benchmarks/lanes_training.py [--quick]
 
-Both use every vCPU: as many PyTorch processes of one thread as vCPUs, and `lanes` with as many threads. Each figure is
+Both use every vCPU: as many PyTorch processes of one thread as vCPUs, and `lanes` with as many slots. Each figure is
 the median of five interleaved pairs in CPU seconds per model and step of batch 10, so that neighbours on the machine
 disturb little. The share divides executed multiply-adds by a peak measured in the same process just before.
 
@@ -15,6 +15,7 @@ import os
 from lanes_work import (
     BATCH,
     PAIRS,
+    Slots,
     cpu_seconds_per_model_step,
     images,
     machine,
@@ -31,19 +32,18 @@ from zooforge.zoo_jobs.engines.lanes.engine import extension
 CASES = [("cnn-s", 1), ("cnn-s", 3), ("cnn-l", 3)]
 
 
-def against_torch(name: str, channels: int, optimizer: str, workers: Workers, threads: int) -> str:
+def against_torch(name: str, channels: int, optimizer: str, workers: Workers, slots: int) -> str:
     of = network(name, channels)
     data = images(of, 500 if name == "cnn-s" else 150)
-    num_models = 16 * threads
     ratios, plain_us, lanes_us = [], [], []
-    with session(of, num_models, data, optimizer=optimizer, threads=threads) as opened:
-        cpu_seconds_per_model_step(opened, num_models, data, 1)
+    with Slots(of, slots, data, optimizer=optimizer) as opened:
+        cpu_seconds_per_model_step(opened, opened.num_models, data, 1)
         workers.ask(do="train", architecture=name, channels=channels, optimizer=optimizer, twins=False, steps=50)
         for pair in range(PAIRS):
             plain = workers.ask(
                 do="train", architecture=name, channels=channels, optimizer=optimizer, twins=False, steps=400
             )
-            ours = cpu_seconds_per_model_step(opened, num_models, data, 2 + pair)
+            ours = cpu_seconds_per_model_step(opened, opened.num_models, data, 2 + pair)
             ratios.append(plain / ours)
             plain_us.append(1e6 * plain)
             lanes_us.append(1e6 * ours)
@@ -72,12 +72,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="Adam and tanh only")
     options = parser.parse_args()
-    threads = os.cpu_count() or 1
+    slots = os.cpu_count() or 1
     print(f"{machine()}; peak of one thread {peak() / 1e9:.1f} G multiply-adds/s")
-    with Workers(threads) as workers:
+    with Workers(slots) as workers:
         for name, channels in CASES:
             for optimizer in ("adam",) if options.quick else ("adam", "sgd"):
-                print(against_torch(name, channels, optimizer, workers, threads), flush=True)
+                print(against_torch(name, channels, optimizer, workers, slots), flush=True)
     for isa in extension().available():
         if isa in ("scalar", "vec4"):
             continue

@@ -5,15 +5,18 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zooforge.zoo_jobs.data.prepared import PreparedData, Split
 from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, initial_state
 from zooforge.zoo_jobs.engines.lanes import LanesEngine, LanesSession
-from zooforge.zoo_jobs.engines.lanes.engine import ISA_VARIABLE, extension
+from zooforge.zoo_jobs.engines.lanes.engine import GROUP_MODELS, ISA_VARIABLE, extension
 from zooforge.zoo_jobs.models.initialize import initial_weights
 from zooforge.zoo_jobs.models.layers import Architecture, Conv2d, MaxPool2d
 from zooforge.zoo_jobs.models.optimizers import OptimizerName
@@ -84,7 +87,6 @@ def session(
     optimizer: OptimizerName = "adam",
     twins: bool = False,
     dropout: float = 0.0,
-    threads: int = 1,
     isa: str = "auto",
 ) -> Iterator[LanesSession]:
     program = Program(of, optimizer, BATCH, dropout > 0, twins)
@@ -95,12 +97,44 @@ def session(
     distinct = np.stack([initial_weights(of, "kaiming_uniform", seed) for seed in range(min(16, num_models))])
     weights = np.resize(distinct, (num_models, of.layout.size))
     os.environ[ISA_VARIABLE] = isa
-    with LanesEngine(threads).open(program, hyperparameters, initial_state(program, weights), data) as opened:
-        yield opened
+    opened = LanesEngine().open(program, hyperparameters, initial_state(program, weights), data)
     os.environ.pop(ISA_VARIABLE, None)
+    with opened:
+        yield opened
 
 
-def cpu_seconds_per_model_step(opened: LanesSession, num_models: int, data: PreparedData, epoch: int) -> float:
+class Slots:
+    """Several sessions that train at the same time, each in a thread, as the slots of a run do.
+
+    Args:
+        of: network of every model.
+        num_slots: sessions; each trains ``GROUP_MODELS`` models.
+        options: as of ``session``.
+    """
+
+    def __init__(self, of: Architecture, num_slots: int, data: PreparedData, **options: Any) -> None:
+        self.num_models = num_slots * GROUP_MODELS
+        self._stack = ExitStack()
+        self._sessions = [
+            self._stack.enter_context(session(of, GROUP_MODELS, data, **options)) for _ in range(num_slots)
+        ]
+        self._pool = self._stack.enter_context(ThreadPoolExecutor(num_slots))
+
+    def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> None:
+        """Train every session's models; the slices of ``active_P`` follow the order of the sessions."""
+        pieces = np.split(active_P, len(self._sessions))
+        list(self._pool.map(lambda opened, piece: opened.train_epoch(epoch, piece), self._sessions, pieces))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+
+def cpu_seconds_per_model_step(
+    opened: "LanesSession | Slots", num_models: int, data: PreparedData, epoch: int
+) -> float:
     start = time.process_time()
     opened.train_epoch(epoch, np.ones(num_models, np.bool_))
     return (time.process_time() - start) / num_models / -(-len(data.train) // BATCH)

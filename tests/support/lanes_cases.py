@@ -165,7 +165,6 @@ def run(
     chosen: Case,
     *,
     isa: str = "auto",
-    threads: int = 1,
     epochs: Iterable[int] = (1, 2),
     state: StateArrays | None = None,
 ) -> Result:
@@ -173,7 +172,7 @@ def run(
         patch.setenv(ISA_VARIABLE, isa)
         program = chosen.program
         start = chosen.state() if state is None else state
-        with LanesEngine(threads).open(program, chosen.hyperparameters, start, chosen.data) as session:
+        with LanesEngine().open(program, chosen.hyperparameters, start, chosen.data) as session:
             active = np.ones(chosen.num_models, np.bool_)
             for epoch in epochs:
                 running = session.train_epoch(epoch, active)

@@ -164,21 +164,37 @@ def initial_state(program: Program, weights_PD: NDArray[np.float32], others: Sta
     state: StateArrays = {"weights": weights_PD, "step": np.zeros(num_models, np.int64), **(others or {})}
     trained = weights_PD.shape[1]
     if program.variational:
-        num_variances = noisy_layout(program.architecture).size
-        state["log_sigma2"] = np.full((num_models, num_variances), LOG_SIGMA2_START, np.float32)
-        trained += num_variances
+        num_noisy = noisy_layout(program.architecture).size
+        state["log_sigma2"] = np.full((num_models, num_noisy), LOG_SIGMA2_START, np.float32)
+        trained += num_noisy
     for name in MOMENTS[program.optimizer]:
         state[name] = np.zeros((num_models, trained), np.float32)
     return state
 
 
 def noisy_layout(architecture: Network) -> Layout:
-    """The V values that have a noise variance, in layout order: weights and biases of convolutions, weights of linear
-    layers.
+    """Layout of the V values that have a noise variance, in layout order: weights and biases of convolutions, weights
+    of linear layers.
 
-    Raises ValueError for an architecture that is not a layer list: its twins do not exist.
+    Raises ValueError for an architecture that is not a layer list: it has no variational twins.
     """
     if architecture.layers is None:
         raise ValueError(f"variational dropout needs a layer list; {architecture.name} has none")
     noisy = {name for layer in architecture.parametric for name in layer.noisy}
     return Layout.of([(e.name, e.shape) for e in architecture.layout.entries if e.name in noisy])
+
+
+def sparsity_of(architecture: Network, mask_PV: NDArray[np.bool_], kl_P: NDArray[np.float64]) -> Sparsity:
+    """The sparsity of twins: ``mask_PV`` is true where a value is pruned."""
+    entries = noisy_layout(architecture).entries
+    is_weight_V = np.concatenate([np.full(entry.size, entry.name.endswith(".weight")) for entry in entries])
+    num_pruned_P = mask_PV[:, is_weight_V].sum(axis=1).astype(np.int32)
+    return Sparsity(mask_PV, kl_P, num_pruned_P, int(is_weight_V.sum()))
+
+
+def magnitude_sparsity(architecture: Network, mask_PD: NDArray[np.bool_]) -> Sparsity:
+    """The sparsity of twins by magnitude: the mask that they began with; the KL term is 0."""
+    num_models, masks = len(mask_PD), architecture.layout.unflatten(mask_PD)
+    entries = noisy_layout(architecture).entries
+    mask_PV = np.concatenate([masks[entry.name].reshape(num_models, -1) for entry in entries], axis=1)
+    return sparsity_of(architecture, mask_PV, np.zeros(num_models))

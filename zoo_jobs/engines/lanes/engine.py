@@ -25,10 +25,12 @@ from ..contract import (
     Sparsity,
     SplitName,
     StateArrays,
+    magnitude_sparsity,
     noisy_layout,
+    sparsity_of,
 )
 from ..host_memory import host_free_bytes
-from .program import ACTIVATIONS, MAX_LAYERS, OPTIMIZERS, layer_table
+from .program import layer_table
 
 VERSION = 1  # raised by every change of the engine's numbers
 GROUP_MODELS = 16  # lanes of the widest kernels
@@ -60,15 +62,10 @@ def instruction_set() -> str:
 
 
 class LanesEngine:
-    """Runs layer lists on CPUs with ``threads`` threads over groups of models."""
+    """Runs layer lists on one thread of a CPU. A machine's other cores are other slots of the run."""
 
     name = "lanes"
     bitwise = True
-
-    def __init__(self, threads: int = 1) -> None:
-        if threads < 1:
-            raise ValueError(f"threads is {threads}, at least 1 is needed")
-        self.threads = threads
 
     def refuses(self, program: Program) -> str | None:
         if extension() is None:
@@ -81,29 +78,26 @@ class LanesEngine:
             return f"it has no augmentation ({program.augment})"
         if not 1 <= program.batch_size <= 65536:
             return f"batch size {program.batch_size} is outside 1 ... 65536"
-        if len(program.architecture.layers) > MAX_LAYERS:
-            return f"{program.architecture.name} has more than {MAX_LAYERS} layers"
-        if missing := program.architecture.activations - set(ACTIVATIONS):
-            return f"it has no kernel for the activation {missing.pop()}"
-        if program.optimizer not in OPTIMIZERS:
+        if program.optimizer not in extension().OPTIMIZERS:
             return f"it has no kernel for the optimizer {program.optimizer}"
+        try:
+            layer_table(program.architecture, extension())
+        except ValueError as error:
+            return str(error)
         isa = instruction_set()
         if not extension().lanes_of(isa):
             return f"{ISA_VARIABLE} asks for {isa!r}, this machine has {', '.join(extension().available())}"
         return None
 
     def numerics(self, program: Program) -> dict[str, Any]:
-        """Neither instruction set nor threads nor chunk: none of them changes a bit."""
+        """Instruction set and chunk are not part of it: they do not change a bit."""
         return {"engine": self.name, "version": VERSION}
 
     def peak_bytes(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """Memory that ``num_models`` models take at most while they train: state and its copy, work space, images."""
-        state, per_thread = extension().memory(
-            *_program_arguments(program), instruction_set(), num_models, len(data.train)
-        )
-        groups = -(-num_models // GROUP_MODELS)
+        """Bytes that ``num_models`` models take at most while they train: state and its copy, work space, images."""
+        state, work = extension().memory(*program_arguments(program), instruction_set(), num_models, len(data.train))
         images = sum(split.images.nbytes for split in (data.train, data.val, data.test))
-        return int(2 * state + min(self.threads, groups) * per_thread + images)
+        return int(2 * state + work + images)
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
         """All of them, unless memory says less: a group's working set does not depend on the chunk."""
@@ -119,18 +113,19 @@ class LanesEngine:
         reason = self.refuses(program)
         if reason is not None:
             raise ValueError(f"lanes cannot run {program.architecture.name}: {reason}")
-        return LanesSession(program, hyperparameters, state, data, self.threads)
+        return LanesSession(program, hyperparameters, state, data)
 
 
-def _program_arguments(program: Program) -> tuple[Any, ...]:
+def program_arguments(program: Program) -> tuple[Any, ...]:
+    """What every function of the extension takes first, in its order. Raises ValueError: no kernel for the program."""
     architecture = program.architecture
     if not isinstance(architecture, Architecture):
         raise ValueError(f"{architecture.name} is not a layer list")
     return (
-        layer_table(architecture),
+        layer_table(architecture, extension()),
         architecture.in_channels,
         architecture.image_size,
-        OPTIMIZERS.index(program.optimizer),
+        extension().OPTIMIZERS.index(program.optimizer),
         program.batch_size,
         program.dropout,
         program.variational,
@@ -150,7 +145,7 @@ def native_session(program: Program, hyperparameters: Hyperparameters, isa: str)
     """A session of the extension, its state all zero."""
     h = hyperparameters
     return extension().Session(
-        *_program_arguments(program),
+        *program_arguments(program),
         isa,
         np.ascontiguousarray(h.seed_P, np.uint32),
         np.ascontiguousarray(h.learning_rate_P, np.float64),
@@ -170,10 +165,8 @@ class LanesSession:
         hyperparameters: Hyperparameters,
         state: StateArrays,
         data: PreparedData,
-        threads: int,
     ) -> None:
         self._program = program
-        self._threads = threads
         self._data = data
         self._num_models = len(hyperparameters.seed_P)
         self._num_weights = program.architecture.layout.size
@@ -203,7 +196,7 @@ class LanesSession:
         correct_P = np.zeros(self._num_models, np.int32)
         weight = kl_weight(epoch) if self._program.variational else 0.0
         active = np.ascontiguousarray(active_P, np.uint8)
-        self._native.train_epoch(self._split("train"), epoch, weight, active, self._threads, loss_sum_P, correct_P)
+        self._native.train_epoch(self._split("train"), epoch, weight, active, loss_sum_P, correct_P)
         return Running(loss_sum_P, correct_P, len(self._data.train))
 
     def evaluate(self, split: SplitName) -> Evaluation:
@@ -211,25 +204,20 @@ class LanesSession:
         correct_P = np.zeros(self._num_models, np.int32)
         num_samples = len(self._data.split(split))
         if num_samples:
-            self._native.evaluate(self._split(split), self._threads, loss_sum_P, correct_P)
+            self._native.evaluate(self._split(split), loss_sum_P, correct_P)
         return Evaluation(loss_sum_P, correct_P, num_samples)
 
     def sparsity(self) -> Sparsity:
-        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
         architecture = self._program.architecture
-        layout = noisy_layout(architecture)
-        num_prunable = sum(e.size for e in layout.entries if e.name.endswith("weight"))
-        kl_P = np.zeros(self._num_models, np.float64)
         if self._mask_PD is not None:
-            tensors = architecture.layout.unflatten(self._mask_PD)
-            mask_PV = np.concatenate([tensors[e.name].reshape(self._num_models, -1) for e in layout.entries], axis=1)
-            return Sparsity(mask_PV, kl_P, mask_PV.sum(axis=1).astype(np.int32), num_prunable)
+            return magnitude_sparsity(architecture, self._mask_PD)
         if not self._program.variational:
             raise ValueError("only twins have a sparsity")
+        kl_P = np.zeros(self._num_models, np.float64)
         num_pruned_P = np.zeros(self._num_models, np.int32)
-        pruned_PV = np.zeros((self._num_models, layout.size), np.uint8)
+        pruned_PV = np.zeros((self._num_models, noisy_layout(architecture).size), np.uint8)
         self._native.sparsity(kl_P, num_pruned_P, pruned_PV)
-        return Sparsity(pruned_PV.astype(np.bool_), kl_P, num_pruned_P, num_prunable)
+        return sparsity_of(architecture, pruned_PV.astype(np.bool_), kl_P)
 
     def state(self) -> StateArrays:
         state: StateArrays = {}

@@ -27,7 +27,8 @@ from ..contract import (
     Sparsity,
     SplitName,
     StateArrays,
-    noisy_layout,
+    magnitude_sparsity,
+    sparsity_of,
 )
 from ..one_cycle import one_cycle
 from .layer_list_model import LayerListModel
@@ -164,10 +165,9 @@ class SequentialSession:
         return Evaluation(loss_sum_P, correct_P, len(images_of_split))
 
     def sparsity(self) -> Sparsity:
-        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
         model = self._model
         if self._program.pruned:
-            return self._magnitude_sparsity()
+            return magnitude_sparsity(self._program.architecture, self._tensors["mask"].cpu().numpy())
         if not isinstance(model, LayerListModel) or not self._program.variational:
             raise ValueError("only twins have a sparsity")
         log_alphas = []
@@ -178,17 +178,7 @@ class SequentialSession:
             log_alpha_PV = torch.stack(log_alphas)
             kl_P = vd.kl_from_log_uniform(log_alpha_PV.double()).sum(dim=1).cpu().numpy()
             mask_PV = vd.pruned(log_alpha_PV).cpu().numpy()
-        num_pruned_P = mask_PV[:, model.is_weight_V].sum(axis=1).astype(np.int32)
-        return Sparsity(mask_PV, kl_P, num_pruned_P, int(model.is_weight_V.sum()))
-
-    def _magnitude_sparsity(self) -> Sparsity:
-        architecture = self._program.architecture
-        mask = architecture.layout.unflatten(self._tensors["mask"].cpu().numpy())
-        entries = noisy_layout(architecture).entries
-        mask_PV = np.concatenate([mask[e.name].reshape(self._num_models, -1) for e in entries], axis=1)
-        num_prunable = sum(e.size for e in entries if e.name.endswith("weight"))
-        num_pruned_P = mask_PV.sum(axis=1).astype(np.int32)
-        return Sparsity(mask_PV, np.zeros(self._num_models), num_pruned_P, num_prunable)
+        return sparsity_of(self._program.architecture, mask_PV, kl_P)
 
     def state(self) -> StateArrays:
         arrays = {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._tensors.items()}

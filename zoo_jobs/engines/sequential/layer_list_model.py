@@ -4,7 +4,6 @@ Shape suffixes: D = parameters, V = values with a noise variance, T = D + V for 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from ...models.torch_module import activation_module
 from ...sparsify import variational_dropout as vd
 from .. import philox
 from ..contract import Program, noisy_layout
+from ..random_layers import RandomLayer, random_layers
 
 WORDS_AT_ONCE = 1 << 20  # random words held at a time
 
@@ -26,18 +26,6 @@ ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
 }
 
 Draws = Sequence[Tensor]  # of one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
-
-
-@dataclass(frozen=True, slots=True)
-class RandomLayer:
-    """A layer that takes random numbers: its ordinal in the generator's streams, its shape for one sample."""
-
-    ordinal: int
-    shape: tuple[int, ...]
-
-    @property
-    def num_values(self) -> int:
-        return int(np.prod(self.shape))
 
 
 class LayerListModel:
@@ -60,8 +48,7 @@ class LayerListModel:
             self._sizes.append(sum(self._noisy_sizes))
             self._clamp_V = vd.clamps(architecture).to(device)
         self._parametric = {p.index: p for p in architecture.parametric}
-        self._dropouts = _dropouts(architecture) if program.dropout else {}
-        self._noises = _noises(architecture) if program.variational else {}
+        self._random = random_layers(architecture, program.dropout, program.variational)
         self._values_T = torch.empty(0)
 
     def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
@@ -103,17 +90,11 @@ class LayerListModel:
         values_V = torch.cat([tensors[name].reshape(-1) for name in self._noisy])
         return vd.log_alpha(log_sigma2_V, values_V, self._clamp_V)
 
-    @property
-    def is_weight_V(self) -> NDArray[np.bool_]:
-        """True for weights, false for the biases of convolutions."""
-        kinds = [np.full(n, name.endswith("weight")) for name, n in zip(self._noisy, self._noisy_sizes, strict=True)]
-        return np.concatenate(kinds)
-
     def draw(
         self, seed: int, ratio: float, epoch: int, first_step: int, sizes: Sequence[int]
     ) -> Iterator[tuple[Tensor, ...]]:
         """Random tensors of consecutive steps, whose batches have ``sizes`` samples (only the last may be smaller)."""
-        layers = [*self._dropouts.values(), *self._noises.values()]
+        layers = list(self._random.values())
         if not layers:
             yield from (() for _ in sizes)
             return
@@ -175,7 +156,7 @@ class LayerListModel:
                 case Flatten():
                     values = values.flatten(1)
                 case Dropout():
-                    if self._dropouts and draws:
+                    if index in self._random and draws:
                         values = values * next(remaining)
                 case _:
                     p = self._parametric[index]
@@ -202,22 +183,6 @@ class LayerListModel:
         mean = F.linear(values, weight)
         variance = F.linear(values * values, weight_variance)
         return mean + torch.sqrt(variance + vd.EPS) * noise + bias
-
-
-def _dropouts(architecture: Architecture) -> dict[int, RandomLayer]:
-    """By index in the layer list."""
-    found: dict[int, RandomLayer] = {}
-    for index, (layer, shape) in enumerate(zip(architecture.layers, architecture.shapes, strict=False)):
-        if isinstance(layer, Dropout):
-            found[index] = RandomLayer(len(found), shape)
-    return found
-
-
-def _noises(architecture: Architecture) -> dict[int, RandomLayer]:
-    return {
-        p.index: RandomLayer(ordinal, architecture.shapes[p.index + 1])
-        for ordinal, p in enumerate(architecture.parametric)
-    }
 
 
 def _box_muller(words: NDArray[np.uint32]) -> Tensor:

@@ -4,10 +4,11 @@ Counts the float32 values that one sample of one model keeps for the backward pa
 on top; batch size and models multiply both.
 """
 
+import math
+
 from ...data.prepared import PreparedData
 from ...models.layers import Activation, Architecture, Conv2d, Dropout, Linear, MaxPool2d
 from ..contract import MOMENTS, Program, noisy_layout
-from .network import RandomLayer
 from .random_numbers import ORDER_BYTES, TILE_BYTES
 
 WORD_FLOATS = 14  # float32 sizes per value while its word is drawn: eight int64 tensors per four words, and copies
@@ -40,7 +41,7 @@ def training_floats(architecture: Architecture, program: Program) -> int:
     kept = 0  # for the backward pass
     widest = 0
     shapes = architecture.shapes
-    sizes = [RandomLayer(0, shape).num_values for shape in shapes]
+    sizes = [math.prod(shape) for shape in shapes]
     noisy = program.variational
     moments = []  # (kept before this layer and with it, what its backward pass needs on top)
     for index, layer in enumerate(architecture.layers):
@@ -81,7 +82,7 @@ def evaluation_floats(architecture: Architecture) -> int:
     shapes = architecture.shapes
     widest = 0
     for index, layer in enumerate(architecture.layers):
-        taken, given = (RandomLayer(0, shape).num_values for shape in shapes[index : index + 2])
+        taken, given = (math.prod(shape) for shape in shapes[index : index + 2])
         taken = 0 if index == 0 else taken
         if isinstance(layer, Conv2d) and index > 0:
             unfolded = layer.in_channels * layer.kernel_size**2 * shapes[index + 1][1] * shapes[index + 1][2]

@@ -7,7 +7,6 @@ channel before the sample a convolution is one matrix product per model, [O, F] 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,22 +16,8 @@ from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 from ...models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, MaxPool2d, Parametric
 from ...sparsify import variational_dropout as vd
 from ..contract import noisy_layout
+from ..random_layers import random_layers
 from ..sequential.layer_list_model import ACTIVATIONS
-
-
-@dataclass(frozen=True, slots=True)
-class RandomLayer:
-    """A layer that takes random numbers: its ordinal in the generator's streams, its shape for one sample."""
-
-    ordinal: int
-    shape: tuple[int, ...]
-
-    @property
-    def num_values(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
 
 
 class StackedNetwork:
@@ -45,7 +30,7 @@ class StackedNetwork:
         self._num_parameters = architecture.layout.size
         self._noisy = noisy_layout(architecture).entries if variational else ()
         self._clamp_V = vd.clamps(architecture).to(device)
-        self.random_layers = _random_layers(architecture, dropout, variational)
+        self.random_layers = random_layers(architecture, dropout, variational)
 
     def training_loss(
         self, values_PT: Tensor, images: Tensor, labels_PB: Tensor, draws: Sequence[Tensor], kl_weight: Tensor
@@ -127,7 +112,7 @@ class StackedNetwork:
 
 
 def cross_entropy(logits: Tensor, labels_PB: Tensor) -> Tensor:
-    """Of each sample, [P, B]."""
+    """Cross-entropy per sample, shape [P, B]."""
     log_probabilities = torch.log_softmax(logits, dim=2)
     return -log_probabilities.gather(2, labels_PB[:, :, None]).squeeze(2)
 
@@ -235,12 +220,3 @@ def _as_images(out_PON: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
 def _channels_first(drawn: Tensor) -> Tensor:
     """[P, B, C, H, W] as [P, C, B, H, W]; what has no image axes stays."""
     return drawn.transpose(1, 2) if drawn.dim() == 5 else drawn
-
-
-def _random_layers(architecture: Architecture, dropout: bool, variational: bool) -> dict[int, RandomLayer]:
-    """Layers that take random numbers by index in the layer list: noise of twins, else dropout where it is on."""
-    shapes = architecture.shapes
-    if variational:
-        return {p.index: RandomLayer(n, shapes[p.index + 1]) for n, p in enumerate(architecture.parametric)}
-    indices = [index for index, layer in enumerate(architecture.layers) if isinstance(layer, Dropout) and dropout]
-    return {index: RandomLayer(n, shapes[index]) for n, index in enumerate(indices)}

@@ -26,11 +26,13 @@ from ..contract import (
     Sparsity,
     SplitName,
     StateArrays,
-    noisy_layout,
+    magnitude_sparsity,
+    sparsity_of,
 )
 from ..philox import Purpose
+from ..random_layers import RandomLayer
 from .device import Body, Place
-from .network import RandomLayer, StackedNetwork, cross_entropy
+from .network import StackedNetwork, cross_entropy
 from .random_numbers import box_muller, permutations, sample_streams, words
 from .update import Update
 
@@ -125,26 +127,15 @@ class StackedSession:
             return Evaluation(*self._sums(), num_images)
 
     def sparsity(self) -> Sparsity:
-        """Of twins by magnitude, the mask that they began with; their KL term is 0."""
         if self._mask_PD is not None:
-            return self._magnitude_sparsity(self._mask_PD.cpu().numpy())
+            return magnitude_sparsity(self._program.architecture, self._mask_PD.cpu().numpy())
         if not self._program.variational:
             raise ValueError("only twins have a sparsity")
-        layout = noisy_layout(self._program.architecture)
-        is_weight_V = np.concatenate([np.full(e.size, e.name.endswith("weight")) for e in layout.entries])
         with self._place.active(), torch.no_grad():
             log_alpha_PV = self._network.log_alpha(self._values_PT)
             kl_P = vd.kl_from_log_uniform(log_alpha_PV.double()).sum(dim=1).cpu().numpy()
             mask_PV = vd.pruned(log_alpha_PV).cpu().numpy()
-        num_pruned_P = mask_PV[:, is_weight_V].sum(axis=1).astype(np.int32)
-        return Sparsity(mask_PV, kl_P, num_pruned_P, int(is_weight_V.sum()))
-
-    def _magnitude_sparsity(self, mask_PD: NDArray[np.bool_]) -> Sparsity:
-        mask = self._program.architecture.layout.unflatten(mask_PD)
-        entries = noisy_layout(self._program.architecture).entries
-        mask_PV = np.concatenate([mask[entry.name].reshape(self._num_models, -1) for entry in entries], axis=1)
-        num_prunable = sum(entry.size for entry in entries if entry.name.endswith("weight"))
-        return Sparsity(mask_PV, np.zeros(self._num_models), mask_PV.sum(axis=1).astype(np.int32), num_prunable)
+        return sparsity_of(self._program.architecture, mask_PV, kl_P)
 
     def state(self) -> StateArrays:
         with self._place.active():

@@ -53,12 +53,33 @@ def test_the_engine_says_why_it_cannot_run_a_program(monkeypatch: pytest.MonkeyP
     assert "not built" in str(lanes.refuses(program))
 
 
-def test_numerics_name_neither_instruction_set_nor_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numerics_do_not_name_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
     program = catalogue_case("cnn-s ch1", "tanh", "sgd", "plain").program
     expected = {"engine": "lanes", "version": VERSION}
-    assert LanesEngine(1).numerics(program) == expected
+    assert LanesEngine().numerics(program) == expected
     monkeypatch.setenv(engine.ISA_VARIABLE, "scalar")
-    assert LanesEngine(2).numerics(program) == expected
+    assert LanesEngine().numerics(program) == expected
+
+
+def test_an_instruction_set_that_is_not_here_is_an_error_everywhere() -> None:
+    program = catalogue_case("cnn-s ch1", "tanh", "sgd", "plain").program
+    arguments = engine.program_arguments(program)
+    for call in (
+        lambda: engine.extension().memory(*arguments, "mmx", 16, 100),
+        lambda: engine.extension().peak("mmx", 0.0),
+        lambda: engine.extension().noise("mmx", 1, 2, 3, 4, 5, np.zeros(4, np.float32)),
+    ):
+        with pytest.raises(ValueError, match="instruction set mmx is not available here"):
+            call()
+
+
+def test_a_layer_without_a_kernel_is_refused_by_name() -> None:
+    chosen = catalogue_case("cnn-s ch1", "tanh", "sgd", "plain").program
+    layers = tuple(
+        replace(layer, name="swish") if hasattr(layer, "name") else layer for layer in chosen.architecture.layers
+    )
+    program = replace(chosen, architecture=replace(chosen.architecture, layers=layers))
+    assert "no kernel for Activation(name='swish')" in str(LanesEngine().refuses(program))
 
 
 def test_a_chunk_is_everything_unless_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,5 +127,5 @@ def test_noise_is_the_specified_one_within_four_ulp(isa: str) -> None:
 
 def test_flushing_denormals_stays_inside_the_engine() -> None:
     extension().noise(INSTRUCTION_SETS[0], 1, 1, 1, 0, 0, np.empty(4, np.float32))
-    run(catalogue_case("cnn-s ch1", "tanh", "adam", "plain", num_models=1), epochs=[1], threads=2)
+    run(catalogue_case("cnn-s ch1", "tanh", "adam", "plain", num_models=1), epochs=[1])
     assert np.float32(1e-38) / np.float32(10) > 0

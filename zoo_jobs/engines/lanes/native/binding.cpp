@@ -3,6 +3,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "batch_order.h"
+#include "instruction_sets.h"
+#include "pixel_rules.h"
 #include "session.h"
 
 namespace nb = nanobind;
@@ -45,10 +48,24 @@ class PySession : public lanes::Session {
   }
 };
 
+// The kernels of an instruction set. Throws std::invalid_argument where they cannot run.
+const lanes::Kernels& available_kernels(const std::string& isa) {
+  const lanes::Kernels* kernels = lanes::find_kernels(isa);
+  if (!kernels) throw std::invalid_argument("instruction set " + isa + " is not available here");
+  return *kernels;
+}
+
 }  // namespace
 
 NB_MODULE(_lanes, m) {
-  m.doc() = "Kernels of the lanes engine; zoo_jobs.population.lanes is the interface.";
+  m.doc() = "Kernels of the lanes engine; zooforge.zoo_jobs.engines.lanes is the interface.";
+#define LANES_NAME(enumerator, name) name,
+  m.attr("LAYERS") = std::vector<std::string>{LANES_LAYERS(LANES_NAME)};
+  m.attr("ACTIVATIONS") = std::vector<std::string>{LANES_ACTIVATIONS(LANES_NAME)};
+  m.attr("OPTIMIZERS") = std::vector<std::string>{LANES_OPTIMIZERS(LANES_NAME)};
+  m.attr("FIELDS") = std::vector<std::string>{LANES_FIELDS(LANES_NAME)};
+#undef LANES_NAME
+  m.attr("MAX_LAYERS") = lanes::kMaxOps;
   m.def("available", &lanes::available);
   m.def("lanes_of", [](const std::string& isa) {
     const lanes::Kernels* k = lanes::find_kernels(isa);
@@ -59,21 +76,17 @@ NB_MODULE(_lanes, m) {
     return std::string(k ? k->name : "");
   });
   m.def("peak", [](const std::string& isa, double seconds) {
-    const lanes::Kernels* k = lanes::find_kernels(isa);
-    if (!k) throw std::invalid_argument("instruction set is not available here");
+    const lanes::Kernels& kernels = available_kernels(isa);
     nb::gil_scoped_release release;
-    return k->peak(seconds);
+    return kernels.peak(seconds);
   });
   m.def("function", [](const std::string& isa, const std::string& name, Array<const float, 1> x, Array<float, 1> y) {
-    const lanes::Kernels* k = lanes::find_kernels(isa);
-    if (!k || x.shape(0) != y.shape(0)) throw std::invalid_argument("function");
-    k->function(name.c_str(), x.data(), y.data(), long(x.shape(0)));
+    if (x.shape(0) != y.shape(0)) throw std::invalid_argument("arrays of different lengths");
+    available_kernels(isa).function(name.c_str(), x.data(), y.data(), long(x.shape(0)));
   });
   m.def("noise", [](const std::string& isa, uint32_t seed, uint32_t step, uint32_t epoch, int layer, uint32_t sample,
                     Array<float, 1> out) {
-    const lanes::Kernels* k = lanes::find_kernels(isa);
-    if (!k) throw std::invalid_argument("instruction set is not available here");
-    k->noise(seed, step, epoch, layer, sample, long(out.shape(0)), out.data());
+    available_kernels(isa).noise(seed, step, epoch, layer, sample, long(out.shape(0)), out.data());
   });
   m.def("has_pixel_rules", [](Array<const float, 2> table) {
     return !lanes::pixel_rules(table.data(), int(table.shape(0))).empty();
@@ -84,11 +97,11 @@ NB_MODULE(_lanes, m) {
   });
   m.def("memory", [](Array<const int32_t, 2> layers, int channels, int image_size, int optimizer, int batch_size,
                      bool dropout, bool variational, const std::string& isa, long num_models, long num_rows) {
-    size_t state, per_thread;
+    size_t state, work;
     lanes::Session::memory(
         plan_of(layers, channels, image_size, optimizer, batch_size, dropout, variational), isa, num_models, num_rows,
-        state, per_thread);
-    return std::vector<size_t>{state, per_thread};
+        state, work);
+    return std::vector<size_t>{state, work};
   });
 
   nb::class_<Data>(m, "Data").def(
@@ -150,18 +163,18 @@ NB_MODULE(_lanes, m) {
            })
       .def("train_epoch",
            [](PySession& self, const Data& data, int epoch, double kl_weight, Array<const uint8_t, 1> active,
-              int threads, Array<double, 1> loss, Array<int32_t, 1> correct) {
+              Array<double, 1> loss, Array<int32_t, 1> correct) {
              self.check(data);
              for (const size_t n : {active.shape(0), loss.shape(0), correct.shape(0)}) self.check_models(n);
              nb::gil_scoped_release release;
-             self.train_epoch(data.view(), epoch, kl_weight, active.data(), threads, loss.data(), correct.data());
+             self.train_epoch(data.view(), epoch, kl_weight, active.data(), loss.data(), correct.data());
            })
       .def("evaluate",
-           [](PySession& self, const Data& data, int threads, Array<double, 1> loss, Array<int32_t, 1> correct) {
+           [](PySession& self, const Data& data, Array<double, 1> loss, Array<int32_t, 1> correct) {
              self.check(data);
              for (const size_t n : {loss.shape(0), correct.shape(0)}) self.check_models(n);
              nb::gil_scoped_release release;
-             self.evaluate(data.view(), threads, loss.data(), correct.data());
+             self.evaluate(data.view(), loss.data(), correct.data());
            })
       .def("sparsity",
            [](PySession& self, Array<double, 1> kl, Array<int32_t, 1> pruned, Array<uint8_t, 2> mask) {

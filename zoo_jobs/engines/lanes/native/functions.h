@@ -148,30 +148,30 @@ class Philox {
       : purpose_(purpose), stream_(stream) {
     const uint64_t second = uint64_t(m1) * epoch;
     low_ = uint32_t(second);
-    V::wide(V::apart(V::setu(uint32_t(second >> 32) ^ step) ^ seed), m0, product_high_, product_low_);
+    V::mul_wide(V::split_even_odd(V::setu(uint32_t(second >> 32) ^ step) ^ seed), m0, product_high_, product_low_);
 #pragma GCC unroll 9
     for (uint32_t round = 1; round < 10; ++round) {
-      key_[round - 1] = V::apart(seed + V::setu(round * w0));
-      purpose_key_[round - 1] = V::apart(V::setu(purpose + round * w1));
+      key_[round - 1] = V::split_even_odd(seed + V::setu(round * w0));
+      purpose_key_[round - 1] = V::split_even_odd(V::setu(purpose + round * w1));
     }
   }
 
   ALWAYS_INLINE void block(uint32_t index, U (&out)[4]) const {
     const uint64_t first = uint64_t(m0) * index;
     const uint64_t second = uint64_t(m1) * (uint32_t(first >> 32) ^ stream_ ^ purpose_);
-    V::P x0 = V::exclusive(V::apart(uint32_t(second >> 32)), V::apart(low_), key_[0]);
-    V::P x2 = V::exclusive(V::apart(uint32_t(first)), product_high_, purpose_key_[0]);
-    V::P x1 = V::apart(uint32_t(second)), x3 = product_low_;
+    V::P x0 = V::xor3(V::split_even_odd(uint32_t(second >> 32)), V::split_even_odd(low_), key_[0]);
+    V::P x2 = V::xor3(V::split_even_odd(uint32_t(first)), product_high_, purpose_key_[0]);
+    V::P x1 = V::split_even_odd(uint32_t(second)), x3 = product_low_;
 #pragma GCC unroll 8
     for (uint32_t round = 2; round < 10; ++round) {
       V::P high0, low0, high1, low1;
-      V::wide(x0, m0, high0, low0);
-      V::wide(x2, m1, high1, low1);
-      x0 = V::exclusive(high1, x1, key_[round - 1]);
-      x2 = V::exclusive(high0, x3, purpose_key_[round - 1]);
+      V::mul_wide(x0, m0, high0, low0);
+      V::mul_wide(x2, m1, high1, low1);
+      x0 = V::xor3(high1, x1, key_[round - 1]);
+      x2 = V::xor3(high0, x3, purpose_key_[round - 1]);
       x1 = low1, x3 = low0;
     }
-    out[0] = V::joined(x0), out[1] = V::joined(x1), out[2] = V::joined(x2), out[3] = V::joined(x3);
+    out[0] = V::merge(x0), out[1] = V::merge(x1), out[2] = V::merge(x2), out[3] = V::merge(x3);
   }
 
  private:

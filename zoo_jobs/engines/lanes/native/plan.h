@@ -9,10 +9,26 @@ namespace lanes {
 constexpr int kMaxOps = 64;
 constexpr int kMaxLanes = 16;
 
-enum Kind : int { kConv = 0, kPool = 1, kPoint = 2, kLinear = 3 };
-enum Act : int { kIdentity = 0, kLeakyRelu = 1, kRelu = 2, kTanh = 3, kSigmoid = 4, kSilu = 5, kGelu = 6 };
-enum Optimizer : int { kSgd = 0, kAdam = 1, kRmsprop = 2 };
-enum Purpose : uint32_t { kOrder = 1, kDropout = 2, kNoise = 3 };
+// Tables that Python shares: the enumerators here, and the names that binding.cpp exports, come from one list.
+#define LANES_LAYERS(X) \
+  X(kLayerConv, "conv") X(kLayerPool, "pool") X(kLayerActivation, "activation") X(kLayerDropout, "dropout") \
+  X(kLayerFlatten, "flatten") X(kLayerLinear, "linear")
+#define LANES_ACTIVATIONS(X) \
+  X(kIdentity, "identity") X(kLeakyRelu, "leaky_relu") X(kRelu, "relu") X(kTanh, "tanh") X(kSigmoid, "sigmoid") \
+  X(kSilu, "silu") X(kGelu, "gelu")
+#define LANES_OPTIMIZERS(X) X(kSgd, "sgd") X(kAdam, "adam") X(kRmsprop, "rmsprop")
+#define LANES_FIELDS(X) \
+  X(kWeights, "weights") X(kLogSigma2, "log_sigma2") X(kMoment1, "moment1") X(kMoment2, "moment2")
+
+#define LANES_ENUMERATOR(enumerator, name) enumerator,
+enum Layer : int { LANES_LAYERS(LANES_ENUMERATOR) };          // rows of the layer list
+enum Activation : int { LANES_ACTIVATIONS(LANES_ENUMERATOR) };
+enum Optimizer : int { LANES_OPTIMIZERS(LANES_ENUMERATOR) };
+enum Field : int { LANES_FIELDS(LANES_ENUMERATOR) };          // arrays of a model's state
+#undef LANES_ENUMERATOR
+
+enum Kind : int { kConv, kPool, kPoint, kLinear };            // operations that a layer list becomes
+enum Purpose : uint32_t { kOrder = 1, kDropout = 2, kNoise = 3 };  // key words of the counter-based generator
 
 // One operation. A convolution takes a directly following pool with it; an activation a directly following dropout.
 // Offsets count values of one model in the published layout.
@@ -48,6 +64,12 @@ struct Plan {
   long num_trained() const { return num_params + num_variances; }
   long in_size() const { return ops[0].in_size(); }
 };
+
+// The plan of a layer list: `layers` [num_layers][4], each row a Layer and what it needs: conv (in channels, out
+// channels, kernel), activation (Activation), linear (in features, out features).
+// Throws std::invalid_argument where the layers do not fit each other, the images or the tables.
+Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_size, int optimizer, int batch_size,
+               bool dropout, bool variational);
 
 // One lane group: state [T][lanes], hyperparameters per lane.
 struct Group {

@@ -1,25 +1,15 @@
-// A chunk of models in memory: lane groups, threads over them, and the conversion from and to [models][values].
+// The models of a chunk in memory, as lane groups, and the conversion from and to [models][values].
 #pragma once
-#include <cstdlib>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "memory.h"
 #include "plan.h"
 
 namespace lanes {
 
-// Layers as Python lists them: one row of four numbers each.
-enum Layer : int { kLayerConv = 0, kLayerPool, kLayerActivation, kLayerDropout, kLayerFlatten, kLayerLinear };
-
-Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_size, int optimizer, int batch_size,
-               bool dropout, bool variational);
-
-// Kernels of this name; "" if this processor or build cannot run them. "auto" is the widest.
-const Kernels* find_kernels(const std::string& isa);
-std::vector<std::string> available();
-
-struct Hyper {  // one value per model
+// Hyperparameters, each [num_models].
+struct Hyper {
   const uint32_t* seed;
   const double* learning_rate;
   const double* weight_decay;
@@ -28,58 +18,55 @@ struct Hyper {  // one value per model
   const double* dropout_ratio;
 };
 
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Memory = std::unique_ptr<void, Free>;
-
-struct Part {  // one lane group
+// Models that share one vector register, and the memory that holds their state.
+struct LaneGroup {
   const Kernels* kernels;
-  int first, count;  // models
-  Memory memory;     // weights (and log sigma^2), then the moments: [values][lanes] each
+  int first, count;  // models [first, first + count); lanes beyond them repeat the last model
+  Memory memory;     // trained values [T][lanes] (weights, then log sigma^2), then each moment [T][lanes]
   Memory pruned;
   Group group;
 
   float* field(const Plan& plan, int field) const;
 };
 
+// One chunk, used by one thread at a time; sessions share nothing.
 class Session {
  public:
   Session(const Plan& plan, const std::string& isa, int num_models, const Hyper& hyper);
   Session(const Session&) = delete;
 
-  // Fields of the state: 0 weights, 1 log sigma^2, 2 and 3 moments.
+  // Values per model of a state field (Field): D weights, V log sigma^2, T of each moment.
   long field_size(int field) const;
-  void put(int field, const float* values);
-  void get(int field, float* values) const;
-  void put_steps(const int64_t* steps);
-  void get_steps(int64_t* steps) const;
+  void put(int field, const float* values);      // values [num_models][field_size]
+  void get(int field, float* values) const;      // the same
+  void put_steps(const int64_t* steps);          // steps [num_models]
+  void get_steps(int64_t* steps) const;          // the same
+  void put_pruned(const uint8_t* pruned);        // pruned [num_models][D]: 1 where a weight stays zero
+  void put_double(const double* values);         // values [num_models][T], for gradient checks
 
-  void train_epoch(const Images& data, int epoch, double kl_weight, const uint8_t* active, int threads, double* loss,
+  // One epoch. active [num_models]; loss (sum over the samples) and correct [num_models] are written.
+  void train_epoch(const Images& data, int epoch, double kl_weight, const uint8_t* active, double* loss,
                    int32_t* correct);
-  void evaluate(const Images& data, int threads, double* loss, int32_t* correct);
-  void sparsity(double* kl, int32_t* pruned, uint8_t* mask);  // mask [models][V]
+  // Sums over all rows of `data` in evaluation mode; loss and correct [num_models] are written.
+  void evaluate(const Images& data, double* loss, int32_t* correct);
+  // kl and pruned [num_models], mask [num_models][V] are written.
+  void sparsity(double* kl, int32_t* pruned, uint8_t* mask);
+  // One batch: rows [num_models][num_rows]; loss [num_models] and gradient [num_models][T] are written.
   void gradient(const Images& data, const uint32_t* rows, int num_rows, int step, int epoch, double kl_weight,
                 double* loss, double* gradient);
-  void put_pruned(const uint8_t* pruned);  // [models][D]: weights that are zero for good
-  void put_double(const double* values);  // all trained values, for gradient checks
 
-  // Bytes of state and, per thread, of work space.
+  // Bytes of state, and of the work space of training. Throws std::invalid_argument for an unavailable instruction set.
   static void memory(const Plan& plan, const std::string& isa, long num_models, long num_rows, size_t& state,
-                     size_t& per_thread);
+                     size_t& work);
   const Plan& plan() const { return plan_; }
   int num_models() const { return num_models_; }
 
  private:
+  size_t scratch_bytes() const;  // the largest that a group needs
+
   Plan plan_;
   int num_models_;
-  std::vector<Part> parts_;
+  std::vector<LaneGroup> groups_;
 };
-
-// Rules that give every value of ``table`` [channels][256] bit for bit; empty if there are none.
-std::vector<PixelRule> pixel_rules(const float* table, int channels);
-
-// Permutation of the training rows in an epoch: argsort of 64-bit words of the counter-based generator.
-void batch_order(uint32_t seed, int epoch, long num_rows, uint32_t* order, uint64_t* scratch);
 
 }  // namespace lanes

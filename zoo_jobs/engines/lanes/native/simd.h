@@ -58,13 +58,13 @@ struct V {
   struct P {  // a word per lane, the even and the odd lanes' in the lower halves of 64 bits; the upper halves are void
     __m512i even, odd;
   };
-  static ALWAYS_INLINE P apart(U x) { return {(__m512i)x, _mm512_srli_epi64((__m512i)x, 32)}; }
-  static ALWAYS_INLINE P apart(uint32_t x) { return {_mm512_set1_epi32(int(x)), _mm512_set1_epi32(int(x))}; }
-  static ALWAYS_INLINE U joined(P x) { return (U)_mm512_mask_shuffle_epi32(x.even, 0xAAAA, x.odd, _MM_PERM_CCAA); }
-  static ALWAYS_INLINE P exclusive(P a, P b, P c) {
+  static ALWAYS_INLINE P split_even_odd(U x) { return {(__m512i)x, _mm512_srli_epi64((__m512i)x, 32)}; }
+  static ALWAYS_INLINE P split_even_odd(uint32_t x) { return {_mm512_set1_epi32(int(x)), _mm512_set1_epi32(int(x))}; }
+  static ALWAYS_INLINE U merge(P x) { return (U)_mm512_mask_shuffle_epi32(x.even, 0xAAAA, x.odd, _MM_PERM_CCAA); }
+  static ALWAYS_INLINE P xor3(P a, P b, P c) {
     return {_mm512_ternarylogic_epi32(a.even, b.even, c.even, 0x96), _mm512_ternarylogic_epi32(a.odd, b.odd, c.odd, 0x96)};
   }
-  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
+  static ALWAYS_INLINE void mul_wide(P a, uint32_t b, P& high, P& low) {
     const __m512i m = _mm512_set1_epi32(int(b));
     low = {_mm512_mul_epu32(a.even, m), _mm512_mul_epu32(a.odd, m)};
     high = {_mm512_srli_epi64(low.even, 32), _mm512_srli_epi64(low.odd, 32)};
@@ -118,11 +118,11 @@ struct V {
   struct P {  // as with AVX-512
     __m256i even, odd;
   };
-  static ALWAYS_INLINE P apart(U x) { return {(__m256i)x, _mm256_srli_epi64((__m256i)x, 32)}; }
-  static ALWAYS_INLINE P apart(uint32_t x) { return {_mm256_set1_epi32(int(x)), _mm256_set1_epi32(int(x))}; }
-  static ALWAYS_INLINE U joined(P x) { return (U)_mm256_blend_epi32(x.even, _mm256_slli_epi64(x.odd, 32), 0xAA); }
-  static ALWAYS_INLINE P exclusive(P a, P b, P c) { return {a.even ^ b.even ^ c.even, a.odd ^ b.odd ^ c.odd}; }
-  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
+  static ALWAYS_INLINE P split_even_odd(U x) { return {(__m256i)x, _mm256_srli_epi64((__m256i)x, 32)}; }
+  static ALWAYS_INLINE P split_even_odd(uint32_t x) { return {_mm256_set1_epi32(int(x)), _mm256_set1_epi32(int(x))}; }
+  static ALWAYS_INLINE U merge(P x) { return (U)_mm256_blend_epi32(x.even, _mm256_slli_epi64(x.odd, 32), 0xAA); }
+  static ALWAYS_INLINE P xor3(P a, P b, P c) { return {a.even ^ b.even ^ c.even, a.odd ^ b.odd ^ c.odd}; }
+  static ALWAYS_INLINE void mul_wide(P a, uint32_t b, P& high, P& low) {
     const __m256i m = _mm256_set1_epi32(int(b));
     low = {_mm256_mul_epu32(a.even, m), _mm256_mul_epu32(a.odd, m)};
     high = {_mm256_srli_epi64(low.even, 32), _mm256_srli_epi64(low.odd, 32)};
@@ -190,11 +190,11 @@ struct V {
   static ALWAYS_INLINE F from_int(U x) { return __builtin_convertvector((I)x, F); }
   static ALWAYS_INLINE M test(U a, U b) { return (M)((a & b) != U{}); }
   using P = U;
-  static ALWAYS_INLINE P apart(U x) { return x; }
-  static ALWAYS_INLINE P apart(uint32_t x) { return setu(x); }
-  static ALWAYS_INLINE U joined(P x) { return x; }
-  static ALWAYS_INLINE P exclusive(P a, P b, P c) { return a ^ b ^ c; }
-  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
+  static ALWAYS_INLINE P split_even_odd(U x) { return x; }
+  static ALWAYS_INLINE P split_even_odd(uint32_t x) { return setu(x); }
+  static ALWAYS_INLINE U merge(P x) { return x; }
+  static ALWAYS_INLINE P xor3(P a, P b, P c) { return a ^ b ^ c; }
+  static ALWAYS_INLINE void mul_wide(P a, uint32_t b, P& high, P& low) {
     const W product = __builtin_convertvector(a, W) * uint64_t(b);
     high = __builtin_convertvector(product >> 32, U), low = __builtin_convertvector(product, U);
   }
@@ -255,10 +255,10 @@ struct V {
   static ALWAYS_INLINE F from_int(U x) { return F(int32_t(x)); }
   static ALWAYS_INLINE M test(U a, U b) { return (a & b) != 0; }
   using P = U;
-  static ALWAYS_INLINE P apart(U x) { return x; }
-  static ALWAYS_INLINE U joined(P x) { return x; }
-  static ALWAYS_INLINE P exclusive(P a, P b, P c) { return a ^ b ^ c; }
-  static ALWAYS_INLINE void wide(P a, uint32_t b, P& high, P& low) {
+  static ALWAYS_INLINE P split_even_odd(U x) { return x; }
+  static ALWAYS_INLINE U merge(P x) { return x; }
+  static ALWAYS_INLINE P xor3(P a, P b, P c) { return a ^ b ^ c; }
+  static ALWAYS_INLINE void mul_wide(P a, uint32_t b, P& high, P& low) {
     const uint64_t product = uint64_t(a) * b;
     high = U(product >> 32), low = U(product);
   }

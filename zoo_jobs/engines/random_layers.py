@@ -1,0 +1,34 @@
+"""Layers that take random numbers in training: dropout masks, and the noise of twins. Pure."""
+
+import math
+from dataclasses import dataclass
+
+from ..models.layers import Architecture, Dropout
+
+
+@dataclass(frozen=True, slots=True)
+class RandomLayer:
+    """A layer that takes random numbers.
+
+    Attributes:
+        ordinal: its number among layers of its kind, which selects its stream of the generator.
+        shape: of the random values for one sample.
+    """
+
+    ordinal: int
+    shape: tuple[int, ...]
+
+    @property
+    def num_values(self) -> int:
+        return math.prod(self.shape)
+
+
+def random_layers(architecture: Architecture, dropout: bool, variational: bool) -> dict[int, RandomLayer]:
+    """Random layers by index in the layer list: with ``variational`` the parametric layers, whose outputs get noise,
+    else the dropout layers if ``dropout`` is on.
+    """
+    shapes = architecture.shapes
+    if variational:
+        return {p.index: RandomLayer(n, shapes[p.index + 1]) for n, p in enumerate(architecture.parametric)}
+    indices = [index for index, layer in enumerate(architecture.layers) if isinstance(layer, Dropout) and dropout]
+    return {index: RandomLayer(n, shapes[index]) for n, index in enumerate(indices)}
