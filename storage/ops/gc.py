@@ -1,38 +1,42 @@
-"""Collecting what nothing names any more: in two phases a day apart, roots read again before every batch.
+"""Garbage collection: objects that nothing names are marked, and deleted by a sweep a day later.
 
-Roots: what manifests name; weights and labels of records whose states are not all in a manifest of their run; the
-newest state of every model. Records and manifests are never deleted.
+Roots are what manifests name; weights and labels of records whose states are not all in a manifest of their run; the
+newest state of every model. Records and manifests are never deleted. docs/format.md ("Collection") has the proof that a
+sweep and a writer may run at the same time.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from typing import Protocol, runtime_checkable
 
-from ..canonical import canonical_json, parse_json
-from ..errors import FormatError
+from ..errors import PreconditionFailed, StorageError
 from ..formats.manifest import Manifest, from_ranges
 from ..formats.record import PartRecord
-from ..keys import (
-    GC_PREFIX,
-    OBJECTS_PREFIX,
-    RUNS_PREFIX,
-    ZOOS_PREFIX,
-    gc_key,
-    parse_manifest_key,
-    parse_object_key,
-    parse_run,
-)
+from ..keys import OBJECTS_PREFIX, RUNS_PREFIX, ZOOS_PREFIX, parse_manifest_key, parse_object_key, parse_run
 from ..runs.ledger import Ledger, read_ledger
+from ..runs.marks import Mark, create_mark, is_void, read_marks, rewrite_mark
 from ..stores.clock import StoreClock
-from ..stores.protocol import ObjectStore, get_or_none
+from ..stores.protocol import ObjectStore, Stat
+
+logger = logging.getLogger(__name__)
 
 MIN_AGE_SECONDS = 24 * 3600.0
-BATCH = 500
+MARK_OBJECTS = 500  # per mark: writers wait for the sweep of one mark, not of all
+SIGN_OF_LIFE_SECONDS = 120.0  # with the budgets of a stat and a delete far below marks.SWEEP_VOID_SECONDS
+
+
+@runtime_checkable
+class HoldsUploads(Protocol):
+    """A store whose server keeps multipart uploads that nobody completed."""
+
+    def abort_stale_uploads(self, older_than_seconds: float, now_seconds: float) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What a phase found or did."""
+    """The objects that one call of ``collect`` marked or deleted."""
 
     num_objects: int
     num_bytes: int
@@ -47,47 +51,83 @@ def collect(
     *,
     dry_run: bool = True,
     min_age_seconds: float = MIN_AGE_SECONDS,
-    progress: Callable[[int], None] | None = None,
+    clock: StoreClock | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Collection:
-    """Sweep what was marked at least ``min_age_seconds`` ago by the store's clock; without such a mark, make one.
+    """Delete what was marked at least ``min_age_seconds`` ago by the store's clock; without such a mark, make marks.
 
-    An object put again since the mark is somebody's, and stays.
+    An object that was written again after it was marked stays. Multipart uploads of that age are aborted.
     """
-    now = StoreClock(store).now()
-    marks = list(store.list(GC_PREFIX))
-    due = [mark for mark in marks if now - mark.modified_seconds >= min_age_seconds]
+    clock = clock or StoreClock(store)
+    now = clock.now()
+    if not dry_run and isinstance(store, HoldsUploads):
+        _abort_uploads(store, min_age_seconds, now)
+    marks = read_marks(store)
+    if not dry_run:
+        for mark in marks:
+            if not mark.keys and mark.state == "marked":  # writers took everything off it; nothing is ever added
+                store.delete(mark.key)
+    marks = [mark for mark in marks if mark.keys]
+    due = [mark for mark in marks if _is_due(mark, now, min_age_seconds)]
     if not due:
-        return _mark(store, now, min_age_seconds, dry_run)
-    num_objects = num_bytes = 0
-    seen: set[str] = set()
-    for mark in due:
-        found_mark = get_or_none(store, mark.key)
-        if found_mark is None:
-            continue  # another collection was faster
-        listed = parse_json(found_mark[0], mark.key)
-        if not isinstance(listed, list) or not all(isinstance(key, str) for key in listed):
-            raise FormatError(f"{mark.key}: not a list of keys")
-        new = [key for key in listed if key not in seen and parse_object_key(key) is not None]
-        seen.update(new)  # two marks may list one object
-        for batch in _batches(new):
-            named = roots(store)
-            for key in batch:
-                found = store.stat(key)
-                if found is None or key in named or found.modified_seconds >= mark.modified_seconds:
-                    continue
-                if not dry_run:
-                    store.delete(key)
-                num_objects += 1
-                num_bytes += found.size
-            if progress is not None:
-                progress(len(batch))
-        if not dry_run:
-            store.delete(mark.key)
-    return Collection(num_objects, num_bytes, "would be swept" if dry_run else "swept")
+        marked = {key for mark in marks for key in mark.keys}
+        return _mark(store, now, min_age_seconds, marked, dry_run)
+    if dry_run:
+        named = roots(store)
+        unnamed = {key: mark for mark in due for key in mark.keys - named}  # two marks may list one object
+        garbage = [stat for key, mark in unnamed.items() if (stat := _garbage(store, mark, key)) is not None]
+        return Collection(len(garbage), sum(stat.size for stat in garbage), "would be swept")
+    ledgers: dict[str, Ledger] = {}
+    sizes = [size for mark in due for size in _sweep(store, mark, ledgers, monotonic)]
+    return Collection(len(sizes), sum(sizes), "swept")
 
 
-def roots(store: ObjectStore) -> set[str]:
-    """Keys of all objects that something names."""
+def _is_due(mark: Mark, now: float, min_age_seconds: float) -> bool:
+    if mark.state == "sweeping":  # another collection's, unless that has crashed
+        return is_void(mark, now)
+    return now - mark.marked_seconds >= min_age_seconds
+
+
+def _sweep(store: ObjectStore, mark: Mark, ledgers: dict[str, Ledger], monotonic: Callable[[], float]) -> Iterator[int]:
+    """Delete the objects of one mark that nothing names. Yields their sizes."""
+    num_retries = store.traffic.num_retries
+    alive = monotonic()
+    taken = rewrite_mark(store, mark, "sweeping", mark.keys)
+    if taken is None:
+        return  # a writer took its objects off the mark, or another collection was faster
+    named = roots(store, ledgers)
+    for key in sorted(mark.keys - named):
+        if monotonic() - alive > SIGN_OF_LIFE_SECONDS:
+            alive = monotonic()
+            taken = rewrite_mark(store, taken, "sweeping", taken.keys)
+            if taken is None:
+                return  # a writer took this sweep for a crashed one
+        stat = _garbage(store, mark, key)
+        if stat is None:
+            continue
+        try:
+            store.delete(key, if_match=stat.etag)
+        except PreconditionFailed:  # written again
+            continue
+        yield stat.size
+    if store.traffic.num_retries == num_retries:
+        store.delete(taken.key)
+    # Else the first try of a delete may still be under way: the mark stays until it is void.
+
+
+def _garbage(store: ObjectStore, mark: Mark, key: str) -> Stat | None:
+    """The object, unless it is gone or was written again after it was marked."""
+    stat = None if parse_object_key(key) is None else store.stat(key)
+    return None if stat is None or stat.modified_seconds >= mark.marked_seconds else stat
+
+
+def roots(store: ObjectStore, ledgers: dict[str, Ledger] | None = None) -> set[str]:
+    """Keys of all objects that something names.
+
+    Args:
+        ledgers: by run, of an earlier call, whose records are not read again; they are replaced.
+    """
+    known = {} if ledgers is None else ledgers
     named: set[str] = set()
     published: dict[str, tuple[dict[int, set[int]], dict[int, int]]] = {}
     for manifest in _manifests(store):
@@ -100,10 +140,10 @@ def roots(store: ObjectStore) -> set[str]:
         for model in from_ranges(manifest.models):
             if complete:  # otherwise models end at different epochs, and labels of parts stay
                 lasts[model] = max(lasts.get(model, -1), manifest.num_epochs)
-    for run in _runs(store):
-        ledger = read_ledger(store, run)
+    for run in sorted({run for stat in store.list(RUNS_PREFIX) if (run := parse_run(stat.key)) is not None}):
+        known[run] = read_ledger(store, run, known.get(run))
         states, lasts = published.get(run, ({}, {}))
-        named |= _of_run(ledger, states, lasts)
+        named |= _of_run(known[run], states, lasts)
     return named
 
 
@@ -129,12 +169,13 @@ def _is_published(record: PartRecord, states: dict[int, set[int]], lasts: dict[i
     return all(members <= states.get(epoch, set()) for epoch in record.kept)
 
 
-def _mark(store: ObjectStore, now: float, min_age_seconds: float, dry_run: bool) -> Collection:
-    old = [s for s in store.list(OBJECTS_PREFIX) if now - s.modified_seconds >= min_age_seconds]
-    named = roots(store)
+def _mark(store: ObjectStore, now: float, min_age_seconds: float, marked: set[str], dry_run: bool) -> Collection:
+    old = [s for s in store.list(OBJECTS_PREFIX) if now - s.modified_seconds >= min_age_seconds and s.key not in marked]
+    named = roots(store) if old else set()
     garbage = [s for s in old if s.key not in named and parse_object_key(s.key) is not None]
-    if garbage and not dry_run:
-        store.put(gc_key(int(now)), canonical_json([s.key for s in garbage]))
+    if not dry_run:
+        for start in range(0, len(garbage), MARK_OBJECTS):
+            create_mark(store, [s.key for s in garbage[start : start + MARK_OBJECTS]], now)
     phase = "would be marked" if dry_run else "marked"
     return Collection(len(garbage), sum(s.size for s in garbage), phase)
 
@@ -145,11 +186,11 @@ def _manifests(store: ObjectStore) -> Iterator[Manifest]:
             yield Manifest.from_json(store.get(stat.key)[0], stat.key)
 
 
-def _runs(store: ObjectStore) -> list[str]:
-    return sorted({run for stat in store.list(RUNS_PREFIX) if (run := parse_run(stat.key)) is not None})
-
-
-def _batches(keys: Sequence[str]) -> Iterator[list[str]]:
-    remaining = iter(keys)
-    while batch := list(islice(remaining, BATCH)):
-        yield batch
+def _abort_uploads(store: HoldsUploads, min_age_seconds: float, now: float) -> None:
+    try:
+        num_uploads = store.abort_stale_uploads(min_age_seconds, now)
+    except StorageError as error:  # some servers know no multipart uploads, some keys may not list them
+        logger.warning("stale multipart uploads could not be aborted", extra={"error": str(error)})
+        return
+    if num_uploads:
+        logger.info("stale multipart uploads were aborted", extra={"uploads": num_uploads})

@@ -6,8 +6,8 @@ case there is one record, its data are there, and nothing that somebody else nee
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..keys import RecordKey, parse_record_key, record_key
 from ..stores.objects import ObjectRef, put_object, put_pieces
 from ..stores.protocol import ObjectStore
 from ..stores.threads import beside
+from .marks import put_missing
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,6 @@ class PartData:
             int8 (0 nan, 1 inf, -1 none). Empty for a refill.
         numerics: JSON: engine, version, and what the numbers depend on.
         samples, seconds: training samples seen, and time taken.
-        extra: JSON that goes into the record as it is.
     """
 
     unit: int
@@ -57,7 +57,6 @@ class PartData:
     numerics: dict[str, Any]
     samples: int = 0
     seconds: float = 0.0
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +102,27 @@ def commit_part(
     state_fields = _kept_fields(data)
     own = {name: array for name, array in arrays.items() if name not in state_fields}
 
-    def put_weights() -> ObjectRef | None:
-        return put_pieces(store, encode_pieces(fields), "safetensors") if fields else None
+    def put_weights() -> ObjectRef:
+        return put_pieces(store, encode_pieces(fields), "safetensors")
 
-    def put_state() -> ObjectRef | None:
+    def put_labels() -> ObjectRef:
+        return put_object(store, table, "parquet")
+
+    def put_state() -> ObjectRef:
         provenance = {"kind": "state", "run": run, "members": list(data.members), "part": data.part}
-        return put_pieces(store, encode_pieces(own, provenance), "safetensors") if arrays else None
+        return put_pieces(store, encode_pieces(own, provenance), "safetensors")
 
-    weights_put, state_put = beside(put_weights), beside(put_state)
-    table = put_object(store, encode_table(columns, labels), "parquet")
+    weights_put = beside(put_weights) if fields else None
+    state_put = beside(put_state) if arrays else None
+    table = encode_table(columns, labels)
+    puts: dict[ObjectRef, Callable[[], ObjectRef]] = {put_labels(): put_labels}
+    (label_ref,) = puts
     weight_digests = _weight_digests(arrays or fields, len(data.members))
     label_digests = tuple(model_digests(columns, labels, len(data.members)))
-    weights, state = weights_put(), state_put()
+    weights = None if weights_put is None else weights_put()
+    state = None if state_put is None else state_put()
+    puts |= {} if weights is None else {weights: put_weights}
+    puts |= {} if state is None else {state: put_state}
     record = PartRecord(
         run=run,
         unit=data.unit,
@@ -123,7 +131,7 @@ def commit_part(
         epochs=(data.epochs.start, data.epochs.stop),
         kept=tuple(sorted(data.fields.get("", {}))),
         weights=weights,
-        labels=table,
+        labels=label_ref,
         state=state,
         weight_digests=weight_digests,
         label_digests=label_digests,
@@ -136,21 +144,43 @@ def commit_part(
         parents=tuple(parents),
         refill=refill,
         twin=twin,
-        extra=data.extra,
         state_fields=state_fields,
     )
-    record = _with_totals(record, after)
+    return commit_record(store, _with_totals(record, after), puts, after)
+
+
+def commit_record(
+    store: ObjectStore,
+    record: PartRecord,
+    puts: Mapping[ObjectRef, Callable[[], object]],
+    after: PartRecord | None = None,
+) -> Committed:
+    """Commit ``record``, whose objects are written.
+
+    A collection may be about to delete objects that a dead attempt wrote before. They are taken off its marks before
+    the record, so that a crash leaves no record without its objects, and after it, in case a day has passed meanwhile.
+
+    Args:
+        puts: of each object that the record names, a function that writes it again.
+        after: the last record of the same members: its state is dropped.
+
+    Raises:
+        ConflictingRecords: as ``commit_part``.
+    """
+    put_missing(store, puts)
     won = True
     try:
-        store.put(str(key), record.to_json(), if_absent=True)
+        store.put(str(record.key), record.to_json(), if_absent=True)
     except PreconditionFailed:
-        found = PartRecord.from_json(store.get(str(key))[0], key)
-        won = found == record
-        if not won and not parents:
-            refuse_conflict(record, found)
-        record = found
-    if won and not refill and after is not None and after.part < data.part:
-        _drop_state(store, after, record)
+        standing = PartRecord.from_json(store.get(str(record.key))[0], record.key)
+        won = standing == record
+        if not won and not record.parents:
+            refuse_conflict(record, standing)
+        record = standing
+    if won:
+        put_missing(store, puts)
+        if not record.refill and after is not None and after.part < record.part:
+            _drop_state(store, after, record)
     return Committed(record, won)
 
 

@@ -129,9 +129,11 @@ class LocalStore:
         except OSError as error:
             raise self._failed(error, f"list {prefix}") from None
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         try:
             with self._locked(key):
+                if if_match is not None and _etag_of(self.path(key)) not in (None, if_match):
+                    raise PreconditionFailed(f"{self.url}: {key} has changed")
                 self.path(key).unlink(missing_ok=True)
             if parse_object_key(key) is None:  # the next object would make its folder again, and wait for the disk
                 self._drop_empty(self.path(key).parent)

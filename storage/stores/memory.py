@@ -56,9 +56,12 @@ class MemoryStore:
         for key, (content, etag, modified) in sorted(found):
             yield Stat(key, len(content), etag, modified)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         with self._lock:
-            self._objects.pop(checked_key(key), None)
+            found = self._objects.get(checked_key(key))
+            if found is not None and if_match not in (None, found[1]):
+                raise PreconditionFailed(f"{self.url}: {key} has changed")
+            self._objects.pop(key, None)
 
 
 def shared_memory_store(name: str) -> MemoryStore:

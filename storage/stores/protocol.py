@@ -87,8 +87,11 @@ class ObjectStore(Protocol):
         """All objects whose key starts with ``prefix``, each once, in the store's own order."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Afterwards the key is absent; it may have been absent before."""
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        """Afterwards the key is absent; it may have been absent before.
+
+        Raises PreconditionFailed if the object has another etag than ``if_match``. S3 cannot compare, and deletes it.
+        """
         ...
 
 

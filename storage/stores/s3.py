@@ -194,7 +194,7 @@ class S3Store:
         self.traffic.add()
         self._hear_clock(reply)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         full = self.prefix + checked_key(key)
         self._call(f"delete {key}", lambda client: client.delete_object(Bucket=self.bucket, Key=full))
         self.traffic.add()

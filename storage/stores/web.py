@@ -66,7 +66,7 @@ class WebStore:
     def list(self, prefix: str) -> Iterator[Stat]:
         self._refuse("list")
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         self._refuse("delete")
 
     def _refuse(self, verb: str) -> NoReturn:

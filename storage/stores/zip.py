@@ -84,7 +84,7 @@ class ZipStore:
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         self._refuse("write")
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         self._refuse("delete")
 
     def _refuse(self, verb: str) -> NoReturn:

@@ -40,9 +40,9 @@ class FaultyStore:
     def list(self, prefix: str) -> Iterator[Stat]:
         return self.inner.list(prefix)
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         self.fault("delete", key)
-        self.inner.delete(key)
+        self.inner.delete(key, if_match=if_match)
 
 
 class LosesReplies(FaultyStore):
