@@ -33,3 +33,15 @@ class Closed(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def digest_fields(self, always: Iterable[str], if_set: Iterable[str]) -> dict[str, Any]:
+        """JSON of the fields that enter a digest.
+
+        Args:
+            always: fields of the first release.
+            if_set: fields that came later: they enter only with a value other than their default, so that the digests
+                of all specs that do not use them stay what they were.
+        """
+        names = {*always, *(n for n in if_set if getattr(self, n) != type(self).model_fields[n].get_default())}
+        dumped: dict[str, Any] = self.model_dump(mode="json", include=names)
+        return dumped

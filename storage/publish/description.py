@@ -27,6 +27,8 @@ class ZooDescription:
             published, and rows 0..19.
         root_zoo: the ancestor whose rows decide the split; the zoo itself if it has no parent.
         num_root_models: models in the full plan of the root zoo.
+        root_rows: rows of the root zoo by its model index, where ``split`` has groups and ``rows`` have other
+            hyperparameters (twins); None: ``rows``.
         absent: models that will never be there, with the reason.
         buffers_layout: of ``.buffers`` where an architecture has them, by state-dict name.
         notes: known conflicts and remarks for the card.
@@ -55,6 +57,7 @@ class ZooDescription:
     split: SplitRule = field(default_factory=SplitRule)
     root_zoo: str = ""
     num_root_models: int = 0
+    root_rows: Mapping[int, Mapping[str, Any]] | None = None
     parent: Parent | None = None
     absent: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

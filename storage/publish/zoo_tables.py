@@ -21,7 +21,9 @@ _PLAIN_ROW = tuple(column for column in ROW_COLUMNS)
 def splits_of(description: ZooDescription, models: Sequence[int]) -> list[SplitName]:
     """Split of each model of the zoo, by its root ancestor."""
     roots = [int(description.rows[model].get("root_model", model)) for model in models]
-    by_root = {int(row.get("root_model", model)): row for model, row in description.rows.items()}
+    by_root = description.root_rows
+    if by_root is None:
+        by_root = {int(row.get("root_model", model)): row for model, row in description.rows.items()}
     count = description.num_root_models or description.num_models
     return assign_splits(description.split, description.root, roots, by_root, count)
 

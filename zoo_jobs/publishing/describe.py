@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from zooforge.storage.formats.manifest import Parent
+from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.publish.description import ZooDescription
 
 from ..engines.contract import noisy_layout
@@ -47,7 +48,9 @@ def describe(zoo: Zoo) -> ZooDescription:
         noisy_layout=noisy_layout(plain) if twins and isinstance(plain, Architecture) else None,
         buffers_layout=plain.buffer_layout if isinstance(plain, ResNet18) else None,
         counters=plain.counter_names if isinstance(plain, ResNet18) else (),
+        split=SplitRule(spec.split_rule.kind, group=spec.split_rule.group),
         root_zoo=spec.name,
+        root_rows={row.index: _row(row, spec) for row in rows(spec)} if twins and spec.split_rule.group else None,
         num_root_models=len(rows(spec)),
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
         notes=spec.conflicts,

@@ -110,6 +110,21 @@ class ExtendBlock(Closed):
         return self
 
 
+class ModelSplitRule(Closed):
+    """Which models of the published zoo train, validate and test what is learned from them; twins follow parents."""
+
+    kind: Literal["hash", "reference"] = "hash"
+    """hash: by a hash of zoo name and model index, stable under extension; reference: the reference's shuffle."""
+    group: Literal["seed", "cell"] | None = None
+    """Keeps the models of one seed, or of one cell of the grid, in one split (hash only)."""
+
+    @model_validator(mode="after")
+    def _group_is_hashed(self) -> Self:
+        if self.kind == "reference" and self.group is not None:
+            raise ValueError("group belongs to kind hash; the reference's shuffle knows no groups")
+        return self
+
+
 class SparsifySpec(Closed):
     """How twins are made from the models of a zoo."""
 

@@ -23,6 +23,7 @@ from .blocks import (
     Epochs,
     ExtendBlock,
     InitializerName,
+    ModelSplitRule,
     OptimizerName,
     Reference,
     ScheduleName,
@@ -101,6 +102,8 @@ class ZooSpec(Closed):
     """Epochs between commits; at most these are lost with a worker."""
     expected_faulty_ratio: Annotated[Number, Field(ge=0, le=1)] = 0.05
     """Share of models that may become faulty; the alert FaultyRatioHigh fires at twice it."""
+    split_rule: ModelSplitRule = ModelSplitRule()
+    """How the models of the published zoo are split."""
     extend: tuple[ExtendBlock, ...] = ()
     """Grids appended later; rows that exist are never changed or renumbered."""
     sparsify: SparsifySpec | None = None
@@ -124,6 +127,8 @@ class ZooSpec(Closed):
             given = [name for name, value in (*per_model, ("imported_seeds", self.imported_seeds)) if value is not None]
             if given:
                 raise ValueError(f"{given[0]} belongs to seeds: random, but seeds are {self.seeds}")
+        if self.split_rule.kind == "reference" and self.extend:
+            raise ValueError("split_rule reference shuffles the whole plan: an extend block would move models of it")
         for number, block in enumerate(self.extend):
             if block.seeds is not None and (block.seeds.values is None) != (self.seeds.values is None):
                 raise ValueError(f"extend block {number}: a zoo's seeds are either all random or all stated")
@@ -254,7 +259,7 @@ class ZooSpec(Closed):
         ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
         ``num_epochs`` unless the schedule depends on it.
         """
-        content: dict[str, Any] = self.model_dump(mode="json", include=set(_RESULT_FIELDS))
+        content = self.digest_fields(always=_RESULT_FIELDS, if_set=("split_rule",))
         content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)
         content["train_eval_epochs"] = self.train_eval_epochs.with_epoch_0().to_json()
         if self.imported_seeds is not None:

@@ -135,6 +135,8 @@ RESULT_CHANGES: list[dict[str, Any]] = [
     {"schedule": "one-cycle"},
     {"schedule": "one-cycle", "num_epochs": 60},
     {"train_eval_epochs": [0, 50]},
+    {"split_rule": {"group": "cell"}},
+    {"split_rule": {"kind": "reference"}},
 ]  # fmt: skip
 OTHER_CHANGES: list[dict[str, Any]] = [
     {"name": "another-name"},
@@ -351,7 +353,8 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
     page = (ROOT / "docs" / "zoo-spec.md").read_text()
     table = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]
-    extension, search = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    extension, rule, search = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert ZooSpec.from_json(GOOD.to_json() | yaml_values(rule, "page")).run_id == GOOD.run_id
     spec = ZooSpec.from_json(GOOD.to_json() | yaml_values(extension, "page"))
     added = [640, 2560, 1600]  # silu in 64 cells; 10 more seeds; one rate in place of two, five activations for four
     assert len(rows(spec)) == 2560 + sum(added)
