@@ -1,10 +1,10 @@
-"""Machines that `zoo plan` knows: measured rates from rates.yaml, prices from docs/prices.yaml. Reads these files."""
+"""Machines that `zoo plan` knows: measured rates from rates.yaml, prices from prices.yaml. Reads these files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from ..spec.blocks import ArchitectureName, validated
 from ..spec.yaml_values import yaml_values
 
 RATES = Path(__file__).with_name("rates.yaml")
-PRICES = Path(__file__).parents[2] / "docs" / "prices.yaml"
+PRICES = Path(__file__).with_name("prices.yaml")
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -38,7 +38,7 @@ class MachineRates(Closed):
     slots: Annotated[int, Field(gt=0)]
     """Tasks that run at once, without slowing each other."""
     price: str
-    """A key of docs/prices.yaml."""
+    """A key of prices.yaml."""
     rates: tuple[Rate, ...]
 
 
@@ -134,9 +134,4 @@ def _rates() -> RateTable:
 
 @cache
 def _prices() -> dict[str, Price]:
-    try:
-        text = PRICES.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}  # an installation without docs/ plans without dollars
-    value: Any = yaml_values(text, PRICES.name)
-    return validated(PriceTable, value, PRICES.name).prices
+    return validated(PriceTable, yaml_values(PRICES.read_text(encoding="utf-8"), PRICES.name), PRICES.name).prices
