@@ -105,7 +105,8 @@ def _place(e: Estimate, machines: list[Machine]) -> str:
         price = _price(place.dollars_per_hour, place.spot_dollars_per_hour)
         return f"not measured on {e.machine} ({place.description}) with {what}; an hour costs {price}"
     price = _price(e.dollars, e.spot_dollars)
-    return f"{duration(e.seconds)} on {e.machine} ({place.description}; {_slots(e.slots)}, {e.engine}): {price}"
+    where = f"{e.machine} ({place.description}; {_slots(e.slots)}, {e.engine})"
+    return f"{duration(e.seconds)}, to {duration(e.busy_seconds)} beside other work, on {where}: {price}"
 
 
 def _price(on_demand: float | None, spot: float | None) -> str:

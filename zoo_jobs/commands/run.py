@@ -72,8 +72,8 @@ def command(
     for stage_name, found in checks.items():
         for line in lines(stage_name, found):
             click.echo(line)
-    for took in work.took:
-        click.echo(took.sentence)
+    for result in work.results:
+        click.echo(result.sentence)
     bad = [n for n, found in checks.items() if any(check.outcome == "differs" for check in found)]
     if bad:
         raise NotWhatItSays(f"{', '.join(bad)}: published states do not have the accuracy of their labels; see above")

@@ -45,8 +45,8 @@ def command(
     wanted = request(twins, models, twin_epochs)
     with at_work(store, values, [(twins, wanted)]) as work:
         finished = work.grow(twins, wanted)
-    for took in work.took:
-        click.echo(took.sentence, err=True)
+    for result in work.results:
+        click.echo(result.sentence, err=True)
     return end(finished, twins.name, work.reason)
 
 

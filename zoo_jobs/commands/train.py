@@ -35,8 +35,8 @@ def command(
     refilled = _epochs(refill)
     with at_work(store, values, [(zoo, wanted)]) as work:
         finished = work.grow(zoo, wanted, refilled)
-    for took in work.took:
-        click.echo(took.sentence, err=True)
+    for result in work.results:
+        click.echo(result.sentence, err=True)
     return end(finished, zoo.name, work.reason)
 
 

@@ -1,7 +1,7 @@
 """What a request takes: steps, FLOP, seconds, bytes, objects, dollars. Reads two tables, else pure.
 
-Seconds come from rates that were measured on a named machine (rates.yaml, written from benchmarks/rates.py), dollars
-from docs/prices.yaml. What was not measured is None, never a guess.
+Seconds come from rates that were measured on a named machine (rates.yaml, written by benchmarks/rates.py), dollars
+from prices.yaml. What was not measured is None, never a guess.
 """
 
 import heapq
@@ -29,6 +29,8 @@ LABEL_ROW_BYTES = 72
 TABLE_ROW_BYTES = 60
 RECORD_BYTES, RECORD_BYTES_PER_MODEL = 1_800, 140
 """A record holds two SHA-256 per member."""
+BUSY_FACTOR = 3.0
+"""Rates are measured at rest. Runs on a machine that does other work as well took up to three times as long."""
 RUN_OBJECTS = 4
 """run.json, pin.json, an attempt and its end; besides logs and usage, which depend on time."""
 VERSION_OBJECTS = 10
@@ -56,6 +58,8 @@ class Estimate:
     engine: str | None
     slots: int
     seconds: float | None
+    busy_seconds: float | None
+    """Where other work shares the machine."""
     dollars: float | None
     spot_dollars: float | None
 
@@ -156,6 +160,7 @@ def estimate(
         engine=engine if rate is None else rate.engine,
         slots=machine.slots,
         seconds=seconds,
+        busy_seconds=None if seconds is None else BUSY_FACTOR * seconds,
         dollars=cost(machine.dollars_per_hour),
         spot_dollars=cost(machine.spot_dollars_per_hour),
         **stored,

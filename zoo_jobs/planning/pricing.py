@@ -1,15 +1,16 @@
-"""What a stage is expected to take and to cost: said before it starts, corrected by its first minute. No Ray."""
+"""What a stage is expected to take and to cost: planned before it starts, compared with its first minute, and what the
+next attempt learns from it. No Ray."""
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..events import Event, Observer, PartCommitted, Repriced
 from ..quantities import dollars, duration
 from ..spec.twins import Zoo
-from .estimate import is_variational, slot_seconds, stage_seconds
+from .estimate import BUSY_FACTOR, is_variational, slot_seconds, stage_seconds
 from .machines import Machine, Rate, machine_here
 from .units import Task
 
@@ -17,34 +18,95 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION_SECONDS = 60.0
 MOST_RATIO = 1.5  # of what was confirmed, above which a stage is stopped
+SETTLED_SECONDS = 600.0  # of training: what was measured for less may have been a busy minute
+COMPARED_SECONDS = 60.0  # planned, below which the difference to the plan is the start of Ray and nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The slots of one machine that train with one engine. ``machine`` and ``rate`` are None where not measured."""
+
+    engine: str
+    slots: int
+    slot_dollars_per_hour: float | None
+    machine: str | None
+    rate: Rate | None
+
+    @property
+    def dollars_per_hour(self) -> float | None:
+        """Of all slots."""
+        return None if self.slot_dollars_per_hour is None else self.slots * self.slot_dollars_per_hour
+
+    @property
+    def sentence(self) -> str:
+        """``8 slots of c3-44 with lanes``."""
+        place = f" of {self.machine}" if self.machine else ""
+        return f"{'1 slot' if self.slots == 1 else f'{self.slots} slots'}{place} with {self.engine}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Training time as a multiple of the time by the rate table: what is expected, its range, and who says so."""
+
+    factor: float = 1.0
+    low: float = 1.0
+    high: float = BUSY_FACTOR
+    source: str = "by the rate table, which was measured at rest"
+
+    @classmethod
+    def measured(cls, ends: Sequence[Mapping[str, Any]], engine: str) -> "Pace":
+        """What the last attempt that trained with ``engine`` measured, by how the attempts of the run ended."""
+        known = [end for end in ends if end.get("factor") and end.get("engine") == engine]
+        if not known:
+            return cls()
+        factor, seconds = float(known[-1]["factor"]), float(known[-1].get("factor_seconds", 0.0))
+        low, high = known[-1].get("factor_low", factor), known[-1].get("factor_high", factor)
+        if seconds < SETTLED_SECONDS:
+            low, high = min(low, 1.0), max(high, 1.0)
+        over = f" over {duration(seconds)} of training" if seconds else ""
+        return cls(factor, low, high, f"{factor:.2g} times the rate table, as the attempt before measured{over}")
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Of what was missing when a driver started. ``seconds`` and ``dollars`` are None where nothing was measured.
+    """What the missing part of a stage takes. Seconds and dollars are None where nothing was measured."""
 
-    Attributes:
-        factor: what an earlier attempt measured, as a ratio to the rates of ``machine``; 1 without one.
-        dollars_per_hour: of all slots.
-    """
-
-    machine: str | None
-    engine: str
-    slots: int
-    factor: float
+    workers: Workers
+    pace: Pace
     seconds: float | None
     dollars: float | None
-    dollars_per_hour: float | None
+
+    @property
+    def range_seconds(self) -> tuple[float, float] | None:
+        """From the fastest to the slowest that was measured; a machine that other work shares is slower."""
+        if self.seconds is None:
+            return None
+        return self.pace.low / self.pace.factor * self.seconds, self.pace.high / self.pace.factor * self.seconds
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As an attempt's record has it."""
+        return {
+            "machine": self.workers.machine,
+            "engine": self.workers.engine,
+            "slots": self.workers.slots,
+            "factor": self.pace.factor,
+            "factor_source": self.pace.source,
+            "seconds": self.seconds,
+            "range_seconds": self.range_seconds,
+            "dollars": self.dollars,
+            "dollars_per_hour": self.workers.dollars_per_hour,
+        }
 
     @property
     def sentence(self) -> str:
-        """``2.1 h on 8 slots of c3-44 with lanes, $3.10``."""
-        place = f" of {self.machine}" if self.machine else ""
-        count = "1 slot" if self.slots == 1 else f"{self.slots} slots"
-        return f"{duration(self.seconds)} on {count}{place} with {self.engine}, {dollars(self.dollars)}"
+        """``2.1 h (2.1 h to 6.3 h) on 8 slots of c3-44 with lanes, $3.10; by the rate table, ...``."""
+        said = f"{duration(self.seconds)}{self._range} on {self.workers.sentence}, {dollars(self.dollars)}"
+        return said if self.seconds is None else f"{said}; {self.pace.source}"
+
+    @property
+    def _range(self) -> str:
+        low, high = map(duration, self.range_seconds or (None, None))
+        return "" if low == high else f" ({low} to {high})"
 
 
 def rate_here(zoo: Zoo, engine: str, environment: Mapping[str, str]) -> tuple[Machine | None, Rate | None]:
@@ -55,115 +117,140 @@ def rate_here(zoo: Zoo, engine: str, environment: Mapping[str, str]) -> tuple[Ma
     return place, rate
 
 
-def planned(
-    zoo: Zoo,
-    missing: Iterable[Task],
-    last_part: int,
-    engine: str,
-    slots: int,
-    slot_dollars_per_hour: float | None,
-    environment: Mapping[str, str],
-    factor: float = 1.0,
-) -> Planned:
-    """What ``missing`` takes on ``slots`` slots."""
+def workers_here(
+    zoo: Zoo, engine: str, slots: int, slot_dollars_per_hour: float | None, environment: Mapping[str, str]
+) -> Workers:
+    """``slots`` slots of the machine that the environment names."""
     place, rate = rate_here(zoo, engine, environment)
-    seconds = None if rate is None else factor * stage_seconds(zoo, rate, missing, last_part, slots)
-    price = None if slot_dollars_per_hour is None else slots * slot_dollars_per_hour
-    cost = None if seconds is None or price is None else seconds / 3600 * price
-    return Planned(None if place is None else place.name, engine, slots, factor, seconds, cost, price)
+    return Workers(engine, slots, slot_dollars_per_hour, None if place is None else place.name, rate)
+
+
+def planned(zoo: Zoo, missing: Iterable[Task], last_part: int, workers: Workers, pace: Pace) -> Planned:
+    """What ``missing`` takes when ``workers`` train it at ``pace``."""
+    seconds = cost = None
+    if workers.rate is not None:
+        seconds = pace.factor * stage_seconds(zoo, workers.rate, missing, last_part, workers.slots)
+        if workers.dollars_per_hour is not None:
+            cost = seconds / 3600 * workers.dollars_per_hour
+    return Planned(workers, pace, seconds, cost)
+
+
+@dataclass(slots=True)
+class _Measured:
+    """Seconds of training, and the same training by the rate table."""
+
+    seconds: float = 0.0
+    table_seconds: float = 0.0
+    has_trained: bool = False  # epoch 0 is evaluated only, and says nothing of training
+
+    def add(self, seconds: float, table_seconds: float, trained: bool) -> None:
+        self.seconds += seconds
+        self.table_seconds += table_seconds
+        self.has_trained |= trained
+
+    @property
+    def factor(self) -> float:
+        return self.seconds / self.table_seconds
 
 
 class Calibration:
-    """An observer that compares the first minute of a stage with its plan, once, and tells what follows.
+    """An observer that measures the training of a stage against the rate table, minute by minute and as a whole.
 
-    It counts from the start of the first worker's first part to be committed, and not before a trained epoch is among
-    them: epoch 0 is evaluated only. Where that makes the stage dearer than ``MOST_RATIO`` times what was confirmed,
-    ``stop`` is called with the reason, unless the cap allows as much.
-
-    Attributes:
-        factor: of the plan that holds now: measured over planned, times the plan's own; None before.
+    Only the training time of committed parts counts: the start of workers and waiting for the store are left out. The
+    first minute, which begins with the first part and holds a trained epoch, is compared with the plan. Where it makes
+    the stage dearer than ``MOST_RATIO`` times what was confirmed, ``stop`` is called with the reason, unless the cap
+    allows as much.
     """
 
     def __init__(
         self,
         zoo: Zoo,
         plan: Planned,
-        rate: Rate | None,
         cap_dollars: float | None,
         listeners: Iterable[Observer],
         stop: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._zoo, self._plan, self._rate, self._cap = zoo, plan, rate, cap_dollars
+        self._zoo, self._plan, self._cap = zoo, plan, cap_dollars
         self._listeners, self._stop, self._clock = list(listeners), stop, clock
-        self._begun: float | None = None
-        self._measured = self._predicted = 0.0
-        self.factor: float | None = None
+        self._whole, self._minute = _Measured(), _Measured()
+        self._minute_began: float | None = None
+        self._factors: list[float] = []  # of the whole minutes so far: the least and the greatest
 
     def __call__(self, event: Event) -> None:
-        if not isinstance(event, PartCommitted) or self._rate is None or self.factor is not None:
+        rate = self._plan.workers.rate
+        if not isinstance(event, PartCommitted) or rate is None:
             return
         now = self._clock()
-        if self._begun is None:
-            self._begun = now - event.train_seconds
-        self._measured += event.train_seconds
+        if self._minute_began is None:
+            self._minute_began = now - event.train_seconds
         epochs = range(event.epochs[0], event.epochs[-1] + 1)
-        self._predicted += self._plan.factor * slot_seconds(self._zoo, self._rate, len(event.models), epochs)
-        if epochs[-1] > 0 and now - self._begun >= CALIBRATION_SECONDS:
-            self._compare(event.zoo, event.stage)
+        table_seconds = slot_seconds(self._zoo, rate, len(event.models), epochs)
+        for measured in (self._whole, self._minute):
+            measured.add(event.train_seconds, table_seconds, trained=epochs[-1] > 0)
+        if self._minute.has_trained and now - self._minute_began >= CALIBRATION_SECONDS:
+            factor, is_first = self._minute.factor, not self._factors
+            self._factors = [min([factor, *self._factors]), max([factor, *self._factors])]
+            self._minute, self._minute_began = _Measured(), now
+            if is_first:
+                self._compare(event.zoo, event.stage, factor / self._plan.pace.factor)
 
-    def _compare(self, zoo: str, stage: str) -> None:
-        ratio, plan = self._measured / self._predicted, self._plan
-        self.factor = ratio * plan.factor
+    @property
+    def factor(self) -> float | None:
+        """Seconds of the whole attempt over those of the rate table; None before the first minute has passed."""
+        return self._whole.factor if self._factors else None
+
+    def to_json(self) -> dict[str, float | None]:
+        """What ``Pace.measured`` reads when the next attempt is planned."""
+        if self.factor is None:
+            return {"factor": None}
+        low, high = min(self.factor, *self._factors), max(self.factor, *self._factors)
+        figures = {"factor": self.factor, "factor_low": low, "factor_high": high}
+        return {**figures, "factor_seconds": self._whole.seconds}
+
+    def _compare(self, zoo: str, stage: str, ratio: float) -> None:
+        plan = self._plan
         seconds = None if plan.seconds is None else ratio * plan.seconds
         cost = None if plan.dollars is None else ratio * plan.dollars
-        too_dear = (
-            cost is not None and plan.dollars is not None and cost > max(MOST_RATIO * plan.dollars, self._cap or 0.0)
-        )
         for listener in self._listeners:
             listener(Repriced(zoo, stage, ratio, seconds, cost))
-        if too_dear:
-            figures = {"ratio": round(ratio, 2), "dollars": round(cost or 0.0, 2)}
-            logger.warning("dearer than confirmed", extra={"kind": "dearer", "zoo": zoo, **figures})
-            self._stop(
-                f"by its first minute {zoo} takes {duration(seconds)} and {dollars(cost)}, {ratio:.1f} times the "
-                f"{dollars(plan.dollars)} that were confirmed; the same command confirms the new price and goes on"
-            )
-
-
-LEAST_SECONDS = 60.0  # of a plan that is worth a comparison
+        if cost is None or plan.dollars is None or cost <= max(MOST_RATIO * plan.dollars, self._cap or 0.0):
+            return
+        figures = {"ratio": round(ratio, 2), "dollars": round(cost, 2)}
+        logger.warning("dearer than confirmed", extra={"kind": "dearer", "zoo": zoo, **figures})
+        self._stop(
+            f"by its first minute {zoo} takes {duration(seconds)} and {dollars(cost)}, {ratio:.1f} times the "
+            f"{dollars(plan.dollars)} that were confirmed; the same command confirms the new price and goes on"
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Took:
-    """A stage that ended, or was stopped before its end, beside its plan; None where no rate or no price was known."""
+class StageResult:
+    """A stage that ended, or was stopped before its end, beside its plan. Dollars are None without a price."""
 
     zoo: str
     stage: str
     seconds: float
-    planned_seconds: float | None
     dollars: float | None
-    planned_dollars: float | None
+    planned: Planned
     finished: bool = True
     reason: str = ""
     """Why the stage was stopped, where a cap or its price did that."""
 
     @property
     def sentence(self) -> str:
-        """``train tiny took 5.2 min, planned 4.6 min (+13%); $0.01, planned $0.01 (+12%)``.
-
-        Of less than a minute the difference is not said: starting Ray alone takes longer than that is worth.
-        """
-        said = f"{self.stage} {self.zoo} took {duration(self.seconds)}"
+        """``train tiny took 5.2 min, planned 4.6 min (+13%); $0.01, planned $0.01 (+12%)``."""
+        said, plan = f"{self.stage} {self.zoo} took {duration(self.seconds)}", self.planned
         if not self.finished:
-            return said + (f" of {duration(self.planned_seconds)} that were planned" if self.planned_seconds else "")
-        if self.planned_seconds:
-            said += f", planned {duration(self.planned_seconds)}{self._off(self.seconds, self.planned_seconds)}"
+            return said + (f" of {duration(plan.seconds)} that were planned" if plan.seconds else "")
+        if plan.seconds:
+            said += f", planned {duration(plan.seconds)}{self._difference(self.seconds, plan.seconds)}"
         if self.dollars is not None:
             said += f"; {dollars(self.dollars)}"
-            if self.planned_dollars:
-                said += f", planned {dollars(self.planned_dollars)}{self._off(self.dollars, self.planned_dollars)}"
+            if plan.dollars:
+                said += f", planned {dollars(plan.dollars)}{self._difference(self.dollars, plan.dollars)}"
         return said
 
-    def _off(self, found: float, planned: float) -> str:
-        return f" ({found / planned - 1:+.0%})" if (self.planned_seconds or 0) >= LEAST_SECONDS else ""
+    def _difference(self, actual: float, expected: float) -> str:
+        """The difference in percent; nothing for a stage so short that the start of Ray is most of it."""
+        return f" ({actual / expected - 1:+.0%})" if (self.planned.seconds or 0) >= COMPARED_SECONDS else ""

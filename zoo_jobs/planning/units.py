@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..models.registry import ARCHITECTURES
 from ..spec.epochs import last_part
 from ..spec.grid import Family, ModelRow, rows
-from ..spec.twins import TwinSpec, Zoo
+from ..spec.twins import Zoo
 from ..spec.zoo import ZooSpec
 
 SPLIT_MULTIPLE = 16
@@ -100,11 +100,6 @@ def request(
         )
     wanted = model_slice(models, len(rows(zoo)), zoo.name)
     return Request(wanted, epochs, last_part(epochs, commit_every or zoo.commit_every))
-
-
-def source_request(twins: TwinSpec, models: str | None = None) -> Request:
-    """What twins need of their parent: the same models, up to the source epoch."""
-    return request(twins.parent, models, twins.source_epoch)
 
 
 def model_slice(text: str | None, num_models: int, name: str) -> range:

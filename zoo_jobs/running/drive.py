@@ -16,7 +16,7 @@ from zooforge.storage.runs.run_files import create_run, start_attempt, want_run
 
 from ..catalogue.in_store import register
 from ..events import Observer, tell
-from ..planning.pricing import Calibration, Took, rate_here
+from ..planning.pricing import Calibration, StageResult
 from ..planning.units import Task, work_units
 from ..watching.run_log import RunLog
 from .account import GRACE_SECONDS, Account, Caps
@@ -30,7 +30,7 @@ from .worker import WorkerContext
 T = TypeVar("T")
 
 
-def drive(session: Session, stage: Stage, *, wait: bool = True) -> Took:
+def drive(session: Session, stage: Stage, *, wait: bool = True) -> StageResult:
     """Train what is missing of a stage.
 
     Args:
@@ -89,15 +89,12 @@ class _Attempt:
             session.notice,
             session.observers,
         )
-        _, rate = rate_here(run.zoo, engine.name, os.environ)
         listeners = [*session.observers, log]
-        self._calibration = Calibration(
-            run.zoo, stage.expected, rate, options.max_dollars, listeners, self._account.stop
-        )
+        self._calibration = Calibration(run.zoo, stage.expected, options.max_dollars, listeners, self._account.stop)
         self._observers: list[Observer] = [*listeners, self._account, self._calibration]
         self._patience = Patience(run.name, run.stage, session.notice, self._observers)
 
-    def drive(self, wait: bool) -> Took:
+    def drive(self, wait: bool) -> StageResult:
         """Train until nothing is missing, and write how the attempt ended."""
         begun, run, plan = time.monotonic(), self._run, self._stage.plan
         tell(self._observers, plan.started)
@@ -123,17 +120,10 @@ class _Attempt:
             if self._pieces is not None:
                 self._pieces.close()
             with contextlib.suppress(StoreUnreachable):  # the error that ended the run is the one to report
-                self._account.close(state, engine=self._context.engine, factor=self._calibration.factor)
-        seconds, expected, account = time.monotonic() - begun, self._stage.expected, self._account
-        return Took(
-            run.name,
-            run.stage,
-            seconds,
-            expected.seconds,
-            account.dollars,
-            expected.dollars,
-            finished,
-            account.reason,
+                self._account.close(state, engine=self._context.engine, **self._calibration.to_json())
+        seconds, account = time.monotonic() - begun, self._account
+        return StageResult(
+            run.name, run.stage, seconds, account.dollars, self._stage.expected, finished, account.reason
         )
 
     def _tasks(self) -> Sequence[Task]:

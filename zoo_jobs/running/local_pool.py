@@ -40,11 +40,6 @@ class LocalPool:
         price = machines.slot_price(os.environ)
         return None if price is None else self.slots * price
 
-    @property
-    def stuck(self) -> bool:
-        """Whether a thread is still in an epoch that was given up: it ends with the process, which must not wait."""
-        return self._given_up and any(thread.is_alive() for thread in self._threads)
-
     def submit(self, slot: int, task: Task, part: int) -> None:
         self._in_flight[slot] += 1
         self._calls[slot].put((task, part))

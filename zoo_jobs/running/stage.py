@@ -23,7 +23,7 @@ from ..metrics.driver import RunMetrics
 from ..planning.estimate import epoch_seconds_per_model
 from ..planning.machines import machine, slot_price
 from ..planning.missing import absent_parents
-from ..planning.pricing import Planned, planned
+from ..planning.pricing import Pace, Planned, planned, workers_here
 from ..planning.refill import refill_tasks
 from ..planning.units import Request, Task, WorkUnit, models_that_fit, tasks, unit_models, work_units
 from ..spec.epochs import part_of
@@ -274,10 +274,8 @@ def _expected(session: Session, plan: StagePlan) -> Planned:
     if price is None:
         price = slot_price(os.environ)
     ends = [attempt.end or {} for attempt in read_attempts(session.store, zoo.run_id)]
-    factors = [end["factor"] for end in ends if end.get("factor") and end.get("engine") == engine]
-    expected = planned(
-        zoo, plan.tasks(slots=slots), plan.last_part, engine, slots, price, os.environ, (factors or [1.0])[-1]
-    )
+    workers = workers_here(zoo, engine, slots, price, os.environ)
+    expected = planned(zoo, plan.tasks(slots=slots), plan.last_part, workers, Pace.measured(ends, engine))
     if session.confirm is not None and price is not None:
         session.confirm(f"{zoo.name}: {expected.sentence}")
     return expected

@@ -15,7 +15,7 @@ from ..catalogue.in_store import register
 from ..events import Observer, StageEnded, tell
 from ..integrations.trackers import Tracker
 from ..metrics.driver import RunMetrics
-from ..planning.pricing import Took
+from ..planning.pricing import StageResult
 from ..planning.units import Request
 from ..spec.twins import Zoo
 from ..watching.totals import Meter
@@ -35,7 +35,7 @@ class Work:
 
     Attributes:
         attempted: whether anything may have been written.
-        took: the stages that ended, in order.
+        results: of the stages that were driven, in order.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Work:
         self.store, self.trackers = store, trackers
         self.notice = Notice()
         self.attempted = False
-        self.took: list[Took] = []
+        self.results: list[StageResult] = []
         self._place = Place(options.ray, options.slots)
         self._session = Session(
             options=options,
@@ -80,7 +80,7 @@ class Work:
     @property
     def reason(self) -> str:
         """Why the last stage was stopped, where a cap or its price did that."""
-        return self.took[-1].reason if self.took else ""
+        return self.results[-1].reason if self.results else ""
 
     def grow(self, zoo: Zoo, request: Request, refill: frozenset[int] = frozenset(), *, wait: bool = True) -> bool:
         """Train what the store lacks of ``request``.
@@ -109,12 +109,12 @@ class Work:
         if self.notice.given:
             return False
         stage = check(session, plan)
-        if stage.expected.dollars_per_hour is not None:
+        if stage.expected.workers.dollars_per_hour is not None:
             self._session = replace(session, confirm=None)  # later stages start when nobody is there to answer
         self.attempted = True
-        took = drive(session, stage, wait=wait)
-        self.took.append(took)
-        return took.finished
+        result = drive(session, stage, wait=wait)
+        self.results.append(result)
+        return result.finished
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.notice.given:

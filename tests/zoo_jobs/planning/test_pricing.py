@@ -1,6 +1,7 @@
 """A stage's price: said before it starts, corrected by its first minute, stopped where it is far from what was said."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from zooforge.storage.errors import StoreUnreachable
 from zooforge.zoo_jobs.commands.working import at_work
 from zooforge.zoo_jobs.events import Event, PartCommitted, Problem, Repriced
 from zooforge.zoo_jobs.planning.estimate import slot_seconds
-from zooforge.zoo_jobs.planning.pricing import Calibration, Planned, Took, planned, rate_here
+from zooforge.zoo_jobs.planning.pricing import Calibration, Pace, Planned, StageResult, planned, rate_here, workers_here
 from zooforge.zoo_jobs.planning.units import request, tasks, work_units
 from zooforge.zoo_jobs.running.notice import Notice
 from zooforge.zoo_jobs.running.patience import STORE_SECONDS, Patience, StoreAway
 
 WANTED = request(SPEC, "0:64", 4)
+NOWHERE: Mapping[str, str] = {}
 TASKS = tasks(work_units(SPEC), WANTED, lambda model: 0, slots=2)
 
 
-def plan(factor: float = 1.0, price: float | None = 3600.0) -> Planned:
-    return planned(SPEC, TASKS, WANTED.last_part, "lanes", 2, price, {}, factor)
+def plan(factor: float = 1.0, price: float | None = 3600.0, environment: Mapping[str, str] = NOWHERE) -> Planned:
+    workers = workers_here(SPEC, "lanes", 2, price, environment)
+    return planned(SPEC, TASKS, WANTED.last_part, workers, Pace(factor, factor, factor))
 
 
 class Stage:
@@ -32,9 +35,7 @@ class Stage:
         self.now, self.told, self.stopped = 0.0, list[Event](), list[str]()
         _, self.rate = rate_here(SPEC, "lanes", {})
         listeners = [self.told.append]
-        self.calibration = Calibration(
-            SPEC, plan(factor, price), self.rate, cap, listeners, self.stopped.append, lambda: self.now
-        )
+        self.calibration = Calibration(SPEC, plan(factor, price), cap, listeners, self.stopped.append, lambda: self.now)
 
     def commit(self, epochs: Sequence[int], ratio: float, at: float) -> None:
         assert self.rate is not None
@@ -90,19 +91,58 @@ def test_the_next_attempt_plans_with_what_was_measured() -> None:
 
 
 def test_what_was_not_measured_is_not_priced() -> None:
-    unknown = planned(SPEC, TASKS, WANTED.last_part, "lanes", 2, 1.0, {"ZOO_MACHINE": "my-laptop"})
-    assert (unknown.seconds, unknown.dollars) == (None, None)
+    unknown = plan(environment={"ZOO_MACHINE": "my-laptop"})
+    assert (unknown.seconds, unknown.dollars, unknown.range_seconds) == (None, None, None)
     assert "not measured" in unknown.sentence
     assert rate_here(SPEC, "stacked", {})[1] is None
 
 
+def minutes(stage: Stage, ratios: Sequence[float]) -> None:
+    """A part at second 0, then two in each minute: they take the minute's ratio times what the table says."""
+    for number in range(2 * len(ratios) + 1):
+        stage.commit([number + 1], ratios[max(0, number - 1) // 2], 30.0 * number)
+
+
+def test_a_first_minute_on_a_busy_machine_is_not_what_the_next_attempt_plans_with() -> None:
+    stage = Stage(price=None)
+    minutes(stage, [3.0, *[1.0] * 19])
+    (told,) = stage.told
+    assert isinstance(told, Repriced) and told.ratio == pytest.approx(3.0)
+    assert stage.calibration.factor == pytest.approx((3 * 3.0 + 38 * 1.0) / 41, rel=0.01)
+    learnt = stage.calibration.to_json()
+    assert (learnt["factor_low"], learnt["factor_high"]) == (pytest.approx(1.0), pytest.approx(3.0))
+
+
+def test_a_plan_says_its_range_and_where_its_factor_comes_from() -> None:
+    workers = workers_here(SPEC, "lanes", 2, None, {})
+    ends = [
+        {"engine": "lanes", "factor": 3.26, "factor_low": 3.26, "factor_high": 3.26, "factor_seconds": 64.0},
+        {"engine": "sequential", "factor": 9.0},
+        {"engine": "lanes", "factor": None},
+    ]
+    short = planned(SPEC, TASKS, WANTED.last_part, workers, Pace.measured(ends, "lanes"))
+    table, fresh = plan().seconds, planned(SPEC, TASKS, WANTED.last_part, workers, Pace.measured([], "lanes"))
+    assert table is not None
+    assert short.range_seconds == (pytest.approx(table), pytest.approx(3.26 * table))
+    assert "3.3 times the rate table, as the attempt before measured over 64 s of training" in short.sentence
+    assert fresh.range_seconds == (pytest.approx(table), pytest.approx(3 * table))
+    assert "rate table, which was measured at rest" in fresh.sentence
+    long = Pace.measured([{**ends[0], "factor_low": 2.9, "factor_seconds": 4000.0}], "lanes")
+    assert (long.low, long.high) == (2.9, 3.26)
+    old = Pace.measured([{"engine": "lanes", "factor": 2.0}], "lanes")
+    assert (old.low, old.factor, old.high) == (1.0, 2.0, 2.0)
+
+
 def test_the_end_line_says_how_far_off_the_plan_was() -> None:
-    took = Took("tiny", "train", 312.0, 276.0, 1.2, 1.0)
-    assert took.sentence == "train tiny took 5.2 min, planned 4.6 min (+13%); $1.20, planned $1.00 (+20%)"
-    assert Took("tiny", "train", 9.0, 0.7, None, None).sentence == "train tiny took 9 s, planned 0.7 s"
-    stopped = Took("tiny", "train", 114.0, 6060.0, 0.06, 3.38, finished=False)
-    assert stopped.sentence == "train tiny took 114 s of 101 min that were planned"
-    assert Took("tiny", "train", 3.0, None, None, None).sentence == "train tiny took 3 s"
+    def result(seconds: float, of: float | None, cost: float | None, price: float | None, finished: bool = True) -> str:
+        expected = replace(plan(), seconds=of, dollars=price)
+        return StageResult("tiny", "train", seconds, cost, expected, finished).sentence
+
+    took = "train tiny took 5.2 min, planned 4.6 min (+13%); $1.20, planned $1.00 (+20%)"
+    assert result(312.0, 276.0, 1.2, 1.0) == took
+    assert result(9.0, 0.7, None, None) == "train tiny took 9 s, planned 0.7 s"
+    assert result(114.0, 6060.0, 0.06, 3.38, False) == "train tiny took 114 s of 101 min that were planned"
+    assert result(3.0, None, None, None) == "train tiny took 3 s"
 
 
 class Away:
