@@ -138,7 +138,7 @@ def entrypoint(release: Release, request: RunRequest, job: str, origin: str, slo
     """The command line of the driver, quoted for the head's shell."""
     environment = [f"ZOO_JOB={job}", f"ZOO_ORIGIN={origin}", f"ZOO_REQUEST={request.to_json()}"]
     words = ["exec", "env", *environment, "python", "-m", "zooforge.zoo_jobs.unattended", "run", request.zoo]
-    words += ["--store", release.store, *request.options]
+    words += ["--store", release.store]
     if slots is not None:
         words += ["--slots", str(slots)]
     return shlex.join(words)

@@ -89,21 +89,3 @@ class RunRequest:
             return cls(**known)
         except (ValueError, TypeError, AttributeError) as error:
             raise ClusterError(f"{text[:100]!r} is no request of `zoo cluster submit` ({error})") from None
-
-    @property
-    def options(self) -> list[str]:
-        """The same request as options of `zoo run`."""
-        pairs = (
-            ("--models", self.models),
-            ("--epochs", self.epochs),
-            ("--twin-epochs", self.twin_epochs),
-            ("--max-dollars", self.max_dollars),
-            ("--max-hours", self.max_hours),
-            ("--dollars-per-hour", self.dollars_per_hour),
-        )
-        options = [word for name, value in pairs if value is not None for word in (name, _text(value))]
-        return [*options, *(["--no-twins"] if self.no_twins else [])]
-
-
-def _text(value: float | str) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

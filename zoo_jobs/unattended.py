@@ -1,8 +1,9 @@
-"""`python -m zooforge.zoo_jobs.unattended run NAME ...`: `zoo run` where nobody watches, as a scheduler's job.
+"""`python -m zooforge.zoo_jobs.unattended run NAME --store URL`: `zoo run` as a scheduler's job.
 
-A scheduler knows one thing about a job that ended: try again or not. What must not be tried again (bad input, a stop, a
-cap, a crash that repeats) therefore ends with 0 here, after `control.json` says why; the truth is read there.
-`pending` lists what such jobs left unfinished in a store, `stop NAME` says that a zoo's run shall end and stay so.
+What is asked of the zoo is in ``ZOO_REQUEST``, as `zoo cluster submit` writes it. A scheduler knows one thing about a
+job that ended: whether to try it again. What must not be tried again (bad input, a stop, a cap, repeated failures)
+ends with status 0, after `control.json` says why: read the truth there, not in the job's status. `pending` lists what
+such jobs left unfinished in a store, and `stop NAME` says that a zoo's run has to end and stay stopped.
 """
 
 import argparse
@@ -13,12 +14,13 @@ import os
 import sys
 import tempfile
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
+
+from pydantic import BaseModel, ConfigDict
 
 from zooforge.storage.errors import StorageError, StoreAccessError
 from zooforge.storage.keys import driver_claim, is_driver_claim, parts_prefix
@@ -41,29 +43,55 @@ from . import cli
 from .catalogue import in_store
 from .errors import InputError, ZooError
 from .planning.units import request
+from .running.patience import call_patiently
+from .spec.blocks import validated
 from .spec.twins import TwinSpec, Zoo, twins_of
 from .spec.zoo import ZooSpec
 from .watching.facts import wanted_of
 
 logger = logging.getLogger(__name__)
 
-MAX_FAILURES = 3  # ends with status 1 in a row, without a new part
-MAX_KILLS = 10  # lives in a row that ended without a word, without a new part
-STORE_DEADLINE_SECONDS = 900.0
+MAX_FAILURES = 3  # attempts that ended with status 1 and committed no new part
+MAX_KILLS = 10  # attempts in a row that were killed and committed no new part
 PREEMPTED = 75
-T = TypeVar("T")
 POD_STDOUT = Path("/proc/1/fd/1")
+T = TypeVar("T")
+
+
+class Asked(BaseModel):
+    """What is asked of a zoo, in ``ZOO_REQUEST``. Fields that concern only the cluster are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    models: str | None = None
+    epochs: int | None = None
+    twin_epochs: int | None = None
+    no_twins: bool = False
+    max_dollars: float | None = None
+    max_hours: float | None = None
+    dollars_per_hour: float | None = None
+    spec: str | None = None
+    """The YAML of a zoo that the catalogue does not have."""
+
+    @property
+    def options(self) -> list[str]:
+        """The options of `zoo run` that ask for the same."""
+        values = self.model_dump(exclude={"spec", "no_twins"}, exclude_none=True)
+        options = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        return [*options, *(["--no-twins"] if self.no_twins else [])]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A submission: which zoo, what of it, on behalf of which scheduler's job."""
+    """One job of a scheduler: the zoo, what is asked of it, and whose job it is."""
 
     zoo: ZooSpec
     twins: TwinSpec | None
     name: str
-    asked: dict[str, Any]
+    request: dict[str, Any]
+    """The request as it was submitted, for the record."""
     origin: str
+    """Namespace and release that submitted it."""
 
     @property
     def stages(self) -> list[Zoo]:
@@ -75,27 +103,27 @@ def num_parts(store: ObjectStore, job: Job) -> int:
     return sum(1 for stage in job.stages for _ in store.list(parts_prefix(stage.run_id)))
 
 
-def lives(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The lives of jobs among a run's attempts, oldest first; the others are their drivers."""
+def job_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts of jobs, oldest first. The other attempts of a run are those of the jobs' drivers."""
     return [attempt for attempt in attempts if attempt.start.get("stage") == "job"]
 
 
-def broken(known: Sequence[Attempt], parts_now: int) -> str | None:
-    """Why trying again would only burn money; None where it would not.
+def reason_to_give_up(known: Sequence[Attempt], parts_now: int) -> str | None:
+    """Why another attempt would fail too; None where it may succeed.
 
     Args:
-        known: lives of the run's jobs, oldest first.
-        parts_now: parts committed by now. A life's own are the difference to the next one's start.
+        known: attempts of the run's jobs, oldest first.
+        parts_now: parts committed by now. An attempt's own parts are the difference to the next attempt's start.
     """
     failures = kills = 0
     killed_in_a_row = True
     parts_after = parts_now
-    for life in reversed(known):
-        parts_before = int(life.start.get("parts", 0))
+    for attempt in reversed(known):
+        parts_before = int(attempt.start.get("parts", 0))
         if parts_after > parts_before:
             break
         parts_after = parts_before
-        status = None if life.end is None else life.end.get("status")
+        status = None if attempt.end is None else attempt.end.get("status")
         failures += status == 1
         killed_in_a_row = killed_in_a_row and status is None
         kills += killed_in_a_row
@@ -103,47 +131,51 @@ def broken(known: Sequence[Attempt], parts_now: int) -> str | None:
             return f"{MAX_FAILURES} attempts failed and none committed a new part; `zoo logs` says why"
         if kills >= MAX_KILLS:
             return f"{MAX_KILLS} attempts in a row were killed before a new part; is there enough memory?"
-        if life.start.get("resumed") or status == 0:
+        if attempt.start.get("resumed") or status == 0:
             break
     return None
 
 
-def run(name: str, store_url: str, options: Sequence[str], environment: Mapping[str, str]) -> int:
+def run(name: str, store_url: str, slots: int | None, environment: Mapping[str, str]) -> int:
     """Run a zoo to its end. Returns 0 for everything that must not be tried again, else 1 or 75."""
     store = open_store(store_url)
     try:
-        job = _patiently(lambda: _job(store, name, options, environment))
-        attempt = _patiently(lambda: _enter(store, job))
+        request = _read_request(environment)
+        asked = validated(Asked, request, "ZOO_REQUEST")
+        with _spec_file(asked, name) as named:
+            job = _patiently(lambda: _job(store, named, asked, request, environment))
+            attempt = _patiently(lambda: _start(store, job))
+            if attempt is None:
+                return 0
+            with _claimed(store, job, attempt), _output_copied() as stderr:
+                options = [*asked.options, *(["--slots", str(slots)] if slots is not None else [])]
+                status = _zoo_run(named, store_url, options)
     except InputError as error:
         return _say(f"bad input, not tried again: {error}", 0)
     except StorageError as error:
         return _say(f"the store: {error}", 1)
-    if attempt is None:
-        return 0
-    with _claimed(store, job, attempt), _heard() as heard:
-        status = _zoo_run(name, store_url, options)
-    return _patiently(lambda: _leave(store, job, attempt, status, heard.last_line))
+    return _patiently(lambda: _end(store, job, attempt, status, stderr.last_line))
 
 
-def _enter(store: ObjectStore, job: Job) -> str | None:
-    """Write the start of a life, a job's attempt. Returns its id, or None if the run must not go on.
+def _start(store: ObjectStore, job: Job) -> str | None:
+    """Write the start of the job's attempt. Returns its id, or None if the run must not go on.
 
     A job that is new goes on from the stops that it sees here. A stop that comes later stands.
     """
     in_store.register(store, job.zoo)
-    known = lives(read_attempts(store, job.zoo.run_id))
+    known = job_attempts(read_attempts(store, job.zoo.run_id))
     seen = [read_control(store, stage.run_id) for stage in job.stages]
     stop = next((control for control in seen if control is not None and control.wanted == "stopped"), None)
-    ours = any(life.start.get("job") == job.name for life in known)
+    ours = any(attempt.start.get("job") == job.name for attempt in known)
     if stop is not None and (ours or (job.name and stop.job == job.name)):
         _stay_stopped(store, job, stop)
         return None
     parts = num_parts(store, job)
-    if stop is None and (why := broken(known, parts)) is not None:
+    if stop is None and (why := reason_to_give_up(known, parts)) is not None:
         _stop(store, job.stages, why)
         return None
     for stage, control in zip(job.stages, seen, strict=True):
-        later = want_run(store, stage.run_id, job.asked, control, job=job.name)
+        later = want_run(store, stage.run_id, job.request, control, job=job.name)
         if later is not None:
             _stay_stopped(store, job, later)
             return None
@@ -152,7 +184,7 @@ def _enter(store: ObjectStore, job: Job) -> str | None:
         "zoo": job.zoo.name,
         "job": job.name,
         "origin": job.origin,
-        "request": job.asked,
+        "request": job.request,
         "parts": parts,
         "resumed": stop is not None,
     }
@@ -166,8 +198,8 @@ def _stay_stopped(store: ObjectStore, job: Job, stop: Control) -> None:
     _say(f"{job.zoo.name} was stopped ({stop.reason or 'by hand'}) and stays so; submit it again to go on", 0)
 
 
-def _leave(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str) -> int:
-    """Write down how a life ended, and decide what the scheduler sees."""
+def _end(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str) -> int:
+    """Write how the attempt ended. Returns the status for the scheduler."""
     run_id = job.zoo.run_id
     end_attempt(store, run_id, attempt, {"state": "finished" if status == 0 else "failed", "status": status})
     controls = [read_control(store, stage.run_id) for stage in job.stages]
@@ -178,28 +210,31 @@ def _leave(store: ObjectStore, job: Job, attempt: str, status: int, last_line: s
         return 0
     if status == 2:
         return _stop(store, job.stages, f"bad input: {last_line}")
-    if status == 1 and (why := broken(lives(read_attempts(store, run_id)), num_parts(store, job))) is not None:
-        return _stop(store, job.stages, f"{why} (the last one: {last_line})")
+    if status == 1:
+        known = job_attempts(read_attempts(store, run_id))
+        if (why := reason_to_give_up(known, num_parts(store, job))) is not None:
+            return _stop(store, job.stages, f"{why} (the last one: {last_line})")
     return status
 
 
 def _zoo_run(name: str, store_url: str, options: Sequence[str]) -> int:
     try:
         status = cli.main(["run", name, "--store", store_url, "--unattended", *options])
-    except Exception:  # the edge of a life: a defect is a failed attempt like any other, and is shown
+    except Exception:  # a defect of the program is a failed attempt like any other, and its traceback is shown
         traceback.print_exc()
         return 1
     return PREEMPTED if status == 130 else status
 
 
 def pending(store: ObjectStore, origin: str) -> list[dict[str, Any]]:
-    """What jobs of ``origin`` began, is still wanted, has not ended, and is in nobody's hands."""
-    found = []
+    """The runs that jobs of ``origin`` started, that are wanted and unfinished, and that no driver works on."""
+    runs = []
     for name in list_zoos(store):
         zoo = in_store.stored(store, name)
         if not isinstance(zoo, ZooSpec):
             continue  # twins belong to the job of their parent
-        known = [life for life in lives(read_attempts(store, zoo.run_id)) if life.start.get("origin") == origin]
+        attempts = job_attempts(read_attempts(store, zoo.run_id))
+        known = [attempt for attempt in attempts if attempt.start.get("origin") == origin]
         control = read_control(store, zoo.run_id)
         if not known or control is None or control.wanted != "run":
             continue
@@ -208,38 +243,45 @@ def pending(store: ObjectStore, origin: str) -> list[dict[str, Any]]:
             continue
         if any(is_driver_claim(claim) for claim in read_claims(store, zoo.run_id)):
             continue
-        found.append({"zoo": name, "run": zoo.run_id, "job": last.start["job"], "request": last.start["request"]})
-    return found
+        runs.append({"zoo": name, "run": zoo.run_id, "job": last.start["job"], "request": last.start["request"]})
+    return runs
 
 
 def stop(store: ObjectStore, name: str, reason: str) -> None:
-    """Say that the zoo's run, and that of its twins, shall end and stay so. Raises InputError: no such zoo there."""
+    """Stop the run of a zoo and that of its twins; they stay stopped. Raises InputError: the store has no such zoo."""
     zoo = in_store.resolve(name, store)
     if isinstance(zoo, TwinSpec):
         zoo = zoo.parent
     stages: list[Zoo] = [zoo]
-    if zoo.sparsify is not None:  # made from the last epoch that was asked for, not of the zoo
+    if zoo.sparsify is not None:  # twins are made from the last epoch of the request, not of the zoo
         asked = wanted_of(zoo, read_control(store, zoo.run_id))
         stages.append(twins_of(zoo, source_epoch=asked.num_epochs))
     _stop(store, stages, reason)
 
 
-def _job(store: ObjectStore, name: str, options: Sequence[str], environment: Mapping[str, str]) -> Job:
+def _read_request(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The object in ``ZOO_REQUEST``; empty without one. Raises InputError: it is not a JSON object."""
+    text = environment.get("ZOO_REQUEST") or "{}"
+    try:
+        request = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"ZOO_REQUEST is not JSON ({error}): {text[:100]!r}") from None
+    if not isinstance(request, dict):
+        raise InputError(f"ZOO_REQUEST is not a JSON object: {text[:100]!r}")
+    return request
+
+
+def _job(store: ObjectStore, name: str, asked: Asked, submitted: dict[str, Any], environment: Mapping[str, str]) -> Job:
     zoo = in_store.resolve(name, store)
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{zoo.name} are the twins of {zoo.parent.name}; submit {zoo.parent.name}")
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--models")
-    parser.add_argument("--epochs", type=int)
-    parser.add_argument("--no-twins", action="store_true")
-    known, _ = parser.parse_known_args(options)
-    wanted = request(zoo, known.models, known.epochs)
-    has_twins = zoo.sparsify is not None and not known.no_twins
+    wanted = request(zoo, asked.models, asked.epochs)
+    has_twins = zoo.sparsify is not None and not asked.no_twins
     return Job(
         zoo,
         twins_of(zoo, source_epoch=wanted.num_epochs) if has_twins else None,
         environment.get("ZOO_JOB", ""),
-        json.loads(environment.get("ZOO_REQUEST", "{}")),
+        submitted,
         environment.get("ZOO_ORIGIN", ""),
     )
 
@@ -256,23 +298,17 @@ def _say(message: str, status: int) -> int:
 
 
 def _patiently(action: Callable[[], T]) -> T:
-    """Do it, and while the store does not answer do it again, up to a deadline."""
-    deadline = time.monotonic() + STORE_DEADLINE_SECONDS
-    pause = 1.0
-    while True:
-        try:
-            return action()
-        except StoreAccessError as error:
-            if time.monotonic() + pause > deadline:
-                raise
-            _say(f"waiting for the store: {error}", 0)
-        time.sleep(pause)
-        pause = min(30.0, 2 * pause)
+    """Do ``action``, again and again while the store does not let it."""
+
+    def on_error(error: StorageError) -> None:
+        _say(f"waiting for the store: {error}", 0)
+
+    return call_patiently(action, on_error, errors=StoreAccessError)
 
 
 @contextlib.contextmanager
 def _claimed(store: ObjectStore, job: Job, attempt: str) -> Iterator[None]:
-    """Hold a driver's claim while the block runs: also while it publishes, when no engine holds one."""
+    """Hold a driver's claim while the block runs: also while the zoo is published, when no driver runs."""
     claims = Claims(store, job.zoo.run_id, attempt)
     name = driver_claim(attempt)
     done = threading.Event()
@@ -294,8 +330,8 @@ def _claimed(store: ObjectStore, job: Job, attempt: str) -> Iterator[None]:
             claims.release(name)
 
 
-class Ear:
-    """A text stream that writes to others as well, and remembers the last line."""
+class CopyingStream:
+    """A text stream that writes to several streams and keeps the last line that is not empty."""
 
     def __init__(self, *streams: TextIO) -> None:
         self._streams = streams
@@ -316,37 +352,38 @@ class Ear:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[Ear]:
-    """Copy stdout and stderr to the pod's own log, where `kubectl logs` finds them, and listen to stderr."""
+def _output_copied() -> Iterator[CopyingStream]:
+    """Copy stdout and stderr to the pod's own log, which `kubectl logs` shows. Gives the stream that copies stderr."""
     with contextlib.ExitStack() as stack:
         pod: list[TextIO] = []
         if os.environ.get("ZOO_JOB") and os.getpid() != 1:
             with contextlib.suppress(OSError):
                 pod.append(stack.enter_context(POD_STDOUT.open("w")))
-        ear = Ear(sys.stderr, *pod)
-        stack.enter_context(contextlib.redirect_stdout(Ear(sys.stdout, *pod)))
-        stack.enter_context(contextlib.redirect_stderr(ear))
-        yield ear
+        stderr = CopyingStream(sys.stderr, *pod)
+        stack.enter_context(contextlib.redirect_stdout(CopyingStream(sys.stdout, *pod)))
+        stack.enter_context(contextlib.redirect_stderr(stderr))
+        yield stderr
 
 
 @contextlib.contextmanager
-def _spec_file(environment: Mapping[str, str], name: str) -> Iterator[str]:
-    """The path of the spec that travelled in the request; ``name`` itself where none did."""
-    text = json.loads(environment.get("ZOO_REQUEST", "{}")).get("spec")
-    if text is None:
+def _spec_file(asked: Asked, name: str) -> Iterator[str]:
+    """The path of a file with the spec of the request; ``name`` itself where the request has none."""
+    if asked.spec is None:
         yield name
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.yaml"
-        path.write_text(text)
+        path.write_text(asked.spec)
         yield str(path)
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=(__doc__ or "").split("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, what in (("run", "run a zoo"), ("pending", "list what is unfinished"), ("stop", "stop a zoo's run")):
-        sub = verbs.add_parser(verb, help=what)
+    for verb, text in (("run", "run a zoo"), ("pending", "list unfinished runs"), ("stop", "stop a zoo's run")):
+        sub = verbs.add_parser(verb, help=text)
+        if verb == "run":
+            sub.add_argument("--slots", type=int, help="workers at once")
         if verb != "pending":
             sub.add_argument("name")
         sub.add_argument("--store", required=True)
@@ -354,13 +391,10 @@ def main(arguments: Sequence[str]) -> int:
             sub.add_argument("--origin", required=True, help="namespace/release of the jobs")
         if verb == "stop":
             sub.add_argument("--reason", default="by hand")
-    known, options = parser.parse_known_args(arguments)
-    if options and known.verb != "run":
-        parser.error(f"unknown: {' '.join(options)}")
+    known = parser.parse_args(arguments)
     try:
         if known.verb == "run":
-            with _spec_file(os.environ, known.name) as name:
-                return run(name, known.store, options, os.environ)
+            return run(known.name, known.store, known.slots, os.environ)
         store = open_store(known.store)
         if known.verb == "stop":
             stop(store, known.name, known.reason)

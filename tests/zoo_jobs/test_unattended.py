@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.controls import set_control
+from zooforge.storage.runs.claims import read_claims
 from zooforge.storage.runs.run_files import (
     Attempt,
     Control,
@@ -20,13 +22,13 @@ from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs import cli, unattended
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.spec.twins import twins_of
-from zooforge.zoo_jobs.unattended import broken, lives, main, pending
+from zooforge.zoo_jobs.unattended import job_attempts, main, pending, reason_to_give_up
 
 ZOO = "mnist5k-cnn-s"
 RUN = entries.load(ZOO).run_id
 
 
-def life(parts: int, status: int | None, resumed: bool = False) -> Attempt:
+def attempt(parts: int, status: int | None, resumed: bool = False) -> Attempt:
     start = {"stage": "job", "parts": parts, "resumed": resumed, "job": "j"}
     return Attempt("a", start, None if status is None else {"status": status})
 
@@ -34,23 +36,23 @@ def life(parts: int, status: int | None, resumed: bool = False) -> Attempt:
 @pytest.mark.parametrize(
     ("known", "parts_now", "stops"),
     [
-        ([life(0, 1)] * 2, 0, False),
-        ([life(0, 1)] * 3, 0, True),
-        ([life(0, 1)] * 3, 1, False),
-        ([life(0, 1), life(0, 1), life(5, 1)], 5, False),
-        ([life(5, 1), life(5, 75), life(5, 1), life(5, None), life(5, 1)], 5, True),
-        ([life(0, 75)] * 30, 0, False),
-        ([life(0, None)] * 9, 0, False),
-        ([life(0, None)] * 10, 0, True),
-        ([life(0, None)] * 5 + [life(0, 75)] + [life(0, None)] * 5, 0, False),
-        ([life(0, 1), life(0, 1), life(0, 1, resumed=True)], 0, False),
-        ([life(0, 1)] * 3 + [life(0, 0)], 0, False),
+        ([attempt(0, 1)] * 2, 0, False),
+        ([attempt(0, 1)] * 3, 0, True),
+        ([attempt(0, 1)] * 3, 1, False),
+        ([attempt(0, 1), attempt(0, 1), attempt(5, 1)], 5, False),
+        ([attempt(5, 1), attempt(5, 75), attempt(5, 1), attempt(5, None), attempt(5, 1)], 5, True),
+        ([attempt(0, 75)] * 30, 0, False),
+        ([attempt(0, None)] * 9, 0, False),
+        ([attempt(0, None)] * 10, 0, True),
+        ([attempt(0, None)] * 5 + [attempt(0, 75)] + [attempt(0, None)] * 5, 0, False),
+        ([attempt(0, 1), attempt(0, 1), attempt(0, 1, resumed=True)], 0, False),
+        ([attempt(0, 1)] * 3 + [attempt(0, 0)], 0, False),
     ],
 )
 def test_three_failures_or_ten_kills_without_a_new_part_are_enough(
     known: list[Attempt], parts_now: int, stops: bool
 ) -> None:
-    assert (broken(known, parts_now) is not None) == stops
+    assert (reason_to_give_up(known, parts_now) is not None) == stops
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def store(tmp_path: Path) -> ObjectStore:
 
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Statuses (or actions that give one) with which `zoo run` ends, one per life."""
+    """Statuses with which `zoo run` ends, one per attempt, or functions that return one."""
     waiting: list[Any] = []
 
     def zoo_run(arguments: list[str]) -> int:
@@ -76,8 +78,8 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def submit(store: ObjectStore, monkeypatch: pytest.MonkeyPatch, job: str) -> int:
     monkeypatch.setenv("ZOO_JOB", job)
     monkeypatch.setenv("ZOO_ORIGIN", "zoos/zooforge")
-    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s"}')
-    return main(["run", ZOO, "--store", store.url, "--epochs", "2"])
+    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2}')
+    return main(["run", ZOO, "--store", store.url])
 
 
 def wanted(store: ObjectStore) -> Control:
@@ -89,7 +91,7 @@ def wanted(store: ObjectStore) -> Control:
 def test_a_run_that_ends_well_ends_with_0(store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     ends.append(0)
     assert submit(store, monkeypatch, "j1") == 0
-    (one,) = lives(read_attempts(store, RUN))
+    (one,) = job_attempts(read_attempts(store, RUN))
     assert one.end is not None
     assert (one.start["job"], one.end["status"]) == ("j1", 0)
     assert pending(store, "zoos/zooforge") == []
@@ -161,7 +163,7 @@ def test_stopped_stays_stopped_for_the_same_job_and_goes_on_for_a_new_one(
     ends.append(0)
     assert submit(store, monkeypatch, "j2") == 0
     assert wanted(store).wanted == "run"
-    resumed = {one.start["job"]: one.start["resumed"] for one in lives(read_attempts(store, RUN))}
+    resumed = {one.start["job"]: one.start["resumed"] for one in job_attempts(read_attempts(store, RUN))}
     assert resumed == {"j1": False, "j2": True}
 
 
@@ -177,13 +179,13 @@ def test_a_stop_between_the_look_and_the_start_of_a_life_stands(
         return count(opened, job)
 
     monkeypatch.setattr(unattended, "num_parts", stop_meanwhile)
-    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "again": true}')
+    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2, "again": true}')
     monkeypatch.setenv("ZOO_JOB", "j2")
-    assert main(["run", ZOO, "--store", store.url, "--epochs", "2"]) == 0
+    assert main(["run", ZOO, "--store", store.url]) == 0
     assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "enough")
 
 
-def test_a_stop_of_the_twins_alone_stops_the_next_life(
+def test_a_stop_of_the_twins_alone_stops_the_next_attempt(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twins = twins_of(entries.load(ZOO), source_epoch=2).run_id
@@ -230,7 +232,7 @@ def test_what_is_unfinished_and_in_nobodys_hands_is_pending_for_its_own_release_
     ends.append(75)
     submit(store, monkeypatch, "j1")
     (row,) = pending(store, "zoos/zooforge")
-    assert (row["zoo"], row["run"], row["job"], row["request"]) == (ZOO, RUN, "j1", {"zoo": ZOO})
+    assert (row["zoo"], row["run"], row["job"], row["request"]) == (ZOO, RUN, "j1", {"zoo": ZOO, "epochs": 2})
     assert pending(store, "other/zooforge") == []
     set_control(store, RUN, Control("stopped"))
     assert pending(store, "zoos/zooforge") == []
@@ -242,9 +244,8 @@ def test_while_a_life_lasts_nothing_is_pending(
     seen: list[Any] = []
 
     def look() -> int:
-        import time
-
-        time.sleep(0.2)
+        while not any(name.startswith("driver-") for name in read_claims(store, RUN)):
+            pass  # the claim is written by a thread of its own
         seen.extend(pending(store, "zoos/zooforge"))
         return 75
 
@@ -253,12 +254,39 @@ def test_while_a_life_lasts_nothing_is_pending(
     assert seen == []
 
 
+def test_the_request_alone_says_what_is_asked(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: list[list[str]] = []
+    monkeypatch.setattr(cli, "main", lambda given: arguments.append(given) or 0)
+    asked = {"models": "0:4", "epochs": 2, "no_twins": True, "max_hours": 2.5, "max_workers": 3, "zoo": ZOO}
+    monkeypatch.setenv("ZOO_REQUEST", json.dumps(asked))
+    assert main(["run", ZOO, "--store", store.url, "--slots", "8"]) == 0
+    options = "--unattended --models 0:4 --epochs 2 --max-hours 2.5 --no-twins --slots 8"
+    assert arguments == [["run", ZOO, "--store", store.url, *options.split()]]
+    control = read_control(store, RUN)
+    assert control is not None
+    assert control.request == asked
+
+
 def test_a_spec_travels_with_its_request(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOO_REQUEST", '{"spec": "name: x"}')
-    with unattended._spec_file({"ZOO_REQUEST": '{"spec": "name: x"}'}, "x") as path:
-        assert Path(path).read_text() == "name: x"
-    with unattended._spec_file({}, "x") as path:
-        assert path == "x"
+    seen: list[str] = []
+    monkeypatch.setattr(cli, "main", lambda given: seen.append(Path(given[1]).read_text()) or 0)
+    spec = (entries.FOLDER / f"{ZOO}.yaml").read_text().replace(f"name: {ZOO}", "name: my-zoo")
+    monkeypatch.setenv("ZOO_REQUEST", json.dumps({"zoo": "my-zoo", "spec": spec}))
+    assert main(["run", "my-zoo", "--store", store.url]) == 0
+    assert seen == [spec]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "not JSON"), ("[1]", "not a JSON object"), ('{"epochs": "2"}', "epochs")]
+)
+def test_a_request_that_cannot_be_read_is_not_tried_again(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    monkeypatch.setenv("ZOO_REQUEST", text)
+    assert main(["run", ZOO, "--store", store.url]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zoo: bad input, not tried again: ZOO_REQUEST") and said in line
+    assert not list(store.list(""))
 
 
 def test_to_stop_a_zoo_stops_the_twins_of_what_was_asked(store: ObjectStore) -> None:

@@ -1,28 +1,58 @@
-"""Waiting for a store that is away while a run is at work."""
+"""Waiting for a store that does not answer, while a run is at work."""
 
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from zooforge.storage.errors import StoreUnreachable
+from zooforge.storage.errors import StorageError, StoreUnreachable
 
 from ..errors import ZooError
 from ..events import Observer, Problem, tell
 from .notice import Notice
 
 STORE_SECONDS = 900.0
-PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
 T = TypeVar("T")
 
 
 class StoreAway(ZooError):
-    """The store did not answer for long, in the middle of a run; what is committed is in it."""
+    """The store did not answer for long in the middle of a run. What is committed is in it."""
+
+
+def call_patiently(
+    call: Callable[[], T],
+    on_error: Callable[[StorageError], None],
+    *,
+    errors: type[StorageError] = StoreUnreachable,
+    may_wait: Callable[[], bool] = lambda: True,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Make a call, and repeat it with growing pauses for up to ``STORE_SECONDS`` while it raises one of ``errors``.
+
+    Args:
+        on_error: told of every error.
+        may_wait: asked before every pause; False raises the error at once.
+
+    Raises:
+        StorageError: the last error.
+    """
+    deadline, pause = clock() + STORE_SECONDS, 1.0
+    while True:
+        try:
+            return call()
+        except errors as error:
+            on_error(error)
+            if not may_wait() or clock() + pause > deadline:
+                raise
+        sleep(pause)
+        pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
 
 
 class Patience:
-    """Makes a call again while the store does not answer, tells of it, and gives up after ``STORE_SECONDS``.
+    """Repeats a stage's calls to the store while it does not answer, and tells the observers.
 
-    Raises StoreAway then, or when a notice comes meanwhile.
+    Raises StoreAway after ``STORE_SECONDS``, or when a notice is given meanwhile.
     """
 
     def __init__(
@@ -38,12 +68,13 @@ class Patience:
         self._clock, self._sleep = clock, sleep
 
     def __call__(self, call: Callable[[], T]) -> T:
-        deadline = self._clock() + STORE_SECONDS
-        while True:
-            try:
-                return call()
-            except StoreUnreachable as error:
-                tell(self._observers, Problem(self._zoo, self._stage, "store", str(error)))
-                if self._notice.given or self._clock() >= deadline:
-                    raise StoreAway(f"{error}; what is committed stays, the same command goes on") from error
-            self._sleep(PAUSE_SECONDS)
+        try:
+            return call_patiently(
+                call,
+                lambda error: tell(self._observers, Problem(self._zoo, self._stage, "store", str(error))),
+                may_wait=lambda: not self._notice.given,
+                clock=self._clock,
+                sleep=self._sleep,
+            )
+        except StoreUnreachable as error:
+            raise StoreAway(f"{error}; what is committed stays, the same command goes on") from error
