@@ -18,6 +18,15 @@ class Entry:
     offset: int
 
     @property
+    def layer(self) -> str:
+        """The name before the last dot: ``conv1`` for ``conv1.weight``."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def is_bias(self) -> bool:
+        return self.name.endswith(".bias")
+
+    @property
     def size(self) -> int:
         return math.prod(self.shape)
 
@@ -44,6 +53,18 @@ class Layout:
     def size(self) -> int:
         """Length of the vector."""
         return self.entries[-1].stop if self.entries else 0
+
+    def is_linear(self, entry: Entry) -> bool:
+        """Whether ``entry`` belongs to a linear layer, whose weight has two axes; else it is one of a convolution."""
+        weights = (other for other in self.entries if other.layer == entry.layer and not other.is_bias)
+        return all(len(weight.shape) == 2 for weight in weights)
+
+    def maskable(self) -> "Layout":
+        """The values of sparsified twins that have a noise variance and a mask: all but the biases of linear layers.
+
+        The reference declares a variance of linear biases (``log_sigma2_bias``) and never uses it.
+        """
+        return Layout.of([(e.name, e.shape) for e in self.entries if not (e.is_bias and self.is_linear(e))])
 
     def flatten(self, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Vector [size] of ``tensors``. Raises ValueError where a tensor is missing, unknown or of another shape."""

@@ -150,11 +150,7 @@ def _chain_network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str
     layout = Layout.of(chain)
     weights = [shape for name, shape in chain if name.endswith(".weight")]
     in_channels = weights[0][1]
-    noisy = None
-    if any(key.endswith(".log_sigma2") for key in shapes):
-        noisy = Layout.of(
-            [(name, shape) for name, shape in chain if name.endswith("weight") or name.startswith("conv")]
-        )
+    noisy = layout.maskable() if any(key.endswith(".log_sigma2") for key in shapes) else None
     known = next((k for k in _KNOWN.values() if _known_weights(k, in_channels) == weights), None)
     seen: dict[bool, Mapping[str, str]] = {}
     for dropout, names in others or [(False, layer_names(shapes))]:

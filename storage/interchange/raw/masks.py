@@ -23,7 +23,7 @@ def used(values: NDArray[np.float32], noise: NDArray[np.float32], layout: Layout
     weights = layout.unflatten(values)
     mean = np.concatenate([weights[entry.name].reshape(-1) for entry in noisy.entries])
     clamp = np.concatenate(
-        [np.full(e.size, CONV_CLAMP if e.name.startswith("conv") else LINEAR_CLAMP, np.float32) for e in noisy.entries]
+        [np.full(e.size, LINEAR_CLAMP if noisy.is_linear(e) else CONV_CLAMP, np.float32) for e in noisy.entries]
     )
     with np.errstate(invalid="ignore", over="ignore"):
         log_alpha = np.clip(noise - np.float32(2.0) * np.log(np.abs(mean) + EPS), -clamp, clamp)
