@@ -104,7 +104,7 @@ class Gatherer:
                 out[target] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
 
         # Where nothing waits for a network, or most of the work is unpacking, more threads than cores would only cost.
-        busy = self._reader.local or self._manifest.compression is not None
+        busy = not self._reader.remote or self._manifest.compression is not None
         each(take, self._jobs(wanted, field), len(os.sched_getaffinity(0)) if busy else NUM_READERS)
         return out, models[order], epochs[order]
 
@@ -125,7 +125,7 @@ class Gatherer:
             piece: dict[int, NDArray[np.int64]] = {}
             held = 0
             for (epoch, mine), size in zip(by_epoch.items(), sizes, strict=True):
-                if piece and held + size > JOB_BYTES and not self._reader.local and self._begins(shard, field, epoch):
+                if piece and held + size > JOB_BYTES and self._reader.remote and self._begins(shard, field, epoch):
                     yield shard, piece
                     piece, held = {}, 0
                 piece[epoch] = mine
@@ -134,7 +134,7 @@ class Gatherer:
 
     def _begins(self, shard: ShardEntry, field: str, epoch: int) -> bool:
         """Whether nothing that was read for earlier epochs helps to read this one."""
-        return self._manifest.compression is None or self._reader.chain(shard, field, epoch) == [epoch]
+        return self._manifest.compression is None or self._reader.needed_epochs(shard, field, epoch) == [epoch]
 
 
 def each(take: Callable[[Any], None], jobs: Iterable[Any], num_threads: int) -> None:

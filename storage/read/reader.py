@@ -20,7 +20,7 @@ from ..stores.protocol import ObjectStore
 from .gather import Gatherer
 from .label_tables import LabelTables
 from .selection import Selector
-from .shard_reader import ShardReader
+from .shard_reader import shard_reader
 from .state_selector import Chooser
 from .states import States, columns_of, sub_layout
 
@@ -39,7 +39,7 @@ class ZooReader:
         self.manifest = manifest
         self.version = number
         self._cached_in = (cache, cache_bytes)
-        self._states = Gatherer(manifest, ShardReader(store, manifest, cache, cache_bytes))
+        self._states = Gatherer(manifest, shard_reader(store, manifest, cache, cache_bytes))
         self._tables = LabelTables(store, manifest)
         self._chooser = Chooser(manifest, self._states, self._tables)
 
