@@ -77,7 +77,6 @@ class PartRecord:
     parents: tuple[str, ...] = ()
     refill: bool = False
     twin: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
     state_fields: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -120,7 +119,7 @@ class PartRecord:
             "parents": list(self.parents),
             "refill": self.refill,
             "twin": self.twin,
-            "extra": self.extra,
+            "extra": {},
         }
         if self.state_fields:
             value |= {"version": VERSION, "state_fields": self.state_fields}
@@ -156,7 +155,6 @@ class PartRecord:
                 parents=tuple(value["parents"]),
                 refill=value["refill"],
                 twin=value["twin"],
-                extra=value["extra"],
                 state_fields={} if value["version"] == WHOLE_STATE_VERSION else dict(value["state_fields"]),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 
 from ..canonical import canonical_json, parse_json
 from ..errors import FormatError
-from ..stores.protocol import ObjectStore
 
 MAX_HEADER_BYTES = 64 * 1024 * 1024
-FIRST_READ_BYTES = 64 * 1024
 COALESCE_BYTES = 256 * 1024  # gaps up to this size are read rather than asked around
 
 _NAMES: dict[str, str] = {
@@ -161,33 +159,6 @@ def parse_header(data: bytes | bytearray | memoryview, size: int, what: str) -> 
             raise FormatError(f"{what}: metadata other than one `provenance` entry")
         provenance = parse_json(str(metadata["provenance"]).encode(), what)
     return Header({info.name: info for info in infos}, provenance, size)
-
-
-def read_header(store: ObjectStore, key: str, size: int) -> Header:
-    """Header of the object ``key`` of ``size`` bytes: one ranged read, two for a very long header."""
-    data, _ = store.get(key, (0, min(size, FIRST_READ_BYTES)))
-    begin = header_length(data, key)
-    if begin > len(data):
-        data, _ = store.get(key, (0, min(size, begin)))
-    return parse_header(data, size, key)
-
-
-def read_tensors(store: ObjectStore, key: str, infos: Iterable[TensorInfo]) -> Arrays:
-    """The named tensors of the object ``key``, neighbours read together.
-
-    Raises:
-        FormatError: the object is shorter than its header says. ObjectNotFound.
-    """
-    arrays: Arrays = {}
-    for group in coalesce(infos):
-        start, stop = group[0].start, max(info.stop for info in group)
-        data = b"" if start == stop else store.get(key, (start, stop))[0]
-        if len(data) != stop - start:
-            raise FormatError(f"{key}: {len(data)} bytes at {start}, expected {stop - start}; it is truncated")
-        view = memoryview(data)
-        for info in group:
-            arrays[info.name] = info.array(view[info.start - start : info.stop - start])
-    return arrays
 
 
 def coalesce(infos: Iterable[TensorInfo], gap_bytes: int = COALESCE_BYTES) -> list[list[TensorInfo]]:

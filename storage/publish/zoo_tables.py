@@ -15,8 +15,6 @@ from ..stores.objects import put_object
 from ..stores.protocol import ObjectStore
 from .description import ZooDescription
 
-_PLAIN_ROW = tuple(column for column in ROW_COLUMNS)
-
 
 def splits_of(description: ZooDescription, models: Sequence[int]) -> list[SplitName]:
     """Split of each model of the zoo, by its root ancestor."""
