@@ -1,5 +1,7 @@
 """What can go wrong with a store, grouped by what a handler would do. Messages are one line, without secrets."""
 
+import importlib.util
+
 
 class StorageError(Exception):
     """Anything that storage raises on purpose. ``exit_status`` is what a command line ends with."""
@@ -133,3 +135,8 @@ class ObjectMissing(StorageError):
 
 class ConflictingRecords(StorageError):
     """Two records hold the same model and part with different values."""
+
+
+def training_advice(advice: str) -> str:
+    """``"; " + advice`` where this installation can train, else nothing: a reader has no such command."""
+    return f"; {advice}" if importlib.util.find_spec("zooforge.zoo_jobs") is not None else ""

@@ -1,4 +1,4 @@
-"""States out of shards: which shard and row holds each, and the rows put together in one array."""
+"""Reads states out of shards: finds the shard and row of each, and puts the rows together in one array."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.manifest import DTYPES, Manifest, Ranges, ShardEntry, from_ranges
+from .selection import Selection
 from .shard_reader import ShardReader
 
 NUM_READERS = 8
-JOB_BYTES = 4 * 2**20  # what a reader fetches at once from a remote store, so that eight of them stay below 100 MB
+JOB_BYTES = 4 * 2**20  # read at once from a remote store by one thread; eight of them stay below 100 MB
 
 Gathered = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
 
@@ -30,11 +31,11 @@ class Gatherer:
     @cached_property
     def shards_by_epoch(self) -> dict[int, list[ShardEntry]]:
         """Epoch to the shards that hold states of it, by ascending models."""
-        found: dict[int, list[ShardEntry]] = {}
+        shards: dict[int, list[ShardEntry]] = {}
         for shard in self._manifest.shards:
             for epoch in shard.epochs:
-                found.setdefault(epoch, []).append(shard)
-        return found
+                shards.setdefault(epoch, []).append(shard)
+        return shards
 
     @cached_property
     def _shard_at(self) -> dict[tuple[int, int], ShardEntry]:
@@ -42,17 +43,18 @@ class Gatherer:
 
     def models_at(self, epoch: int) -> list[int]:
         """Models whose state at ``epoch`` is here, ascending."""
-        found = np.concatenate([self.rows(shard, epoch) for shard in self.shards_by_epoch[epoch]])
-        models: list[int] = np.sort(found).tolist()
+        models: list[int] = np.sort(
+            np.concatenate([self.rows(shard, epoch) for shard in self.shards_by_epoch[epoch]])
+        ).tolist()
         return models
 
     def rows(self, shard: ShardEntry, epoch: int) -> NDArray[np.int64]:
         """Models of the shard's rows at ``epoch``."""
         ranges = shard.models_at(epoch)
-        found = self._expanded.get(ranges)
-        if found is None:
-            found = self._expanded[ranges] = np.asarray(from_ranges(ranges), np.int64)
-        return found
+        models = self._expanded.get(ranges)
+        if models is None:
+            models = self._expanded[ranges] = np.asarray(from_ranges(ranges), np.int64)
+        return models
 
     def one(self, model: int, epoch: int, field: str) -> NDArray[Any] | None:
         """Field [values] of one state, a copy; None if it is not here."""
@@ -66,8 +68,22 @@ class Gatherer:
             return None
         return self._reader.row(shard, field, epoch, row)
 
+    def read(self, selection: Selection, field: str, columns: NDArray[np.intp] | None = None) -> Gathered:
+        """Field of the selected states, row by row: values [N, ...], models [N], epochs [N].
+
+        Args:
+            selection: states that are all here, in any order and as often as wanted.
+            columns: which values of a row; None: all.
+        """
+        keys = selection.keys
+        values, models, epochs = self.gather(selection.by_epoch(), field, columns)
+        if len(keys) > 1 and not (keys[1:] > keys[:-1]).all():
+            rows = np.unique(keys, return_inverse=True)[1]
+            values, models, epochs = values[rows], models[rows], epochs[rows]
+        return values, models, epochs
+
     def gather(self, wanted: dict[int, list[int]], field: str, columns: NDArray[np.intp] | None = None) -> Gathered:
-        """Field of the wanted states, model-major: values [N, ...], models [N], epochs [N].
+        """As ``read``, by ascending model and epoch.
 
         Args:
             wanted: epoch to ascending models, all of which are here.
@@ -83,8 +99,8 @@ class Gatherer:
         width = entry.values if columns is None else len(columns)
         out = np.empty((len(models), width), DTYPES[entry.dtype])
 
-        def fills(shard: ShardEntry, epoch: int, mine: NDArray[np.int64]) -> bool:
-            """Whether a tensor was read to where it belongs, which is one piece of the result."""
+        def fill(shard: ShardEntry, epoch: int, mine: NDArray[np.int64]) -> bool:
+            """Read a whole tensor straight into ``out``, if its rows are one piece of it. False: nothing was read."""
             low = starts[epoch] + int(np.searchsorted(wanted[epoch], mine[0]))
             target = place[low : low + len(mine)]
             if len(mine) != len(self.rows(shard, epoch)) or target[-1] - target[0] != len(target) - 1:
@@ -93,7 +109,7 @@ class Gatherer:
 
         def take(job: tuple[ShardEntry, dict[int, NDArray[np.int64]]]) -> None:
             shard, chosen = job
-            if len(chosen) == 1 and columns is None and fills(shard, *next(iter(chosen.items()))):
+            if len(chosen) == 1 and columns is None and fill(shard, *next(iter(chosen.items()))):
                 return
             for epoch, array in self._reader.read(shard, field, list(chosen)):
                 mine = chosen[epoch]
@@ -103,15 +119,15 @@ class Gatherer:
                 picked = array if len(mine) == len(here) else array[np.searchsorted(here, mine)]
                 out[target] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
 
-        # Where nothing waits for a network, or most of the work is unpacking, more threads than cores would only cost.
+        # More threads than cores help only where they wait for a network and little is unpacked.
         busy = not self._reader.remote or self._manifest.compression is not None
-        each(take, self._jobs(wanted, field), len(os.sched_getaffinity(0)) if busy else NUM_READERS)
+        each(take, self._jobs(wanted, field), num_cores() if busy else NUM_READERS)
         return out, models[order], epochs[order]
 
     def _jobs(
         self, wanted: dict[int, list[int]], field: str
     ) -> Iterator[tuple[ShardEntry, dict[int, NDArray[np.int64]]]]:
-        """Shards, each with the models wanted of it by epoch; those of a remote store in pieces of ``JOB_BYTES``."""
+        """Shards with the wanted models by epoch; a shard of a remote store comes in pieces of ``JOB_BYTES``."""
         chosen: dict[int, tuple[ShardEntry, dict[int, NDArray[np.int64]]]] = {}
         for epoch, models in wanted.items():
             all_models = np.asarray(models, np.int64)
@@ -125,16 +141,26 @@ class Gatherer:
             piece: dict[int, NDArray[np.int64]] = {}
             held = 0
             for (epoch, mine), size in zip(by_epoch.items(), sizes, strict=True):
-                if piece and held + size > JOB_BYTES and self._reader.remote and self._begins(shard, field, epoch):
+                if (
+                    piece
+                    and held + size > JOB_BYTES
+                    and self._reader.remote
+                    and self._stands_alone(shard, field, epoch)
+                ):
                     yield shard, piece
                     piece, held = {}, 0
                 piece[epoch] = mine
                 held += size
             yield shard, piece
 
-    def _begins(self, shard: ShardEntry, field: str, epoch: int) -> bool:
-        """Whether nothing that was read for earlier epochs helps to read this one."""
+    def _stands_alone(self, shard: ShardEntry, field: str, epoch: int) -> bool:
+        """Whether a tensor can be read without those of earlier epochs."""
         return self._manifest.compression is None or self._reader.needed_epochs(shard, field, epoch) == [epoch]
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(take: Callable[[Any], None], jobs: Iterable[Any], num_threads: int) -> None:

@@ -1,7 +1,11 @@
-"""The two tables of a published zoo, read once when something asks for them, and checked against the manifest."""
+"""The two tables of a published zoo, read when they are first needed and checked against the manifest."""
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import FormatError
 from ..formats.labels import joined_columns, model_columns
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LabelTables:
-    """``labels``: a row per model and epoch; ``models``: a row per model."""
+    """``labels`` has a row per model and epoch, ``models`` a row per model."""
 
     def __init__(self, store: ObjectStore, manifest: Manifest) -> None:
         self._store = store
@@ -23,7 +27,7 @@ class LabelTables:
 
     @cached_property
     def labels(self) -> "pa.Table":
-        """Raises ObjectMissing, DigestMismatch, FormatError."""
+        """Rows by ascending model and epoch. Raises ObjectMissing, DigestMismatch, FormatError."""
         entry = self._manifest.labels
         data = get_object(self._store, entry.ref, f"zoo {self._manifest.zoo!r}, labels")
         table = decode_table(data, entry.ref.key, joined_columns(self._manifest.twin))
@@ -33,7 +37,7 @@ class LabelTables:
 
     @cached_property
     def models(self) -> "pa.Table":
-        """Raises as ``labels`` does."""
+        """Rows by ascending model. Raises as ``labels`` does."""
         entry = self._manifest.model_table
         data = get_object(self._store, entry.ref, f"zoo {self._manifest.zoo!r}, models")
         table = decode_table(data, entry.ref.key, model_columns())
@@ -51,3 +55,32 @@ class LabelTables:
         """Models of a split."""
         pairs = zip(self.models["model"].to_pylist(), self.models["split"].to_pylist(), strict=True)
         return {model for model, its in pairs if its == split}
+
+    @cached_property
+    def _extents(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Per model of the manifest: its first row in ``labels``, and its last epoch.
+
+        Raises FormatError unless ``labels`` has one row per model and epoch, from epoch 0 on, without gaps.
+        """
+        models, epochs = (self.labels[name].to_numpy().astype(np.int64) for name in ("model", "epoch"))
+        first = np.searchsorted(models, self._models)
+        last = np.searchsorted(models, self._models, side="right") - first - 1
+        expected = np.arange(len(models)) - np.repeat(first, last + 1) if (last >= 0).all() else epochs[:0]
+        if not np.array_equal(models, np.repeat(self._models, np.maximum(last + 1, 0))) or not np.array_equal(
+            epochs, expected
+        ):
+            key = self._manifest.labels.ref.key
+            raise FormatError(f"{key}: not one row per model and epoch, in their order, as the manifest names them")
+        return first, last
+
+    @cached_property
+    def _models(self) -> NDArray[np.int64]:
+        return np.array(from_ranges(self._manifest.models), np.int64)
+
+    def last_epochs(self, models: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+        """Last epoch of each of ``models``, which are here."""
+        return self._extents[1][np.searchsorted(self._models, models)]
+
+    def rows_of(self, models: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Row in ``labels`` of each state (``models`` [N], ``epochs`` [N]), which all have labels."""
+        return self._extents[0][np.searchsorted(self._models, models)] + epochs

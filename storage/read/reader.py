@@ -1,17 +1,17 @@
-"""Reading a published zoo: from its manifest, by ranges, every byte checked, never listing.
+"""Reads a published zoo: from its manifest on, by ranges, every byte checked, without listing the store.
 
-numpy out; torch and Arrow where asked for. Neither Ray nor boto3 is imported until something needs it.
+Results are NumPy arrays, and Arrow or torch where that is asked for. Torch, Arrow and boto3 are imported when needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EpochNotPresent, FormatError, StorageUsageError
+from ..errors import EpochNotPresent, FormatError, StorageUsageError, training_advice
 from ..formats.layout import Layout
 from ..formats.manifest import Manifest
 from ..formats.symmetry import align_canonical, canonical_orders, permute
@@ -19,9 +19,9 @@ from ..formats.tensors import unpack_mask
 from ..stores.protocol import ObjectStore
 from .gather import Gatherer
 from .label_tables import LabelTables
-from .selection import Selector
+from .selection import Selection, Selector, select
 from .shard_reader import shard_reader
-from .state_selector import Chooser
+from .state_selector import StateSelector
 from .states import States, columns_of, sub_layout
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class ZooReader:
         self._cached_in = (cache, cache_bytes)
         self._states = Gatherer(manifest, shard_reader(store, manifest, cache, cache_bytes))
         self._tables = LabelTables(store, manifest)
-        self._chooser = Chooser(manifest, self._states, self._tables)
+        self._selector = StateSelector(manifest, self._states, self._tables)
 
     def __repr__(self) -> str:
         return f"<Zoo {self.name} version {self.version}: {self.manifest.describe()}>"
@@ -57,13 +57,13 @@ class ZooReader:
 
     @property
     def models(self) -> list[int]:
-        """Indices of the models that are here, ascending."""
-        return self._chooser.models
+        """Indices of the models of this version, ascending."""
+        return self._selector.models
 
     @property
     def epochs(self) -> list[int]:
-        """Epochs whose weights are here, ascending."""
-        return self._chooser.epochs
+        """Epochs whose weights are kept, ascending."""
+        return self._selector.epochs
 
     def labels(
         self,
@@ -74,10 +74,18 @@ class ZooReader:
         split: str | None = None,
         where: str | None = None,
     ) -> "pa.Table":
-        """Labels as an Arrow table, one row per model and epoch, also of epochs whose weights were not kept."""
-        table = self._chooser.rows(
-            self._tables.labels, epochs, models, split, where, range(self.manifest.num_epochs + 1)
-        )
+        """Labels as an Arrow table, one row per model and epoch, also of epochs whose weights were not kept.
+
+        Rows are in the order of ``weights`` for the same arguments.
+
+        Args:
+            columns: which label columns, in this order; None: all.
+            epochs, models, split, where: as for ``weights``, among all epochs that were trained.
+
+        Raises:
+            EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError.
+        """
+        table = self._selector.rows(epochs, models, split, where)
         if columns is not None:
             unknown = [name for name in columns if name not in table.column_names]
             if unknown:
@@ -100,53 +108,71 @@ class ZooReader:
         masked: bool = True,
         align: Literal["canonical"] | None = None,
     ) -> States:
-        """Weights of all states that fit, those of twins masked unless told otherwise.
+        """Weights of all states that fit. Rows are model-major, models and epochs each in the order of the arguments.
 
         Args:
-            epochs: 50, [0, 50], "21:26" (half-open); None: all that are kept.
+            epochs: 50, -1 or "last" (of those that are kept), [0, 50], "21:26" (half-open), or a mask with one boolean
+                for each of ``zoo.epochs``; None: all that are kept.
             split: train, val or test.
             layers: names like ``conv1`` or ``conv1.weight``, in any order; None: all.
-            models: as ``epochs``.
+            models: as ``epochs``, but none counts from the end; a mask has one boolean for each of ``zoo.models``.
+                Order and duplicates are kept. Where models and epochs are both lists, all of their pairs must be here.
             where: predicate on the label columns of the same model and epoch.
+            masked: whether pruned values of sparsified twins are zero.
             align: ``canonical`` puts the units of hidden layers into a canonical order; logits stay equal.
 
         Raises:
-            EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError: nothing was read.
+            EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError: nothing was read.
         """
-        wanted = self.wanted(epochs, models, split, where)
+        selection = self.select(epochs, models, split, where)
         part = sub_layout(self.layout, layers)
         _check_align(align)
         if align is None:
-            return self._read(wanted, part, masked)
-        states = self.read(wanted, masked=masked)
+            return self._read(selection, part, masked)
+        states = self.read(selection, masked=masked)
         values = align_canonical(states.values, self.layout, self.symmetries)
         columns = columns_of(self.layout, part)
         values = values if columns is None else np.ascontiguousarray(values[:, columns])
         return States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]))
 
-    def wanted(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
-        """Epoch to the ascending models that are wanted at it. Every named error is raised here, before reading."""
-        return self._chooser.wanted(epochs, models, split, where)
+    def select(
+        self, epochs: Selector = None, models: Selector = None, split: str | None = None, where: str | None = None
+    ) -> Selection:
+        """The states that ``weights`` reads for these arguments, without reading them. Raises as ``weights`` does."""
+        return self._selector.states(epochs, models, split, where)
 
-    def read(self, wanted: dict[int, list[int]], *, masked: bool = True) -> States:
-        """Weights of states that are here: epoch to ascending models, as ``wanted`` gives them."""
-        return self._read(wanted, list(self.layout.entries), masked)
+    def wanted(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
+        """As ``select``: epoch to its ascending models, each once."""
+        return self.select(epochs, models, split, where).by_epoch()
+
+    def read(self, states: Selection | Mapping[int, Iterable[int]], *, masked: bool = True) -> States:
+        """Weights of states that are here, as ``select`` or ``wanted`` give them."""
+        return self._read(_selection(states), list(self.layout.entries), masked)
 
     def field(
-        self, name: str, *, epochs: Selector = None, split: str | None = None, models: Selector = None
+        self,
+        name: str,
+        *,
+        epochs: Selector = None,
+        split: str | None = None,
+        models: Selector = None,
+        where: str | None = None,
     ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
-        """Values, models and epochs of ``log_sigma2``, ``mask`` (bool), ``buffers`` or ``counters``."""
+        """Values, models and epochs of ``log_sigma2``, ``mask`` (bool), ``buffers`` or ``counters``.
+
+        Rows and errors are those of ``weights`` for the same arguments.
+        """
         suffix = f".{name.removeprefix('.')}"
         if suffix not in self.manifest.fields:
             names = ", ".join(sorted(f.removeprefix(".") for f in self.manifest.fields if f)) or "none besides weights"
             raise StorageUsageError(f"zoo {self.name!r} has no field {name!r}; it has {names}")
-        return self.read_field(self.wanted(epochs, models, split, None), suffix)
+        return self.read_field(self.select(epochs, models, split, where), suffix)
 
     def read_field(
-        self, wanted: dict[int, list[int]], suffix: str
+        self, states: Selection | Mapping[int, Iterable[int]], suffix: str
     ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
-        """As ``field``, of states that are here; ``suffix`` with its dot."""
-        values, model, epoch = self._states.gather(wanted, suffix)
+        """As ``field``, of states that are here; ``suffix`` begins with a dot."""
+        values, model, epoch = self._states.read(_selection(states), suffix)
         if suffix == ".mask":
             values = unpack_mask(values, self._noisy.size)
         return values, model, epoch
@@ -154,8 +180,8 @@ class ZooReader:
     @overload
     def state_dict(
         self,
-        model: int,
-        epoch: int,
+        model: SupportsIndex,
+        epoch: SupportsIndex | str,
         *,
         masked: bool = ...,
         align: Literal["canonical"] | None = ...,
@@ -164,8 +190,8 @@ class ZooReader:
     @overload
     def state_dict(
         self,
-        model: int,
-        epoch: int,
+        model: SupportsIndex,
+        epoch: SupportsIndex | str,
         *,
         masked: bool = ...,
         align: Literal["canonical"] | None = ...,
@@ -173,14 +199,21 @@ class ZooReader:
     ) -> "dict[str, torch.Tensor]": ...
     def state_dict(
         self,
-        model: int,
-        epoch: int,
+        model: SupportsIndex,
+        epoch: SupportsIndex | str,
         *,
         masked: bool = True,
         align: Literal["canonical"] | None = None,
         torch: bool = False,
     ) -> Any:
-        """The state under the names of the torch module of this model, buffers included: loads with ``strict=True``."""
+        """The state under the names of the torch module of this model, buffers included: loads with ``strict=True``.
+
+        Args:
+            epoch: one whose weights are kept; -1 or "last" is the last of them.
+            masked, align: as for ``weights``.
+            torch: tensors instead of NumPy arrays.
+        """
+        model, epoch = self._model_and_epoch(model, epoch)
         vector = self._one(model, epoch, masked)[None]
         buffers = self._one_field(model, epoch, ".buffers")
         counters = self._one_field(model, epoch, ".counters")
@@ -190,12 +223,12 @@ class ZooReader:
             vector = permute(vector, self.layout, self.symmetries, orders)
             if buffers is not None:
                 buffers = permute(buffers[None], self.buffers_layout, self.symmetries, orders)[0]
-        found = self.to_state_dict(vector[0], model, buffers, counters)
+        named = self.to_state_dict(vector[0], model, buffers, counters)
         if not torch:
-            return found
+            return named
         import torch as torch_module
 
-        return {name: torch_module.from_numpy(np.array(value)) for name, value in found.items()}
+        return {name: torch_module.from_numpy(np.array(value)) for name, value in named.items()}
 
     def to_state_dict(
         self,
@@ -209,26 +242,33 @@ class ZooReader:
         Buffers and counters follow, where they are given.
         """
         names = self.manifest.state_dict_names[self._variant(model)]
-        found = {names[name]: value for name, value in self.layout.unflatten(vector).items()}
+        named = {names[name]: value for name, value in self.layout.unflatten(vector).items()}
         if buffers is not None:
-            found.update(self.buffers_layout.unflatten(buffers))
+            named.update(self.buffers_layout.unflatten(buffers))
         if counters is not None:
             described = self.manifest.architecture["counters"]
-            found.update({name: np.asarray(count) for name, count in zip(described, counters, strict=True)})
-        return found
+            named.update({name: np.asarray(count) for name, count in zip(described, counters, strict=True)})
+        return named
 
     @cached_property
     def buffers_layout(self) -> Layout:
-        """Where each buffer lies in field ``buffers``; empty for architectures without."""
+        """Where each buffer lies in the field ``buffers``; empty for architectures that have none."""
         return Layout.from_json(self.manifest.architecture.get("buffers_layout", ()))
 
-    # Reading.
+    def _model_and_epoch(self, model: SupportsIndex, epoch: SupportsIndex | str) -> tuple[int, int]:
+        """Both as integers. Raises StorageUsageError, EpochNotPresent, EpochNotKept."""
+        if type(model) is int and type(epoch) is int and epoch >= 0:
+            return model, epoch
+        chosen = select(model, self.models, "models")
+        if chosen is None or len(chosen) != 1:
+            raise StorageUsageError(f"models: {model!r} is not one model")
+        return chosen[0], self._selector.epoch(epoch)
 
     def _one(self, model: int, epoch: int, masked: bool) -> NDArray[np.float32]:
-        """Weights [D] of one state, found without looking at any other."""
+        """Weights [D] of one state, read without any other."""
         vector = self._states.one(model, epoch, "")
         if vector is None:
-            self.wanted(epoch, model, None, None)  # says what is wrong
+            self.select(epoch, model)  # raises the error that names what is wrong
             raise EpochNotPresent(f"zoo {self.name!r}: model {model} has no epoch {epoch}")
         if masked and ".mask" in self.manifest.fields:
             bits = self._states.one(model, epoch, ".mask")
@@ -236,16 +276,16 @@ class ZooReader:
             vector = vector * self._full_mask(bits[None])[0]
         return vector
 
-    def _read(self, wanted: dict[int, list[int]], part: "list[Any] | None", masked: bool) -> States:
+    def _read(self, selection: Selection, part: "list[Any] | None", masked: bool) -> States:
         columns = None if part is None else columns_of(self.layout, part)
         layout = self.layout if part is None else Layout.of([(e.name, e.shape) for e in part])
         if masked and ".mask" in self.manifest.fields:
-            values, models, epochs = self._states.gather(wanted, "")
-            bits, _, _ = self._states.gather(wanted, ".mask")
+            values, models, epochs = self._states.read(selection, "")
+            bits, _, _ = self._states.read(selection, ".mask")
             values = values * self._full_mask(bits)
             values = values if columns is None else np.ascontiguousarray(values[:, columns])
         else:
-            values, models, epochs = self._states.gather(wanted, "", columns)
+            values, models, epochs = self._states.read(selection, "", columns)
         return States(values, models, epochs, layout)
 
     def _variant(self, model: int) -> str:
@@ -257,11 +297,11 @@ class ZooReader:
     @property
     def _noisy(self) -> Layout:
         if self.manifest.noisy_layout is None:
-            raise FormatError(f"zoo {self.name!r}: masks without a layout")
+            raise FormatError(f"zoo {self.name!r}: has masks, but its manifest names no layout of them")
         return self.manifest.noisy_layout
 
     def _full_mask(self, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Masks [N, D]; values without a mask are always used."""
+        """Masks [N, D] of ``bits``: 1 where a value is used; values without a mask are always used."""
         full = np.ones((len(bits), self.layout.size), np.float32)
         columns = columns_of(
             self.layout, [e for e in self.layout.entries if e.name in {n.name for n in self._noisy.entries}]
@@ -278,22 +318,27 @@ class ZooReader:
         groups = self.manifest.symmetries
         if not groups or any("axes" not in group for group in groups):
             raise StorageUsageError(
-                f"zoo {self.name!r}: its manifest declares no permutation symmetries, so its models can "
-                f"be neither aligned nor permuted; `zoo vectorize {self.name}` seals one that does, if there are any"
+                f"zoo {self.name!r}: its manifest declares no permutation symmetries, so its models can be neither "
+                "aligned nor permuted"
+                + training_advice(f"`zoo vectorize {self.name}` seals a version that does, if there are any")
             )
         return groups
 
     @property
     def block_shape(self) -> tuple[int, int]:
-        """Models and epochs of a shard: states of one shard are read together."""
+        """Models and epochs of a shard; states of one shard are read together."""
         return self.manifest.shard_shape
 
     def reopened(self) -> "ZooReader":
-        """The same version with connections of its own: for another process."""
+        """The same version with its own connections, for another process."""
         return type(self)(copy(self.store), self.manifest, self.version, *self._cached_in)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store, self.manifest, self.version, *self._cached_in)
+
+
+def _selection(states: Selection | Mapping[int, Iterable[int]]) -> Selection:
+    return states if isinstance(states, Selection) else Selection.of(states)
 
 
 def _check_align(align: str | None) -> None:

@@ -1,22 +1,26 @@
-"""Which states and rows fit what a reader asks for; whatever cannot be given has a name before anything is read."""
+"""Which states and label rows a selection names. Every reason to refuse one has its own exception, before any read."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..errors import EpochNotKept, EpochNotPresent, ModelNotPresent, StorageUsageError
+from ..errors import EpochNotKept, EpochNotPresent, ModelNotPresent, StorageUsageError, training_advice
 from ..formats.manifest import Manifest, from_ranges, to_ranges
 from ..formats.splits import SPLITS
 from .gather import Gatherer
 from .label_tables import LabelTables
-from .selection import Selector, select
+from .selection import Selection, Selector, lists_numbers, select
 from .where import rows_where
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-class Chooser:
-    """Selects among what one manifest names."""
+
+class StateSelector:
+    """Selects states and label rows of one manifest."""
 
     def __init__(self, manifest: Manifest, states: Gatherer, tables: LabelTables) -> None:
         self._manifest, self._states, self._tables = manifest, states, tables
@@ -24,7 +28,7 @@ class Chooser:
 
     @cached_property
     def models(self) -> list[int]:
-        """Ascending."""
+        """Indices of the models that are here, ascending."""
         return from_ranges(self._manifest.models)
 
     @cached_property
@@ -32,89 +36,115 @@ class Chooser:
         """Epochs whose weights are here, ascending."""
         return sorted(self._states.shards_by_epoch)
 
-    def wanted(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
-        """Epoch to the ascending models that are wanted at it. Every named error is raised here, before reading."""
+    def epoch(self, epoch: Selector) -> int:
+        """One epoch whose weights are here; negative ones count from the end.
+
+        Raises EpochNotKept, EpochNotPresent, StorageUsageError.
+        """
+        chosen = select(epoch, self.epochs, "epochs")
+        if chosen is None or len(chosen) != 1:
+            raise StorageUsageError(f"epochs: {epoch!r} is not one epoch")
+        self._check_epoch(chosen[0])
+        return chosen[0]
+
+    def states(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> Selection:
+        """The states whose weights are here and fit.
+
+        Raises:
+            EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError: what was named is not
+                here; of models and epochs that are both listed, every pair must be.
+        """
         chosen_epochs = select(epochs, self.epochs, "epochs")
         if chosen_epochs is None:
             chosen_epochs = self.epochs
-        elif not chosen_epochs:
+        elif not chosen_epochs and isinstance(epochs, str | slice):
             raise EpochNotPresent(f"zoo {self._name!r}: no kept epoch in {epochs!r}; kept are {_spans(self.epochs)}")
         for epoch in chosen_epochs:
             self._check_epoch(epoch)
-        chosen = self._chosen_models(models, split)
-        allowed: dict[int, set[int]] | None = None
-        if where is not None:
-            rows = np.flatnonzero(rows_where(where, self._tables.labels))
-            model_of, epoch_of = (
-                self._tables.labels["model"].to_numpy()[rows],
-                self._tables.labels["epoch"].to_numpy()[rows],
-            )
-            allowed = {epoch: set(model_of[epoch_of == epoch].tolist()) for epoch in chosen_epochs}
-        wanted = {}
-        for epoch in chosen_epochs:
-            here = self._states.models_at(epoch)
-            if chosen is not None:
-                here = [model for model in here if model in chosen]
-            if allowed is not None:
-                here = [model for model in here if model in allowed.get(epoch, ())]
-            wanted[epoch] = here
-        if models is not None and where is None and split is None and not any(wanted.values()):
-            raise EpochNotPresent(f"zoo {self._name!r}: these models have no epoch in {_spans(chosen_epochs)}")
-        return wanted
+        chosen_models = self._models(models)
+        here = np.zeros((len(chosen_models), len(chosen_epochs)), np.bool_)
+        for place, epoch in enumerate(chosen_epochs):
+            here[:, place] = np.isin(chosen_models, self._states.models_at(epoch))
+        selection = self._select(
+            chosen_models, chosen_epochs, here, split, where, lists_numbers(models) and lists_numbers(epochs)
+        )
+        if models is not None and where is None and split is None and len(chosen_models) and not here.any():
+            raise EpochNotPresent(f"zoo {self._name!r}: these models have no epoch in {_spans(sorted(chosen_epochs))}")
+        return selection
 
-    def _chosen_models(self, models: Selector, split: str | None) -> set[int] | None:
-        chosen = select(models, self.models, "models")
-        if chosen is not None:
-            absent = dict(self._manifest.absent)
-            present = set(self.models)
-            for model in chosen:
-                if model not in present:
-                    reason = f" ({absent[model]})" if model in absent else ""
-                    raise ModelNotPresent(
-                        f"zoo {self._name!r}: no model {model}{reason}; it has {self._manifest.describe()}"
-                    )
-        if split is None:
-            return None if chosen is None else set(chosen)
-        if split not in SPLITS:
+    def rows(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> "pa.Table":
+        """Rows of the label table, also of epochs whose weights were not kept. Raises as ``states`` does."""
+        table = self._tables.labels
+        last = self._manifest.num_epochs
+        chosen_epochs = select(epochs, range(last + 1), "epochs")
+        if chosen_epochs is None:
+            chosen_epochs = list(range(last + 1))
+        elif beyond := [epoch for epoch in chosen_epochs if epoch > last]:
+            raise EpochNotPresent(f"zoo {self._name!r}: no epoch {beyond[0]}; it has {self._manifest.describe()}")
+        chosen_models = self._models(models)
+        here = np.array(chosen_epochs)[None] <= self._tables.last_epochs(chosen_models)[:, None]
+        selection = self._select(
+            chosen_models, chosen_epochs, here, split, where, lists_numbers(models) and lists_numbers(epochs)
+        )
+        rows = self._tables.rows_of(selection.models, selection.epochs)
+        return table if np.array_equal(rows, np.arange(table.num_rows)) else table.take(rows)
+
+    def _select(
+        self,
+        models: list[int],
+        epochs: list[int],
+        here: NDArray[np.bool_],
+        split: str | None,
+        where: str | None,
+        all_of_them: bool,
+    ) -> Selection:
+        """The pairs [models, epochs] that are ``here`` and fit.
+
+        ``all_of_them``: a pair that is not here is an error.
+        """
+        if split is not None and split not in SPLITS:
             raise StorageUsageError(f"split {split!r}: expected train, val or test")
-        of_split = self._tables.of_split(split)
-        return of_split if chosen is None else of_split & set(chosen)
+        if all_of_them and not here.all():
+            model, epoch = np.argwhere(~here)[0]
+            raise EpochNotPresent(f"zoo {self._name!r}: model {models[model]} has no epoch {epochs[epoch]}")
+        keep = here.copy()
+        if split is not None:
+            keep &= np.isin(models, sorted(self._tables.of_split(split)))[:, None]
+        all_models, all_epochs = np.repeat(np.array(models, np.int64), len(epochs)), np.tile(epochs, len(models))
+        rows = np.flatnonzero(keep)
+        if where is not None:
+            fits = rows_where(where, self._tables.labels)
+            rows = rows[fits[self._tables.rows_of(all_models[rows], all_epochs[rows])]]
+        return Selection(all_models[rows], all_epochs[rows].astype(np.int64))
+
+    def _models(self, models: Selector) -> list[int]:
+        chosen = select(models, self.models, "models")
+        if chosen is None:
+            return self.models
+        absent = dict(self._manifest.absent)
+        present = set(self.models)
+        for model in chosen:
+            if model not in present:
+                reason = f" ({absent[model]})" if model in absent else ""
+                raise ModelNotPresent(
+                    f"zoo {self._name!r}: no model {model}{reason}; it has {self._manifest.describe()}"
+                )
+        return chosen
 
     def _check_epoch(self, epoch: int) -> None:
         if epoch in self._states.shards_by_epoch:
             return
         if epoch <= self._manifest.num_epochs:
+            again = f"`zoo train {self._name} --refill {epoch}` makes them again, "
+            price = f"`zoo plan {self._name} --epochs {epoch}` says at what price"
             raise EpochNotKept(
                 f"zoo {self._name!r}: epoch {epoch} was trained, its weights were not kept; kept are "
-                f"{_spans(self.epochs)}; `zoo train {self._name} --refill {epoch}` makes them again, "
-                f"`zoo plan {self._name} --epochs {epoch}` says at what price"
+                f"{_spans(self.epochs)}{training_advice(again + price)}"
             )
         raise EpochNotPresent(f"zoo {self._name!r}: no epoch {epoch}; it has {self._manifest.describe()}")
 
-    def rows(
-        self,
-        table: Any,
-        epochs: Selector,
-        models: Selector,
-        split: str | None,
-        where: str | None,
-        available: Iterable[int],
-    ) -> Any:
-        keep = np.ones(table.num_rows, np.bool_)
-        chosen = select(epochs, available, "epochs")
-        if chosen is not None:
-            if any(epoch > self._manifest.num_epochs for epoch in chosen):
-                raise EpochNotPresent(f"zoo {self._name!r}: no epoch {max(chosen)}; it has {self._manifest.describe()}")
-            keep &= np.isin(table["epoch"].to_numpy(), chosen)
-        picked = self._chosen_models(models, split)
-        if picked is not None:
-            keep &= np.isin(table["model"].to_numpy(), sorted(picked))
-        if where is not None:
-            keep &= rows_where(where, table)
-        return table if keep.all() else table.take(np.flatnonzero(keep))
 
-
-def _spans(values: Iterable[int]) -> str:
-    """ "0:3, 7" for 0, 1, 2, 7."""
+def _spans(values: Sequence[int]) -> str:
+    """Ascending numbers in words: "0:3, 7" for 0, 1, 2, 7."""
     ranges = to_ranges(values)
     return ", ".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in ranges) or "none"

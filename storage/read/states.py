@@ -1,4 +1,4 @@
-"""What a zoo gives: the weights of states as one array, and the parts of a layout that were asked for."""
+"""The result of a read: the weights of states in one array, and the part of the layout that they have."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class States:
-    """Weights of N states, model-major, both indices ascending: ``values`` [N, D'], ``models`` [N], ``epochs`` [N].
+    """Weights of N states, model-major: ``values`` [N, D'], ``models`` [N], ``epochs`` [N].
 
     ``layout`` says where each tensor lies in a row; it is the zoo's, or the part of it that was asked for.
     """
@@ -39,15 +39,19 @@ class States:
 
     def trajectories(self) -> NDArray[np.float32]:
         """[models, epochs, D'], a view. Raises EpochNotPresent unless all models have the same epochs."""
-        models, counts = np.unique(self.models, return_counts=True)
-        num_epochs = int(counts[0]) if len(counts) else 0
-        grid = self.epochs.reshape(len(models), num_epochs) if (counts == num_epochs).all() else None
-        if grid is None or (grid != grid[:1]).any():
+        again = (self.models[1:] != self.models[:1]) | (self.epochs[1:] == self.epochs[:1])
+        num_epochs = int(np.argmax(again)) + 1 if again.any() else len(self)
+        shape = (len(self) // num_epochs, num_epochs) if num_epochs else (0, 0)
+        whole = shape[0] * shape[1] == len(self)
+        if whole:
+            models, epochs = self.models.reshape(shape), self.epochs.reshape(shape)
+            whole = bool((models == models[:, :1]).all() and (epochs == epochs[:1]).all())
+        if not whole:
             raise EpochNotPresent("these models do not have the same epochs; select models or epochs that all have")
-        return self.values.reshape(len(models), num_epochs, self.values.shape[1])
+        return self.values.reshape(*shape, self.values.shape[1])
 
     def arrow(self) -> "pa.Table":
-        """Columns ``model``, ``epoch`` and ``weights``, a list of fixed size per state that shares our memory."""
+        """Columns ``model``, ``epoch`` and ``weights``, a fixed-size list per state that shares the array's memory."""
         import pyarrow as pa
 
         flat = pa.array(self.values.reshape(-1))

@@ -13,7 +13,7 @@ from ..errors import StorageUsageError
 from ..formats.symmetry import canonical_orders, permute, random_permutations
 from ..read.gather import JOB_BYTES
 from ..read.reader import ZooReader
-from ..read.selection import Selector
+from ..read.selection import Selection, Selector
 from .graph import to_graph
 from .standardize import Standardizer
 from .stream import PERMUTE, pairs, samples_of
@@ -97,20 +97,18 @@ class Source:
         self.zoo, self.transform, self.task = zoo, transform, task
         if transform.align is not None or transform.augment is not None:
             _ = zoo.symmetries  # refused before anything is read
-        self.wanted = zoo.wanted(epochs, models, split, where)
+        self.selection = zoo.select(epochs, models, split, where)
         self.standardizer: Standardizer | None = None
         if transform.standardize:
             self.standardizer = _fit(zoo, epochs)
         self._columns = columns
 
-    def read(self, wanted: dict[int, list[int]]) -> tuple[Fields, NDArray[np.int64], NDArray[np.int64]]:
-        """States aligned, with their models and epochs, model-major."""
-        states = self.zoo.read(wanted)
-        fields: Fields = {"": states.values}
+    def read(self, selection: Selection) -> Fields:
+        """The fields of the selected states, row by row, aligned if that was asked for."""
+        fields: Fields = {"": self.zoo.read(selection).values}
         for name in self.transform.fields(self.zoo)[1:]:
-            fields[name] = self.zoo.read_field(wanted, name)[0]
-        fields = self.transform.aligned(self.zoo, fields)
-        return fields, states.models.astype(np.int64), states.epochs.astype(np.int64)
+            fields[name] = self.zoo.read_field(selection, name)[0]
+        return self.transform.aligned(self.zoo, fields)
 
     def labels(self, models: NDArray[np.int64], epochs: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """Label columns of these states: numbers and text without nulls, which a DataLoader can put into batches."""
@@ -148,8 +146,9 @@ class StateDataset(Dataset[Sample]):
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._states, self.models, self.epochs = self._source.read(self._source.wanted)
-        self.inputs, self.targets = pairs(self.models, source.task)
+        self._states = source.read(source.selection)
+        self.models, self.epochs = source.selection.models, source.selection.epochs
+        self.inputs, self.targets = pairs(source.selection, source.task)
         self._labels = self._source.labels(self.models[self.inputs], self.epochs[self.inputs])
         self._epoch = _shared_counter()
 
@@ -203,10 +202,10 @@ class StateStream(IterableDataset[Sample]):
         block_models, block_epochs = zoo.block_shape
         sizes = [zoo.manifest.fields[name] for name in source.transform.fields(zoo)]
         self._state_bytes = sum(4 * entry.values for entry in sizes)
-        here = max((len(models) for models in source.wanted.values()), default=1)
-        tensor_bytes = max(1, min(block_models, here) * self._state_bytes)
+        num_models = len(np.unique(source.selection.models))
+        tensor_bytes = max(1, min(block_models, num_models) * self._state_bytes)
         chunk_epochs = max(1, min(JOB_BYTES, buffer_bytes) // tensor_bytes)
-        self._samples = samples_of(source.wanted, source.task, block_models, block_epochs, chunk_epochs)
+        self._samples = samples_of(source.selection, source.task, block_models, block_epochs, chunk_epochs)
         self._labels = self._source.labels(self._samples.models, self._samples.epochs)
         self._shuffle, self._buffer_bytes = shuffle, buffer_bytes
         self._epoch = _shared_counter()
@@ -236,8 +235,8 @@ class StateStream(IterableDataset[Sample]):
 
     def _window(self, zoo: ZooReader, rows: NDArray[np.intp], number: int) -> Iterator[Sample]:
         samples, transform = self._samples, self._source.transform
-        states, models, epochs = self._source.read(samples.wanted(rows))
-        keys = models << 32 | epochs
+        selection = samples.states(rows)
+        states, keys = self._source.read(selection), selection.keys
         inputs = np.searchsorted(keys, samples.models[rows] << 32 | samples.epochs[rows])
         targets = np.searchsorted(keys, samples.models[rows] << 32 | samples.targets[rows])
         given = transform.augmented(zoo, _take(states, inputs), rows, number)

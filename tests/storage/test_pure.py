@@ -13,7 +13,7 @@ from tests.support.networks import CNN_S, logits
 from tests.support.synthetic import LAYOUT, RUN, part_data, weights
 from zooforge.storage import keys
 from zooforge.storage.canonical import canonical_json, parse_json
-from zooforge.storage.errors import FormatError, KeyFormatError, StorageUsageError
+from zooforge.storage.errors import FormatError, KeyFormatError
 from zooforge.storage.formats.index_dict import index_dict
 from zooforge.storage.formats.labels import ALL_COLUMNS, PART_COLUMNS, Values, part_columns, part_values
 from zooforge.storage.formats.manifest import from_ranges, to_ranges
@@ -26,7 +26,6 @@ from zooforge.storage.formats.symmetry import (
 )
 from zooforge.storage.formats.tables import decode_table, encode_table, table_values, values_digest
 from zooforge.storage.formats.tensors import decode, encode, pack_mask, parse_header, unpack_mask
-from zooforge.storage.read.selection import select
 from zooforge.storage.views.graph import to_graph
 from zooforge.storage.views.tokens import detokenize, tokenize
 
@@ -282,11 +281,3 @@ class TestWeightSpace:
 @settings(deadline=None)
 def test_ranges_read_back(values: set[int]) -> None:
     assert from_ranges(to_ranges(sorted(values))) == sorted(values)
-
-
-def test_slices_take_what_is_there_and_numbers_what_was_said() -> None:
-    assert select("1:5,9", [0, 2, 4, 6], "epochs") == [2, 4, 9]
-    assert select("0:7:4", range(10), "epochs") == [0, 4]
-    assert select(None, [1], "epochs") is None
-    with pytest.raises(StorageUsageError, match=r"write e\.g\. 0,21:26,50"):
-        select("1-5", [1], "epochs")

@@ -14,6 +14,7 @@ from tests.support.synthetic import LAYOUT, RUN, copy_zoo, description, train, w
 from zooforge.storage.errors import EpochNotPresent, StorageUsageError
 from zooforge.storage.formats.symmetry import chain_symmetries
 from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.read.selection import Selection
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.views.stream import Samples, samples_of
@@ -121,7 +122,7 @@ def test_a_stream_of_sequences_has_the_pairs_of_the_dataset_in_memory(zoo: Zoo) 
 
 
 def test_a_window_fits_the_buffer() -> None:
-    samples = samples_of({epoch: list(range(40)) for epoch in range(10)}, "reconstruction", 8, 4, 2)
+    samples = samples_of(Selection.of({epoch: range(40) for epoch in range(10)}), "reconstruction", 8, 4, 2)
     assert np.diff(samples.starts).max() == 16
     for budget in (16, 40, 1000):
         windows = samples.windows(1, budget, 0, 0, True)
