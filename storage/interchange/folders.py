@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import EpochNotPresent, StorageError, StorageUsageError
 from ..read.selection import Selector
 from ..read.states import States
@@ -111,11 +109,5 @@ def pieces(zoo: Zoo, wanted: Wanted, *, masked: bool, num_bytes: int = PIECE_BYT
         epochs = [epoch for epoch in sorted(wanted) if members[epoch].intersection(block)]
         for start in range(0, len(epochs), step):
             chosen = epochs[start : start + step]
-            here = [model for model in block if any(model in members[epoch] for epoch in chosen)]
-            states = zoo.weights(epochs=chosen, models=here, masked=masked)
-            pairs = zip(states.models.tolist(), states.epochs.tolist(), strict=True)
-            keep = np.array([model in members[epoch] for model, epoch in pairs])
-            if keep.all():
-                yield states
-            else:
-                yield States(states.values[keep], states.models[keep], states.epochs[keep], states.layout)
+            here = {epoch: [model for model in block if model in members[epoch]] for epoch in chosen}
+            yield zoo.read(here, masked=masked)

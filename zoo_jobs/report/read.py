@@ -172,7 +172,7 @@ def _states(published: Published, here: Population) -> StateSample:
     weights_NKD = np.full((len(models), len(epochs), size), np.nan, np.float32)
     row = {model: number for number, model in enumerate(models)}
     for column, epoch in enumerate(epochs):
-        states = published.weights(epochs=epoch, models=models)
+        states = published.weights(epochs=f"{epoch}:{epoch + 1}", models=models)  # not all models have every epoch
         weights_NKD[[row[int(model)] for model in states.models], column] = states.values
     return StateSample(np.asarray(models, np.int64), np.asarray(epochs, np.int64), weights_NKD)
 

@@ -13,7 +13,7 @@ from ...canonical import parse_json
 from ...formats.index_dict import index_dict
 from ...formats.labels import ROW_COLUMNS
 from ...formats.manifest import to_ranges
-from ...read.selection import Selector
+from ...read.selection import Selection, Selector
 from ...read.states import States
 from ...zoo import Zoo
 from ..folders import Report, Wanted, fresh_folder, num_states, pieces, wanted_states
@@ -156,19 +156,8 @@ class _Writer:
 
     def _fields(self, states: States) -> dict[str, NDArray[Any]]:
         """The other fields of the same states, in the same order of rows."""
-        fields = {}
-        models, epochs = np.unique(states.models).tolist(), np.unique(states.epochs).tolist()
-        wanted = list(zip(states.models.tolist(), states.epochs.tolist(), strict=True))
-        for name in self.zoo.manifest.fields:
-            if not name:
-                continue
-            values, model, epoch = self.zoo.field(name, models=models, epochs=epochs)
-            here = list(zip(model.tolist(), epoch.tolist(), strict=True))
-            if here != wanted:
-                row_of = {pair: row for row, pair in enumerate(here)}
-                values = values[[row_of[pair] for pair in wanted]]
-            fields[name] = values
-        return fields
+        here = Selection(states.models.astype(np.int64), states.epochs.astype(np.int64))
+        return {name: self.zoo.read_field(here, name)[0] for name in self.zoo.manifest.fields if name}
 
     def _write(self, name: str, text: str) -> None:
         (self.target / name).write_text(text)
