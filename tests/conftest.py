@@ -5,12 +5,30 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from zooforge.storage.errors import StorageUsageError
 from zooforge.storage.stores import seaweedfs
 
 _numbers = itertools.count()
+
+hypothesis.settings.register_profile("zooforge")  # a busy machine must not fail a test
+hypothesis.settings.load_profile("zooforge")
+
+SLOWER = (
+    "acceptance", "zoo_jobs/engines/lanes", "zoo_jobs/engines/sequential", "zoo_jobs/engines/stacked", "test_wheel.py",
+    "test_slurm.py", "test_page.py", "test_report_command.py", "test_prometheus.py", "test_ray_start.py",
+    "test_engines.py", "storage/simulation", "test_concurrency.py", "test_whole_way.py",
+)  # fmt: skip
+"""Tests that train, start processes or servers, or draw: `make test-quick` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        name = item.path.as_posix()
+        if any(f"/tests/{part}" in name or name.endswith(f"/{part}") for part in SLOWER):
+            item.add_marker("slower")
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,10 @@
-"""Accuracies of a population do not tell the oracle from plain PyTorch: two one-sided tests on paired differences."""
+"""The oracle trains every model of a population to the accuracy that plain PyTorch reaches with the same draws."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from tests.support.plain_pytorch import plain_pytorch
 from zooforge.zoo_jobs.engines.batches import pixels
@@ -15,8 +14,7 @@ from zooforge.zoo_jobs.models.torch_module import state_dict, torch_module
 Made = Callable[..., Any]
 
 NUM_MODELS, NUM_EPOCHS, NUM_TRAIN, NUM_TEST = 64, 6, 200, 500
-MARGIN = 0.005  # of accuracy; seeds alone spread it by 0.03 and more
-SIGNIFICANCE = 0.01
+MARGIN = 0.004  # two images of 500, for rounding of another torch build; seeds alone spread accuracies by 0.03
 
 
 def test_64_models_over_6_epochs_are_as_accurate_as_those_of_plain_pytorch(population: Made, digits: Made) -> None:
@@ -34,12 +32,6 @@ def test_64_models_over_6_epochs_are_as_accurate_as_those_of_plain_pytorch(popul
         module.load_state_dict(state_dict(made.program.architecture, weights))
         with torch.no_grad():
             plain[model] = (module(images).argmax(1).numpy() == data.test.labels).mean()
-    difference = ours - plain
     assert ours.mean() > 0.6
     assert ours.std() > 2 * MARGIN
-    if difference.std() == 0:  # equal accuracies, as on the build this was written with: nothing is left to test
-        assert difference[0] == 0
-        return
-    above = stats.ttest_1samp(difference, -MARGIN, alternative="greater").pvalue
-    below = stats.ttest_1samp(difference, MARGIN, alternative="less").pvalue
-    assert max(above, below) < SIGNIFICANCE, f"mean difference {difference.mean():.4f}, spread {difference.std():.4f}"
+    np.testing.assert_allclose(ours, plain, atol=MARGIN)
