@@ -1,5 +1,3 @@
-"""What weights tell of models: linear models from features to properties."""
-
 import math
 from typing import Any
 
@@ -14,7 +12,7 @@ LAYOUT = Layout.of([("conv1.weight", (3, 1, 2, 2)), ("conv1.bias", (3,)), ("line
 
 
 def states(zoo: str = "made-up", num: int = 120, seed: int = 0, **columns: Any) -> States:
-    """Weights of which the first tensor's scale is the accuracy, and the bias's sign the optimizer."""
+    """Weights whose first tensor has the accuracy as its mean, and whose bias has the optimizer as its sign."""
     rng = np.random.default_rng(seed)
     accuracy, is_adam = rng.uniform(0.2, 0.9, num), rng.random(num) < 0.5
     weights = rng.normal(0, 0.1, (num, LAYOUT.size))
@@ -38,13 +36,15 @@ def test_the_penalties_are_the_seventeen_of_the_reference() -> None:
     assert (PENALTIES[0], PENALTIES[1], PENALTIES[-1]) == (1e3, 3e2, pytest.approx(1e-5))
 
 
-def test_ridge_is_the_closed_form_with_a_penalised_intercept() -> None:
+def test_ridge_equals_that_of_scikit_learn_with_a_penalised_intercept() -> None:
+    from sklearn.linear_model import Ridge as Reference
+
     rng = np.random.default_rng(2)
     for num_states in (40, 4):  # more and fewer than features
         x, y = rng.normal(size=(num_states, 5)), rng.normal(size=num_states)
         ones = np.concatenate([x, np.ones((num_states, 1))], axis=1)
         for penalty in (1e-5, 0.3, 100.0):
-            wanted = np.linalg.solve(ones.T @ ones + penalty * np.eye(6), ones.T @ y)
+            wanted = Reference(alpha=penalty, fit_intercept=False).fit(ones, y).coef_
             assert Ridge(x).coefficients(y, penalty) == pytest.approx(wanted, rel=1e-5)
 
 
@@ -54,19 +54,19 @@ def test_r_squared_is_one_of_the_truth_and_zero_of_its_mean() -> None:
     assert math.isnan(r_squared(np.ones(3), y)) and math.isnan(r_squared(y[:0], y[:0]))
 
 
-def test_what_the_weights_tell_is_found_and_what_they_do_not_tell_is_not() -> None:
+def test_a_property_is_predicted_if_and_only_if_the_weights_contain_it() -> None:
     noise = np.random.default_rng(3).random(960)
     there = states("elsewhere", seed=9)
-    found = {(s.target, s.features): s for s in benchmark(states(num=960, weight_decay=noise), [there])}
-    assert set(found) == {(t, f) for t in ("test_acc", "weight_decay", "optimizer") for f in ("statistics", "weights")}
+    scores = {(s.target, s.features): s for s in benchmark(states(num=960, weight_decay=noise), [there])}
+    assert set(scores) == {(t, f) for t in ("test_acc", "weight_decay", "optimizer") for f in ("statistics", "weights")}
     for features in ("statistics", "weights"):
-        accuracy = found["test_acc", features]
+        accuracy = scores["test_acc", features]
         assert accuracy.by_split["test"] > 0.9 and accuracy.penalty in PENALTIES
         score, tau = accuracy.elsewhere["elsewhere"]
         assert score > 0.9 and tau is not None and tau > 0.8
-        assert found["optimizer", features].by_split["test"] > 0.9
-        assert found["weight_decay", features].by_split["test"] < 0.3
-        assert found["weight_decay", features].elsewhere == {}
+        assert scores["optimizer", features].by_split["test"] > 0.9
+        assert scores["weight_decay", features].by_split["test"] < 0.3
+        assert scores["weight_decay", features].elsewhere == {}
 
 
 def test_a_property_without_values_in_some_states_is_learned_from_the_others() -> None:
