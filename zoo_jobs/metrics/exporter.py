@@ -104,6 +104,8 @@ class StoreMetrics(Collector):
         """
         try:
             names = list(list_zoos(self._store))
+            if self._store.root is not None and self._store.root.exists():
+                self.free_bytes = shutil.disk_usage(self._store.root).free
         except Exception as error:
             self._warn("the store cannot be read", error, store=self._store.url)
             return False
@@ -118,9 +120,6 @@ class StoreMetrics(Collector):
                 self._warn("a zoo cannot be read", error, zoo=name)
         for name in set(self._zoos) - set(names):
             del self._zoos[name]
-        root = self._store.root
-        if root is not None and root.exists():
-            self.free_bytes = shutil.disk_usage(root).free
         if whole:
             self.read_seconds = self._clock()
         self._show()

@@ -1,4 +1,4 @@
-"""A zoo as plain data for storage: layout, layer lists, names, symmetries, rows. Pure."""
+"""Describes a zoo to storage as plain data: layout, layer lists, names, symmetries, rows. Pure."""
 
 import itertools
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from ..spec.twins import TwinSpec, Zoo
 
 
 def describe(zoo: Zoo) -> ZooDescription:
-    """All of ``zoo`` that publishing needs; equal specs give equal values."""
+    """Everything that publishing needs to know about ``zoo``; equal specs give equal values."""
     spec = zoo.root
     plain, with_dropout = (spec.network(spec.axes.activation[0], dropout) for dropout in (False, True))
     variants = {"plain": plain}
@@ -69,7 +69,7 @@ def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:
 
 
 def layer_json(layer: Layer) -> dict[str, Any]:
-    """One layer as the manifest's layer list has it; the activation is a hyperparameter of the model's row."""
+    """One layer as an entry of the manifest's layer list; its activation is a hyperparameter in the model's row."""
     match layer:
         case Conv2d():
             return {"type": "conv2d", **asdict(layer)}
@@ -86,17 +86,17 @@ def layer_json(layer: Layer) -> dict[str, Any]:
 
 
 def symmetries(network: Architecture | ResNet18) -> list[dict[str, Any]]:
-    """Permutation groups as storage/formats/symmetry.py reads them: what may be reordered without changing a logit."""
+    """Permutation groups in the form that storage/formats/symmetry.py reads: reordering them changes no logit."""
     return _chain(network) if isinstance(network, Architecture) else _residual(network)
 
 
 def _chain(network: Architecture) -> list[dict[str, Any]]:
-    """Hidden units of each layer but the last may be reordered, if the next layer follows.
+    """Hidden units of each layer but the last may be reordered if the inputs of the next layer are reordered too.
 
     ``block`` is the number of consecutive values of an axis that belong to one unit, more than one behind a flatten
     layer.
     """
-    found = []
+    groups = []
     parametric = network.parametric
     for this, following in itertools.pairwise(parametric):
         units = _outputs(this)
@@ -106,16 +106,16 @@ def _chain(network: Architecture) -> list[dict[str, Any]]:
             _axis(f"{this.name}.bias", 0),
             _axis(f"{following.name}.weight", 1, inputs // units),
         ]
-        found.append({"name": this.name, "size": units, "axes": axes})
-    return found
+        groups.append({"name": this.name, "size": units, "axes": axes})
+    return groups
 
 
 def _residual(network: ResNet18) -> list[dict[str, Any]]:
-    """Channels of the stream of each stage, which all its blocks add to, and those inside each block.
+    """Channels of the residual stream of each stage, to which all its blocks add, and those inside each block.
 
-    A group begins with the layer that makes its channels out of those of an earlier group.
+    A group begins with the layer that computes its channels from those of an earlier group.
     """
-    found: list[dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
     blocks: dict[str, dict[str, ConvUnit]] = {}
     for unit in network.units[1:]:
         prefix, _, name = unit.conv.partition(".conv") if ".conv" in unit.conv else unit.conv.partition(".downsample")
@@ -123,25 +123,25 @@ def _residual(network: ResNet18) -> list[dict[str, Any]]:
     stream: dict[str, Any] = {
         "name": "conv1",
         "size": network.units[0].out_channels,
-        "axes": _made_by(network.units[0]),
+        "axes": _output_axes(network.units[0]),
     }
-    found.append(stream)
+    groups.append(stream)
     for prefix, block in blocks.items():
         first, second, shortcut = block["1"], block["2"], block.get(".0")
-        inside: dict[str, Any] = {"name": first.conv, "size": first.out_channels, "axes": _made_by(first)}
+        inside: dict[str, Any] = {"name": first.conv, "size": first.out_channels, "axes": _output_axes(first)}
         inside["axes"].append(_axis(f"{second.conv}.weight", 1))
         stream["axes"].append(_axis(f"{first.conv}.weight", 1))
         if shortcut is not None:
             stream["axes"].append(_axis(f"{shortcut.conv}.weight", 1))
-            stream = {"name": prefix, "size": shortcut.out_channels, "axes": _made_by(shortcut)}
-            found.append(stream)
-        stream["axes"] += _made_by(second)
-        found.append(inside)
+            stream = {"name": prefix, "size": shortcut.out_channels, "axes": _output_axes(shortcut)}
+            groups.append(stream)
+        stream["axes"] += _output_axes(second)
+        groups.append(inside)
     stream["axes"].append(_axis("fc.weight", 1))
-    return found
+    return groups
 
 
-def _made_by(unit: ConvUnit) -> list[dict[str, Any]]:
+def _output_axes(unit: ConvUnit) -> list[dict[str, Any]]:
     """The axes that run over the outputs of a convolution with its normalisation, buffers included."""
     buffers = (f"{unit.norm}.running_mean", f"{unit.norm}.running_var")
     return [_axis(name, 0) for name in (f"{unit.conv}.weight", f"{unit.norm}.weight", f"{unit.norm}.bias", *buffers)]

@@ -1,4 +1,4 @@
-"""Zoos that were not grown here: what their models are, and which images they were tested on, by their manifest."""
+"""Zoos that were grown elsewhere and imported: their networks and their images, as the manifest tells them."""
 
 from zooforge.storage.errors import KeyFormatError
 from zooforge.storage.publish.head import read_head
@@ -12,7 +12,7 @@ from ..spec.zoo import ZooSpec
 
 
 def is_published(store: ObjectStore, name: str) -> bool:
-    """Whether the store has a published zoo of this name, whoever grew it."""
+    """Whether the store has a published zoo of this name, grown here or elsewhere."""
     try:
         return read_head(store, name) is not None
     except KeyFormatError:
@@ -20,7 +20,7 @@ def is_published(store: ObjectStore, name: str) -> bool:
 
 
 def like(published: PublishedZoo) -> ZooSpec:
-    """The zoo of the catalogue that has the same network and the same images: how these were prepared is in its spec.
+    """The zoo of the catalogue with the same network and the same images; its spec says how they were prepared.
 
     Raises:
         InputError: the catalogue has none.
@@ -43,7 +43,11 @@ def like(published: PublishedZoo) -> ZooSpec:
 
 
 def network_of(published: PublishedZoo, spec: ZooSpec, activation: str, dropout_ratio: float) -> Network:
-    """The network of a model of ``published``. Raises InputError where it is not of the spec's."""
+    """The network of a model of ``published``.
+
+    Raises:
+        InputError: its layout differs from that of ``spec``.
+    """
     network = spec.network(activation, dropout_ratio > 0)
     if network.layout != published.layout:
         raise InputError(f"zoo {published.name!r}: its weights are not those of {spec.architecture}")

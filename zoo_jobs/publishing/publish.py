@@ -1,4 +1,4 @@
-"""From what a run has committed to a sealed version. No Ray, no torch."""
+"""Publishes what a run has committed as a sealed version. No Ray, no torch."""
 
 from zooforge.storage.formats.compression import CompressionName
 from zooforge.storage.keys import zoo_url
@@ -19,33 +19,35 @@ READ_BACK_BYTES = 100_000_000_000
 def publish(
     store: ObjectStore, zoo: Zoo, wanted: Request | None = None, compression: CompressionName | None = None
 ) -> Version:
-    """Seal a version with what was asked for, as far as it is committed, and all that HEAD has already.
+    """Seal a version with the committed part of the request and everything that the current version has.
 
     Args:
-        compression: of the shards; None: what the spec says, else what the current version has.
+        wanted: the request; None for the whole zoo.
+        compression: of the shards; None for that of the spec, else of the current version.
 
-    Raises IncompleteRun: nothing is committed yet.
+    Raises:
+        IncompleteRun: nothing is committed yet.
     """
     asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
     return vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression)
 
 
 def read_back(store: ObjectStore, store_url: str, zoo: Zoo) -> Verification:
-    """Check, byte by byte, what the newest version holds and the one before it did not; above 100 GB a sample.
+    """Check every byte of the shards that the newest version added; above 100 GB, of a sample of them.
 
-    The model-epochs that were looked at are counted in the run's usage.
+    The run's usage counts the model-epochs that were checked.
     """
     published = open_zoo(zoo_url(store_url, zoo.name))
     shards = added_shards(published, READ_BACK_BYTES)
-    found = verify_zoo(published, shards=shards)
+    verification = verify_zoo(published, shards=shards)
     ended = [attempt.id for attempt in read_attempts(store, zoo.run_id) if attempt.end is not None]
     if ended:
-        add_usage(store, zoo.run_id, ended[-1], {"verified_epochs": found.num_states})
-    return found
+        add_usage(store, zoo.run_id, ended[-1], {"verified_epochs": verification.num_states})
+    return verification
 
 
 def sentence(version: Version) -> str:
     """ "mnist5k-cnn-s version 3: 32 of 2,560 models, 6 of 50 epochs"."""
     manifest = version.manifest
-    said = f"{version.zoo} version {version.number}: {manifest.describe()}"
-    return said if version.new else f"{said} (nothing new)"
+    text = f"{version.zoo} version {version.number}: {manifest.describe()}"
+    return text if version.new else f"{text} (nothing new)"

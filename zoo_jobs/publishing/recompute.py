@@ -1,4 +1,4 @@
-"""Whether a published zoo is what it says: stored accuracies computed anew, and a sample trained anew, bit for bit."""
+"""Checks that a published zoo is what it says: computes stored accuracies again, and trains a sample again."""
 
 import random
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from ..spec.twins import Zoo
 from ..spec.zoo import ZooSpec
 from .imported import like, network_of
 
-MAX_DIFFERENCE = 2  # test images by which torch may judge a state differently than the engine that trained it
+MAX_DIFFERENCE = 2  # test images that torch may classify otherwise than the engine that trained the state
 EVALUATION_IMAGES = 1000
 
 Outcome = Literal["equal", "within tolerance", "differs", "not recomputed"]
@@ -37,7 +37,7 @@ Outcome = Literal["equal", "within tolerance", "differs", "not recomputed"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One state or trajectory that was looked at; ``detail`` is for a person."""
+    """The outcome for one state or trajectory; ``detail`` is for a person."""
 
     model: int
     epoch: int
@@ -45,18 +45,18 @@ class Check:
     detail: str
 
 
-def recompute(store_url: str, zoo: Zoo | str, num_states: int, data: PreparedData | None = None) -> list[Check]:
+def recompute(store_url: str, zoo: Zoo | str, num_states: int) -> list[Check]:
     """Evaluate a sample of published states on the test split, in torch, and compare with their labels.
 
     The sample is a function of the published bytes. Faulty states are not sampled: they have no accuracy.
 
     Args:
-        zoo: the name of one that was imported; its images are then those of a zoo of the catalogue like it.
+        zoo: a spec, or the name of an imported zoo, whose images are then those of the zoo of the catalogue like it.
     """
     published = open_zoo(zoo_url(store_url, zoo if isinstance(zoo, str) else zoo.name))
     try:
         spec = zoo.root if not isinstance(zoo, str) and zoo.run_id == published.manifest.run else like(published)
-        found = data or load(spec, default_cache())
+        data = load(spec, default_cache())
     except InputError as error:
         return [Check(-1, -1, "not recomputed", str(error))]
     labels = published.labels(columns=["model", "epoch", "test_correct"])
@@ -68,7 +68,7 @@ def recompute(store_url: str, zoo: Zoo | str, num_states: int, data: PreparedDat
     ]
     sample = sorted(random.Random(published.manifest.run).sample(rows, min(num_states, len(rows))))
     by_model = {row["model"]: row for row in published.model_table().to_pylist()} if sample else {}
-    return [_compare(published, spec, by_model[model], found, model, epoch, stored) for model, epoch, stored in sample]
+    return [_compare(published, spec, by_model[model], data, model, epoch, stored) for model, epoch, stored in sample]
 
 
 def _compare(
@@ -93,7 +93,7 @@ def _compare(
 
 
 def count_correct(module: nn.Module, data: PreparedData, split: Split) -> int:
-    """Images of ``split`` that ``module``, in eval mode, puts into their class."""
+    """The number of images of ``split`` that ``module`` classifies correctly in eval mode."""
     module.eval()
     correct = 0
     with torch.no_grad():
@@ -104,8 +104,8 @@ def count_correct(module: nn.Module, data: PreparedData, split: Split) -> int:
     return correct
 
 
-def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int, max_epoch: int | None = None) -> list[Check]:
-    """Train a sample of published models again with the engine of their run, and compare every kept epoch's bytes."""
+def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int) -> list[Check]:
+    """Train a sample of published models again with the engine of their run; compare the bytes of every kept epoch."""
     published = open_zoo(zoo_url(store_url, zoo.name))
     run = Run(zoo)
     if published.manifest.run != run.id:
@@ -123,10 +123,10 @@ def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int, max_e
     if reason := engine.refuses(program):
         return [Check(-1, -1, "not recomputed", f"engine {name} does not run here: {reason}")]
     if engine.numerics(program) != pin["engine"]:
-        detail = f"the run's numbers are of {pin['engine']}, this machine's of {engine.numerics(program)}"
+        detail = f"the run's numbers depend on {pin['engine']}, this machine's on {engine.numerics(program)}"
         return [Check(-1, -1, "not recomputed", detail)]
     data = load(zoo.root, default_cache())
-    return [check for model in sample for check in _retrain_one(published, run, store, engine, data, model, max_epoch)]
+    return [check for model in sample for check in _retrain_one(published, run, store, engine, data, model)]
 
 
 def _retrain_one(
@@ -136,7 +136,6 @@ def _retrain_one(
     engine: Any,
     data: PreparedData,
     model: int,
-    max_epoch: int | None,
 ) -> Sequence[Check]:
     row = run.rows[model]
     state = run.first_state((model,), store)
@@ -144,17 +143,24 @@ def _retrain_one(
     states = published.weights(models=[model], masked=False)
     last = 0
     try:
-        for epoch in range(int(states.epochs.max()) + 1 if max_epoch is None else max_epoch + 1):
+        for epoch in range(int(states.epochs.max()) + 1):
             result = growth.step(epoch, clean_train=False)
             stored = _state_at(states.values, states.epochs, epoch)
             if stored is not None and stored.tobytes() != result.fields[""][0].tobytes():
-                return [Check(model, epoch, "differs", "the weights trained anew have other bits than those published")]
+                return [
+                    Check(
+                        model,
+                        epoch,
+                        "differs",
+                        "the weights that were trained again differ in their bits from those published",
+                    )
+                ]
             last = epoch
     finally:
         growth.close()
-    return [Check(model, last, "equal", f"epochs 0 to {last} trained anew, every published bit is the same")]
+    return [Check(model, last, "equal", f"epochs 0 to {last} trained again, every published bit is the same")]
 
 
 def _state_at(values: NDArray[np.float32], epochs: NDArray[np.int32], epoch: int) -> NDArray[np.float32] | None:
-    found = np.flatnonzero(epochs == epoch)
-    return None if len(found) == 0 else values[found[0]]
+    rows = np.flatnonzero(epochs == epoch)
+    return values[rows[0]] if len(rows) else None

@@ -1,4 +1,4 @@
-"""`zoo verify` of zoos that were imported: evaluated again on the images of a zoo like them, or said why not."""
+"""`zoo verify` of imported zoos: evaluated again on the images of a zoo like them, or the reason why not."""
 
 import json
 from dataclasses import replace
@@ -34,13 +34,13 @@ def data() -> PreparedData:
 
 
 def imported(store: ObjectStore, dataset: str = "mnist5k") -> None:
-    """Two models without, two with dropout, of which one says that three images more were right than are."""
+    """Publish two models without and two with dropout; the label of the last one claims three images too many."""
     torch.set_num_threads(1)
-    found: dict[bool, Any] = {drop: architecture("cnn-s", 1, "tanh", drop) for drop in (False, True)}
-    plain: Architecture = found[False]
+    networks: dict[bool, Any] = {drop: architecture("cnn-s", 1, "tanh", drop) for drop in (False, True)}
+    plain: Architecture = networks[False]
     correct = []
     for model in range(4):
-        network = found[model % 2 == 1]
+        network = networks[model % 2 == 1]
         module = torch_module(network, 0.5 * (model % 2))
         module.load_state_dict(state_dict(network, weights(model, 0, plain.layout.size)))
         correct.append(count_correct(module, data(), data().test) + 3 * (model == 3))
@@ -53,7 +53,7 @@ def imported(store: ObjectStore, dataset: str = "mnist5k") -> None:
         image_size=28,
         num_classes=10,
         rows={m: {**row, "activation": "tanh"} for m, row in description(num_models=4).rows.items()},
-        state_dict_names={"plain": plain.state_dict_names, "dropout": found[True].state_dict_names},
+        state_dict_names={"plain": plain.state_dict_names, "dropout": networks[True].state_dict_names},
     )
     vectorize(store, described, RUN)
 
@@ -63,19 +63,22 @@ def store(tmp_path: Path) -> ObjectStore:
     return open_store(str(tmp_path))
 
 
-def test_an_imported_zoo_is_evaluated_on_the_images_of_a_zoo_like_it(store: ObjectStore) -> None:
+def test_an_imported_zoo_is_evaluated_on_the_images_of_a_zoo_like_it(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     imported(store)
-    checks = recompute(store.url, "brought", 10, data())
+    monkeypatch.setattr("zooforge.zoo_jobs.publishing.recompute.load", lambda spec, cache: data())
+    checks = recompute(store.url, "brought", 10)
     assert [(c.model, c.outcome) for c in checks] == [(0, "equal"), (1, "equal"), (2, "equal"), (3, "differs")]
 
 
-def test_what_nobody_knows_the_images_of_is_not_recomputed(store: ObjectStore) -> None:
+def test_a_zoo_whose_images_nobody_knows_is_not_recomputed(store: ObjectStore) -> None:
     imported(store, dataset="unknown")
     (check,) = recompute(store.url, "brought", 10)
     assert check.outcome == "not recomputed" and "no zoo of cnn-s on unknown" in check.detail
 
 
-def test_the_command_says_it_and_does_not_retrain(
+def test_the_command_reports_it_and_does_not_retrain(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     imported(store)

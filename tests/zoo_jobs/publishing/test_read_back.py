@@ -1,5 +1,3 @@
-"""What a run publishes is read back: what is new, and in full."""
-
 from pathlib import Path
 
 import pytest
@@ -31,8 +29,8 @@ def grown(store: ObjectStore) -> MadeRun:
 def test_a_first_version_is_read_back_whole_and_counted(store: ObjectStore) -> None:
     grown(store)
     publish(store, parent())
-    found = read_back(store, store.url, parent())
-    assert (found.ok, found.num_states) == (True, 12)
+    verification = read_back(store, store.url, parent())
+    assert (verification.ok, verification.num_states) == (True, 12)
     assert read_usage(store, parent().run_id)["verified_epochs"] == 12
     read_back(store, store.url, parent())
     assert read_usage(store, parent().run_id)["verified_epochs"] == 24
