@@ -12,9 +12,10 @@ from zooforge.storage.stores.protocol import ObjectStore
 
 from ..catalogue.in_store import stored
 from ..errors import InputError
+from ..publishing.imported import is_published
 from ..spec.twins import TwinSpec, Zoo
-from ..watching.facts import read_facts
-from ..watching.status import Status, status
+from ..watching.facts import read_facts, read_imported
+from ..watching.status import Status, imported_status, status
 from ..watching.status_screen import lines, watch
 from .options import json_option, print_json
 from .working import open_store, resolve, store_option
@@ -37,9 +38,12 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
     zoos = _zoos(opened, names)
     ledgers: dict[str, Ledger] = {}
 
-    def look(wanted: Sequence[Zoo]) -> list[Status]:
+    def look(wanted: Sequence[Zoo | str]) -> list[Status]:
         found = []
         for zoo in wanted:
+            if isinstance(zoo, str):
+                found.append(imported_status(*read_imported(opened, zoo)))
+                continue
             facts = read_facts(opened, zoo, ledgers.get(zoo.run_id))
             ledgers[zoo.run_id] = facts.ledger
             found.append(status(facts, store_now(opened)))
@@ -61,21 +65,32 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
             click.echo(line)
 
 
-def _zoos(store: ObjectStore, names: Sequence[str]) -> list[Zoo]:
-    found: list[Zoo] = []
+def _zoos(store: ObjectStore, names: Sequence[str]) -> list[Zoo | str]:
+    """The spec of each zoo, or the name of one that was imported and has none."""
+    found: list[Zoo | str] = []
     for name in names:
         if name != "all":
-            found.append(resolve(name, store))
+            found.append(_resolve(name, store))
             continue
-        known = [zoo for known in list_zoos(store) if (zoo := stored(store, known)) is not None]
+        known = [stored(store, known) or known for known in list_zoos(store)]
         if not known:
             raise InputError(f"{store.url} holds no zoo; `zoo run NAME --store {store.url}` begins one")
         found += known
     return list(dict.fromkeys(found))
 
 
-def _twins(store: ObjectStore, zoos: Sequence[Zoo]) -> list[Zoo]:
+def _resolve(name: str, store: ObjectStore) -> Zoo | str:
+    try:
+        return resolve(name, store)
+    except InputError:
+        if not is_published(store, name):
+            raise
+        return name
+
+
+def _twins(store: ObjectStore, named: Sequence[Zoo | str]) -> list[Zoo]:
     """Twins in the store of those zoos that are no twins themselves."""
+    zoos = [zoo for zoo in named if not isinstance(zoo, str)]
     prefixes = tuple(f"{zoo.name}-" for zoo in zoos if not isinstance(zoo, TwinSpec))
     names = [name for name in list_zoos(store) if name.startswith(prefixes)] if prefixes else []
     runs = {zoo.run_id for zoo in zoos}

@@ -1,4 +1,4 @@
-"""Calls that must not hold up a run: one thread makes them, in order, and the end of the run waits only so long."""
+"""Makes calls that must not delay a run: in one thread, in order, with a bounded wait at the end of the run."""
 
 import queue
 import threading
@@ -8,7 +8,7 @@ MOST_WAITING = 1000
 
 
 class Background:
-    """Makes calls in its own thread. What comes when ``MOST_WAITING`` calls wait is dropped."""
+    """Makes calls in its own thread. A call is dropped if ``MOST_WAITING`` calls wait already."""
 
     def __init__(self, name: str) -> None:
         self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue(MOST_WAITING)
@@ -16,7 +16,7 @@ class Background:
         self._thread.start()
 
     def submit(self, call: Callable[[], None]) -> bool:
-        """False if the call was dropped. ``call`` must not raise."""
+        """Make ``call``, which must not raise, later. Returns False if it was dropped."""
         try:
             self._calls.put_nowait(call)
         except queue.Full:
@@ -24,7 +24,7 @@ class Background:
         return True
 
     def close(self, timeout_seconds: float) -> bool:
-        """Wait for what was submitted. False if time ran out; the rest is lost with the process."""
+        """Wait for the submitted calls. Returns False if time ran out; the calls left are lost with the process."""
         try:
             self._calls.put(None, timeout=timeout_seconds)
         except queue.Full:

@@ -1,4 +1,4 @@
-"""Quantiles per epoch for TensorBoard and MLflow: one run per zoo, whatever its number of models. Off by default."""
+"""Writes quantiles per epoch to TensorBoard and MLflow: one run per zoo, not one per model. Off by default."""
 
 import importlib
 import logging
@@ -30,21 +30,21 @@ CLOSE_SECONDS = 30.0
 
 
 class Sink(Protocol):
-    """Where figures go. Calls come from one thread, and may raise what ``errors`` names."""
+    """A service that takes figures. Its methods are called from one thread, and may raise the classes in ``errors``."""
 
     errors: tuple[type[Exception], ...]
 
     def write(self, zoo: str, run: str, epoch: int, figures: Mapping[str, float]) -> None: ...
 
     def attach(self, zoo: str, run: str, folder: Path) -> None:
-        """Keep the files of ``folder``, such as the report, with the zoo's run."""
+        """Add the files of ``folder``, such as the report, to the zoo's run."""
         ...
 
     def close(self) -> None: ...
 
 
 class TensorBoard:
-    """Event files under ``folder``/<zoo>; the report lies beside them, and TensorBoard shows where."""
+    """Event files under ``folder``/<zoo>, with the report in a folder next to them, whose path TensorBoard shows."""
 
     errors: tuple[type[Exception], ...] = (OSError,)
 
@@ -76,9 +76,14 @@ class TensorBoard:
 
 
 class MLflow:
-    """Runs in the experiment ``zooforge`` of a tracking server or folder; a zoo goes on in the run that it has."""
+    """Runs in the experiment ``zooforge`` of a tracking server or folder. A zoo continues the run that it has."""
 
     def __init__(self, uri: str) -> None:
+        if "@" in uri.partition("://")[2].partition("/")[0]:
+            raise InputError(
+                f"{VARIABLE}: the MLflow URI has a user name or a password in it; give them in "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+            )
         module = _module("mlflow", "mlflow")
         self.errors: tuple[type[Exception], ...] = (module.exceptions.MlflowException, OSError)
         self._client = module.MlflowClient(tracking_uri=uri)
@@ -94,24 +99,24 @@ class MLflow:
         self._client.log_artifacts(self._id(zoo, run), str(folder), "report")
 
     def close(self) -> None:
-        for found in self._ids.values():
-            self._client.set_terminated(found)
+        for run_id in self._ids.values():
+            self._client.set_terminated(run_id)
 
     def _id(self, zoo: str, run: str) -> str:
         if run not in self._ids:
             if not self._experiment:
-                there = self._client.get_experiment_by_name("zooforge")
-                self._experiment = there.experiment_id if there else self._client.create_experiment("zooforge")
+                known = self._client.get_experiment_by_name("zooforge")
+                self._experiment = known.experiment_id if known else self._client.create_experiment("zooforge")
             same = self._client.search_runs([self._experiment], f"tags.zooforge_run = '{run}'")
             tags = {"zooforge_run": run, "mlflow.runName": zoo}
-            found = same[0] if same else self._client.create_run(self._experiment, tags=tags)
-            self._ids[run] = found.info.run_id
+            entry = same[0] if same else self._client.create_run(self._experiment, tags=tags)
+            self._ids[run] = entry.info.run_id
         return self._ids[run]
 
 
 @dataclass
 class _Epoch:
-    """Values of one epoch of a zoo, task by task."""
+    """The values of one epoch of a zoo, one array per task."""
 
     num_models: int = 0
     accuracy: list[NDArray[np.float64]] = field(default_factory=list)
@@ -119,19 +124,19 @@ class _Epoch:
     num_faulty: int = 0
 
     def figures(self) -> dict[str, float]:
-        found: dict[str, float] = {"models": float(self.num_models), "faulty": float(self.num_faulty)}
+        figures: dict[str, float] = {"models": float(self.num_models), "faulty": float(self.num_faulty)}
         for name, parts in (("test_accuracy", self.accuracy), ("sparsity", self.sparsity)):
             values = np.concatenate(parts) if parts else np.zeros(0)
             if len(values):
-                found |= {f"{name}/q{q}": v for q, v in zip(QUANTILES, quantiles(values), strict=True)}
-        return found
+                figures |= {f"{name}/q{q}": v for q, v in zip(QUANTILES, quantiles(values), strict=True)}
+        return figures
 
 
 class Tracker:
-    """An observer that hands an epoch's quantiles to a sink when every model of the request has come that far.
+    """An observer that gives the quantiles of an epoch to a sink when every model of the request has reached it.
 
-    Epochs that are not whole when the stage ends are written with as many models as this driver saw, which the figure
-    ``models`` says. A sink that fails is said once, and left alone; a run never waits for it.
+    Epochs that are incomplete when the stage ends are written too; the figure ``models`` says how many models they
+    have. The first failure of a sink is logged, and the sink is not called again; a run never waits for it.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -165,7 +170,7 @@ class Tracker:
                 pass
 
     def attach(self, zoo: str, run: str, folder: Path) -> None:
-        """Hand the files of ``folder`` to the sink; it may be removed afterwards, though the sink be slow."""
+        """Give the files of ``folder`` to the sink. The caller may remove the folder afterwards."""
         done = threading.Event()
 
         def attach() -> None:
@@ -176,7 +181,7 @@ class Tracker:
 
         self._submit(attach)
         if not self._failed and not done.wait(CLOSE_SECONDS):
-            logger.warning("a tracker is too slow; it lacks the report", extra={"zoo": zoo})
+            logger.warning("a tracker is too slow; it does not have the report", extra={"zoo": zoo})
 
     def _add(self, event: PartCommitted) -> None:
         epochs = self._epochs.setdefault(event.zoo, {})
@@ -207,11 +212,13 @@ class Tracker:
         except self._sink.errors as error:
             self._failed = True
             kind = type(self._sink).__name__
-            logger.warning("a tracker failed and is left alone", extra={"tracker": kind, "error": str(error)[:200]})
+            logger.warning(
+                "a tracker failed and is not used any more", extra={"tracker": kind, "error": str(error)[:200]}
+            )
 
 
 def attach_report(trackers: Sequence[Tracker], store: ObjectStore, url: str, zoo: Zoo) -> None:
-    """Write the report of a published zoo and give it to every tracker; without trackers nothing is done.
+    """Write the report of a published zoo and give it to every tracker; do nothing without trackers.
 
     Args:
         url: of ``store``, as the caller named it.
@@ -228,19 +235,20 @@ def attach_report(trackers: Sequence[Tracker], store: ObjectStore, url: str, zoo
 
 
 def trackers_from(environment: Mapping[str, str]) -> list[Tracker]:
-    """What ``ZOO_TRACKERS`` asks for: ``tensorboard:FOLDER``, ``mlflow:URI``, several by commas; none without it.
+    """The trackers that ``ZOO_TRACKERS`` names: ``tensorboard:FOLDER``, ``mlflow:URI``, separated by commas.
 
-    Raises InputError for anything else, and where a tracker's package is not installed.
+    Raises:
+        InputError: anything else, or the package of a tracker is not installed.
     """
-    found = []
+    trackers = []
     for text in filter(None, (part.strip() for part in environment.get(VARIABLE, "").split(","))):
         kind, colon, place = text.partition(":")
         if kind not in ("tensorboard", "mlflow"):
             raise unknown(f"tracker in {VARIABLE}", kind, ("tensorboard", "mlflow"))
         if not colon or not place:
             raise InputError(f"{VARIABLE}: {kind} needs a place, tensorboard:FOLDER or mlflow:URI")
-        found.append(Tracker(TensorBoard(Path(place)) if kind == "tensorboard" else MLflow(place)))
-    return found
+        trackers.append(Tracker(TensorBoard(Path(place)) if kind == "tensorboard" else MLflow(place)))
+    return trackers
 
 
 def _module(name: str, kind: str) -> Any:

@@ -221,7 +221,7 @@ def account_of(facts: RunFacts) -> RunAccount:
         planned=planned,
         actual=actual,
         attempts=tuple((s.started, s.ended, s.state or "no end") for s in facts.starts),
-        problems=tuple((n.time, n.kind or n.level, n.message) for n in facts.noticed),
+        problems=tuple((logged.time, logged.kind or logged.level, logged.message) for logged in facts.problems),
     )
 
 

@@ -1,4 +1,4 @@
-"""Progress of a run for people, on stderr: bars on a terminal, plain lines elsewhere, JSON lines in pods."""
+"""Shows the progress of a run on stderr: bars on a terminal, plain lines elsewhere, JSON lines in pods."""
 
 import logging
 import sys
@@ -19,14 +19,14 @@ LINE_SECONDS = 10.0  # between two plain lines
 
 
 def duration(seconds: float) -> str:
-    """``95`` to ``1:35``, ``7322`` to ``2:02:02``."""
+    """Seconds as a clock shows them: 95 is ``1:35``, 7322 is ``2:02:02``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class ProgressObserver:
-    """Model-epochs done of those asked for, their rate and the time left, per stage."""
+    """An observer that shows, per stage, the model-epochs done, their rate and the time left."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

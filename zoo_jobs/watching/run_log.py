@@ -1,4 +1,4 @@
-"""Events of a run in its store: written in batches beside the parts, read back as one sequence."""
+"""The log of a run in its store: written in batches, read back as one sequence ordered by time."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,17 +18,17 @@ from zooforge.storage.runs.ledger import NUM_READERS
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..events import Event, PartCommitted, Problem, Repriced, StageEnded, StageStarted
-from ..logs import LOGGER, JsonFormatter, as_json_line, event, record
+from ..logs import LOGGER, JsonFormatter, as_json_line, record
+from ..logs import event as as_event
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 SAVE_SECONDS = 30.0  # at most this much of a log is lost with its driver
 
 
 class StoreLogHandler(logging.Handler):
-    """Keeps events until ``save`` puts them into the store under one attempt and source, e.g. ``driver``.
+    """Keeps events until ``save`` writes them to the store under one attempt and source, e.g. ``driver``.
 
-    A store that does not answer costs no event and stops no run: they are kept for the next ``save``, the newest
-    ``most`` of them.
+    If the store does not answer, no error is raised: the newest ``most`` events are kept for the next ``save``.
     """
 
     def __init__(self, store: ObjectStore, run: str, attempt: str, source: str, *, most: int = 10_000) -> None:
@@ -39,13 +39,13 @@ class StoreLogHandler(logging.Handler):
         self._guard = threading.Lock()
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = json.dumps({"run": self._run, **event(record)}, default=str)
+        line = json.dumps({"run": self._run, **as_event(record)}, default=str)
         with self._guard:
             self._lines.append(line)
             del self._lines[: -self._most]
 
     def save(self) -> None:
-        """Write what came since the last time, if anything did."""
+        """Write the events since the last call, if there are any."""
         with self._guard:
             lines, self._lines = self._lines, []
         if not lines:
@@ -65,10 +65,10 @@ class StoreLogHandler(logging.Handler):
 
 
 class RunLog:
-    """An observer that keeps what happens in a run, and what the rooms log meanwhile, in the run's store.
+    """An observer that writes the events of a run, and the log records of all rooms, to the run's store.
 
-    Saved with the first commit after ``save_seconds``, at once after a problem, and at the end. Where logs are JSON
-    lines, as in pods, the events are there too, and every line names the run.
+    They are saved with the first commit after ``save_seconds``, at once after a problem, and at the end. Where logs are
+    JSON lines, as in pods, the events are printed too, and every line names the run.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class RunLog:
 
     def __enter__(self) -> Self:
         JsonFormatter.run = self._run
-        # What a terminal shows stays as it is; the store gets the rest as well.
+        # The level of what a terminal shows does not change; the store gets INFO as well.
         self._levels = [(LOGGER, LOGGER.level), *((handler, handler.level) for handler in LOGGER.handlers)]
         for handler in LOGGER.handlers:
             handler.setLevel(max(handler.level, LOGGER.level))
@@ -101,7 +101,7 @@ class RunLog:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if value is not None:
-            self._tell(logging.ERROR, "the driver ended with an error", kind="failed", error=str(value))
+            self._log(logging.ERROR, "the driver ended with an error", kind="failed", error=str(value))
         LOGGER.removeHandler(self._handler)
         for changed, level in self._levels:
             changed.setLevel(level)
@@ -109,55 +109,55 @@ class RunLog:
         JsonFormatter.run = ""
         self._handler.close()
 
-    def __call__(self, happened: Event) -> None:
-        match happened:
+    def __call__(self, event: Event) -> None:
+        match event:
             case StageStarted():
-                self._tell(
+                self._log(
                     logging.INFO,
                     "stage started",
-                    zoo=happened.zoo,
-                    stage=happened.stage,
-                    models=happened.models,
-                    epochs=happened.epochs,
-                    done=happened.done,
-                    total=happened.total,
-                    engine=happened.engine,
+                    zoo=event.zoo,
+                    stage=event.stage,
+                    models=event.models,
+                    epochs=event.epochs,
+                    done=event.done,
+                    total=event.total,
+                    engine=event.engine,
                 )
             case PartCommitted():
-                accuracy = happened.test_accuracy
-                self._tell(
+                accuracy = event.test_accuracy
+                self._log(
                     logging.INFO,
                     "part committed",
-                    zoo=happened.zoo,
-                    stage=happened.stage,
-                    first_model=happened.models[0],
-                    models=len(happened.models),
-                    epoch=happened.epochs[-1],
-                    faulty=sum(happened.num_faulty.values()),
+                    zoo=event.zoo,
+                    stage=event.stage,
+                    first_model=event.models[0],
+                    models=len(event.models),
+                    epoch=event.epochs[-1],
+                    faulty=sum(event.num_faulty.values()),
                     test_accuracy=round(float(np.median(accuracy)), 4) if len(accuracy) else None,
-                    seconds=round(happened.train_seconds + happened.commit_seconds, 3),
+                    seconds=round(event.train_seconds + event.commit_seconds, 3),
                 )
             case Problem():
-                level = logging.ERROR if happened.kind == "failed" else logging.WARNING
-                self._tell(level, happened.message, zoo=happened.zoo, stage=happened.stage, kind=happened.kind)
+                level = logging.ERROR if event.kind == "failed" else logging.WARNING
+                self._log(level, event.message, zoo=event.zoo, stage=event.stage, kind=event.kind)
             case Repriced():
-                self._tell(
+                self._log(
                     logging.INFO,
                     "the first minute compared with the plan",
-                    zoo=happened.zoo,
-                    stage=happened.stage,
-                    ratio=round(happened.ratio, 3),
-                    seconds=happened.seconds,
-                    dollars=happened.dollars,
+                    zoo=event.zoo,
+                    stage=event.stage,
+                    ratio=round(event.ratio, 3),
+                    seconds=event.seconds,
+                    dollars=event.dollars,
                 )
             case StageEnded():
-                self._tell(logging.INFO, "stage ended", zoo=happened.zoo, stage=happened.stage, state=happened.state)
+                self._log(logging.INFO, "stage ended", zoo=event.zoo, stage=event.stage, state=event.state)
         due = self._clock() - self._saved >= self._save_seconds
-        if due or isinstance(happened, Problem | StageEnded):
+        if due or isinstance(event, Problem | StageEnded):
             self._saved = self._clock()
             self._handler.save()
 
-    def _tell(self, level: int, message: str, **values: Any) -> None:
+    def _log(self, level: int, message: str, **values: Any) -> None:
         made = record(__name__, level, message, **values)
         self._handler.handle(made)
         as_json_line(made)
@@ -166,15 +166,15 @@ class RunLog:
 def read_logs(
     store: ObjectStore, run: str, *, since: float | None = None, level: str = "debug"
 ) -> Iterator[dict[str, Any]]:
-    """Events of all attempts and sources, by time; what is no event of ours is passed over.
+    """Read the events of all attempts and sources, ordered by time. Lines that are not such events are skipped.
 
     Args:
         since: Unix time, seconds; earlier events are left out.
-        level: the least grave that is wanted, one of ``LEVELS``.
+        level: the lowest level to return, one of ``LEVELS``.
     """
     wanted = LEVELS[LEVELS.index(level) :]
-    found = []
-    # What was written before ``since`` has only older events.
+    events = []
+    # An object that was written before ``since`` holds older events only.
     keys = [stat.key for stat in store.list(logs_prefix(run)) if since is None or stat.modified_seconds >= since]
     with ThreadPoolExecutor(NUM_READERS) as pool:
         for data, _ in pool.map(store.get, keys):
@@ -183,8 +183,8 @@ def read_logs(
                 if value is None or value["level"] not in wanted:
                     continue
                 if since is None or seconds_of(value["time"]) >= since:
-                    found.append(value)
-    yield from sorted(found, key=lambda value: value["time"])
+                    events.append(value)
+    yield from sorted(events, key=lambda value: value["time"])
 
 
 def seconds_of(time: str) -> float:
@@ -192,16 +192,11 @@ def seconds_of(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
-def clock_of(seconds: float) -> str:
-    """Unix time as events have it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-
-
 def _event(line: str) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
         seconds_of(value["time"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     texts = isinstance(value.get("level"), str) and isinstance(value.get("message"), str)
     return value if texts else None

@@ -1,4 +1,4 @@
-"""The state of a run in a few numbers and sentences. Pure."""
+"""The status of a run: its state, progress, cost and problems. Pure."""
 
 import math
 from collections.abc import Callable
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..quantities import duration
 from ..spec.twins import TwinSpec
 from .eta import eta_seconds
+from .totals import UNIT_STATES
 
 if TYPE_CHECKING:
+    from zooforge.storage.formats.manifest import Manifest
     from zooforge.storage.runs.run_files import Control
 
     from .facts import DriverStart, RunFacts
@@ -19,14 +21,14 @@ State = Literal["waiting", "live", "stopped", "finished", "failed"]
 
 SHOWN_PROBLEMS = 5
 RATE_SECONDS = 600.0
-QUIET = 4.0  # times the usual time between commits: then the silence itself is a problem
+QUIET = 4.0  # a pause of more than this many times the longest one so far is a problem
 LEAST_QUIET_SECONDS = 300.0
-CLOCK_SECONDS = 60.0
+CLOCK_SECONDS = 60.0  # a larger difference of clocks is a problem
 
 WHAT_TO_DO = {
     "preempted": "nothing: its models are taken up by another worker",
     "retried": "nothing yet: a task may fail three times before the run ends",
-    "rival": "nothing: another driver works on the same run, and commits stand that",
+    "rival": "nothing: another driver works on the same run, which is safe",
     "store": "see that the store answers and has room: `zoo store ls`",
     "cap": "raise the cap, or leave it; everything done is in the store",
     "dearer": "the same command confirms the new price; everything done is in the store",
@@ -43,7 +45,7 @@ OTHERWISE = "`zoo logs NAME --since 1h` says more"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``time`` is Unix time in seconds, None of what still is the case; ``advice`` says what to do."""
+    """A problem of a run. ``time`` is Unix time in seconds, None for a condition that lasts."""
 
     time: float | None
     kind: str
@@ -53,17 +55,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Status:
-    """One run, as the store shows it.
+    """The status of one run.
 
     Attributes:
-        reason: why the state is what it is, a sentence without a full stop; empty of a run that simply goes on.
-        done, total: model-epochs committed and asked for, epoch 0 included.
-        rate: model-epochs per second over the last minutes, None unless it is live.
-        eta_seconds: (low, high), None unless it is live and has committed enough to tell.
-        dollars: (committed, wasted), None where nobody gave a price.
+        reason: why the run is in this state, a sentence without a full stop; empty for a live run.
+        done, total: model-epochs committed and requested, epoch 0 included.
+        rate: model-epochs per second over the last minutes, None unless the run is live.
+        eta_seconds: (low, high), None unless the run is live and has enough commits for an estimate.
+        dollars: (committed, wasted), None if no price is known.
         last_commit: Unix time, None before the first.
         models, units: their number by state.
-        losses: preemptions, lost_epochs, retries (of tasks), store_retries (of requests): what went wrong so far.
+        losses: number of preemptions, lost_epochs, retries (of tasks) and store_retries (of requests) so far.
     """
 
     zoo: str
@@ -132,16 +134,42 @@ def status(facts: "RunFacts", now: float) -> Status:
     )
 
 
+def imported_status(manifest: "Manifest", version: int, num_faulty: int) -> Status:
+    """The status of a zoo that was grown elsewhere: a published version, and no run in this store."""
+    models = manifest.num_models
+    return Status(
+        zoo=manifest.zoo,
+        run=manifest.run,
+        stage="sparsify" if manifest.twin else "train",
+        state="finished",
+        reason=f"imported as version {version}, nothing was grown in this store",
+        request={"models": [0, models], "epochs": manifest.planned_epochs},
+        done=manifest.num_states,
+        total=manifest.num_states,
+        rate=None,
+        eta_seconds=None,
+        dollars=None,
+        last_commit=None,
+        models={"waiting": 0, "training": 0, "done": models - num_faulty, "faulty": num_faulty},
+        units=dict.fromkeys(UNIT_STATES, 0),
+        losses=dict.fromkeys(LOSSES, 0),
+        version=version,
+        problems=(),
+    )
+
+
 def state_of(
     remaining: int, control: "Control | None", driver_alive: Callable[[], bool], last_end: Callable[[], str | None]
 ) -> State:
-    """Finished when all that is asked for is there, whoever is still about; live while a driver is.
+    """The state of a run, by the first rule that applies.
 
-    Stopped is what somebody, or a cap, asked for; failed what the last driver said; anything else waits for a driver.
+    finished: everything requested is committed. live: a driver holds its claim. stopped: a person or a cap asked for
+    it. failed: the last driver recorded that it failed. waiting: for a driver.
 
     Args:
         remaining: model-epochs of the request that are not committed.
-        driver_alive, last_end: whether a driver holds its claim, how the last one ended; asked only where they count.
+        driver_alive: whether a driver holds its claim; called only if needed.
+        last_end: the state that the last driver recorded at its end; called only if needed.
     """
     if remaining == 0:
         return "finished"
@@ -164,13 +192,13 @@ def _reason(facts: "RunFacts", state: State) -> str:
             assert facts.control is not None
             return facts.control.reason or "somebody asked for it"
         case "failed":
-            errors = [n.message for n in facts.noticed if n.level in ("error", "critical")]
+            errors = [logged.message for logged in facts.problems if logged.level in ("error", "critical")]
             return errors[-1] if errors else "the last driver ended with an error"
         case "waiting":
             if last is None:
                 return "nobody has started it here"
             if last.state is None:
-                return "its driver is gone without a word"
+                return "its driver is gone and did not record why"
             endings = {"signal": "interrupted", "preempted": "preempted", "stopped": "told to stop"}
             return f"the last driver was {endings.get(last.state, last.state)}; the same command goes on"
 
@@ -183,38 +211,38 @@ def _rate(facts: "RunFacts", now: float) -> float | None:
 
 
 def _problems(facts: "RunFacts", state: State, now: float) -> tuple[Problem, ...]:
-    """The newest, oldest first; what still is the case comes last."""
+    """The newest ``SHOWN_PROBLEMS``, oldest first; conditions that last come at the end."""
     name = facts.zoo.name
 
     def problem(time: float | None, kind: str, message: str) -> Problem:
         return Problem(time, kind, message, WHAT_TO_DO.get(kind, OTHERWISE).replace("NAME", name))
 
-    found = [problem(n.time, n.kind or n.level, n.message) for n in facts.noticed]
+    problems = [problem(logged.time, logged.kind or logged.level, logged.message) for logged in facts.problems]
     usage = facts.totals.usage
     for counter, kind, noun in (
         ("preemptions", "preempted", "workers left or lost"),
         ("retries", "retried", "tasks tried again"),
     ):
-        if usage.get(counter) and not any(n.kind == kind for n in facts.noticed):
-            found.append(problem(None, kind, f"{round(usage[counter]):,} {noun} so far"))
+        if usage.get(counter) and not any(logged.kind == kind for logged in facts.problems):
+            problems.append(problem(None, kind, f"{round(usage[counter]):,} {noun} so far"))
     faulty = sum(count for reason, count in facts.totals.faulty.items() if reason != "parent")
     started = facts.totals.counts.asked_M.sum()
     if faulty > facts.zoo.root.expected_faulty_ratio * started:
-        found.append(problem(None, "faulty", f"{faulty:,} of {int(started):,} models are faulty"))
+        problems.append(problem(None, "faulty", f"{faulty:,} of {int(started):,} models are faulty"))
     last = facts.starts[-1] if facts.starts else None
     if state == "waiting" and last is not None and last.state is None:
-        found.append(problem(None, "gone", _gone(last, facts, now)))
+        problems.append(problem(None, "gone", _gone(last, facts, now)))
     if abs(facts.clock_ahead_seconds) > CLOCK_SECONDS:
         side = "behind" if facts.clock_ahead_seconds > 0 else "ahead of"
         off = duration(abs(facts.clock_ahead_seconds))
-        found.append(problem(None, "clock", f"this machine's clock is {off} {side} the store's"))
+        problems.append(problem(None, "clock", f"this machine's clock is {off} {side} the store's"))
     silent = _silence(facts, now) if state == "live" else None
     if silent is not None:
-        found.append(problem(None, "quiet", f"no commit for {duration(silent)}"))
+        problems.append(problem(None, "quiet", f"no commit for {duration(silent)}"))
     if state == "failed":
-        found.append(problem(None, "failed", _reason(facts, state)))
-    dated = sorted((p for p in found if p.time is not None), key=lambda p: p.time or 0.0)
-    return tuple([*dated, *(p for p in found if p.time is None)][-SHOWN_PROBLEMS:])
+        problems.append(problem(None, "failed", _reason(facts, state)))
+    dated = sorted((p for p in problems if p.time is not None), key=lambda p: p.time or 0.0)
+    return tuple([*dated, *(p for p in problems if p.time is None)][-SHOWN_PROBLEMS:])
 
 
 def _gone(last: "DriverStart", facts: "RunFacts", now: float) -> str:
@@ -223,7 +251,7 @@ def _gone(last: "DriverStart", facts: "RunFacts", now: float) -> str:
 
 
 def _silence(facts: "RunFacts", now: float) -> float | None:
-    """Seconds since the last commit, if that is unusual: several times the longest pause of this driver."""
+    """Seconds since the last commit, if that is several times the longest pause of this driver; else None."""
     began = facts.starts[-1].started if facts.starts else now
     times = [began, *(time for time, _ in facts.commits if time >= began)]
     pauses = [after - before for before, after in pairwise(times)]

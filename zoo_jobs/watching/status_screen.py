@@ -1,4 +1,4 @@
-"""Statuses for people: lines anywhere, one screen on a terminal."""
+"""Shows statuses to people: as lines, or as one screen on a terminal."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,63 +18,63 @@ COLOURS = {"waiting": "yellow", "live": "green", "stopped": "cyan", "finished": 
 SHOWN_PROBLEMS = 5
 
 
-def lines(found: Status, now: float) -> list[str]:
-    """A status as plain lines: state, progress, time and money, problems with what to do."""
-    said = [f"{found.zoo}: {found.state}" + (f", {found.reason}" if found.reason else "")]
-    said += [f"  {progress(found)}", f"  models: {models(found)}"]
-    rest = [*times(found, now), *([cost(*found.dollars)] if found.dollars is not None else [])]
+def lines(status: Status, now: float) -> list[str]:
+    """A status as plain lines: state, progress, time and cost, problems with advice."""
+    text = [f"{status.zoo}: {status.state}" + (f", {status.reason}" if status.reason else "")]
+    text += [f"  {progress(status)}", f"  models: {models(status)}"]
+    rest = [*times(status, now), *([cost(*status.dollars)] if status.dollars is not None else [])]
     if rest:
-        said.append(f"  {', '.join(rest)}")
-    if lost := losses(found):
-        said.append(f"  so far: {lost}")
-    said += [f"  {when(problem.time)}{problem.message} ({problem.advice})" for problem in found.problems]
-    return said
+        text.append(f"  {', '.join(rest)}")
+    if lost := losses(status):
+        text.append(f"  so far: {lost}")
+    text += [f"  {when(problem.time)}{problem.message} ({problem.advice})" for problem in status.problems]
+    return text
 
 
-def progress(found: Status) -> str:
-    ratio = found.done / found.total if found.total else 0.0
-    start, stop = found.request["models"]
+def progress(status: Status) -> str:
+    ratio = status.done / status.total if status.total else 0.0
+    start, stop = status.request["models"]
     return (
-        f"{found.stage} {found.done:,} of {found.total:,} model-epochs ({100 * ratio:.0f}%), models {start:,}:{stop:,} "
-        f"to epoch {found.request['epochs']:,}"
+        f"{status.stage} {status.done:,} of {status.total:,} model-epochs ({100 * ratio:.0f}%), "
+        f"models {start:,}:{stop:,} to epoch {status.request['epochs']:,}"
     )
 
 
-def models(found: Status) -> str:
-    shown = [f"{found.models[state]:,} {state}" for state in ("done", "training", "waiting", "faulty")]
+def models(status: Status) -> str:
+    shown = [f"{status.models[state]:,} {state}" for state in ("done", "training", "waiting", "faulty")]
     return ", ".join(shown)
 
 
-def times(found: Status, now: float) -> list[str]:
-    """Rate, time left, age of the last commit: what is known of them."""
-    said = []
-    if found.rate is not None:
-        said.append(f"{found.rate:,.1f} model-epochs/s")
-    if found.eta_seconds is not None:
-        said.append(f"{span(*found.eta_seconds)} left")
-    if found.last_commit is not None:
-        said.append(f"last commit {duration(max(0.0, now - found.last_commit))} ago")
-    return said
+def times(status: Status, now: float) -> list[str]:
+    """Rate, time left and age of the last commit, as far as they are known."""
+    text = []
+    if status.rate is not None:
+        text.append(f"{status.rate:,.1f} model-epochs/s")
+    if status.eta_seconds is not None:
+        text.append(f"{span(*status.eta_seconds)} left")
+    if status.last_commit is not None:
+        text.append(f"last commit {duration(max(0.0, now - status.last_commit))} ago")
+    return text
 
 
 def cost(committed: float, wasted: float) -> str:
-    return f"{dollars(committed)} for what is committed, {dollars(wasted)} wasted"
+    return f"{dollars(committed)} for committed work, {dollars(wasted)} wasted"
 
 
-def losses(found: Status) -> str:
-    """``3 preemptions, 64 model-epochs lost``; empty while nothing went wrong."""
+def losses(status: Status) -> str:
+    """``3 preemptions, 64 model-epochs lost``; empty without losses."""
     names = {
         "preemptions": "preemption{s}",
         "lost_epochs": "model-epoch{s} lost",
         "retries": "task{s} tried again",
         "store_retries": "store request{s} tried again",
     }
-    shown = [(found.losses[key], name) for key, name in names.items() if found.losses[key]]
+    shown = [(status.losses[key], name) for key, name in names.items() if status.losses[key]]
     return ", ".join(f"{count:,} {name.format(s='' if count == 1 else 's')}" for count, name in shown)
 
 
 def span(low: float, high: float) -> str:
-    """``4 to 6 min``: an interval with its unit once, where both ends have the same."""
+    """``4 to 6 min``: an interval, with its unit once if both ends have the same."""
     begin, end = duration(low), duration(high)
     if begin == end:
         return begin
@@ -83,19 +83,19 @@ def span(low: float, high: float) -> str:
 
 
 def when(seconds: float | None) -> str:
-    """Hour and minute, UTC, of a problem; ``now`` of one that still is the case."""
+    """Hour and minute (UTC) of a problem; ``now`` for a condition that lasts."""
     return "now   " if seconds is None else time.strftime("%H:%M ", time.gmtime(seconds))
 
 
 def screen(statuses: Sequence[Status], now: float) -> RenderableType:
-    """All of it in one picture of 80 columns: a block per run with its bar, then the newest problems."""
+    """One screen of 80 columns: a block per run with its bar, then the newest problems."""
     parts: list[RenderableType] = []
-    for found in statuses:
-        title = Text(found.zoo, style="bold")
-        title.append(f"  {found.state}", style=COLOURS[found.state])
-        title.append(f"  {found.reason}" if found.reason else "", style="not bold")
-        parts += [title, Padding(_block(found, now), (0, 0, 1, 2))]
-    problems = [(found.zoo, problem) for found in statuses for problem in found.problems]
+    for status in statuses:
+        title = Text(status.zoo, style="bold")
+        title.append(f"  {status.state}", style=COLOURS[status.state])
+        title.append(f"  {status.reason}" if status.reason else "", style="not bold")
+        parts += [title, Padding(_block(status, now), (0, 0, 1, 2))]
+    problems = [(status.zoo, problem) for status in statuses for problem in status.problems]
     problems.sort(key=lambda item: (item[1].time is None, item[1].time or 0.0))
     if problems:
         parts.append(Text("Problems", style="bold"))
@@ -107,30 +107,30 @@ def screen(statuses: Sequence[Status], now: float) -> RenderableType:
     return Group(*parts)
 
 
-def _block(found: Status, now: float) -> Table:
-    ratio = 100 * found.done / found.total if found.total else 0
+def _block(status: Status, now: float) -> Table:
+    ratio = 100 * status.done / status.total if status.total else 0
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         ProgressBar(
-            total=max(found.total, 1),
-            completed=found.done,
+            total=max(status.total, 1),
+            completed=status.done,
             width=30,
-            complete_style=COLOURS[found.state],
-            finished_style=COLOURS[found.state],
+            complete_style=COLOURS[status.state],
+            finished_style=COLOURS[status.state],
         ),
         Text(f"{ratio:.0f}%"),
-        Text(f"{found.done:,} of {found.total:,} model-epochs"),
+        Text(f"{status.done:,} of {status.total:,} model-epochs"),
     )
-    said = times(found, now)
-    rows: list[tuple[str, RenderableType]] = [(found.stage, bar), ("models", Text(models(found)))]
-    if said:
-        rows.append(("pace", Text(", ".join(said))))
-    if found.dollars is not None:
-        rows.append(("cost", Text(cost(*found.dollars))))
-    if lost := losses(found):
+    text = times(status, now)
+    rows: list[tuple[str, RenderableType]] = [(status.stage, bar), ("models", Text(models(status)))]
+    if text:
+        rows.append(("pace", Text(", ".join(text))))
+    if status.dollars is not None:
+        rows.append(("cost", Text(cost(*status.dollars))))
+    if lost := losses(status):
         rows.append(("so far", Text(lost)))
-    if found.version is not None:
-        rows.append(("published", Text(f"version {found.version}")))
+    if status.version is not None:
+        rows.append(("published", Text(f"version {status.version}")))
     block = Table.grid(padding=(0, 2))
     block.add_column(width=9, style="dim")
     for name, value in rows:
@@ -139,30 +139,34 @@ def _block(found: Status, now: float) -> Table:
 
 
 def watch(
-    look: Callable[[], list[Status]],
+    read: Callable[[], list[Status]],
     interval_seconds: float,
     stream: TextIO,
     *,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Show what ``look`` gives until every run has ended; on no terminal, lines whenever something changed."""
+    """Show what ``read`` returns until every run has ended. Without a terminal, print lines whenever they change.
+
+    Args:
+        read: returns the statuses as they are now.
+    """
     if not stream.isatty():
         before: list[str] = []
         while True:
-            statuses = look()
-            said = [line for found in statuses for line in lines(found, clock())]
-            if said != before:
-                stream.write("\n".join(said) + "\n")
+            statuses = read()
+            text = [line for status in statuses for line in lines(status, clock())]
+            if text != before:
+                stream.write("\n".join(text) + "\n")
                 stream.flush()
-                before = said
+                before = text
             if _over(statuses):
                 return
             sleep(interval_seconds)
     console = Console(file=stream)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            statuses = look()
+            statuses = read()
             live.update(screen(statuses, clock()), refresh=True)
             if _over(statuses):
                 return
@@ -170,4 +174,4 @@ def watch(
 
 
 def _over(statuses: Sequence[Status]) -> bool:
-    return all(found.state in ("finished", "stopped", "failed") for found in statuses)
+    return all(status.state in ("finished", "stopped", "failed") for status in statuses)

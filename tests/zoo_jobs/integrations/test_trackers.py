@@ -70,14 +70,14 @@ def test_the_report_of_a_zoo_reaches_every_tracker_as_files(tmp_path: Path, capl
     assert caplog.records == []
 
 
-def test_a_tracker_that_fails_is_said_once_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_failure_of_a_tracker_is_logged_and_it_is_not_called_again(caplog: pytest.LogCaptureFixture) -> None:
     sink = Recorder(fails=True)
     with Tracker(sink) as tracker:
         tracker(started("tiny", models=4))
         for epoch in range(5):
             tracker(committed("tiny", range(4), epoch))
     assert sink.calls == 1
-    assert [record.getMessage() for record in caplog.records] == ["a tracker failed and is left alone"]
+    assert [record.getMessage() for record in caplog.records] == ["a tracker failed and is not used any more"]
 
 
 def test_tensorboard_gets_one_run_per_zoo_with_quantiles_per_epoch(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_tensorboard_gets_one_run_per_zoo_with_quantiles_per_epoch(tmp_path: Pat
     assert {step for _, step in found} == {0, 1, 2}
 
 
-def test_mlflow_goes_on_in_the_run_that_a_zoo_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_continues_the_run_that_a_zoo_has(monkeypatch: pytest.MonkeyPatch) -> None:
     server = FakeServer()
     module: Any = types.ModuleType("mlflow")
     module.exceptions = types.SimpleNamespace(MlflowException=ValueError)
@@ -122,7 +122,7 @@ def test_mlflow_goes_on_in_the_run_that_a_zoo_has(monkeypatch: pytest.MonkeyPatc
 
 
 class FakeServer:
-    """As much of MLflow's client as is used; MLflow itself is not among the locked packages."""
+    """The part of MLflow's client that is used; MLflow itself is not among the locked packages."""
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, str]] = {}
@@ -152,12 +152,15 @@ class FakeServer:
         return types.SimpleNamespace(info=types.SimpleNamespace(run_id=run_id))
 
 
-def test_trackers_are_off_by_default_and_named_wrongly_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackers_are_off_by_default_and_unknown_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert trackers_from({}) == []
     with pytest.raises(InputError, match="did you mean 'tensorboard'"):
         trackers_from({"ZOO_TRACKERS": "tensorbord:runs"})
     with pytest.raises(InputError, match="needs a place"):
         trackers_from({"ZOO_TRACKERS": "tensorboard"})
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_PASSWORD") as refused:
+        trackers_from({"ZOO_TRACKERS": "mlflow:https://somebody:secret@tracking:5000"})
+    assert "secret" not in str(refused.value)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(InputError, match="pip install mlflow"):
         trackers_from({"ZOO_TRACKERS": "mlflow:runs"})

@@ -17,7 +17,7 @@ from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.events import PartCommitted, Problem, StageEnded, StageStarted
 from zooforge.zoo_jobs.watching.facts import read_facts
 from zooforge.zoo_jobs.watching.progress import ProgressObserver
-from zooforge.zoo_jobs.watching.run_log import RunLog, StoreLogHandler, clock_of, read_logs, seconds_of
+from zooforge.zoo_jobs.watching.run_log import RunLog, StoreLogHandler, read_logs
 from zooforge.zoo_jobs.watching.status import status
 
 
@@ -176,7 +176,3 @@ def test_in_pods_events_and_progress_are_json_lines_that_name_the_run(
     assert [line["message"][-len(first) :] for line in lines] == [first, "stage started", "a detail", "of no run"]
     assert [line.get("run") for line in lines] == [run.zoo.run_id] * 3 + [None]
     assert [event["message"] for event in read_logs(store, run.zoo.run_id)] == ["stage started", "a detail"]
-
-
-def test_times_go_through_text_to_the_millisecond() -> None:
-    assert seconds_of(clock_of(1_700_000_000.125)) == pytest.approx(1_700_000_000.125)

@@ -11,8 +11,10 @@ from unittest import mock
 import pytest
 from rich.console import Console
 
+from tests.support import synthetic
 from tests.support.controls import set_control
 from tests.support.made_runs import NAME, MadeRun, parent, twins, whole_run
+from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.runs.run_files import Control
 from zooforge.storage.stores.clock import store_now
 from zooforge.storage.stores.open import open_store
@@ -256,3 +258,18 @@ def test_lines_name_the_request(store: ObjectStore) -> None:
 )
 def test_an_interval_has_its_unit_once(low: float, high: float, said: str) -> None:
     assert span(low, high) == said
+
+
+def test_an_imported_zoo_is_finished_and_has_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = open_store(str(tmp_path))
+    synthetic.train(store, (0, 1), 2, run="ee" * 16, faulty={1: 2})
+    vectorize(store, synthetic.description("brought", num_models=2), "ee" * 16)
+    for names in (["brought"], ["all"]):
+        assert main(["status", *names, "--store", str(tmp_path)]) == 0
+        text = capsys.readouterr().out
+        assert "brought: finished, imported as version 1, nothing was grown in this store" in text
+        assert "1 done, 0 training, 0 waiting, 1 faulty" in text
+    assert main(["status", "brought", "--json", "--store", str(tmp_path)]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["state"], value["done"], value["total"], value["version"]) == ("finished", 6, 6, 1)
+    assert main(["status", "brough", "--store", str(tmp_path)]) == 2
