@@ -11,7 +11,7 @@ from .commands.options import as_json, opened, print_json, store_option
 from .errors import NotPublished, StorageError
 from .keys import zoo_url
 from .quantities import human_bytes
-from .stores.open import open_store
+from .stores.open import open_store, require_existing
 
 
 @click.group()
@@ -64,6 +64,7 @@ def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_j
     store = opened(store_url)
     names = list(zoos) or [name for name in list_zoos(store) if read_head(store, name) is not None]
     if not names:
+        require_existing(store)
         raise NotPublished(f"{store.url}: no zoo is published here")
     reports, num_bad = [], 0
     for name in names:

@@ -18,6 +18,7 @@ from ..keys import OBJECTS_PREFIX, RUNS_PREFIX, ZOOS_PREFIX, parse_manifest_key,
 from ..runs.ledger import Ledger, read_ledger
 from ..runs.marks import Mark, create_mark, is_void, read_marks, rewrite_mark
 from ..stores.clock import StoreClock
+from ..stores.open import require_existing
 from ..stores.protocol import ObjectStore, Stat
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,11 @@ def collect(
     """Delete what was marked at least ``min_age_seconds`` ago by the store's clock; without such a mark, make marks.
 
     An object that was written again after it was marked stays. Multipart uploads of that age are aborted.
+
+    Raises:
+        StoreURLError: there is no store.
     """
+    require_existing(store)
     clock = clock or StoreClock(store)
     now = clock.now()
     if not dry_run and isinstance(store, HoldsUploads):

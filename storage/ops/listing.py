@@ -6,6 +6,7 @@ from typing import Any
 from ..formats.manifest import Manifest, from_ranges
 from ..publish.head import list_zoos, read_head, read_manifest_bytes, read_spec
 from ..quantities import human_bytes
+from ..stores.open import require_existing
 from ..stores.protocol import ObjectStore
 
 
@@ -47,7 +48,8 @@ class ZooLine:
 
 
 def list_store(store: ObjectStore) -> list[ZooLine]:
-    """All zoos, by name."""
+    """All zoos, by name. Raises StoreURLError if there is no store."""
+    require_existing(store)
     lines = []
     for name in list_zoos(store):
         head = read_head(store, name)

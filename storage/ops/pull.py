@@ -1,12 +1,14 @@
 """A local copy of a published zoo, or of a part of it, that reads without a network."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..errors import EpochNotPresent, ObjectNotFound, StorageError
+from ..canonical import sha256_hex
+from ..errors import EpochNotPresent, StorageError
 from ..formats.blocks import Digests, read_blocks, write_blocks
 from ..formats.compression import decode_shard
 from ..formats.labels import Column, joined_columns, model_columns
@@ -14,19 +16,19 @@ from ..formats.manifest import Manifest, ShardEntry, TableEntry, group_rows, to_
 from ..formats.splits import SPLITS
 from ..formats.tables import decode_table, encode_table, table_values, values_digest
 from ..formats.tensors import tensor_name
-from ..keys import copy_key, manifest_key
+from ..keys import copy_key
 from ..publish.cards import checksums
-from ..publish.head import move_head, read_head
+from ..publish.head import check_copy, read_current, require_publishing, seal_manifest
 from ..publish.shards import write_shard
 from ..read.selection import Selector
-from ..stores.objects import ObjectRef, check_object, get_object, put_object
-from ..stores.protocol import ObjectStore, get_or_none
+from ..stores.objects import ObjectRef, get_object, put_object
+from ..stores.protocol import ObjectStore
 from ..zoo import Zoo
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What is in the target now; ``num_read`` objects came over the network, the others were there already."""
+    """The version that is in the target now. ``num_read`` objects came over the network; the others were there."""
 
     manifest: Manifest
     number: int
@@ -41,86 +43,108 @@ def pull(
     models: Selector = None,
     split: str | None = None,
     where: str | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Pulled:
-    """Copy the selected states of ``zoo`` to ``target``, every byte checked; running it again goes on.
+    """Copy the selected states of ``zoo`` to ``target``, every byte checked. Pulling again goes on where it ended.
 
     A whole zoo keeps its manifest, byte for byte. A part of one has its own: the same shards with fewer rows, and the
     labels of the models that are in it.
 
     Raises:
-        EpochNotPresent and others of ``Zoo.weights``: nothing fits, or what was asked for is not there.
+        EpochNotPresent and others of ``Zoo.weights``: no state fits, or what was asked for is not there.
+        StorageUsageError: the target has another run of this name, or states that the copy would not hold; nothing
+            was written.
     """
-    wanted = zoo.wanted(epochs, models, split, where)
+    wanted = {epoch: here for epoch, here in zoo.wanted(epochs, models, split, where).items() if here}
     chosen = sorted({model for here in wanted.values() for model in here})
     if not chosen:
         raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
-    reader = _Puller(zoo.store, target, f"zoo {zoo.name!r}")
-    shards = []
-    for shard in zoo.manifest.shards:
-        here = shard.models_by_epoch()
-        rows = {e: [m for m in here[e] if m in set(wanted.get(e, ()))] for e in here}
-        rows = {e: kept for e, kept in rows.items() if kept}
-        if not rows:
-            continue
-        shards.append(shard if rows == here and reader.copy(shard.ref) else reader.reduce(shard, rows, zoo.manifest))
-        if progress is not None:
-            progress(shards[-1].ref.bytes)
-    manifest = zoo.manifest
-    if chosen == zoo.models and tuple(shards) == manifest.shards:
-        reader.copy(manifest.labels.ref)
-        reader.copy(manifest.model_table.ref)
-        if manifest.blocks is not None:
-            reader.copy(manifest.blocks)
-    else:
-        labels = reader.table(manifest.labels, joined_columns(manifest.twin), chosen)
-        table = reader.table(manifest.model_table, model_columns(), chosen)
-        splits = zoo.model_table()
-        of = dict(zip(splits["model"].to_pylist(), splits["split"].to_pylist(), strict=True))
+    num_read = 0
+    for attempt in range(64):
+        head, current = read_current(target, zoo.name)
+        check_copy(target, zoo.manifest, wanted, chosen, current, "pull into another folder")
+        if attempt == 0:
+            require_publishing(target)
+        puller = _Puller(zoo, target, () if current is None else current.refs)
+        manifest = puller.write(wanted, chosen)
+        num_read += puller.num_read
+        if head is not None and head.manifest_sha256 == sha256_hex(manifest.to_json()):
+            return Pulled(manifest, head.number, num_read)
+        number = seal_manifest(target, head, current, manifest, partial(_write_checksums, target, manifest))
+        if number is not None:
+            return Pulled(manifest, number, num_read)
+    raise StorageError(f"{target.url}: others write to zoo {zoo.name!r} too; try again")
+
+
+def _write_checksums(target: ObjectStore, manifest: Manifest, number: int) -> None:
+    target.put(copy_key(manifest.zoo, number, "SHA256SUMS"), checksums(manifest, {}).encode())
+
+
+class _Puller:
+    """Writes the objects of a copy.
+
+    Args:
+        named: objects that the target's HEAD names: no collection deletes them, so they need not be written again.
+    """
+
+    def __init__(self, zoo: Zoo, target: ObjectStore, named: Iterable[ObjectRef]) -> None:
+        self.zoo, self.source, self.target, self.owner = zoo, zoo.store, target, f"zoo {zoo.name!r}"
+        self.named = set(named)
+        self.num_read = 0
+        self.digests: dict[str, Digests] = {}  # of the blocks of shards that were reduced
+
+    def write(self, wanted: Mapping[int, Sequence[int]], chosen: Sequence[int]) -> Manifest:
+        """Write every object of the copy.
+
+        Args:
+            wanted: epoch to the ascending models whose states are copied.
+            chosen: all of these models, ascending.
+        """
+        source = self.zoo.manifest
+        kept = {epoch: set(here) for epoch, here in wanted.items()}
+        shards = []
+        for shard in source.shards:
+            here = shard.models_by_epoch()
+            rows = {e: [m for m in here[e] if m in kept[e]] for e in here if e in kept}
+            rows = {e: models for e, models in rows.items() if models}
+            if rows == here:
+                self.copy(shard.ref)
+                shards.append(shard)
+            elif rows:
+                shards.append(self.reduce(shard, rows, source))
+        if list(chosen) == self.zoo.models and tuple(shards) == source.shards:
+            for ref in (source.labels.ref, source.model_table.ref, source.blocks):
+                if ref is not None:
+                    self.copy(ref)
+            return source
+        labels = self.table(source.labels, joined_columns(source.twin), chosen)
+        table = self.table(source.model_table, model_columns(), chosen)
+        splits = self.zoo.model_table()
+        split_of = dict(zip(splits["model"].to_pylist(), splits["split"].to_pylist(), strict=True))
         manifest = replace(
-            manifest,
+            source,
             models=to_ranges(chosen),
             num_states=sum(len(here) for here in wanted.values()),
             shards=tuple(shards),
             labels=labels,
             model_table=table,
-            split_counts={name: sum(of[m] == name for m in chosen) for name in SPLITS},
-            blocks=write_blocks(target, {**read_blocks(zoo.store, manifest), **reader.digests}, shards),
+            split_counts={name: sum(split_of[m] == name for m in chosen) for name in SPLITS},
+            blocks=write_blocks(self.target, {**read_blocks(self.source, source), **self.digests}, shards),
         )
-    manifest.check(f"zoo {zoo.name!r}")
-    return Pulled(manifest, _place(target, manifest), reader.num_read)
+        manifest.check(self.owner)
+        return manifest
 
-
-def _place(target: ObjectStore, manifest: Manifest) -> int:
-    """Write manifest, checksums and HEAD; the version's number, which is the present one's if nothing changed."""
-    data = manifest.to_json()
-    for _ in range(64):
-        head = read_head(target, manifest.zoo)
-        number = 1 if head is None else head.number
-        found = get_or_none(target, manifest_key(manifest.zoo, number))
-        if head is not None and (found is None or found[0] != data):
-            number += 1
-        target.put(manifest_key(manifest.zoo, number), data)
-        target.put(copy_key(manifest.zoo, number, "SHA256SUMS"), checksums(manifest, {}).encode())
-        if move_head(target, manifest.zoo, number, data, head):
-            return number
-    raise StorageError(f"{target.url}: others write to zoo {manifest.zoo!r} too; try again")
-
-
-class _Puller:
-    def __init__(self, source: ObjectStore, target: ObjectStore, owner: str) -> None:
-        self.source, self.target, self.owner = source, target, owner
-        self.num_read = 0
-        self.digests: dict[str, Digests] = {}  # of the blocks of what was reduced
-
-    def copy(self, ref: ObjectRef) -> bool:
-        """Bring an object over unless a good copy is there. Always true."""
+    def copy(self, ref: ObjectRef) -> None:
+        """Write an object, from the source unless the target has a good copy."""
         try:
-            check_object(self.target.get(ref.key)[0], ref, self.owner)
-        except (ObjectNotFound, StorageError):
-            self.target.put(ref.key, get_object(self.source, ref, self.owner))
+            data = get_object(self.target, ref, self.owner)
+        except StorageError:
+            data = get_object(self.source, ref, self.owner)
             self.num_read += 1
-        return True
+        else:
+            if ref in self.named:
+                return
+        # Also what is there already: a collection may be about to delete it.
+        self.target.put(ref.key, data)
 
     def reduce(self, shard: ShardEntry, rows: dict[int, list[int]], manifest: Manifest) -> ShardEntry:
         """A shard with fewer rows, written to the target."""
@@ -138,7 +162,7 @@ class _Puller:
             self.digests[written.ref.sha256] = written.digests
         return ShardEntry(written.ref, shard.first_model, shard.first_epoch, group_rows(rows), written.tensors)
 
-    def table(self, entry: TableEntry, columns: tuple[Column, ...], models: list[int]) -> TableEntry:
+    def table(self, entry: TableEntry, columns: tuple[Column, ...], models: Sequence[int]) -> TableEntry:
         """A table with the rows of ``models`` only, written to the target."""
         data = get_object(self.source, entry.ref, self.owner)
         values = table_values(decode_table(data, entry.ref.key, columns), columns)

@@ -1,6 +1,6 @@
 """`zoo store verify`: is a published version what its manifest says, object by object?"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -53,13 +53,10 @@ class Verification:
         return not self.problems
 
 
-def verify_zoo(
-    zoo: Zoo, progress: Callable[[int], None] | None = None, shards: Sequence[ShardEntry] | None = None
-) -> Verification:
+def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verification:
     """Read every object that the manifest names and check digests, shapes, rows, finiteness and splits.
 
     Args:
-        progress: called with the bytes of each object when it is done.
         shards: look at these beside the tables; default all.
     """
     manifest, store = zoo.manifest, zoo.store
@@ -71,11 +68,8 @@ def verify_zoo(
         problems += _check_labels(manifest, *tables)
     problems += _check_blocks(store, manifest)
     with ThreadPoolExecutor(NUM_READERS) as pool:
-        jobs = pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), chosen)
-        for shard, found in zip(chosen, jobs, strict=True):
+        for found in pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), chosen):
             problems += found
-            if progress is not None:
-                progress(shard.ref.bytes)
     return Verification(
         zoo=manifest.zoo,
         version=zoo.version,

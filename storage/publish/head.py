@@ -1,15 +1,26 @@
 """The two objects of a zoo that are ever replaced: its spec, and the pointer to its current version."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..canonical import canonical_json, parse_json, sha256_hex
-from ..errors import FormatError, NotPublished, PreconditionFailed, SpecChanged, StoreURLError
+from ..errors import (
+    FormatError,
+    NotPublished,
+    PreconditionFailed,
+    SpecChanged,
+    StorageUsageError,
+    StoreURLError,
+)
+from ..formats.manifest import Manifest, from_ranges
 from ..formats.record import check_format
 from ..keys import ZOOS_PREFIX, head_key, manifest_key, parse_zoo_key, parse_zoo_url, spec_key
+from ..runs.marks import unmark
 from ..stores.hub import default_zoo
-from ..stores.protocol import ObjectStore, get_or_none
+from ..stores.open import require_existing
+from ..stores.probe import probe, require
+from ..stores.protocol import ObjectStore, create, get_or_none
 
 HEAD_FORMAT = "zooforge.head"
 HEAD_VERSION = 1
@@ -102,40 +113,138 @@ def move_head(store: ObjectStore, zoo: str, number: int, manifest: bytes, old: H
     return True
 
 
-def seal_manifest(
-    store: ObjectStore, zoo: str, head: Head | None, manifest: bytes, write_copies: Callable[[int], None]
-) -> int | None:
-    """Write manifest, copies and HEAD of the version behind ``head``; its number, or None if others were first.
+def require_publishing(store: ObjectStore) -> None:
+    """Raises StoreRefused if the store's conditional writes are not atomic: two publishers could both win."""
+    require(probe(store), store.url, publishing=True)
 
-    ``write_copies`` gets the number.
+
+def read_current(store: ObjectStore, zoo: str) -> tuple[Head | None, Manifest | None]:
+    """HEAD and the manifest that it names; both None if no version is published."""
+    head = read_head(store, zoo)
+    if head is None:
+        return None, None
+    _, data = read_manifest_bytes(store, zoo, head.number)
+    return head, Manifest.from_json(data, manifest_key(zoo, head.number))
+
+
+def states_of(manifest: Manifest) -> dict[int, set[int]]:
+    """Epoch to the models whose weights the version holds then."""
+    states: dict[int, set[int]] = {}
+    for shard in manifest.shards:
+        for epoch, models in shard.models_by_epoch().items():
+            states.setdefault(epoch, set()).update(models)
+    return states
+
+
+def holds_all(states: Mapping[int, Collection[int]], models: Collection[int], current: Manifest) -> bool:
+    """Whether a version with these states and models holds all that ``current`` does."""
+    here = states_of(current)
+    kept = all(have <= set(states.get(epoch, ())) for epoch, have in here.items())
+    return kept and set(from_ranges(current.models)) <= set(models)
+
+
+def check_copy(
+    target: ObjectStore,
+    manifest: Manifest,
+    states: Mapping[int, Collection[int]],
+    models: Collection[int],
+    current: Manifest | None,
+    advice: str,
+) -> None:
+    """Refuse to copy a version, or a part of it, over another run's, or over one that holds more.
+
+    Args:
+        manifest: of the version that is copied from.
+        states: epoch to models, of what the copy will hold.
+        advice: ends the message.
+
+    Raises:
+        StorageUsageError
     """
+    zoo, run = manifest.zoo, manifest.run
+    if current is None:
+        spec = read_spec(target, zoo)
+        if spec is not None and spec.content.get("run") not in (None, run):
+            raise StorageUsageError(f"{target.url}: zoo {zoo!r} is being trained there; {advice}")
+        return
+    if current.run != run:
+        raise StorageUsageError(
+            f"{target.url}: zoo {zoo!r} there is of run {current.run[:8]}, this one of {run[:8]}; {advice}"
+        )
+    if not holds_all(states, models, current):
+        num_states = sum(len(here) for here in states.values())
+        raise StorageUsageError(
+            f"{target.url}: zoo {zoo!r} there holds more, or other states ({current.describe()}; "
+            f"{current.num_states:,} states) than what was asked for ({len(models):,} models; {num_states:,} states); "
+            f"{advice}"
+        )
+
+
+def seal_manifest(
+    store: ObjectStore,
+    head: Head | None,
+    current: Manifest | None,
+    manifest: Manifest,
+    write_copies: Callable[[int], None],
+) -> int | None:
+    """Write manifest, copies and HEAD of the version behind ``head``. Every object of ``manifest`` is written.
+
+    A collection may be about to delete objects that a dead publisher wrote before; HEAD moves when all are there.
+
+    Args:
+        head, current: as ``read_current`` gave them before the objects were written.
+        write_copies: gets the version's number.
+
+    Returns:
+        The number. None if others were first, or a collection was faster: read HEAD and write the objects again.
+    """
+    zoo, data = manifest.zoo, manifest.to_json()
+    known = set() if current is None else set(current.refs)  # named by HEAD, so never deleted
+    new = [ref for ref in manifest.refs if ref not in known]
+    if unmark(store, new):
+        return None
     number = 1 if head is None else head.number + 1
-    key = manifest_key(zoo, number)
-    try:
-        store.put(key, manifest, if_absent=True)
-    except PreconditionFailed:
-        found, _ = store.get(key)
-        if found != manifest:  # sealed by others who have not moved HEAD yet, or never will
-            move_head(store, zoo, number, found, head)
+    while not create(store, manifest_key(zoo, number), data):
+        other, _ = store.get(manifest_key(zoo, number))
+        if _may_follow(store, Manifest.from_json(other, manifest_key(zoo, number)), manifest, current):
+            move_head(store, zoo, number, other, head)  # its publisher has not moved HEAD yet, or never will
             return None
+        number += 1
+    if unmark(store, new):
+        return None
     write_copies(number)
-    return number if move_head(store, zoo, number, manifest, head) else None
+    return number if move_head(store, zoo, number, data, head) else None
+
+
+def _may_follow(store: ObjectStore, other: Manifest, ours: Manifest, current: Manifest | None) -> bool:
+    """Whether HEAD may move to a manifest that another publisher sealed: it shrinks nothing, and is all there."""
+    if other.run != ours.run:
+        return False
+    if current is not None and not (
+        current.run == other.run and holds_all(states_of(other), from_ranges(other.models), current)
+    ):
+        return False
+    return not unmark(store, other.refs)
 
 
 def read_manifest_bytes(store: ObjectStore, zoo: str, number: int | None = None) -> tuple[int, bytes]:
     """Number and manifest of a version, by default of the current one.
 
     Raises:
-        NotPublished: no such zoo or version. FormatError: HEAD names another manifest than is there.
+        NotPublished: no such zoo or version.
+        StoreURLError: no such store.
+        FormatError: HEAD names another manifest than is there.
     """
     head = None
     if number is None:
         head = read_head(store, zoo)
         if head is None:
+            require_existing(store)
             raise NotPublished(f"{store.url}: zoo {zoo!r} has no published version; `zoo vectorize {zoo}` makes one")
         number = head.number
     found = get_or_none(store, manifest_key(zoo, number))
     if found is None:
+        require_existing(store)
         raise NotPublished(f"{store.url}: zoo {zoo!r} has no version {number}")
     if head is not None and sha256_hex(found[0]) != head.manifest_sha256:
         raise FormatError(f"{manifest_key(zoo, number)}: not the manifest that HEAD names; it is truncated or damaged")

@@ -12,20 +12,20 @@ from functools import partial
 import numpy as np
 
 from ..canonical import sha256_hex
-from ..errors import FormatError, IncompleteRun, StorageError
+from ..errors import FormatError, IncompleteRun, ObjectMissing, StorageError
 from ..formats.blocks import read_blocks, write_blocks
 from ..formats.compression import Compression, CompressionName
 from ..formats.labels import Values, part_columns
 from ..formats.manifest import DTYPES, FieldEntry, Manifest, ShardEntry, TableEntry, shard_shape, to_ranges
 from ..formats.record import PartRecord
 from ..formats.tables import decode_table, table_values
-from ..keys import RecordKey, manifest_key
+from ..keys import RecordKey
 from ..runs.ledger import Ledger, read_ledger
 from ..stores.objects import ObjectRef, get_object
 from ..stores.protocol import ObjectStore
 from .cards import write_copies
 from .description import ZooDescription
-from .head import read_head, seal_manifest
+from .head import read_current, read_head, require_publishing, seal_manifest
 from .shards import MEMORY_BYTES, Block, Piece, ShardPlan, build_shards
 from .zoo_tables import write_tables
 
@@ -85,27 +85,32 @@ def vectorize(
 
 
 def seal(store: ObjectStore, description: ZooDescription, build: Callable[[Manifest | None], Manifest]) -> Version:
-    """Publish what ``build`` makes of the current version's manifest (None: there is none), whose objects are written.
+    """Publish a version.
 
-    It is called again when others seal a version meanwhile.
+    Args:
+        build: from the current version's manifest (None: there is none) makes the new one, and writes its objects. It
+            is called again when others seal a version meanwhile, or a collection deletes an object.
+
+    Raises:
+        StoreRefused: the store's conditional writes are not atomic.
     """
+    require_publishing(store)
     for _ in range(64):
-        head = read_head(store, description.name)
-        manifest = build(None if head is None else _manifest(store, description.name, head.number))
-        data = manifest.to_json()
-        sha256 = sha256_hex(data)
+        head, current = read_current(store, description.name)
+        try:
+            manifest = build(current)
+        except ObjectMissing:
+            if read_head(store, description.name) == head:
+                raise
+            continue  # what the others published is dropped from parts
+        sha256 = sha256_hex(manifest.to_json())
         if head is not None and head.manifest_sha256 == sha256:
             return Version(description.name, head.number, False, manifest, sha256)
-        number = seal_manifest(store, description.name, head, data, partial(write_copies, store, description, manifest))
+        number = seal_manifest(store, head, current, manifest, partial(write_copies, store, description, manifest))
         if number is not None:
             logger.info("version sealed", extra={"zoo": description.name, "version": number})
             return Version(description.name, number, True, manifest, sha256)
     raise StorageError(f"zoo {description.name!r}: others keep sealing versions; try again")
-
-
-def _manifest(store: ObjectStore, zoo: str, number: int) -> Manifest:
-    key = manifest_key(zoo, number)
-    return Manifest.from_json(store.get(key)[0], key)
 
 
 def _build(

@@ -62,6 +62,12 @@ def open_store(url: str) -> ObjectStore:
             raise StoreURLError(f"{scheme}:// is no store: use a path, file://, s3://bucket/prefix or https://")
 
 
+def require_existing(store: ObjectStore) -> None:
+    """Raises StoreURLError if the store is a directory that does not exist: the first write would create it."""
+    if store.root is not None and not store.root.is_dir():
+        raise StoreURLError(f"{store.url}: there is no store here, the directory does not exist; check the path")
+
+
 def _zip_store(path: Path) -> ObjectStore | None:
     """A file of ``zoo store zip``, read where it lies; None for any other path."""
     if path.suffix != ".zip" or not path.is_file():

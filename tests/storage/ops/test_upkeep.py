@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import zooforge
 from tests.support.aging_store import DAY, Clock
 from tests.support.faulty_store import FaultyStore
 from tests.support.synthetic import ATTEMPT, RIVAL, RUN, description, part_data, train, weights
-from zooforge.storage.errors import EpochNotPresent, PreconditionFailed, StoreRefused
+from zooforge.storage.cli import main
+from zooforge.storage.errors import EpochNotPresent, PreconditionFailed, StorageUsageError, StoreRefused
+from zooforge.storage.keys import manifest_key
 from zooforge.storage.ops.gc import collect, roots
-from zooforge.storage.ops.pull import pull
+from zooforge.storage.ops.pull import _Puller, pull
 from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.runs.commit import commit_part
@@ -196,6 +199,30 @@ class TestCollection:
         assert all(store.stat(key) for key in roots(store))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", "--store", "STORE"],
+        ["ls", "tiny-zoo", "--store", "STORE"],
+        ["verify", "--store", "STORE"],
+        ["verify", "tiny-zoo", "--store", "STORE"],
+        ["gc", "--yes", "--store", "STORE"],
+        ["pull", "STORE/zoos/tiny-zoo", "TARGET"],
+    ],
+)
+def test_a_store_that_does_not_exist_is_said_to_be_missing(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, target = tmp_path / "misspelt", tmp_path / "target"
+    words = [word.replace("STORE", str(store)).replace("TARGET", str(target)) for word in arguments]
+    assert main(["store", *words]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert f"{store.as_uri()}: there is no store here" in output.err
+    assert len(output.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def zooforge_zoo(store: Any) -> Any:
     from zooforge.storage.formats.manifest import Manifest
     from zooforge.storage.publish.head import read_manifest_bytes
@@ -242,6 +269,73 @@ class TestPull:
         os.truncate(shard, 100)
         assert pull(zoo, target).num_read == 2
         assert verify_zoo(zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")).ok
+
+    def test_a_part_over_a_whole_copy_is_refused_and_shrinks_nothing(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        pull(zoo, target)
+        before = {stat.key: stat.etag for stat in target.list("")}
+        for part in ({"epochs": "1:4"}, {"models": "0:23"}, {"split": "train"}):
+            with pytest.raises(StorageUsageError, match=r"holds more, or other states .* pull into another folder"):
+                pull(zoo, target, **part)
+        assert {stat.key: stat.etag for stat in target.list("")} == before
+
+    def test_parts_may_grow_and_may_not_replace_each_other(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        assert pull(zoo, target, epochs="1:3").number == 1
+        assert pull(zoo, target, epochs="1:3").number == 1
+        with pytest.raises(StorageUsageError, match="other states"):
+            pull(zoo, target, epochs="2:4")
+        assert pull(zoo, target, epochs="1:4").number == 2
+        assert pull(zoo, target).number == 3
+
+    def test_a_copy_does_not_take_the_name_of_another_run(self, zoo: Any, tmp_path: Path) -> None:
+        target = open_store(str(tmp_path / "copy"))
+        train(target, range(2), 1, run="ff" * 16)
+        vectorize(target, description(), "ff" * 16)
+        before = {stat.key: stat.etag for stat in target.list("")}
+        with pytest.raises(StorageUsageError, match="is of run ffffffff, this one of 01234567"):
+            pull(zoo, target)
+        assert {stat.key: stat.etag for stat in target.list("")} == before
+
+    def test_objects_of_an_interrupted_pull_are_written_again(self, zoo: Any, tmp_path: Path) -> None:
+        """They may be in a mark, so that a collection is about to delete them."""
+        target = MemoryStore()
+        shard = zoo.manifest.shards[0].ref
+        put_object(target, get_object(zoo.store, shard, "test"), shard.kind)
+        written: list[str] = []
+        watched = FaultyStore(target, lambda verb, key: written.append(key) if verb == "put" else None)
+        assert pull(zoo, watched).num_read == 3
+        assert shard.key in written
+        written.clear()
+        pull(zoo, watched)
+        assert shard.key not in written  # HEAD names it now
+
+    def test_a_manifest_that_was_left_by_another_run_does_not_become_the_current_one(
+        self, zoo: Any, tmp_path: Path
+    ) -> None:
+        target = MemoryStore()
+        other = replace(zoo.manifest, run="ff" * 16)
+        target.put(manifest_key("tiny-zoo", 1), other.to_json())
+        assert pull(zoo, target).number == 2
+        assert zooforge_zoo(target).manifest.run == RUN
+
+    def test_a_mirror_is_not_written_where_conditional_writes_are_not_atomic(self, zoo: Any) -> None:
+        target = MemoryStore()
+        with pytest.raises(StoreRefused, match="publish to another store"):
+            pull(zoo, IgnoresConditions(target))
+        assert list(target.list("")) == []
+
+    def test_a_large_zoo_is_selected_without_a_set_per_model_and_epoch(self, zoo: Any) -> None:
+        class Counting(list[int]):
+            iterated = 0
+
+            def __iter__(self) -> Any:
+                Counting.iterated += 1
+                return super().__iter__()
+
+        wanted = {epoch: Counting(models) for epoch, models in zoo.wanted("1:4", None, None, None).items()}
+        _Puller(zoo, MemoryStore(), ()).write(wanted, zoo.models)
+        assert Counting.iterated == len(wanted)
 
     def test_nothing_that_fits_is_an_error(self, zoo: Any, tmp_path: Path) -> None:
         with pytest.raises(EpochNotPresent, match="no state fits"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.faulty_store import Died, FaultyStore
 from tests.support.synthetic import RUN, description, part_data, train, weights
 from zooforge.storage.canonical import sha256_hex
-from zooforge.storage.errors import IncompleteRun
+from zooforge.storage.errors import IncompleteRun, StoreRefused
 from zooforge.storage.formats.layout import Layout
 from zooforge.storage.formats.manifest import Manifest, Parent, shard_shape, to_ranges
 from zooforge.storage.formats.splits import SplitRule
@@ -290,3 +290,52 @@ def test_the_reference_split_is_available(memory: ObjectStore) -> None:
     train(memory, range(10), 0)
     manifest = seal(memory, num_models=10, split=SplitRule("reference")).manifest
     assert manifest.split_counts == {"train": 7, "val": 1, "test": 2}
+
+
+class IgnoresConditions(FaultyStore):
+    """A server that accepts conditions and does not keep them."""
+
+    def put(self, key: str, data: Any, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        return self.inner.put(key, data)
+
+
+def test_publishing_is_refused_where_conditional_writes_are_not_atomic(memory: ObjectStore) -> None:
+    train(memory, range(4), 2)
+    before = {stat.key: stat.etag for stat in memory.list("")}
+    with pytest.raises(StoreRefused, match="not atomic; publish to another store"):
+        seal(IgnoresConditions(memory))
+    assert {stat.key: stat.etag for stat in memory.list("")} == before
+
+
+def test_a_version_whose_objects_a_sweep_deleted_is_completed_before_head_moves(memory: ObjectStore) -> None:
+    train(memory, range(4), 2)
+    sweeps = iter([True])
+
+    def sweep(verb: str, key: str) -> None:
+        if key == manifest_key("tiny-zoo", 1) and next(sweeps, False):
+            for stat in list(memory.list("objects/")):
+                memory.delete(stat.key) if stat.key in published else None
+
+    published = {ref.key for ref in seal(copy_of(memory)).manifest.refs}
+    version = seal(FaultyStore(memory, after=sweep))
+    assert version.number == 1
+    for ref in version.manifest.refs:
+        get_object(memory, ref, "test")
+
+
+def copy_of(store: ObjectStore) -> ObjectStore:
+    other = MemoryStore()
+    for stat in store.list(""):
+        other.put(stat.key, store.get(stat.key)[0])
+    return other
+
+
+def test_a_manifest_that_lacks_objects_does_not_become_the_current_one(memory: ObjectStore) -> None:
+    """Its publisher died, and a sweep that was under way deleted what it names."""
+    train(memory, range(4), 1)
+    dead = replace(seal(memory).manifest, title="another")
+    memory.delete(head_key("tiny-zoo"))
+    dead = replace(dead, labels=replace(dead.labels, ref=replace(dead.labels.ref, sha256="0" * 64)))
+    memory.put(manifest_key("tiny-zoo", 1), dead.to_json())
+    train(memory, range(4), 2)
+    assert seal(memory).number == 2
