@@ -1,12 +1,18 @@
-"""What can go wrong with a store, grouped by what a handler would do. Messages are one line, without secrets."""
+"""Errors of storage, grouped by what a handler does about them. Messages are one line and hold no secret."""
 
 import importlib.util
 
 
 class StorageError(Exception):
-    """Anything that storage raises on purpose. ``exit_status`` is what a command line ends with."""
+    """Base of all errors that storage raises.
+
+    Attributes:
+        exit_status: of a command line that ends with this error.
+        transient: whether the same request may succeed a little later.
+    """
 
     exit_status = 1
+    transient = False
 
 
 # Fix the input.
@@ -19,11 +25,11 @@ class StorageUsageError(StorageError):
 
 
 class StoreURLError(StorageUsageError):
-    """A store URL that no backend understands."""
+    """The address of a store is malformed, or no backend reads it."""
 
 
 class KeyFormatError(StorageUsageError):
-    """A key, name or number that the layout of a store cannot hold."""
+    """A key, name or number does not fit the layout of a store."""
 
 
 class SpecChanged(StorageUsageError):
@@ -31,15 +37,15 @@ class SpecChanged(StorageUsageError):
 
 
 class PinMismatch(StorageUsageError):
-    """The run was started with other settings that its numbers depend on."""
+    """The run was started with other settings, and its numbers depend on them."""
 
 
 class IncompleteRun(StorageUsageError):
-    """A version was asked for that the run has nothing to fill with."""
+    """The run has no states for the version that was asked for."""
 
 
 class NotPublished(StorageUsageError, LookupError):
-    """No such zoo or version here."""
+    """The store has no such zoo or version."""
 
 
 class ModelNotPresent(StorageUsageError, LookupError):
@@ -55,14 +61,14 @@ class EpochNotKept(EpochNotPresent):
 
 
 class PredicateError(StorageUsageError):
-    """A ``where`` that names an unknown column or uses what is not allowed."""
+    """A ``where`` names an unknown column or uses syntax that is not allowed."""
 
 
 class NewerFormat(StorageUsageError):
-    """Written by a later version of the format than this code reads."""
+    """The object has a later version of its format than this code reads."""
 
 
-# Fix the access. Before anything was done these end a command with 2; a run in progress waits and tries again.
+# Fix the access. These end a command with status 2 before it has done anything; a run in progress waits and retries.
 
 
 class StoreAccessError(StorageError):
@@ -88,15 +94,19 @@ class AccessDenied(StoreAccessError):
 
 
 class ClockSkewed(StoreUnreachable):
-    """This machine's clock is too far from the store's, which answers nothing until it is set: may be waited for."""
+    """This machine's clock is too far from the store's. A run waits until the clock is set."""
 
 
 class RegionMismatch(StoreAccessError):
-    """The bucket lives in another region."""
+    """The bucket is in another region."""
 
 
 class StoreRefused(StoreAccessError):
-    """The store lacks a capability that the work needs."""
+    """The store does not do what is asked of it."""
+
+
+class NotSupported(StoreRefused):
+    """The server or the file system lacks a capability: conditional writes, hard links, locks."""
 
 
 # Treat as absent, or as lost to another writer.
@@ -107,18 +117,18 @@ class ObjectNotFound(StorageError, LookupError):
 
 
 class PreconditionFailed(StorageError):
-    """A conditional write found the key taken, or changed."""
+    """A conditional write was not made: the key is taken, has changed or is gone."""
 
 
 class Superseded(StorageError):
-    """What was planned from a ledger no longer holds: read the ledger again."""
+    """The ledger has changed since the work was planned; read it again."""
 
 
-# Give up: something that was written is not what it should be.
+# Give up: an object is not what it should be.
 
 
 class FormatError(StorageError):
-    """Bytes that are not what docs/format.md says."""
+    """Bytes do not follow docs/format.md."""
 
 
 class BudgetExceeded(FormatError):
@@ -126,11 +136,11 @@ class BudgetExceeded(FormatError):
 
 
 class DigestMismatch(StorageError):
-    """An object's SHA-256 is not the one it was recorded with."""
+    """The SHA-256 of an object is not the recorded one."""
 
 
 class ObjectMissing(StorageError):
-    """An object named by a record or a manifest is not there."""
+    """An object that a record or a manifest names does not exist."""
 
 
 class ConflictingRecords(StorageError):

@@ -17,7 +17,7 @@ from ..formats.manifest import FieldEntry, ShardEntry, TensorEntry, group_rows
 from ..formats.tensors import encode_pieces, parse_header, parse_tensor_name, tensor_name
 from ..stores.objects import ObjectRef, get_object, put_object, put_pieces
 from ..stores.protocol import ObjectStore
-from ..stores.threads import beside
+from ..stores.threads import run_in_thread
 
 MEMORY_BYTES = 512 * 2**20
 NUM_READERS = 4
@@ -143,7 +143,8 @@ def write_shard(
         ref = put_object(store, data, "safetensors")
         return Written(ref, tensor_entries(data, ref) if listed else {})
     pieces = encode_pieces(tensors)
-    hashing = beside(lambda: [block_digests(piece) for piece in pieces[1:]])  # while it is hashed whole, and written
+    # Blocks are hashed while the whole object is hashed and written.
+    hashing = run_in_thread(lambda: [block_digests(piece) for piece in pieces[1:]])
     ref = put_pieces(store, pieces, "safetensors")
     by_tensor = hashing()
     infos = parse_header(pieces[0], ref.bytes, ref.key).tensors.values()

@@ -21,7 +21,7 @@ from ..formats.tensors import canonical_nan, encode_pieces, pack_mask, tensor_na
 from ..keys import RecordKey, parse_record_key, record_key
 from ..stores.objects import ObjectRef, put_object, put_pieces
 from ..stores.protocol import ObjectStore
-from ..stores.threads import beside
+from ..stores.threads import run_in_thread
 from .marks import put_missing
 
 logger = logging.getLogger(__name__)
@@ -112,8 +112,8 @@ def commit_part(
         provenance = {"kind": "state", "run": run, "members": list(data.members), "part": data.part}
         return put_pieces(store, encode_pieces(own, provenance), "safetensors")
 
-    weights_put = beside(put_weights) if fields else None
-    state_put = beside(put_state) if arrays else None
+    weights_put = run_in_thread(put_weights) if fields else None
+    state_put = run_in_thread(put_state) if arrays else None
     table = encode_table(columns, labels)
     puts: dict[ObjectRef, Callable[[], ObjectRef]] = {put_labels(): put_labels}
     (label_ref,) = puts

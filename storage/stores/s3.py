@@ -1,15 +1,14 @@
-"""S3 and what speaks it, through boto3, which is imported on first use and nowhere else; reads go by s3_reads first.
+"""S3 through boto3, which is imported on first use and nowhere else; reads go through s3_reads first.
 
 Retries are ours: botocore's do not know 409, and a budget in seconds says more than a number of attempts. Checksums are
 ours too: SHA-256 goes with every put as a header, so that no body is sent with a trailing checksum, which several
-servers mishandle over TLS.
+servers handle wrongly over TLS.
 """
 
 import base64
 import hashlib
 import http.client
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,16 +21,19 @@ from ..errors import (
     BucketMissing,
     ClockSkewed,
     CredentialsRefused,
+    NotSupported,
     ObjectNotFound,
     PreconditionFailed,
     RegionMismatch,
     StorageError,
-    StoreAccessError,
+    StoreRefused,
     StoreUnreachable,
     StoreURLError,
 )
 from ..keys import checked_key, parse_object_key
+from .environment import check_environment, configured_endpoint
 from .protocol import ByteRange, Data, Stat, Traffic
+from .retries import RetryPolicy
 from .s3_reads import FastReads, Page, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -42,9 +44,9 @@ FIRST_READ_SECONDS = 8.0  # of the first request, so that a dead endpoint is kno
 READ_SECONDS = 60.0
 FIRST_BUDGET_SECONDS = 8.0
 BUDGET_SECONDS = 120.0
-CLOCK_SECONDS = 5.0  # less is no skew but the way of the reply
+CLOCK_SECONDS = 5.0  # smaller differences are network latency, not clock skew
 MAX_CONNECTIONS = 32
-LISTEN_SECONDS = 60.0
+REFRESH_CLOCK_SECONDS = 60.0
 
 _RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
 _RETRIED_CODES = {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "Throttling"}
@@ -74,16 +76,24 @@ class S3Store:
         *,
         budget_seconds: float = BUDGET_SECONDS,
         client_options: Mapping[str, Any] | None = None,
+        single_writer: bool = False,
     ) -> None:
-        """``client_options`` stand in for the environment where a program runs its own server."""
+        """Nothing is sent until the first request.
+
+        Args:
+            budget_seconds: time that a request may be retried.
+            client_options: of the boto3 client, instead of the environment, for a program that runs its own server.
+            single_writer: the caller vouches that nobody else writes; a server without conditional writes will do.
+        """
         self.bucket = bucket
         self._options = dict(client_options or {})
         self.prefix = f"{prefix}/" if prefix else ""
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
         self.traffic = Traffic()
         self.budget_seconds = budget_seconds
-        self.clock_ahead_seconds = 0.0  # the server's clock less this machine's, told by listings
-        self._listen_again = 0.0  # when listings should ask for it
+        self.single_writer = single_writer
+        self.clock_ahead_seconds = 0.0  # from the dates of replies to listings
+        self._clock_due = 0.0  # monotonic time when a listing asks for the clock again
         self._lock = threading.Lock()
         self._client: Any = None
         self._fast: FastReads | None = None
@@ -91,7 +101,12 @@ class S3Store:
         self._generation = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        make = partial(S3Store, budget_seconds=self.budget_seconds, client_options=self._options)
+        make = partial(
+            S3Store,
+            budget_seconds=self.budget_seconds,
+            client_options=self._options,
+            single_writer=self.single_writer,
+        )
         return make, (self.bucket, self.prefix.rstrip("/"))
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
@@ -107,7 +122,7 @@ class S3Store:
             except Unavailable:
                 pass
             else:
-                fast.absolve()
+                fast.reset_failures()
                 self.traffic.add(read=len(data))
                 return data, etag
 
@@ -120,7 +135,7 @@ class S3Store:
 
         try:
             data, etag = self._call(f"read {key}", read)
-        except _BehindEnd:
+        except _RangeAfterEnd:
             return b"", ""
         self.traffic.add(read=len(data))
         return data, etag
@@ -138,9 +153,27 @@ class S3Store:
             arguments["IfNoneMatch"] = "*"
         if if_match is not None:
             arguments["IfMatch"] = if_match
-        etag: str = self._call(f"write {key}", lambda client: client.put_object(**arguments)["ETag"])
+        try:
+            etag: str = self._call(f"write {key}", lambda client: client.put_object(**arguments)["ETag"])
+        except ObjectNotFound:
+            if if_match is None:
+                raise
+            raise PreconditionFailed(f"{self.url}: {key} is gone") from None
+        except StoreRefused as error:
+            if not (if_absent or if_match is not None):
+                raise
+            if self.single_writer:
+                return self._put_checked(key, data, if_absent, if_match)
+            raise NotSupported(f"{error}: no conditional writes") from None
         self.traffic.add(written=len(body))
         return etag
+
+    def _put_checked(self, key: str, data: Data, if_absent: bool, if_match: str | None) -> str:
+        """A conditional put in two steps, not atomic: for a single writer on a server that has none."""
+        stat = self.stat(key)
+        if (if_absent and stat is not None) or (if_match is not None and (stat is None or stat.etag != if_match)):
+            raise PreconditionFailed(f"{self.url}: {key} exists, has changed or is gone")
+        return self.put(key, data)
 
     def stat(self, key: str) -> Stat | None:
         full = self.prefix + checked_key(key)
@@ -153,8 +186,8 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[Stat]:
         full, last = self.prefix + prefix, ""
-        if full.endswith("/"):  # the fast way knows whole segments only
-            self._look_at_clock(full)
+        if full.endswith("/"):  # obstore lists whole segments only
+            self._refresh_clock(full)
             try:
                 for page in self._fast_pages(full):
                     self.traffic.add()
@@ -170,7 +203,7 @@ class S3Store:
         while True:
             reply = self._call(f"list {prefix}", lambda client: client.list_objects_v2(**arguments))
             self.traffic.add()
-            self._hear_clock(reply)
+            self._update_clock(reply)
             for item in reply.get("Contents", ()):
                 key = item["Key"][len(self.prefix) :]
                 yield Stat(key, int(item["Size"]), item["ETag"], item["LastModified"].timestamp())
@@ -183,16 +216,16 @@ class S3Store:
             raise Unavailable
         fast = self._fast
         yield from fast.list(folder)
-        fast.absolve()
+        fast.reset_failures()
 
-    def _look_at_clock(self, prefix: str) -> None:
-        """Hear the server's clock where that is a while ago: the fast way of listing tells no dates of replies."""
-        if time.monotonic() < self._listen_again:
+    def _refresh_clock(self, prefix: str) -> None:
+        """Ask for the server's clock if it was last told a while ago: obstore does not show the dates of replies."""
+        if time.monotonic() < self._clock_due:
             return
         arguments = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": 1}
         reply = self._call(f"list {prefix}", lambda client: client.list_objects_v2(**arguments))
         self.traffic.add()
-        self._hear_clock(reply)
+        self._update_clock(reply)
 
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         full = self.prefix + checked_key(key)
@@ -200,113 +233,111 @@ class S3Store:
         self.traffic.add()
 
     def refuses_wrong_checksum(self, key: str) -> bool:
-        """Whether a put whose SHA-256 is not its content's is refused; leaves the object if it is not."""
+        """Whether the server refuses a put whose SHA-256 header is wrong. If it does not, the object is left there."""
         wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
         arguments = {"Bucket": self.bucket, "Key": self.prefix + checked_key(key), "Body": b"this"}
         try:
             self._call("probe", lambda client: client.put_object(**arguments, ChecksumSHA256=wrong))
-        except StoreAccessError:
+        except StoreRefused:
             return True
         return False
 
     def keeps_versions(self) -> bool | None:
         """Whether the bucket's versioning is on; None where the server does not say."""
         try:
-            found = self._call("look at versioning", lambda client: client.get_bucket_versioning(Bucket=self.bucket))
-        except StorageError:
+            reply = self._call("read the versioning", lambda client: client.get_bucket_versioning(Bucket=self.bucket))
+        except (AccessDenied, StoreRefused):
             return None
-        return bool(found.get("Status") == "Enabled")
+        return bool(reply.get("Status") == "Enabled")
 
     def expires_versions(self) -> bool | None:
         """Whether a lifecycle rule of the bucket expires what was replaced; None where the server does not say."""
         try:
-            found = self._call(
-                "look at the lifecycle", lambda client: client.get_bucket_lifecycle_configuration(Bucket=self.bucket)
+            reply = self._call(
+                "read the lifecycle", lambda client: client.get_bucket_lifecycle_configuration(Bucket=self.bucket)
             )
-        except AccessDenied:
+        except (AccessDenied, StoreRefused):
             return None
-        except StorageError:
-            return False  # there is none
-        rules = [rule for rule in found.get("Rules", ()) if rule.get("Status") == "Enabled"]
+        except ObjectNotFound:  # the bucket has no lifecycle
+            return False
+        rules = [rule for rule in reply.get("Rules", ()) if rule.get("Status") == "Enabled"]
         return any("NoncurrentVersionExpiration" in rule for rule in rules)
 
     def abort_stale_uploads(self, older_than_seconds: float, now_seconds: float) -> int:
-        """Abort multipart uploads under our prefix begun before then; their number. We never start one ourselves."""
+        """Abort multipart uploads under our prefix that are older, and return their number. We never start one."""
         arguments = {"Bucket": self.bucket, "Prefix": self.prefix}
-        found = self._call("list uploads", lambda client: client.list_multipart_uploads(**arguments)).get("Uploads", ())
-        stale = [u for u in found if now_seconds - u["Initiated"].timestamp() > older_than_seconds]
+        reply = self._call("list uploads", lambda client: client.list_multipart_uploads(**arguments))
+        stale = [u for u in reply.get("Uploads", ()) if now_seconds - u["Initiated"].timestamp() > older_than_seconds]
         for upload in stale:
             one = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
             self._call("abort an upload", partial(_abort, arguments=one))
         return len(stale)
 
     def _call(self, what: str, request: Callable[[Any], T]) -> T:
-        """``request`` of a client, tried again until the budget is spent. Raises StorageError only."""
-        start = time.monotonic()
-        attempt = 0
+        """Result of ``request``, which takes a client, retried until the budget is spent. Raises StorageError only."""
         renewed = False
-        while True:
+
+        def attempt() -> T:
+            nonlocal renewed
             client, generation = self._connected()
             try:
                 result = request(client)
-                self._answered = True
-                return result
-            except Exception as error:  # every error of botocore, urllib3 and the socket, told apart below
-                failure, again = self._failure(error, what)
+            except Exception as error:  # every error of botocore, urllib3 and the socket
+                failure = self._failure(error, what)
                 if self._fast is not None:
-                    self._fast.absolve()
+                    self._fast.reset_failures()
                 if isinstance(failure, CredentialsRefused) and self._answered and not renewed:
                     # They worked before: keys may have been rotated, and files and profiles are read again.
-                    renewed, again = True, True
+                    renewed = failure.transient = True
                     self._drop(generation)
-                budget = self.budget_seconds if self._answered else FIRST_BUDGET_SECONDS
-                pause = random.uniform(0, min(5.0, 0.1 * 2**attempt))
-                attempt += 1
-                if not again or time.monotonic() - start + pause > budget:
-                    raise failure from None  # the cause can quote a request, and so a key
-                self.traffic.add(requests=1, retries=1)
-                logger.debug("request tried again", extra={"what": what, "attempt": attempt})
-                time.sleep(pause)
+                raise failure from None  # the cause can quote a request, and so a key
+            self._answered = True
+            return result
 
-    def _hear_clock(self, reply: Mapping[str, Any]) -> None:
-        said = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
-        self._listen_again = time.monotonic() + LISTEN_SECONDS
-        if said is not None:
-            ahead = parsedate_to_datetime(said).timestamp() + 0.5 - time.time()  # the header is cut to whole seconds
+        def on_retry(error: StorageError) -> None:
+            self.traffic.add(requests=1, retries=1)
+            logger.debug("request tried again", extra={"what": what})
+
+        return self._policy().call(attempt, on_retry=on_retry)
+
+    def _policy(self) -> RetryPolicy:
+        """A server that has never answered is given up soon."""
+        return RetryPolicy(self.budget_seconds if self._answered else FIRST_BUDGET_SECONDS, first_pause_seconds=0.1)
+
+    def _update_clock(self, reply: Mapping[str, Any]) -> None:
+        date = reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+        self._clock_due = time.monotonic() + REFRESH_CLOCK_SECONDS
+        if date is not None:
+            ahead = parsedate_to_datetime(date).timestamp() + 0.5 - time.time()  # the header is cut to whole seconds
             self.clock_ahead_seconds = ahead if abs(ahead) > CLOCK_SECONDS else 0.0
 
     def _connected(self) -> tuple[Any, int]:
         with self._lock:
             if self._client is None:
                 try:
+                    check_environment()
                     session = _session()
                     # One small request tells a wrong bucket, key or region apart in words.
                     self._probe(_client(session, FIRST_READ_SECONDS, self._options))
                     self._client = _client(session, READ_SECONDS, self._options)
                     self._fast = FastReads(self.bucket, self._client, session, (CONNECT_SECONDS, READ_SECONDS))
-                except StorageError:
+                except StorageError as error:
+                    error.transient = False  # the probe has retried it
                     raise
                 except Exception as error:  # as in _call
-                    raise self._failure(error, "connect")[0] from None
+                    raise self._failure(error, "connect") from None
             return self._client, self._generation
 
     def _probe(self, client: Any) -> None:
-        start = time.monotonic()
-        attempt = 0
-        while True:
+        def attempt() -> None:
             try:
                 client.list_objects_v2(Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
-                return
             except Exception as error:  # as in _call
-                failure, again = self._failure(error, "connect")
-                if isinstance(failure, AccessDenied):
-                    return  # listing may be forbidden where reading is not
-                pause = random.uniform(0.05, min(2.0, 0.2 * 2**attempt))
-                attempt += 1
-                budget = self.budget_seconds if self._answered else FIRST_BUDGET_SECONDS
-                if not again or time.monotonic() - start + pause > budget:
+                failure = self._failure(error, "connect")
+                if not isinstance(failure, AccessDenied):  # listing may be forbidden where reading is not
                     raise failure from None
-                time.sleep(pause)
+
+        self._policy().call(attempt)
 
     def _drop(self, generation: int) -> None:
         with self._lock:
@@ -314,72 +345,83 @@ class S3Store:
                 self._client = self._fast = None
                 self._generation += 1
 
-    def _failure(self, error: Exception, what: str) -> tuple[StorageError, bool]:
-        """Our error for one of botocore's, and whether trying again may help."""
+    def _failure(self, error: Exception, what: str) -> StorageError:
+        """Our error for an error of botocore or below, marked as transient if trying again may help."""
         import botocore.exceptions as b
 
         where = f"{self.url}: cannot {what}"
         endpoint = f" at {self._endpoint}" if self._endpoint else ""
         if isinstance(error, StorageError):
-            return error, False
+            return error
         if isinstance(error, b.ClientError):
             return self._refusal(error, what, where)
         if isinstance(error, b.NoCredentialsError | b.PartialCredentialsError | b.CredentialRetrievalError):
-            return CredentialsRefused(f"{where}: no credentials found; set {_HOW}"), False
+            return CredentialsRefused(f"{where}: no credentials found; set {_HOW}")
         if isinstance(error, b.ProfileNotFound):
-            return CredentialsRefused(f"{where}: the profile in AWS_PROFILE is not in the AWS config files"), False
+            return CredentialsRefused(f"{where}: the profile in AWS_PROFILE is not in the AWS config files")
         if isinstance(error, b.SSLError):
-            hint = "set AWS_CA_BUNDLE to the authority's certificate"
-            return StoreUnreachable(f"{where}: the endpoint's TLS certificate{endpoint} is not trusted; {hint}"), False
+            if "CERTIFICATE" in str(error).upper():
+                hint = "set AWS_CA_BUNDLE to the authority's certificate"
+                return StoreUnreachable(f"{where}: the endpoint's TLS certificate{endpoint} is not trusted; {hint}")
+            hint = "if it speaks plain HTTP, AWS_ENDPOINT_URL has to begin with http://"
+            return StoreUnreachable(f"{where}: the endpoint{endpoint} does not speak TLS as this client does; {hint}")
         if isinstance(error, b.ParamValidationError | b.InvalidRegionError | ValueError):
-            return StoreURLError(f"{where}: bucket, region or endpoint is not a valid one; check the store URL"), False
+            return StoreURLError(f"{where}: bucket, region or endpoint is not a valid one; check the store URL")
         if isinstance(error, b.BotoCoreError | OSError | http.client.HTTPException) or _is_urllib3(error):
             reason = type(error).__name__
             hint = "check AWS_ENDPOINT_URL, the network and that the server runs (`zoo store up` starts one here)"
-            return StoreUnreachable(f"{where}: no answer{endpoint} ({reason}); {hint}"), True
-        return StorageError(f"{where}: {type(error).__name__}"), False
+            return _transient(StoreUnreachable(f"{where}: no answer{endpoint} ({reason}); {hint}"))
+        return StorageError(f"{where}: {type(error).__name__}")
 
-    def _refusal(self, error: Any, what: str, where: str) -> tuple[StorageError, bool]:
+    def _refusal(self, error: Any, what: str, where: str) -> StorageError:
+        """Our error for an error that the server replied."""
         code = str(error.response.get("Error", {}).get("Code", ""))
         metadata = error.response.get("ResponseMetadata", {})
         status = int(metadata.get("HTTPStatusCode", 0))
         if code == "NoSuchBucket":
-            return BucketMissing(f"{where}: there is no bucket {self.bucket!r}; create it or correct the URL"), False
-        if status == 404 and what == "connect":  # a listing of a bucket that is there is never missing
+            return BucketMissing(f"{where}: there is no bucket {self.bucket!r}; create it or correct the URL")
+        if status == 404 and what == "connect":  # listing a bucket that exists never answers 404
             at = f" at {self._endpoint}" if self._endpoint else ""
-            return StoreURLError(
-                f"{where}: what answers{at} is no S3 server (status 404); check AWS_ENDPOINT_URL"
-            ), False
-        if code in ("NoSuchKey", "404", "NotFound"):
-            return ObjectNotFound(f"{self.url}: no object ({what})"), False
+            return StoreURLError(f"{where}: what answers{at} is no S3 server (status 404); check AWS_ENDPOINT_URL")
         if status == 412 or code == "PreconditionFailed":
-            return PreconditionFailed(f"{self.url}: the object exists or has changed ({what})"), False
+            return PreconditionFailed(f"{self.url}: the object exists or has changed ({what})")
         if status == 416 or code == "InvalidRange":
-            return _BehindEnd(f"{self.url}: the range begins behind the end ({what})"), False
+            return _RangeAfterEnd(f"{self.url}: the range begins after the end ({what})")
         if code == "RequestTimeTooSkewed":
-            hint = "set it by NTP"
-            return ClockSkewed(f"{where}: this machine's clock is too far from the store's; {hint}"), self._answered
+            skewed = ClockSkewed(f"{where}: this machine's clock is too far from the store's; set it by NTP")
+            return _transient(skewed) if self._answered else skewed
         if code in _CREDENTIAL_CODES or status == 401:
-            return CredentialsRefused(f"{where}: the credentials were refused ({code}); check {_HOW}"), False
+            return CredentialsRefused(f"{where}: the credentials were refused ({code}); check {_HOW}")
         if code in _REGION_CODES or status == 301:
             region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region", "another region")
-            return RegionMismatch(f"{where}: the bucket is in {region}; set AWS_REGION to that"), False
+            return RegionMismatch(f"{where}: the bucket is in {region}; set AWS_REGION to that")
         if status == 403:
             hint = "the policy of these credentials does not allow it"
-            return AccessDenied(f"{where}: access denied ({code}); {hint}"), False
-        again = status in _RETRIED_STATUS or code in _RETRIED_CODES
-        return StoreUnreachable(f"{where}: the server answers {status or code} ({code})"), again
+            return AccessDenied(f"{where}: access denied ({code}); {hint}")
+        answer = f"{where}: the server answers {status or code} ({code})"
+        if status in _RETRIED_STATUS or code in _RETRIED_CODES:
+            return _transient(StoreUnreachable(answer))
+        if status == 404:
+            return ObjectNotFound(f"{self.url}: no object ({what})")
+        if status in (400, 405, 501):
+            return StoreRefused(answer)
+        return StoreUnreachable(answer)
 
     @property
     def _endpoint(self) -> str:
         client = self._client
         if client is None:
-            return _configured_endpoint()
+            return configured_endpoint()
         return str(client.meta.endpoint_url)
 
 
-class _BehindEnd(StorageError):
-    """A range that begins behind the end of an object."""
+class _RangeAfterEnd(StorageError):
+    """The range begins after the end of the object."""
+
+
+def _transient(error: StorageError) -> StorageError:
+    error.transient = True
+    return error
 
 
 _HOW = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or a workload identity"
@@ -388,7 +430,7 @@ _HOW = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or a worklo
 def _session() -> Any:
     import boto3
 
-    return boto3.session.Session()  # a new one each time: it reads environment and files again
+    return boto3.session.Session()  # a new one at each call: it reads environment and files again
 
 
 def _client(session: Any, read_seconds: float, options: Mapping[str, Any]) -> Any:
@@ -404,8 +446,8 @@ def _client(session: Any, read_seconds: float, options: Mapping[str, Any]) -> An
         "user_agent_extra": "zooforge",
     }
     region = session.region_name or "us-east-1"
-    if options.get("endpoint_url") or _configured_endpoint():
-        settings["s3"] = {"addressing_style": "path"}  # own servers rarely have a name per bucket
+    if options.get("endpoint_url") or configured_endpoint():
+        settings["s3"] = {"addressing_style": "path"}  # such servers rarely have a host name per bucket
     client = session.client("s3", region_name=region, config=Config(**settings), **options)
     if "s3" not in settings and ".amazonaws.com" not in str(client.meta.endpoint_url):  # from a profile
         settings["s3"] = {"addressing_style": "path"}
@@ -414,19 +456,13 @@ def _client(session: Any, read_seconds: float, options: Mapping[str, Any]) -> An
 
 
 def _digest(key: str, body: bytes | bytearray) -> bytes:
-    """SHA-256 that goes with a put: an object's is its name, so that hashing it once is enough."""
-    named = parse_object_key(key)
-    return hashlib.sha256(body).digest() if named is None else bytes.fromhex(named[0])
+    """SHA-256 of ``body``. The key of a content-addressed object holds it, so that it is hashed once."""
+    parsed = parse_object_key(key)
+    return hashlib.sha256(body).digest() if parsed is None else bytes.fromhex(parsed[0])
 
 
 def _abort(client: Any, arguments: dict[str, str]) -> None:
     client.abort_multipart_upload(**arguments)
-
-
-def _configured_endpoint() -> str:
-    import os
-
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def _is_urllib3(error: Exception) -> bool:

@@ -74,8 +74,8 @@ class FastReads:
         _runtime_pid = os.getpid()
         return obstore
 
-    def absolve(self) -> None:
-        """The other way failed too: it was not obstore's fault."""
+    def reset_failures(self) -> None:
+        """Call it when boto3 failed too, or obstore succeeded: the failures were not obstore's."""
         self._failures = 0
 
     def _open(self) -> Any:

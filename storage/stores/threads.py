@@ -1,4 +1,4 @@
-"""Work on a thread of its own, beside what its caller does."""
+"""Work in a background thread while the caller goes on."""
 
 import threading
 from collections.abc import Callable
@@ -7,27 +7,28 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def beside(work: Callable[[], T]) -> Callable[[], T]:
-    """Start ``work``; what waits for its result, or raises its error.
+def run_in_thread(work: Callable[[], T]) -> Callable[[], T]:
+    """Run ``work`` in a background thread. Returns a function that waits for the result and re-raises any exception.
 
-    Not a pool's thread: the interpreter joins those when it ends, and a process that has to leave does not wait.
+    The thread is a daemon and not of a pool: the interpreter joins the threads of pools when it ends, and a process
+    that has to leave at once does not wait.
     """
-    found: list[T] = []
+    results: list[T] = []
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            found.append(work())
+            results.append(work())
         except BaseException as error:  # passed on to the thread that waits
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="zoo-beside", daemon=True)
+    thread = threading.Thread(target=run, name="zoo-background", daemon=True)
     thread.start()
 
     def result() -> T:
         thread.join()
         if errors:
             raise errors[0]
-        return found[0]
+        return results[0]
 
     return result

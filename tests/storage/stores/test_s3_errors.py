@@ -18,6 +18,7 @@ from zooforge.storage.errors import (
     BucketMissing,
     ClockSkewed,
     CredentialsRefused,
+    NotSupported,
     PreconditionFailed,
     RegionMismatch,
     StorageError,
@@ -298,3 +299,92 @@ def test_no_secret_is_in_a_repr(s3_environment: seaweedfs.Server) -> None:
     store = S3Store("zoo", client_options={"aws_secret_access_key": SECRET})
     text = repr(store) + repr(s3_environment)
     assert SECRET not in text and s3_environment.environment()["AWS_SECRET_ACCESS_KEY"] not in text
+
+
+def test_a_key_that_is_gone_is_a_failed_precondition(script: Script) -> None:
+    script.answers = [(404, "NoSuchKey", {})]
+    with pytest.raises(PreconditionFailed, match="key is gone"):
+        S3Store("bucket").put("key", b"1", if_match='"1"')
+
+
+@pytest.mark.parametrize(("status", "code"), [(501, "NotImplemented"), (400, "InvalidArgument")])
+def test_a_server_without_conditional_writes_is_not_supported(script: Script, status: int, code: str) -> None:
+    def rule(request: Any) -> Answer | None:
+        conditional = "if-none-match" in request.headers or "if-match" in request.headers
+        return (status, code, {}) if conditional else (404, "", {}) if request.command == "HEAD" else None
+
+    script.rule = rule
+    with pytest.raises(NotSupported, match=f"answers {status}"):
+        S3Store("bucket").put("key", b"1", if_absent=True)
+    S3Store("bucket", single_writer=True).put("key", b"1", if_absent=True)
+    assert script.requests[-2:] == ["HEAD /bucket/key", "PUT /bucket/key"]
+
+
+def test_a_lifecycle_that_cannot_be_asked_for_is_not_one_that_is_missing(script: Script) -> None:
+    store = S3Store("bucket")
+    assert list(store.list("")) == []
+    script.rule = lambda request: (404, "NoSuchLifecycleConfiguration", {}) if "lifecycle" in request.path else None
+    assert store.expires_versions() is False
+    script.rule = lambda request: (501, "NotImplemented", {}) if "lifecycle" in request.path else None
+    assert store.expires_versions() is None
+    script.rule = lambda request: (500, "", {}) if "lifecycle" in request.path else None
+    store.budget_seconds = 0.0
+    with pytest.raises(StoreUnreachable):
+        store.expires_versions()
+
+
+def test_only_a_refusal_says_that_a_wrong_checksum_was_refused(script: Script) -> None:
+    store = S3Store("bucket", budget_seconds=0.0)
+    assert list(store.list("")) == []
+    script.answers = [(400, "XAmzContentChecksumMismatch", {})]
+    assert store.refuses_wrong_checksum("key")
+    script.answers = [(503, "SlowDown", {})]
+    with pytest.raises(StoreUnreachable):
+        store.refuses_wrong_checksum("key")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ACCESS_KEY_ID", "ACCESS\n"), ("AWS_REGION", " eu-lab-1 "), ("AWS_ENDPOINT_URL", "\n")]
+)
+def test_white_space_around_a_value_is_left_out_with_a_word(
+    script: Script, name: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import os
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ACCESS")
+    monkeypatch.setenv(name, os.environ["AWS_ENDPOINT_URL"] + value if name == "AWS_ENDPOINT_URL" else value)
+    S3Store("bucket").put("key", b"1")
+    assert f"{name}: white space" in caplog.text and SECRET not in caplog.text
+    assert os.environ[name] == os.environ[name].strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", f"{SECRET} {SECRET}", "AWS_SECRET_ACCESS_KEY holds white space"),
+        ("AWS_REGION", "eu lab", "'eu lab' is no region"),
+        ("AWS_ENDPOINT_URL", "localhost:9000", "write http://localhost:9000 or https://localhost:9000"),
+        ("AWS_ENDPOINT_URL", f"http://user:{SECRET}@host", "must not hold credentials"),
+        ("AWS_ENDPOINT_URL_S3", f"http://{SECRET}@host", "AWS_ENDPOINT_URL_S3 must not hold credentials"),
+        ("AWS_ENDPOINT_URL", "http://host:99999999", "not a valid address"),
+    ],
+)
+def test_a_wrong_value_is_named_before_the_first_connection(
+    script: Script, name: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StorageError) as raised:
+        open_store("s3://bucket").get("key")
+    check_line(raised.value, words)
+    assert raised.value.exit_status == 2 and script.requests == []
+
+
+def test_https_spoken_to_an_http_server_is_not_an_untrusted_certificate(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL"].replace("http:", "https:"))
+    with pytest.raises(StoreUnreachable, match="has to begin with http://"):
+        open_store("s3://bucket").get("key")
