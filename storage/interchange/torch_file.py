@@ -1,43 +1,63 @@
-"""Files of ``torch.save`` without torch: written with equal bytes for equal values, read without running anything.
+"""Read and write files of ``torch.save`` without torch: no code of a file runs, and equal values give equal bytes.
 
-The format is torch's own since 1.6: a zip of stored entries, ``data.pkl`` (a pickle whose tensors name storages by
-persistent ids) and ``data/KEY`` (the values of each storage). Before, a file was five pickles (a magic number, version,
-machine, value, keys of storages), then each storage's count and values; that is read too.
+Since torch 1.6 a file is a zip of stored entries: ``data.pkl``, a pickle whose tensors name storages by persistent ids,
+and ``data/KEY``, the values of each storage. Before, it was five pickles (a magic number, version, machine, value, keys
+of storages), then the number and the values of each storage. Both are read; the first is written.
 """
 
 import io
 import math
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError
-from ..formats.restricted_pickle import NUMPY_ARRAYS, Allowed, Dictionary, StandIn, load, load_several
+from ..budget import CHECKPOINT, DATA_SET_FILE
+from ..errors import BudgetExceeded, FormatError
+from ..formats.restricted_pickle import (
+    NUMPY_ARRAYS,
+    Allowed,
+    Dictionary,
+    StandIn,
+    counts,
+    load,
+    load_several,
+    one_line,
+)
+from .small_floats import FLOAT8, bfloat16
 
-MAX_PICKLE_BYTES = 64 * 2**20
+MAX_PICKLE_BYTES = 16 * 2**20  # of a state dict: some hundred bytes for each tensor
 MAX_VALUE_BYTES = 512 * 2**20  # of a data set: some hundred bytes for each of its tensors
-ALIGNMENT = 64  # of the values of a storage in the file, as torch has it
+CACHED_PICKLE_BYTES = 2**20
+ALIGNMENT = 64  # of the values of a storage in the file, as in torch
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # a pickled magic number
 
-_STORAGES = {
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How the values of a storage are stored. ``widen`` makes float32 of a type that numpy lacks."""
+
+    dtype: np.dtype[Any]
+    widen: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None
+
+
+_NUMPY_STORAGES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",
     "ShortStorage": "<i2", "CharStorage": "|i1", "ByteStorage": "|u1", "BoolStorage": "|b1",
 }  # fmt: skip
-_STORAGE_OF = {np.dtype(text): name for name, text in _STORAGES.items()}
-
-# What zipfile raises for bytes that are no zip.
-_DAMAGED = (
-    zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, struct.error,
-)  # fmt: skip
-
-Arrays = dict[str, NDArray[Any]]
+_STORAGES = {name: _Kind(np.dtype(text)) for name, text in _NUMPY_STORAGES.items()} | {
+    "BFloat16Storage": _Kind(np.dtype("<u2"), bfloat16)
+}
+_STORAGE_OF = {np.dtype(text): name for name, text in _NUMPY_STORAGES.items()}
 
 
 # Reading.
@@ -45,10 +65,10 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a tensor's values are: storage, first value, shape and strides in values."""
+    """Where the values of a tensor are: storage, first value, shape and strides in values, size of the storage."""
 
     key: str
-    dtype: np.dtype[Any]
+    kind: _Kind
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -56,47 +76,60 @@ class _Place:
 
 
 class _Part(StandIn):
-    """Of use in a tensor only."""
+    """An object that has a meaning only in a tensor."""
 
     def resolve(self) -> Any:
-        raise ValueError("a storage outside of a tensor")
+        raise ValueError("a part of a tensor outside of a tensor")
 
 
 class _StorageType(_Part):
-    def __init__(self, dtype: str) -> None:
-        self.dtype = np.dtype(dtype)
+    def __init__(self, kind: _Kind) -> None:
+        self.kind = kind
 
-    def __call__(self, *unused: Any) -> Any:
-        raise ValueError("a storage without values")
+
+class _Bytes(_StorageType):
+    """``torch.storage.UntypedStorage``, whose element type the tensor names."""
+
+
+class _ElementType(_Part):
+    """A ``torch.dtype`` without a storage class."""
+
+    def __init__(self, kind: _Kind) -> None:
+        self.kind = kind
 
 
 class _Storage(_Part):
-    def __init__(self, key: str, dtype: np.dtype[Any], numel: int) -> None:
-        self.key, self.dtype, self.numel = key, dtype, numel
+    def __init__(self, key: str, kind: _Kind, numel: int) -> None:
+        self.key, self.kind, self.numel = key, kind, numel
 
 
 class _Tensor(StandIn):
-    """What ``torch._utils._rebuild_tensor_v2`` is called with."""
+    """The arguments of ``torch._utils._rebuild_tensor_v2``."""
 
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *unused: Any) -> None:
         if not isinstance(storage, _Storage):
             raise ValueError("a tensor without a storage")
-        sizes, steps = _counts(shape), _counts(strides)
-        (first,) = _counts((offset,))
+        sizes, steps = counts(shape), counts(strides)
+        (first,) = counts((offset,))
         last = first + sum((n - 1) * step for n, step in zip(sizes, steps, strict=True))
         if math.prod(sizes) and last >= storage.numel:
             raise ValueError(f"a tensor of shape {list(sizes)} goes beyond its storage of {storage.numel} values")
-        self._place = _Place(storage.key, storage.dtype, first, sizes, steps, storage.numel)
+        if math.prod(sizes) > storage.numel:
+            raise ValueError(f"a tensor of shape {list(sizes)} repeats the {storage.numel} values of its storage")
+        self._place = _Place(storage.key, storage.kind, first, sizes, steps, storage.numel)
 
     def resolve(self) -> _Place:
         return self._place
 
 
-def _counts(values: Any) -> tuple[int, ...]:
-    found = tuple(values)
-    if any(not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 2**40 for n in found):
-        raise ValueError(f"{found!r} are no counts")
-    return found
+def _tensor_of_type(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any, dtype: Any, *unused: Any
+) -> _Tensor:
+    """The arguments of ``torch._utils._rebuild_tensor_v3``: the storage counts bytes, the tensor names their type."""
+    if not isinstance(storage, _Storage) or not isinstance(dtype, _ElementType):
+        raise ValueError("a tensor without a storage or an element type")
+    typed = _Storage(storage.key, dtype.kind, storage.numel // dtype.kind.dtype.itemsize)
+    return _Tensor(typed, offset, shape, strides)
 
 
 def _parameter(data: Any, *unused: Any) -> Any:
@@ -107,136 +140,188 @@ _ALLOWED: Allowed = {
     **NUMPY_ARRAYS,
     ("collections", "OrderedDict"): Dictionary,
     ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_of_type,
     ("torch._utils", "_rebuild_parameter"): _parameter,
-    **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
+    ("torch.storage", "UntypedStorage"): _Bytes(_STORAGES["ByteStorage"]),
+    **{("torch", name): _StorageType(kind) for name, kind in _STORAGES.items()},
+    **{("torch", name): _ElementType(_Kind(np.dtype("u1"), widen)) for name, widen in FLOAT8.items()},
 }
 
 
 def _persistent(pid: Any) -> StandIn:
-    what, kind, key, _, numel, *view = pid
-    if any(part is not None for part in view):
-        raise ValueError("views of storages are not read")
+    if not isinstance(pid, tuple) or len(pid) not in (5, 6) or (len(pid) == 6 and pid[5] is not None):
+        raise ValueError("a persistent id that names no storage, or a view of one")
+    what, kind, key, _, numel = pid[:5]
     if what != "storage" or not isinstance(kind, _StorageType) or not isinstance(key, str):
         raise ValueError("a persistent id that names no storage")
-    return _Storage(key, kind.dtype, _counts((numel,))[0])
+    return _Storage(key, kind.kind, counts((numel,))[0])
 
 
-@lru_cache(maxsize=16)
 def _structure(pickled: bytes) -> Any:
-    """Value of a ``data.pkl``, its tensors as places. States of one network have the same one, byte for byte."""
-    return load(pickled, "data.pkl", _ALLOWED, _persistent)
+    """Value of a ``data.pkl``, with places in place of tensors."""
+    return load(pickled, "data.pkl", _ALLOWED, _persistent, CHECKPOINT)
+
+
+_cached_structure = lru_cache(maxsize=16)(_structure)  # states of one network have equal ones
+
+
+@contextmanager
+def _errors_of(what: str) -> Iterator[None]:
+    """Turn every exception of a damaged file into a FormatError that begins with ``what``."""
+    try:
+        yield
+    except BudgetExceeded as error:
+        raise BudgetExceeded(_beginning(what, str(error))) from None
+    except FormatError as error:
+        raise FormatError(_beginning(what, str(error))) from None
+    except Exception as error:  # zipfile, numpy and the pickle each raise their own
+        reason = f"not readable as a file of torch.save ({one_line(error)}); truncated or damaged"
+        raise FormatError(f"{what}: {reason}") from None
+
+
+def _beginning(what: str, text: str) -> str:
+    return text if text.startswith(what) else f"{what}: {text}"
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether the file begins like one of ``torch.save``. Raises OSError."""
+    with path.open("rb") as file:
+        begin = file.read(len(_LEGACY))
+    return begin == _LEGACY or begin.startswith(b"PK\x03\x04")
+
+
+def read_state_dict_file(path: Path, what: str) -> Arrays:
+    """As ``read_state_dict``, of a file. Raises also OSError."""
+    CHECKPOINT.meter(what).add(num_bytes=path.stat().st_size)
+    return read_state_dict(path.read_bytes(), what)
 
 
 def read_state_dict(data: bytes, what: str) -> Arrays:
-    """Tensors of a saved state dict by name, in its order.
+    """Tensors of a saved state dict by name, in its order. bfloat16 and 8-bit floats come as float32, without loss.
 
     Raises:
-        FormatError: truncated, damaged, or no state dict; the message begins with ``what``.
+        BudgetExceeded: larger than ``budget.CHECKPOINT``.
+        FormatError: truncated, damaged, or no state dict. Every message begins with ``what``.
     """
-    if data.startswith(_LEGACY):
-        return _read_legacy(data, what)
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            infos = {info.filename: info for info in archive.infolist()}
-            if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
-                raise FormatError(f"{what}: not of torch.save, its entries are compressed")
-            roots = [name.removesuffix("data.pkl") for name in infos if name.endswith("/data.pkl")]
-            if len(roots) != 1 or infos[f"{roots[0]}data.pkl"].file_size > MAX_PICKLE_BYTES:
-                raise FormatError(f"{what}: not of torch.save, it has no data.pkl")
-            root = roots[0]
-            if f"{root}byteorder" in infos and archive.read(f"{root}byteorder") != b"little":
-                raise FormatError(f"{what}: its values are not little-endian")
-            places = _places(_structure(archive.read(f"{root}data.pkl")), what)
-            storages = {key: archive.read(f"{root}data/{key}") for key in {place.key for place in places.values()}}
-            return {name: _array(storages[place.key], place, f"{what}: {name}") for name, place in places.items()}
-    except _DAMAGED as error:
-        reason = str(error).strip("'\"") or type(error).__name__
-        raise FormatError(f"{what}: not readable as a file of torch.save ({reason}); truncated or damaged") from None
-    except FormatError as error:
-        text = str(error)
-        raise FormatError(text if text.startswith(what) else f"{what}: {text}") from None
+    with _errors_of(what):
+        return _read_legacy(data, what) if data.startswith(_LEGACY) else _read_zip(data)
+
+
+def _read_zip(data: bytes) -> Arrays:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos = {info.filename: info for info in archive.infolist()}
+        if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
+            raise FormatError("not of torch.save, its entries are compressed")
+        roots = [name.removesuffix("data.pkl") for name in infos if name.endswith("/data.pkl")]
+        if len(roots) != 1 or infos[f"{roots[0]}data.pkl"].file_size > MAX_PICKLE_BYTES:
+            raise FormatError("not of torch.save, it has no data.pkl")
+        root = roots[0]
+        if f"{root}byteorder" in infos and archive.read(f"{root}byteorder") != b"little":
+            raise FormatError("its values are not little-endian")
+        pickled = archive.read(f"{root}data.pkl")
+        structure = _cached_structure if len(pickled) <= CACHED_PICKLE_BYTES else _structure
+        places = _places(structure(pickled))
+        keys = {place.key for place in places.values()}
+        if sum(infos[f"{root}data/{key}"].file_size for key in keys) > len(data):
+            raise FormatError("its storages overlap")
+        return _arrays(places, {key: archive.read(f"{root}data/{key}") for key in keys})
+
+
+def _read_legacy(data: bytes, what: str) -> Arrays:
+    values, position = load_several(data, 5, what, _ALLOWED, _persistent, CHECKPOINT)
+    _, _, machine, value, keys = values
+    if not isinstance(machine, dict) or machine.get("little_endian") is not True or not isinstance(keys, list):
+        raise FormatError("its values are not little-endian")
+    places = _places(value)
+    sizes = {place.key: place.kind.dtype.itemsize for place in places.values()}
+    storages: dict[str, bytes] = {}
+    for key in keys:
+        if not isinstance(key, str) or key not in sizes or key in storages:
+            raise FormatError("holds values of no tensor")
+        numel = int.from_bytes(data[position : position + 8], "little")
+        start, stop = position + 8, position + 8 + numel * sizes[key]
+        if stop > len(data):
+            raise FormatError("not readable as a file of torch.save; truncated or damaged")
+        storages[key] = data[start:stop]
+        position = stop
+    if set(storages) != set(sizes):
+        raise FormatError("lacks the values of a tensor")
+    return _arrays(places, storages)
+
+
+def _places(value: Any) -> dict[str, _Place]:
+    if not isinstance(value, dict) or not value or any(not isinstance(name, str) for name in value):
+        raise FormatError("holds no state dict")
+    kinds: dict[str, _Kind] = {}
+    for name, place in value.items():
+        if not name.isprintable() or len(name) > 500:
+            raise FormatError("a tensor whose name is no line of text")
+        if not isinstance(place, _Place):
+            raise FormatError(f"{name} is no tensor")
+        if kinds.setdefault(place.key, place.kind) != place.kind:
+            raise FormatError(f"{name} shares values with a tensor of another type")
+    return value
+
+
+def _arrays(places: Mapping[str, _Place], storages: Mapping[str, bytes]) -> Arrays:
+    """The tensors. Tied ones share values, but a small file does not become a large array."""
+    num_values = sum(math.prod(place.shape) for place in places.values())
+    numel = {place.key: place.numel for place in places.values()}
+    if num_values > 2 * sum(numel.values()):
+        raise FormatError(f"its tensors have {num_values:,} values, its storages {sum(numel.values()):,}")
+    flat: dict[str, NDArray[Any]] = {}
+    for name, place in places.items():
+        if place.key not in flat:
+            expected = place.numel * place.kind.dtype.itemsize
+            if len(storages[place.key]) != expected:
+                raise FormatError(f"{name}: {len(storages[place.key])} bytes of values, expected {expected}")
+            values = np.frombuffer(storages[place.key], place.kind.dtype)
+            flat[place.key] = values if place.kind.widen is None else place.kind.widen(values)
+    return {name: _array(flat[place.key], place) for name, place in places.items()}
+
+
+def _array(flat: NDArray[Any], place: _Place) -> NDArray[Any]:
+    if math.prod(place.shape) == 0:
+        return np.zeros(place.shape, flat.dtype)
+    strides = tuple(step * flat.itemsize for step in place.strides)
+    return np.lib.stride_tricks.as_strided(flat[place.offset :], place.shape, strides, writeable=False)
 
 
 def read_value(path: Path, allowed: Allowed) -> Any:
-    """What a file holds besides the values of its tensors, which are not read: in their place is where they would be.
+    """The value of a file without the values of its tensors, which are not read.
 
     Args:
         allowed: names that the file may use beyond those of tensors.
 
     Raises:
+        BudgetExceeded: larger than ``budget.DATA_SET_FILE``.
         FormatError: not readable, damaged, or a name that is not allowed.
     """
-    names = {**_ALLOWED, **allowed}
-    try:
-        with path.open("rb") as file:
-            if file.read(len(_LEGACY)) == _LEGACY:
-                file.seek(0)
-                return load_several(file.read(), 5, str(path), names, _persistent)[0][3]
-            with zipfile.ZipFile(file) as archive:
-                infos = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
-                if len(infos) != 1 or infos[0].file_size > MAX_VALUE_BYTES:
-                    raise FormatError(f"{path}: not of torch.save, it has no data.pkl")
-                pickled = archive.read(infos[0])
-    except _DAMAGED as error:
-        reason = str(error).strip("'\"") or type(error).__name__
-        raise FormatError(f"{path}: not readable as a file of torch.save ({reason})") from None
-    return load(pickled, str(path), names, _persistent)
-
-
-def _read_legacy(data: bytes, what: str) -> Arrays:
-    values, position = load_several(data, 5, what, _ALLOWED, _persistent)
-    _, _, machine, value, keys = values
-    if not isinstance(machine, dict) or machine.get("little_endian") is not True or not isinstance(keys, list):
-        raise FormatError(f"{what}: its values are not little-endian")
-    places = _places(value, what)
-    sizes = {place.key: place.dtype.itemsize for place in places.values()}
-    storages: dict[str, bytes] = {}
-    for key in keys:
-        if key not in sizes or key in storages:
-            raise FormatError(f"{what}: holds values of no tensor")
-        numel = int.from_bytes(data[position : position + 8], "little")
-        start, stop = position + 8, position + 8 + numel * sizes[key]
-        if stop > len(data):
-            raise FormatError(f"{what}: not readable as a file of torch.save; truncated or damaged")
-        storages[key] = data[start:stop]
-        position = stop
-    if set(storages) != set(sizes):
-        raise FormatError(f"{what}: lacks the values of a tensor")
-    return {name: _array(storages[place.key], place, f"{what}: {name}") for name, place in places.items()}
-
-
-def _places(value: Any, what: str) -> dict[str, _Place]:
-    if not isinstance(value, dict) or not value or any(not isinstance(name, str) for name in value):
-        raise FormatError(f"{what}: holds no state dict")
-    for name, place in value.items():
-        if not isinstance(place, _Place):
-            raise FormatError(f"{what}: {name} is no tensor")
-    return value
-
-
-def _array(data: bytes, place: _Place, what: str) -> NDArray[Any]:
-    if len(data) != place.numel * place.dtype.itemsize:
-        raise FormatError(f"{what}: {len(data)} bytes of values, expected {place.numel * place.dtype.itemsize}")
-    flat = np.frombuffer(data, place.dtype)[place.offset :]
-    if math.prod(place.shape) == 0:
-        return np.zeros(place.shape, place.dtype)
-    size = place.dtype.itemsize
-    return np.lib.stride_tricks.as_strided(
-        flat, place.shape, tuple(step * size for step in place.strides), writeable=False
-    )
+    what = str(path)
+    parse = partial(load_several, what=what, allowed={**_ALLOWED, **allowed}, persistent=_persistent)
+    with _errors_of(what), path.open("rb") as file:
+        if file.read(len(_LEGACY)) == _LEGACY:
+            file.seek(0)
+            DATA_SET_FILE.meter(what).add(num_bytes=path.stat().st_size)
+            return parse(file.read(), 5, limits=DATA_SET_FILE)[0][3]
+        with zipfile.ZipFile(file) as archive:
+            infos = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+            if len(infos) != 1 or infos[0].file_size > MAX_VALUE_BYTES:
+                raise FormatError("not of torch.save, it has no data.pkl")
+            return parse(archive.read(infos[0]), 1, limits=DATA_SET_FILE)[0][0]
 
 
 # Writing.
 
 
 def state_dict_bytes(arrays: Mapping[str, NDArray[Any]], name: str) -> bytes:
-    """What ``torch.load`` reads as an ``OrderedDict`` of tensors. ``name`` is that of the file without its folder."""
+    """Bytes that ``torch.load`` reads as an ``OrderedDict`` of tensors. ``name``: of the file, without its folder."""
     shapes = tuple((key, array.dtype.newbyteorder("<").str, array.shape) for key, array in arrays.items())
     return _zip(name, _state_dict_pickle(shapes), list(arrays.values()))
 
 
 def value_bytes(value: Any, name: str) -> bytes:
-    """What ``torch.load`` reads as ``value``: dicts, lists, tuples, numbers, strings, None, and arrays as tensors."""
+    """Bytes that ``torch.load`` reads as ``value``: dicts, lists, tuples, numbers, strings, None; arrays as tensors."""
     writer = _Pickle()
     writer.add(value)
     return _zip(name, writer.done(), writer.arrays)
@@ -254,7 +339,7 @@ def _state_dict_pickle(shapes: tuple[tuple[str, str, tuple[int, ...]], ...]) -> 
 
 
 class _Pickle:
-    """Protocol 2, no memo, in the opcodes that torch's own restricted unpickler knows."""
+    """A writer of protocol 2, without memo, that uses only opcodes of torch's own restricted unpickler."""
 
     def __init__(self) -> None:
         self.out = bytearray(b"\x80\x02")

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zooforge.storage.errors import FormatError
+from zooforge.storage.budget import Budget
+from zooforge.storage.errors import BudgetExceeded, FormatError
 from zooforge.storage.formats.restricted_pickle import load
 
 VALUE = {
@@ -81,12 +82,73 @@ def test_what_is_damaged_or_sly_is_refused_in_one_line(stream: bytes, reason: st
     assert "\n" not in str(refusal.value)
 
 
+def nested(levels: int, value: Any = ()) -> Any:
+    """A value of a few bytes that unfolds to 2 ** levels parts."""
+    for _ in range(levels):
+        value = type(value)([value, value])
+    return value
+
+
 def test_shared_parts_do_not_multiply() -> None:
-    value: list[Any] = []
-    for _ in range(60):
-        value = [value, value]
-    found = load(pickle.dumps(value), "value")
-    assert found[0] is found[1]
+    value = load(pickle.dumps(nested(15, [])), "value")
+    assert value[0] is value[1]
+
+
+@pytest.mark.parametrize("empty", [(), []])
+def test_a_value_that_nobody_could_walk_through_is_refused(empty: Any) -> None:
+    with pytest.raises(FormatError, match="unfolds to more than"):
+        load(pickle.dumps(nested(60, empty)), "value")
+    with pytest.raises(FormatError, match="levels of nesting"):
+        load(pickle.dumps(nested(100, empty)), "value")
+
+
+NESTED = b"".join([b"(t", *(100 * [b"2\x86"])])  # the opcodes of nested(100): DUP, TUPLE2
+
+
+@pytest.mark.parametrize(
+    ("stream", "reason"),
+    [
+        (b"\x80\x02}" + NESTED + b"K\x01s.", "a key of type tuple"),
+        (b"\x80\x02}(" + NESTED + b"K\x01u.", "a key of type tuple"),
+        (b"\x80\x02(" + NESTED + b"K\x01d.", "a key of type tuple"),
+        (b"\x80\x04\x8f(" + NESTED + b"\x90.", "143"),
+        (b"\x80\x02cnumpy\ndtype\n" + NESTED + b"\x85R.", "a tuple where a name"),
+        (b"\x80\x02cnumpy\ndtype\n" + NESTED + b"\x81.", "a tuple where a name"),
+        (b"\x80\x02" + NESTED + b")\x81.", "an object of a tuple"),
+        (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00x" + NESTED + b"\x86R.", "a tuple where a name"),
+        (b"\x80\x02" + NESTED + NESTED + b"b.", "a state to a tuple"),
+        (b"\x80\x02" + NESTED + NESTED + b"Q.", "pickle not read"),
+    ],
+)
+def test_nested_tuples_are_neither_hashed_nor_printed(stream: bytes, reason: str) -> None:
+    """Without an end: each takes 2 ** 100 steps."""
+    with pytest.raises(FormatError, match=reason):
+        load(stream, "value")
+
+
+def test_an_array_whose_values_are_a_number_is_refused() -> None:
+    """``bytes(400 * 2**20)`` is 400 MiB of zeros."""
+    stream = (
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\n)R(K\x01J\x00\x00\x00\x19\x85cnumpy\ndtype\nX\x02\x00\x00\x00u1\x85R"
+        b"\x89J\x00\x00\x00\x19tb."
+    )
+    with pytest.raises(FormatError, match="without an element type or values"):
+        load(stream, "value")
+
+
+@pytest.mark.parametrize(
+    ("limits", "unit"),
+    [(Budget(max_bytes=5), "bytes"), (Budget(10**6, max_elements=2000), "elements"), (Budget(1800), "bytes")],
+)
+def test_a_pickle_costs_no_more_than_its_budget(limits: Budget, unit: str) -> None:
+    value = [np.zeros(1000, np.uint8), *(5000 * [None])] if unit == "elements" else 2 * [np.zeros(1000, np.uint8)]
+    with pytest.raises(BudgetExceeded, match=f"value: .* {unit}"):
+        load(pickle.dumps(value), "value", limits=limits)
+
+
+def test_a_pickle_that_is_read_for_too_long_is_refused() -> None:
+    with pytest.raises(BudgetExceeded, match="not read within 0 seconds"):
+        load(pickle.dumps(5000 * [None]), "value", limits=Budget(10**6, max_seconds=0))
 
 
 @settings(max_examples=300, deadline=None)

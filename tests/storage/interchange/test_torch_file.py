@@ -5,6 +5,7 @@ import io
 import os
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zooforge.storage.errors import FormatError
-from zooforge.storage.interchange.torch_file import read_state_dict, state_dict_bytes, value_bytes
+from zooforge.storage.budget import CHECKPOINT
+from zooforge.storage.errors import BudgetExceeded, FormatError
+from zooforge.storage.interchange.torch_file import read_state_dict, read_state_dict_file, state_dict_bytes, value_bytes
 
 ARRAYS = {
     "module_list.0.weight": np.arange(12, dtype=np.float32).reshape(3, 1, 2, 2),
@@ -134,6 +136,76 @@ def test_a_tensor_beyond_its_storage_is_refused(damage: dict[str, Any]) -> None:
         archive.writestr("checkpoints/data/0", source.read("checkpoints/data/0"))
     with pytest.raises(FormatError):
         read_state_dict(target.getvalue(), "file")
+
+
+FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.float8_e5m2, torch.float8_e4m3fn,
+          torch.float8_e5m2fnuz, torch.float8_e4m3fnuz, torch.float8_e8m0fnu]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_every_float_that_torch_saves_is_read(dtype: torch.dtype, as_zip: bool) -> None:
+    """All 256 values of 8-bit floats, all upper halves of the others."""
+    codes = torch.arange(256, dtype=torch.uint8)
+    tensor = codes.view(dtype) if dtype.itemsize == 1 else (codes.to(torch.int64) << 56).view(torch.float64).to(dtype)
+    tensor = tensor.reshape(16, 16).t()
+    arrays = read_state_dict(saved({"w": tensor}, _use_new_zipfile_serialization=as_zip), "file")
+    expected = tensor.to(torch.float32 if dtype != torch.float64 else dtype).numpy()
+    assert np.array_equal(arrays["w"].astype(expected.dtype), expected, equal_nan=True)
+
+
+def tensors(*shapes_and_strides: tuple[tuple[int, ...], tuple[int, ...]], numel: int = 6) -> bytes:
+    """A file whose tensors are views of one storage."""
+    storage = torch.arange(float(numel))
+    return saved({str(n): storage.as_strided(*view) for n, view in enumerate(shapes_and_strides)})
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_a_small_file_does_not_become_a_large_array(as_zip: bool) -> None:
+    """Stride 0: 2.4 kB that would be 3.6 GiB."""
+    state = {"w": torch.ones(1).expand(30_000, 30_000)}
+    with pytest.raises(FormatError, match="repeats the 1 values of its storage"):
+        read_state_dict(saved(state, _use_new_zipfile_serialization=as_zip), "file")
+
+
+def test_tied_tensors_share_values_but_not_without_end() -> None:
+    view = ((2, 3), (3, 1))
+    assert list(read_state_dict(tensors(view, view), "file")) == ["0", "1"]
+    with pytest.raises(FormatError, match="its tensors have 18 values, its storages 6"):
+        read_state_dict(tensors(view, view, view), "file")
+
+
+def test_storages_that_lie_upon_each_other_are_refused() -> None:
+    """Many entries of the zip's directory at one place of the file."""
+    names = [f"w{n}" for n in range(50)]
+    source = zipfile.ZipFile(io.BytesIO(state_dict_bytes({name: np.zeros(10_000, np.float32) for name in names}, "c")))
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("c/data.pkl", source.read("c/data.pkl"))
+        archive.writestr("c/data/0", source.read("c/data/0"))
+        for number in range(1, 50):
+            info = zipfile.ZipInfo.__new__(zipfile.ZipInfo)
+            for slot in zipfile.ZipInfo.__slots__:
+                if hasattr(archive.getinfo("c/data/0"), slot):
+                    setattr(info, slot, getattr(archive.getinfo("c/data/0"), slot))
+            info.filename = f"c/data/{number}"
+            archive.filelist.append(info)
+    with pytest.raises(FormatError, match=r"^file: .*(overlap|Overlap|differ)"):
+        read_state_dict(target.getvalue(), "file")
+
+
+def test_a_file_beyond_the_budget_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "checkpoints").open("wb") as file:
+        file.truncate(CHECKPOINT.max_bytes + 1)
+    with pytest.raises(BudgetExceeded, match=r"epoch 3: .* bytes, the limit is"):
+        read_state_dict_file(tmp_path / "checkpoints", "epoch 3")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\udc80", "x" * 501, "\x1b[2J"])
+def test_a_name_that_is_no_line_of_text_is_refused(name: str) -> None:
+    with pytest.raises(FormatError) as error:
+        read_state_dict(saved({name: torch.ones(1)}), "file")
+    assert str(error.value).isprintable() and len(str(error.value)) < 200
 
 
 @settings(max_examples=40, deadline=None)
