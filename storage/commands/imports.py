@@ -78,6 +78,11 @@ def _address_in_zip(source: str) -> str:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A preprocessed data set of the reference; models get the splits that it has them in.",
 )
+@click.option(
+    "--first-checkpoint",
+    type=click.Choice(["0", "1"]),
+    help="Epoch of checkpoint_000000 where rows do not name their checkpoints; default: as most models have it.",
+)
 @click.option("--parent", metavar="ZOO", help="Of sparsified models: the zoo of this store that they come from.")
 @compression_option
 @as_json
@@ -90,6 +95,7 @@ def import_raw(
     images: str | None,
     split_rule: Literal["hash", "reference"],
     splits_file: Path | None,
+    first_checkpoint: str | None,
     parent: str | None,
     compression: CompressionName | None,
     as_json: bool,
@@ -112,6 +118,7 @@ def import_raw(
             split=SplitRule(kind=split_rule),
             splits=None if splits_file is None else read_splits(splits_file),
             parent=parent,
+            first_checkpoint=None if first_checkpoint is None else int(first_checkpoint),
             compression=compression,
             progress=progress,
         )

@@ -1,4 +1,4 @@
-"""The reference's networks as its checkpoints show them: which keys, in which order, under which of our names. Pure."""
+"""Recognise the reference's networks by the keys and shapes of their checkpoints. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """``layers``: outputs, kernel size (None: linear), whether pooling follows, whether dropout may."""
+    """A chain of layers. Each has outputs, kernel size (None: linear), and whether pooling and dropout may follow."""
 
     name: str
     image_size: int
@@ -51,19 +51,19 @@ _TYPES = {known.name: kind for kind, known in _KNOWN.items()} | {"resnet18": "Re
 
 
 def reference_type(architecture: str, twin: bool) -> str:
-    """``model::type`` of a network: CNN, CNN2, CNN3, Resnet18, with ``_ARD`` for sparsified ones; else our own name."""
+    """``model::type``: CNN, CNN2, CNN3 or Resnet18, with ``_ARD`` if sparsified; our own name for other networks."""
     kind = _TYPES.get(architecture, architecture)
     return f"{kind}_ARD" if twin else kind
 
 
 @dataclass(frozen=True)
 class Network:
-    """What the checkpoints of one zoo hold.
+    """The network of the checkpoints of one zoo.
 
     Attributes:
-        layout: of the weight vector, under our names; ``noisy_layout`` of log sigma^2 where they have it.
-        state_dict_names, layers: per variant, as in a manifest.
-        buffers_layout, counters: of batch normalisations.
+        layout: of the weight vector, with our names; ``noisy_layout``: of log sigma^2, if there is any.
+        state_dict_names, layers: by variant, as in a manifest.
+        buffers_layout, counters: of batch normalisation layers.
     """
 
     name: str
@@ -79,15 +79,16 @@ class Network:
 
 
 def layer_shapes(shapes: Shapes) -> list[tuple[str, tuple[int, ...]]]:
-    """(our name, shape) of a checkpoint's weights and biases in its layers' order; their indices do not matter.
+    """(our name, shape) of a checkpoint's weights and biases, in the order of the layers' indices.
 
-    Raises FormatError for keys that are not a chain of ``module_list`` layers.
+    Raises:
+        FormatError: a key that is not of a ``module_list`` layer.
     """
     return [(name, shape) for name, _, shape in _chain(shapes)]
 
 
 def layer_names(shapes: Shapes) -> dict[str, str]:
-    """Our name to the checkpoint's key, log sigma^2 not among them."""
+    """Key of the checkpoint by our name, without those of log sigma^2."""
     return {name: key for name, key, _ in _chain(shapes)}
 
 
@@ -98,7 +99,7 @@ def _chain(shapes: Shapes) -> list[tuple[str, str, tuple[int, ...]]]:
         if match is None:
             raise FormatError(f"{key} is no parameter of a `module_list` layer")
         layers.setdefault(int(match[1]), {})[match[2]] = shape
-    found = []
+    chain = []
     counts = {"conv": 0, "linear": 0}
     for index in sorted(layers):
         weight = layers[index].get("weight", ())
@@ -109,15 +110,15 @@ def _chain(shapes: Shapes) -> list[tuple[str, str, tuple[int, ...]]]:
         for part in ("weight", "bias"):
             if part in layers[index]:
                 key = f"module_list.{index}.{part}"
-                found.append((f"{kind}{counts[kind]}.{part}", key, layers[index][part]))
-    return found
+                chain.append((f"{kind}{counts[kind]}.{part}", key, layers[index][part]))
+    return chain
 
 
 def network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str]]] = ()) -> Network:
     """The network whose checkpoints have these keys and shapes.
 
     Args:
-        others: (dropout ratio above 0, our name to key) of models of the zoo, to tell how dropout shifts their indices.
+        others: (whether dropout is above 0, key by our name) of some models, which show how dropout shifts indices.
 
     Raises:
         FormatError: keys of neither a chain of layers nor a network with batch normalisation.
@@ -129,6 +130,8 @@ def network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str]]] = (
     trained = [(key, shape) for key, shape in shapes.items() if key.rpartition(".")[2] in ("weight", "bias")]
     buffers = [(key, shape) for key, shape in shapes.items() if key.rpartition(".")[2] in BUFFERS]
     weights = [shape for _, shape in trained if len(shape) > 1]
+    if not weights:
+        raise FormatError("no weight of a layer is among the keys of the checkpoint")
     names = {key: key for key, _ in trained}
     is_resnet18 = len(shapes) == 122 and "layer4.1.conv2.weight" in shapes
     return Network(
@@ -184,26 +187,26 @@ def _chain_network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str
 
 def _layers(known: _Known, in_channels: int, dropout: bool) -> list[dict[str, Any]]:
     """The layer list of a manifest."""
-    found: list[dict[str, Any]] = []
+    layers: list[dict[str, Any]] = []
     channels, size, flat = in_channels, known.image_size, 0
     for number, (outputs, kernel, pool, drop) in enumerate(known.layers):
         if kernel is None:
             if not flat:
-                found.append({"type": "flatten"})
+                layers.append({"type": "flatten"})
                 flat = channels * size * size
-            found.append({"type": "linear", "in_features": flat, "out_features": outputs})
+            layers.append({"type": "linear", "in_features": flat, "out_features": outputs})
             flat = outputs
         else:
-            found.append({"type": "conv2d", "in_channels": channels, "out_channels": outputs, "kernel_size": kernel})
+            layers.append({"type": "conv2d", "in_channels": channels, "out_channels": outputs, "kernel_size": kernel})
             channels, size = outputs, size - kernel + 1
         if pool:
-            found.append({"type": "max_pool2d", "kernel_size": 2})
+            layers.append({"type": "max_pool2d", "kernel_size": 2})
             size //= 2
         if number + 1 < len(known.layers):
-            found.append({"type": "activation"})
+            layers.append({"type": "activation"})
         if drop and dropout:
-            found.append({"type": "dropout"})
-    return found
+            layers.append({"type": "dropout"})
+    return layers
 
 
 def _names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -218,10 +221,10 @@ def _names(layers: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _known_weights(known: _Known, in_channels: int) -> list[tuple[int, ...]]:
-    found: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
     for layer in _layers(known, in_channels, False):
         if layer["type"] == "conv2d":
-            found.append((layer["out_channels"], layer["in_channels"], layer["kernel_size"], layer["kernel_size"]))
+            shapes.append((layer["out_channels"], layer["in_channels"], layer["kernel_size"], layer["kernel_size"]))
         elif layer["type"] == "linear":
-            found.append((layer["out_features"], layer["in_features"]))
-    return found
+            shapes.append((layer["out_features"], layer["in_features"]))
+    return shapes

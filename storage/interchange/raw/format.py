@@ -1,13 +1,13 @@
-"""The reference's ``params.json`` and ``result.json`` against our rows and labels. Pure.
+"""Convert between our rows and labels and the reference's ``params.json`` and ``result.json``. Pure.
 
-What its files cannot say (counts behind accuracies, clean train metrics, faulty epochs, lineage) goes into the member
-``zooforge`` of each row and the file ``zooforge.json`` of the root, which its readers pass over.
+What its files cannot express (counts behind accuracies, clean train metrics, faulty epochs, lineage) is in the member
+``zooforge`` of each row and in the file ``zooforge.json`` of the root, which its readers ignore.
 """
 
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from ...canonical import digest_of
 from ...errors import FormatError
 from ...formats.labels import ALL_COLUMNS, PART_COLUMNS, TWIN_COLUMNS
+from .metrics import SENTINEL, number
 
 ROOT_FILE = "zooforge.json"
 ROOT_FORMAT = "zooforge.raw"
 ROOT_VERSION = 1
 OURS = "zooforge"
-SENTINEL = -999  # the train loss and accuracy of epoch 0 in the reference's older zoos
-
 ACTIVATIONS = {"leaky_relu": "leakyrelu"}
 OPTIMIZERS = {"rmsprop": "rms_prop"}
-_CHECKPOINT = re.compile(r"checkpoint_(\d{1,9})")
+_INTEGER = re.compile(r"[0-9]{1,19}")
+_CHECKPOINT = re.compile(r"checkpoint_([0-9]{1,9})")
 MAX_EPOCH = 10**5
 _TRIAL = re.compile(
     r"trainable(?:_from_checkpoint)?_(?:(?P<own>\d{5})_[0-9a-f]{16}$|[0-9a-f]{5}_(?P<ray>\d{5})(?:_|$))"
@@ -45,7 +45,7 @@ IMAGES: dict[str, tuple[int, int, int]] = {
     "stl10": (4_200, 800, 8_000),
     "tiny-imagenet": (100_000, 0, 10_000),
 }
-"""Images of train, val and test in the reference's zoos, where accuracies do not say otherwise."""
+"""Numbers of train, val and test images in the reference's zoos."""
 _DATASETS = (
     ("fashion-mnist", ("f_mnist", "fmnist", "fashion")),
     ("mnist", ("mnist",)),
@@ -63,12 +63,12 @@ _DATASETS = (
 
 
 def folder_name(index: int, row_digest: str) -> str:
-    """Name of a model's folder: id and hash are told apart by the reference's own parser of labels."""
+    """Name of a model's folder; the reference's parser of labels separates index and digest."""
     return f"NN_tune_trainable_{index:05d}_{row_digest}"
 
 
 def trial_number(name: str) -> int | None:
-    """Number of the trial that a folder of Ray, or one of ours, is named after."""
+    """Number of the trial in the name of a folder of Ray, or of an export of ours."""
     match = _TRIAL.search(name)
     if match is not None:
         return int(match["own"] or match["ray"])
@@ -76,8 +76,8 @@ def trial_number(name: str) -> int | None:
     return None if match is None else int(match[1])
 
 
-def checkpoint_epoch(name: str) -> int | None:
-    """Epoch of a folder ``checkpoint_7`` or ``checkpoint_000007``."""
+def checkpoint_number(name: str) -> int | None:
+    """7 for a folder ``checkpoint_7`` or ``checkpoint_000007``; None for other names."""
     match = _CHECKPOINT.fullmatch(name)
     return None if match is None or int(match[1]) > MAX_EPOCH else int(match[1])
 
@@ -85,18 +85,19 @@ def checkpoint_epoch(name: str) -> int | None:
 def source_of(config: Mapping[str, Any]) -> tuple[int, int]:
     """(model, epoch) that a sparsified model started from, by the folder and epoch that its config names.
 
-    Raises FormatError if it names none.
+    Raises:
+        FormatError: it names none.
     """
     path, epoch = config.get(SOURCE_PATH), config.get(SOURCE_EPOCH)
     models = [trial_number(piece) for piece in path.split("/")] if isinstance(path, str) else []
-    model = next((found for found in reversed(models) if found is not None), None)
+    model = next((trial for trial in reversed(models) if trial is not None), None)
     if model is None or type(epoch) is not int or not 0 <= epoch <= MAX_EPOCH:
         raise FormatError(f"its config does not say which model and epoch it started from ({SOURCE_PATH})")
     return model, epoch
 
 
 def dataset_of(*texts: str) -> str:
-    """Data set that paths or names speak of; ``unknown`` if none."""
+    """The first data set that one of these paths or names contains; ``unknown`` if none."""
     for text in texts:
         lowered = text.lower()
         for dataset, words in _DATASETS:
@@ -122,7 +123,7 @@ def row_of(config: Mapping[str, Any]) -> dict[str, Any]:
             "initializer": _text(config.get("model::init_type")),
             "learning_rate": _number(config.get("optim::lr")),
             "momentum": _number(config.get("optim::momentum", 0.0)),
-            "nesterov": bool(config.get("optim::nesterov", False)),
+            "nesterov": _flag(config.get("optim::nesterov", False)),
             "optimizer": _text(_ours(OPTIMIZERS, optimizer)),
             "seed": _seed(config["seed"]),
             "weight_decay": _number(config.get("optim::wd", 0.0)),
@@ -170,22 +171,47 @@ def _ours(names: Mapping[str, str], value: Any) -> Any:
 
 def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"{value!r} is no name")
+        raise ValueError(f"{_short(value)} is no name")
     return value
 
 
 def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError(f"{value!r} is no seed")
-    return value
+    """A whole number, also written as 7.0 or "7"."""
+    seed = value
+    if (isinstance(value, float) and value.is_integer() and abs(value) < 2**53) or (
+        isinstance(value, str) and _INTEGER.fullmatch(value)
+    ):
+        seed = int(value)
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ValueError(f"{_short(value)} is no seed")
+    return seed
 
 
 def _number(value: Any) -> float | None:
+    """A finite number, also written as text: YAML reads 1e-3 as text."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
-    return float(value)
+    try:
+        read = number(value)
+    except ValueError:
+        read = None
+    if read is None or isinstance(value, list):
+        raise ValueError(f"{_short(value)} is no number")
+    return read
+
+
+def _flag(value: Any) -> bool:
+    names = {"true": True, "false": False, "1": True, "1.0": True, "0": False, "0.0": False, "none": False}
+    if str(value).lower() not in names:
+        raise ValueError(f"{_short(value)} is neither true nor false")
+    return names[str(value).lower()]
+
+
+def _short(value: Any) -> str:
+    if type(value) is int and value.bit_length() > 200:
+        return "an integer of more than 60 digits"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 # Rows of result.json.
@@ -196,8 +222,8 @@ def result_row(
 ) -> dict[str, Any]:
     """The line of ``result.json`` for one label row (None where a column is null).
 
-    A metric that is null is NaN, as the reference has it for models that diverged; the train metrics of epoch 0 are the
-    clean ones, as its later version evaluates them, else -999, as its older one wrote.
+    A null metric is NaN, as in the reference for models that diverged. The train metrics of epoch 0 are the clean ones,
+    as in its later version, or else -999, as in its older one.
     """
     clean = epoch == 0 and label["running_train_count"] is None
     train = "train" if clean else "running_train"
@@ -234,31 +260,33 @@ def json_line(value: Any) -> str:
 
 
 def parse_row(line: str) -> dict[str, Any]:
-    """A line of ``result.json``; NaN and infinities become None. Raises ValueError."""
-    value = json.loads(line, parse_constant=lambda _: None)
+    """A line of ``result.json``; NaN is None, infinities stay. Raises ValueError."""
+    value = plain_json(json.loads(line, parse_constant=lambda name: None if name == "NaN" else float(name)))
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
     return value
 
 
-METRICS = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "sparsity_ratio")
+def plain_json(value: Any, depth: int = 0) -> Any:
+    """A copy of a JSON value that can be written as UTF-8: lone surrogates replaced.
 
-
-def metrics_of(row: Mapping[str, Any]) -> tuple[float | None, ...]:
-    """``METRICS`` of a row, None where it has none, the sentinel or no finite number."""
-    found: list[float | None] = []
-    for name in METRICS:
-        value = row.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value == SENTINEL:
-            found.append(None)
-        else:
-            usable = math.isfinite(value) and (name.endswith("_loss") or 0 <= value <= 1)
-            found.append(float(value) if usable else None)
-    return tuple(found)
+    Raises:
+        ValueError: nested deeper than 32.
+    """
+    if depth > 32:
+        raise ValueError("it is nested too deeply")
+    match value:
+        case dict():
+            return {plain_json(name): plain_json(item, depth + 1) for name, item in value.items()}
+        case list():
+            return [plain_json(item, depth + 1) for item in value]
+        case str():
+            return value.encode("utf-8", "replace").decode()
+    return value
 
 
 def own_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Label columns that an export of ours put into the row. Raises FormatError for one that does not exist."""
+    """Label columns that an export of ours added to the row. Raises FormatError for an unknown one."""
     own = row.get(OURS)
     if not isinstance(own, dict):
         return None
@@ -276,13 +304,13 @@ def _fits(value: Any, column_type: str) -> bool:
         case "int32":
             return type(value) is int and 0 <= value < 2**31
         case _:
-            return type(value) in (int, float) and math.isfinite(value)
+            return (type(value) is int and abs(value) < 2**53) or (type(value) is float and math.isfinite(value))
 
 
 def image_count(ratios: NDArray[np.float64], known: int | None) -> int | None:
-    """How many images these accuracies are fractions of; None if they are of no count up to ``MAX_COUNT``.
+    """The number of images that these accuracies are fractions of; None if there is none up to ``MAX_COUNT``.
 
-    ``known`` if all are fractions of it, or as near as single precision is; else the smallest count of which all are.
+    It is ``known`` if all are multiples of 1 / ``known`` within single precision, else the smallest exact one.
     """
     unique = np.unique(ratios)
     if not len(unique):
@@ -296,10 +324,3 @@ def image_count(ratios: NDArray[np.float64], known: int | None) -> int | None:
         if count > MAX_COUNT or fraction.numerator / fraction.denominator != ratio:
             return None
     return count
-
-
-def spans(numbers: Sequence[int]) -> str:
-    """ "0:3, 7" for 0, 1, 2, 7."""
-    from ...formats.manifest import to_ranges
-
-    return ", ".join(str(a) if b == a + 1 else f"{a}:{b}" for a, b in to_ranges(sorted(set(numbers))))

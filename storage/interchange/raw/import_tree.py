@@ -1,4 +1,4 @@
-"""A tree in the reference's format as a published zoo: nothing in it is believed or run, everything wrong is named."""
+"""Publish a tree in the reference's format as a zoo. No code of the tree runs; every fault in it becomes a finding."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,14 +25,15 @@ from ...publish.shards import write_shard
 from ...publish.zoo_tables import write_tables
 from ...stores.protocol import ObjectStore
 from .architectures import SHARD_SHAPES, Network
-from .format import dataset_of, row_of
+from .findings import Findings
+from .format import MAX_EPOCH, dataset_of, row_of
 from .imported_configs import write_origin
 from .labels import image_counts, label_values
 from .lineage import Lineage
 from .masks import num_pruned
 from .split_file import record_splits
 from .states import Fields, StateReader, read_network
-from .tree import Findings, RawModel, RawTree, read_tree
+from .tree import RawModel, RawTree, printable, read_tree
 
 SOURCE = "a raw tree in the format of Schürholt et al. 2022, arXiv:2209.14764"
 _DTYPES = {"": "F32", ".log_sigma2": "F32", ".mask": "U8", ".buffers": "F32", ".counters": "I64"}
@@ -40,7 +41,7 @@ _DTYPES = {"": "F32", ".log_sigma2": "F32", ".mask": "U8", ".buffers": "F32", ".
 
 @dataclass(frozen=True)
 class Imported:
-    """The version that was sealed, and what was wrong with the tree."""
+    """The version that was sealed, and the findings about the tree."""
 
     version: Version
     findings: Findings
@@ -58,25 +59,28 @@ def import_raw(
     splits: Mapping[str, SplitName] | None = None,
     parent: str | None = None,
     compression: CompressionName | None = None,
+    first_checkpoint: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
-    """Publish the models of ``root`` as zoo ``name``. An export of ours comes back as the manifest that it came from.
+    """Publish the models of ``root`` as zoo ``name``. An export of ours becomes the manifest that it was written from.
 
     Args:
         name: None: that of the zoo that was exported.
-        dataset, source: what the card says; None: guessed from the tree's path and configs, or said by the export.
-        images: of train, val and test, where accuracies are to be read as fractions of these.
-        split: of a tree that is no export of ours.
-        splits: recorded ones by the name of a model's folder, in place of a rule.
+        dataset, source: for the card; None: guessed from the tree's path and configs, or those of the export.
+        images: numbers of train, val and test images that accuracies are fractions of.
+        split: the rule for a tree that is no export of ours.
+        splits: recorded splits by the name of a model's folder, instead of a rule.
         parent: zoo of the same store whose models these were sparsified from: they share its splits.
-        compression: of the shards; None: as an export says that they were, else not at all.
+        compression: of the shards; None: as in the exported zoo, else none.
+        first_checkpoint: epoch of ``checkpoint_000000``, 0 or 1, where rows do not name checkpoints; None: as most
+            models have it.
         progress: called with the number of states of each shard.
 
     Raises:
         StorageUsageError: no model here, no name, or another zoo has it; nothing was written.
         FormatError: no model can be read; nothing was written.
     """
-    tree = read_tree(root)
+    tree = read_tree(root, first_checkpoint)
     rows = _rows(tree)
     if parent is not None and tree.own is not None:
         raise StorageUsageError(f"{root}: the tree says itself where its models come from; leave --parent out")
@@ -85,12 +89,12 @@ def import_raw(
     if not rows:
         reason = next(iter(tree.findings.absent.values()))
         raise FormatError(f"{root}: none of {len(tree.findings.absent)} models can be imported: {reason}")
-    found = read_network(tree, {index: bool(row["dropout_ratio"]) for index, row in rows.items()})
+    network = read_network(tree, {index: bool(row["dropout_ratio"]) for index, row in rows.items()})
     if tree.own is not None:
         description, run = _own_description(tree, tree.own, rows, name)
-        if description.layout != found.layout:
+        if description.layout != network.layout:
             raise FormatError(f"{root}: the checkpoints are not of the network that zooforge.json describes")
-        found = replace(found, noisy_layout=description.noisy_layout)
+        network = replace(network, noisy_layout=description.noisy_layout)
     else:
         if name is None:
             raise StorageUsageError(f"{root}: the tree does not name its zoo; --name does")
@@ -98,19 +102,19 @@ def import_raw(
             record_splits(tree, rows, splits, name)
             split = SplitRule(kind="recorded")
         lineage = None if parent is None else Lineage.of(store, parent, tree, rows)
-        description, run = _description(tree, found, rows, name, dataset, source, split or SplitRule())
+        description, run = _description(tree, network, rows, name, dataset, source, split or SplitRule())
         if lineage is not None:
             description = lineage.apply(description)
     here = {(index, epoch) for index in rows for epoch in tree.models[index].checkpoints}
     _refuse_other_zoo(store, description.name, run, here)
     named = compression or description.compression
     packed = None if named is None else Compression.named(named)
-    builder = _Shards(store, tree, rows, StateReader(found, tree.findings), description, packed)
+    builder = _Shards(store, tree, rows, StateReader(network, tree.findings), description, packed)
     builder.build(progress)
     if not builder.lasts:
         raise FormatError(f"{root}: no state of any model can be read; {tree.findings.lines()[0]}")
     counts = image_counts(tree.models, description.dataset, images, tree.findings)
-    twin = found.noisy_layout is not None
+    twin = network.noisy_layout is not None
     labels = label_values(tree.models, builder.lasts, builder.faulty, builder.pruned, counts, twin, tree.findings)
     absent = {**description.absent, **tree.findings.absent}
     description = replace(description, absent={m: r for m, r in absent.items() if m not in builder.lasts})
@@ -130,7 +134,7 @@ def import_raw(
 
 
 def _rows(tree: RawTree) -> dict[int, dict[str, Any]]:
-    """Hyperparameters by model; a model without is dropped."""
+    """Hyperparameters by model; a model without readable ones is left out."""
     rows = {}
     own = _own_rows(tree.own) if tree.own is not None else {}
     for index, model in tree.models.items():
@@ -146,19 +150,19 @@ def _own_rows(own: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
         columns = list(own["row_columns"])
         rows = [dict(zip(columns, row, strict=True)) for row in own["rows"]]
         names = {column.name for column in ROW_COLUMNS}
-        found = {int(row["model"]): {name: row[name] for name in names} for row in rows}
+        by_model = {int(row["model"]): {name: row[name] for name in names} for row in rows}
         for column in ROW_COLUMNS:
             values = np.empty(len(rows), object)
             values[:] = [row[column.name] for row in rows]
             column_values(column, values, len(rows))
         if own["parent"] is not None:
-            for row in found.values():
+            for row in by_model.values():
                 row["root_model"] = row["parent_model"]
         for model, split in own.get("splits", {}).items():
             if split not in SPLITS:
                 raise ValueError(f"split {split!r} of model {model}")
-            found[int(model)]["split"] = split
-        return found
+            by_model[int(model)]["split"] = split
+        return by_model
     except (KeyError, TypeError, ValueError, OverflowError, FormatError) as error:
         raise FormatError(f"zooforge.json: its rows are not readable ({type(error).__name__}: {error})") from None
 
@@ -166,7 +170,7 @@ def _own_rows(own: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
 def _own_description(
     tree: RawTree, own: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]], name: str | None
 ) -> tuple[ZooDescription, str]:
-    """What the export says about its zoo, and the zoo's run."""
+    """The description and the run that ``zooforge.json`` gives."""
     try:
         described = own["architecture"]
         buffers = described.get("buffers_layout")
@@ -211,50 +215,52 @@ def _own_description(
 
 def _description(
     tree: RawTree,
-    found: Network,
+    network: Network,
     rows: Mapping[int, Mapping[str, Any]],
     name: str,
     dataset: str | None,
     source: str | None,
     split: SplitRule,
 ) -> tuple[ZooDescription, str]:
-    """What the tree lets one say about a zoo of the reference, and a run id that stands for its models."""
+    """The description of a zoo of the reference, and a run id made of its models."""
     zoo_prefix(name)
     configs = [model.config for model in tree.models.values()]
     planned = [config.get("training::epochs_train") for config in configs]
-    num_epochs = max([n for n in planned if isinstance(n, int)] + [m.last_epoch for m in tree.models.values()])
+    num_epochs = max(
+        [n for n in planned if type(n) is int and n <= MAX_EPOCH] + [m.last_epoch for m in tree.models.values()]
+    )
     absent = {i: "no folder in the tree" for i in range(tree.num_models) if i not in rows}
     try:
-        symmetries = chain_symmetries(found.layout) if found.buffers_layout is None else []
+        symmetries = chain_symmetries(network.layout) if network.buffers_layout is None else []
     except FormatError:
         symmetries = []
     identity = {
         "imported": [[index, row["row_digest"]] for index, row in rows.items()],
-        "layout": found.layout.to_json(),
+        "layout": network.layout.to_json(),
         "last_epochs": [model.last_epoch for model in tree.models.values()],
     }
     description = ZooDescription(
         name=name,
-        title=f"Imported: {tree.root.resolve().name}",
+        title=f"Imported: {printable(tree.root.resolve().name)}",
         source=source or SOURCE,
         dataset=dataset or dataset_of(tree.root.resolve().name, str(configs[0].get("dataset::dump", ""))),
-        architecture=found.name,
-        in_channels=found.in_channels,
-        image_size=found.image_size,
-        num_classes=found.num_classes,
+        architecture=network.name,
+        in_channels=network.in_channels,
+        image_size=network.image_size,
+        num_classes=network.num_classes,
         num_models=tree.num_models,
         num_epochs=num_epochs,
-        layout=found.layout,
+        layout=network.layout,
         rows=rows,
-        state_dict_names=found.state_dict_names,
-        layers=found.layers,
+        state_dict_names=network.state_dict_names,
+        layers=network.layers,
         symmetries=symmetries,
-        noisy_layout=found.noisy_layout,
-        buffers_layout=found.buffers_layout,
-        counters=found.counters,
+        noisy_layout=network.noisy_layout,
+        buffers_layout=network.buffers_layout,
+        counters=network.counters,
         split=split,
         absent=absent,
-        shard_shape=SHARD_SHAPES.get(found.name),
+        shard_shape=SHARD_SHAPES.get(network.name),
     )
     return description, digest_of(identity)[:32]
 
@@ -271,12 +277,12 @@ def _refuse_other_zoo(store: ObjectStore, name: str, run: str, here: set[tuple[i
 
 
 def _refuse_to_shrink(store: ObjectStore, base: Manifest, here: set[tuple[int, int]]) -> None:
-    """A version of a zoo holds all that the one before it did."""
+    """Refuse to seal a version that lacks a state of the current one."""
     lost = _states(base) - here
     if lost:
         model, epoch = min(lost)
         raise StorageUsageError(
-            f"{store.url}: zoo {base.zoo!r} has {len(lost):,} states that the tree has not, e.g. model {model} at "
+            f"{store.url}: zoo {base.zoo!r} has {len(lost):,} states that the tree lacks, e.g. model {model} at "
             f"epoch {epoch}; --name gives another zoo"
         )
 
@@ -291,7 +297,7 @@ def _states(manifest: Manifest) -> set[tuple[int, int]]:
 
 
 class _Shards:
-    """Reads the tree shard by shard and writes each; remembers what labels and manifest need."""
+    """Read the tree and write shards, one at a time; collect what labels and manifest need."""
 
     def __init__(
         self,
@@ -308,7 +314,7 @@ class _Shards:
         self.models: list[RawModel] = [tree.models[index] for index in sorted(rows)]
         self.noisy = reader.network.noisy_layout
         self.shards: list[ShardEntry] = []
-        self.digests: dict[str, Digests] = {}  # of the blocks of each
+        self.digests: dict[str, Digests] = {}  # of the blocks, by SHA-256 of the shard
         self.fields: dict[str, FieldEntry] = {}
         self.lasts: dict[int, int] = {}
         self.faulty: dict[int, tuple[int, str]] = {}
@@ -330,7 +336,7 @@ class _Shards:
                 self.tree.findings.drop(model.index, "none of its checkpoints is readable")
 
     def _known_fault(self, model: RawModel) -> None:
-        """What an export of ours says: the weights of the faulty epoch itself may not be in the tree."""
+        """Take the faulty epoch from an export of ours: its weights need not be in the tree."""
         for row in model.own.values():
             if row.get("faulty_epoch") is not None:
                 self.faulty[model.index] = (int(row["faulty_epoch"]), str(row.get("faulty_reason", "nan")))
@@ -364,7 +370,7 @@ class _Shards:
             progress(sum(len(models) for models in here.values()))
 
     def _accept(self, model: RawModel, epoch: int, state: Fields) -> bool:
-        """Note what labels must say about the state. False if it contradicts an earlier one."""
+        """Record what the labels need of the state. False, with a finding, if it contradicts an earlier state."""
         index = model.index
         finite = bool(np.isfinite(state[""]).all())
         fault = self.faulty.get(index)

@@ -1,8 +1,9 @@
-"""Configs of imported models, word for word, beside the version that they became: for those who export them again.
+"""Keep the configs of imported models beside their version, so that a later export writes them again.
 
-``origin.json`` is a courtesy copy: no reader needs it, no digest covers it.
+No reader needs ``origin.json``, and no digest covers it.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,11 @@ from ...zoo import Zoo
 NAME = "origin.json"
 FORMAT = "zooforge.origin"
 VERSION = 1
-_OF_A_MACHINE = ("cuda", "dataset::dump", "training::checkpoint_dir")  # where it ran is nobody's business
+_OF_A_MACHINE = ("cuda", "dataset::dump", "training::checkpoint_dir")  # not published: paths and settings of a machine
 
 
 def write_origin(store: ObjectStore, zoo: str, number: int, configs: Mapping[int, Mapping[str, Any]]) -> None:
-    """Write the configs of the models of version ``number``: what all have in common once, then what differs."""
+    """Write the configs of the models of version ``number``: common members once, then those of each model."""
     kept = {
         index: {name: value for name, value in config.items() if name not in _OF_A_MACHINE}
         for index, config in configs.items()
@@ -35,16 +36,22 @@ def write_origin(store: ObjectStore, zoo: str, number: int, configs: Mapping[int
         for index, config in kept.items()
     }
     value = {"format": FORMAT, "version": VERSION, "common": common, "models": models}
-    store.put(copy_key(zoo, number, NAME), canonical_json(value))
+    storable = json.loads(json.dumps(value), parse_constant=str, parse_int=_integer_or_text)  # NaN as text
+    store.put(copy_key(zoo, number, NAME), canonical_json(storable))
+
+
+def _integer_or_text(text: str) -> int | str:
+    """Integers of more than 64 bits are text: no reader of the store's JSON takes them."""
+    return int(text) if -(2**63) <= int(text) < 2**64 else text
 
 
 def read_origin(zoo: Zoo) -> dict[int, dict[str, Any]]:
-    """Config by model; empty for a zoo that was not imported, or whose copy has it not."""
+    """Config by model; empty for a zoo that was not imported, or whose copy lacks the file."""
     key = copy_key(zoo.name, zoo.version, NAME)
-    found = get_or_none(zoo.store, key)
-    if found is None:
+    stored = get_or_none(zoo.store, key)
+    if stored is None:
         return {}
-    value = parse_json(found[0], key)
+    value = parse_json(stored[0], key)
     try:
         if (value["format"], value["version"]) != (FORMAT, VERSION):
             raise ValueError("another format or version")
@@ -54,5 +61,5 @@ def read_origin(zoo: Zoo) -> dict[int, dict[str, Any]]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal and of one type: 0 and 0.0 are two ways in which trees say that there is no dropout."""
+    """Whether two values are equal and of one type: trees write a dropout of 0 or of 0.0."""
     return type(one) is type(other) and bool(one == other)

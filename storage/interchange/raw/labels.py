@@ -1,4 +1,4 @@
-"""Metrics of a raw tree as label columns: counts behind accuracies, nulls for what was not measured."""
+"""Label columns of a raw tree: accuracies become counts of images, missing metrics null."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from ...formats.labels import PART_COLUMNS, TWIN_COLUMNS, Values, part_values
 from ...formats.splits import SPLITS
-from .format import IMAGES, METRICS, image_count
-from .tree import Findings, RawModel
+from .findings import Findings
+from .format import IMAGES, image_count
+from .metrics import METRICS, epochs_text
+from .tree import RawModel
 
 Faulty = Mapping[int, tuple[int, str]]  # model to its first faulty epoch and the reason
 Pruned = Mapping[tuple[int, int], tuple[int, int]]  # (model, epoch) to (pruned, prunable) weights
@@ -20,7 +22,7 @@ _SPARSITY_TOLERANCE = 1e-6  # the reference's ratio may be of single precision
 def image_counts(
     models: Mapping[int, RawModel], dataset: str, given: tuple[int, int, int] | None, findings: Findings
 ) -> dict[str, int | None]:
-    """Images of each split that accuracies are fractions of; None, with a finding, where they are of none."""
+    """Number of images of each split; None, with a finding, if the accuracies are fractions of no such number."""
     known = given or IMAGES.get(dataset)
     counts: dict[str, int | None] = {}
     for place, split in enumerate(SPLITS):
@@ -33,14 +35,14 @@ def image_counts(
             ]
             for index, model in models.items()
         }
-        ratios = np.array([ratio for found in with_any.values() for ratio in found], np.float64)
+        ratios = np.array([ratio for values in with_any.values() for ratio in values], np.float64)
         counts[split] = image_count(ratios, known[place] if known and known[place] else None)
         if len(ratios) and counts[split] is None:
-            for index, found in with_any.items():
-                if found:
+            for index, values in with_any.items():
+                if values:
                     findings.add(
                         index,
-                        f"its {split} accuracies are fractions of no count of images; null without --images",
+                        f"its {split} accuracies are fractions of no number of images: null without --images",
                     )
     return counts
 
@@ -66,7 +68,7 @@ def label_values(
         bad_epoch, reason = faulty.get(index, (None, None))
         missing = [epoch for epoch in range(last + 1) if epoch not in model.metrics]
         if missing and model.metrics:
-            findings.add(index, f"result.json has no row of epoch {_first_and_more(missing)}: its metrics are null")
+            findings.add(index, f"result.json has no row of {epochs_text(missing)}: its metrics are null")
         for epoch in range(last + 1):
             row = model.own.get(epoch)
             if row is None:
@@ -82,13 +84,13 @@ def label_values(
 
 
 def _measured(model: RawModel, epoch: int, counts: Mapping[str, int | None]) -> dict[str, Any]:
-    found = dict(zip(METRICS, model.metrics.get(epoch, (None,) * len(METRICS)), strict=True))
+    metrics = dict(zip(METRICS, model.metrics.get(epoch, (None,) * len(METRICS)), strict=True))
     row: dict[str, Any] = {}
     for split in SPLITS:
-        # At epoch 0 nothing was trained: what stands there as train metrics was evaluated.
+        # Nothing was trained before epoch 0, so its train metrics are clean ones.
         name = "running_train" if split == "train" and epoch else split
-        accuracy, count = found[f"{split}_acc"], counts[split]
-        row[f"{name}_loss"] = found[f"{split}_loss"]
+        accuracy, count = metrics[f"{split}_acc"], counts[split]
+        row[f"{name}_loss"] = metrics[f"{split}_loss"]
         if accuracy is not None and count is not None:
             row[f"{name}_correct"] = round(accuracy * count)
             row[f"{name}_count"] = count
@@ -101,15 +103,11 @@ def _sparsity(model: RawModel, epoch: int, pruned: Pruned, findings: Findings) -
         return {}
     ratio = model.metrics.get(epoch, (None,) * len(METRICS))[METRICS.index("sparsity_ratio")]
     if ratio is not None and abs(counted[0] / counted[1] - ratio) > _SPARSITY_TOLERANCE:
-        findings.add(model.index, "its sparsity_ratio is not that of its weights and log sigma^2, which is taken")
+        findings.add(model.index, "its sparsity_ratio differs from that of its weights and log sigma^2, which is taken")
     return {"num_pruned": counted[0], "num_prunable": counted[1]}
 
 
-def _first_and_more(epochs: list[int]) -> str:
-    return str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} and {len(epochs) - 1} more"
-
-
 def _array(values: list[Any]) -> NDArray[Any]:
-    found = np.empty(len(values), object)
-    found[:] = values
-    return found
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column

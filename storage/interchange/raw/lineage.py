@@ -1,4 +1,4 @@
-"""Which models a tree of sparsified ones descends from: their parents are a zoo of the same store."""
+"""The parents of a tree of sparsified models: a zoo of the same store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from .tree import RawTree
 
 @dataclass(frozen=True)
 class Lineage:
-    """The parents' manifest, and by model what its row says of them."""
+    """The parents' manifest, their epoch, and the columns of lineage by model."""
 
     parent: Manifest
     epoch: int
@@ -29,7 +29,8 @@ class Lineage:
         """Lineage of ``models`` of the tree, by the paths in their configs.
 
         Raises:
-            NotPublished: no such zoo. StorageUsageError: a model names no parent, or one that the zoo has not.
+            NotPublished: no such zoo.
+            StorageUsageError: a model names no parent, or one that the zoo lacks.
         """
         number, data = read_manifest_bytes(store, parent)
         manifest = Manifest.from_json(data, f"zoo {parent!r}, version {number}")
@@ -44,18 +45,18 @@ class Lineage:
                 raise StorageUsageError(f"{tree.models[index].folder}: {error}; leave --parent out") from None
             if model not in above:
                 raise StorageUsageError(
-                    f"{tree.models[index].folder}: its source is model {model}, which zoo {parent!r} has not"
+                    f"{tree.models[index].folder}: its source is model {model}, which zoo {parent!r} lacks"
                 )
             epochs.add(epoch)
             root = model if manifest.parent is None else above[model]["parent_model"]
             rows[index] = {"parent_zoo": parent, "parent_model": model, "parent_epoch": epoch, "root_model": root}
-            rows[index]["split"] = above[model]["split"]  # read only where splits were recorded
+            rows[index]["split"] = above[model]["split"]  # used only if splits were recorded
         if len(epochs) > 1:
             raise StorageUsageError(f"{tree.root}: its models come from epochs {sorted(epochs)}, expected one")
         return cls(manifest, epochs.pop(), rows)
 
     def apply(self, description: ZooDescription) -> ZooDescription:
-        """The zoo with its ancestors: it is split as its root is."""
+        """The description with the columns of lineage; its models have the splits of their root models."""
         return replace(
             description,
             rows={index: {**row, **self.rows[index]} for index, row in description.rows.items()},

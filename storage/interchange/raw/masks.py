@@ -1,4 +1,4 @@
-"""Masks of sparsified models, recomputed from weights and log sigma^2 as the reference does. Pure numpy.
+"""Recompute the masks of sparsified models from weights and log sigma^2, as the reference does. Pure numpy.
 
 Source: section 3 of Molchanov, Ashukha, Vetrov (2017), arXiv:1701.05369; clamps and epsilon are the reference's.
 """
@@ -15,10 +15,11 @@ PRUNED_FROM = np.float32(3.0)  # log alpha at and above which a value is pruned
 
 
 def used(values: NDArray[np.float32], noise: NDArray[np.float32], layout: Layout, noisy: Layout) -> NDArray[np.bool_]:
-    """[V]: true where a value is kept, in the order of ``noisy``.
+    """Mask [V] in the order of ``noisy``: true where a value is kept.
 
     Args:
-        values: weights [D] in the order of ``layout``. noise: log sigma^2 [V].
+        values: weights [D] in the order of ``layout``.
+        noise: log sigma^2 [V].
     """
     weights = layout.unflatten(values)
     mean = np.concatenate([weights[entry.name].reshape(-1) for entry in noisy.entries])
@@ -34,11 +35,11 @@ def used(values: NDArray[np.float32], noise: NDArray[np.float32], layout: Layout
 def flips_of(
     manifest: Manifest, values: NDArray[np.float32], noise: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> list[int]:
-    """Where the stored mask is not the recomputed one: an engine's logarithm may differ in the last bit."""
+    """Places where the stored mask is not the recomputed one: an engine's logarithm may differ in the last bit."""
     if manifest.noisy_layout is None:
         return []
-    found: list[int] = np.flatnonzero(mask != used(values, noise, manifest.layout, manifest.noisy_layout)).tolist()
-    return found
+    flips: list[int] = np.flatnonzero(mask != used(values, noise, manifest.layout, manifest.noisy_layout)).tolist()
+    return flips
 
 
 def num_pruned(mask: NDArray[np.bool_], noisy: Layout) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The newest optimizer states of a run's models, as torch's optimizers load them; a published zoo alone has none."""
+"""The newest optimizer states of a run's models, as torch's optimizers load them. Only the run's store has them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .state_dicts import torch_state
 
 @dataclass(frozen=True)
 class OptimizerStates:
-    """``arrays`` per model, all at ``epoch`` of the model."""
+    """Optimizer state and its epoch, by model."""
 
     zoo: Zoo
     arrays: Mapping[int, Mapping[str, NDArray[Any]]]
@@ -26,14 +26,14 @@ class OptimizerStates:
 
     @classmethod
     def of(cls, zoo: Zoo, models: Sequence[int]) -> "OptimizerStates":
-        """Raises StorageUsageError where the store does not hold them all."""
+        """States of ``models``. Raises StorageUsageError if the store lacks one of them."""
         ledger = read_ledger(zoo.store, zoo.manifest.run)
         optimizers = {row["model"]: row["optimizer"] for row in zoo.model_table().to_pylist()}
         groups: dict[tuple[int, str], list[int]] = {}
         for model in models:
             groups.setdefault((ledger.next_part(model), optimizers[model]), []).append(model)
         missing = (
-            f"zoo {zoo.name!r}: {zoo.store.url} holds no optimizer states; only where it was trained they are kept"
+            f"zoo {zoo.name!r}: {zoo.store.url} holds no optimizer states; only the store where it was trained does"
         )
         if not groups or any(part == 0 for part, _ in groups):
             raise StorageUsageError(missing)
@@ -50,7 +50,7 @@ class OptimizerStates:
         return cls(zoo, arrays, epochs)
 
     def write(self, target: Path, names: Mapping[int, str], wanted: Wanted) -> int:
-        """Write ``optimizer`` beside each checkpoint that a state belongs to; the number of files."""
+        """Write the file ``optimizer`` beside each checkpoint that a state belongs to. Returns the number of files."""
         rows = {row["model"]: row for row in self.zoo.model_table().to_pylist()}
         count = 0
         for model, epoch in self.epochs.items():
@@ -83,14 +83,14 @@ class OptimizerStates:
     def _ordered(
         self, weights: NDArray[Any], arrays: Mapping[str, NDArray[Any]], model: int
     ) -> dict[str, NDArray[Any]]:
-        """Values by parameter, in the module's order."""
+        """Values by parameter, in the order of the module."""
         noisy = self.zoo.manifest.noisy_layout
         extra = {} if noisy is None else {".log_sigma2": np.asarray(arrays["log_sigma2"])}
         return torch_state(self.zoo, weights, model, extra)
 
 
 def _group(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of torch's optimizer; what it has besides takes its defaults on loading."""
+    """Hyperparameters of torch's optimizer; on loading the others get their defaults."""
     common = {"lr": row["learning_rate"], "weight_decay": row["weight_decay"]}
     match row["optimizer"]:
         case "adam":

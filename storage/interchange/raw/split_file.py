@@ -1,7 +1,7 @@
-"""Splits that the reference recorded: its preprocessed data sets keep the paths of the models that are in each.
+"""Read the splits in a preprocessed data set of the reference, which holds the paths of the models of each split.
 
-Such a file is what ``torch.save`` makes of a dict ``trainset``, ``valset``, ``testset`` of instances of its data set
-class. Nothing of that class runs here, and no tensor is read: only where each instance says that its models came from.
+The file was written by ``torch.save``: a dict ``trainset``, ``valset``, ``testset`` of instances of the reference's
+data set class. That class does not run here, and no tensor is read, only the paths.
 
 Source: the reference's ``checkpoints_to_datasets.dataset_base.ModelDatasetBase`` and the notebook that saves it.
 """
@@ -20,7 +20,7 @@ SETS: dict[str, SplitName] = {"trainset": "train", "valset": "val", "testset": "
 
 
 class _Instance(StandIn):
-    """An instance of the reference's class, as the dict of its attributes."""
+    """An instance of the reference's class, read as the dict of its attributes."""
 
     def __init__(self) -> None:
         self._attributes: dict[Any, Any] = {}
@@ -35,7 +35,7 @@ class _Instance(StandIn):
 
 
 class _Path(StandIn):
-    """A pickled path, as its last part."""
+    """A pickled path, read as its last part."""
 
     def __init__(self, *parts: Any) -> None:
         self._parts = parts
@@ -61,7 +61,7 @@ def read_splits(path: Path) -> dict[str, SplitName]:
     value = read_value(path, _ALLOWED)
     if not isinstance(value, dict) or not set(value) & set(SETS):
         raise FormatError(f"{path}: holds no trainset, valset or testset")
-    found: dict[str, SplitName] = {}
+    splits: dict[str, SplitName] = {}
     for name, split in SETS.items():
         instance = value.get(name)
         if instance is None:
@@ -71,21 +71,22 @@ def read_splits(path: Path) -> dict[str, SplitName]:
             raise FormatError(f"{path}: its {name} has no list of paths, so it does not say which models are in it")
         for one in paths:
             folder = one.rstrip("/").rpartition("/")[2]
-            if found.setdefault(folder, split) != split:
-                raise FormatError(f"{path}: model {folder} is in {found[folder]} and in {split}")
-    return found
+            if splits.setdefault(folder, split) != split:
+                raise FormatError(f"{path}: model {folder} is in {splits[folder]} and in {split}")
+    return splits
 
 
 def record_splits(tree: RawTree, rows: Mapping[int, dict[str, Any]], splits: Mapping[str, SplitName], zoo: str) -> None:
-    """Note the split of each model in its row; by the usual rule, with a finding, where none was recorded.
+    """Add the split of each model to its row; a model without a recorded one gets it by hash, with a finding.
 
-    Raises StorageUsageError if the splits are those of other models.
+    Raises:
+        StorageUsageError: the splits are those of other models.
     """
-    found = {index: splits.get(tree.models[index].folder.name) for index in rows}
-    if not any(found.values()):
+    recorded = {index: splits.get(tree.models[index].folder.name) for index in rows}
+    if not any(recorded.values()):
         other = next(iter(splits), "none")
         raise StorageUsageError(f"{tree.root}: the recorded splits are of other models, e.g. {other!r}")
-    for index, split in found.items():
+    for index, split in recorded.items():
         if split is None:
             tree.findings.add(index, "no split of it was recorded: it gets one by hash")
             (split,) = assign_splits(SplitRule(), zoo, [index], {}, tree.num_models)

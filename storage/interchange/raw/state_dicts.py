@@ -1,4 +1,4 @@
-"""State dicts with the names and in the order of the reference's torch modules. numpy only."""
+"""State dicts with the names and the order of the reference's torch modules. numpy only."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...formats.layout import Layout
 from ...zoo import Zoo
 
-UNUSED_LOG_SIGMA2 = -10.0  # of linear biases: the reference's files hold whatever memory held
+UNUSED_LOG_SIGMA2 = -10.0  # of linear biases: the reference never initialises or uses it
 
 
 Indices = Literal["plain", "module"]
@@ -21,8 +21,8 @@ def torch_state(
     """The state of ``model`` whose weights are ``values`` [D].
 
     Args:
-        extra: other fields of the same state: ``.buffers`` and ``.counters``, ``.log_sigma2``.
-        indices: ``plain`` numbers layers as if there were no dropout layers, the same for all models of a zoo.
+        extra: other fields of the same state: ``.buffers`` and ``.counters``, or ``.log_sigma2``.
+        indices: ``plain`` numbers layers as if there were no dropout layers, alike for all models of a zoo.
     """
     if indices == "module":
         tensors = zoo.to_state_dict(values, model)
@@ -39,7 +39,7 @@ def torch_state(
 def _with_buffers(
     zoo: Zoo, tensors: Mapping[str, NDArray[Any]], extra: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Buffers follow the bias of their normalisation."""
+    """Tensors in order, each buffer behind the bias of its normalisation layer."""
     described = zoo.manifest.architecture
     more = dict(Layout.from_json(described["buffers_layout"]).unflatten(extra[".buffers"]))
     for name, count in zip(described["counters"], extra.get(".counters", ()), strict=False):
@@ -59,7 +59,7 @@ def _with_buffers(
 def _with_noise(
     zoo: Zoo, tensors: Mapping[str, NDArray[Any]], noise: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Per layer: weight, bias, their log sigma^2."""
+    """Tensors in order, per layer: weight, bias, and their log sigma^2."""
     ours = dict(zip(tensors, (entry.name for entry in zoo.layout.entries), strict=True))
     ordered: dict[str, NDArray[Any]] = {}
     for key, value in tensors.items():

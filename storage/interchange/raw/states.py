@@ -1,4 +1,4 @@
-"""Checkpoints of a raw tree as the fields of states: weights in the layout's order, log sigma^2, masks, buffers."""
+"""Read checkpoints of a raw tree as fields of states: weights in the layout's order, log sigma^2, masks, buffers."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,28 +12,31 @@ from ...canonical import parse_json
 from ...errors import FormatError
 from ...formats.layout import Layout
 from ...formats.tensors import canonical_nan, pack_mask
-from ..torch_file import Arrays, read_state_dict
+from ..torch_file import Arrays, read_state_dict_file
 from .architectures import Network, layer_names, layer_shapes, network
+from .findings import Findings
 from .format import OURS
 from .masks import used
-from .tree import Findings, RawModel, RawTree
+from .tree import RawModel, RawTree
 
-NUM_SAMPLES = 4  # models per dropout class that say what the zoo's network is
+NUM_SAMPLES = 4  # models with, and without, dropout whose checkpoints show what the zoo's network is
+PREFIXES = ("_orig_mod.", "module.")  # of the keys of compiled and of data-parallel modules
 
 Fields = dict[str, NDArray[Any]]
 Convert = Callable[[Arrays], Fields]
 
 
 def read_network(tree: RawTree, dropout: Mapping[int, bool]) -> Network:
-    """The network that most of the first models have.
+    """The network of most of the first models.
 
     Args:
-        dropout: model to whether its dropout ratio is above 0.
+        dropout: whether the dropout ratio is above 0, by model.
 
     Raises:
         FormatError: no model has a readable checkpoint, or its keys are of no network that is read.
     """
     samples: list[tuple[bool, dict[str, tuple[int, ...]]]] = []
+    kinds: list[tuple[Any, ...]] = []
     counts = {True: 0, False: 0}
     reason = "no model has a config"
     for index, with_dropout in dropout.items():
@@ -41,16 +44,17 @@ def read_network(tree: RawTree, dropout: Mapping[int, bool]) -> Network:
             continue
         for path in tree.models[index].checkpoints.values():
             try:
-                arrays = read_state_dict(path.read_bytes(), _what(path))
-            except FormatError as error:
+                arrays, _ = without_prefix(read_state_dict_file(path, _name(path)))
+                shapes = {key: array.shape for key, array in arrays.items()}
+                kinds.append(_kind(shapes))
+            except (FormatError, OSError) as error:
                 reason = str(error)
                 continue
-            samples.append((with_dropout, {key: array.shape for key, array in arrays.items()}))
+            samples.append((with_dropout, shapes))
             counts[with_dropout] += 1
             break
     if not samples:
         raise FormatError(f"{tree.root}: no readable checkpoint; {reason}")
-    kinds = [_kind(shapes) for _, shapes in samples]
     kind = max(kinds, key=kinds.count)
     chosen = [sample for sample, own in zip(samples, kinds, strict=True) if own == kind]
     chains = isinstance(kind[0], tuple) and any(key.startswith("module_list.") for key in chosen[0][1])
@@ -59,17 +63,17 @@ def read_network(tree: RawTree, dropout: Mapping[int, bool]) -> Network:
 
 
 def _kind(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
-    """What networks of one zoo have in common: shapes in order, whatever dropout did to the indices."""
+    """The shapes in order, equal for models of one zoo: dropout changes only the indices."""
     if any(key.startswith("module_list.") for key in shapes):
         return tuple(layer_shapes(shapes))
     return tuple(shapes.items())
 
 
 class StateReader:
-    """Reads checkpoints of one network. What cannot be read is a finding, not an error."""
+    """Read checkpoints of one network. A checkpoint that cannot be read is a finding, not an error."""
 
-    def __init__(self, found: Network, findings: Findings) -> None:
-        self.network = found
+    def __init__(self, network: Network, findings: Findings) -> None:
+        self.network = network
         self.findings = findings
         self._converters: dict[tuple[Any, ...], Convert | str] = {}
 
@@ -77,7 +81,7 @@ class StateReader:
         """Fields of a state by suffix, weights as ``""``; None if it is not readable or of another network."""
         path = model.checkpoints[epoch]
         try:
-            arrays = read_state_dict(path.read_bytes(), f"epoch {epoch}")
+            arrays, prefix = without_prefix(read_state_dict_file(path, f"epoch {epoch}"))
             signature = tuple((key, array.dtype.str, array.shape) for key, array in arrays.items())
             if signature not in self._converters:
                 self._converters[signature] = self._converter(arrays)
@@ -87,13 +91,20 @@ class StateReader:
             fields = convert(arrays)
             if self.network.noisy_layout is not None:
                 fields[".mask"] = self._mask(path, fields, self.network.noisy_layout)
-        except (FormatError, OSError) as error:
+        except FormatError as error:
             self.findings.add(model.index, f"{error}; no weights of that epoch")
             return None
+        except OSError as error:
+            self.findings.add(model.index, f"epoch {epoch}: not readable ({error.strerror}); no weights of that epoch")
+            return None
+        if prefix:
+            self.findings.add(model.index, f"all keys of its checkpoints begin with `{prefix}`, which is left out")
+        if any(array.dtype == np.float64 for array in arrays.values()):
+            self.findings.add(model.index, "its weights are float64, and are rounded to float32")
         return fields
 
     def _converter(self, arrays: Arrays) -> Convert | str:
-        """How checkpoints with these keys and shapes become fields, or why they do not."""
+        """The function from a checkpoint with these keys and shapes to fields, or the reason why there is none."""
         expected = self.network
         other = [
             key for key, array in arrays.items() if array.dtype.kind != "f" and not key.endswith("batches_tracked")
@@ -140,7 +151,7 @@ class StateReader:
         return convert
 
     def _mask(self, path: Path, fields: Fields, noisy: Layout) -> NDArray[np.uint8]:
-        """Packed mask: recomputed, but where an export of ours says that the engine's own differs."""
+        """Packed mask: recomputed, except for places where an export of ours says that the engine's mask differs."""
         mask = used(fields[""], fields[".log_sigma2"], self.network.layout, noisy)
         flips = path.with_name(f"{OURS}_mask.json")
         if flips.is_file():
@@ -162,17 +173,25 @@ def _vector(state: Arrays, keys: list[str]) -> NDArray[np.float32]:
     return vector
 
 
-def _difference(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What first differs between two sets of tensors, in words."""
-    for name in [*expected, *found]:
-        if name not in found:
+def without_prefix(arrays: Arrays) -> tuple[Arrays, str]:
+    """The arrays without the ``PREFIXES`` that all keys share, and those prefixes."""
+    shared = ""
+    while prefix := next((p for p in PREFIXES if all(key.startswith(shared + p) for key in arrays)), ""):
+        shared += prefix
+    return {key.removeprefix(shared): array for key, array in arrays.items()}, shared
+
+
+def _difference(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]]) -> str | None:
+    """The first difference between two sets of tensors, in words; None if they are equal."""
+    for name in [*expected, *actual]:
+        if name not in actual:
             return f"{name} is missing"
         if name not in expected:
             return f"{name} is not of this zoo's network"
-        if found[name] != expected[name]:
-            return f"{name} has shape {list(found[name])}, the zoo's {list(expected[name])}"
+        if actual[name] != expected[name]:
+            return f"{name} has shape {list(actual[name])}, the zoo's {list(expected[name])}"
     return None
 
 
-def _what(path: Path) -> str:
+def _name(path: Path) -> str:
     return json.dumps(f"{path.parent.parent.name}/{path.parent.name}")[1:-1]

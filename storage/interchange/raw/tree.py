@@ -1,75 +1,57 @@
-"""What a tree in the reference's format holds, folder by folder, with everything that is wrong said by model."""
+"""Read the folders of a tree: configs, rows of ``result.json``, and which checkpoint belongs to which epoch."""
 
 import json
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...budget import JSON
 from ...canonical import parse_json
 from ...errors import FormatError, NewerFormat, StorageUsageError
+from ..torch_file import is_torch_file
+from .checkpoint_numbers import FOLDER_OF_ROW, assign_epochs
+from .findings import Findings
 from .format import (
     MAX_EPOCH,
-    METRICS,
     ROOT_FILE,
     ROOT_FORMAT,
     ROOT_VERSION,
-    checkpoint_epoch,
-    metrics_of,
+    checkpoint_number,
     own_columns,
     parse_row,
-    spans,
+    plain_json,
     trial_number,
 )
+from .metrics import METRICS, Row, number, read_metrics
 
-
-@dataclass
-class Findings:
-    """What was found wrong or odd: reason to the models it is true of. ``strays`` are folders that are no models."""
-
-    by_reason: dict[str, set[int]] = field(default_factory=dict)
-    absent: dict[int, str] = field(default_factory=dict)
-    strays: list[str] = field(default_factory=list)
-
-    def add(self, model: int, reason: str) -> None:
-        self.by_reason.setdefault(reason, set()).add(model)
-
-    def drop(self, model: int, reason: str) -> None:
-        """The model is not imported."""
-        self.absent.setdefault(model, reason)
-
-    def lines(self) -> list[str]:
-        """One line each, models as half-open ranges."""
-        found = [f"{name}: no model's folder, passed over" for name in self.strays]
-        dropped: dict[str, list[int]] = {}
-        for model, reason in self.absent.items():
-            dropped.setdefault(reason, []).append(model)
-        found += [f"models {spans(models)}: left out: {reason}" for reason, models in dropped.items()]
-        return found + [f"models {spans(sorted(models))}: {reason}" for reason, models in self.by_reason.items()]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "absent": {str(model): reason for model, reason in sorted(self.absent.items())},
-            "findings": [{"reason": r, "models": sorted(models)} for r, models in self.by_reason.items()],
-            "strays": self.strays,
-        }
+CHECKPOINT = "checkpoints"  # the file in each folder checkpoint_N
+_NO_METRICS: Row = (None,) * len(METRICS)
 
 
 @dataclass
 class RawModel:
-    """One folder: its config; by epoch its metrics (``METRICS``), what an export of ours added, and its checkpoint.
+    """One folder of a tree.
 
-    ``without_file`` are epochs whose folder holds no ``checkpoints``.
+    Attributes:
+        rows: rows of ``result.json`` by epoch; ``own``: label columns that an export of ours added to them.
+        metrics: ``METRICS`` by epoch.
+        numbered: checkpoint file by the number of its folder; ``without_file``: numbers of folders that have none.
+        checkpoints: checkpoint file by epoch.
     """
 
     index: int
     folder: Path
     config: dict[str, Any]
-    metrics: dict[int, tuple[float | None, ...]]
+    rows: dict[int, dict[str, Any]]
     own: dict[int, dict[str, Any]]
-    checkpoints: dict[int, Path]
+    numbered: dict[int, Path]
     without_file: set[int]
+    metrics: dict[int, Row] = field(default_factory=dict)
+    checkpoints: dict[int, Path] = field(default_factory=dict)
 
     @property
     def last_epoch(self) -> int:
@@ -87,41 +69,84 @@ class RawTree:
     findings: Findings
 
 
-def read_tree(root: Path) -> RawTree:
+def read_tree(root: Path, first_checkpoint: int | None = None) -> RawTree:
     """Read every ``params.json`` and ``result.json``, and list the checkpoints.
 
-    Models are numbered by the trial that their folder is named after; where that does not tell them apart, by the order
-    of the names.
+    The index of a model is the number of the trial in the name of its folder; if two folders share a number, or one
+    has none, models are counted in the order of the names.
+
+    Args:
+        first_checkpoint: epoch of ``checkpoint_000000``, 0 or 1, where rows do not name their checkpoints; None: as
+            most models have it.
 
     Raises:
-        StorageUsageError: no folder, or no model in it.
+        StorageUsageError: no folder, not readable, no model in it, or ``first_checkpoint`` is needed.
     """
     if not root.is_dir():
-        raise StorageUsageError(f"{root}: no such folder; name the one that holds the models' folders")
+        raise StorageUsageError(f"{printable(root)}: no such folder; name the one that holds the models' folders")
+    try:
+        return _read_tree(root, first_checkpoint)
+    except OSError as error:
+        raise StorageUsageError(f"{printable(error.filename or root)}: not readable ({error.strerror})") from None
+
+
+def _read_tree(root: Path, first_checkpoint: int | None) -> RawTree:
     findings = Findings()
+    root, folders = _model_folders(root, findings)
     own = _own(root)
-    folders = []
-    for path in sorted(path for path in root.iterdir() if path.is_dir()):
-        if path.name.startswith(".") or not _is_model(path):
-            findings.strays.append(path.name)
-        else:
-            folders.append(path)
-    if not folders:
-        raise StorageUsageError(
-            f"{root}: no model in it; expected folders with result.json and checkpoint_000000/checkpoints"
-        )
     models = {}
     indices = _indices(folders, own)
     for path in folders:
         model = _read_model(path, indices[path.name], findings)
         if model is not None:
             models[model.index] = model
+    models = dict(sorted(models.items()))
+    assign_epochs(root, models, 0 if own is not None else first_checkpoint, findings)
+    for index in [index for index, model in models.items() if not model.checkpoints]:
+        findings.drop(index, "no row of result.json names any of its checkpoints")
+        del models[index]
+    _add_metrics(models, findings)
     _compare_epochs(models, own, findings)
-    return RawTree(root, dict(sorted(models.items())), max(indices.values()) + 1, own, findings)
+    return RawTree(root, models, max(indices.values()) + 1, own, findings)
+
+
+def _model_folders(root: Path, findings: Findings) -> tuple[Path, list[Path]]:
+    """The folder that holds the models, which is ``root`` or its only folder with models in it; and theirs."""
+    children = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = [path for path in children if not path.name.startswith(".") and _is_model(path)]
+    if folders:
+        findings.strays += [printable(path.name) for path in children if path not in folders]
+        return root, folders
+    nested = [path for path in children if any(_is_model(child) for child in path.iterdir() if child.is_dir())]
+    if len(nested) == 1:
+        findings.of_tree.append(f"the models are one folder deeper, in {printable(nested[0].name)}")
+        return _model_folders(nested[0], findings)
+    if nested:
+        names = ", ".join(printable(path.name) for path in nested)
+        raise StorageUsageError(f"{printable(root)}: no model in it, but in {names}: name one of these folders")
+    raise StorageUsageError(
+        f"{printable(root)}: no model in it; expected folders with result.json and checkpoint_000000/checkpoints"
+    )
+
+
+def printable(path: Path | str) -> str:
+    """A name for a message: bytes that are no UTF-8, and line breaks, are replaced."""
+    text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
+def _add_metrics(models: Mapping[int, RawModel], findings: Findings) -> None:
+    """Fill ``RawModel.metrics``. Rows of our own exports have label columns instead."""
+    foreign = {
+        index: {epoch: row for epoch, row in model.rows.items() if epoch not in model.own}
+        for index, model in models.items()
+    }
+    for index, metrics in read_metrics(foreign, findings).items():
+        models[index].metrics = {epoch: metrics.get(epoch, _NO_METRICS) for epoch in models[index].rows}
 
 
 def _compare_epochs(models: Mapping[int, RawModel], own: Mapping[str, Any] | None, findings: Findings) -> None:
-    """Name what a model has a row of, but no checkpoint, where at least half of the models have one.
+    """Name each epoch that has a row but no checkpoint, where at least half of the models have one.
 
     An export of ours says which checkpoints it wrote.
     """
@@ -140,7 +165,7 @@ def _compare_epochs(models: Mapping[int, RawModel], own: Mapping[str, Any] | Non
 def _is_model(path: Path) -> bool:
     if (path / "result.json").is_file() or (path / "params.json").is_file():
         return True
-    return any(checkpoint_epoch(child.name) is not None for child in path.iterdir())
+    return any(checkpoint_number(child.name) is not None for child in path.iterdir())
 
 
 def _own(root: Path) -> dict[str, Any] | None:
@@ -150,7 +175,7 @@ def _own(root: Path) -> dict[str, Any] | None:
     value = parse_json(path.read_bytes(), str(path))
     if not isinstance(value, dict) or value.get("format") != ROOT_FORMAT:
         raise FormatError(f"{path}: not the file that an export writes; move it away to import the tree without it")
-    if not isinstance(value.get("version"), int) or value["version"] > ROOT_VERSION:
+    if type(value.get("version")) is not int or value["version"] > ROOT_VERSION:
         raise NewerFormat(f"{path}: version {value.get('version')}, this program reads {ROOT_VERSION}")
     try:
         for folder in value["folders"].values():
@@ -158,95 +183,136 @@ def _own(root: Path) -> dict[str, Any] | None:
                 raise ValueError(f"model {folder['model']!r}")
             if any(not 0 <= int(start) <= int(stop) <= MAX_EPOCH + 1 for start, stop in folder["epochs"]):
                 raise ValueError(f"epochs {folder['epochs']}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError(f"{path}: its folders are not readable ({type(error).__name__}: {error})") from None
     return value
 
 
-def _indices(folders: list[Path], own: Mapping[str, Any] | None) -> dict[str, int]:
-    if own is not None and all(path.name in own["folders"] for path in folders):
-        return {path.name: own["folders"][path.name]["model"] for path in folders}
-    trials = [trial_number(path.name) for path in folders]
+def _indices(folders: Iterable[Path], own: Mapping[str, Any] | None) -> dict[str, int]:
+    names = [path.name for path in folders]
+    if own is not None and all(name in own["folders"] for name in names):
+        return {name: own["folders"][name]["model"] for name in names}
+    trials = [trial_number(name) for name in names]
     if None not in trials and len(set(trials)) == len(trials):
-        return {path.name: trial for path, trial in zip(folders, trials, strict=True) if trial is not None}
-    return {path.name: index for index, path in enumerate(folders)}
+        return {name: trial for name, trial in zip(names, trials, strict=True) if trial is not None}
+    return {name: index for index, name in enumerate(names)}
 
 
 def _read_model(path: Path, index: int, findings: Findings) -> RawModel | None:
-    """The folder's model; None, with a reason in ``findings``, if it cannot be one."""
+    """The model of a folder; None, with a reason in ``findings``, if it cannot be imported."""
     config = _params(path, index, findings)
-    metrics: dict[int, tuple[float | None, ...]] = {}
-    own: dict[int, dict[str, Any]] = {}
-    result = path / "result.json"
-    if not result.is_file():
-        findings.add(index, "no result.json: no metrics")
-    else:
-        lines = result.read_text(errors="replace").splitlines()
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = parse_row(line)
-                epoch = row.get("training_iteration")
-                if not isinstance(epoch, int) or isinstance(epoch, bool) or not 0 <= epoch <= MAX_EPOCH:
-                    raise ValueError("it has no training_iteration")
-                found = own_columns(row)
-            except (ValueError, RecursionError, FormatError) as error:
-                where = "the last line" if number == len(lines) else "a line"
-                why = "truncated or damaged" if isinstance(error, json.JSONDecodeError) else str(error)
-                findings.add(index, f"result.json: {where} is not readable ({why}): no metrics of that epoch")
-                continue
-            metrics[epoch] = metrics_of(row)
-            if found is not None:
-                own[epoch] = found
-            if config is None and isinstance(row.get("config"), dict):
-                config = row["config"]
-    checkpoints, without_file = _checkpoints(path, index, findings)
-    if not checkpoints:
+    rows, own, config_of_rows = _result(path, index, findings)
+    config = config_of_rows if config is None else config
+    numbered, without_file = _checkpoints(path, index, findings)
+    if not numbered:
         findings.drop(index, "no checkpoint in its folder")
     elif config is None:
         findings.drop(index, "neither params.json nor result.json has its config, so its seed is not known")
     else:
-        return RawModel(index, path, config, metrics, own, checkpoints, without_file)
+        return RawModel(index, path, config, rows, own, numbered, without_file)
     return None
+
+
+def _result(
+    path: Path, index: int, findings: Findings
+) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], dict[str, Any] | None]:
+    """Rows of ``result.json`` by epoch, label columns that an export of ours added, and the first config in a row."""
+    rows: dict[int, dict[str, Any]] = {}
+    own: dict[int, dict[str, Any]] = {}
+    config = None
+    try:
+        text = _text(path / "result.json")
+    except FileNotFoundError:
+        findings.add(index, "no result.json: no metrics")
+        return {}, {}, None
+    except (OSError, ValueError) as error:
+        findings.add(index, f"result.json is not readable ({error}): no metrics")
+        return {}, {}, None
+    lines = [(place, line) for place, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if not lines:
+        findings.add(index, "result.json is empty: no metrics")
+    for place, line in lines:
+        try:
+            row = parse_row(line)
+            epoch = _epoch(row)
+            columns = own_columns(row)
+        except (ValueError, RecursionError, FormatError) as error:
+            where = "the last line" if place == lines[-1][0] else "a line"
+            why = "truncated or damaged" if isinstance(error, json.JSONDecodeError) else str(error)
+            findings.add(index, f"result.json: {where} is not readable ({why}): no metrics of that epoch")
+            continue
+        if epoch in rows:
+            findings.add(index, f"result.json has epoch {epoch} twice: the last row is taken")
+        rows[epoch] = {name: row[name] for name in (*METRICS, FOLDER_OF_ROW) if name in row}
+        if columns is not None:
+            own[epoch] = columns
+        if config is None and isinstance(row.get("config"), dict):
+            config = row["config"]
+    return rows, own, config
+
+
+def _epoch(row: Mapping[str, Any]) -> int:
+    """``training_iteration`` of a row: a whole number from 0 on, as integer, float or text."""
+    value = None
+    with suppress(ValueError):
+        value = number(row.get("training_iteration"))
+    if value is None or not value.is_integer() or not 0 <= value <= MAX_EPOCH:
+        raise ValueError("it has no training_iteration")
+    return int(value)
 
 
 def _params(path: Path, index: int, findings: Findings) -> dict[str, Any] | None:
     try:
-        value = json.loads((path / "params.json").read_bytes())
+        value = plain_json(json.loads(_text(path / "params.json")))
     except FileNotFoundError:
         findings.add(index, "no params.json: the config is that of its result.json")
         return None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, OSError):
+        value = None
+    if not isinstance(value, dict):
         findings.add(index, "params.json is not readable: the config is that of its result.json")
         return None
-    return value if isinstance(value, dict) else None
+    return value
+
+
+def _text(path: Path) -> str:
+    """Text of a JSON file, in UTF-8 or UTF-16, with or without a byte-order mark."""
+    size = path.stat().st_size
+    if size > JSON.max_bytes:
+        raise ValueError(f"{size} bytes, the limit is {JSON.max_bytes}")
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return data.decode(encoding, "replace")
 
 
 def _checkpoints(path: Path, index: int, findings: Findings) -> tuple[dict[int, Path], set[int]]:
-    """Files by epoch, and epochs whose folder has none.
+    """Checkpoint files by the number of their folder, and the numbers of folders that have none.
 
-    Of ``checkpoint_7`` and ``checkpoint_000007`` the first is taken, which the reference looks for first.
+    If ``checkpoint_7`` and ``checkpoint_000007`` are both there, the first is read, as by the reference.
     """
-    found: dict[int, Path] = {}
+    numbered: dict[int, Path] = {}
     without: set[int] = set()
-    for child in sorted(path.iterdir(), key=lambda child: len(child.name)):
-        epoch = checkpoint_epoch(child.name)
-        if epoch is None or not child.is_dir():
+    for child in sorted(path.iterdir(), key=lambda child: (len(child.name), child.name)):
+        place = checkpoint_number(child.name)
+        if place is None or not child.is_dir():
             continue
-        if epoch in found:
-            findings.add(
-                index, f"epoch {epoch} is there twice: {found[epoch].parent.name} is read, as the reference does"
-            )
-        elif not (child / "checkpoints").is_file():
-            without.add(epoch)
-            findings.add(index, f"epoch {epoch}: {child.name} has no file `checkpoints`: no weights of that epoch")
-        else:
-            found[epoch] = child / "checkpoints"
-    return dict(sorted(found.items())), without
+        if place in numbered:
+            first = numbered[place].parent.name
+            findings.add(index, f"{first} and {child.name} are both there: {first} is read, as by the reference")
+            continue
+        file = child / CHECKPOINT
+        if not file.is_file():
+            others = [file for file in sorted(child.iterdir()) if _may_hold_weights(file)]
+            if len(others) != 1:
+                names = "".join(f", but {printable(file.name)}" for file in others)
+                findings.add(index, f"{child.name} has no file `{CHECKPOINT}`{names}: no weights of it")
+                without.add(place)
+                continue
+            file = others[0]
+            findings.add(index, f"checkpoints are read from files `{printable(file.name)}`, not `{CHECKPOINT}`")
+        numbered[place] = file
+    return dict(sorted(numbered.items())), without
 
 
-def metric(model: RawModel, epoch: int, name: str) -> float | None:
-    """One metric of one epoch, None where there is none."""
-    row = model.metrics.get(epoch)
-    return None if row is None else row[METRICS.index(name)]
+def _may_hold_weights(path: Path) -> bool:
+    return not path.name.startswith((".", "optimizer")) and path.is_file() and is_torch_file(path)

@@ -97,7 +97,7 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_read(tree: Path, st
     assert reasons[1] == ["result.json has no row of epoch 0: its metrics are null"]
     assert [reason.split(":")[0] for reason in reasons[2]] == ["result.json", "result.json has no row of epoch 3"]
     assert "truncated" in reasons[4][0] and reasons[4][0].startswith("epoch 3")
-    assert reasons[5] == ["epoch 1: checkpoint_000001 has no file `checkpoints`: no weights of that epoch"]
+    assert reasons[5] == ["checkpoint_000001 has no file `checkpoints`: no weights of it"]
     assert reasons[6] == ["no params.json: the config is that of its result.json"]
     assert reasons[7] == ["no result.json: no metrics"]
     assert "conv1.weight has shape [8, 3, 5, 5], the zoo's [8, 1, 5, 5]" in reasons[10][0]
@@ -331,7 +331,7 @@ def test_the_commands_say_what_was_read_and_written(
         "states": 4,
     }
     assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", url]) == 2
-    assert "has 3 states that the tree has not, e.g. model 0 at epoch 0" in capsys.readouterr().err
+    assert "has 3 states that the tree lacks, e.g. model 0 at epoch 0" in capsys.readouterr().err
     assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", f"{url}2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["zoo"], found["version"], found["states"], found["findings"]) == ("mnist", 1, 4, [])
