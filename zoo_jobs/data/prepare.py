@@ -1,6 +1,6 @@
-"""From a dataset's files to the images that a zoo trains on: preprocessing, split, cache.
+"""Prepare the images that a zoo trains on from a data set's files: preprocessing, split, cache.
 
-Preprocessing is torchvision's on PIL images (8-bit greyscale, centre crop, bilinear resize), done once.
+Preprocessing computes what torchvision computes on PIL images (8-bit greyscale, centre crop, bilinear resize), once.
 """
 
 import os
@@ -27,7 +27,7 @@ from .sources import content_key, fetch, is_present, source_folder, verified_fil
 
 
 class DataSpec(Protocol):
-    """What of a ZooSpec its images depend on."""
+    """The fields of a ZooSpec that its images depend on."""
 
     @property
     def dataset(self) -> str: ...
@@ -44,7 +44,7 @@ SPLITS = ("train", "val", "test")
 
 
 def prepare(dataset: str, preprocessing: Preprocessing, split: SplitRule, source: Path | None = None) -> PreparedData:
-    """Images of ``dataset`` as a zoo sees them.
+    """Read, preprocess and split the images of ``dataset``.
 
     Args:
         source: folder with the dataset's files; none is needed for datasets in Python packages.
@@ -54,10 +54,10 @@ def prepare(dataset: str, preprocessing: Preprocessing, split: SplitRule, source
     """
     raw = read(dataset_entry(dataset).format, verified_files(dataset, source))
     facts = DATASETS[dataset]
-    found = len(raw.train), len(raw.test) if raw.test is not None else None
-    if found != (facts.num_images, facts.num_test):
+    counts = len(raw.train), len(raw.test) if raw.test is not None else None
+    if counts != (facts.num_images, facts.num_test):
         raise InputError(
-            f"{dataset}: found {found} images to train and test, expected {facts.num_images, facts.num_test}"
+            f"{dataset}: found {counts} images to train and test, expected {facts.num_images, facts.num_test}"
         )
     return prepared(dataset, facts.num_classes, raw, preprocessing, split)
 
@@ -65,7 +65,7 @@ def prepare(dataset: str, preprocessing: Preprocessing, split: SplitRule, source
 def prepared(
     name: str, num_classes: int, raw: RawDataset, preprocessing: Preprocessing, split: SplitRule
 ) -> PreparedData:
-    """Preprocess and split. Raises InputError where the split asks for more images than there are."""
+    """Preprocess and split ``raw``. Raises InputError if the split asks for more images than there are."""
     rows = split_rows(name, len(raw.train), split)
     if split.test is None and raw.test is None:
         raise InputError(f"{name} has no official test set: split.test must say how many images to take")
@@ -81,7 +81,7 @@ def prepared(
 
 
 def split_rows(name: str, num_images: int, split: SplitRule) -> dict[str, NDArray[np.int64]]:
-    """Rows of each split: consecutive runs of one permutation, in its order; ascending where the seed is null.
+    """Indices of each split's images: consecutive runs of one permutation, in its order; ascending if the seed is null.
 
     Source: ``torch.utils.data.random_split`` with a generator seeded as in the reference.
     """
@@ -109,12 +109,12 @@ def pixel_values(preprocessing: Preprocessing) -> NDArray[np.float32]:
 
 
 def load(spec: DataSpec, cache: Path, mirror: ObjectStore | None = None) -> PreparedData:
-    """As ``prepare``, kept under ``cache`` from then on: the second time neither the files nor torch are touched.
+    """Return what ``prepare`` returns, from the cache if it is there; then neither the files nor torch are needed.
 
     Two processes may prepare the same data at the same time: they write the same file.
 
     Args:
-        mirror: store to get files from that are not here; the internet is never asked.
+        mirror: store that provides missing files; the internet is never asked.
     """
     key = digest_of(
         {
@@ -125,18 +125,18 @@ def load(spec: DataSpec, cache: Path, mirror: ObjectStore | None = None) -> Prep
         }
     )
     path = cache / "prepared" / f"{spec.dataset}-{key[:16]}.safetensors"
-    found = _read_cached(path, spec.dataset)
-    if found is None:
+    data = _read_cached(path, spec.dataset)
+    if data is None:
         if mirror is not None and not is_present(spec.dataset, cache) and is_mirrored(mirror, spec.dataset):
             fetch(spec.dataset, cache, Mirror(mirror))
         source = source_folder(cache, spec.dataset)
-        found = prepare(spec.dataset, spec.preprocessing, spec.split, source)
-        _write_cached(path, found)
-    return found
+        data = prepare(spec.dataset, spec.preprocessing, spec.split, source)
+        _write_cached(path, data)
+    return data
 
 
 def _read_cached(path: Path, dataset: str) -> PreparedData | None:
-    """None where there is none, or none that is whole: it is made again."""
+    """The prepared data in ``path``; None if the file is missing or damaged, so that it is written again."""
     try:
         with safe_open(path, framework="numpy") as content:
             digest = (content.metadata() or {}).get("digest")
@@ -167,7 +167,7 @@ def _taken(images: RawImages, rows: NDArray[np.int64]) -> RawImages:
 
 
 def _preprocessed(raw: RawImages, preprocessing: Preprocessing) -> Split:
-    """Cropping comes first: greyscale is pointwise, so the order of these two does not show."""
+    """Crop, then greyscale and resize. Greyscale is pointwise, so cropping first changes no pixel."""
     pixels = raw.images
     if preprocessing.center_crop is not None:
         pixels = _center_crop(pixels, preprocessing.center_crop)
@@ -184,17 +184,17 @@ def _preprocessed(raw: RawImages, preprocessing: Preprocessing) -> Split:
 
 
 def _with_pillow(pixels: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """[H, W, C] of one image [H, W, C]: ITU-R 601 luma, then bilinear with Pillow's anti-aliasing."""
+    """One image [H, W, C] as greyscale (ITU-R 601 luma), then resized bilinearly with Pillow's anti-aliasing."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     if preprocessing.grayscale:
         image = image.convert("L")
     if preprocessing.resize is not None:
         image = image.resize((preprocessing.resize, preprocessing.resize), Image.Resampling.BILINEAR)
-    found = np.asarray(image)
-    return found.reshape(*found.shape[:2], -1)
+    resized = np.asarray(image)
+    return resized.reshape(*resized.shape[:2], -1)
 
 
 def _center_crop(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Odd margins are halved to the even integer, as torchvision's ``int(round(margin / 2))`` does."""
+    """The central square of images [N, H, W, C]. Half margins round to even, as in torchvision."""
     top, left = (round((n - size) / 2) for n in pixels.shape[1:3])
     return pixels[:, top : top + size, left : left + size]

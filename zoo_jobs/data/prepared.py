@@ -35,8 +35,8 @@ class PreparedData:
     test: Split
 
     def split(self, name: Literal["train", "val", "test"]) -> Split:
-        found: Split = getattr(self, name)
-        return found
+        split: Split = getattr(self, name)
+        return split
 
     @cached_property
     def digest(self) -> str:

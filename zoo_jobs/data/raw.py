@@ -1,4 +1,4 @@
-"""Images as a dataset's files hold them, before any preprocessing. Pure numpy."""
+"""Images as a data set's files hold them, before preprocessing. Pure numpy."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class RawImages:
 
 @dataclass(frozen=True, slots=True)
 class RawDataset:
-    """``test`` is the official test set, None where there is none."""
+    """Images of a data set. ``test`` is the official test set, None if the data set has none."""
 
     train: RawImages
     test: RawImages | None

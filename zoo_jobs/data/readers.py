@@ -30,7 +30,7 @@ Files = Mapping[str, Path]
 
 
 def read(format_name: str, files: Files) -> RawDataset:
-    """Images and labels of a dataset whose files were verified.
+    """Read the images and labels of a data set whose files were verified.
 
     Raises:
         InputError: a file is not of the format that its dataset has.
@@ -44,7 +44,7 @@ def read(format_name: str, files: Files) -> RawDataset:
 
 
 def read_idx(files: Files) -> RawDataset:
-    """MNIST's format: big-endian header, then bytes."""
+    """Read MNIST's format: a big-endian header, then bytes."""
 
     def images(prefix: str) -> RawImages:
         pixels = _idx(files[f"{prefix}-images-idx3-ubyte.gz"], 3)
@@ -55,15 +55,15 @@ def read_idx(files: Files) -> RawDataset:
 
 def _idx(path: Path, num_axes: int) -> NDArray[np.uint8]:
     content = gzip.decompress(path.read_bytes())
-    zero, kind, found = struct.unpack_from(">HBB", content)
-    if (zero, kind, found) != (0, IDX_UNSIGNED_BYTES, num_axes):
+    zero, kind, axes = struct.unpack_from(">HBB", content)
+    if (zero, kind, axes) != (0, IDX_UNSIGNED_BYTES, num_axes):
         raise ValueError(f"{path.name} is no IDX file of bytes with {num_axes} axes")
     shape = struct.unpack_from(f">{num_axes}I", content, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * num_axes).reshape(shape)
 
 
 def read_svhn(files: Files) -> RawDataset:
-    """MATLAB arrays X [32, 32, 3, N] and y [N, 1], where the digit 0 has label 10."""
+    """Read the MATLAB arrays X [32, 32, 3, N] and y [N, 1], where the digit 0 has label 10."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -78,7 +78,7 @@ def read_svhn(files: Files) -> RawDataset:
 
 
 def read_libsvm(files: Files) -> RawDataset:
-    """USPS: labels 1 .. 10, pixels -1 .. 1 as ``index:value`` from 1; to bytes by truncation, as torchvision does."""
+    """Read USPS: labels 1 to 10, pixels -1 to 1 as ``index:value`` from 1, truncated to bytes as torchvision does."""
 
     def images(name: str) -> RawImages:
         labels, rows = [], []
@@ -97,7 +97,7 @@ def read_libsvm(files: Files) -> RawDataset:
 
 
 def read_cifar(files: Files) -> RawDataset:
-    """Batches pickled by Python 2, [N, 3072] bytes by channel; CIFAR-100 gives its fine labels."""
+    """Read batches that Python 2 pickled, [N, 3072] bytes by channel, with the fine labels of CIFAR-100."""
     (path,) = files.values()
     train: dict[str, RawImages] = {}
     test: RawImages | None = None
@@ -121,37 +121,37 @@ def _cifar_batch(archive: tarfile.TarFile, member: tarfile.TarInfo) -> RawImages
 
 
 def read_stl(files: Files) -> RawDataset:
-    """Raw bytes [N, 3, column, row] and labels 1 .. 10; the 100,000 unlabelled images are not read."""
+    """Read raw bytes [N, 3, column, row] and labels 1 to 10, without the 100,000 unlabelled images."""
     (path,) = files.values()
     wanted = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
-    found: dict[str, NDArray[np.uint8]] = {}
+    arrays: dict[str, NDArray[np.uint8]] = {}
     with tarfile.open(path, "r|gz") as archive:  # a stream: read up to the last wanted file, nothing unpacked
         for member in archive:
             name = member.name.rpartition("/")[2]
             if name in wanted:
-                found[name] = np.frombuffer(_member(archive, member).read(), np.uint8)
-            if len(found) == len(wanted):
+                arrays[name] = np.frombuffer(_member(archive, member).read(), np.uint8)
+            if len(arrays) == len(wanted):
                 break
 
     def images(split: str) -> RawImages:
-        pixels = found[f"{split}_X.bin"].reshape(-1, 3, STL_SIZE, STL_SIZE)
-        return _images(pixels.transpose(0, 3, 2, 1), found[f"{split}_y.bin"] - 1)
+        pixels = arrays[f"{split}_X.bin"].reshape(-1, 3, STL_SIZE, STL_SIZE)
+        return _images(pixels.transpose(0, 3, 2, 1), arrays[f"{split}_y.bin"] - 1)
 
     return RawDataset(images("train"), images("test"))
 
 
 def read_tiny_imagenet(files: Files) -> RawDataset:
-    """A label is the line of its class in wnids.txt; the official validation set is the test set."""
+    """Read Tiny-ImageNet. A label is the line of its class in wnids.txt; the validation set is the test set."""
     (path,) = files.values()
     with zipfile.ZipFile(path) as archive:
-        found = [name for name in archive.namelist() if name.endswith("wnids.txt")]
-        if not found:
+        lists = [name for name in _members(archive) if name.endswith("wnids.txt")]
+        if not lists:
             raise ValueError("holds no wnids.txt")
-        root = found[0][: -len("wnids.txt")]
+        root = lists[0][: -len("wnids.txt")]
         classes = archive.read(f"{root}wnids.txt").decode("ascii").split()
         numbers = {wnid: number for number, wnid in enumerate(classes)}
         by_class: dict[str, list[str]] = {wnid: [] for wnid in classes}
-        for name in archive.namelist():
+        for name in _members(archive):
             if name.startswith(f"{root}train/") and name.endswith(".JPEG"):
                 by_class[name[len(root) :].split("/")[1]].append(name)
         train = [(name, wnid) for wnid in classes for name in sorted(by_class[wnid], key=_number_in_name)]
@@ -167,19 +167,28 @@ def read_tiny_imagenet(files: Files) -> RawDataset:
 
 
 def _number_in_name(name: str) -> int:
-    """n01443537_17.JPEG is image 17 of its class."""
+    """The number of an image within its class: 17 of n01443537_17.JPEG."""
     return int(name.rpartition("_")[2].removesuffix(".JPEG"))
 
 
 def read_eurosat(files: Files) -> RawDataset:
-    """A folder per class; classes and files in the order of their names. There is no official test set."""
+    """Read a folder per class, classes and files in the order of their names. There is no official test set."""
     (path,) = files.values()
     with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
+        names = sorted(name for name in _members(archive) if name.endswith(".jpg"))
         classes = sorted({_folder(name) for name in names})
         names.sort(key=lambda name: (_folder(name), name.rpartition("/")[2]))
         images = np.stack([_decoded(archive.read(name)) for name in names])
     return RawDataset(_images(images, np.array([classes.index(_folder(name)) for name in names])), None)
+
+
+def is_resource_fork(name: str) -> bool:
+    """Whether macOS added this member to an archive (AppleDouble): it has the name of a file, but none of its bytes."""
+    return "__MACOSX" in name.split("/") or name.rpartition("/")[2].startswith("._")
+
+
+def _members(archive: zipfile.ZipFile) -> list[str]:
+    return [name for name in archive.namelist() if not is_resource_fork(name)]
 
 
 def _folder(name: str) -> str:
@@ -187,13 +196,13 @@ def _folder(name: str) -> str:
 
 
 def read_mnist5k(files: Files) -> RawDataset:
-    """Lines of 784 pixels and a label."""
+    """Read lines of 784 pixels and a label."""
     rows = _csv(files["mnist_5k.csv.gz"], 785)
     return RawDataset(_images(rows[:, :784].reshape(-1, 28, 28, 1), rows[:, 784]), None)
 
 
 def read_digits8(files: Files) -> RawDataset:
-    """Lines of 64 pixels 0 .. 16, stretched to bytes, and a label."""
+    """Read lines of 64 pixels 0 to 16, which are stretched to bytes, and a label."""
     rows = _csv(files["digits.csv.gz"], 65)
     pixels = np.rint(rows[:, :64] * (255 / 16))
     return RawDataset(_images(pixels.reshape(-1, 8, 8, 1), rows[:, 64]), None)
@@ -214,7 +223,7 @@ def _images(pixels: NDArray[Any], labels: NDArray[Any]) -> RawImages:
 
 
 def _decoded(content: bytes) -> NDArray[np.uint8]:
-    """[H, W, 3]; a greyscale JPEG gets three equal channels."""
+    """A decoded image [H, W, 3]; a greyscale JPEG gets three equal channels."""
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as image:

@@ -1,10 +1,10 @@
-"""CNN-l, the reference's large CNN (there CNN3): 10,853 parameters with 3 channels; 32 x 32 images."""
+"""CNN-l, the large CNN of the reference (called CNN3 there), for 32 x 32 images: 10,853 parameters with 3 channels."""
 
 from .layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d
 
 
 def cnn_l(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Architecture:
-    """Dropout layers are always there, with ratio 0 where ``dropout`` is false, so indices never shift."""
+    """The network always has its dropout layers, with ratio 0 if ``dropout`` is false, so layer indices never shift."""
     del dropout
     act, drop = Activation(activation), Dropout()
     layers: tuple[Layer, ...] = (

@@ -1,8 +1,8 @@
 """Initial weights of a model from its seed, as the reference draws them: bit for bit on the same torch build.
 
-The reference seeds torch's CPU generator, builds all layers with PyTorch's default initialisation, then initialises
-each anew in module order; the first pass moves the generator. Here a generator of our own takes these draws, so no
-global state is read or written and threads do not meet.
+The reference seeds torch's CPU generator, builds all layers with PyTorch's default initialisation, and then initialises
+each layer again in module order. The first pass advances the generator, so it is repeated here. The draws come from a
+generator of our own: no global state is read or written, and threads do not affect each other.
 """
 
 import math
@@ -50,7 +50,7 @@ def initial_weights(architecture: Network, initializer: str, seed: int) -> NDArr
 
 
 def initial_buffers(architecture: Network, num_models: int) -> dict[str, NDArray[Any]]:
-    """What ``initial_state`` takes as ``others``: ``buffers`` [P, B] and ``counters`` [P, C]; none for a layer list."""
+    """Initial ``buffers`` [P, B] and ``counters`` [P, C] for ``initial_state``; empty for a layer list."""
     if isinstance(architecture, Architecture):
         return {}
     buffers = np.zeros((num_models, architecture.buffer_layout.size), np.float32)
@@ -69,7 +69,7 @@ def _default(weight: Tensor, bias: Tensor | None, generator: torch.Generator) ->
 
 
 def _torchvision_constructor(architecture: ResNet18, tensors: dict[str, Tensor], generator: torch.Generator) -> None:
-    """The draws of torchvision's ResNet constructor, then of the stem that replaces its own."""
+    """Repeat the draws of torchvision's ResNet constructor, then those of the stem that replaces its own."""
     stem = torch.empty(TORCHVISION_STEM, dtype=torch.float32, device="cpu")
     _default(stem, None, generator)
     for name in _construction_order():
@@ -87,7 +87,7 @@ def _torchvision_constructor(architecture: ResNet18, tensors: dict[str, Tensor],
 
 
 def _construction_order() -> Iterable[str]:
-    """A stage's shortcut is made before its blocks."""
+    """Names of convolutions in the order in which torchvision constructs them: a stage's shortcut before its blocks."""
     for stage in range(1, len(WIDTHS) + 1):
         if stage > 1:
             yield f"layer{stage}.0.downsample.0"

@@ -112,19 +112,21 @@ class Architecture:
 
     @property
     def num_classes(self) -> int:
+        """Outputs of the last layer."""
         return self.shapes[-1][0]
 
     @property
     def parametric(self) -> tuple[Parametric, ...]:
+        """The layers with parameters, in order, named by kind and number: ``conv1``, ``conv2``, ``linear1``."""
         counts = {"conv": 0, "linear": 0}
-        found = []
+        layers = []
         for index, (layer, shape) in enumerate(zip(self.layers, self.shapes[1:], strict=True)):
             if isinstance(layer, Conv2d | Linear):
                 kind = "conv" if isinstance(layer, Conv2d) else "linear"
                 counts[kind] += 1
                 positions = shape[1] * shape[2] if isinstance(layer, Conv2d) else 1
-                found.append(Parametric(f"{kind}{counts[kind]}", index, layer, positions))
-        return tuple(found)
+                layers.append(Parametric(f"{kind}{counts[kind]}", index, layer, positions))
+        return tuple(layers)
 
     @property
     def layout(self) -> Layout:
@@ -137,11 +139,12 @@ class Architecture:
 
     @property
     def buffer_layout(self) -> Layout:
-        """Values of the state dict that are not trained: none."""
+        """Layout of the state dict's untrained values; a layer list has none."""
         return Layout(())
 
     @property
     def counter_names(self) -> tuple[str, ...]:
+        """Integers of the state dict; a layer list has none."""
         return ()
 
     @property

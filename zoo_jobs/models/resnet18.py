@@ -29,7 +29,7 @@ class ConvUnit:
 
 @dataclass(frozen=True)
 class ResNet18:
-    """A network that no layer list describes: ``layers`` is None, engines that need one refuse it.
+    """ResNet-18. It is no layer list: ``layers`` is None, and engines that need a list refuse it.
 
     Activation and dropout ratio of a model row have no effect on it, as in the reference.
     """
@@ -43,7 +43,7 @@ class ResNet18:
 
     @cached_property
     def units(self) -> tuple[ConvUnit, ...]:
-        """Convolutions with their normalisations, in the order of the state dict (shortcuts after their block)."""
+        """Convolutions with their normalisations, in the order of the state dict (a shortcut follows its block)."""
         return tuple(self._units())
 
     def _units(self) -> Iterator[ConvUnit]:

@@ -58,7 +58,7 @@ def state_dict(
         buffers_B: running statistics of a ResNet, in the order of its ``buffer_layout``; with ``counters_C``.
     """
     names = architecture.state_dict_names
-    found = {
+    tensors = {
         names[name]: torch.from_numpy(np.array(values))
         for name, values in architecture.layout.unflatten(weights_D).items()
     }
@@ -66,14 +66,14 @@ def state_dict(
         if buffers_B is None or counters_C is None:
             raise ValueError("a ResNet's state dict needs its buffers and counters")
         for name, values in architecture.buffer_layout.unflatten(buffers_B).items():
-            found[name] = torch.from_numpy(np.array(values))
+            tensors[name] = torch.from_numpy(np.array(values))
         for name, value in zip(architecture.counter_names, counters_C, strict=True):
-            found[name] = torch.tensor(int(value))
-    return found
+            tensors[name] = torch.tensor(int(value))
+    return tensors
 
 
 class LayerList(nn.Module):
-    """The layers of an architecture, one after the other, at the same indices in ``module_list``."""
+    """The layers of an architecture in sequence; a layer's index in ``module_list`` is its index in the list."""
 
     def __init__(self, architecture: Architecture, dropout_ratio: float) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class ResNet18Module(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut, which is a 1 x 1 convolution where the shape changes.
+    """Two 3 x 3 convolutions in parallel to a shortcut, which is a 1 x 1 convolution where the shape changes.
 
     Source: He, Zhang, Ren, Sun (2015), arXiv:1512.03385; names and order as in torchvision.
     """

@@ -1,4 +1,4 @@
-"""How much the KL term weighs in each sparsification epoch; without torch, which ``lanes`` does not need. Pure."""
+"""Weight of the KL term in each sparsification epoch. Pure: the ``lanes`` engine runs without torch."""
 
 
 def kl_weight(epoch: int) -> float:

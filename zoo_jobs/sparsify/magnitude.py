@@ -1,7 +1,7 @@
 """Magnitude pruning: the smallest weights of a trained model are set to zero and stay there while the rest trains on.
 
-The reference publishes such twins of its EuroSAT zoo and carries no code for them; what is done here is the common
-method: one threshold over all layers, biases never pruned, dense weights fine-tuned with the parent's optimizer.
+The reference publishes such twins of its EuroSAT zoo without the code that made them. This module implements the common
+method: one threshold over all layers, no pruned biases, remaining weights fine-tuned with the parent's optimizer.
 Source: Han, Pool, Tran, Dally (2015), arXiv:1506.02626. Pure numpy.
 """
 
@@ -12,7 +12,7 @@ from zooforge.storage.formats.layout import Layout
 
 
 def num_pruned(layout: Layout, sparsity_ratio: float) -> int:
-    """How many of the layout's weights a ratio in [0, 1) takes."""
+    """Number of weights, biases not counted, that a sparsity ratio in [0, 1) removes."""
     return round(sparsity_ratio * sum(entry.size for entry in layout.entries if entry.name.endswith(".weight")))
 
 

@@ -99,9 +99,9 @@ class ExtendBlock(Closed):
     learning_rate: LearningRates | None = None
     weight_decay: WeightDecays | None = None
     seeds: Seeds | None = None
-    """As the zoo's own; a zoo of random seeds has random seeds here too."""
+    """Seeds of the block; random if and only if the zoo's own are random."""
     seeds_per_cell: SeedsPerCell | None = None
-    """Models per cell, of a zoo of random seeds."""
+    """Models per cell; only with random seeds."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -150,12 +150,12 @@ class SparsifySpec(Closed):
 
     @property
     def suffix(self) -> str:
-        """What a twin's name adds to its parent's."""
+        """Ending of a twin zoo's name, e.g. ``vd`` or ``magnitude-90``."""
         return "vd" if self.method == "variational-dropout" else f"magnitude-{self.percent:02d}"
 
 
 class Reference(Closed):
-    """What a zoo is called where it was first published."""
+    """Names of a zoo where it was first published."""
 
     script: str | None
     """Generator script in ModelZoos/ModelZooDataset, code/zoo_generators; null where none was published."""
@@ -169,14 +169,14 @@ class Reference(Closed):
     @property
     def names(self) -> tuple[str, ...]:
         """Every spelling that finds the zoo, in lower case."""
-        found = list(self.published) + [folder.rsplit("/", 1)[-1] for folder in self.published]
+        names = list(self.published) + [folder.rsplit("/", 1)[-1] for folder in self.published]
         if self.script is not None:
             stem = self.script.removesuffix(".py")
-            found += [self.script, stem, stem.removeprefix("train_zoo_").removeprefix("train_")]
-            found.append(found[-1] + ".py")
+            names += [self.script, stem, stem.removeprefix("train_zoo_").removeprefix("train_")]
+            names.append(names[-1] + ".py")
         if self.experiment is not None:
-            found.append(self.experiment)
-        return tuple(dict.fromkeys(name.lower() for name in found))
+            names.append(self.experiment)
+        return tuple(dict.fromkeys(name.lower() for name in names))
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -31,7 +31,7 @@ class EpochSet:
         """From ``"all"``, or a list of epochs and half-open slices such as ``[0:3, 21:26, 50]`` or ``["0:51:10"]``.
 
         Raises:
-            ValueError: of anything else, an empty slice, or an epoch beyond a million.
+            ValueError: for anything else, an empty slice, or an epoch beyond a million.
         """
         if isinstance(value, EpochSet):
             return value

@@ -52,7 +52,7 @@ class ModelRow:
 
 @lru_cache(maxsize=64)
 def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
-    """Every model of a zoo, by index: the zoo's own grid first, then each extend block in order.
+    """Rows of all models of a zoo, by model index: the zoo's own grid first, then each extend block in order.
 
     Twins have their parent's rows, but weight decay 0 and dropout 0: decay on log sigma^2 would prune by itself.
 
@@ -61,25 +61,25 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
     """
     if isinstance(zoo, TwinSpec):
         return tuple(replace(row, weight_decay=0.0, dropout_ratio=0.0) for row in rows(zoo.parent))
-    found = list(_grid(zoo, zoo.axes, zoo.seeds.values, zoo.num_seeds, 0))
+    table = list(_grid(zoo, zoo.axes, zoo.seeds.values, zoo.num_seeds, 0))
     if zoo.imported_seeds is not None:
-        found = [replace(row, seed=seed) for row, seed in zip(found, zoo.imported_seeds, strict=True)]
-    seen = {_values(row): row.index for row in found} if zoo.extend and zoo.seeds.values is not None else {}
+        table = [replace(row, seed=seed) for row, seed in zip(table, zoo.imported_seeds, strict=True)]
+    seen = {_values(row): row.index for row in table} if zoo.extend and zoo.seeds.values is not None else {}
     for number, block in enumerate(zoo.extend):
         seeds = block.seeds.values if block.seeds is not None else zoo.seeds.values
         count = block.seeds_per_cell or zoo.seeds_per_cell or len(seeds or ())
-        for row in _grid(zoo, block, seeds, count, len(found)):
+        for row in _grid(zoo, block, seeds, count, len(table)):
             if seen and seen.setdefault(_values(row), row.index) != row.index:
                 raise InputError(
                     f"{zoo.name}: extend block {number} repeats model {seen[_values(row)]}; "
                     "name only values, or combinations, that are new"
                 )
-            found.append(row)
-    return tuple(found)
+            table.append(row)
+    return tuple(table)
 
 
 def check_extends(old: Zoo, new: Zoo) -> None:
-    """That ``new`` may take the place of ``old`` under one name: the same run, and every row of ``old`` unchanged.
+    """Check that ``new`` may replace ``old`` under one name: the same run, and every row of ``old`` unchanged.
 
     Raises:
         InputError: naming the first difference.

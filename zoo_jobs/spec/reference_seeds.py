@@ -1,4 +1,4 @@
-"""Seeds of a published random-seed zoo, read from its tree: the reference drew them without a seed of its own."""
+"""Read the seeds of a published random-seed zoo from its tree: the reference drew them from an unseeded generator."""
 
 import json
 import re
@@ -35,25 +35,25 @@ def imported_seeds(spec: ZooSpec, tree: Path) -> tuple[int, ...]:
     if spec.seeds.values is not None:
         raise InputError(f"{spec.name}: seeds are stated ({spec.seeds}); only a zoo of random seeds can import them")
     expected = rows(spec)[: spec.num_base_models]
-    found: dict[int, int] = {}
+    seeds: dict[int, int] = {}
     for folder in sorted(_folders(tree)):
         match = _TRIAL.match(folder.name)
         if match is None:
             continue
         index = int(match[1])
-        if index in found:
+        if index in seeds:
             raise InputError(f"{tree}: trial {index} is there twice")
         if index >= len(expected):
             raise InputError(f"{tree}: trial {index} is beyond {spec.name}, which has models 0:{len(expected)}")
-        found[index] = _seed(folder / "params.json", expected[index])
-    missing = [row.index for row in expected if row.index not in found]
+        seeds[index] = _seed(folder / "params.json", expected[index])
+    missing = [row.index for row in expected if row.index not in seeds]
     if missing:
         raise InputError(f"{tree}: {len(missing)} of {len(expected)} trials are missing, the first is {missing[0]}")
-    return tuple(found[row.index] for row in expected)
+    return tuple(seeds[row.index] for row in expected)
 
 
 def with_imported_seeds(spec: ZooSpec, tree: Path, name: str | None) -> ZooSpec:
-    """Another zoo, with the seeds of ``tree``. Raises InputError without a name of its own, and as above."""
+    """A new spec with the seeds of ``tree``. Raises InputError without a new name, and as ``imported_seeds``."""
     if name is None or name == spec.name:
         raise InputError(f"imported seeds make another zoo than {spec.name!r}: name it, e.g. with --name my-zoo")
     value = spec.to_json() | {

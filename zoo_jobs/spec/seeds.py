@@ -1,4 +1,4 @@
-"""Which seeds a zoo has: stated ones, or one derived for each model. Pure."""
+"""The seeds of a zoo: stated ones, or one derived for each model. Pure."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ _RANGE = re.compile(r"(\d+):(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class SeedRule:
-    """Seeds of each cell, ascending in the grid's slowest axis; ``values`` None means one drawn for every model."""
+    """The seeds of every cell, which are the grid's slowest axis; ``values`` None: one is derived for each model."""
 
     values: tuple[int, ...] | None
 
@@ -60,7 +60,7 @@ def derived_seed(seed_salt: int, index: int) -> int:
     """Seed of model ``index`` of a random-seed zoo, in [0, 1,000,000).
 
     The first 8 bytes, big-endian, of the SHA-256 of the ASCII text ``zooforge seed <salt> <index>``, modulo 1,000,000.
-    Like the reference's draws these may repeat, and say nothing of each other.
+    Seeds may repeat, as the reference's draws do.
     """
     digest = hashlib.sha256(f"zooforge seed {seed_salt} {index}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % NUM_RANDOM_SEEDS

@@ -1,4 +1,4 @@
-"""The sparsified twins of a zoo, themselves a zoo. Pure."""
+"""Specs of sparsified twins, which are a zoo of their own. Pure."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from .zoo import NUMERICS_VERSION, SparsifySpec, ZooSpec
 
 @dataclass(frozen=True)
 class TwinSpec:
-    """The sparsified twins of a zoo, themselves a zoo: same model indices, weights from ``source_epoch``."""
+    """The zoo of another zoo's sparsified twins: the same model indices, weights from ``source_epoch``."""
 
     parent: ZooSpec
     sparsify: SparsifySpec
@@ -28,7 +28,7 @@ class TwinSpec:
 
     @property
     def root(self) -> ZooSpec:
-        """The zoo that data, architecture and batches come from."""
+        """The zoo that defines data, architecture and batches."""
         return self.parent
 
     @property
@@ -72,7 +72,7 @@ class TwinSpec:
 
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "TwinSpec":
-        """Read back what ``to_json`` wrote. Raises InputError of anything else."""
+        """Read what ``to_json`` wrote. Raises InputError for anything else."""
         if not isinstance(value, dict) or set(value) != {"parent", "sparsify", "source_epoch"}:
             raise InputError(f"{where}: a twin's spec has the fields parent, sparsify and source_epoch")
         if not isinstance(value["source_epoch"], int):
@@ -82,7 +82,7 @@ class TwinSpec:
 
 
 Zoo = ZooSpec | TwinSpec
-"""What is planned, trained, published: grown from a grid, or made from another zoo's models."""
+"""A zoo that is planned, trained and published: grown from a grid, or made from another zoo's models."""
 
 
 def twins_of(spec: ZooSpec, sparsify: SparsifySpec | None = None, source_epoch: int | None = None) -> TwinSpec:

@@ -78,21 +78,21 @@ class ZooSpec(Closed):
     seeds: Seeds
     """A half-open range such as "1:11", a list, or random: one per model, from seed_salt and model index."""
     seeds_per_cell: SeedsPerCell | None = None
-    """Models per cell, of a zoo of random seeds."""
+    """Models per cell; only with random seeds."""
     seed_salt: Annotated[int, Field(ge=0)] | None = None
-    """Of a zoo of random seeds; another salt is another zoo."""
+    """Only with random seeds, which derive from it; another salt is another zoo."""
     imported_seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
     """Seeds read from a published tree, one per model, in place of derived ones."""
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Of SGD and RMSprop; Adam has none."""
+    """Momentum of SGD and RMSprop; Adam ignores it."""
     nesterov: bool = False
-    """Of SGD."""
+    """Nesterov momentum of SGD."""
     batch_size: Annotated[int, Field(gt=0)]
     """Images per step; the last batch of an epoch may be smaller."""
     num_epochs: Annotated[int, Field(gt=0)]
     """Epochs trained unless a request says otherwise; epoch 0 is the untrained model."""
     schedule: ScheduleName | None = None
-    """Of the learning rate; null keeps it constant."""
+    """Schedule of the learning rate; null keeps it constant."""
 
     train_eval_epochs: Epochs = EpochSet(((0, 1),))
     """Epochs after which the training split is evaluated too; epoch 0 always is."""
@@ -107,9 +107,9 @@ class ZooSpec(Closed):
     extend: tuple[ExtendBlock, ...] = ()
     """Grids appended later; rows that exist are never changed or renumbered."""
     sparsify: SparsifySpec | None = None
-    """What `zoo run` makes twins with."""
+    """How `zoo run` makes twins; null: it makes none."""
     compression: CompressionName | None = None
-    """Of published shards: delta-zstd, without loss, for large architectures, or none; null keeps what is there."""
+    """Compression of published shards: delta-zstd (lossless, for large networks) or none; null keeps what is there."""
 
     @model_validator(mode="after")
     def _seeds_fit(self) -> Self:
@@ -248,12 +248,12 @@ class ZooSpec(Closed):
 
     @property
     def root(self) -> "ZooSpec":
-        """The zoo itself: what its twins get data, architecture and batches from."""
+        """The zoo itself, which defines data, architecture and batches; of twins it is the parent."""
         return self
 
     @property
     def run_content(self) -> dict[str, Any]:
-        """JSON of everything that can change a result, and of nothing else.
+        """JSON of the fields that can change a result, and no others.
 
         Not in it: names and sources, ``extend`` (it only appends rows), ``save_epochs``, ``commit_every``,
         ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
@@ -281,11 +281,11 @@ class ZooSpec(Closed):
 
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "ZooSpec":
-        """Raises InputError, in one line that begins with ``where``, of anything that is not a spec."""
+        """The spec in ``value``. Raises InputError, in one line that begins with ``where``, if it is none."""
         return validated(cls, value, where)
 
     def with_overrides(self, settings: Sequence[str], *, name: str | None) -> "ZooSpec":
-        """Another spec: this one with ``key=value`` settings, under a name of its own.
+        """A new spec: this one with ``key=value`` settings, under another name.
 
         Keys are fields, with dots inside blocks (``split.train=4000``); an axis may be named alone
         (``learning_rate=0.01``, ``activation=[tanh, relu]``). Values are YAML.

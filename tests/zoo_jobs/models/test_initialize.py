@@ -50,6 +50,11 @@ def test_the_number_of_classes_moves_the_generator_as_in_torchvision(
     assert hashlib.sha256(vector.tobytes()).hexdigest()[:16] == digest
 
 
+REFERENCE_INITIALIZERS = (
+    "uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal",
+)  # fmt: skip
+
+
 def moments(initializer: str, fan_in: int, fan_out: int) -> tuple[float, float]:
     """Mean and standard deviation that the initializer states."""
     return {
@@ -62,7 +67,17 @@ def moments(initializer: str, fan_in: int, fan_out: int) -> tuple[float, float]:
     }[initializer]
 
 
-@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_every_initializer_fills_all_weights_and_repeats_itself_by_seed() -> None:
+    network = architecture("cnn-s", 3, "relu", False)
+    for initializer in INITIALIZERS:
+        first = initial_weights(network, initializer, 1)
+        assert np.isfinite(first).all()
+        assert np.count_nonzero(first) > 0.99 * first.size
+        assert np.array_equal(first, initial_weights(network, initializer, 1))
+        assert not np.array_equal(first, initial_weights(network, initializer, 2))
+
+
+@pytest.mark.parametrize("initializer", REFERENCE_INITIALIZERS)
 @pytest.mark.parametrize("name", ["cnn-s", "cnn-l"])
 def test_initial_weights_have_the_stated_moments_and_biases(name: str, initializer: str) -> None:
     network = architecture(name, 3, "relu", False)
