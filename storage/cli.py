@@ -7,11 +7,11 @@ import click
 
 from .commands.exports import EXPORT_VERBS
 from .commands.imports import IMPORT_VERBS
-from .commands.options import as_json, opened, print_json, store_option
+from .commands.options import as_json, locate_zoo, opened, print_json, store_option, zoo_address
 from .errors import NotPublished, StorageError
 from .keys import zoo_url
 from .quantities import human_bytes
-from .stores.open import open_store, require_existing
+from .stores.open import open_store
 
 
 @click.group()
@@ -28,10 +28,15 @@ for verb in (*EXPORT_VERBS, *IMPORT_VERBS):
 @store_option
 @as_json
 def ls(zoo: str | None, store_url: str | None, as_json: bool) -> None:
-    """Zoos of the store and their versions; with ZOO the objects of its current version."""
+    """Zoos of the store and their versions; with ZOO the objects of its current version.
+
+    ZOO is NAME with --store, or STORE/zoos/NAME.
+    """
     from .ops.listing import list_objects, list_store
 
-    store = opened(store_url)
+    if zoo is not None:
+        store_url, zoo = locate_zoo(zoo, store_url)
+    store = opened(store_url, existing=True)
     if zoo is None:
         zoos = list_store(store)
         if as_json:
@@ -56,19 +61,24 @@ def ls(zoo: str | None, store_url: str | None, as_json: bool) -> None:
 @store_option
 @as_json
 def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_json: bool) -> None:
-    """Hash every object that a manifest names again; check shapes, rows, finiteness, splits. Exit 1 if any is bad."""
+    """Hash every object that a manifest names again; check shapes, rows, finiteness, splits. Exit 1 if any is bad.
+
+    ZOOS are NAMEs with --store, or STORE/zoos/NAME; without any, all that are published in the store.
+    """
     from .ops.verify import verify_zoo
     from .publish.head import list_zoos, read_head
     from .zoo import open_zoo
 
-    store = opened(store_url)
-    names = list(zoos) or [name for name in list_zoos(store) if read_head(store, name) is not None]
-    if not names:
-        require_existing(store)
+    addresses = [zoo_address(zoo, store_url) for zoo in zoos]
+    if not zoos:
+        store = opened(store_url, existing=True)
+        published = [name for name in list_zoos(store) if read_head(store, name) is not None]
+        addresses = [zoo_address(name, store_url) for name in published]
+    if not addresses:
         raise NotPublished(f"{store.url}: no zoo is published here")
     reports, num_bad = [], 0
-    for name in names:
-        zoo = open_zoo(name if "/" in name else zoo_url(store_url or "", name), version)
+    for address in addresses:
+        zoo = open_zoo(address, version)
         found = verify_zoo(zoo)
         num_bad += len(found.problems)
         reports.append(
@@ -92,7 +102,7 @@ def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_j
     if as_json:
         print_json(reports)
     if num_bad:
-        raise StorageError(f"{num_bad} problem{'s' if num_bad > 1 else ''} in {len(names)} zoo(s)")
+        raise StorageError(f"{num_bad} problem{'s' if num_bad > 1 else ''} in {len(addresses)} zoo(s)")
 
 
 @command.command("pull")
@@ -103,6 +113,7 @@ def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_j
 @click.option("--models", help="As --epochs.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]))
 @click.option("--where", help="E.g. \"test_acc > 0.8 and optimizer == 'adam'\".")
+@store_option
 @as_json
 def pull(
     source: str,
@@ -112,13 +123,17 @@ def pull(
     models: str | None,
     split: str | None,
     where: str | None,
+    store_url: str | None,
     as_json: bool,
 ) -> None:
-    """Copy a zoo (SOURCE: STORE/zoos/NAME), or a part of it, into FOLDER; it then reads without a network."""
+    """Copy a zoo, or a part of it, into FOLDER; it then reads without a network.
+
+    SOURCE is NAME with --store, or STORE/zoos/NAME.
+    """
     from .ops.pull import pull as pull_zoo
     from .zoo import open_zoo
 
-    zoo = open_zoo(source, version)
+    zoo = open_zoo(zoo_address(source, store_url), version)
     target = open_store(folder)
     found = pull_zoo(zoo, target, epochs=epochs, models=models, split=split, where=where)
     address = zoo_url(folder, zoo.name)
@@ -148,7 +163,7 @@ def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
     """Collect objects that nothing names: the first run marks them, one a day later sweeps them."""
     from .ops.gc import collect
 
-    found = collect(opened(store_url), dry_run=not yes)
+    found = collect(opened(store_url, existing=True), dry_run=not yes)
     if as_json:
         print_json(found.to_json())
         return

@@ -10,7 +10,8 @@ import click
 
 from ..errors import StorageUsageError
 from ..keys import zoo_url
-from ..stores.open import open_store
+from ..publish.head import split_zoo_url
+from ..stores.open import open_existing_store, open_store
 from ..stores.protocol import ObjectStore
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -58,12 +59,13 @@ def progress_bar(label: str, length: int = 0) -> Iterator[Callable[[int], None]]
         yield bar.update
 
 
-def opened(url: str | None) -> ObjectStore:
+def opened(url: str | None, *, existing: bool = False) -> ObjectStore:
+    """The store at ``url``. ``existing``: a folder that does not exist is refused, not created by the first write."""
     if not url:
         raise StorageUsageError(
             "no store given: use --store URL or set ZOO_STORE (`zoo store up` starts a server here)"
         )
-    return open_store(url)
+    return open_existing_store(url) if existing else open_store(url)
 
 
 def zoo_address(zoo: str, store_url: str | None) -> str:
@@ -77,6 +79,20 @@ def zoo_address(zoo: str, store_url: str | None) -> str:
     if not store_url:
         raise StorageUsageError(f"{zoo}: name the store with --store URL or ZOO_STORE, or write STORE/zoos/{zoo}")
     return zoo_url(store_url, zoo)
+
+
+def locate_zoo(zoo: str, store_url: str | None) -> tuple[str | None, str]:
+    """(URL of the store, name of the zoo): of an address STORE/zoos/NAME, else ``store_url`` and ``zoo`` as given.
+
+    Raises:
+        StorageUsageError: an address with a version.
+    """
+    if zoo.endswith((".yaml", ".yml")) or not ("://" in zoo or "/zoos/" in f"/{zoo}"):
+        return store_url, zoo
+    store, name, version = split_zoo_url(zoo)
+    if version is not None:
+        raise StorageUsageError(f"{zoo}: leave out versions/{version}; --version says it where a verb takes one")
+    return store, name
 
 
 def print_json(value: Any) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from zooforge.storage.errors import FormatError, KeyFormatError
-from zooforge.storage.publish.head import create_spec, list_zoos, read_spec, swap_spec
+from zooforge.storage.publish.head import create_spec, list_zoos, read_head, read_spec, swap_spec
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..errors import InputError, nearest
@@ -34,8 +34,17 @@ def stored(store: ObjectStore, name: str) -> Zoo | None:
     return kind.from_json(found.content.get("spec"), where)
 
 
+class Imported(InputError):
+    """The zoo was imported into the store: it has no spec and no run."""
+
+
 def resolve(name: str, store: ObjectStore) -> Zoo:
-    """The zoo that NAME means, in the catalogue or in the store. Raises InputError, the nearest name offered."""
+    """The zoo that NAME means, in the catalogue or in the store.
+
+    Raises:
+        Imported: the store has published models by this name, and no spec.
+        InputError: an unknown name; the nearest one is offered.
+    """
     try:
         return entries.resolve(name)
     except InputError as error:
@@ -48,8 +57,20 @@ def resolve(name: str, store: ObjectStore) -> Zoo:
             found = entries.twins_named(name, parent) if isinstance(parent, ZooSpec) else None
         if found is not None:
             return found
+        if is_published(store, name):
+            raise Imported(
+                f"{name} was imported into {store.url}: no spec says how it was grown, so there is no run to work on"
+            ) from None
         close = nearest(name, list_zoos(store))
         raise InputError(f"{error}" + (f"; the store has {close!r}" if close else "")) from None
+
+
+def is_published(store: ObjectStore, name: str) -> bool:
+    """Whether the store has a published zoo of this name, grown or imported."""
+    try:
+        return read_head(store, name) is not None
+    except KeyFormatError:
+        return False
 
 
 def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:

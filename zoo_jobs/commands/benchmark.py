@@ -7,23 +7,22 @@ from typing import Any
 
 import click
 
-from zooforge.storage.keys import zoo_url
-
 from ..errors import InputError
 from ..quantities import table
 from .options import json_option, print_json
-from .working import store_option
+from .working import zoo_and_store
 
 MOST_EPOCHS = 11
 
 
 @click.command("benchmark")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where benchmark.json goes.")
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
 @click.option("--epochs", metavar="A:B", help=f"Epochs of the states; default: {MOST_EPOCHS} that are evenly spread.")
-@click.option("--on", "others", metavar="NAME,...", help="Further zoos of the store, to test on what NAME taught.")
+@click.option(
+    "--on", "others", metavar="NAME,...", help="Further zoos, names or addresses, to test on what NAME taught."
+)
 @json_option
 def command(
     name: str, store: str, out: Path, version: int | None, epochs: str | None, others: str | None, as_json: bool
@@ -35,6 +34,7 @@ def command(
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: a file is there; name a folder")
+    from zooforge.storage.commands.options import zoo_address
     from zooforge.storage.read.selection import select
     from zooforge.storage.zoo import Zoo as Published
     from zooforge.storage.zoo import open_zoo
@@ -43,7 +43,7 @@ def command(
     from ..report.read import spread
 
     def opened(zoo: str, number: int | None = None) -> Published:
-        return open_zoo(zoo_url(store, zoo), number)
+        return open_zoo(zoo_address(zoo, store), number)
 
     def chosen(zoo: Published) -> list[int]:
         found = select(epochs, zoo.epochs, "epochs")

@@ -9,12 +9,11 @@ import click
 
 from ..quantities import table
 from .options import json_option, print_json
-from .working import open_store, store_option
+from .working import open_existing_store, zoo_and_store
 
 
 @click.command("fidelity")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write fidelity.json there as well.")
 @json_option
@@ -25,7 +24,7 @@ def command(name: str, store: str, version: int | None, out: Path | None, as_jso
     from ..report.read import read_labels_only
     from ..report.section import extent
 
-    contents = read_labels_only(open_store(store), store, name, version)
+    contents = read_labels_only(open_existing_store(store), store, name, version)
     facts, reference = contents.facts, references().get(contents.facts.name)
     lines = [
         {

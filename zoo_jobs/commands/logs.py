@@ -10,21 +10,20 @@ import click
 
 from ..errors import InputError
 from ..watching.run_log import LEVELS, read_logs
-from .working import open_store, resolve, store_option
+from .working import open_existing_store, resolve, zoo_and_store
 
 _AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)")
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 @click.command("logs")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @click.option("--since", metavar="WHEN", help="An age such as 90s, 30m, 2h, 1d, or a time such as 2026-03-01T12:00Z.")
 @click.option("--level", type=click.Choice(LEVELS), default="info", show_default=True, help="The least grave shown.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines, as they are stored.")
 def command(name: str, store: str, since: str | None, level: str, as_json: bool) -> None:
     """Print what drivers and workers of NAME's run logged, oldest first, times in UTC."""
-    opened = open_store(store)
+    opened = open_existing_store(store)
     zoo = resolve(name, opened)
     earliest = None if since is None else _earliest(since, time.time())
     count = 0

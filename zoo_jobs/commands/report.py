@@ -6,12 +6,11 @@ import click
 
 from ..errors import InputError
 from .options import json_option, print_json
-from .working import open_store, store_option
+from .working import open_existing_store, zoo_and_store
 
 
 @click.command("report")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where page and PNGs go.")
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
 @click.option("--no-run", is_flag=True, help="Leave out how the run went; equal zoos then give equal bytes.")
@@ -23,7 +22,7 @@ def command(name: str, store: str, out: Path, version: int | None, no_run: bool,
     from ..report.read import read_accounts, read_contents
     from ..report.write import write_report
 
-    opened = open_store(store)
+    opened = open_existing_store(store)
     contents = read_contents(opened, store, name, version)
     if not no_run:
         contents = read_accounts(opened, contents)

@@ -11,7 +11,7 @@ from ..publishing.publish import publish, read_back, sentence
 from ..quantities import size
 from .options import asked_stages, check_twins, epochs_option, models_option, set_options, twins_options
 from .verify import NotWhatItSays, lines
-from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
+from .working import at_work, end, grown_zoo, open_store, resolve, work_options, zoo_and_store
 
 VERIFIED_STATES = 8
 
@@ -33,8 +33,7 @@ def say(found: Verification) -> None:
 
 
 @click.command("run")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @models_option
 @epochs_option
 @twins_options

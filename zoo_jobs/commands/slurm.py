@@ -19,14 +19,13 @@ from ..planning.units import work_units
 from ..running.claims import PIECE_MODELS, claims_of
 from ..running.slurm import NOTICE_SECONDS, Array, script
 from .options import asked_stages, check_twins, epochs_option, models_option, twins_options
-from .working import grown_zoo, open_store, resolve, store_option
+from .working import grown_zoo, open_store, resolve, zoo_and_store
 
 MOST_TASKS = 64
 
 
 @click.command("slurm")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @models_option
 @epochs_option
 @twins_options

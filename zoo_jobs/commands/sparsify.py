@@ -9,12 +9,11 @@ from ..planning.units import request
 from ..spec.twins import TwinSpec, twins_of
 from ..spec.zoo import SparsifyMethod, SparsifySpec, ZooSpec
 from .options import models_option, set_options
-from .working import at_work, end, open_store, resolve, store_option, work_options
+from .working import at_work, end, open_store, resolve, work_options, zoo_and_store
 
 
 @click.command("sparsify")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @models_option
 @click.option("--epochs", type=int, metavar="N", help="Epoch of the source models; default: the zoo's last.")
 @click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own, else 25.")

@@ -10,20 +10,18 @@ from zooforge.storage.runs.ledger import Ledger
 from zooforge.storage.stores.clock import store_now
 from zooforge.storage.stores.protocol import ObjectStore
 
-from ..catalogue.in_store import stored
+from ..catalogue.in_store import Imported, is_published, stored
 from ..errors import InputError
-from ..publishing.imported import is_published
 from ..spec.twins import TwinSpec, Zoo
 from ..watching.facts import read_facts, read_imported
 from ..watching.status import Status, imported_status, status
 from ..watching.status_screen import lines, watch
 from .options import json_option, print_json
-from .working import open_store, resolve, store_option
+from .working import open_existing_store, resolve, zoos_and_store
 
 
 @click.command("status")
-@click.argument("names", nargs=-1, required=True, metavar="NAME... | all")
-@store_option
+@zoos_and_store
 @click.option("--watch", "watching", is_flag=True, help="Look again every few seconds, until all is done or stopped.")
 @click.option("--interval", type=click.FloatRange(min=0.2), default=5.0, show_default=True, help="Seconds between.")
 @json_option
@@ -34,7 +32,7 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
     """
     if watching and as_json:
         raise InputError("--watch is for people; give either --watch or --json")
-    opened = open_store(store)
+    opened = open_existing_store(store)
     zoos = _zoos(opened, names)
     ledgers: dict[str, Ledger] = {}
 
@@ -50,7 +48,7 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
         return found
 
     if as_json:
-        values = [found.to_json() for found in look(zoos)]
+        values = [one.to_json() for one in look(zoos)]
         print_json(values[0] if len(names) == 1 and names[0] != "all" else values)
         return
 
@@ -60,8 +58,8 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
     if watching:
         watch(with_twins, interval, sys.stdout, clock=lambda: store_now(opened))
         return
-    for found in with_twins():
-        for line in lines(found, store_now(opened)):
+    for one in with_twins():
+        for line in lines(one, store_now(opened)):
             click.echo(line)
 
 
@@ -81,11 +79,11 @@ def _zoos(store: ObjectStore, names: Sequence[str]) -> list[Zoo | str]:
 
 def _resolve(name: str, store: ObjectStore) -> Zoo | str:
     try:
-        return resolve(name, store)
-    except InputError:
-        if not is_published(store, name):
-            raise
+        zoo = resolve(name, store)
+    except Imported:
         return name
+    imported = stored(store, zoo.name) is None and is_published(store, zoo.name)
+    return zoo.name if imported else zoo
 
 
 def _twins(store: ObjectStore, named: Sequence[Zoo | str]) -> list[Zoo]:

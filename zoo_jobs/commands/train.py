@@ -8,12 +8,11 @@ from ..errors import InputError
 from ..planning.units import request
 from ..spec.epochs import MAX_EPOCH, EpochSet
 from .options import epochs_option, models_option, set_options
-from .working import at_work, end, grown_zoo, open_store, resolve, store_option, work_options
+from .working import at_work, end, grown_zoo, open_store, resolve, work_options, zoo_and_store
 
 
 @click.command("train")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @models_option
 @epochs_option
 @click.option("--refill", metavar="EPOCHS", help="Make the weights of epochs again that were not kept: 7 or 21:26.")

@@ -8,12 +8,11 @@ from zooforge.storage.formats.compression import CompressionName
 from ..planning.units import request
 from ..publishing.publish import publish, sentence
 from .options import epochs_option, json_option, models_option, print_json
-from .working import open_store, resolve, store_option
+from .working import open_existing_store, resolve, zoo_and_store
 
 
 @click.command("vectorize")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @models_option
 @epochs_option
 @compression_option
@@ -22,7 +21,7 @@ def command(
     name: str, store: str, models: str | None, epochs: int | None, compression: CompressionName | None, as_json: bool
 ) -> None:
     """Seal a version: canonical shards, labels, splits, manifest. A partial zoo says so; a version never shrinks."""
-    opened = open_store(store)
+    opened = open_existing_store(store)
     zoo = resolve(name, opened)
     wanted = request(zoo, models, epochs) if models or epochs is not None else None
     version = publish(opened, zoo, wanted, compression)

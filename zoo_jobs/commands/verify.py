@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import InputError, ZooError
-from ..publishing.imported import is_published
+from ..catalogue.in_store import Imported
+from ..errors import ZooError
 from ..spec.twins import Zoo
 from .options import json_option, print_json
-from .working import open_store, resolve, store_option
+from .working import open_existing_store, resolve, zoo_and_store
 
 if TYPE_CHECKING:
     from ..publishing.recompute import Check
 
 
 @click.command("verify")
-@click.argument("name")
-@store_option
+@zoo_and_store
 @click.option("--states", type=click.IntRange(1), default=20, show_default=True, help="States to evaluate again.")
 @click.option("--deep", is_flag=True, help="Train a sample of models again and compare bits.")
 @click.option("--deep-models", type=click.IntRange(1), default=2, show_default=True, help="Models to train again.")
@@ -27,13 +26,11 @@ def command(name: str, store: str, states: int, deep: bool, deep_models: int, as
     """Evaluate a sample of published states on the test images and compare with their labels."""
     from ..publishing.recompute import Check, recompute, retrain
 
-    opened = open_store(store)
+    opened = open_existing_store(store)
     try:
         zoo: Zoo | None = resolve(name, opened)
-    except InputError:
-        if not is_published(opened, name):
-            raise
-        zoo = None  # imported: no spec says how it was grown
+    except Imported:
+        zoo = None
     shown = name if zoo is None else zoo.name
     checks = recompute(store, zoo or name, states)
     if deep and zoo is not None:

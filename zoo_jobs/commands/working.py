@@ -1,15 +1,18 @@
 """Options of the verbs that work on a store, and how their work is set up and ended."""
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
+from zooforge.storage.commands.options import locate_zoo
 from zooforge.storage.errors import StoreUnreachable
-from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.open import open_existing_store, open_store
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..catalogue import in_store
@@ -27,23 +30,68 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PREEMPTED = 75  # exit status: run again to go on
+NO_STORE = "no store: give --store, or set ZOO_STORE, to a path or s3://bucket/prefix; or name the zoo STORE/zoos/NAME"
 
 
 def store_option(function: F) -> F:
     """``--store URL``: ``store``."""
-    return click.option(
-        "--store",
-        envvar="ZOO_STORE",
-        callback=_named_store,
-        metavar="URL",
-        help="Path, file:// or s3://bucket/prefix; default: $ZOO_STORE.",
-    )(function)
+    return _store_option(callback=_required_store)(function)
 
 
-def _named_store(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+def zoo_and_store(function: F) -> F:
+    """``NAME`` and ``--store URL``: ``name`` and ``store``. NAME may be the address of a zoo, STORE/zoos/NAME."""
+
+    @functools.wraps(function)
+    def located(*args: Any, name: str, store: str | None, **values: Any) -> Any:
+        (name,), url = _located([name], store)
+        return function(*args, name=name, store=url, **values)
+
+    option = _store_option(more=" NAME may also be an address, STORE/zoos/NAME.")
+    return cast(F, click.argument("name")(option(located)))
+
+
+def zoos_and_store(function: F) -> F:
+    """``NAME... | all`` and ``--store URL``: ``names`` and ``store``. A NAME may be an address, STORE/zoos/NAME."""
+
+    @functools.wraps(function)
+    def located(*args: Any, names: tuple[str, ...], store: str | None, **values: Any) -> Any:
+        found, url = _located(names, store)
+        return function(*args, names=tuple(found), store=url, **values)
+
+    option = _store_option(more=" NAME may also be an address, STORE/zoos/NAME.")
+    return cast(F, click.argument("names", nargs=-1, required=True, metavar="NAME... | all")(option(located)))
+
+
+def _store_option(more: str = "", **settings: Any) -> Callable[[F], F]:
+    text = f"Path, file:// or s3://bucket/prefix; default: $ZOO_STORE.{more}"
+    return click.option("--store", envvar="ZOO_STORE", metavar="URL", help=text, **settings)
+
+
+def _required_store(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
     if not value:
-        raise click.UsageError("no store: give --store, or set ZOO_STORE, to a path or s3://bucket/prefix", context)
+        raise click.UsageError(NO_STORE, context)
     return value
+
+
+def _located(names: Sequence[str], store: str | None) -> tuple[list[str], str]:
+    """Names of the zoos, and the URL of the store that they are in.
+
+    Raises:
+        InputError: no store, or several.
+    """
+    context = click.get_current_context()
+    places = [locate_zoo(name, store) for name in names]
+    addressed = {url for name, (url, found) in zip(names, places, strict=True) if found != name and url is not None}
+    if store and (len(addressed) < len(names) or context.get_parameter_source("store") is ParameterSource.COMMANDLINE):
+        if not addressed <= {store, store.rstrip("/")}:
+            raise InputError(f"--store {store} and the address of another store, {min(addressed)}; give one of them")
+        addressed.add(store)
+    stores = {url.rstrip("/") or url for url in addressed}
+    if not stores:
+        raise click.UsageError(NO_STORE, context)
+    if len(stores) > 1:
+        raise InputError(f"zoos of several stores: {', '.join(sorted(stores))}; name those of one store")
+    return [found for _, found in places], addressed.pop()
 
 
 _WORK = (
@@ -173,4 +221,15 @@ def end(finished: bool, name: str, reason: str = "") -> int:
     return PREEMPTED
 
 
-__all__ = ["at_work", "end", "grown_zoo", "open_store", "resolve", "store_option", "work_options"]
+__all__ = [
+    "at_work",
+    "end",
+    "grown_zoo",
+    "open_existing_store",
+    "open_store",
+    "resolve",
+    "store_option",
+    "work_options",
+    "zoo_and_store",
+    "zoos_and_store",
+]

@@ -1,22 +1,11 @@
 """Zoos that were grown elsewhere and imported: their networks and their images, as the manifest tells them."""
 
-from zooforge.storage.errors import KeyFormatError
-from zooforge.storage.publish.head import read_head
-from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo as PublishedZoo
 
 from ..catalogue import entries
 from ..errors import InputError
 from ..models.registry import Network
 from ..spec.zoo import ZooSpec
-
-
-def is_published(store: ObjectStore, name: str) -> bool:
-    """Whether the store has a published zoo of this name, grown here or elsewhere."""
-    try:
-        return read_head(store, name) is not None
-    except KeyFormatError:
-        return False
 
 
 def like(published: PublishedZoo) -> ZooSpec:

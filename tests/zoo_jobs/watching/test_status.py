@@ -206,6 +206,8 @@ def test_people_see_the_twins_with_their_zoo(store: ObjectStore, capsys: pytest.
 def test_bad_input_is_one_line_and_exit_2(
     store: ObjectStore, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
+    assert store.root is not None
+    store.root.mkdir()
     assert main([*arguments, "--store", store.url]) == 2
     error = capsys.readouterr().err
     assert said in error
