@@ -1,0 +1,2 @@
+"""Engines: they train populations of models. ``contract`` defines an engine, ``choose.choose`` picks one,
+and ``growth.Growth`` drives it from epoch to epoch."""

@@ -1,4 +1,4 @@
-"""Batches of an epoch, in blocks large enough that order, pixels and augmentation cost little per step. Pure numpy."""
+"""The batches of an epoch, made in blocks of many steps to save time per step. Pure numpy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def num_steps(num_rows: int, batch_size: int) -> int:
 
 
 def pixels(pixel_values: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Normalised pixels [N, C, H, W] of bytes: a look-up, so that every engine sees the same floats."""
+    """Normalised pixels [N, C, H, W] of bytes [N, C, H, W], by a look-up table: the same floats for every engine."""
     out = np.empty(images.shape, np.float32)
     for channel, table in enumerate(pixel_values):
         out[:, channel] = table[images[:, channel]]
@@ -39,7 +39,7 @@ def pixels(pixel_values: NDArray[np.float32], images: NDArray[np.uint8]) -> NDAr
 
 
 def training_blocks(data: PreparedData, seed: int, epoch: int, batch_size: int, augment: str | None) -> Iterator[Block]:
-    """The training split in the order that ``seed`` gives it in ``epoch``."""
+    """The training split in the order of ``seed`` and ``epoch``, augmented."""
     split = data.train
     order = philox.permutation(seed, epoch, len(split))
     steps_per_block = max(1, BLOCK_BYTES // (4 * batch_size * split.images[0].size))
@@ -56,7 +56,7 @@ def training_blocks(data: PreparedData, seed: int, epoch: int, batch_size: int, 
 
 
 def evaluation_blocks(data: PreparedData, split: Split, num_images: int) -> Iterator[Block]:
-    """A split as it stands, ``num_images`` at a time: the same blocks whatever is evaluated on them."""
+    """A split in its stored order, ``num_images`` at a time."""
     for start in range(0, len(split), num_images):
         images = split.images[start : start + num_images]
         labels = split.labels[start : start + num_images].astype(np.int64)
@@ -64,7 +64,10 @@ def evaluation_blocks(data: PreparedData, split: Split, num_images: int) -> Iter
 
 
 def augmented(images: NDArray[np.uint8], words_n4: NDArray[np.uint32], augment: str) -> NDArray[np.uint8]:
-    """Images changed as docs/determinism.md says, one row of words each. Raises ValueError for another ``augment``."""
+    """Augmented images, as docs/determinism.md specifies; each image takes one row of words.
+
+    Raises ValueError for an unknown ``augment``.
+    """
     if augment == "crop-flip":
         return _crop_flip(images, words_n4)
     if augment == "flip-rotate":
@@ -100,6 +103,6 @@ def _flip_rotate(images: NDArray[np.uint8], words_n4: NDArray[np.uint32]) -> NDA
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     x = np.where(_mirrored(words_n4)[:, None, None], width - 1 - x, x)
     n = np.arange(len(images))[:, None, None]
-    found = images[n, :, y.clip(0, height - 1), x.clip(0, width - 1)]
-    found[~inside] = 0
-    return np.ascontiguousarray(found.transpose(0, 3, 1, 2))
+    rotated = images[n, :, y.clip(0, height - 1), x.clip(0, width - 1)]
+    rotated[~inside] = 0
+    return np.ascontiguousarray(rotated.transpose(0, 3, 1, 2))

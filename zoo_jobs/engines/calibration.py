@@ -1,4 +1,4 @@
-"""What each engine does on this machine, measured in seconds: rates on CNN-s beside the peak of the same moment."""
+"""Measures each engine's training rate on this machine, with CNN-s, and compares it with the machine's peak."""
 
 import time
 from collections.abc import Callable
@@ -14,22 +14,22 @@ from .choose import ENGINES, make_engine
 from .contract import Engine, Hyperparameters, Program, initial_state
 
 NUM_IMAGES = 200
-MODELS = {"lanes": 16, "stacked": 16, "sequential": 1}  # of a calibration on a CPU
+MODELS = {"lanes": 16, "stacked": 16, "sequential": 1}  # models in memory, on a CPU
 GPU_MODELS = 256
-PEAK_SIDE, GPU_PEAK_SIDE = 512, 4096  # of the matrices whose product shows what torch reaches at best
+PEAK_SIDE, GPU_PEAK_SIDE = 512, 4096  # side of the square matrices whose product gives torch's peak
 PEAK_LOOPS = 8
-PEAK_RATIO = 0.2  # of the time, for the peak
+PEAK_RATIO = 0.2  # share of the time for the peak
 
 
 @dataclass(frozen=True, slots=True)
 class EngineReport:
-    """``reason`` is why an engine does not run here, None where it does; then the rest is known.
+    """The measurements of one engine. ``reason`` says why it does not run here; it is None if it runs.
 
     Attributes:
         where: device and instruction set.
-        samples_per_second: training samples of all models together, one slot.
-        peak_ratio: multiply-adds per second of training, over those of ``peak_of`` measured beside it.
-        bytes_per_model: what one more model of the chunk takes, None where it cannot be said.
+        samples_per_second: training samples per second of one slot, summed over its models.
+        peak_ratio: multiply-adds per second of training, divided by the rate of ``peak_of`` in the same minute.
+        bytes_per_model: memory that one more model takes; None if the engine does not predict it.
     """
 
     name: str
@@ -44,21 +44,21 @@ class EngineReport:
 
 
 def calibration_program() -> Program:
-    """CNN-s on one channel, batch 10, Adam: what the rates are of."""
+    """The program that is measured: CNN-s with one channel, batch size 10, Adam."""
     return Program(architecture("cnn-s", 1, "tanh", False), "adam", 10, dropout=False)
 
 
 def calibrate(seconds: float) -> list[EngineReport]:
-    """One report per engine, in about ``seconds`` together."""
+    """One report per engine, within about ``seconds`` in all."""
     program = calibration_program()
-    found: list[tuple[str, Engine, str | None]] = []
+    engines: list[tuple[str, Engine, str | None]] = []
     for name in ENGINES:
         engine = make_engine(name)
-        found.append((name, engine, engine.refuses(program)))
-    share = seconds / max(1, sum(reason is None for *_, reason in found))
+        engines.append((name, engine, engine.refuses(program)))
+    share = seconds / max(1, sum(reason is None for *_, reason in engines))
     return [
         EngineReport(name, engine.bitwise, reason) if reason is not None else _measured(name, engine, program, share)
-        for name, engine, reason in found
+        for name, engine, reason in engines
     ]
 
 
@@ -96,7 +96,7 @@ def _rate(
     seconds: float,
     clock: Callable[[], float],
 ) -> float:
-    """Training samples per second, all models together; the first epochs warm up."""
+    """Training samples per second, summed over the models. The first epoch is not counted."""
     zeros = np.zeros(num_models)
     h = Hyperparameters(
         np.arange(num_models, dtype=np.uint32), zeros + 3e-4, zeros, zeros, zeros.astype(np.bool_), zeros
@@ -113,11 +113,11 @@ def _rate(
 
 
 def _peak(name: str, on_gpu: bool, seconds: float) -> tuple[float, str]:
-    """Multiply-adds per second at best, and of what: an FMA loop for ``lanes``, a large matrix product for torch."""
+    """The peak in multiply-adds per second and its name: an FMA loop for ``lanes``, a matrix product for torch."""
     if name == "lanes":
         from .lanes.engine import extension, instruction_set
 
-        # The best of short loops: neighbours on the machine make single ones slow.
+        # The fastest of several short loops: other processes slow single ones down.
         loops = [extension().peak(instruction_set(), seconds / PEAK_LOOPS) for _ in range(PEAK_LOOPS)]
         return float(max(loops)), "FMA loop"
     import torch

@@ -1,4 +1,4 @@
-"""Which engines exist, and which one a machine and a program get. Imports an engine only when it is asked for."""
+"""The registry of engines, and the choice of one for a machine and a program. Engines are imported when needed."""
 
 import importlib
 import os
@@ -18,7 +18,7 @@ ENGINES = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The engine of a run and, for a person, why it was picked."""
+    """The engine of a run, and a sentence that says why it was chosen."""
 
     engine: Engine
     why: str
@@ -33,7 +33,7 @@ def make_engine(name: str) -> Engine:
 
 
 def workers_have_gpus() -> bool:
-    """Whether the workers of a cluster have GPUs that its driver does not see, as ``ZOO_WORKER_GPUS`` says."""
+    """Whether ``ZOO_WORKER_GPUS`` says that a cluster's workers have GPUs, which the driver need not have."""
     return os.environ.get("ZOO_WORKER_GPUS", "0") not in ("", "0")
 
 
@@ -44,22 +44,22 @@ def has_gpu() -> bool:
     return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
-def not_worth_it(engine: Engine) -> str | None:
-    """Why ``auto`` does not take an engine that would run here; None if it may."""
+def reason_against(engine: Engine) -> str | None:
+    """The reason why ``auto`` does not choose an engine that could run here; None if there is none."""
     device = getattr(engine, "device", None)  # of torch; only ``stacked`` has one
     if workers_have_gpus():
         return None
     if device is not None and device.type == "cpu":
         from .stacked.engine import no_cuda
 
-        return f"{no_cuda()}, and on a CPU it is a check, not a way to train"
+        return f"{no_cuda()}, and on a CPU this engine serves only as a check"
     return None
 
 
 def choose(requested: str, programs: Iterable[Program]) -> Choice:
     """The engine ``requested``, or with ``auto`` the fastest that runs all ``programs`` here.
 
-    Raises InputError: no such engine, or it cannot run one of the programs; the reason is said.
+    Raises InputError: there is no such engine, or it cannot run one of the programs; the message says why.
     """
     programs = list(programs)
     if requested != "auto":
@@ -72,7 +72,7 @@ def choose(requested: str, programs: Iterable[Program]) -> Choice:
     order = ["stacked", "lanes", "sequential"] if has_gpu() else ["lanes", "sequential"]
     for name in order:
         engine = make_engine(name)
-        reason = not_worth_it(engine) or next((r for p in programs if (r := engine.refuses(p))), None)
+        reason = reason_against(engine) or next((r for p in programs if (r := engine.refuses(p))), None)
         if reason is None:
             return Choice(engine, "; ".join([*refused, f"{name} runs it here"]))
         refused.append(f"not {name}: {reason}")

@@ -1,4 +1,4 @@
-"""What every population engine takes and gives. Pure numpy.
+"""The contract of the engines: the values that they take and return. Pure numpy.
 
 Shape suffixes: P = models of a chunk, D = parameters per model, V = values with a noise variance (twins),
 T = D + V trained values of a twin, D otherwise.
@@ -30,21 +30,21 @@ class OneCycle:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The sequence of operations that all models of a chunk share."""
+    """The operations that all models of a chunk share."""
 
     architecture: Network
     optimizer: OptimizerName
     batch_size: int
-    dropout: bool  # the ratio of every model is positive
+    dropout: bool  # true if the dropout ratio of every model is positive
     variational: bool = False  # twins: variational-dropout layers, KL term, masked evaluation
     schedule: OneCycle | None = None
     augment: str | None = None
-    pruned: bool = False  # twins by magnitude: what ``mask`` [P, D] of the state marks is zero and stays zero
+    pruned: bool = False  # twins by magnitude: weights that ``mask`` [P, D] of the state marks are zero and stay zero
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """Per model; float64 so that every engine rounds the same numbers."""
+    """Hyperparameters, one value per model. They are float64, so every engine rounds the same numbers."""
 
     seed_P: NDArray[np.uint32]
     learning_rate_P: NDArray[np.float64]
@@ -59,9 +59,9 @@ class Hyperparameters:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Sums over the samples of one training epoch, taken while weights change, dropout and noise active.
+    """Sums over the samples of one training epoch, taken while the weights change, with dropout and noise active.
 
-    For twins the loss is the cross-entropy alone; ``kl_P`` of ``Evaluation`` belongs to the end of the epoch.
+    For twins the loss is the cross-entropy without the KL term.
     """
 
     loss_sum_P: NDArray[np.float64]
@@ -71,7 +71,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Sums over the samples of a split in eval mode: no dropout; twins masked, their KL term not in the loss."""
+    """Sums over the samples of a split in eval mode: no dropout, twins masked. The loss has no KL term."""
 
     loss_sum_P: NDArray[np.float64]
     correct_P: NDArray[np.int32]
@@ -80,37 +80,37 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
-    """Of twins, from their present state: what a masked evaluation uses, so that mask and accuracy cannot disagree.
+    """The sparsity of twins in their present state. A masked evaluation uses the same mask.
 
-    ``mask_PV`` is true for pruned values (log alpha >= 3), in the order of ``noisy_layout``, biases of convolutions
-    included; ``num_pruned_P`` of ``num_prunable`` counts weights alone, as the reference's sparsity ratio does.
+    ``mask_PV`` is true for pruned values (log alpha >= 3), in the order of ``noisy_layout``, which includes the biases
+    of convolutions. ``num_pruned_P`` and ``num_prunable`` count weights only, as the reference's sparsity ratio does.
     """
 
     mask_PV: NDArray[np.bool_]
-
     kl_P: NDArray[np.float64]
     num_pruned_P: NDArray[np.int32]
     num_prunable: int
 
 
 class Session(Protocol):
-    """P models in memory, their data at hand. Used by one thread; closing frees memory.
+    """P models and their data in memory. One thread uses a session; closing it frees the memory.
 
-    ``train_epoch`` and ``evaluate`` raise MemoryError when the device is full; the caller then opens smaller chunks.
+    ``train_epoch`` and ``evaluate`` raise MemoryError when the device's memory is full; the caller then opens a session
+    with fewer models.
     """
 
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
-        """Train epoch ``epoch`` (1 is the first). What happens to inactive models is not defined: nobody looks."""
+        """Train epoch ``epoch`` (1 is the first). The state of inactive models is undefined afterwards."""
         ...
 
     def evaluate(self, split: SplitName) -> Evaluation: ...
 
     def sparsity(self) -> Sparsity:
-        """Of twins only."""
+        """The sparsity of twins. Raises ValueError for other models."""
         ...
 
     def state(self) -> StateArrays:
-        """Copies, in the published layout, each [P, ...]: see ``initial_state`` for the names."""
+        """Copies of the state in the published layout, each [P, ...]; ``initial_state`` lists the names."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -121,13 +121,13 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """Makes sessions. Cheap to construct; imports what it needs only then."""
+    """Opens sessions. An engine is cheap to construct; it imports its libraries when it is constructed."""
 
     name: str
-    bitwise: bool  # a model's bytes do not depend on its chunk, so a unit may be split
+    bitwise: bool  # true if a model's bytes do not depend on its chunk; a unit may then be split
 
     def refuses(self, program: Program) -> str | None:
-        """Why this engine cannot run ``program`` here, in words for a person; None if it can."""
+        """The reason why this engine cannot run ``program`` here, as a sentence; None if it can."""
         ...
 
     def numerics(self, program: Program) -> dict[str, Any]:
@@ -150,11 +150,11 @@ LOG_SIGMA2_START = -10.0
 
 
 def initial_state(program: Program, weights_PD: NDArray[np.float32], others: StateArrays | None = None) -> StateArrays:
-    """State of models that have taken no step: ``weights`` and, all zero, ``step`` [P] int64 and the moments.
+    """The state of models that have taken no step: ``weights``, and zeros for ``step`` [P] int64 and the moments.
 
-    Twins have ``log_sigma2`` [P, V], -10 everywhere, beside it; their moments cover weights, then log sigma^2.
-    ``others`` brings what an architecture keeps besides its parameters (``buffers`` [P, B], ``counters`` [P, C]), and
-    the ``mask`` [P, D] bool of twins by magnitude, whose weights are set to zero here.
+    Variational twins also have ``log_sigma2`` [P, V], -10 everywhere; their moments cover weights, then log sigma^2.
+    ``others`` holds what an architecture keeps besides its parameters (``buffers`` [P, B], ``counters`` [P, C]), and
+    the ``mask`` [P, D] bool of twins by magnitude, whose masked weights are set to zero here.
     """
     num_models = weights_PD.shape[0]
     if program.pruned:

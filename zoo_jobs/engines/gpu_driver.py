@@ -1,4 +1,4 @@
-"""The driver of this machine's GPU against the CUDA that torch was built for."""
+"""Checks whether this machine's NVIDIA driver fits the CUDA version that torch was built for."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ OLDEST_DRIVERS = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 
 @dataclass(frozen=True, slots=True)
 class GpuReport:
-    """Versions, None where there is none; ``words`` says in one line whether they go together."""
+    """Versions (None if there is none), and one line, ``words``, that says whether they fit together."""
 
     driver: str | None
     torch: str
@@ -29,11 +29,13 @@ def gpu_report() -> GpuReport:
     driver = match[1] if match else None
     sees = torch.cuda.is_available()
     name = torch.cuda.get_device_name() if sees else None
-    return judged(driver, torch.__version__, torch.version.cuda, sees, name)
+    return report_on(driver, torch.__version__, torch.version.cuda, sees, name)
 
 
-def judged(driver: str | None, torch: str, cuda: str | None, sees_device: bool, name: str | None = None) -> GpuReport:
-    """The report on given versions."""
+def report_on(
+    driver: str | None, torch: str, cuda: str | None, sees_device: bool, name: str | None = None
+) -> GpuReport:
+    """The report for the given versions."""
     built = f"torch {torch} is built for CUDA {cuda}" if cuda else f"torch {torch} is built without CUDA"
     oldest = OLDEST_DRIVERS.get(int(cuda.split(".")[0])) if cuda else None
     if driver is None:
@@ -45,7 +47,7 @@ def judged(driver: str | None, torch: str, cuda: str | None, sees_device: bool, 
     elif not sees_device:
         words = f"driver {driver}, {built}, yet torch sees no device (is CUDA_VISIBLE_DEVICES empty?)"
     else:
-        words = f"{name or 'GPU'}: driver {driver}, {built}, which runs on it"
+        words = f"{name or 'GPU'}: driver {driver}, {built}, which fits this driver"
     return GpuReport(driver, torch, cuda, sees_device, words)
 
 

@@ -1,4 +1,6 @@
-"""Models of one task going from epoch to epoch: chunks, labels, models that stop being finite. No store, no Ray.
+"""Trains the models of one task from epoch to epoch: chunks, labels, and models that stop being finite.
+
+It knows neither the store nor Ray.
 
 Shape suffixes as in ``contract``: P = models, D = parameters, V = noise variances of twins.
 """
@@ -28,7 +30,7 @@ Labels = dict[str, Any]  # column -> [P], masked where a value is null
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """What is kept of one epoch: ``fields`` [P, ...] by their suffix in a shard, ``labels`` [P] by column."""
+    """The result of one epoch: ``fields`` [P, ...] by their suffix in a shard, ``labels`` [P] by column."""
 
     epoch: int
     fields: dict[str, NDArray[Any]]
@@ -39,8 +41,8 @@ class EpochResult:
 class Growth:
     """P models of one program, in memory, at one epoch.
 
-    A model that is not finite at the end of an epoch is frozen there: its NaNs made canonical, its moments zero, its
-    metrics null from that epoch on. Its neighbours go on, with the bits that they would have had without it.
+    A model that is not finite at the end of an epoch is frozen: its NaNs become the canonical NaN, its moments zero,
+    and its metrics null from that epoch on. The other models keep the bits that they would have had without it.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Growth:
         data: PreparedData,
         chunk_models: int | None = None,
     ) -> None:
-        """``state`` is what ``initial_state`` or ``state`` gave; without ``faulty_epoch`` every model is finite."""
+        """``state`` comes from ``initial_state`` or from ``state``; without ``faulty_epoch`` every model is finite."""
         self._engine, self._program, self._hyperparameters, self._data = engine, program, hyperparameters, data
         self._state = dict(state)
         num_models = len(state["weights"])
@@ -66,7 +68,7 @@ class Growth:
         return len(self._faulty_epoch_P)
 
     def state(self) -> StateArrays:
-        """All that is needed to go on elsewhere with the same bits; arrays [P, ...]."""
+        """Arrays [P, ...] from which another process continues with the same bits."""
         return {**self._state, "faulty_epoch": self._faulty_epoch_P.copy(), "faulty_reason": self._reason_P.copy()}
 
     def close(self) -> None:
@@ -123,7 +125,7 @@ class Growth:
         return piece
 
     def _freeze(self, state: StateArrays, epoch: int) -> None:
-        """Find the models that stopped being finite at ``epoch``; put every frozen model's state back."""
+        """Freeze the models that stopped being finite at ``epoch``, and restore the state of models frozen before."""
         trained = [name for name in ("weights", "log_sigma2", "buffers") if name in state]
         frozen = np.flatnonzero(self._faulty_epoch_P != NEVER)
         for name, values in state.items():
@@ -154,7 +156,7 @@ class Growth:
         faulty_P = self._faulty_epoch_P != NEVER
 
         def column(values: Any, null_P: NDArray[np.bool_] = faulty_P) -> Any:
-            """Null also where a loss is not finite."""
+            """A label column: null where ``null_P`` is true or a value is not finite."""
             array = np.asarray(values)
             return np.ma.MaskedArray(array, mask=null_P | ~np.isfinite(array))
 
@@ -192,7 +194,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One chunk's share of an epoch."""
+    """The results of one chunk for an epoch."""
 
     state: StateArrays
     running: Running | None
@@ -201,5 +203,5 @@ class _Piece:
 
     @property
     def samples(self) -> int:
-        """Samples that a model of the chunk saw in training, summed over its models."""
+        """Training samples, summed over the models of the chunk."""
         return self.running.num_samples * len(self.running.loss_sum_P) if self.running is not None else 0

@@ -1,4 +1,4 @@
-"""Memory that this process may still take: of the machine, or of its container where that has less."""
+"""The memory that this process may still allocate, on the machine or within its container's limit."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def host_free_bytes(cgroup: Path = CGROUP) -> int:
-    """Free memory of the machine, or what its container's limit (cgroup v2) leaves, if that is less."""
+    """Bytes free on the machine, or left of the container's limit (cgroup v2), whichever is less."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):
         limit = int((cgroup / "memory.max").read_text())

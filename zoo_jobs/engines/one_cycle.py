@@ -1,4 +1,4 @@
-"""The one-cycle schedule of the reference's ResNets: every default of torch's OneCycleLR. Pure.
+"""The one-cycle schedule of the reference's ResNets, with every default of torch's OneCycleLR. Pure.
 
 Source: Smith, Topin (2017), arXiv:1708.07120; the values are those of ``torch.optim.lr_scheduler.OneCycleLR``.
 """

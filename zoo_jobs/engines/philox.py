@@ -1,7 +1,7 @@
-"""Counter-based random numbers: what docs/determinism.md specifies, in numpy. Pure; no generator state exists.
+"""Counter-based random numbers in numpy, as docs/determinism.md specifies them. Pure; there is no generator state.
 
-Every draw is a function of (model seed, purpose, epoch, step, stream, position). Arguments broadcast, so one call
-serves many models, steps or samples; the positions are the last axis of the result.
+Every number is a function of (model seed, purpose, epoch, step, stream, position). Arguments broadcast, so one call
+can serve many models, steps or samples; positions are the last axis of the result.
 """
 
 from enum import IntEnum
@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 MULTIPLIER_0, MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57  # Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers:
 WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85  # as easy as 1, 2, 3", table 2 and the Random123 library
 NUM_ROUNDS = 10
-TILE_BLOCKS = 1 << 13  # counters worked on at once: the temporaries stay in the cache
+TILE_BLOCKS = 1 << 13  # counters per pass, so that the temporaries stay in the cache
 
 
 class Purpose(IntEnum):
-    """Second word of the key."""
+    """The use of the numbers; it is the second word of the key."""
 
     ORDER = 1
     DROPOUT = 2
@@ -38,7 +38,7 @@ def blocks(counter_N4: NDArray[np.uint32], key_N2: NDArray[np.uint32]) -> NDArra
 
 
 def _rounds(counter_N4: NDArray[np.uint32], key_N2: NDArray[np.uint32], out_N4: NDArray[np.uint32]) -> None:
-    """64-bit lanes that hold 32-bit values; a product's halves are its high and low word."""
+    """Ten rounds in 64-bit integers that hold 32-bit values; the halves of a product are its high and low word."""
     low = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
     c0, c1, c2, c3 = (counter_N4[:, i].astype(np.uint64) for i in range(4))
@@ -98,21 +98,21 @@ def permutation(seed: ArrayLike, epoch: ArrayLike, num_rows: int) -> NDArray[np.
 
 
 def dropout_threshold(ratio: float) -> int:
-    """A value is dropped if its word is below this; 2^32 would drop everything, and no ratio below 1 gives it."""
+    """A value is dropped if its word is below this threshold. Raises ValueError for a ratio outside [0, 1)."""
     if not 0 <= ratio < 1:
         raise ValueError(f"dropout ratio is {ratio}, must be in [0, 1)")
     return int(ratio * 2.0**32)
 
 
 def dropout_scale(ratio: float) -> np.float32:
-    """What kept values are multiplied by: 1 / (1 - ratio) in double precision, rounded once."""
+    """The factor of values that are kept: 1 / (1 - ratio) in double precision, rounded once to float32."""
     return np.float32(1.0 / (1.0 - ratio))
 
 
 def keep_mask(
     seed: ArrayLike, *, epoch: ArrayLike, step: ArrayLike, layer: int, num_samples: int, num_values: int, ratio: float
 ) -> NDArray[np.bool_]:
-    """True where a value survives: [*broadcast of seed, epoch, step, num_samples, num_values].
+    """True where a value is kept: [*broadcast of seed, epoch, step, num_samples, num_values].
 
     Args:
         layer: 0, 1, .. counting the dropout layers of the architecture.
@@ -183,7 +183,7 @@ def box_muller(words_: NDArray[np.uint32]) -> NDArray[np.float32]:
 
 
 def augment_words(seed: int, *, epoch: int, step: ArrayLike, num_samples: int) -> NDArray[np.uint32]:
-    """Words 0 .. 3 of every sample of a batch: [*steps, num_samples, 4]; see docs/determinism.md for their meaning."""
+    """Words 0 to 3 of every sample of a batch: [*steps, num_samples, 4]. docs/determinism.md says what each is for."""
     return words(
         seed,
         Purpose.AUGMENT,

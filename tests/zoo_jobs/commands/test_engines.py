@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from zooforge.zoo_jobs.commands.engines import command
 from zooforge.zoo_jobs.engines import choose
 from zooforge.zoo_jobs.engines.calibration import calibration_program
-from zooforge.zoo_jobs.engines.gpu_driver import judged
+from zooforge.zoo_jobs.engines.gpu_driver import report_on
 from zooforge.zoo_jobs.engines.stacked import StackedEngine
 from zooforge.zoo_jobs.errors import InputError
 
@@ -49,13 +49,13 @@ def test_a_person_reads_a_table_and_three_lines() -> None:
         (None, None, False, "no NVIDIA driver; torch 2.13.0 is built without CUDA"),
         ("570.86.15", None, False, "install a CUDA build"),
         ("570.86.15", "13.0", False, "too old: torch 2.13.0 is built for CUDA 13.0, which needs driver 580.65.06"),
-        ("580.65.06", "13.0", True, "which runs on it"),
-        ("525.60.13", "12.8", True, "which runs on it"),
+        ("580.65.06", "13.0", True, "which fits this driver"),
+        ("525.60.13", "12.8", True, "which fits this driver"),
         ("580.95", "13.0", False, "sees no device"),
     ],
 )
 def test_driver_and_cuda_are_judged_in_one_line(driver: str | None, cuda: str | None, sees: bool, words: str) -> None:
-    found = judged(driver, "2.13.0", cuda, sees).words
+    found = report_on(driver, "2.13.0", cuda, sees).words
     assert words in found
     assert "\n" not in found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from zooforge.zoo_jobs.catalogue.entries import load
-from zooforge.zoo_jobs.engines.choose import has_gpu, make_engine, not_worth_it
+from zooforge.zoo_jobs.engines.choose import has_gpu, make_engine, reason_against
 from zooforge.zoo_jobs.planning import machines
 from zooforge.zoo_jobs.running import notice
 from zooforge.zoo_jobs.running.stage import most_models
@@ -78,7 +78,7 @@ def test_a_slot_costs_what_its_machine_and_price_class_say(
 def test_a_head_without_a_gpu_chooses_for_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert not has_gpu()
-    assert not_worth_it(make_engine("stacked"))
+    assert reason_against(make_engine("stacked"))
     monkeypatch.setenv("ZOO_WORKER_GPUS", "1")
     assert has_gpu()
-    assert not_worth_it(make_engine("stacked")) is None
+    assert reason_against(make_engine("stacked")) is None

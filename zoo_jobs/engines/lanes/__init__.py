@@ -1,4 +1,4 @@
-"""The CPU engine: models are SIMD lanes."""
+"""The engine ``lanes``: models are SIMD lanes of a CPU. ``LanesEngine`` is its public name; ``build`` compiles it."""
 
 from .engine import LanesEngine, LanesSession
 

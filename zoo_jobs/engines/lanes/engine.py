@@ -1,6 +1,6 @@
-"""The ``lanes`` engine: models are SIMD lanes of kernels written in C++, bit for bit the same on every CPU.
+"""The engine ``lanes``: models are SIMD lanes of kernels in C++, with the same bits on every CPU.
 
-docs/lanes.md states layout, order of sums, denormal rule and the accuracy of its functions.
+docs/lanes.md specifies the layout, the order of sums, the treatment of denormals and the accuracy of functions.
 """
 
 import importlib
@@ -35,7 +35,7 @@ from .program import layer_table
 VERSION = 1  # raised by every change of the engine's numbers
 GROUP_MODELS = 16  # lanes of the widest kernels
 MEMORY_RATIO = 0.5  # share of the free memory that a chunk may take
-# For tests: avx512, avx2, vec4 or scalar (results do not depend on it), and the file of an instrumented build.
+# For tests: avx512, avx2, vec4 or scalar (results do not depend on it), and the path of an instrumented build.
 ISA_VARIABLE = "ZOOFORGE_LANES_ISA"
 EXTENSION_VARIABLE = "ZOOFORGE_LANES_EXTENSION"
 
@@ -57,7 +57,7 @@ def extension() -> Any:
 
 
 def instruction_set() -> str:
-    """What the kernels run on here: ``auto`` lets the extension take the widest."""
+    """The instruction set to use; with ``auto`` the extension takes the widest."""
     return os.environ.get(ISA_VARIABLE, "auto")
 
 
@@ -100,7 +100,7 @@ class LanesEngine:
         return int(2 * state + work + images)
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """All of them, unless memory says less: a group's working set does not depend on the chunk."""
+        """All models if memory allows; the working set of a lane group does not depend on the chunk."""
         free = host_free_bytes() * MEMORY_RATIO
         models = num_models
         while models > GROUP_MODELS and self.peak_bytes(program, data, models) > free:
@@ -133,7 +133,7 @@ def program_arguments(program: Program) -> tuple[Any, ...]:
 
 
 def native_data(data: PreparedData, split: SplitName) -> Any:
-    """A split as the extension takes it; no copy is made where the arrays are contiguous."""
+    """A split in the extension's form. Contiguous arrays are not copied."""
     part = data.split(split)
     images = np.ascontiguousarray(part.images).reshape(len(part), -1)
     return extension().Data(
@@ -142,7 +142,7 @@ def native_data(data: PreparedData, split: SplitName) -> Any:
 
 
 def native_session(program: Program, hyperparameters: Hyperparameters, isa: str) -> Any:
-    """A session of the extension, its state all zero."""
+    """A session of the extension, with a state of zeros."""
     h = hyperparameters
     return extension().Session(
         *program_arguments(program),
@@ -182,7 +182,7 @@ class LanesSession:
 
     @property
     def _fields(self) -> tuple[str | None, ...]:
-        """Names of the state's float arrays in the extension's order."""
+        """Names of the state's float arrays, in the extension's order; None if the program lacks one."""
         log_sigma2 = "log_sigma2" if self._program.variational else None
         return ("weights", log_sigma2, *MOMENTS[self._program.optimizer])
 

@@ -1,4 +1,5 @@
-"""Engine ``sequential``: one model at a time in plain torch, as the reference trains. The oracle of the others."""
+"""The engine ``sequential``: one model at a time in plain torch, as the reference trains. Tests compare the other
+engines with it."""
 
 import pkgutil
 from collections.abc import Iterator
@@ -35,12 +36,12 @@ from .layer_list_model import LayerListModel
 from .module_model import ModuleModel
 
 VERSION = 1
-EVALUATED_AT_ONCE = 500  # images; sums of a matrix product may depend on it
-STATE_BYTES = 1 << 30  # of a chunk
+EVALUATED_AT_ONCE = 500  # images per block; the sums of a matrix product may depend on it
+STATE_BYTES = 1 << 30  # largest state of a chunk
 
 
 class SequentialEngine:
-    """Plain torch on one thread of the CPU, or on a CUDA device. Options that change numbers are in ``numerics``."""
+    """Plain torch on one CPU thread or a CUDA device. Options that change numbers are part of ``numerics``."""
 
     name = "sequential"
 
@@ -60,7 +61,7 @@ class SequentialEngine:
 
     @property
     def bitwise(self) -> bool:
-        """On a CPU with one thread; where a CUDA device was asked for, its kernels may add in any order."""
+        """True on a CPU with one thread; the kernels of a CUDA device may add in any order."""
         return self._requested in (None, "cpu")
 
     def refuses(self, program: Program) -> str | None:
@@ -95,7 +96,7 @@ class SequentialEngine:
     def open(
         self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
     ) -> "SequentialSession":
-        """Raises ValueError with the words of ``refuses`` for a program that cannot run."""
+        """Raises ValueError, with the reason from ``refuses``, for a program that cannot run."""
         reason = self.refuses(program)
         if reason is not None:
             raise ValueError(reason)
@@ -115,7 +116,7 @@ class SequentialEngine:
 
 
 class SequentialSession:
-    """P models, trained and evaluated one after the other."""
+    """P models that are trained and evaluated one after the other."""
 
     def __init__(
         self,
@@ -138,7 +139,7 @@ class SequentialSession:
         self._active_P = np.ones(self._num_models, np.bool_)
 
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
-        """Inactive models are left as they are; their sums are NaN and 0."""
+        """Inactive models do not change; their sums are NaN and 0."""
         self._active_P = active_P.copy()
         loss_sum_P = np.full(self._num_models, np.nan)
         correct_P = np.zeros(self._num_models, np.int32)
@@ -201,7 +202,7 @@ class SequentialSession:
         return {name: tensor[i].detach() for name, tensor in self._tensors.items()}
 
     def _train(self, i: int, epoch: int) -> tuple[float, int]:
-        """One epoch of model ``i``: sums of its running loss and correct predictions."""
+        """Train one epoch of model ``i``. Returns the sums of its running loss and of its correct predictions."""
         rows = self._rows(i)
         values = self._model.bind(rows)
         optimizer = self._optimizer(i, values, rows)
@@ -260,7 +261,7 @@ class SequentialSession:
         return loss_sum, correct
 
     def _optimizer(self, i: int, values: Tensor, rows: dict[str, Tensor]) -> torch.optim.Optimizer:
-        """Torch's own, over the flat vector, its moments bound to the state's rows."""
+        """Torch's optimizer over the flat vector, with the rows of the state as its moments."""
         h = self._hyperparameters
         rate, decay = float(h.learning_rate_P[i]), float(h.weight_decay_P[i])
         row = OPTIMIZERS[self._program.optimizer]
@@ -276,7 +277,10 @@ class SequentialSession:
 
 @contextmanager
 def _plain(device: torch.device) -> Iterator[None]:
-    """One thread, deterministic cuDNN, and a device that is full as MemoryError; the caller's settings come back."""
+    """Run a block with one thread and deterministic cuDNN; the caller's settings are restored at the end.
+
+    A device without free memory raises MemoryError.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

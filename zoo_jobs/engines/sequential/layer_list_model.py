@@ -1,4 +1,4 @@
-"""One model that a layer list describes, in plain torch: the arithmetic of the ``sequential`` engine.
+"""One model of a layer list in plain torch: the arithmetic of the engine ``sequential``.
 
 Shape suffixes: D = parameters, V = values with a noise variance, T = D + V for twins, D otherwise; B = batch.
 """
@@ -19,17 +19,17 @@ from .. import philox
 from ..contract import Program, noisy_layout
 from ..random_layers import RandomLayer, random_layers
 
-WORDS_AT_ONCE = 1 << 20  # random words held at a time
+WORDS_AT_ONCE = 1 << 20  # random words in memory at a time
 
 ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
     name: activation_module(name).forward for name in layers.ACTIVATIONS
 }
 
-Draws = Sequence[Tensor]  # of one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
+Draws = Sequence[Tensor]  # for one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
 
 
 class LayerListModel:
-    """Loss and logits of the model whose values are bound; everything else is shared by all models of a program."""
+    """Loss and logits of the model whose values are bound; the rest is the same for all models of a program."""
 
     def __init__(self, program: Program, device: torch.device) -> None:
         architecture = program.architecture
@@ -52,14 +52,14 @@ class LayerListModel:
         self._values_T = torch.empty(0)
 
     def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """Make ``rows["values"]`` [T] the model; it is returned as the leaf that receives gradients."""
+        """Take ``rows["values"]`` [T] as the model's values. Returns them as the leaf that receives gradients."""
         self._values_T = rows["values"].requires_grad_()
         return self._values_T
 
     def training_loss(
         self, images: Tensor, labels: Tensor, draws: Draws, kl_weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is minimised, the mean cross-entropy in it, and the logits [B, K]."""
+        """The loss that is minimised, its mean cross-entropy, and the logits [B, K]."""
         tensors, log_sigma2_V = self._tensors()
         if not self._variational:
             logits = self._forward(tensors, {}, images, draws)
@@ -79,7 +79,7 @@ class LayerListModel:
         if self._variational:
             kept = (~vd.pruned(self.log_alpha())).split(self._noisy_sizes)
             for name, kept_values in zip(self._noisy, kept, strict=True):
-                # Not a product: a pruned value that is not finite is zero all the same.
+                # Not a product, because a pruned value that is not finite must become zero too.
                 values = tensors[name]
                 tensors[name] = torch.where(kept_values.view(values.shape), values, torch.zeros_like(values))
         return self._forward(tensors, {}, images, ())
@@ -186,7 +186,7 @@ class LayerListModel:
 
 
 def _box_muller(words: NDArray[np.uint32]) -> Tensor:
-    """As ``philox.box_muller``, with torch's functions, which are several times faster."""
+    """``philox.box_muller`` with torch's functions, which are several times faster."""
     u, v = (torch.from_numpy(uniform) for uniform in philox.uniform_pairs(words))
     radius = torch.log_(u).mul_(-2).sqrt_()
     angle = v.mul_(float(np.float32(2 * np.pi)))

@@ -1,4 +1,4 @@
-"""One model that is a torch module (ResNet-18), its tensors bound to flat rows: arithmetic of ``sequential``."""
+"""One model that is a torch module (ResNet-18) whose tensors are views of flat rows: arithmetic of ``sequential``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ from ..contract import Program
 
 
 class ModuleModel:
-    """Loss and logits of the model whose rows are bound. Parameters, gradients and buffers are views of flat rows."""
+    """Loss and logits of the model whose rows are bound. Parameters, gradients and buffers are views of the rows."""
 
     def __init__(
         self, program: Program, device: torch.device, *, amp: bool = False, channels_last: bool = False,
@@ -30,7 +30,7 @@ class ModuleModel:
         self._gradient_D = torch.zeros(network.layout.size, device=device)
 
     def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """Make ``values`` [D], ``buffers`` and ``counters`` of ``rows`` the module's own; values are returned."""
+        """Bind ``values`` [D], ``buffers`` and ``counters`` of ``rows`` to the module. Returns the values."""
         values_D = rows["values"]
         values_D.grad = self._gradient_D
         parameters = dict(self._module.named_parameters())
@@ -50,7 +50,7 @@ class ModuleModel:
     def training_loss(
         self, images: Tensor, labels: Tensor, draws: Sequence[Tensor], kl_weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is minimised, the mean cross-entropy (the same here), and the logits [B, K]."""
+        """The loss that is minimised, the mean cross-entropy (the same value), and the logits [B, K]."""
         del draws, kl_weight
         self._gradient_D.zero_()
         self._call.train()
@@ -71,6 +71,6 @@ class ModuleModel:
     def draw(
         self, seed: int, ratio: float, epoch: int, first_step: int, sizes: Sequence[int]
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Nothing for each step: these networks have no dropout and no noise."""
+        """An empty tuple per step: these networks have no dropout and no noise."""
         del seed, ratio, epoch, first_step
         yield from (() for _ in sizes)

@@ -1,4 +1,7 @@
-"""The GPU engine: a leading axis of models through batched matrix products."""
+"""The engine ``stacked``: batched matrix products over a leading axis of models, for GPUs.
+
+``StackedEngine`` is its public name.
+"""
 
 from .engine import StackedEngine
 from .session import StackedSession

@@ -1,4 +1,4 @@
-"""What differs between a GPU and a CPU: streams, graphs, pinned copies, memory. The only place that says CUDA."""
+"""The differences between a GPU and a CPU: streams, graphs, pinned copies, free memory. Only this module uses CUDA."""
 
 import contextlib
 import gc
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..host_memory import host_free_bytes
 
-EAGER_CALLS = 2  # of a body before it is captured: libraries set themselves up in the first
-GRAPH_RESERVE_BYTES = 1 << 30  # of a GPU, for its context, libraries and fragments
-CPU_FREE_RATIO = 0.5  # of a host's free memory
+EAGER_CALLS = 2  # calls of a function before it is captured; libraries initialise in the first
+GRAPH_RESERVE_BYTES = 1 << 30  # GPU memory left for the context, libraries and fragmentation
+CPU_FREE_RATIO = 0.5  # share of a host's free memory that a chunk may take
 
 
 def best_device() -> torch.device:
@@ -20,7 +20,7 @@ def best_device() -> torch.device:
 
 
 class Place:
-    """A device as a session uses it: one stream, one pool of graph memory."""
+    """The device of a session, with one stream and one pool of graph memory."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -30,9 +30,9 @@ class Place:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """On the session's stream; float32 products in float32; one thread of a CPU; a full device as MemoryError.
+        """Run a block on the session's stream, with float32 products in float32 and one CPU thread.
 
-        The caller's settings come back.
+        A device without free memory raises MemoryError. The caller's settings are restored at the end.
         """
         threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
         torch.set_num_threads(1)
@@ -44,7 +44,7 @@ class Place:
         except torch.OutOfMemoryError as error:
             raise MemoryError(f"{self.device}: {error}") from error
         except RuntimeError as error:
-            if "can't allocate memory" in str(error):  # what the CPU's allocator says
+            if "can't allocate memory" in str(error):  # message of the CPU's allocator
                 raise MemoryError(f"{self.device}: {error}") from error
             raise
         finally:
@@ -58,7 +58,7 @@ class Place:
         return HostCopies(tensors, self._stream)
 
     def release(self) -> None:
-        """Give memory of a closed session back to the device."""
+        """Return the memory of a closed session to the device."""
         if self._stream is not None:
             self._stream.synchronize()
             gc.collect()
@@ -66,10 +66,10 @@ class Place:
 
 
 class Body:
-    """A function of tensors that stay where they are: called on a CPU, captured once and replayed on a GPU.
+    """A function whose tensors keep their addresses. A CPU calls it; a GPU captures it once and replays the graph.
 
-    The first calls run as they are, and count; the capture itself computes nothing. Graphs of one session share their
-    memory, since none reads what another has left there.
+    The first calls run without a graph and count as calls; the capture itself computes nothing. The graphs of a session
+    share memory, since no graph reads what another one wrote.
     """
 
     def __init__(self, function: Callable[[], None], stream: "torch.cuda.Stream | None", pool: Any) -> None:
@@ -93,8 +93,8 @@ class Body:
 
 
 class HostCopies:
-    """Copies of a session's tensors on the host. From a GPU they travel on a stream of their own, into pinned memory,
-    while the next work is being queued; who reads waits for them alone."""
+    """Copies of a session's tensors on the host. A GPU copies them on a separate stream into pinned memory while the
+    next work is queued; ``read`` waits only for the copies."""
 
     def __init__(self, tensors: dict[str, Tensor], stream: "torch.cuda.Stream | None") -> None:
         self._tensors, self._stream = tensors, stream
@@ -105,7 +105,7 @@ class HostCopies:
             self._pinned = {n: torch.empty(t.shape, dtype=t.dtype, pin_memory=True) for n, t in tensors.items()}
 
     def start(self) -> None:
-        """Begin to copy what the work queued so far will leave."""
+        """Start copying the tensors as they will be after the work that is queued now."""
         if self._stream is None:
             return
         self._copies.wait_stream(self._stream)
@@ -116,12 +116,12 @@ class HostCopies:
             self._copied.record()
 
     def hold(self) -> None:
-        """Later work on the session's stream waits until nothing is being copied."""
+        """Make later work on the session's stream wait for the copies."""
         if self._stream is not None and self._copied is not None:
             self._stream.wait_event(self._copied)
 
     def read(self) -> dict[str, Tensor]:
-        """Copies that nobody else writes to."""
+        """New copies, by name."""
         if self._stream is None:
             return {name: tensor.detach().clone() for name, tensor in self._tensors.items()}
         if self._copied is None:
@@ -131,13 +131,13 @@ class HostCopies:
         return {name: tensor.clone() for name, tensor in self._pinned.items()}
 
     def forget(self) -> None:
-        """The tensors are about to change: the next reader gets new copies."""
+        """Discard the copies, because the tensors are about to change."""
         self.hold()
         self._copied = None
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that a chunk may take. A MIG slice reports its own."""
+    """Bytes that a chunk may take. A MIG slice reports its own memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return max(0, int(free) - GRAPH_RESERVE_BYTES)

@@ -1,4 +1,4 @@
-"""The ``stacked`` engine: P models step by step together, each operation one batched kernel for all of them."""
+"""The engine ``stacked``: P models take each step together, every operation one batched kernel for all of them."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from .session import StackedSession
 from .update import STEPS
 
 VERSION = 1  # raised by every change of the engine's numbers
-CPU_MODELS = 64  # more at once are not faster on a CPU
+CPU_MODELS = 64  # larger chunks are not faster on a CPU
 
 
 class StackedEngine:
-    """Runs layer lists on a CUDA device, or, as a check, on one thread of the CPU."""
+    """Runs layer lists on a CUDA device, or on one CPU thread as a check."""
 
     name = "stacked"
-    bitwise = False  # sums of a matrix product depend on how many models are in it
+    bitwise = False  # the sums of a matrix product depend on the number of models in it
 
     def __init__(self, device: str | None = None) -> None:
         """``device`` of torch; None: a CUDA device where torch sees one, else the CPU."""
@@ -53,11 +53,11 @@ class StackedEngine:
         return {"engine": self.name, "version": VERSION, "torch": torch.__version__, "device": kind}
 
     def peak_bytes(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """Memory that ``num_models`` models and the data take at most while they train and are evaluated."""
+        """Bytes that ``num_models`` models and the data take at most, in training and evaluation."""
         return peak_bytes(program, data, num_models, self.device.type == "cuda")
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """As many as fit the device; on a CPU no more than are of use. Chunks are near equal, so none is left over."""
+        """As many models as fit the device, at most ``CPU_MODELS`` on a CPU, in chunks of nearly equal size."""
         device = self.device
         free = free_bytes(device)
         fixed = self.peak_bytes(program, data, 0)

@@ -1,7 +1,7 @@
-"""How much memory a chunk takes, from its layer list alone. Pure numpy.
+"""Predicts the memory of a chunk from its layer list. Pure numpy.
 
-Counts the float32 values that one sample of one model keeps for the backward pass, and what the widest moment needs
-on top; batch size and models multiply both.
+It counts the float32 values that one sample of one model keeps for the backward pass, and the temporary values at the
+moment of highest use; both are multiplied by batch size and models.
 """
 
 import math
@@ -15,10 +15,10 @@ WORD_FLOATS = 14  # float32 sizes per value while its word is drawn: eight int64
 
 
 def peak_bytes(program: Program, data: PreparedData, num_models: int, graphs: bool) -> int:
-    """Bytes of data, state and work space of ``num_models`` models, at their widest moment.
+    """Bytes of data, state and work space of ``num_models`` models, at the moment of highest use.
 
     Args:
-        graphs: a captured training step keeps its work space while an evaluation has its own.
+        graphs: whether steps are captured; a captured training step keeps its work space during an evaluation.
     """
     architecture = program.architecture
     if not isinstance(architecture, Architecture):
@@ -26,7 +26,7 @@ def peak_bytes(program: Program, data: PreparedData, num_models: int, graphs: bo
     splits = sum(s.images.nbytes + 8 * len(s) for s in (data.train, data.val, data.test))
     variances = noisy_layout(architecture).size if program.variational else 0
     values = architecture.layout.size + variances
-    # Values, moments, gradient and three temporaries of the optimizer; a copy to evaluate; one on the host's side.
+    # Values, moments, gradient and three temporaries of the optimizer; a copy for evaluation; a copy on the host.
     state = 4 * values * (2 + 2 * len(MOMENTS[program.optimizer]) + 4) + 4 * architecture.layout.size
     order = 4 * len(data.train)
     tile = min(TILE_BYTES, num_models * ORDER_BYTES * len(data.train))
@@ -37,7 +37,7 @@ def peak_bytes(program: Program, data: PreparedData, num_models: int, graphs: bo
 
 
 def training_floats(architecture: Architecture, program: Program) -> int:
-    """Of one sample of one model at the widest moment of a step."""
+    """float32 values of one sample of one model at the moment of highest use in a step."""
     kept = 0  # for the backward pass
     widest = 0
     shapes = architecture.shapes
@@ -78,7 +78,10 @@ def training_floats(architecture: Architecture, program: Program) -> int:
 
 
 def evaluation_floats(architecture: Architecture) -> int:
-    """Of one image of one model at the widest moment of an evaluation; the first layer's patches are all models'."""
+    """float32 values of one image of one model at the moment of highest use in an evaluation.
+
+    All models share the patches of the first layer.
+    """
     shapes = architecture.shapes
     widest = 0
     for index, layer in enumerate(architecture.layers):

@@ -1,4 +1,4 @@
-"""P models of a layer list side by side: forward pass and its gradients as batched matrix products.
+"""Forward pass and gradients of P models of one layer list, as batched matrix products.
 
 Shape suffixes: P = models (1 where all models see the same images), B = samples, C/O = channels in and out,
 H, W = image rows and columns, F = values under a kernel, I = inputs of a linear layer, K = classes, D = parameters,
@@ -21,7 +21,7 @@ from ..sequential.layer_list_model import ACTIVATIONS
 
 
 class StackedNetwork:
-    """Logits and losses of P models; parameters come as rows of one matrix, random numbers as arguments."""
+    """Logits and losses of P models. Parameters are rows of one matrix; random numbers are arguments."""
 
     def __init__(self, architecture: Architecture, dropout: bool, variational: bool, device: torch.device) -> None:
         self.architecture, self.variational = architecture, variational
@@ -35,11 +35,11 @@ class StackedNetwork:
     def training_loss(
         self, values_PT: Tensor, images: Tensor, labels_PB: Tensor, draws: Sequence[Tensor], kl_weight: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What is minimised, a sum over the models; each model's mean cross-entropy [P]; the logits [P, B, K].
+        """The minimised loss (summed over the models), the mean cross-entropy per model [P], the logits [P, B, K].
 
         Args:
             images: [P, C, B, H, W].
-            draws: of each random layer, in order, [P, B, *shape]: scaled masks, or noise of twins.
+            draws: for each random layer, in order, [P, B, *shape]: scaled masks, or the noise of twins.
         """
         tensors = self.tensors(values_PT)
         variances: dict[str, Tensor] = {}
@@ -57,7 +57,7 @@ class StackedNetwork:
         return total, loss_P, logits
 
     def logits(self, values_PD: Tensor, images: Tensor) -> Tensor:
-        """Logits [P, B, K] in eval mode of images [1, C, B, H, W] that all models see."""
+        """Logits [P, B, K] in eval mode, for images [1, C, B, H, W] that all models share."""
         return self._forward(self.tensors(values_PD), {}, images, ())
 
     def tensors(self, values_PT: Tensor) -> dict[str, Tensor]:
@@ -73,7 +73,7 @@ class StackedNetwork:
         return vd.log_alpha(values_PT[:, self._num_parameters :], values_PV, self._clamp_V)
 
     def masked(self, values_PT: Tensor) -> Tensor:
-        """Parameters [P, D] of an evaluation: of twins, those that are pruned are zero, finite or not."""
+        """Parameters [P, D] for an evaluation. Pruned values of twins are zero, also where they are not finite."""
         values_PD = values_PT[:, : self._num_parameters].clone()
         if self.variational:
             pruned_PV = vd.pruned(self.log_alpha(values_PT))
@@ -118,16 +118,16 @@ def cross_entropy(logits: Tensor, labels_PB: Tensor) -> Tensor:
 
 
 def patches(images: Tensor, kernel: int) -> Tensor:
-    """What a kernel sees at each place: [P, C, B, H, W] to a copy [P, F, B H' W'], F = C kernel^2."""
+    """The inputs of the kernel at each output position: [P, C, B, H, W] to a copy [P, F, B H' W'], F = C kernel^2."""
     windows = images.unfold(3, kernel, 1).unfold(4, kernel, 1).permute(0, 1, 5, 6, 2, 3, 4)
     num_models, channels, _, _, *places = windows.shape
     return windows.reshape(num_models, channels * kernel * kernel, places[0] * places[1] * places[2])
 
 
 def from_patches(grads: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
-    """The transposed map of ``patches``: sums back to images of ``shape``.
+    """The transposed map of ``patches``: sums over patches, as images of ``shape``.
 
-    Two kernels of torch on a GPU; on a CPU sums of slices, which are twice as fast there.
+    A GPU uses two kernels of torch; a CPU sums slices, which is twice as fast there.
     """
     num_models, channels, batch, height, width = shape
     rows, columns = height - kernel + 1, width - kernel + 1
@@ -152,7 +152,7 @@ def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int) -> Ten
 
 
 class _Convolution(torch.autograd.Function):
-    """Convolution of P models. Keeps the patches for the weights' gradient: making them again costs a pass more."""
+    """Convolution of P models. It keeps the patches for the gradient of the weights, so they are computed once."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight_POF: Tensor, bias_PO: Tensor, kernel: int) -> Tensor:
@@ -175,7 +175,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def _apply(p: Parametric, values: Tensor, weight_POF: Tensor, bias_PO: Tensor) -> Tensor:
-    """A layer's affine map; images that all models share, [1, ...], are unfolded once and meet all weights at once."""
+    """The affine map of a layer. Images that all models share, [1, ...], are unfolded once for all weights."""
     shared = len(values) == 1 < len(weight_POF)
     if isinstance(p.layer, Conv2d):
         kernel = p.layer.kernel_size
@@ -218,5 +218,5 @@ def _as_images(out_PON: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
 
 
 def _channels_first(drawn: Tensor) -> Tensor:
-    """[P, B, C, H, W] as [P, C, B, H, W]; what has no image axes stays."""
+    """[P, B, C, H, W] as [P, C, B, H, W]; tensors without image axes are unchanged."""
     return drawn.transpose(1, 2) if drawn.dim() == 5 else drawn

@@ -1,4 +1,4 @@
-"""P models in the memory of one device, trained in lock step. A step is one body: no host value is read in it.
+"""P models in the memory of one device, trained in lock step. A step reads no value back to the host.
 
 Shape suffixes: P = models, N = training rows, B = batch, D = parameters, V = values with a noise variance,
 T = D + V for twins, D otherwise.
@@ -46,7 +46,7 @@ class _Images:
 
 
 class StackedSession:
-    """See ``contract.Session``. Inactive models are trained with the others: nobody looks at them."""
+    """See ``contract.Session``. Inactive models are trained with the others; their results are not used."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class StackedSession:
         device: torch.device,
         evaluated_at_once: int,
     ) -> None:
-        """``evaluated_at_once``: images of a split that all models see at a time."""
+        """``evaluated_at_once``: images of a split per block of an evaluation."""
         if not isinstance(program.architecture, Architecture):
             raise ValueError(f"{program.architecture.name} is not a layer list")
         self._program, self._data, self._device = program, data, device
@@ -159,7 +159,7 @@ class StackedSession:
         place.release()
 
     def _run(self, split: SplitName, num_samples: int, training: bool = True) -> None:
-        """One step, or one block of an evaluation: a body per shape, so the last, smaller batch has its own."""
+        """Run one step, or one block of an evaluation. Each batch size has a body of its own."""
         key = ("step" if training else split, num_samples)
         if key not in self._bodies:
 
@@ -206,7 +206,7 @@ class StackedSession:
         self._first_image += num_images
 
     def _draw(self, layer: RandomLayer, num_samples: int) -> Tensor:
-        """[P, B, *shape] float32: noise of twins, else a mask whose kept values are scaled."""
+        """[P, B, *shape] float32: the noise of twins, or a dropout mask whose kept values are scaled."""
         variational = self._program.variational
         drawn = words(
             self._seed_P,
@@ -223,11 +223,11 @@ class StackedSession:
         return values.reshape(self._num_models, num_samples, *layer.shape)
 
     def _pixels(self, bytes_: Tensor) -> Tensor:
-        """[.., C, B, H, W] bytes as normalised floats: a look-up, so that every engine sees the same pixels."""
+        """Normalised pixels of bytes [.., C, B, H, W], by a look-up table, so every engine gets the same floats."""
         return self._pixel_values[bytes_.long() + self._first_value_C]
 
     def _split(self, split: SplitName) -> None:
-        """Put a split on the device, once."""
+        """Copy a split to the device, once."""
         if split not in self._images:
             part = self._data.split(split)
             images = torch.tensor(part.images, device=self._device)
@@ -238,5 +238,5 @@ class StackedSession:
         self._correct_P.zero_()
 
     def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """The one place where the host waits for an epoch, or an evaluation, to be computed."""
+        """Sums of losses and of correct predictions, [P]. Here the host waits for the device."""
         return self._loss_sum_P.cpu().numpy().copy(), self._correct_P.cpu().numpy().astype(np.int32)

@@ -1,4 +1,4 @@
-"""One step of torch's SGD, Adam and RMSprop for P models, each with its own hyperparameters, in place.
+"""One step of torch's SGD, Adam and RMSprop for P models, in place, each model with its own hyperparameters.
 
 Shape suffixes: P = models, T = trained values of a model. Everything stays on the device.
 """
@@ -16,7 +16,7 @@ ALPHA = 0.99  # torch.optim.RMSprop's default; eps is Adam's
 
 
 class Update:
-    """Moves ``values_PT`` against its gradient. Hyperparameters are rounded to float32 where torch rounds them."""
+    """Applies an optimizer step to ``values_PT``. Hyperparameters are rounded to float32 where torch rounds them."""
 
     def __init__(self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device) -> None:
         def column(values: object, dtype: torch.dtype) -> Tensor:
@@ -28,13 +28,13 @@ class Update:
         self._decay = column(h.weight_decay_P, torch.float32)
         self._momentum = column(h.momentum_P, torch.float32)
         self._nesterov = column(h.nesterov_P, torch.bool)
-        # Hosts know these; branches on them are the same for every step.
+        # Known on the host; the branches on them are the same for every step.
         self._any_decay = bool(h.weight_decay_P.any())
         self._any_momentum = bool(h.momentum_P.any())
         self._any_nesterov = bool(h.nesterov_P.any())
 
     def __call__(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
-        """``step_P`` counts this step already: 1 at the first."""
+        """``step_P`` includes this step: it is 1 at the first."""
         if self._any_decay:
             grads_PT = torch.addcmul(grads_PT, values_PT, self._decay)
         STEPS[self._optimizer](self, values_PT, grads_PT, moments, step_P)
@@ -68,7 +68,7 @@ class Update:
         values_PT.addcmul_(direction, self._minus_rate)
 
     def _with_momentum(self, directions_PT: Tensor, buffer_PT: Tensor) -> Tensor:
-        """The buffer, brought forward; torch neither uses nor moves it where the momentum is 0."""
+        """Directions with momentum, and the buffer updated. As in torch, a model without momentum leaves its buffer."""
         if not self._any_momentum:
             return directions_PT
         has_momentum = self._momentum != 0
