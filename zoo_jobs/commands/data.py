@@ -47,7 +47,7 @@ def list_(as_json: bool) -> None:
 @command.command("fetch")
 @_DATASETS
 @click.option("--from", "folder", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
-              help="Copy from a folder that has the files.")  # fmt: skip
+              help="Take files from a folder (e.g. of torchvision), as published, repacked or unpacked.")  # fmt: skip
 @click.option("--store", metavar="URL", help="Copy from a store that `zoo data mirror` filled.")
 def fetch_(datasets: tuple[str, ...], folder: Path | None, store: str | None) -> None:
     """Get every file of DATASET and check it; files that are here already are only checked."""

@@ -12,8 +12,9 @@ from zooforge.storage.keys import dataset_key
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..errors import InputError
+from .contents import CHUNK_BYTES
 from .registry import LockedFile, dataset_entry
-from .sources import CHUNK_BYTES, content_key, verified_files
+from .sources import content_key, verified_files
 
 RANGE_BYTES = 64 << 20
 SUMS = "SHA256SUMS"  # written last: its presence says that the mirror is whole

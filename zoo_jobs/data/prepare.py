@@ -4,6 +4,7 @@ Preprocessing computes what torchvision computes on PIL images (8-bit greyscale,
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +24,7 @@ from .raw import RawDataset, RawImages
 from .readers import read
 from .registry import DATASETS, dataset_entry
 from .rules import Preprocessing, SplitRule
-from .sources import content_key, fetch, is_present, source_folder, verified_files
+from .sources import cache_errors, content_key, fetch, is_present, source_folder, verified_files
 
 
 class DataSpec(Protocol):
@@ -153,13 +154,20 @@ def _write_cached(path: Path, data: PreparedData) -> None:
     for part in SPLITS:
         split = getattr(data, part)
         arrays |= {f"{part}.images": split.images, f"{part}.labels": split.labels}
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        save_file(arrays, partial, metadata={"digest": data.digest})
-        partial.replace(path)
+        with cache_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(arrays, partial, metadata={"digest": data.digest})
+            partial.replace(path)
+    except SafetensorError as error:  # safetensors raises its own error for a full disk
+        reason = str(error).rpartition("I/O error: ")[2]
+        raise InputError(
+            f"{path.parent}: the prepared images cannot be written ({reason}); set ZOO_CACHE to a folder with space"
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _taken(images: RawImages, rows: NDArray[np.int64]) -> RawImages:

@@ -19,6 +19,7 @@ from zooforge.storage.errors import FormatError
 from zooforge.storage.formats import restricted_pickle
 
 from ..errors import InputError
+from .contents import is_resource_fork
 from .raw import RawDataset, RawImages
 
 IDX_UNSIGNED_BYTES = 0x08
@@ -180,11 +181,6 @@ def read_eurosat(files: Files) -> RawDataset:
         names.sort(key=lambda name: (_folder(name), name.rpartition("/")[2]))
         images = np.stack([_decoded(archive.read(name)) for name in names])
     return RawDataset(_images(images, np.array([classes.index(_folder(name)) for name in names])), None)
-
-
-def is_resource_fork(name: str) -> bool:
-    """Whether macOS added this member to an archive (AppleDouble): it has the name of a file, but none of its bytes."""
-    return "__MACOSX" in name.split("/") or name.rpartition("/")[2].startswith("._")
 
 
 def _members(archive: zipfile.ZipFile) -> list[str]:

@@ -28,6 +28,9 @@ class LockedFile(Closed):
     bytes: int | None
     md5: str | None
     sha256: str | None
+    contents: dict[str, str] = Field(default_factory=dict)
+    """Name of each unpacked file that is read to its digest, ``sha256:HEX`` or ``md5:HEX``. A repacked file is
+    accepted by these; empty where they are not known."""
 
 
 class Dataset(Closed):

@@ -1,20 +1,23 @@
-"""Files of a dataset on this machine: where they are, whether they are the right ones, how they get here."""
+"""The files of a data set on this machine: where they are, whether they are the right ones, how they get here."""
 
+import errno
 import hashlib
 import importlib.util
 import os
 import shutil
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import InputError, ZooError
+from .contents import CHUNK_BYTES, files_called, holds_contents, listing, pack, unpacked_files
 from .registry import Dataset, LockedFile, dataset_entry
 
-CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR)
 RECORDED = ".sha256"  # suffix of the note beside a file whose SHA-256 the registry does not know
 
 Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all
@@ -22,8 +25,8 @@ Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, by
 
 def default_cache() -> Path:
     """``$ZOO_CACHE``, else the user's cache folder."""
-    if found := os.environ.get("ZOO_CACHE"):
-        return Path(found)
+    if folder := os.environ.get("ZOO_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zooforge"
 
 
@@ -49,7 +52,10 @@ def verified_file(dataset: str, file: LockedFile, source: Path | None) -> Path:
     if source is None and not file.package:
         raise InputError(f"{dataset}: no folder with {file.name} given; `zoo data fetch {dataset}` gets it")
     if not path.is_file():
-        raise InputError(f"{dataset}: {path} is missing; `zoo data fetch {dataset}` gets it")
+        folder = path.parent
+        here = f" ({listing(folder)})" if folder.is_dir() and any(folder.iterdir()) else ""
+        unpacked = f", with `--from {folder}` from what is there" if unpacked_files(file, folder) else ""
+        raise InputError(f"{dataset}: {path} is missing{here}; `zoo data fetch {dataset}` gets it{unpacked}")
     _check(dataset, file, path)
     return path
 
@@ -65,9 +71,21 @@ def fetch(dataset: str, cache: Path, origin: "Origin | None" = None) -> list[Pat
     """
     entry = dataset_entry(dataset)
     folder = source_folder(cache, dataset)
-    if not entry.is_packaged:
-        folder.mkdir(parents=True, exist_ok=True)
-    return [_fetch_file(dataset, file, folder, origin or Internet()) for file in entry.files]
+    with cache_errors(folder):
+        if not entry.is_packaged:
+            folder.mkdir(parents=True, exist_ok=True)
+        return [_fetch_file(dataset, file, folder, origin or Internet()) for file in entry.files]
+
+
+@contextmanager
+def cache_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the cache's disk (full, read-only, no permission) into an InputError that names ZOO_CACHE."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise InputError(f"{folder}: {error.strerror}; set ZOO_CACHE to a folder with space, or free some") from None
 
 
 def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") -> Path:
@@ -77,10 +95,10 @@ def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") 
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         came_from = origin.get(dataset, file, partial)
-        found = _check(dataset, file, partial, came_from)
+        sha256 = _check(dataset, file, partial, came_from)
         if file.sha256 is None:
             # Written before the file appears: a file without its note would be trusted anew.
-            path.with_name(path.name + RECORDED).write_text(f"{found}\n", encoding="ascii")
+            path.with_name(path.name + RECORDED).write_text(f"{sha256}\n", encoding="ascii")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -91,20 +109,26 @@ class Origin(Protocol):
     """Where a dataset's files come from."""
 
     def get(self, dataset: str, file: LockedFile, to: Path) -> str:
-        """Write the file to ``to`` and give its address; the caller checks it."""
+        """Write the file to ``to`` and return its address; the caller checks it."""
         ...
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that already has the files."""
+    """A folder that has the files, anywhere below: as published, packed again, or unpacked (a torchvision root)."""
 
     path: Path
 
     def get(self, dataset: str, file: LockedFile, to: Path) -> str:
-        path = self.path / file.name
-        if not path.is_file():
-            raise InputError(f"{dataset}: {path} is missing")
+        named = list(files_called({file.name}, self.path))
+        path = next((path for path in named if _problem(file, path) is None), None)
+        if path is None and (unpacked := unpacked_files(file, self.path)):
+            pack(file, unpacked, to)
+            return f"{self.path}, unpacked"
+        if path is None and not named:
+            kinds = ", packed or unpacked" if file.contents else ""
+            raise InputError(f"{dataset}: {self.path / file.name} is missing{kinds}; {listing(self.path)}")
+        path = path or named[0]
         shutil.copyfile(path, to)
         return str(path)
 
@@ -128,6 +152,8 @@ class Internet:
                             self.progress(file.name, done, file.bytes)
                 return url
             except OSError as error:  # URLError and timeouts are among them
+                if error.errno in DISK_ERRORS and error.filename is None and not hasattr(error, "reason"):
+                    raise
                 reasons.append(f"{url}: {getattr(error, 'reason', error)}")
         raise ZooError(
             f"{dataset}: {file.name} cannot be downloaded ({'; '.join(reasons)}); "
@@ -136,31 +162,47 @@ class Internet:
 
 
 def _check(dataset: str, file: LockedFile, path: Path, came_from: str | None = None) -> str:
-    """SHA-256 of ``path``. Raises InputError where it, or what else is known of the file, is another.
+    """SHA-256 of ``path``. Raises InputError if the file is not the one of the registry.
 
     Args:
         came_from: address of what was copied to ``path``, which will not be kept if it is wrong.
     """
+    digests = _digests(file, path)
+    problem = _problem(file, path, digests)
+    if problem is not None:
+        remedy = f"install {file.requirement}" if file.package else f"delete it and run `zoo data fetch {dataset}`"
+        if came_from is not None:
+            remedy = "it was not kept; get the file elsewhere and give its folder with --from"
+        if file.contents:
+            remedy = f"nor are its contents those of {dataset}; {remedy}"
+        raise InputError(f"{dataset}: {path if came_from is None else came_from} has {problem}; {remedy}")
+    return digests[0]
+
+
+def _problem(file: LockedFile, path: Path, digests: tuple[str, str | None] | None = None) -> str | None:
+    """How ``path`` differs from the file of the registry, in words; None if it is that file or its repacking."""
+    sha256, md5 = digests or _digests(file, path)
+    note = path.with_name(path.name + RECORDED)
+    recorded = note.read_text(encoding="ascii").strip() if file.sha256 is None and note.is_file() else None
+    for what, actual, expected, by in (
+        ("SHA-256", sha256, file.sha256, "the registry says"),
+        ("SHA-256", sha256, recorded, "at the first fetch it was"),
+        ("MD5", md5, file.md5, "the registry says"),
+    ):
+        if actual is not None and expected is not None and actual != expected:
+            return None if holds_contents(file, path) else f"{what} {actual[:16]}.., {by} {expected[:16]}.."
+    return None
+
+
+def _digests(file: LockedFile, path: Path) -> tuple[str, str | None]:
+    """SHA-256 of ``path`` and, where the registry has one to compare, its MD5; in hex."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):
             sha256.update(chunk)
             if file.md5 is not None:
                 md5.update(chunk)
-    note = path.with_name(path.name + RECORDED)
-    recorded = note.read_text(encoding="ascii").strip() if file.sha256 is None and note.is_file() else None
-    for what, found, expected, by in (
-        ("SHA-256", sha256.hexdigest(), file.sha256, "the registry says"),
-        ("SHA-256", sha256.hexdigest(), recorded, "at the first fetch it was"),
-        ("MD5", md5.hexdigest(), file.md5, "the registry says"),
-    ):
-        if expected is not None and found != expected:
-            remedy = f"install {file.requirement}" if file.package else f"delete it and run `zoo data fetch {dataset}`"
-            if came_from is not None:
-                remedy = "it was not kept; get the file elsewhere and give its folder with --from"
-            shown = path if came_from is None else came_from
-            raise InputError(f"{dataset}: {shown} has {what} {found[:16]}.., {by} {expected[:16]}..; {remedy}")
-    return sha256.hexdigest()
+    return sha256.hexdigest(), None if file.md5 is None else md5.hexdigest()
 
 
 def _packaged(dataset: str, file: LockedFile) -> Path:
@@ -173,11 +215,11 @@ def _packaged(dataset: str, file: LockedFile) -> Path:
 
 
 def content_key(entry: Dataset) -> list[list[str | None]]:
-    """What identifies the files of a dataset before they are here."""
+    """Names and checksums of a data set's files: they identify its images before any file is here."""
     return [[file.name, file.sha256, file.md5] for file in entry.files]
 
 
 def is_present(dataset: str, cache: Path) -> bool:
-    """Whether every file is here; none is read."""
+    """Whether every file is in the cache; none is read."""
     entry = dataset_entry(dataset)
     return entry.is_packaged or all((source_folder(cache, dataset) / file.name).is_file() for file in entry.files)
