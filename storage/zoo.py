@@ -15,9 +15,26 @@ from .stores.open import open_store
 if TYPE_CHECKING:
     import torch
 
+    from .views.standardize import Standardizer
+
 
 class Zoo(ZooReader):
     """One version of a published zoo: the reader, and its views in torch."""
+
+    def standardizer(
+        self, *, epochs: Selector = None, models: Selector = None, where: str | None = None
+    ) -> "Standardizer":
+        """Mean and deviation of each tensor over the train states of a selection, to standardise others by.
+
+        Args:
+            epochs, models, where: as for ``weights``. Only states of the train split are fitted, and only finite ones.
+
+        Raises:
+            StorageUsageError: the selection has no such state. Also the errors of ``weights``.
+        """
+        from .views.standardize import fit_standardizer
+
+        return fit_standardizer(self, epochs, models, where)
 
     def dataset(
         self,
@@ -30,8 +47,8 @@ class Zoo(ZooReader):
         where: str | None = None,
         align: Literal["canonical"] | None = None,
         augment: Literal["permute"] | None = None,
-        standardize: bool = False,
-        columns: Sequence[str] | None = None,
+        standardize: "bool | Standardizer" = False,
+        columns: Sequence[str] | Literal["all"] | None = None,
         seed: int = 0,
         stream: bool = False,
         shuffle: bool = True,
@@ -45,8 +62,10 @@ class Zoo(ZooReader):
             task: ``sequence`` gives a state and the same model's next selected epoch.
             align: hidden units in a canonical order.
             augment: hidden units in a random order, drawn by (``seed``, pass, sample); ``set_epoch`` sets the pass.
-            standardize: per tensor, fitted on the train split of the epochs asked for; see ``.standardizer``.
-            columns: label columns to give; None: all.
+            standardize: mean 0 and deviation 1 per tensor, fitted as ``standardizer`` does on these models, epochs and
+                ``where``; or a Standardizer that was fitted before. The dataset has it as ``.standardizer``.
+            columns: label columns of a sample; None: model, epoch, split, test_acc and ggap; "all": all that have no
+                null which torch cannot hold.
             stream: an IterableDataset that reads while it is iterated, for DataLoaders with any number of workers.
             shuffle: of a stream: by (``seed``, pass); the order is stated in ``storage/views/stream.py``.
             buffer_bytes: of a stream: what a worker holds, and mixes, at once; None: 32 MiB.

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import FormatError
 from .labels import Column, Values
@@ -73,6 +74,23 @@ def decode_table(data: bytes, what: str, columns: Sequence[Column] | None = None
 def table_values(table: "pa.Table", columns: Sequence[Column]) -> dict[str, Values]:
     """The columns of an Arrow table as numpy. Raises FormatError for a null where none may be."""
     return {c.name: _numpy_values(c, table.column(c.name)) for c in columns}
+
+
+def numpy_column(column: "pa.ChunkedArray") -> NDArray[Any]:
+    """A label column [rows] as NumPy: a null float is NaN, null integers and booleans are masked, a null text is None.
+
+    Integers and booleans are a ``numpy.ma.MaskedArray`` where one of them is null, else a plain array. Text is an
+    array of Python's ``str``.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(column.type):
+        return np.array([*column.to_pylist(), None], object)[:-1]
+    if pa.types.is_floating(column.type) or not column.null_count:
+        return np.asarray(column.to_numpy())
+    values = np.asarray(pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0).to_numpy())
+    return np.ma.MaskedArray(values, mask=np.asarray(pc.is_null(column).to_numpy()))
 
 
 def values_digest(columns: Sequence[Column], values: Mapping[str, Values]) -> str:

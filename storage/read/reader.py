@@ -3,6 +3,7 @@
 Results are NumPy arrays, and Arrow or torch where that is asked for. Torch, Arrow and boto3 are imported when needed.
 """
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
@@ -85,13 +86,12 @@ class ZooReader:
         Raises:
             EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError.
         """
-        table = self._selector.rows(epochs, models, split, where)
-        if columns is not None:
-            unknown = [name for name in columns if name not in table.column_names]
-            if unknown:
-                raise StorageUsageError(f"no label column {unknown[0]!r}; there are {', '.join(table.column_names)}")
-            table = table.select(list(columns))
-        return table
+        return _with_columns(self._selector.rows(epochs, models, split, where), columns)
+
+    def labels_of(self, states: Selection, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Labels of these states, row by row, in the same order. Raises as ``labels`` does."""
+        table = _with_columns(self._tables.labels, columns)
+        return table.take(self._tables.rows_of(states.models, states.epochs))
 
     def model_table(self) -> "pa.Table":
         """One row per model: hyperparameters, seed, split, lineage, faulty epoch."""
@@ -335,6 +335,18 @@ class ZooReader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.store, self.manifest, self.version, *self._cached_in)
+
+
+def _with_columns(table: "pa.Table", columns: Sequence[str] | None) -> "pa.Table":
+    if columns is None:
+        return table
+    names = [columns] if isinstance(columns, str) else list(columns)
+    for name in names:
+        if name not in table.column_names:
+            close = difflib.get_close_matches(name, table.column_names, 1)
+            offer = f"did you mean {close[0]}?" if close else f"there are {', '.join(table.column_names)}"
+            raise StorageUsageError(f"no label column {name!r}; {offer}")
+    return table.select(names)
 
 
 def _selection(states: Selection | Mapping[int, Iterable[int]]) -> Selection:

@@ -1,28 +1,46 @@
-"""Standardised weights: zero mean and unit deviation per tensor, fitted on the train split alone. Pure numpy."""
+"""Standardised weights: mean 0 and deviation 1 per tensor, fitted on train states alone. Pure numpy."""
 
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StorageUsageError
+from ..canonical import parse_json
+from ..errors import FormatError, StorageUsageError
 from ..formats.layout import Layout
+from ..formats.record import check_format
+from ..read.reader import ZooReader
+from ..read.selection import Selector
+
+FORMAT = "zooforge.standardizer"
+VERSION = 1
+PIECE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
 class Standardizer:
-    """(x - mean) / deviation, ``mean`` and ``deviation`` [D] being the same for all values of a tensor.
+    """Maps weights x to (x - mean) / deviation, with one mean and one deviation for all values of a tensor.
 
-    Per tensor and not per value, so that it commutes with the permutations of ``symmetry``.
+    Per tensor and not per value, so that it commutes with permutations of hidden units.
+
+    Attributes:
+        layout: of the vectors that it takes.
+        means, deviations: one per tensor of ``layout``.
     """
 
-    mean: NDArray[np.float64]
-    deviation: NDArray[np.float64]
+    layout: Layout
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
 
     @classmethod
     def fit(cls, batches: Iterable[NDArray[np.float32]], layout: Layout) -> "Standardizer":
-        """Fitted on the rows [N, D] of all batches that are finite; in float64, so nearly the same in any pieces.
+        """Fit the finite rows [N, D] of all batches, in float64, so that the sizes of the batches hardly matter.
 
         Raises:
             StorageUsageError: no row is finite.
@@ -43,15 +61,76 @@ class Standardizer:
                 means[number] += gap * len(rows) / total
             count = total
         if count == 0:
-            raise StorageUsageError("standardize: no finite state of the train split is among the epochs asked for")
-        sizes = [entry.size for entry in layout.entries]
+            raise StorageUsageError(
+                "standardize: the selection has no finite state of the train split to fit on; select models, epochs or "
+                "`where` that have some, or pass a Standardizer that was fitted on others"
+            )
         deviations = np.sqrt(squares / count)
-        return cls(np.repeat(means, sizes), np.repeat(np.where(deviations > 0, deviations, 1.0), sizes))
+        return cls(layout, tuple(means.tolist()), tuple(np.where(deviations > 0, deviations, 1.0).tolist()))
+
+    @cached_property
+    def mean(self) -> NDArray[np.float64]:
+        """[D]"""
+        return self._spread(self.means)
+
+    @cached_property
+    def deviation(self) -> NDArray[np.float64]:
+        """[D]"""
+        return self._spread(self.deviations)
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standardised ``values`` [..., D]."""
         return ((values - self.mean) / self.deviation).astype(np.float32)
 
     def invert(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Weights again."""
+        """The weights [..., D] of standardised ``values``."""
         return (values * self.deviation + self.mean).astype(np.float32)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON; ``load`` gives an equal one."""
+        tensors = zip(self.layout.to_json(), self.means, self.deviations, strict=True)
+        value = {
+            "format": FORMAT,
+            "version": VERSION,
+            "tensors": [{**entry, "mean": mean, "deviation": deviation} for entry, mean, deviation in tensors],
+        }
+        Path(path).write_text(json.dumps(value, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Standardizer":
+        """Read what ``save`` wrote. Raises FormatError, StorageUsageError."""
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise StorageUsageError(f"{path}: cannot be read ({error.strerror})") from None
+        value = parse_json(data, str(path))
+        check_format(value, FORMAT, VERSION, str(path))
+        try:
+            layout = Layout.from_json(value["tensors"])
+            means, deviations = (tuple(float(entry[n]) for entry in value["tensors"]) for n in ("mean", "deviation"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: not a standardizer ({type(error).__name__}: {error})") from None
+        if not all(deviation > 0 for deviation in deviations):
+            raise FormatError(f"{path}: not a standardizer (a deviation is not positive)")
+        return cls(layout, means, deviations)
+
+    def _spread(self, values: tuple[float, ...]) -> NDArray[Any]:
+        return np.repeat(np.array(values, np.float64), [entry.size for entry in self.layout.entries])
+
+
+def fit_standardizer(
+    zoo: ZooReader, epochs: Selector = None, models: Selector = None, where: str | None = None
+) -> Standardizer:
+    """Fit the train states among those that ``zoo.weights`` selects for these arguments, in bounded memory.
+
+    Neither alignment nor augmentation changes the result, since a tensor's moments do not depend on the order of units.
+    """
+    wanted = zoo.wanted(epochs, models, "train", where)
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        size = max(1, PIECE_BYTES // (4 * max(1, zoo.layout.size)))
+        for epoch, chosen in wanted.items():
+            for start in range(0, len(chosen), size):
+                yield zoo.read({epoch: chosen[start : start + size]}).values
+
+    return Standardizer.fit(batches(), zoo.layout)

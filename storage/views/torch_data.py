@@ -1,4 +1,4 @@
-"""Torch views of a published zoo. This module imports torch; nothing imports it before a dataset is asked for."""
+"""Torch data sets over a published zoo, in memory and as a stream. Imported when one is asked for: it imports torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,12 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..errors import StorageUsageError
 from ..formats.symmetry import canonical_orders, permute, random_permutations
+from ..formats.tables import numpy_column
 from ..read.gather import JOB_BYTES
 from ..read.reader import ZooReader
 from ..read.selection import Selection, Selector
 from .graph import to_graph
-from .standardize import Standardizer
+from .standardize import Standardizer, fit_standardizer
 from .stream import PERMUTE, pairs, samples_of
 from .tokens import tokenize
 
@@ -23,20 +24,25 @@ Sample = tuple[Any, Any, dict[str, Any]]
 Fields = dict[str, NDArray[Any]]  # "" weights, ".buffers", ".counters"; rows are states
 
 BUFFER_BYTES = 32 * 2**20
+DEFAULT_COLUMNS = ("model", "epoch", "split", "test_acc", "ggap")
+"""Label columns of a sample: few, since a DataLoader's worker opens a file for each tensor of a batch."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What happens to a state between shard and sample. Nothing of it changes a logit."""
+    """How a state becomes a sample: its layout, the order of its hidden units, and whether it is standardised.
+
+    The logits of a sample's network, its standardisation inverted, are those of the state.
+    """
 
     layout: str = "vector"
     align: Literal["canonical"] | None = None
     augment: Literal["permute"] | None = None
-    standardize: bool = False
+    standardize: bool | Standardizer = False
     seed: int = 0
 
     def check(self, task: str) -> None:
-        """Raises StorageUsageError for what is unknown or does not go together."""
+        """Raises StorageUsageError for an unknown value, or for options that exclude each other."""
         _one_of("layout", self.layout, ("vector", "state_dict", "tokens", "graph"))
         _one_of("task", task, ("reconstruction", "sequence"))
         _one_of("align", self.align, (None, "canonical"))
@@ -80,7 +86,7 @@ def _permuted(zoo: ZooReader, states: Fields, orders: list[NDArray[np.intp]]) ->
 
 
 class Source:
-    """What a dataset in memory and a stream have in common: the zoo, its labels, how a state is given."""
+    """The parts that a dataset in memory and a stream share: the selected states, their labels, and their transform."""
 
     def __init__(
         self,
@@ -91,17 +97,22 @@ class Source:
         task: str,
         models: Selector,
         where: str | None,
-        columns: Sequence[str] | None,
+        columns: Sequence[str] | Literal["all"] | None,
     ) -> None:
         transform.check(task)
+        self._columns = [columns] if isinstance(columns, str) and columns != "all" else columns
+        epochs, models = (list(s) if isinstance(s, Iterator) else s for s in (epochs, models))  # they are used twice
         self.zoo, self.transform, self.task = zoo, transform, task
         if transform.align is not None or transform.augment is not None:
             _ = zoo.symmetries  # refused before anything is read
         self.selection = zoo.select(epochs, models, split, where)
         self.standardizer: Standardizer | None = None
-        if transform.standardize:
-            self.standardizer = _fit(zoo, epochs)
-        self._columns = columns
+        if isinstance(transform.standardize, Standardizer):
+            self.standardizer = transform.standardize
+            if self.standardizer.layout != zoo.layout:
+                raise StorageUsageError("standardize: the Standardizer was fitted on a zoo of another layout")
+        elif transform.standardize:
+            self.standardizer = fit_standardizer(zoo, epochs, models, where)
 
     def read(self, selection: Selection) -> Fields:
         """The fields of the selected states, row by row, aligned if that was asked for."""
@@ -110,16 +121,31 @@ class Source:
             fields[name] = self.zoo.read_field(selection, name)[0]
         return self.transform.aligned(self.zoo, fields)
 
-    def labels(self, models: NDArray[np.int64], epochs: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Label columns of these states: numbers and text without nulls, which a DataLoader can put into batches."""
-        table = self.zoo.labels(columns=self._columns)
-        all_models = self.zoo.labels(columns=["model"])["model"].to_numpy()
-        present, first = np.unique(all_models, return_index=True)
-        rows = first[np.searchsorted(present, models)] + epochs
-        return {name: _without_nulls(table[name].take(rows)) for name in table.column_names}
+    def labels(self, selection: Selection) -> dict[str, NDArray[Any]]:
+        """The label columns of samples, row by row: numbers and text that a DataLoader can put into batches.
+
+        Raises StorageUsageError for a column, named by the caller, that has a null integer, boolean or text.
+        """
+        if self._columns is None or self._columns == "all":
+            columns = DEFAULT_COLUMNS if self._columns is None else None
+            table = self.zoo.labels_of(selection, columns)
+            arrays = {name: numpy_column(table[name]) for name in table.column_names}
+            return {name: array for name, array in arrays.items() if not _has_null(array)}
+        return {name: self.column(selection, name) for name in self._columns}
+
+    def column(self, selection: Selection, name: str) -> NDArray[Any]:
+        """One label column, row by row. Raises as ``labels`` does."""
+        array = numpy_column(self.zoo.labels_of(selection, [name])[name])
+        if _has_null(array):
+            count = int(np.ma.getmaskarray(array).sum()) if array.dtype != object else sum(v is None for v in array)
+            raise StorageUsageError(
+                f"label column {name!r} is null for {count} of {len(array)} states, and torch has no null for it; "
+                f'select others (where="{name} is not None"), or read zoo.labels(), where nulls are nulls'
+            )
+        return array
 
     def view(self, states: Fields, row: int, model: int) -> Any:
-        """One state in the layout that was asked for."""
+        """One state in the layout of the transform."""
         vector = states[""][row]
         if self.standardizer is not None:
             vector = self.standardizer.apply(vector)
@@ -138,10 +164,10 @@ class Source:
 
 
 class StateDataset(Dataset[Sample]):
-    """States in memory, one sample per state: (input, target, labels), by ascending (model, epoch).
+    """States in memory, one sample per state: (input, target, labels), in the order of the selection.
 
-    For ``reconstruction`` the target is the input; for ``sequence`` it is the same model's next selected epoch, and
-    a model's last epoch is no input. ``labels`` are those of the input; null is NaN, -1 or an empty text.
+    For ``reconstruction`` the target is the input; for ``sequence`` it is the same model's next later selected epoch,
+    and a model's last one is no input. ``labels`` are those of the input.
     """
 
     def __init__(self, source: Source) -> None:
@@ -149,21 +175,22 @@ class StateDataset(Dataset[Sample]):
         self._states = source.read(source.selection)
         self.models, self.epochs = source.selection.models, source.selection.epochs
         self.inputs, self.targets = pairs(source.selection, source.task)
-        self._labels = self._source.labels(self.models[self.inputs], self.epochs[self.inputs])
+        self._inputs = Selection(self.models[self.inputs], self.epochs[self.inputs])
+        self._labels = source.labels(self._inputs)
         self._epoch = _shared_counter()
 
     @property
     def standardizer(self) -> Standardizer | None:
-        """What ``standardize`` fitted; its ``invert`` gives weights again."""
+        """The Standardizer that samples went through; its ``invert`` gives weights again."""
         return self._source.standardizer
 
     @property
     def values(self) -> torch.Tensor:
-        """All states [N, D] before augmentation and standardisation, sharing our memory."""
+        """All states [N, D] before augmentation and standardisation, sharing the dataset's memory."""
         return torch.from_numpy(self._states[""])
 
     def set_epoch(self, number: int) -> None:
-        """Which pass over the data this is: another random order of hidden units for each."""
+        """Set the number of the pass over the data, which decides the random order of hidden units."""
         self._epoch.fill_(number)
 
     def __len__(self) -> int:
@@ -179,9 +206,13 @@ class StateDataset(Dataset[Sample]):
         given = self._view(source, place, model)
         return given, given if source == target else self._view(target, place, model), labels
 
-    def labels(self, column: str) -> torch.Tensor:
-        """A numeric label column over all samples, null as NaN (-1 in integer columns)."""
-        return torch.from_numpy(self._labels[column].astype(np.float64))
+    def labels(self, column: str) -> torch.Tensor | list[str]:
+        """A label column over all samples: a tensor, or a list of text. A null float is NaN.
+
+        Raises StorageUsageError for a column that has another null.
+        """
+        array = self._source.column(self._inputs, column)
+        return array.tolist() if array.dtype == object else torch.from_numpy(np.array(array))
 
     def _view(self, row: int, sample: int, model: int) -> Any:
         one = {name: values[row : row + 1] for name, values in self._states.items()}
@@ -206,17 +237,17 @@ class StateStream(IterableDataset[Sample]):
         tensor_bytes = max(1, min(block_models, num_models) * self._state_bytes)
         chunk_epochs = max(1, min(JOB_BYTES, buffer_bytes) // tensor_bytes)
         self._samples = samples_of(source.selection, source.task, block_models, block_epochs, chunk_epochs)
-        self._labels = self._source.labels(self._samples.models, self._samples.epochs)
+        self._labels = source.labels(Selection(self._samples.models, self._samples.epochs))
         self._shuffle, self._buffer_bytes = shuffle, buffer_bytes
         self._epoch = _shared_counter()
 
     @property
     def standardizer(self) -> Standardizer | None:
-        """What ``standardize`` fitted; its ``invert`` gives weights again."""
+        """The Standardizer that samples went through; its ``invert`` gives weights again."""
         return self._source.standardizer
 
     def set_epoch(self, number: int) -> None:
-        """Which pass over the data comes next; also workers that are kept alive take it."""
+        """Set the number of the next pass over the data, also for workers that are kept alive."""
         self._epoch.fill_(number)
 
     def __len__(self) -> int:
@@ -226,7 +257,7 @@ class StateStream(IterableDataset[Sample]):
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker is not None else (0, 1)
         if worker is not None:
-            self._source.zoo = self._source.zoo.reopened()  # sockets must not be shared with the parent
+            self._source.zoo = self._source.zoo.reopened()  # a socket cannot be shared with the parent process
         number = int(self._epoch)
         transform, zoo = self._source.transform, self._source.zoo
         windows = self._samples.windows(self._state_bytes, self._buffer_bytes, transform.seed, number, self._shuffle)
@@ -250,44 +281,19 @@ class StateStream(IterableDataset[Sample]):
             yield one, one if follows is given else self._source.view(follows, place, model), labels
 
 
-def _fit(zoo: ZooReader, epochs: Selector) -> Standardizer:
-    """Fitted on the train split of ``epochs``, whatever split is asked for, in pieces of bounded memory.
-
-    Moments per tensor are those of any order of hidden units, so neither ``align`` nor ``augment`` matters to it.
-    """
-    wanted = zoo.wanted(epochs, None, "train", None)
-
-    def pieces() -> Iterator[NDArray[np.float32]]:
-        block = max(1, BUFFER_BYTES // (4 * max(1, zoo.layout.size)))
-        for epoch, models in wanted.items():
-            for start in range(0, len(models), block):
-                yield zoo.read({epoch: models[start : start + block]}).values
-
-    return Standardizer.fit(pieces(), zoo.layout)
-
-
 def _take(states: Fields, rows: NDArray[np.intp]) -> Fields:
     return {name: values[rows] for name, values in states.items()}
 
 
-def _without_nulls(column: Any) -> NDArray[Any]:
-    """Null as NaN, -1, False or an empty text."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    kind = column.type
-    if pa.types.is_floating(kind):
-        fill: Any = float("nan")
-    elif pa.types.is_boolean(kind):
-        fill = False
-    else:
-        fill = "" if pa.types.is_string(kind) else -1
-    values = pc.fill_null(column, fill)
-    return np.asarray(values.to_pylist() if pa.types.is_string(kind) else values.to_numpy())
+def _has_null(array: NDArray[Any]) -> bool:
+    """Whether a column has a null that is not NaN."""
+    if array.dtype == object:
+        return any(value is None for value in array)
+    return isinstance(array, np.ma.MaskedArray)
 
 
 def _shared_counter() -> torch.Tensor:
-    """A number that a DataLoader's workers see change."""
+    """A number in shared memory, so that a DataLoader's workers see it change."""
     counter: torch.Tensor = torch.zeros((), dtype=torch.int64).share_memory_()
     return counter
 

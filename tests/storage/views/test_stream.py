@@ -182,7 +182,7 @@ def test_standardisation_is_fitted_on_the_train_split_alone(zoo: Zoo) -> None:
 
 @pytest.mark.parametrize("layout", ["vector", "state_dict", "tokens", "graph"])
 def test_every_layout_goes_into_batches(zoo: Zoo, layout: str) -> None:
-    dataset = stream(zoo, layout=layout, models="0:6:2", columns=None)
+    dataset = stream(zoo, layout=layout, models="0:6:2", columns="all")
     given, _, labels = next(iter(DataLoader(dataset, batch_size=4)))
     assert len(labels["test_acc"]) == 4 and isinstance(labels["activation"][0], str)
     assert given is not None
