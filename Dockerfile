@@ -27,7 +27,7 @@ WORKDIR /opt/zooforge
 COPY pyproject.toml ./
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     set -eu; python -m venv /build/venv; \
-    python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["native"], sep="\n")' > /build/native.txt; \
+    python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["native"], sep="\n")' > /build/native.txt; \
     /build/venv/bin/python -m pip install --no-cache-dir --no-index --find-links /wheels --requirement /build/native.txt numpy
 COPY zoo_jobs/engines/lanes/ zoo_jobs/engines/lanes/
 RUN /build/venv/bin/python zoo_jobs/engines/lanes/build.py && ls zoo_jobs/engines/lanes/_lanes*.so
@@ -39,7 +39,7 @@ COPY pyproject.toml hatch_build.py README.md LICENSE zooforge.py ./
 # hadolint ignore=DL3013  # the only versions in /wheels are the locked ones
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     set -eu; mkdir /build; \
-    python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; e = p["optional-dependencies"]; print(*p["dependencies"], *e["jobs"], *e["demo"], sep="\n")' > /build/wanted.txt; \
+    python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); e = p["dependency-groups"]; print(*p["project"]["dependencies"], *e["jobs"], *e["demo"], sep="\n")' > /build/wanted.txt; \
     python -m venv /opt/venv; \
     python -m pip install --no-cache-dir --no-index --find-links /wheels --target /build/tools hatchling; \
     /opt/venv/bin/python -m pip install --no-cache-dir --no-index --find-links /wheels --requirement /build/wanted.txt; \

@@ -1,4 +1,4 @@
-"""Read model zoos: ``zooforge.open_zoo(url)``. Nothing heavy is imported until something is opened.
+"""Read model zoos: ``zooforge.open_zoo(url)``. NumPy, Arrow and torch are imported when something needs them.
 
 This file is the package ``zooforge``, and the rooms ``storage``, ``zoo_jobs`` and ``cluster`` are its subpackages: they
 lie beside this file in a clone and in the image, and inside the package in a wheel. Import them as
@@ -7,6 +7,7 @@ lie beside this file in a clone and in the image, and inside the package in a wh
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +19,24 @@ if "__path__" not in globals():  # in a clone this is a module; in a wheel it is
     __path__ = [str(Path(__file__).parent)]
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "open_zoo"]
+__all__ = ["__version__", "list_zoos", "open_zoo"]
 
 
 def open_zoo(
-    url: str, version: int | None = None, *, cache: str | None = None, cache_bytes: int | None = None
+    url: "str | os.PathLike[str]",
+    version: int | None = None,
+    *,
+    cache: "str | os.PathLike[str] | None" = None,
+    cache_bytes: int | None = None,
 ) -> "Zoo":
     """Open a published zoo.
 
     Args:
-        url: where it is: ``STORE/zoos/NAME``, STORE being a path, ``file://``, ``s3://bucket/prefix``, ``https://`` or
+        url: ``STORE/zoos/NAME``, where STORE is a path, ``file://``, ``s3://bucket/prefix``, ``https://`` or
             ``hf://OWNER/NAME``, a data set on the Hugging Face Hub.
-        version: its number; None opens the current one.
-        cache: folder for what was read from a remote store, by content; None: ZOOFORGE_CACHE, or no cache.
-        cache_bytes: limit on that folder, longest unused out first.
+        version: number of the version; None opens the current one.
+        cache: folder that keeps what was read from a remote store; None: ``$ZOOFORGE_CACHE``, or no cache.
+        cache_bytes: limit on the size of that folder; what was unused for longest is deleted first.
 
     Raises:
         zooforge.storage.errors.StorageError: one line that says what is wrong and what to do.
@@ -41,10 +46,28 @@ def open_zoo(
     return open_zoo(url, version, cache=cache, cache_bytes=cache_bytes)
 
 
+def list_zoos(url: "str | os.PathLike[str]") -> list[str]:
+    """Names of the zoos that a store has published, sorted.
+
+    Args:
+        url: a store: a path, ``file://`` or ``s3://bucket/prefix``. Web addresses cannot be listed.
+
+    Raises:
+        zooforge.storage.errors.StorageError: one line that says what is wrong and what to do.
+    """
+    from zooforge.storage.zoo import list_zoos
+
+    return list_zoos(url)
+
+
 def main() -> int:
-    """The command `zoo`. A wheel for readers has no training room: there it has the one verb `store`."""
+    """The command `zoo`. The readers' wheel has no training room: there `store` is its only verb."""
     if importlib.util.find_spec("zooforge.zoo_jobs") is not None:
         return int(importlib.import_module("zooforge.zoo_jobs.cli").main())
     from zooforge.storage.cli import main
 
     return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

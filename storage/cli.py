@@ -216,9 +216,20 @@ def env() -> None:
     _exit(seaweedfs.main(["env"]))
 
 
+class _ReadersGroup(click.Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            ctx.fail(
+                f"no command {cmd_name!r}: this installation only reads zoos, and `zoo store` is its command; training "
+                "and clusters come with a clone of zooforge or with its container image"
+            )
+        return found
+
+
 def main(arguments: Sequence[str]) -> int:
-    """`zoo` of the readers' wheel, whose one verb is `store`. Returns the exit status."""
-    group = click.Group("zoo", {"store": command}, help="Read model zoos.")
+    """`zoo` of the readers' wheel, whose only verb is `store`. Returns the exit status."""
+    group = _ReadersGroup("zoo", {"store": command}, help="Read model zoos.")
     try:
         status = group.main(args=list(arguments), prog_name="zoo", standalone_mode=False)
     except click.ClickException as error:

@@ -1,25 +1,28 @@
-"""The public face of a published zoo: ``open_zoo`` and ``Zoo``."""
+"""The public interface to published zoos: ``open_zoo``, ``list_zoos`` and the class ``Zoo``."""
 
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import FormatError, NotPublished, StorageUsageError
+from .errors import FormatError, NotPublished, StorageError, StorageUsageError, StoreURLError
 from .formats.manifest import Manifest
-from .keys import manifest_key
-from .publish.head import read_manifest_bytes, split_zoo_url
+from .keys import manifest_key, zoo_url
+from .publish.head import list_published, read_manifest_bytes, some_names, split_zoo_url
 from .read.reader import ZooReader
 from .read.selection import Selector
-from .stores.open import open_store
+from .stores.open import open_store, require_existing
 
 if TYPE_CHECKING:
     import torch
 
     from .views.standardize import Standardizer
 
+Address = str | os.PathLike[str]
+
 
 class Zoo(ZooReader):
-    """One version of a published zoo: the reader, and its views in torch."""
+    """One version of a published zoo: the reader, and its torch data sets."""
 
     def standardizer(
         self, *, epochs: Selector = None, models: Selector = None, where: str | None = None
@@ -80,21 +83,55 @@ class Zoo(ZooReader):
         return StateDataset(source)
 
 
-def open_zoo(url: str, version: int | None = None, *, cache: str | None = None, cache_bytes: int | None = None) -> Zoo:
+def open_zoo(
+    url: Address, version: int | None = None, *, cache: Address | None = None, cache_bytes: int | None = None
+) -> Zoo:
     """Open a published zoo: see ``zooforge.open_zoo``.
 
     Raises:
-        StoreURLError: no zoo's address. NotPublished, FormatError, NewerFormat, and what the store says.
+        StoreURLError: not the address of a zoo. NotPublished, FormatError, NewerFormat, and what the store raises.
     """
-    base, name, number = split_zoo_url(url)
+    address = path_text(url)
+    try:
+        base, name, number = split_zoo_url(address)
+    except StoreURLError as error:
+        raise _no_zoo(address, error) from None
     store = open_store(base)
     if number is not None and version is not None and number != version:
-        raise StorageUsageError(f"{url}: names version {number}, asked for {version}")
+        raise StorageUsageError(f"{address}: names version {number}, asked for {version}")
     wanted = version if version is not None else number
     if wanted is not None and wanted < 1:
         raise NotPublished(f"zoo {name!r}: versions count from 1; asked for {wanted}")
-    found, data = read_manifest_bytes(store, name, wanted)
-    manifest = Manifest.from_json(data, manifest_key(name, found))
+    number, data = read_manifest_bytes(store, name, wanted)
+    manifest = Manifest.from_json(data, manifest_key(name, number))
     if manifest.zoo != name:
-        raise FormatError(f"{manifest_key(name, found)}: belongs to zoo {manifest.zoo!r}")
-    return Zoo(store, manifest, found, cache if cache is not None else os.environ.get("ZOOFORGE_CACHE"), cache_bytes)
+        raise FormatError(f"{manifest_key(name, number)}: belongs to zoo {manifest.zoo!r}")
+    folder = os.environ.get("ZOOFORGE_CACHE") if cache is None else path_text(cache)
+    return Zoo(store, manifest, number, folder, cache_bytes)
+
+
+def list_zoos(url: Address) -> list[str]:
+    """Names of the zoos that a store has published: see ``zooforge.list_zoos``."""
+    store = open_store(path_text(url))
+    require_existing(store)
+    return list_published(store)
+
+
+def path_text(path: Address) -> str:
+    """An address as text. Raises StoreURLError for a URL that was put into a ``pathlib.Path``, which damages it."""
+    text = os.fsdecode(path)
+    if not isinstance(path, str) and re.match(r"(file|s3|https?|hf|memory):/", text):
+        raise StoreURLError(f"{text}: a pathlib.Path cannot hold a URL; pass it as text")
+    return text
+
+
+def _no_zoo(address: str, error: StoreURLError) -> StoreURLError:
+    """The error for an address that names no zoo; where a store is there, it says which zoos the store holds."""
+    try:
+        names = list_zoos(address)
+    except StorageError:
+        return error
+    if not names:
+        return error
+    example = zoo_url(address, names[0])
+    return StoreURLError(f"{address} is a store, not a zoo; it holds {some_names(names)}: open e.g. {example}")

@@ -1,6 +1,7 @@
 """The two objects of a zoo that are ever replaced: its spec, and the pointer to its current version."""
 
-from collections.abc import Callable, Collection, Mapping
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ from ..errors import (
     NotPublished,
     PreconditionFailed,
     SpecChanged,
+    StorageError,
     StorageUsageError,
     StoreURLError,
+    training_advice,
 )
 from ..formats.manifest import Manifest, from_ranges
 from ..formats.record import check_format
@@ -240,7 +243,7 @@ def read_manifest_bytes(store: ObjectStore, zoo: str, number: int | None = None)
         head = read_head(store, zoo)
         if head is None:
             require_existing(store)
-            raise NotPublished(f"{store.url}: zoo {zoo!r} has no published version; `zoo vectorize {zoo}` makes one")
+            raise NotPublished(f"{store.url}: zoo {zoo!r} has no published version{_what_there_is(store, zoo)}")
         number = head.number
     found = get_or_none(store, manifest_key(zoo, number))
     if found is None:
@@ -254,6 +257,30 @@ def read_manifest_bytes(store: ObjectStore, zoo: str, number: int | None = None)
 def list_zoos(store: ObjectStore) -> list[str]:
     """Names of all zoos with a spec or a published version, sorted. This lists; readers of a zoo never do."""
     return sorted({zoo for stat in store.list(ZOOS_PREFIX) if (zoo := parse_zoo_key(stat.key)) is not None})
+
+
+def list_published(store: ObjectStore) -> list[str]:
+    """Names of the zoos that have a published version, sorted. Raises StoreRefused where a store cannot be listed."""
+    keys = {stat.key for stat in store.list(ZOOS_PREFIX)}
+    return sorted({zoo for key in keys if (zoo := parse_zoo_key(key)) is not None and key.endswith(f"/{zoo}/HEAD")})
+
+
+def _what_there_is(store: ObjectStore, zoo: str) -> str:
+    """For the message that a zoo is not published: the zoos that are, the nearest name first."""
+    try:
+        names = list_published(store)
+    except StorageError:
+        names = []
+    if close := difflib.get_close_matches(zoo, names, 1):
+        return f"; did you mean {close[0]}?"
+    holds = f"; the store holds {some_names(names)}" if names else ""
+    return holds + training_advice(f"`zoo vectorize {zoo}` makes one")
+
+
+def some_names(names: Sequence[str], limit: int = 12) -> str:
+    """At most ``limit`` of ``names``, in words."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def split_zoo_url(url: str) -> tuple[str, str, int | None]:

@@ -1,5 +1,6 @@
 """The readers' wheel, installed with nothing but what it asks for, reads every golden zoo."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -75,3 +76,48 @@ def test_the_wheel_brings_one_name_and_one_command(installed: Path) -> None:
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert names - {"bin", ".lock"} == {"zooforge"}
     assert (installed / "bin" / "zoo").is_file()
+
+
+def in_wheel(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(installed), "PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_wheel_says_where_training_comes_from(installed: Path, tmp_path: Path) -> None:
+    for verb in ("train", "list", "cluster"):
+        done = in_wheel(installed, tmp_path, "-m", "zooforge", verb, "mnist")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "only reads zoos" in done.stderr and "clone of zooforge" in done.stderr
+    listed = in_wheel(
+        installed, tmp_path, "-m", "zooforge", "store", "ls", "--store", str(ROOT / "tests/golden/storage/v1")
+    )
+    assert listed.returncode == 0 and "golden-vd" in listed.stdout
+
+
+def test_the_wheel_offers_no_extra_that_needs_a_clone(installed: Path) -> None:
+    (found,) = list(importlib.metadata.distributions(name="zooforge", path=[str(installed)]))
+    assert not {"jobs", "demo", "native", "dev"} & set(found.metadata.get_all("Provides-Extra") or ())
+
+
+def test_a_folder_called_like_a_room_is_no_obstacle(installed: Path, tmp_path: Path) -> None:
+    """People keep their data in a folder called storage."""
+    for room in ("storage", "cluster"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").write_text("raise RuntimeError('somebody else's module')\n")
+    script = tmp_path / "script.py"
+    zoo = ROOT / "tests/golden/storage/v1/zoos/golden-vd"
+    script.write_text(f"import zooforge\nprint(len(zooforge.open_zoo({str(zoo)!r}).weights(epochs=0)))\n")
+    for rooms in (installed, ROOT):
+        done = in_wheel(rooms, tmp_path, str(script))
+        assert done.returncode == 0 and int(done.stdout) > 0, done.stderr
+
+
+def test_a_clone_starts_as_a_module(tmp_path: Path) -> None:
+    done = in_wheel(ROOT, tmp_path, "-m", "zooforge", "list", "--json")
+    assert done.returncode == 0 and "mnist5k-cnn-s" in {zoo["name"] for zoo in json.loads(done.stdout)}
