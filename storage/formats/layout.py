@@ -91,9 +91,15 @@ class Layout:
     @classmethod
     def from_json(cls, items: Sequence[Mapping[str, Any]]) -> "Layout":
         """Read back what ``to_json`` wrote. Raises ValueError unless the entries are contiguous and named once."""
-        layout = cls.of([(str(i["name"]), tuple(int(n) for n in i["shape"])) for i in items])
+        layout = cls.of([(str(i["name"]), tuple(_axis(n) for n in i["shape"])) for i in items])
         if [e.offset for e in layout.entries] != [i["offset"] for i in items]:
             raise ValueError("layout offsets are not contiguous")
         if len({e.name for e in layout.entries}) != len(items):
             raise ValueError("a layout names a tensor twice")
         return layout
+
+
+def _axis(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(f"{str(value)[:40]!r} is not the length of an axis")
+    return value

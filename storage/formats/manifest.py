@@ -4,6 +4,7 @@ It holds functions of spec and weights only: no time, host, attempt, version num
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -194,7 +195,7 @@ class Manifest:
 
     @property
     def num_models(self) -> int:
-        return sum(stop - start for start, stop in self.models)
+        return _count(self.models)
 
     @property
     def refs(self) -> list[ObjectRef]:
@@ -301,7 +302,6 @@ class Manifest:
         """Raises FormatError where the parts of a manifest contradict each other."""
         blocks = set()
         num_states = 0
-        present = set(from_ranges(self.models))
         for shard in self.shards:
             block = (shard.first_model, shard.first_epoch)
             if block in blocks:
@@ -311,16 +311,22 @@ class Manifest:
                 raise FormatError(f"{what}: object {shard.ref.key} is not at a boundary of shards")
             held: list[int] = []
             num_held = 0
-            for its_epochs, its_models in shard.rows:
-                epochs, models = from_ranges(its_epochs), from_ranges(its_models)
-                for epoch in epochs:
-                    if not block[1] <= epoch < block[1] + self.shard_shape[1]:
-                        raise FormatError(f"{what}: object {shard.ref.key} cannot hold epoch {epoch}")
-                for model in models:
-                    if not block[0] <= model < block[0] + self.shard_shape[0] or model not in present:
-                        raise FormatError(f"{what}: object {shard.ref.key} cannot hold model {model}")
-                held += epochs
-                num_held += len(epochs) * len(models)
+            for epochs, models in shard.rows:
+                # Ranges are compared as they are: a few bytes of JSON can name ten million numbers.
+                if (epoch := _outside(epochs, ((block[1], block[1] + self.shard_shape[1]),))) is not None:
+                    raise FormatError(f"{what}: object {shard.ref.key} cannot hold epoch {epoch}")
+                model = _outside(models, ((block[0], block[0] + self.shard_shape[0]),))
+                if model is None:
+                    model = _outside(models, self.models)
+                if model is not None:
+                    raise FormatError(f"{what}: object {shard.ref.key} cannot hold model {model}")
+                if shard.tensors and len(held) + _count(epochs) > len(shard.tensors):
+                    raise FormatError(f"{what}: object {shard.ref.key} does not list the tensors of its epochs")
+                if not epochs or not models:
+                    raise FormatError(f"{what}: object {shard.ref.key} names rows of nothing")
+                num_held += _count(epochs) * _count(models)
+                if shard.tensors or num_held == 1:
+                    held += from_ranges(epochs)
             num_states += num_held
             if len(set(held)) != len(held):
                 raise FormatError(f"{what}: object {shard.ref.key} names an epoch's models twice")
@@ -354,6 +360,23 @@ def _check_chains(shard: ShardEntry, held: list[int], what: str) -> None:
             raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} has no digest of its values")
         if base is not None and ((base, epoch) not in follows or rows[base] != rows[epoch]):
             raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} cannot follow epoch {base}")
+
+
+def _count(ranges: Ranges) -> int:
+    return sum(stop - start for start, stop in ranges)
+
+
+def _outside(ranges: Ranges, within: Ranges) -> int | None:
+    """The first number of ``ranges`` that is not in ``within``, both ascending; None if all are."""
+    starts = [start for start, _ in within]
+    for start, stop in ranges:
+        place = bisect_right(starts, start) - 1
+        while start < stop:
+            if not (0 <= place < len(within) and within[place][0] <= start < within[place][1]):
+                return start
+            start = min(stop, within[place][1])
+            place += 1
+    return None
 
 
 def _lists(ranges: Ranges) -> list[list[int]]:

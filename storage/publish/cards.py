@@ -1,9 +1,10 @@
 """Courtesy copies beside a manifest: a card, an index for readers of the reference's format, Croissant, checksums.
 
-Readers of a zoo never need them; each follows from the manifest, and they are written after it.
+Readers of a zoo do not need them. They follow from manifest and description, and are written after the manifest.
 """
 
 import json
+import re
 from typing import Any
 
 from ..canonical import sha256_hex
@@ -67,8 +68,8 @@ def card(description: ZooDescription, manifest: Manifest) -> str:
         )
     lines = f"""---
 license: cc-by-4.0
-pretty_name: {json.dumps(description.title or description.name)}
-tags: [model-zoo, weight-space-learning, {manifest.architecture["name"]}, {manifest.dataset}]
+pretty_name: {yaml_text(description.title or description.name)}
+tags: [model-zoo, weight-space-learning, {yaml_word(manifest.architecture["name"])}, {yaml_word(manifest.dataset)}]
 configs:
 - config_name: labels
   data_files: labels.parquet
@@ -107,10 +108,30 @@ Licence: CC BY 4.0.
     return lines
 
 
+def yaml_text(text: str) -> str:
+    """A double-quoted YAML scalar that reads back as ``text``, whatever is in it."""
+    return '"' + "".join(_yaml_character(character) for character in text) + '"'
+
+
+def yaml_word(text: str) -> str:
+    """A YAML scalar that reads back as ``text``: plain where it is a simple word, else quoted."""
+    reserved = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+    plain = re.fullmatch(r"[a-z][a-z0-9-]*", text) is not None and text not in reserved
+    return text if plain else yaml_text(text)
+
+
+def _yaml_character(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return f"\\U{ord(character):08x}"
+
+
 def croissant(description: ZooDescription, manifest: Manifest) -> dict[str, Any]:
     """Metadata in the Croissant vocabulary, version 1.0: labels as a record set, objects as files.
 
-    ``url``, ``creator`` and ``datePublished`` are no functions of a zoo: who publishes it adds them.
+    ``url``, ``creator`` and ``datePublished`` do not follow from a zoo; they are added when it is published somewhere.
     """
     types = {
         "int32": "sc:Integer",
@@ -197,5 +218,5 @@ _CONTEXT = {
 
 
 def pretty(value: Any) -> bytes:
-    """JSON for people, in bytes that follow from the value."""
+    """Indented JSON; equal values give equal bytes."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

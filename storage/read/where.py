@@ -1,4 +1,4 @@
-"""Predicates on label columns, as people write them: ``test_acc > 0.8 and seed == 7``. Nothing is executed."""
+"""Predicates on label columns in Python's syntax: ``test_acc > 0.8 and seed == 7``. Parsed, never executed."""
 
 import ast
 import difflib
@@ -12,7 +12,8 @@ from ..errors import PredicateError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_LENGTH = 2000
+MAX_LENGTH = 20_000
+MAX_DEPTH = 100
 _COMPARE: dict[type[ast.cmpop], str] = {
     ast.Eq: "equal",
     ast.NotEq: "not_equal",
@@ -45,20 +46,42 @@ def rows_where(text: str, table: "pa.Table") -> NDArray[np.bool_]:
         raise PredicateError(f"where: longer than {MAX_LENGTH} characters")
     try:
         tree = ast.parse(text.strip(), mode="eval")
+        _check_depth(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise PredicateError(
-            f'where: {text!r} cannot be read; write e.g. "test_acc > 0.8 and seed in [1, 2]"'
+            f'where: {_shown(text)} cannot be read; write e.g. "test_acc > 0.8 and seed in [1, 2]"'
         ) from None
     try:
-        found = _Reader(text, table).truth(tree.body)
-        if isinstance(found, pa.Scalar):
-            return np.full(table.num_rows, bool(found.as_py()))
-        return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
-    except pa.ArrowException:
-        raise PredicateError(f"where: {text!r} compares values of different types") from None
+        truth = _Evaluator(text, table).truth(tree.body)
+        if isinstance(truth, pa.Scalar):
+            return np.full(table.num_rows, bool(truth.as_py()))
+        return np.asarray(pc.fill_null(truth, False).to_numpy(zero_copy_only=False), np.bool_)
+    except PredicateError:
+        raise
+    except pa.ArrowNotImplementedError:
+        raise PredicateError(f"where: {_shown(text)} compares values of different types") from None
+    except (OverflowError, UnicodeError):
+        raise PredicateError(f"where: {_shown(text)} has a number or a text that no column can hold") from None
+    except Exception as error:
+        said = str(error).partition("\n")[0][:100]
+        raise PredicateError(f"where: {_shown(text)} cannot be evaluated ({type(error).__name__}: {said})") from None
 
 
-class _Reader:
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 200 else f"{text[:200]}...")
+
+
+def _check_depth(tree: ast.AST) -> None:
+    """Raises ValueError for a predicate that is nested too deeply to be evaluated by recursion."""
+    level: list[ast.AST] = [tree]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
+
+
+class _Evaluator:
     def __init__(self, text: str, table: "pa.Table") -> None:
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -68,7 +91,7 @@ class _Reader:
         self.table = table
 
     def truth(self, node: ast.expr) -> Any:
-        """A node that stands for true, false or null."""
+        """The truth of a node per row: true, false or null."""
         match node:
             case ast.BoolOp(op=op, values=values):
                 join = self.pc.and_kleene if isinstance(op, ast.And) else self.pc.or_kleene
@@ -86,9 +109,9 @@ class _Reader:
                     left = right
                 return whole
             case ast.Name() | ast.Constant(value=bool()):
-                found = self.value(node)
-                if self.pa.types.is_boolean(found.type):
-                    return found
+                value = self.value(node)
+                if self.pa.types.is_boolean(value.type):
+                    return value
         raise self.refused(node)
 
     def comparison(self, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Any:
@@ -104,9 +127,9 @@ class _Reader:
             choices = self.pa.array([self.constant(item) for item in right.elts])
             if choices.type != value.type and self.pa.types.is_floating(value.type):
                 choices = choices.cast(value.type)
-            found = self.pc.is_in(value, value_set=choices, skip_nulls=True)
+            is_in = self.pc.is_in(value, value_set=choices, skip_nulls=True)
             known = self.pc.is_valid(value)
-            return self.pc.and_(found if isinstance(op, ast.In) else self.pc.invert(found), known)
+            return self.pc.and_(is_in if isinstance(op, ast.In) else self.pc.invert(is_in), known)
         return getattr(self.pc, _COMPARE[type(op)])(self.value(left), self.value(right))
 
     def value(self, node: ast.expr) -> Any:
@@ -116,10 +139,10 @@ class _Reader:
                 if name not in names:
                     close = difflib.get_close_matches(name, names, 1)
                     offer = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(names))}"
-                    raise PredicateError(f"where: no column {name!r}; {offer}")
+                    raise PredicateError(f"where: no column {_shown(name)}; {offer}")
                 return self.table[name]
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-                # As numbers of people, not of machines: 1 / 2 is a half, and no sum overflows.
+                # In float64, so that 1 / 2 is a half and sums of integers do not overflow.
                 sides = [self.value(side).cast(self.pa.float64()) for side in (left, right)]
                 return getattr(self.pc, _ARITHMETIC[type(op)])(*sides)
             case ast.Constant() | ast.UnaryOp():
@@ -137,6 +160,6 @@ class _Reader:
     def refused(self, node: ast.AST) -> PredicateError:
         part = ast.get_source_segment(self.text.strip(), node) or type(node).__name__
         return PredicateError(
-            f"where: {part!r} is not allowed; use column names, numbers, strings, comparisons, `in`, `is None`, "
+            f"where: {_shown(part)} is not allowed; use column names, numbers, strings, comparisons, `in`, `is None`, "
             "`and`, `or` and `not`"
         )
