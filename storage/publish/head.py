@@ -20,7 +20,7 @@ from ..formats.manifest import Manifest, from_ranges
 from ..formats.record import check_format
 from ..keys import ZOOS_PREFIX, head_key, manifest_key, parse_zoo_key, parse_zoo_url, spec_key
 from ..runs.marks import unmark
-from ..stores.hub import default_zoo
+from ..stores.hub import default_zoo, hub_address
 from ..stores.open import require_existing
 from ..stores.probe import probe, require
 from ..stores.protocol import ObjectStore, create, get_or_none
@@ -285,6 +285,7 @@ def some_names(names: Sequence[str], limit: int = 12) -> str:
 
 def split_zoo_url(url: str) -> tuple[str, str, int | None]:
     """(store, zoo name, version or None) of an address. Raises StoreURLError."""
+    url = hub_address(url)
     if url.startswith("hf://"):
         url = default_zoo(url)
     parsed = parse_zoo_url(url)

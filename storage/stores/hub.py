@@ -1,31 +1,71 @@
-"""Zoos on the Hugging Face Hub, read as from any web server: ``hf://OWNER/NAME`` is the address of a data set there."""
+"""Addresses of data sets on the Hugging Face Hub, whose files are read as from any web server.
 
-import os
+``hf://OWNER/NAME[@REVISION][/PATH]`` is our form. Addresses as people paste them from the Hub's pages mean the same.
+"""
+
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import StoreURLError
+from .environment import check_endpoint, variable
 
 ENDPOINT = "https://huggingface.co"
+_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co")
 _ADDRESS = re.compile(
-    r"hf://(?:datasets/)?(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?:@(?P<revision>[^/@]+))?(?P<path>(?:/[\w.-]+)*)/?"
+    r"hf://(?:datasets/)?(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?:@(?P<revision>[^/@\s?#]+))?(?P<path>(?:/[\w.-]+)*)/?"
 )
+_PAGE = re.compile(
+    r"/datasets/(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)(?:/(?:tree|blob|resolve|raw)/(?P<rest>[^?#\s]+))?(?:/[^?#\s]*)?"
+)
+_REFERENCE = re.compile(r"/(?P<kind>pr|convert)/(?P<name>[\w.-]+)(?P<path>(?:/.*)?)", re.DOTALL)
+_ZOO = re.compile(r".*?/zoos/[\w.-]+(?:/versions/[0-9]+)?")
 
 
-def web_address(url: str) -> str:
-    """Where the files of ``hf://[datasets/]OWNER/NAME[@REVISION][/PATH]`` are; ``HF_ENDPOINT`` names a mirror.
+def hub_address(url: str) -> str:
+    """``hf://`` form of the address of a page of the Hub, e.g. .../datasets/OWNER/NAME/tree/REVISION; else ``url``."""
+    parts = urlsplit(url)
+    hosts = (*_HOSTS, urlsplit(variable("HF_ENDPOINT")).netloc)
+    match = _PAGE.fullmatch(parts.path)
+    if parts.scheme not in ("http", "https") or parts.netloc not in hosts or match is None:
+        return url
+    address = f"hf://{match['owner']}/{match['name']}"
+    if match["rest"]:
+        address += f"@{match['rest'].rstrip('/')}"
+        zoo = _ZOO.fullmatch(address) or _ZOO.match(address)
+        if zoo is not None:  # a page of a file of the zoo
+            address = zoo[0]
+    return address
+
+
+def web_addresses(url: str) -> list[str]:
+    """Addresses where the files of ``hf://[datasets/]OWNER/NAME[@REVISION][/PATH]`` can be; HF_ENDPOINT names a mirror.
+
+    A revision may hold slashes, plain or as %2F. Where it ends is not known then, so that there are several addresses,
+    that of the shortest revision first.
 
     Raises:
         StoreURLError: not of this form.
     """
     match = _match(url)
-    endpoint = os.environ.get("HF_ENDPOINT", ENDPOINT).rstrip("/")
-    revision = quote(match["revision"] or "main", safe="")
-    return f"{endpoint}/datasets/{match['owner']}/{match['name']}/resolve/{revision}{match['path']}"
+    endpoint = variable("HF_ENDPOINT") or ENDPOINT
+    check_endpoint(endpoint, "HF_ENDPOINT")
+    base = f"{endpoint.rstrip('/')}/datasets/{match['owner']}/{match['name']}/resolve"
+    revision, path = unquote(match["revision"] or "main"), match["path"]
+    reference = _REFERENCE.fullmatch(path) if revision == "refs" else None
+    if reference is not None:
+        revision, path = f"refs/{reference['kind']}/{reference['name']}", reference["path"]
+    pieces = path.split("/")[1:]
+    if "@" not in url or reference is not None or "%" in match["revision"] or revision == "main":
+        cuts = [0]
+    else:
+        cuts = list(range(len(pieces) + 1))
+    return [
+        "/".join([base, quote("/".join([revision, *pieces[:cut]]), safe=""), *pieces[cut:]]).rstrip("/") for cut in cuts
+    ]
 
 
 def default_zoo(url: str) -> str:
-    """The address of the zoo in a data set: one that names no zoo means the zoo of the data set's own name."""
+    """The address of the zoo in a data set: one that names no zoo means the zoo that has the data set's own name."""
     match = _match(url)
     return url if "/zoos/" in match["path"] else f"{url.rstrip('/')}/zoos/{match['name'].lower()}"
 

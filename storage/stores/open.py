@@ -1,63 +1,67 @@
-"""From an address to the store behind it. A backend is imported when an address names it."""
+"""From an address to its store. A backend is imported when an address names it."""
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..errors import StoreURLError
+from .environment import check_no_credentials
 from .protocol import ObjectStore
 
 _SCHEMES = ("file", "s3", "memory", "http", "https", "hf")
 
 
-def open_store(url: str) -> ObjectStore:
-    """The store behind a path, ``file://``, ``s3://bucket/prefix``, or ``memory://name``.
+def open_store(url: str | os.PathLike[str], *, single_writer: bool = False) -> ObjectStore:
+    """The store at a path, ``file://``, ``s3://bucket/prefix`` or ``memory://name``.
 
     For reading only: ``https://``, ``hf://OWNER/NAME``, and the path of a zip file.
+
+    Args:
+        single_writer: the caller vouches that nobody else writes meanwhile. Conditional writes that the store does not
+            support are then replaced by a look and a plain write.
 
     Raises:
         StoreURLError: no backend for this URL.
     """
+    url = os.fspath(url)
     if "://" not in url:
-        from .local import LocalStore
-
-        if not url:
+        if not url.strip():
             raise StoreURLError("the store URL is empty: give a path, file:///path or s3://bucket/prefix")
         scheme, colon, rest = url.partition(":")
         if colon and scheme in _SCHEMES:
             raise StoreURLError(
                 f"{url}: did you mean {scheme}://{rest.lstrip('/')}? A directory of that name is ./{url}"
             )
-        return _zip_store(Path(url)) or LocalStore(Path(url))
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise StoreURLError("a store URL must not hold credentials: use the AWS environment or a profile")
+        return _path_store(Path(url), single_writer)
+    check_no_credentials(url, "a store URL")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise StoreURLError("the store URL is malformed: check its brackets") from None
     match parts.scheme:
         case "file":
-            from .local import LocalStore
-
             if parts.netloc not in ("", "localhost") or not parts.path:
                 raise StoreURLError(f"{url}: expected file:///absolute/path")
-            path = Path(unquote(parts.path))
-            return _zip_store(path) or LocalStore(path)
+            return _path_store(Path(unquote(parts.path)), single_writer)
         case "s3":
-            from .s3 import S3Store
-
             if not parts.netloc:
                 raise StoreURLError(f"{url}: expected s3://bucket/prefix")
-            return S3Store(parts.netloc, parts.path.strip("/"))
+            from .s3 import S3Store
+
+            return S3Store(parts.netloc, parts.path.strip("/"), single_writer=single_writer)
         case "memory":
             from .memory import shared_memory_store
 
             return shared_memory_store(parts.netloc + parts.path.rstrip("/"))
-        case "http" | "https":
+        case "http" | "https" | "hf":
+            from .hub import hub_address, web_addresses
             from .web import WebStore
 
-            return WebStore(url)
-        case "hf":
-            from .hub import web_address
-            from .web import WebStore
-
-            return WebStore(web_address(url))
+            address = hub_address(url)
+            first, *others = web_addresses(address) if address.startswith("hf://") else [address]
+            if urlsplit(first).path.rstrip("/").endswith(".zip"):
+                raise StoreURLError(f"{url}: a zip file is read from a disk; download it, then open FILE.zip/zoos/NAME")
+            return WebStore(first, alternatives=others)
         case scheme:
             raise StoreURLError(f"{scheme}:// is no store: use a path, file://, s3://bucket/prefix or https://")
 
@@ -76,10 +80,17 @@ def open_existing_store(url: str) -> ObjectStore:
     return store
 
 
-def _zip_store(path: Path) -> ObjectStore | None:
-    """A file of ``zoo store zip``, read where it lies; None for any other path."""
-    if path.suffix != ".zip" or not path.is_file():
-        return None
-    from .zip import ZipStore
+def _path_store(path: Path, single_writer: bool) -> ObjectStore:
+    """The store of a directory, which may not exist yet, or of a file that ``zoo store zip`` wrote."""
+    from .local import LocalStore
 
-    return ZipStore(path)
+    path = path.expanduser()
+    if path.is_symlink() and not path.exists():
+        raise StoreURLError(f"{path}: a symbolic link to {path.readlink()}, which does not exist")
+    if path.is_file():
+        if path.suffix != ".zip":
+            raise StoreURLError(f"{path}: a file; a store is a directory, or a zip file of `zoo store zip`")
+        from .zip import ZipStore
+
+        return ZipStore(path)
+    return LocalStore(path, single_writer=single_writer)

@@ -1,7 +1,8 @@
-"""A zip file as a store for reading: records are stored as they are, a range of one is a range of the file."""
+"""A zip file as a store for reading: members are not compressed, so that a range of one is a range of the file."""
 
 import os
 import struct
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +29,12 @@ class ZipStore:
             with zipfile.ZipFile(self.path_of_file) as archive:
                 # Not info.is_dir(): of a record without a name it raises IndexError.
                 self._infos = {i.filename: i for i in archive.infolist() if i.filename and i.filename[-1] != "/"}
-            self._file = os.open(self.path_of_file, os.O_RDONLY)
+            self._file = os.open(self.path_of_file, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # O_BINARY: Windows
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
             raise FormatError(f"{self.path_of_file}: no zip file, or a truncated one ({error})") from None
         except OSError as error:
             raise StoreUnreachable(f"{self.path_of_file}: cannot be read ({error.strerror})") from None
+        self._lock = threading.Lock()
         self._modified_seconds = os.fstat(self._file).st_mtime
 
     def __del__(self) -> None:
@@ -51,7 +53,7 @@ class ZipStore:
         start, stop = (0, info.file_size) if byte_range is None else byte_range
         start, stop = min(start, info.file_size), min(stop, info.file_size)
         try:
-            header = os.pread(self._file, _LOCAL_HEADER.size, info.header_offset)
+            header = self._piece(info.header_offset, _LOCAL_HEADER.size)
             if len(header) < _LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
                 raise FormatError(f"{self.path_of_file}: {key} does not lie where the zip says; the file is damaged")
             _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
@@ -65,11 +67,19 @@ class ZipStore:
     def _read(self, start: int, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
-            piece = os.pread(self._file, size - len(data), start + len(data))
+            piece = self._piece(start + len(data), size - len(data))
             if not piece:
                 raise FormatError(f"{self.path_of_file}: ends before its last record; the file is truncated")
             data += piece
         return bytes(data)
+
+    def _piece(self, start: int, size: int) -> bytes:
+        """Up to ``size`` bytes of the file."""
+        if hasattr(os, "pread"):
+            return os.pread(self._file, size, start)
+        with self._lock:  # Windows
+            os.lseek(self._file, start, os.SEEK_SET)
+            return os.read(self._file, size)
 
     def stat(self, key: str) -> Stat | None:
         info = self._infos.get(checked_key(key))

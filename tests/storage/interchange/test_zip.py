@@ -22,7 +22,7 @@ from zooforge.storage.ops.pull import pull
 from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.head import split_zoo_url
 from zooforge.storage.publish.seal import vectorize
-from zooforge.storage.stores.hub import web_address
+from zooforge.storage.stores.hub import web_addresses
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo, open_zoo
@@ -178,8 +178,8 @@ def test_a_zoo_on_the_hub_opens_by_its_data_set(hub: str, suffix: str, zoo: Zoo)
 def test_an_address_on_the_hub_is_that_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     base = "https://huggingface.co/datasets/me/Zoo.1/resolve"
-    assert web_address("hf://me/Zoo.1") == f"{base}/main"
-    assert web_address("hf://datasets/me/Zoo.1@v2/sub") == f"{base}/v2/sub"
+    assert web_addresses("hf://me/Zoo.1") == [f"{base}/main"]
+    assert web_addresses("hf://datasets/me/Zoo.1@v2/sub") == [f"{base}/v2/sub", f"{base}/v2%2Fsub"]
     assert split_zoo_url("hf://me/mnist") == ("hf://me/mnist", "mnist", None)
     assert split_zoo_url("hf://me/all@v1/zoos/mnist/versions/3") == ("hf://me/all@v1", "mnist", 3)
 
