@@ -1,1 +1,1 @@
-"""Damaged and sly bytes for everything that reads what it did not write: ``python -m tests.fuzz`` (`make fuzz`)."""
+"""Damaged and hostile bytes for every reader of bytes that others wrote: ``python -m tests.fuzz`` (`make fuzz`)."""

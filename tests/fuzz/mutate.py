@@ -1,18 +1,18 @@
-"""Ways to damage bytes: blindly, and as JSON. Pure: a function of the bytes and a generator."""
+"""Change bytes at random, or change a value in JSON. Pure: functions of the bytes and a generator."""
 
 import json
 from random import Random
 from typing import Any
 
-SLY_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
-SLY_VALUES: tuple[Any, ...] = (
+ODD_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
+ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, -(2**70), 0.5, 1e308, -0.0, "", "a", "0:3", "../../x", "é\u2028",
     "x" * 5000, [], [[]], [0], [[0, 1]], [[1, 0]], [[0, 2**40]], {}, {"a": 1}, {"": None},
 )  # fmt: skip
 
 
 def mutated(seeds: list[bytes], random: Random) -> bytes:
-    """One of ``seeds`` with one to four changes; JSON is mostly changed as JSON: it parses, and says nonsense."""
+    """One of ``seeds`` with one to four changes. JSON is mostly changed as JSON, so that it still parses."""
     data = random.choice(seeds)
     if random.random() < 0.7 and (value := _json(data)) is not None:
         for _ in range(random.randint(1, 2)):
@@ -27,7 +27,7 @@ def mutated(seeds: list[bytes], random: Random) -> bytes:
 def _json(data: bytes) -> Any:
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict | list) else None
 
@@ -65,7 +65,7 @@ def _other(value: Any, random: Random) -> Any:
     if isinstance(value, str) and value and random.random() < 0.5:
         at = random.randrange(len(value))
         return value[:at] + random.choice(("", "0", "/", "é", "\x00", "\n")) + value[at + 1 :]
-    return random.choice(SLY_VALUES)
+    return random.choice(ODD_VALUES)
 
 
 def _flip(out: bytearray, random: Random, seeds: list[bytes]) -> None:
@@ -82,7 +82,7 @@ def _number(out: bytearray, random: Random, seeds: list[bytes]) -> None:
     width = random.choice((1, 2, 4, 8))
     if len(out) >= width:
         at = random.randrange(len(out) - width + 1)
-        number = random.choice(SLY_NUMBERS) % (1 << 8 * width)
+        number = random.choice(ODD_NUMBERS) % (1 << 8 * width)
         out[at : at + width] = number.to_bytes(width, random.choice(("little", "big")))
 
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: readers of bytes that somebody else wrote, each with real bytes to begin from."""
+"""The readers that are fuzzed: objects of a store, texts of commands, image files, and all of ``outside``."""
 
 import bz2
 import csv
@@ -10,7 +10,6 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,17 +18,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.fuzz.outside import outside_targets
+from tests.fuzz.target import OURS, Target
 from tests.support.synthetic import RUN, description, train
 from zooforge.cluster import progress
-from zooforge.cluster.errors import ClusterError
 from zooforge.cluster.spec import RunRequest
 from zooforge.storage import keys
-from zooforge.storage.errors import StorageError
 from zooforge.storage.formats.compression import Compression, decode_shard, encode_shard
 from zooforge.storage.formats.labels import joined_columns, part_columns
 from zooforge.storage.formats.manifest import Manifest
 from zooforge.storage.formats.record import PartRecord
-from zooforge.storage.formats.restricted_pickle import load
 from zooforge.storage.formats.tables import decode_table, table_values
 from zooforge.storage.formats.tensors import decode
 from zooforge.storage.keys import manifest_key
@@ -57,23 +55,11 @@ from zooforge.storage.zoo import Zoo
 from zooforge.zoo_jobs.catalogue import in_store
 from zooforge.zoo_jobs.catalogue.entries import FOLDER, load_all, parse
 from zooforge.zoo_jobs.data.readers import read
-from zooforge.zoo_jobs.errors import ZooError
 from zooforge.zoo_jobs.planning.units import model_slice
 from zooforge.zoo_jobs.spec.epochs import EpochSet
 from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
 
-OURS = (StorageError, ZooError, ClusterError)
-"""What a reader may raise: one line, with an exit status."""
 ZOO = "tiny-zoo"
-
-
-@dataclass(frozen=True)
-class Target:
-    """``read`` may give a value or raise one of ``errors``; anything else is a finding."""
-
-    seeds: list[bytes]
-    read: Callable[[bytes], Any]
-    errors: tuple[type[Exception], ...] = OURS
 
 
 @cache
@@ -113,15 +99,15 @@ def replaced(key: str, data: bytes) -> Iterator[MemoryStore]:
 
 
 def numbered(part: str, look: Callable[[MemoryStore], Any]) -> Target:
-    """Bytes in the place of one of the store's objects, whose number is the first byte, before ``look`` looks."""
-    found = sorted(objects(part))
+    """The first byte is the number of an object of the store; the others replace its bytes, then ``look`` is called."""
+    stored = sorted(objects(part))
 
     def read_one(data: bytes) -> None:
         if data:
-            with replaced(found[data[0] % len(found)], data[1:]) as store:
+            with replaced(stored[data[0] % len(stored)], data[1:]) as store:
                 look(store)
 
-    seeds = [bytes([number]) + published().get(key)[0] for number, key in enumerate(found)]
+    seeds = [bytes([number]) + published().get(key)[0] for number, key in enumerate(stored)]
     return Target(seeds, read_one)
 
 
@@ -161,7 +147,7 @@ def look_at_table(data: bytes) -> None:
 
 
 def in_files(format_name: str, names: list[str], contents: list[bytes]) -> Target:
-    """Images in ``names`` of one folder, of which the first byte says which one is damaged."""
+    """Image files ``names`` of one folder; the first byte says which of them the other bytes replace."""
 
     def read_files(data: bytes) -> None:
         with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
@@ -241,14 +227,6 @@ def text(read_text: Callable[[str], Any], *seeds: str, errors: tuple[type[Except
     return Target([seed.encode() for seed in seeds], lambda data: read_text(data.decode("utf-8", "replace")), errors)
 
 
-def pickles() -> list[bytes]:
-    from pickle import dumps
-
-    value = {b"data": np.arange(12, dtype=np.uint8).reshape(3, 4), b"labels": [1, 2], "f": np.ones(3, ">f4"),
-             "plain": (None, True, -5, 2.5, "text", [(), {}])}  # fmt: skip
-    return [dumps(value, protocol) for protocol in range(5)]
-
-
 def compressed_shard() -> bytes:
     values = np.random.default_rng(1).standard_normal((2, 30)).astype(np.float32)
     return bytes(encode_shard({f"epoch_{n:03d}": values + np.float32(n * 1e-4) for n in range(10)}, Compression()))
@@ -301,5 +279,4 @@ def text_targets() -> dict[str, Target]:
 @cache
 def targets() -> dict[str, Target]:
     """All of them, by name."""
-    pickle = Target(pickles(), lambda data: load(data, "value"))
-    return {"pickle": pickle, **record_targets(), **text_targets(), **image_targets()}
+    return {**outside_targets(), **record_targets(), **text_targets(), **image_targets()}
