@@ -112,15 +112,33 @@ EXPORT_FORMATS = (
         function="google:export_google",
         gives="one matrix, its labels, its layout",
         help="Write ZOO as weights.npy, metrics.csv.gz and layout.csv, like Google's Small CNN Zoo.",
+        options=(
+            click.Option(
+                ["--final-step"],
+                type=click.IntRange(0),
+                default=86,
+                show_default=True,
+                help="Step of the last state of each model, as published readers expect it; 0: steps are epochs.",
+            ),
+            click.Option(["--splits"], is_flag=True, help="Also write splits.csv, the index file of those readers."),
+            click.Option(
+                ["--names"],
+                type=click.Choice(["short", "all"]),
+                default="short",
+                show_default=True,
+                help="all: all_weights.npy and all_metrics.csv, as Google's notebook expects them.",
+            ),
+        ),
         readers={
-            "`ZooDataset` (AllanYangZhou/nfn, experiments/data_utils.py)": "keeps rows of `step` 86; needs an index "
-            "csv of the split; three 3 x 3 convolutions 1-16-16-16, global pooling; finite weights.",
-            "`NFNZooDataset` (mkofinas/neural-graphs, experiments/data_generalization.py)": "the same rows and index; "
+            "`ZooDataset` (AllanYangZhou/nfn, experiments/data_utils.py)": "keeps rows of `step` 86 (the default of "
+            "`--final-step`); its index csv is `splits.csv` (`--splits`); finite weights (`--where`); its networks are "
+            "three 3 x 3 convolutions 1-16-16-16 with global pooling.",
+            "`NFNZooDataset` (mkofinas/neural-graphs, experiments/data_generalization.py)": "as NFN; "
             "`flattening_method=repeat_nodes` for networks with a flatten layer.",
             "`CNNDataset` (jkalogero/scalegmn)": "as neural-graphs, flattening `None` only: no flatten layer.",
             "ProbeGen": "exactly three convolutions 3 x 3, 1-16-16-16, global pooling.",
-            "the notebook of Unterthiner et al. (google-research, dnn_predict_accuracy)": "`all_weights.npy` and "
-            "`all_metrics.csv`; `config.init_std` filled; features per layer for 4,970 weights only.",
+            "the notebook of Unterthiner et al. (google-research, dnn_predict_accuracy)": "`--names all`; "
+            "`config.init_std` filled, which needs the weights of epoch 0; features per layer for 4,970 weights only.",
         },
     ),
     ExportFormat(

@@ -1,13 +1,15 @@
 """Write a zoo as one matrix and a table, the format of Google's Small CNN Zoo (Unterthiner et al. 2020).
 
-``weights.npy`` has one row per state, ``metrics.csv.gz`` the same rows; ``layout.csv`` names the matrix's columns.
+``weights.npy`` has one row per state, ``metrics.csv.gz`` the same rows; ``layout.csv`` names the matrix's columns, and
+``splits.csv`` orders the rows for readers that split by position.
 """
 
 import csv
 import gzip
 import io
 import math
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import EpochNotPresent, StorageUsageError
 from ..formats.layout import Entry, Layout
+from ..formats.splits import SPLITS
 from ..read.selection import Selector
 from ..zoo import Zoo
 from .folders import Report, fresh_folder, num_states, pieces, wanted_states
+
+FINAL_STEP = 86  # of the last checkpoint of Google's zoos, the only one that published readers use
+NAMES = {"short": ("weights.npy", "metrics.csv.gz"), "all": ("all_weights.npy", "all_metrics.csv")}
 
 # Their column to our label column.
 _CONFIG = {
@@ -38,7 +45,7 @@ _OURS = (
 
 @dataclass(frozen=True, slots=True)
 class Matrix(Report):
-    """The matrix that was written: ``weights.npy`` is [num_states, num_values] float32."""
+    """The matrix that was written, ``weights.npy``: [num_states, num_values] float32."""
 
     num_models: int
     num_states: int
@@ -74,6 +81,9 @@ def export_google(
     models: Selector = None,
     split: str | None = None,
     where: str | None = None,
+    final_step: int = FINAL_STEP,
+    splits: bool = False,
+    names: str = "short",
     progress: Callable[[int], None] | None = None,
 ) -> Matrix:
     """Write the selected states, model by model, epochs ascending; equal zoos give equal bytes.
@@ -82,11 +92,20 @@ def export_google(
     readers that assert finite weights.
 
     Args:
+        final_step: ``step`` of the last selected state of each model; published readers keep only rows of step 86. An
+            earlier state has its epoch, at most ``final_step`` - 1. 0: every state has its epoch.
+        splits: also write ``splits.csv``; see ``_rows_by_split``.
+        names: ``short``: weights.npy and metrics.csv.gz; ``all``: all_weights.npy and all_metrics.csv.
         progress: called with the number of states of each piece.
 
     Raises:
-        StorageUsageError: ``folder`` is not empty, or nothing fits; nothing was written.
+        StorageUsageError: ``folder`` is not empty, nothing fits, or a bad option; nothing was written.
     """
+    if final_step < 0 or names not in NAMES:
+        raise StorageUsageError(
+            f"final step {final_step}, names {names!r}: expected 0 or more, and {' or '.join(NAMES)}"
+        )
+    matrix_name, metrics_name = NAMES[names]
     wanted = wanted_states(zoo, epochs, models, split, where)
     pairs = sorted((model, epoch) for epoch, here in wanted.items() for model in here)
     row_of = {pair: row for row, pair in enumerate(pairs)}
@@ -94,7 +113,7 @@ def export_google(
     order = np.concatenate([variable.columns for variable in variables])
     with fresh_folder(folder) as root:
         shape = (num_states(wanted), len(order))
-        matrix = np.lib.format.open_memmap(root / "weights.npy", "w+", np.dtype("<f4"), shape)
+        matrix = np.lib.format.open_memmap(root / matrix_name, "w+", np.dtype("<f4"), shape)
         for states in pieces(zoo, wanted, masked=True):
             rows = [row_of[pair] for pair in zip(states.models.tolist(), states.epochs.tolist(), strict=True)]
             matrix[rows] = states.values[:, order]
@@ -103,8 +122,62 @@ def export_google(
         matrix.flush()
         del matrix
         (root / "layout.csv").write_bytes(_csv(_layout_rows(variables)))
-        (root / "metrics.csv.gz").write_bytes(_gzip(_csv(_metric_rows(zoo, set(pairs)))))
+        metrics = _csv(_metric_rows(zoo, _steps(pairs, final_step)))
+        (root / metrics_name).write_bytes(_gzip(metrics) if metrics_name.endswith(".gz") else metrics)
+        if splits:
+            rows_by_split = _rows_by_split(pairs, {row["model"]: row["split"] for row in zoo.model_table().to_pylist()})
+            (root / "splits.csv").write_bytes(_csv([row] for row in rows_by_split))
     return Matrix(len({model for model, _ in pairs}), *shape)
+
+
+def _steps(pairs: Sequence[tuple[int, int]], final_step: int) -> dict[tuple[int, int], int]:
+    """``step`` of each (model, epoch); ``pairs`` are ascending."""
+    if not final_step:
+        return {pair: pair[1] for pair in pairs}
+    last = dict(pairs)
+    return {
+        (model, epoch): final_step if epoch == last[model] else min(epoch, final_step - 1) for model, epoch in pairs
+    }
+
+
+def _rows_by_split(pairs: Sequence[tuple[int, int]], split_of: Mapping[int, str]) -> list[int]:
+    """Every row of the matrix once, in an order in which published readers respect the zoo's splits.
+
+    Those readers keep the rows of the final step. The second half of them is their test set; of the first half,
+    shuffled by ``random.Random(0)``, four fifths train and the rest validates. So models of split val stand at places
+    that validate, models of split train at places that train, and the test set holds split test and all others.
+    """
+    last = dict(pairs)
+    final = [row for row, (model, epoch) in enumerate(pairs) if epoch == last[model]]
+    members: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for row in final:
+        members[split_of[pairs[row][0]]].append(row)
+    places = list(range(len(final) // 2))
+    random.Random(0).shuffle(places)
+    num_train = int(0.8 * len(places))
+    order = [-1] * len(places)
+    for chosen, preference in (
+        (places[num_train:], ("val", "train", "test")),
+        (places[:num_train], ("train", "val", "test")),
+    ):
+        for place in chosen:
+            order[place] = next(members[split] for split in preference if members[split]).pop(0)
+    rest = [row for split in SPLITS for row in members[split]]
+    return [*order, *rest, *sorted(set(range(len(pairs))) - set(final))]
+
+
+def _initial_deviations(zoo: Zoo, models: Iterable[int]) -> dict[int, float]:
+    """Standard deviation of all kernels of each model at epoch 0; empty if those weights were not kept."""
+    try:
+        wanted = zoo.wanted(0, sorted(set(models)), None, None)
+    except EpochNotPresent:
+        return {}
+    columns = np.concatenate([np.arange(e.offset, e.stop) for e in zoo.layout.entries if len(e.shape) > 1])
+    return {
+        model: float(np.std(vector[columns], dtype=np.float64))
+        for states in pieces(zoo, wanted, masked=False)
+        for model, vector in zip(states.models.tolist(), states.values, strict=True)
+    }
 
 
 def tensorflow_order(layout: Layout) -> list[_Variable]:
@@ -149,8 +222,9 @@ def _layout_rows(variables: list[_Variable]) -> Iterator[list[Any]]:
         yield [v.name, v.start, v.stop, v.entry.size, str(tuple(int(n) for n in v.shape)), v.entry.name]
 
 
-def _metric_rows(zoo: Zoo, pairs: set[tuple[int, int]]) -> Iterator[list[Any]]:
+def _metric_rows(zoo: Zoo, steps: Mapping[tuple[int, int], int]) -> Iterator[list[Any]]:
     """One row per state. ``train_accuracy`` is the clean one where it was measured, otherwise the running one."""
+    deviations = _initial_deviations(zoo, (model for model, _ in steps))
     manifest = zoo.manifest
     labels = zoo.labels()
     ours = [name for name in _OURS if name in labels.column_names]
@@ -162,23 +236,25 @@ def _metric_rows(zoo: Zoo, pairs: set[tuple[int, int]]) -> Iterator[list[Any]]:
         "config.num_layers": num_layers,
         "config.train_fraction": 1.0,
     }
-    empty = ("config.b_init", "config.epochs_between_checkpoints", "config.init_std", "config.num_units")
-    configs = sorted([*_CONFIG, *fixed, *empty])
+    empty = ("config.b_init", "config.epochs_between_checkpoints", "config.num_units")
+    configs = sorted([*_CONFIG, *fixed, *empty, "config.init_std"])
     head = ["test_accuracy", "test_loss", "train_accuracy", "train_loss"]
     taken = {"train_acc": "clean_train_accuracy", "train_loss": "clean_train_loss"}
     yield ["checkpoint", *head, *configs, "modeldir", "step", *(taken.get(name, name) for name in ours)]
     for label in labels.to_pylist():
         model, epoch = label["model"], label["epoch"]
-        if (model, epoch) not in pairs:
+        if (model, epoch) not in steps:
             continue
+        varying = {"config.init_std": deviations.get(model), **{name: label[ours] for name, ours in _CONFIG.items()}}
         folder = f"{zoo.name}/{model:07d}"
         train = "train" if label["train_count"] is not None else "running_train"
         metrics = [label["test_acc"], label["test_loss"], label[f"{train}_acc"], label[f"{train}_loss"]]
-        config = [label[_CONFIG[name]] if name in _CONFIG else fixed.get(name) for name in configs]
-        yield [f"{folder}/epoch-{epoch}", *metrics, *config, folder, epoch, *(label[name] for name in ours)]
+        config = [varying[name] if name in varying else fixed.get(name) for name in configs]
+        step = steps[model, epoch]
+        yield [f"{folder}/epoch-{epoch}", *metrics, *config, folder, step, *(label[name] for name in ours)]
 
 
-def _csv(rows: Iterator[list[Any]]) -> bytes:
+def _csv(rows: Iterable[list[Any]]) -> bytes:
     """CSV text of the rows: numbers as Python's ``repr`` writes them, None and NaN as empty fields."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
