@@ -73,6 +73,6 @@ class Meter:
 
 JSON = Budget(max_bytes=256 * MiB)
 WEB_REPLY = Budget(max_bytes=4 * GiB)
-PICKLE = Budget(max_bytes=1 * GiB, max_elements=4_000_000)
-CHECKPOINT = Budget(max_bytes=8 * GiB, max_elements=2_000_000)
-DATA_SET_FILE = Budget(max_bytes=1 * GiB, max_elements=64_000_000)
+PICKLE = Budget(max_bytes=1 * GiB, max_elements=1_000_000)
+CHECKPOINT = Budget(max_bytes=8 * GiB, max_elements=1_000_000)
+DATA_SET_FILE = Budget(max_bytes=1 * GiB, max_elements=16_000_000)

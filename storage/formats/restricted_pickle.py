@@ -276,7 +276,7 @@ class _Resolver:
 
     def _resolved(self, value: Any, depth: int) -> tuple[Any, int]:
         """The value, and the number of values in it if each shared part is counted wherever it appears."""
-        if not isinstance(value, StandIn | dict | list | tuple):
+        if not isinstance(value, StandIn | dict | list | tuple) or (not isinstance(value, StandIn) and not value):
             return value, 1
         if id(value) in self._done:
             if self._done[id(value)] is _UNDERWAY:
