@@ -159,10 +159,13 @@ EXPORT_FORMATS = (
                 ["--standardize/--raw"], default=True, help="Per layer, fitted on the train split; default: yes."
             ),
             click.Option(["--align"], is_flag=True, help="Put hidden units into a canonical order."),
+            click.Option(["--dataset-pt"], is_flag=True, help="One dataset.pt of all splits, not a file per sample."),
         ),
         readers={
             "`PreprocessedSamplingDataset` (HSG-AIML/SANE)": "a folder `dataset_torch.SPLIT` with one `sample_N.pt` "
             "per sample.",
+            "`AE_trainable` (HSG-AIML/SANE)": "one `dataset.pt` with `trainset`, `valset`, `testset` (`--dataset-pt`), "
+            "there instances of its own classes, here dicts of tensors that load with `weights_only=True`: wrap them.",
             "`tokenize_checkpoint`, `tokens_to_checkpoint` (HSG-AIML/SANE)": "tokens are equal both ways with `--raw`.",
         },
     ),

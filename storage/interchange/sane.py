@@ -1,6 +1,7 @@
 """Write a zoo as the samples that SANE's ``PreprocessedSamplingDataset`` reads: one torch file per token sequence.
 
-``dataset_torch.SPLIT/sample_N.pt`` holds tokens ``w``, mask ``m``, positions ``p`` and properties ``props``;
+``dataset_torch.SPLIT/sample_N.pt`` holds tokens ``w``, mask ``m``, positions ``p`` and properties ``props``; or one
+``dataset.pt`` holds all samples of all splits as arrays;
 ``dataset_info_SPLIT.json`` and ``dataset_normalization_SPLIT.json`` hold the settings of the export.
 
 Source: HSG-AIML/SANE, ``dataset_preprocessing`` and ``dataset_sampling_preprocessed``.
@@ -8,10 +9,10 @@ Source: HSG-AIML/SANE, ``dataset_preprocessing`` and ``dataset_sampling_preproce
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,9 @@ from ..read.states import States
 from ..views.tokens import rows_of, token_places
 from ..zoo import Zoo
 from .folders import Report, Wanted, fresh_folder, pieces
-from .torch_file import value_bytes
+from .torch_file import value_bytes, write_value
 
-PRECISIONS = {"16": np.float16, "32": np.float32}
+PRECISIONS: dict[str, type[np.floating[Any]]] = {"16": np.float16, "32": np.float32}
 RESULTS = {"test_acc": "test_acc", "training_iteration": "epoch", "ggap": "ggap"}  # property -> label column
 
 
@@ -67,6 +68,7 @@ def export_sane(
     precision: str = "32",
     standardize: bool = True,
     align: bool = False,
+    dataset_pt: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
     """Write the selected states of all three splits of the zoo; equal zoos give equal bytes.
@@ -79,6 +81,7 @@ def export_sane(
         precision: 16 or 32 bits per value.
         standardize: subtract the mean and divide by the deviation of each layer, fitted on the train split.
         align: put hidden units into a canonical order.
+        dataset_pt: write one file ``dataset.pt`` instead of a file per sample.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -98,26 +101,26 @@ def export_sane(
     counts: dict[str, int] = {}
     with fresh_folder(folder) as root:
         norms = _Standardization.fit(zoo, _finite(zoo, chosen["train"], align)) if standardize else None
+        cut = [slice(start, start + window if window else None) for start in starts]
+        windows = {
+            "m": np.stack([(table >= 0)[here] for here in cut]),
+            "p": np.stack([positions[here] for here in cut]),
+        }
+        target: _Target = _DatasetFile(root, windows) if dataset_pt else _SampleFiles(root, windows)
         for split, wanted in chosen.items():
-            target = root / f"dataset_torch.{split}"
-            target.mkdir()
-            number = 0
             num_wanted = sum(len(here) for here in wanted.values())
             num_read = 0
+            target.begin(split, num_wanted * len(starts), PRECISIONS[precision])
             for states in _finite(zoo, wanted, align):
                 values = states.values if norms is None else norms.apply(states.values)
-                for row, vector in enumerate(values):
-                    props = labels[int(states.models[row]), int(states.epochs[row])]
-                    for sample in _samples(vector, (table, positions), starts, window, precision):
-                        (target / f"sample_{number}.pt").write_bytes(
-                            value_bytes({**sample, "props": props}, f"sample_{number}")
-                        )
-                        number += 1
+                for model, epoch, vector in zip(states.models.tolist(), states.epochs.tolist(), values, strict=True):
+                    tokens = np.append(vector, np.float32(0))[table].astype(PRECISIONS[precision])
+                    target.add([tokens[here] for here in cut], model, epoch, labels[model, epoch])
                 num_read += len(states)
                 if progress is not None:
                     progress(len(states))
             left_out += num_wanted - num_read
-            counts[split] = number
+            counts[split] = num_read * len(starts)
             info = {
                 "zoo": zoo.name,
                 "run": zoo.manifest.run,
@@ -136,6 +139,7 @@ def export_sane(
             (root / f"dataset_info_{split}.json").write_text(_json(info))
             layers = {"mode": None} if norms is None else {**norms.to_json(), "mode": "standardize"}
             (root / f"dataset_normalization_{split}.json").write_text(_json(layers))
+        target.close()
     return Samples(counts, len(table), table.shape[1], left_out)
 
 
@@ -157,19 +161,86 @@ def _finite(zoo: Zoo, wanted: Wanted, align: bool) -> Iterator[States]:
         yield States(values, states.models[keep], states.epochs[keep], states.layout)
 
 
-def _samples(
-    vector: NDArray[np.float32],
-    tokens: tuple[NDArray[np.intp], NDArray[np.int32]],
-    starts: Sequence[int],
-    window: int,
-    precision: str,
-) -> Iterator[dict[str, NDArray[Any]]]:
-    table, positions = tokens
-    padded = np.append(vector, np.float32(0))[table].astype(PRECISIONS[precision])
-    mask = table >= 0
-    for start in starts:
-        here = slice(start, start + window if window else None)
-        yield {"w": padded[here], "m": mask[here], "p": positions[here]}
+class _Target(Protocol):
+    """Where samples are written."""
+
+    def begin(self, split: str, max_samples: int, dtype: type[np.floating[Any]]) -> None:
+        """The samples of a split follow, ``max_samples`` at most."""
+        ...
+
+    def add(self, tokens: list[NDArray[Any]], model: int, epoch: int, props: NDArray[np.float32]) -> None:
+        """The samples of one state, one per window."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class _SampleFiles:
+    """A folder ``dataset_torch.SPLIT`` with a file per sample."""
+
+    def __init__(self, root: Path, windows: Mapping[str, NDArray[Any]]) -> None:
+        self._root, self._windows = root, windows
+
+    def begin(self, split: str, max_samples: int, dtype: type[np.floating[Any]]) -> None:
+        self._folder = self._root / f"dataset_torch.{split}"
+        self._folder.mkdir()
+        self._number = 0
+
+    def add(self, tokens: list[NDArray[Any]], model: int, epoch: int, props: NDArray[np.float32]) -> None:
+        for place, values in enumerate(tokens):
+            name = f"sample_{self._number}"
+            sample = {"w": values, **{part: array[place] for part, array in self._windows.items()}, "props": props}
+            (self._folder / f"{name}.pt").write_bytes(value_bytes(sample, name))
+            self._number += 1
+
+    def close(self) -> None:
+        pass
+
+
+class _DatasetFile:
+    """One file ``dataset.pt``: a dict of ``trainset``, ``valset`` and ``testset``, plain dicts of tensors.
+
+    ``w`` [N, T, S] has all samples; ``m`` [W, T, S] and ``p`` [W, T, 3] those of the W windows, sample n having window
+    n modulo W; ``properties`` has a tensor [N] per name, ``model`` and ``epoch`` among them.
+    """
+
+    def __init__(self, root: Path, windows: Mapping[str, NDArray[Any]]) -> None:
+        self._root, self._windows = root, windows
+        self._sets: dict[str, dict[str, Any]] = {}
+        self._scratch: list[Path] = []
+
+    def begin(self, split: str, max_samples: int, dtype: type[np.floating[Any]]) -> None:
+        self._finish()
+        self._split, self._number = split, 0
+        self._scratch.append(self._root / f".{split}")
+        shape = (max(1, max_samples), *self._windows["m"].shape[1:])  # a map of no bytes is not possible
+        self._tokens = np.memmap(self._scratch[-1], dtype, "w+", shape=shape)
+        self._states: list[tuple[int, int, NDArray[np.float32]]] = []
+
+    def add(self, tokens: list[NDArray[Any]], model: int, epoch: int, props: NDArray[np.float32]) -> None:
+        for values in tokens:
+            self._tokens[self._number] = values
+            self._states.append((model, epoch, props))
+            self._number += 1
+
+    def close(self) -> None:
+        self._finish()
+        write_value(self._root / "dataset.pt", self._sets)
+        self._sets.clear()
+        del self._tokens
+        for path in self._scratch:
+            path.unlink()
+
+    def _finish(self) -> None:
+        """Keep the samples of the split that was begun before, if any."""
+        if not self._scratch:
+            return
+        props = np.array([props for _, _, props in self._states], np.float32).reshape(-1, len(RESULTS))
+        properties: dict[str, Any] = {name: np.ascontiguousarray(props[:, n]) for n, name in enumerate(RESULTS)}
+        properties["model"] = np.array([model for model, _, _ in self._states], np.int32)
+        properties["epoch"] = np.array([epoch for _, epoch, _ in self._states], np.int32)
+        samples = {"w": self._tokens[: self._number], **self._windows, "properties": properties}
+        self._sets[f"{self._split}set"] = samples
 
 
 def _properties(zoo: Zoo) -> dict[tuple[int, int], NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -400,19 +400,31 @@ class _Pickle:
         self.out += end
 
 
+def write_value(path: Path, value: Any) -> None:
+    """Write the bytes of ``value_bytes`` to a file, one array after the other: they may be memory maps."""
+    writer = _Pickle()
+    writer.add(value)
+    with path.open("wb") as file:
+        _write_zip(file, path.stem, writer.done(), writer.arrays)
+
+
 def _zip(name: str, pickled: bytes, arrays: Sequence[NDArray[Any]]) -> bytes:
     target = io.BytesIO()
+    _write_zip(target, name, pickled, arrays)
+    return target.getvalue()
+
+
+def _write_zip(target: IO[bytes], name: str, pickled: bytes, arrays: Sequence[NDArray[Any]]) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         _entry(archive, target, f"{name}/data.pkl", pickled)
         _entry(archive, target, f"{name}/byteorder", b"little")
         for number, array in enumerate(arrays):
             little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            _entry(archive, target, f"{name}/data/{number}", little.tobytes())
+            _entry(archive, target, f"{name}/data/{number}", little.reshape(-1).view(np.uint8).data)
         _entry(archive, target, f"{name}/version", b"3\n")
-    return target.getvalue()
 
 
-def _entry(archive: zipfile.ZipFile, target: io.BytesIO, name: str, data: bytes) -> None:
+def _entry(archive: zipfile.ZipFile, target: IO[bytes], name: str, data: bytes | memoryview) -> None:
     info = zipfile.ZipInfo(name)  # its date is 1980-01-01
     info.create_system = 0
     begin = target.tell() + 30 + len(name.encode()) + 4

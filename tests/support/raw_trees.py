@@ -1,4 +1,4 @@
-"""Trees as the reference's programs leave them, made with torch itself, and its loader's rules in our own words."""
+"""Trees as the reference's programs write them, made with torch, and a loader that follows the reference's rules."""
 
 import json
 import random
@@ -42,7 +42,7 @@ def vector(network: Architecture, model: int, epoch: int) -> NDArray[np.float32]
 
 
 def save_checkpoint(folder: Path, network: Architecture, values: NDArray[np.float32]) -> None:
-    """What the reference's trial writes at the end of an epoch: an OrderedDict with the module's metadata."""
+    """Write a checkpoint as the reference's trial does at the end of an epoch: an OrderedDict with module metadata."""
     module = torch.nn.Module()
     tensors = {
         network.state_dict_names[name]: torch.from_numpy(np.array(tensor))
@@ -76,7 +76,7 @@ def config(seed: int, dropout: float = 0, **changes: Any) -> dict[str, Any]:
 
 
 def result(epoch: int, settings: Mapping[str, Any], test_correct: int, *, old: bool) -> dict[str, Any]:
-    """A row as the reference's trainable reports it; the older one knows no train metrics at epoch 0 and no val."""
+    """A row as the reference's trainable reports it; the older one has no train metrics at epoch 0 and no val."""
     train = 0.8 + 0.01 * epoch
     row = {
         "config": dict(settings),
@@ -107,7 +107,7 @@ def write_model(
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Path:
-    """One trial of Ray 1.8, whose folder's name says less than its config. Gives the folder."""
+    """Write one trial of Ray 1.8. Returns its folder."""
     chosen = dict(settings or config(index + 1, dropout))
     folder = root / (
         name or f"NN_tune_trainable_{0xABCDE - index:05x}_{index:05d}_{index}_seed={index + 1}_2022-05-31_10-00-00"
@@ -124,7 +124,7 @@ def write_model(
 
 
 class ReferenceDataset:
-    """What the reference's ``ModelDatasetBase`` makes of a tree, rule by rule (section 4.3 of its description)."""
+    """The reference's ``ModelDatasetBase``, rule by rule."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class ReferenceDataset:
         return None
 
     def _properties(self, offset: int) -> dict[str, list[Any]] | None:
-        """By position of the line; None if the first sample's row is of another epoch."""
+        """Properties by position of the line; None if the row of the first sample is of another epoch."""
         found: dict[str, list[Any]] = {key: [] for key in (*RESULT_KEYS, *CONFIG_KEYS)}
         for number, (path, epoch) in enumerate(zip(self.paths, self.epochs, strict=True)):
             row = [json.loads(line) for line in (path / "result.json").read_text().splitlines()][epoch - offset]

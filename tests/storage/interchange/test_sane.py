@@ -96,6 +96,37 @@ def test_standardising_looks_at_the_train_split_only(zoo: Zoo, tmp_path: Path) -
     assert tokens[0][mask[0]].numpy() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"token_size": 4, "window": 4, "precision": "16", "epochs": "0:2"}])
+def test_one_file_holds_what_the_files_of_all_samples_hold(zoo: Zoo, tmp_path: Path, options: dict[str, Any]) -> None:
+    files = export_sane(zoo, tmp_path / "files", **options)
+    one = export_sane(zoo, tmp_path / "one", dataset_pt=True, **options)
+    assert one == files
+    assert sorted(path.name for path in (tmp_path / "one").iterdir() if path.suffix != ".json") == ["dataset.pt"]
+    sets = torch.load(tmp_path / "one" / "dataset.pt", weights_only=True)
+    assert list(sets) == ["trainset", "valset", "testset"]
+    split_of = {row["model"]: row["split"] for row in zoo.model_table().to_pylist()}
+    for split in ("train", "val", "test"):
+        samples, properties = sets[f"{split}set"], sets[f"{split}set"]["properties"]
+        expected = read(tmp_path / "files", split)
+        assert len(samples["w"]) == len(expected)
+        for number, (tokens, mask, positions, props) in enumerate(expected):
+            window = number % len(samples["m"])
+            assert torch.equal(samples["w"][number], tokens)
+            assert torch.equal(samples["m"][window], mask) and torch.equal(samples["p"][window], positions)
+            names = ("test_acc", "training_iteration", "ggap")
+            found = torch.stack([properties[name][number] for name in names])
+            assert torch.equal(found.nan_to_num(-1), props.nan_to_num(-1))
+            assert properties["epoch"][number] == props[1]
+            assert split_of[int(properties["model"][number])] == split
+
+
+def test_a_split_without_states_is_empty_in_the_one_file(zoo: Zoo, tmp_path: Path) -> None:
+    models = zoo.weights(split="train").models
+    export_sane(zoo, tmp_path / "one", dataset_pt=True, models=sorted(set(models.tolist())))
+    sets = torch.load(tmp_path / "one" / "dataset.pt", weights_only=True)
+    assert sets["testset"]["w"].shape == (0, 5, 9) and sets["testset"]["properties"]["model"].shape == (0,)
+
+
 def test_equal_zoos_give_equal_bytes(zoo: Zoo, tmp_path: Path) -> None:
     export_sane(zoo, tmp_path / "a")
     export_sane(zoo, tmp_path / "b")
