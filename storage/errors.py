@@ -1,6 +1,8 @@
 """Errors of storage, grouped by what a handler does about them. Messages are one line and hold no secret."""
 
+import importlib
 import importlib.util
+from typing import Any
 
 
 class StorageError(Exception):
@@ -145,6 +147,14 @@ class ObjectMissing(StorageError):
 
 class ConflictingRecords(StorageError):
     """Two records hold the same model and part with different values."""
+
+
+def import_optional(name: str) -> Any:
+    """The package ``name``, which readers install when they need it. Raises StorageUsageError with the command."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise StorageUsageError(f"{name} is not installed, and this needs it: pip install 'zooforge[{name}]'") from None
 
 
 def training_advice(advice: str) -> str:

@@ -1,12 +1,17 @@
 """The public interface to published zoos: ``open_zoo``, ``list_zoos`` and the class ``Zoo``."""
 
+import operator
 import os
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
-from .errors import FormatError, NotPublished, StorageError, StorageUsageError, StoreURLError
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FormatError, NotPublished, StorageError, StorageUsageError, StoreURLError, import_optional
 from .formats.manifest import Manifest
+from .formats.symmetry import augment_permute
 from .keys import manifest_key, zoo_url
 from .publish.head import list_published, read_manifest_bytes, some_names, split_zoo_url
 from .read.reader import ZooReader
@@ -38,6 +43,71 @@ class Zoo(ZooReader):
         from .views.standardize import fit_standardizer
 
         return fit_standardizer(self, epochs, models, where)
+
+    def module(
+        self, model: SupportsIndex, epoch: SupportsIndex | str = -1, *, masked: bool = True
+    ) -> "torch.nn.Module":
+        """The network of a model at an epoch as a torch module in evaluation mode, its weights loaded.
+
+        Args:
+            epoch: one whose weights are kept; -1 is the last of them.
+            masked: whether pruned values of sparsified twins are zero.
+
+        Raises:
+            StorageUsageError: the manifest lists no layers to build it from (ResNet-18); load ``state_dict`` into a
+                module of your own. Also the errors of ``state_dict``.
+        """
+        state = self.state_dict(model, epoch, masked=masked)
+        return self._module(operator.index(model), state)
+
+    def to_module(self, vector: "NDArray[Any] | torch.Tensor", model: SupportsIndex) -> "torch.nn.Module":
+        """As ``module``, with the weights of any vector [D] in the zoo's layout, e.g. a generated one.
+
+        Args:
+            model: one of the zoo, whose activation and dropout the module gets.
+        """
+        index = operator.index(model)
+        return self._module(index, self.to_state_dict(np.asarray(vector, np.float32), index))
+
+    def _module(self, model: int, state: "Mapping[str, NDArray[Any]]") -> "torch.nn.Module":
+        torch_package = import_optional("torch")
+        from .views.module import build_module
+
+        row = self.row(model)
+        ratio = row["dropout_ratio"] or 0.0
+        layers = self.manifest.layers.get("dropout" if ratio else "plain") or self.manifest.layers.get("plain")
+        if not layers:
+            raise StorageUsageError(
+                f"zoo {self.name!r}: its manifest lists no layers of {self.architecture['name']}, so no module can be "
+                "built; load zoo.state_dict(model, epoch, torch=True) into one of your own"
+            )
+        module = build_module(layers, row["activation"], ratio)
+        module.load_state_dict({name: torch_package.from_numpy(np.array(value)) for name, value in state.items()})
+        return module.eval()
+
+    def detokenize(self, tokens: Any) -> "NDArray[np.float32]":
+        """The weight vectors of tokens: [N, D] of values [N, T, S], [D] of values [T, S].
+
+        Args:
+            tokens: values, or a sample of ``dataset(layout="tokens")``: values, mask and positions.
+
+        Raises:
+            FormatError: not as many tokens as the layout has.
+        """
+        from .views.tokens import detokenize
+
+        values = np.asarray(tokens[0] if isinstance(tokens, tuple | list) else tokens)
+        return detokenize(values, self.layout) if values.ndim == 3 else detokenize(values[None], self.layout)[0]
+
+    def from_graph(self, graph: "Mapping[str, Any]") -> "NDArray[np.float32]":
+        """The weight vector [D] of a graph of ``dataset(layout="graph")``. Raises FormatError for another network's."""
+        from .views.graph import from_graph
+
+        return from_graph(graph, self.layout)
+
+    def permuted(self, values: "NDArray[np.float32]", seed: int) -> "NDArray[np.float32]":
+        """Weight vectors [N, D] with hidden units in a random order, another for each row; logits stay equal."""
+        return augment_permute(values, self.layout, self.symmetries, seed)
 
     def dataset(
         self,
@@ -73,6 +143,7 @@ class Zoo(ZooReader):
             shuffle: of a stream: by (``seed``, pass); the order is stated in ``storage/views/stream.py``.
             buffer_bytes: of a stream: what a worker holds, and mixes, at once; None: 32 MiB.
         """
+        import_optional("torch")
         from .views.torch_data import BUFFER_BYTES, Source, StateDataset, StateStream, Transform
 
         transform = Transform(layout, align, augment, standardize, seed)

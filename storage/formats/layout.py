@@ -1,7 +1,7 @@
 """Layout: the ordered table (name, shape, offset) that maps a model's tensors to one vector and back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,28 @@ class Layout:
             entries.append(Entry(name, shape, offset))
             offset = entries[-1].stop
         return cls(tuple(entries))
+
+    def __repr__(self) -> str:
+        return f"<Layout: {len(self)} tensors, {self.size:,} values>"
+
+    def __len__(self) -> int:
+        """Number of tensors."""
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        return any(entry.name == name for entry in self.entries)
+
+    def __getitem__(self, key: int | str) -> Entry:
+        """A tensor by its name or by its place. Raises KeyError, IndexError."""
+        if isinstance(key, str):
+            for entry in self.entries:
+                if entry.name == key:
+                    return entry
+            raise KeyError(f"no tensor {key!r}; there are {', '.join(entry.name for entry in self.entries)}")
+        return self.entries[key]
 
     @property
     def size(self) -> int:

@@ -193,6 +193,9 @@ class Manifest:
     blocks: ObjectRef | None = None
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Manifest of zoo {self.zoo!r}: {self.describe()}>"
+
     @property
     def num_models(self) -> int:
         return _count(self.models)

@@ -4,7 +4,7 @@ Results are NumPy arrays, and Arrow or torch where that is asked for. Torch, Arr
 """
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EpochNotPresent, FormatError, StorageUsageError, training_advice
+from ..errors import EpochNotPresent, FormatError, StorageUsageError, import_optional, training_advice
 from ..formats.layout import Layout
-from ..formats.manifest import Manifest
+from ..formats.manifest import Manifest, Parent
 from ..formats.symmetry import align_canonical, canonical_orders, permute
 from ..formats.tensors import unpack_mask
 from ..stores.protocol import ObjectStore
@@ -23,7 +23,7 @@ from .label_tables import LabelTables
 from .selection import Selection, Selector, select
 from .shard_reader import shard_reader
 from .state_selector import StateSelector
-from .states import States, columns_of, sub_layout
+from .states import State, States, columns_of, sub_layout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,6 +47,13 @@ class ZooReader:
     def __repr__(self) -> str:
         return f"<Zoo {self.name} version {self.version}: {self.manifest.describe()}>"
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same version of the same zoo, in any store."""
+        return isinstance(other, ZooReader) and self.manifest == other.manifest
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.manifest.run, self.manifest.num_states))
+
     @property
     def name(self) -> str:
         return self.manifest.zoo
@@ -55,6 +62,41 @@ class ZooReader:
     def layout(self) -> Layout:
         """Where each tensor lies in a weight vector."""
         return self.manifest.layout
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Name, input channels, image size and number of classes of the networks."""
+        return dict(self.manifest.architecture)
+
+    @property
+    def parent(self) -> Parent | None:
+        """Zoo, run and epoch that sparsified twins come from; None for other zoos."""
+        return self.manifest.parent
+
+    def __len__(self) -> int:
+        """Number of models."""
+        return self.manifest.num_models
+
+    def __iter__(self) -> Iterator[States]:
+        """The kept states of one model after the other, each model read when its turn comes."""
+        return (self.weights(models=model) for model in self.models)
+
+    @overload
+    def __getitem__(self, key: tuple[SupportsIndex, SupportsIndex]) -> State: ...
+    @overload
+    def __getitem__(self, key: Any) -> States: ...
+    def __getitem__(self, key: Any) -> State | States:
+        """``zoo[5]``: all kept states of model 5. ``zoo[5, -1]``: its last one. Both also take lists and slices.
+
+        Models are named by their index, not by their place in ``zoo.models``. Raises as ``weights`` does.
+        """
+        if not isinstance(key, tuple):
+            return self.weights(models=key)
+        models, epochs = key
+        if not (hasattr(models, "__index__") and hasattr(epochs, "__index__")):
+            return self.weights(models=models, epochs=epochs)
+        model, epoch = self._model_and_epoch(models, epochs)
+        return State(self._one(model, epoch, True), model, epoch, self.layout, self)
 
     @property
     def models(self) -> list[int]:
@@ -133,7 +175,7 @@ class ZooReader:
         values = align_canonical(states.values, self.layout, self.symmetries)
         columns = columns_of(self.layout, part)
         values = values if columns is None else np.ascontiguousarray(values[:, columns])
-        return States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]))
+        return States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]), self)
 
     def select(
         self, epochs: Selector = None, models: Selector = None, split: str | None = None, where: str | None = None
@@ -226,8 +268,7 @@ class ZooReader:
         named = self.to_state_dict(vector[0], model, buffers, counters)
         if not torch:
             return named
-        import torch as torch_module
-
+        torch_module = import_optional("torch")
         return {name: torch_module.from_numpy(np.array(value)) for name, value in named.items()}
 
     def to_state_dict(
@@ -249,6 +290,12 @@ class ZooReader:
             described = self.manifest.architecture["counters"]
             named.update({name: np.asarray(count) for name, count in zip(described, counters, strict=True)})
         return named
+
+    def row(self, model: int) -> dict[str, Any]:
+        """Hyperparameters, seed, split and lineage of a model. Raises ModelNotPresent, StorageUsageError."""
+        (index,) = self._selector.checked_models([model])
+        row: dict[str, Any] = self._tables.models.slice(self.models.index(index), 1).to_pylist()[0]
+        return row
 
     @cached_property
     def buffers_layout(self) -> Layout:
@@ -286,7 +333,7 @@ class ZooReader:
             values = values if columns is None else np.ascontiguousarray(values[:, columns])
         else:
             values, models, epochs = self._states.read(selection, "", columns)
-        return States(values, models, epochs, layout)
+        return States(values, models, epochs, layout, self)
 
     def _variant(self, model: int) -> str:
         names = self.manifest.state_dict_names

@@ -61,7 +61,7 @@ class StateSelector:
             raise EpochNotPresent(f"zoo {self._name!r}: no kept epoch in {epochs!r}; kept are {_spans(self.epochs)}")
         for epoch in chosen_epochs:
             self._check_epoch(epoch)
-        chosen_models = self._models(models)
+        chosen_models = self.checked_models(models)
         here = np.zeros((len(chosen_models), len(chosen_epochs)), np.bool_)
         for place, epoch in enumerate(chosen_epochs):
             here[:, place] = np.isin(chosen_models, self._states.models_at(epoch))
@@ -81,7 +81,7 @@ class StateSelector:
             chosen_epochs = list(range(last + 1))
         elif beyond := [epoch for epoch in chosen_epochs if epoch > last]:
             raise EpochNotPresent(f"zoo {self._name!r}: no epoch {beyond[0]}; it has {self._manifest.describe()}")
-        chosen_models = self._models(models)
+        chosen_models = self.checked_models(models)
         here = np.array(chosen_epochs)[None] <= self._tables.last_epochs(chosen_models)[:, None]
         selection = self._select(
             chosen_models, chosen_epochs, here, split, where, lists_numbers(models) and lists_numbers(epochs)
@@ -117,7 +117,8 @@ class StateSelector:
             rows = rows[fits[self._tables.rows_of(all_models[rows], all_epochs[rows])]]
         return Selection(all_models[rows], all_epochs[rows].astype(np.int64))
 
-    def _models(self, models: Selector) -> list[int]:
+    def checked_models(self, models: Selector) -> list[int]:
+        """The selected models; all if ``models`` is None. Raises ModelNotPresent, StorageUsageError."""
         chosen = select(models, self.models, "models")
         if chosen is None:
             return self.models

@@ -1,31 +1,113 @@
 """The result of a read: the weights of states in one array, and the part of the layout that they have."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EpochNotPresent, StorageUsageError
+from ..errors import EpochNotPresent, StorageUsageError, import_optional
 from ..formats.layout import Layout
+from .selection import Selection
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     import torch
 
+    from .reader import ZooReader
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Weights [D'] of one model at one epoch."""
+
+    values: NDArray[np.float32]
+    model: int
+    epoch: int
+    layout: Layout
+    zoo: "ZooReader | None" = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"<State of model {self.model} at epoch {self.epoch}: {self.layout.size:,} values>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, State) and self._as_states() == other._as_states()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.values, dtype) if not copy else np.array(self.values, dtype)
+
+    def unflatten(self) -> dict[str, NDArray[np.float32]]:
+        """Views of the values, one for each tensor of the layout, under the layout's names."""
+        return self.layout.unflatten(self.values)
+
+    def labels(self) -> dict[str, Any]:
+        """Label columns of this state; None where one is null."""
+        row: dict[str, Any] = self._as_states().labels().to_pylist()[0]
+        return row
+
+    def _as_states(self) -> "States":
+        models, epochs = (np.array([number], np.int32) for number in (self.model, self.epoch))
+        return States(self.values[None], models, epochs, self.layout, self.zoo)
+
+
+@dataclass(frozen=True, eq=False)
 class States:
     """Weights of N states, model-major: ``values`` [N, D'], ``models`` [N], ``epochs`` [N].
 
-    ``layout`` says where each tensor lies in a row; it is the zoo's, or the part of it that was asked for.
+    ``states[3]`` is a State; a slice, a list or a mask of N booleans gives States. Iterating gives one State after the
+    other.
+
+    Attributes:
+        layout: where each tensor lies in a row: the zoo's layout, or the part of it that was asked for.
+        zoo: what the states were read from; ``labels`` needs it.
     """
 
     values: NDArray[np.float32]
     models: NDArray[np.int32]
     epochs: NDArray[np.int32]
     layout: Layout
+    zoo: "ZooReader | None" = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        num_models, num_epochs = len(np.unique(self.models)), len(np.unique(self.epochs))
+        models = f"{num_models:,} models at {num_epochs:,} epochs"
+        return f"<States: {len(self):,} of {models}, {self.layout.size:,} values each>"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the same states with the same bits come in the same order."""
+        return (
+            isinstance(other, States)
+            and self.layout == other.layout
+            and np.array_equal(self.models, other.models)
+            and np.array_equal(self.epochs, other.epochs)
+            and self.values.tobytes() == other.values.tobytes()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> State: ...
+    @overload
+    def __getitem__(self, rows: "slice | Sequence[int] | NDArray[Any]") -> "States": ...
+    def __getitem__(self, rows: Any) -> "State | States":
+        if isinstance(rows, int | np.integer) and not isinstance(rows, bool):
+            row = operator.index(rows)
+            return State(self.values[row], int(self.models[row]), int(self.epochs[row]), self.layout, self.zoo)
+        chosen = rows if isinstance(rows, slice) else np.asarray(rows)
+        if isinstance(chosen, np.ndarray) and chosen.ndim != 1:
+            raise IndexError(f"states have one axis of rows; the index has {chosen.ndim} axes")
+        return States(self.values[chosen], self.models[chosen], self.epochs[chosen], self.layout, self.zoo)
+
+    def __iter__(self) -> Iterator[State]:
+        return (self[row] for row in range(len(self)))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -50,6 +132,29 @@ class States:
             raise EpochNotPresent("these models do not have the same epochs; select models or epochs that all have")
         return self.values.reshape(*shape, self.values.shape[1])
 
+    def unflatten(self) -> dict[str, NDArray[np.float32]]:
+        """Views of the values, one [N, *shape] for each tensor of the layout, under the layout's names."""
+        return self.layout.unflatten(self.values)
+
+    def labels(self, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Label columns of these states as an Arrow table: row i belongs to state i.
+
+        Raises StorageUsageError for an unknown column, or for States that were not read from a zoo.
+        """
+        if self.zoo is None:
+            raise StorageUsageError("these states were not read from a zoo, so they have no labels")
+        return self.zoo.labels_of(Selection(self.models.astype(np.int64), self.epochs.astype(np.int64)), columns)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A row for each state, indexed by (model, epoch), and a column for each value, e.g. ``conv1.weight[0]``.
+
+        ``states.labels().to_pandas()`` has the labels in the same order of rows.
+        """
+        pandas = import_optional("pandas")
+        index = pandas.MultiIndex.from_arrays([self.models, self.epochs], names=["model", "epoch"])
+        columns = [f"{entry.name}[{place}]" for entry in self.layout for place in range(entry.size)]
+        return pandas.DataFrame(self.values, index=index, columns=columns)
+
     def arrow(self) -> "pa.Table":
         """Columns ``model``, ``epoch`` and ``weights``, a fixed-size list per state that shares the array's memory."""
         import pyarrow as pa
@@ -60,9 +165,8 @@ class States:
 
     def torch(self) -> "torch.Tensor":
         """The values as a tensor that shares their memory."""
-        import torch
-
-        return torch.from_numpy(self.values)
+        tensor: torch.Tensor = import_optional("torch").from_numpy(self.values)
+        return tensor
 
 
 def sub_layout(layout: Layout, layers: Sequence[str] | None) -> list[Any]:

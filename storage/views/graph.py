@@ -1,11 +1,13 @@
 """A network as a graph of neurons, as neural-graph and neural-functional work reads it. Pure numpy."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.layout import Layout
+from ..errors import FormatError
+from ..formats.layout import Entry, Layout
 
 
 def to_graph(vector: NDArray[np.float32], layout: Layout) -> dict[str, NDArray[Any]]:
@@ -17,7 +19,7 @@ def to_graph(vector: NDArray[np.float32], layout: Layout) -> dict[str, NDArray[A
         ``position`` [E] the spatial position that an input of a flattened layer stands for, 0 elsewhere.
     """
     tensors = layout.unflatten(vector)
-    weights = [entry for entry in layout.entries if entry.name.endswith(".weight") and len(entry.shape) >= 2]
+    weights = _weights(layout)
     width = max(int(np.prod(entry.shape[2:], dtype=np.int64)) for entry in weights)
     num_inputs = weights[0].shape[1]
     bias, layer = [np.zeros(num_inputs, np.float32)], [np.zeros(num_inputs, np.int32)]
@@ -45,3 +47,31 @@ def to_graph(vector: NDArray[np.float32], layout: Layout) -> dict[str, NDArray[A
         "kernel": np.concatenate(kernels),
         "position": np.concatenate(positions),
     }
+
+
+def from_graph(graph: Mapping[str, Any], layout: Layout) -> NDArray[np.float32]:
+    """The weight vector [D] of a graph that ``to_graph`` made; arrays or tensors. Raises FormatError for another's."""
+    weight, bias = (np.asarray(graph[name], np.float32) for name in ("weight", "bias"))
+    weights = _weights(layout)
+    num_edges, num_nodes = sum(e.shape[0] * e.shape[1] for e in weights), sum(e.shape[0] for e in weights)
+    num_nodes += weights[0].shape[1]
+    if (len(weight), len(bias)) != (num_edges, num_nodes):
+        raise FormatError(
+            f"a graph of {len(weight)} edges and {len(bias)} nodes, this layout gives {num_edges} and {num_nodes}"
+        )
+    vector = np.zeros(layout.size, np.float32)
+    edge, node = 0, weights[0].shape[1]
+    for entry in weights:
+        outputs, inputs = entry.shape[:2]
+        vector[entry.offset : entry.stop] = weight[
+            edge : edge + outputs * inputs, : entry.size // (outputs * inputs)
+        ].ravel()
+        name = f"{entry.layer}.bias"
+        if name in layout:
+            vector[layout[name].offset : layout[name].stop] = bias[node : node + outputs]
+        edge, node = edge + outputs * inputs, node + outputs
+    return vector
+
+
+def _weights(layout: Layout) -> list[Entry]:
+    return [entry for entry in layout if entry.name.endswith(".weight") and len(entry.shape) >= 2]

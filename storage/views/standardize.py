@@ -38,6 +38,9 @@ class Standardizer:
     means: tuple[float, ...]
     deviations: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        return f"<Standardizer of {len(self.layout)} tensors, {self.layout.size:,} values>"
+
     @classmethod
     def fit(cls, batches: Iterable[NDArray[np.float32]], layout: Layout) -> "Standardizer":
         """Fit the finite rows [N, D] of all batches, in float64, so that the sizes of the batches hardly matter.

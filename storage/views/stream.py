@@ -21,7 +21,7 @@ Indices = NDArray[np.intp]
 ORDER_OF_CHUNKS, ORDER_IN_WINDOW, PERMUTE = 1, 2, 3  # purposes of random generators
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """N samples, chunk by chunk: ``models``, ``epochs`` and ``targets`` (epochs too), each [N].
 

@@ -11,7 +11,7 @@ from ..errors import FormatError
 from ..formats.layout import Layout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """``values`` [N, T, S], ``mask`` [N, T, S] (true: a weight, false: padding), ``positions`` [T, 3].
 
@@ -27,7 +27,7 @@ class Tokens:
 def rows_of(layout: Layout) -> list[tuple[int, int, NDArray[np.intp]]]:
     """(layer, channel, positions in the vector) per output channel: its incoming weights, row-major, then its bias."""
     entries = {entry.name: entry for entry in layout.entries}
-    found = []
+    rows = []
     layer = 0
     for entry in layout.entries:
         if not entry.name.endswith(".weight") or len(entry.shape) < 2:
@@ -38,16 +38,16 @@ def rows_of(layout: Layout) -> list[tuple[int, int, NDArray[np.intp]]]:
             columns = weights[channel]
             if bias is not None:
                 columns = np.append(columns, bias.offset + channel)
-            found.append((layer, channel, columns))
+            rows.append((layer, channel, columns))
         layer += 1
-    return found
+    return rows
 
 
 def tokenize(values: NDArray[np.float32], layout: Layout, token_size: int | None = None) -> Tokens:
     """Tokens of ``values`` [N, D]; a channel with more weights than a token holds takes several.
 
     Args:
-        token_size: S; None takes the longest channel, so that a channel is a token.
+        token_size: S; None takes the length of the longest channel, so that each channel is one token.
     """
     table, order = token_places(layout, token_size)
     padded = np.concatenate([values, np.zeros((len(values), 1), values.dtype)], axis=1)
@@ -73,16 +73,16 @@ def token_places(layout: Layout, token_size: int | None = None) -> tuple[NDArray
 
 
 def detokenize(tokens: Any, layout: Layout) -> NDArray[np.float32]:
-    """Weight vectors [N, D] of token values [N, T, S]; padding is ignored."""
+    """Weight vectors [N, D] of token values [N, T, S], whose padding is ignored.
+
+    Raises FormatError unless T is the number of tokens that the layout has at size S.
+    """
     values = np.asarray(tokens)
-    size = values.shape[2]
+    if values.ndim != 3:
+        raise FormatError(f"tokens of shape {list(values.shape)}, expected three axes: states, tokens, values")
+    places, _ = token_places(layout, values.shape[2])
+    if values.shape[1] != len(places):
+        raise FormatError(f"{values.shape[1]} tokens of {values.shape[2]} values, this layout has {len(places)}")
     out = np.zeros((len(values), layout.size), np.float32)
-    token = 0
-    for _, _, columns in rows_of(layout):
-        for start in range(0, len(columns), size):
-            piece = columns[start : start + size]
-            out[:, piece] = values[:, token, : len(piece)]
-            token += 1
-    if token != values.shape[1]:
-        raise FormatError(f"{values.shape[1]} tokens of {size} values, this layout has {token}")
+    out[:, places[places >= 0]] = values[:, places >= 0]
     return out

@@ -114,6 +114,9 @@ class Source:
         elif transform.standardize:
             self.standardizer = fit_standardizer(zoo, epochs, models, where)
 
+    def __str__(self) -> str:
+        return f"zoo {self.zoo.name}, layout {self.transform.layout}, task {self.task}"
+
     def read(self, selection: Selection) -> Fields:
         """The fields of the selected states, row by row, aligned if that was asked for."""
         fields: Fields = {"": self.zoo.read(selection).values}
@@ -179,6 +182,9 @@ class StateDataset(Dataset[Sample]):
         self._labels = source.labels(self._inputs)
         self._epoch = _shared_counter()
 
+    def __repr__(self) -> str:
+        return f"<StateDataset of {self._source}: {len(self):,} samples>"
+
     @property
     def standardizer(self) -> Standardizer | None:
         """The Standardizer that samples went through; its ``invert`` gives weights again."""
@@ -240,6 +246,9 @@ class StateStream(IterableDataset[Sample]):
         self._labels = source.labels(Selection(self._samples.models, self._samples.epochs))
         self._shuffle, self._buffer_bytes = shuffle, buffer_bytes
         self._epoch = _shared_counter()
+
+    def __repr__(self) -> str:
+        return f"<StateStream of {self._source}: {len(self):,} samples>"
 
     @property
     def standardizer(self) -> Standardizer | None:
