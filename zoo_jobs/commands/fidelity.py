@@ -20,16 +20,16 @@ from .working import open_existing_store, zoo_and_store
 def command(name: str, store: str, version: int | None, out: Path | None, as_json: bool) -> None:
     """Compare accuracy, sparsity and gap with what the reference shows of the zoo of the same name."""
     from ..report import words
+    from ..report.contents import extent
     from ..report.fidelity import QUANTILE_NAMES, references
     from ..report.read import read_labels_only
-    from ..report.section import extent
 
     contents = read_labels_only(open_existing_store(store), store, name, version)
     facts, reference = contents.facts, references().get(contents.facts.name)
     lines = [
         {
             **asdict(c.figure),
-            "found": c.found,
+            "found": c.ours,
             "low": c.low,
             "high": c.high,
             "num_models": c.num_models,
@@ -60,7 +60,7 @@ def command(name: str, store: str, version: int | None, out: Path | None, as_jso
     for c in contents.comparisons:
         shown = f"{c.figure.value:.3f} ± {c.figure.error:.3f}"
         difference = words.NONE if math.isnan(c.difference) else words.signed_minus(f"{c.difference:+.3f}")
-        here = words.NONE if math.isnan(c.found) else words.signed_minus(f"{c.found:.3f}")
+        here = words.NONE if math.isnan(c.ours) else words.signed_minus(f"{c.ours:.3f}")
         quantile = named[c.figure.quantile]
         rows.append([c.figure.metric, str(c.figure.epoch), quantile, shown, here, difference, c.verdict])
     for line in table(rows, "<><>>><"):

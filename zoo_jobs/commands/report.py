@@ -19,8 +19,8 @@ def command(name: str, store: str, out: Path, version: int | None, no_run: bool,
     """Write DIR/index.html, which needs nothing else, and the same charts as PNG beside it."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: a file is there; name a folder")
+    from ..report.page import write_report
     from ..report.read import read_accounts, read_contents
-    from ..report.write import write_report
 
     opened = open_existing_store(store)
     contents = read_contents(opened, store, name, version)

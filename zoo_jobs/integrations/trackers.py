@@ -225,8 +225,8 @@ def attach_report(trackers: Sequence[Tracker], store: ObjectStore, url: str, zoo
     """
     if not trackers:
         return
+    from ..report.page import write_report
     from ..report.read import read_accounts, read_contents
-    from ..report.write import write_report
 
     with tempfile.TemporaryDirectory(prefix="zooforge-report-") as folder:
         write_report(read_accounts(store, read_contents(store, url, zoo.name)), Path(folder))

@@ -1,8 +1,9 @@
-"""What a report is made from: a published zoo, its twins where there are any, and how its run went. Pure."""
+"""The contents of a report: a published zoo, its twins if it has any, and how its run went. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import words
 from .fidelity import Comparison
 from .population import Population
 from .weight_map import WeightMap
@@ -10,13 +11,13 @@ from .weight_map import WeightMap
 
 @dataclass(frozen=True)
 class ZooFacts:
-    """What a zoo is, and how much of it is here. Nothing in it depends on a machine or a moment.
+    """Facts about a zoo. They do not depend on a machine or a moment.
 
     Attributes:
         num_models, num_epochs: of the whole zoo, of which a version may hold a part.
         axes: hyperparameter to the values of the whole grid.
-        num_cells: combinations of them.
-        engines: numerics that the records were made with, as a person reads them.
+        num_cells: number of combinations of these values.
+        engines: the numerics that the run was pinned to, for a person.
         sources: name and value of further lines of provenance.
     """
 
@@ -44,13 +45,13 @@ class ZooFacts:
 
 @dataclass(frozen=True)
 class RunAccount:
-    """How a zoo was made. Other than the rest of a report, it differs between two runs that gave equal zoos.
+    """How a zoo was made. Unlike the rest of a report, it differs between two runs that gave equal zoos.
 
     Attributes:
-        plan: what the plan rests on, e.g. the machine whose measured rates it uses; empty without a plan.
-        planned, actual: quantity to amount, in seconds, dollars and bytes; ``planned`` is empty where no plan is known.
-        attempts: start, end (seconds of Unix time, None while unknown) and how it ended, oldest first.
-        problems: seconds of Unix time, kind, and what happened, oldest first.
+        plan: a sentence on the basis of the plan, e.g. the machine whose measured rates it uses; may be empty.
+        planned, actual: quantity to amount, in seconds, dollars and bytes; ``planned`` is empty without a plan.
+        attempts: start, end (Unix time, None while unknown) and final state of each driver, oldest first.
+        problems: Unix time, kind and message, oldest first.
     """
 
     zoo: str
@@ -72,3 +73,13 @@ class Contents:
     twins: "Contents | None" = None
     accounts: tuple[RunAccount, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+
+def extent(contents: Contents) -> str:
+    """How much of the zoo the version holds: ``32 of 2,560 models, 6 of 50 epochs``."""
+    facts, population = contents.facts, contents.population
+    last = int(population.epochs_E[-1])
+    models = f"{words.count(population.num_models)} of {words.count(facts.num_models, 'model')}"
+    if last > facts.num_epochs:
+        return f"{models}, {words.count(last, 'epoch')}, {words.count(last - facts.num_epochs)} more than planned"
+    return f"{models}, {words.count(last)} of {words.count(facts.num_epochs, 'epoch')}"

@@ -1,4 +1,4 @@
-"""Our zoos against the reference's figures, as far as any are known. Pure but for reading the table of figures."""
+"""Compares our zoos with the figures of the reference that are known. It opens no file but its own table."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,7 @@ Verdict = Literal["agrees", "differs", "too few models", "not a sample of the gr
 
 @dataclass(frozen=True)
 class ReferenceFigure:
-    """A quantile over models that the reference shows; ``error`` is what reading it from a picture may be off by."""
+    """A quantile over models in a picture of the reference; ``error`` is the error of reading it there."""
 
     metric: str
     epoch: int
@@ -38,10 +38,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure beside ours; ``low`` to ``high`` is the 95 % interval of our quantile from the models there are."""
+    """One figure of the reference and ours; ``low`` to ``high`` is the 95 % interval of our quantile."""
 
     figure: ReferenceFigure
-    found: float
+    ours: float
     low: float
     high: float
     num_models: int
@@ -49,13 +49,13 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        return self.found - self.figure.value
+        return self.ours - self.figure.value
 
 
 @cache
 def references() -> dict[str, Reference]:
-    """Every zoo that reference figures are known of, by name."""
-    found = {}
+    """The known figures of the reference by zoo."""
+    by_zoo = {}
     for entry in yaml.safe_load(FIGURES.read_text(encoding="utf-8"))["zoos"]:
         figures = [
             ReferenceFigure(line["metric"], line["epoch"], quantile, line[name], line.get("error", entry["error"]))
@@ -63,14 +63,14 @@ def references() -> dict[str, Reference]:
             for name, quantile in QUANTILE_NAMES.items()
             if name in line
         ]
-        found[entry["zoo"]] = Reference(entry["zoo"], entry["num_models"], entry["source"], tuple(figures))
-    return found
+        by_zoo[entry["zoo"]] = Reference(entry["zoo"], entry["num_models"], entry["source"], tuple(figures))
+    return by_zoo
 
 
 def is_sample(population: Population, kind: str, num_cells: int) -> bool:
     """Whether quantiles over these models estimate those of the whole zoo.
 
-    So they do where only the seed varies, and where every cell of the grid has equally many models.
+    They do if only the seed varies, or if every cell of the grid has the same number of models.
     """
     if kind == "seed":
         return True
@@ -82,9 +82,9 @@ def is_sample(population: Population, kind: str, num_cells: int) -> bool:
 
 
 def compare(reference: Reference, population: Population, sample: bool) -> tuple[Comparison, ...]:
-    """Each figure of the reference beside the same quantile of ours.
+    """Compare each figure of the reference with the same quantile of our models.
 
-    They agree if the reference's value, give or take its reading error, lies in the interval of ours.
+    The two agree if the reference's value, give or take its reading error, lies in the interval of ours.
     """
     return tuple(_compare(figure, population, sample) for figure in reference.figures)
 
@@ -96,7 +96,7 @@ def _compare(figure: ReferenceFigure, population: Population, sample: bool) -> C
     nan = float("nan")
     if not len(values):
         return Comparison(figure, nan, nan, nan, 0, "epoch not here")
-    found = float(np.quantile(values, figure.quantile))
+    ours = float(np.quantile(values, figure.quantile))
     low, high = quantile_interval(values, figure.quantile)
     verdict: Verdict
     if not sample:
@@ -107,13 +107,13 @@ def _compare(figure: ReferenceFigure, population: Population, sample: bool) -> C
         verdict = "agrees"
     else:
         verdict = "differs"
-    return Comparison(figure, found, low, high, len(values), verdict)
+    return Comparison(figure, ours, low, high, len(values), verdict)
 
 
 def quantile_interval(ascending: Any, quantile: float) -> tuple[float, float]:
-    """95 % interval of a quantile from order statistics, free of any assumption about the distribution.
+    """95 % interval of a quantile from order statistics, without an assumption about the distribution.
 
-    An end is infinite where there are too few values to bound it.
+    An end is infinite if there are too few values to bound it.
 
     Source: David and Nagaraja, Order Statistics (2003), section 7.1: the number of values below the quantile is
     binomial.

@@ -1,60 +1,110 @@
-"""The page: one HTML file that needs nothing else, and the PNGs beside it."""
+"""Writes the report: one HTML page that loads nothing else, and one picture per section with charts."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from . import words
-from .account import made
-from .chart_sections import final_accuracy, gap, over_epochs, sparsification, weights
-from .contents import Contents
-from .drawing import panel_svg, panels_png
-from .markup import escape
-from .section import Section, extent
+from .blocks import Section
+from .charts.drawing import panel_svg, panels_png
+from .contents import Contents, extent
+from .sections import (
+    accuracy_over_epochs,
+    best_and_worst,
+    coverage,
+    faulty_models,
+    fidelity,
+    final_accuracy,
+    generalisation_gap,
+    how_it_was_made,
+    in_short,
+    provenance,
+    sparsification,
+    weights,
+)
 from .statistics import quantiles
-from .table_sections import coverage, extremes, faulty, fidelity, provenance, summary
 
-_CSS = Path(__file__).with_name("page.css")
+SECTIONS = (
+    in_short,
+    accuracy_over_epochs,
+    final_accuracy,
+    weights,
+    generalisation_gap,
+    sparsification,
+    faulty_models,
+    best_and_worst,
+    coverage,
+    fidelity,
+    how_it_was_made,
+    provenance,
+)
+"""In reading order."""
+
+_FOLDER = Path(__file__).parent
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 
 
-def all_sections(contents: Contents) -> list[Section]:
-    """Those that this zoo has something for, in reading order."""
-    found = [
-        summary(contents),
-        over_epochs(contents),
-        final_accuracy(contents),
-        weights(contents),
-        gap(contents),
-        sparsification(contents),
-        faulty(contents),
-        extremes(contents),
-        coverage(contents),
-        fidelity(contents),
-        made(contents.accounts) if contents.accounts else None,
-        provenance(contents),
-    ]
-    return [section for section in found if section is not None]
+@dataclass(frozen=True)
+class Written:
+    """The files of a report, and its findings as sentences and numbers."""
+
+    zoo: str
+    version: int
+    page: Path
+    pictures: tuple[Path, ...]
+    extent: str
+    findings: tuple[str, ...]
+    num_faulty: int
+    test_accuracy: tuple[float | None, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "zoo": self.zoo,
+            "version": self.version,
+            "page": str(self.page),
+            "pictures": [str(path) for path in self.pictures],
+            "extent": self.extent,
+            "findings": list(self.findings),
+            "num_faulty": self.num_faulty,
+            "test_accuracy_quantiles": list(self.test_accuracy),
+        }
+
+
+def write_report(contents: Contents, folder: Path) -> Written:
+    """Write ``index.html`` and the pictures into ``folder``. Files with these names are replaced."""
+    html, images = page(contents), pictures(contents)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in images.items():
+        (folder / name).write_bytes(data)
+    target = folder / "index.html"
+    target.write_text(html, encoding="utf-8", errors="replace")
+    accuracy = quantiles(contents.population.final("test_acc"))
+    return Written(
+        zoo=contents.facts.name,
+        version=contents.facts.version,
+        page=target,
+        pictures=tuple(folder / name for name in images),
+        extent=extent(contents),
+        findings=tuple(in_short.findings(contents)),
+        num_faulty=int((~contents.population.sound_N).sum()),
+        test_accuracy=tuple(float(q) if np.isfinite(q) else None for q in accuracy),
+    )
 
 
 def page(contents: Contents) -> str:
     """The HTML. Equal contents give equal text."""
-    facts = contents.facts
-    found = all_sections(contents)
-    links = "".join(f'<li><a href="#{section.name}">{escape(section.title)}</a></li>' for section in found)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(facts.name)}: report</title>\n"
-        f'<meta name="description" content="{escape(facts.description)}">\n'
-        f"<style>\n{_CSS.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
-        '<a class="skip" href="#in-short">Skip to the findings</a>\n'
-        f'<header>\n<p class="kicker">Model zoo: {escape(facts.dataset)}, {escape(facts.architecture)}</p>\n'
-        f'<h1>{escape(facts.name)}</h1>\n<p class="lede">{escape(facts.description)}</p>\n{_facts(contents)}\n'
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n</header>\n<main>\n'
-        + "\n".join(_section(section) for section in found)
-        + "\n</main>\n"
-        f"<footer>Version {facts.version} of {escape(facts.name)}, run {escape(facts.run[:8])}, manifest "
-        f"{escape(facts.manifest_sha256[:12])}. Written by zoo report.</footer>\n</body>\n</html>\n"
+    return _TEMPLATES.get_template("page.html.j2").render(
+        facts=contents.facts,
+        css=(_FOLDER / "page.css").read_text(encoding="utf-8"),
+        extent=extent(contents),
+        figures=_figures(contents),
+        sections=_sections(contents),
+        svg=panel_svg,
     )
 
 
@@ -62,46 +112,31 @@ def pictures(contents: Contents) -> dict[str, bytes]:
     """File name to PNG, one per section with charts."""
     return {
         f"{section.name}.png": panels_png(section.panels, section.columns)
-        for section in all_sections(contents)
+        for section in _sections(contents)
         if section.panels
     }
 
 
-def _section(section: Section) -> str:
-    figures = ""
-    if section.panels:
-        body = "\n".join(
-            f"<figure><figcaption>{escape(panel.title)}<span>{escape(panel.note)}</span></figcaption>\n"
-            f"{panel_svg(panel, f'{section.name}-{number}')}</figure>"
-            for number, panel in enumerate(section.panels, 1)
-        )
-        figures = f'<div class="panels{" large" if section.large else ""}">\n{body}\n</div>\n'
-    return (
-        f'<section id="{section.name}" aria-labelledby="{section.name}-title">\n'
-        f'<h2 id="{section.name}-title">{escape(section.title)}</h2>\n'
-        f"{section.before}\n{figures}{section.after}\n</section>"
-    )
+def _sections(contents: Contents) -> list[Section]:
+    return [section for module in SECTIONS if (section := module.section(contents)) is not None]
 
 
-def _facts(contents: Contents) -> str:
-    facts, here = contents.facts, contents.population
-    q = quantiles(here.final("test_acc"))
+def _figures(contents: Contents) -> list[tuple[str, str, str]]:
+    """(name, value, note) of the figures at the top of the page."""
+    facts, population = contents.facts, contents.population
+    q = quantiles(population.final("test_acc"))
     spread = f"middle half {words.percent(q[1])} to {words.percent(q[3])}" if np.isfinite(q[2]) else "no finite model"
-    last = int(here.epochs_E[-1])
-    shown = [
-        ("Models", words.count(here.num_models), f"of {words.count(facts.num_models)}"),
+    last = int(population.epochs_E[-1])
+    figures = [
+        ("Models", words.count(population.num_models), f"of {words.count(facts.num_models)}"),
         ("Epochs", words.count(last), f"of {words.count(facts.num_epochs)}, and the initial state"),
-        ("Model states", words.count(here.num_states), f"{words.count(facts.num_parameters)} parameters each"),
+        ("Model states", words.count(population.num_states), f"{words.count(facts.num_parameters)} parameters each"),
         ("Test accuracy", words.percent(q[2]), spread),
-        ("Faulty", words.count(int((~here.sound_N).sum())), "kept and labelled"),
+        ("Faulty", words.count(int((~population.sound_N).sum())), "kept and labelled"),
     ]
     if contents.twins is not None:
         twins = contents.twins.population
         sparsity = quantiles(twins.final("sparsity_ratio"))[2]
-        shown.append(
-            ("Twins' sparsity", words.percent(sparsity), f"{words.count(twins.num_models, 'sparse twin')}, median")
-        )
-    body = "".join(
-        f"<div><dt>{escape(n)}</dt><dd>{escape(v)}<small>{escape(s)}</small></dd></div>" for n, v, s in shown
-    )
-    return f'<dl class="facts" aria-label="{escape(extent(contents))}">{body}</dl>'
+        note = f"{words.count(twins.num_models, 'sparse twin')}, median"
+        figures.append(("Twins' sparsity", words.percent(sparsity), note))
+    return figures

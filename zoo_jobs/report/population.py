@@ -1,4 +1,4 @@
-"""Labels of a zoo as matrices over models and epochs. Pure."""
+"""The labels of a zoo as matrices over models and epochs. Pure."""
 
 # Shape suffixes: N = models, E = epochs.
 
@@ -35,14 +35,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Population:
-    """Models ascending, epochs ascending; a metric is NaN where it is null or the model has no such epoch.
+    """Labels by model and epoch, both ascending. A metric is NaN if it is null or the model lacks the epoch.
 
     Attributes:
-        hyperparameters: name to one value per model, [N]; names that the zoo has no values for are absent.
+        hyperparameters: name to one value per model, [N]; names without values are absent.
         metrics: name to values [N, E].
         faulty_epochs_N: first epoch at whose end a weight was not finite, -1 of sound models.
         faulty_reasons_N: ``nan``, ``inf``, ``parent``, or empty.
-        last_epochs_N: last epoch of each model that is here.
+        last_epochs_N: last epoch of each model.
     """
 
     models_N: NDArray[np.int64]
@@ -56,6 +56,11 @@ class Population:
     last_epochs_N: NDArray[np.int64]
 
     @property
+    def span(self) -> tuple[int, int]:
+        """The first and the last epoch."""
+        return int(self.epochs_E[0]), int(self.epochs_E[-1])
+
+    @property
     def num_models(self) -> int:
         return len(self.models_N)
 
@@ -65,14 +70,15 @@ class Population:
 
     @property
     def sound_N(self) -> NDArray[np.bool_]:
-        """Models that stayed finite."""
+        """Whether a model stayed finite, [N]."""
         return self.faulty_epochs_N < 0
 
     def has(self, metric: str) -> bool:
+        """Whether ``metric`` has a finite value."""
         return bool(np.isfinite(self.metrics[metric]).any())
 
     def final(self, metric: str) -> Floats:
-        """Values at the last epoch of the zoo, [N]; NaN of models that are faulty or not that far."""
+        """Values at the last epoch of the zoo, [N]; NaN for models that are faulty or have not reached it."""
         return self.metrics[metric][:, -1]
 
     def varying(self) -> dict[str, NDArray[Any]]:

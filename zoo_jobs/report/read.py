@@ -1,4 +1,4 @@
-"""From a store to what a report is made from."""
+"""Reads the contents of a report from a store."""
 
 import hashlib
 import math
@@ -40,7 +40,7 @@ METHODS = {"variational-dropout": "variational dropout", "magnitude": "magnitude
 
 
 def read_contents(store: ObjectStore, url: str, name: str, version: int | None = None) -> Contents:
-    """All of a published zoo that its report shows, its twins' too; how its run went is read by ``read_accounts``.
+    """Read what the report shows of a published zoo and its twins; `read_accounts` adds how its run went.
 
     Args:
         url: of ``store``, as the caller named it.
@@ -51,16 +51,16 @@ def read_contents(store: ObjectStore, url: str, name: str, version: int | None =
     published = open_zoo(zoo_url(url, name), version)
     spec = stored(store, name)
     here = _population(published)
-    found = _twins(store, url, published)
-    notes = [f"More twins: {', '.join(found[1:])}."] if len(found) > 1 else []
+    twin_names = _twins(store, url, published)
+    notes = [f"More twins: {', '.join(twin_names[1:])}."] if len(twin_names) > 1 else []
     if isinstance(spec, ZooSpec):
         notes += spec.conflicts
-    twins = read_contents(store, url, found[0]) if found else None
+    twins = read_contents(store, url, twin_names[0]) if twin_names else None
     return _contents(store, published, spec, here, twins, tuple(notes), with_map=True)
 
 
 def read_labels_only(store: ObjectStore, url: str, name: str, version: int | None = None) -> Contents:
-    """As ``read_contents``, but without weights and twins: what ``zoo fidelity`` needs."""
+    """As `read_contents`, but without weights and twins: enough for `zoo fidelity`."""
     published = open_zoo(zoo_url(url, name), version)
     return _contents(store, published, stored(store, name), _population(published), None, (), with_map=False)
 
@@ -93,7 +93,7 @@ def _population(published: Published) -> Population:
 def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Population) -> ZooFacts:
     manifest = published.manifest
     _, data = read_manifest_bytes(store, published.name, published.version)
-    if spec is None:  # copied here without its spec: the grid is what its models show
+    if spec is None:  # the zoo was imported: its grid is known from its models alone
         axes = {name: tuple(sorted(set(values.tolist()))) for name, values in here.hyperparameters.items()}
         cells = len(set(zip(*(values.tolist() for values in here.hyperparameters.values()), strict=True)))
         kind = "seed" if cells == 1 else "hyp-fixed"
@@ -130,14 +130,14 @@ def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Pop
 
 
 def _axes(spec: Zoo) -> tuple[dict[str, tuple[object, ...]], int]:
-    """Values of each hyperparameter over all rows, and the number of their combinations."""
+    """Returns the values of each hyperparameter over all rows, and the number of their combinations."""
     table = rows(spec)
     axes = {name: tuple(dict.fromkeys(getattr(row, name) for row in table)) for name in HYPERPARAMETERS}
     return axes, len({tuple(getattr(row, name) for name in HYPERPARAMETERS) for row in table})
 
 
 def _engines(store: ObjectStore, run: str) -> tuple[str, ...]:
-    """The engine that the run was started with; nothing where the run is not in this store."""
+    """The engine that the run is pinned to; empty if the run is not in this store."""
     pin = read_pin(store, run)
     numerics = {} if pin is None else dict(pin.get("engine") or {})
     if not numerics:
@@ -148,24 +148,24 @@ def _engines(store: ObjectStore, run: str) -> tuple[str, ...]:
 
 
 def _twins(store: ObjectStore, url: str, parent: Published) -> list[str]:
-    """Published twins of this very run, those of its last epoch first; none where the store cannot be listed."""
+    """Names of the published twins of this run, those of its last epoch first."""
     prefix = f"{parent.name}-"
     try:
         names = [name for name in list_zoos(store) if name.startswith(prefix)]
     except StoreRefused:
         names = [f"{prefix}vd"]
-    found = []
+    twins = []
     for name in names:
         if read_head(store, name) is None:
             continue
         source = open_zoo(zoo_url(url, name)).manifest.parent
         if source is not None and (source.zoo, source.run) == (parent.name, parent.manifest.run):
-            found.append((-source.epoch, not name.startswith(f"{prefix}vd"), name))
-    return [name for *_, name in sorted(found)]
+            twins.append((-source.epoch, not name.startswith(f"{prefix}vd"), name))
+    return [name for *_, name in sorted(twins)]
 
 
 def _states(published: Published, here: Population) -> StateSample:
-    """Weights of evenly chosen models at evenly chosen epochs, as many as fit the map's memory."""
+    """Read the weights of evenly chosen models at evenly chosen epochs, as many as fit into the memory of the map."""
     epochs = spread(published.epochs, MAX_MAP_EPOCHS)
     size = published.layout.size
     models = spread(published.models, max(2, MAP_BYTES // (4 * size * len(epochs))))
@@ -178,21 +178,21 @@ def _states(published: Published, here: Population) -> StateSample:
 
 
 def spread(values: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of ``values``, evenly spaced, both ends among them."""
+    """At most ``count`` of ``values``, evenly spaced, the first and the last among them."""
     chosen = np.unique(np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int))
     return [values[position] for position in chosen]
 
 
 def read_accounts(store: ObjectStore, contents: Contents) -> Contents:
-    """``contents`` with how its run went, and its twins' run; unchanged where a run is not in this store."""
+    """Add the accounts of the zoo's run and of its twins' run, if they are in this store, to ``contents``."""
     names = [contents.facts.name] + ([contents.twins.facts.name] if contents.twins is not None else [])
     specs = [spec for name in names if (spec := stored(store, name)) is not None]
     facts = [read_facts(store, spec) for spec in specs]
-    return replace(contents, accounts=tuple(account_of(found) for found in facts if found.starts))
+    return replace(contents, accounts=tuple(account_of(one) for one in facts if one.starts))
 
 
 def account_of(facts: RunFacts) -> RunAccount:
-    """Plan against actual of a run. The plan is what its starts wrote down, else that of `zoo plan`."""
+    """Plan and actual figures of a run. The plan is the one that its drivers recorded, else that of `zoo plan`."""
     usage, totals = facts.totals.usage, facts.totals
     actual = {
         "wall_seconds": sum((s.ended or s.started) - s.started for s in facts.starts),
@@ -207,14 +207,15 @@ def account_of(facts: RunFacts) -> RunAccount:
     written = _written_plans(facts)
     if written is None:
         place, engine = machine(), str(facts.starts[0].content.get("engine", "")) or None
-        found = estimate(facts.zoo, facts.wanted, place, engine).to_json()
-        plan = f"The plan rests on rates measured on {place.description}, engine {engine}."
-        if found["seconds"] is None:
+        plan_json = estimate(facts.zoo, facts.wanted, place, engine).to_json()
+        plan = f"The plan uses rates measured on {place.description}, engine {engine}."
+        if plan_json["seconds"] is None:
             plan = f"Without a plan: the rate of engine {engine} was not measured on {place.description}."
     else:
-        found, plan = written, "The plan is what each start wrote down, by the share of it that was done."
+        plan_json = written
+        plan = "The plan is the one that each driver recorded at its start, by the share of it that was done."
     kept = {"seconds": "wall_seconds", "dollars": "dollars"}
-    planned = {ours: float(found[theirs]) for theirs, ours in kept.items() if found.get(theirs) is not None}
+    planned = {ours: float(plan_json[theirs]) for theirs, ours in kept.items() if plan_json.get(theirs) is not None}
     return RunAccount(
         zoo=facts.zoo.name,
         plan=plan,
@@ -226,9 +227,9 @@ def account_of(facts: RunFacts) -> RunAccount:
 
 
 def _written_plans(facts: RunFacts) -> dict[str, float | None] | None:
-    """Seconds and dollars planned for what is done now: of each start as much as it did of what it found missing.
+    """Seconds and dollars planned for the work that is done: of each start's plan the share that it did.
 
-    None where a start has written no plan down; a quantity is None where a start could not tell it.
+    None if a start recorded no plan; a quantity is None if a start did not know it.
     """
     sums: dict[str, float | None] = {"seconds": 0.0, "dollars": 0.0}
     for start, later in zip_longest(facts.starts, facts.starts[1:]):

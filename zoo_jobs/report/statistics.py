@@ -1,4 +1,4 @@
-"""What a population's figures say in numbers: quantiles, shares of variance, extremes. Pure."""
+"""Statistics of a population: quantiles, shares of variance, extremes. Pure."""
 
 # Shape suffixes: N = models, E = epochs, Q = quantiles.
 
@@ -15,7 +15,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Bands:
-    """Quantiles over models at the epochs where at least one value is there."""
+    """Quantiles over models at the epochs with at least one value; ``counts_E`` are the numbers of values."""
 
     epochs_E: NDArray[np.int64]
     values_QE: Floats
@@ -23,29 +23,30 @@ class Bands:
 
 
 def bands(epochs_E: NDArray[np.int64], values_NE: Floats) -> Bands:
-    """Quantiles 5, 25, 50, 75, 95 % over models, of what is not NaN; linear interpolation."""
+    """Quantiles 5, 25, 50, 75, 95 % of the finite values over models, by linear interpolation."""
     counts_E = np.isfinite(values_NE).sum(axis=0)
-    there = np.flatnonzero(counts_E)
-    columns = [quantiles(values_NE[:, column]) for column in there]
+    known = np.flatnonzero(counts_E)
+    columns = [quantiles(values_NE[:, column]) for column in known]
     values_QE = np.stack(columns, axis=1) if columns else np.zeros((len(QUANTILES), 0))
-    return Bands(epochs_E[there], values_QE, counts_E[there])
+    return Bands(epochs_E[known], values_QE, counts_E[known])
 
 
 def quantiles(values: Floats) -> Floats:
-    """[Q], of the finite values; NaN if there is none."""
+    """Quantiles of the finite values, [Q]; NaN if there is none."""
     finite = values[np.isfinite(values)]
     if not len(finite):
         return np.full(len(QUANTILES), np.nan)
-    found: Floats = np.quantile(finite, QUANTILES)
-    return found
+    values_Q: Floats = np.quantile(finite, QUANTILES)
+    return values_Q
 
 
 @dataclass(frozen=True)
 class Influence:
-    """One hyperparameter and how much of the final accuracy it explains by itself.
+    """One hyperparameter and how much of the variance of the final accuracy it explains by itself.
 
-    ``share`` is eta squared, the variance between the means of its values over the variance of all; with ``groups``
-    as value to the accuracies of its models that are finite, in the order of the values.
+    Attributes:
+        share: eta squared, the variance between the means of its values divided by the variance of all.
+        groups: value to the final accuracies of its finite models, in the order of the values.
     """
 
     name: str
@@ -54,14 +55,14 @@ class Influence:
 
 
 def influences(population: Population, metric: str = "test_acc") -> list[Influence]:
-    """Every hyperparameter that varies, the most influential first. Faulty models have no accuracy and do not count."""
+    """Every hyperparameter that varies, the most influential first. Faulty models do not count."""
     final_N = population.final(metric)
     finite_N = np.isfinite(final_N)
-    found = []
+    influential = []
     for name, values_N in population.varying().items():
         groups = {value: final_N[finite_N & (values_N == value)] for value in sorted(set(values_N.tolist()))}
-        found.append(Influence(name, _eta_squared(list(groups.values())), groups))
-    return sorted(found, key=lambda influence: (-influence.share, influence.name))
+        influential.append(Influence(name, _eta_squared(list(groups.values())), groups))
+    return sorted(influential, key=lambda influence: (-influence.share, influence.name))
 
 
 def _eta_squared(groups: list[Floats]) -> float:
@@ -76,7 +77,7 @@ def _eta_squared(groups: list[Floats]) -> float:
 
 @dataclass(frozen=True)
 class Table:
-    """Medians over the models of each pair of values; NaN where a cell is empty."""
+    """Median and number of models for each pair of values; NaN if a cell is empty."""
 
     row_name: str
     column_name: str
@@ -107,6 +108,6 @@ def ranked(population: Population, metric: str = "test_acc") -> NDArray[np.int64
 
 
 def num_at_chance(population: Population, chance_ratio: float) -> int:
-    """Models that ended no better than 1.5 times chance: hyperparameters that do not train, kept on purpose."""
+    """The number of models that ended no better than 1.5 times chance."""
     final_N = population.final("test_acc")
     return int((final_N[np.isfinite(final_N)] <= 1.5 * chance_ratio).sum())

@@ -1,4 +1,4 @@
-"""Weight vectors of many states in two dimensions: principal components, the same for the same weights. Pure."""
+"""Projects the weight vectors of many states on their two principal components, deterministically. Pure."""
 
 # Shape suffixes: N = models, K = epochs chosen, D = parameters, S = states that the axes are fitted to.
 
@@ -11,12 +11,12 @@ from .population import Floats
 
 MAX_FITTED_STATES = 3000
 GROWTH = 4.0  # times the largest initial norm; training makes kaiming weights up to three times as large
-FAR = 1.5  # interquartile ranges beyond the third quartile of the norms: there, a state says only that it blew up
+FAR = 1.5  # interquartile ranges beyond the third quartile of the norms: a state beyond is left out
 
 
 @dataclass(frozen=True)
 class StateSample:
-    """Weights of some models at some epochs, [N, K, D] float32; not finite where a model is faulty."""
+    """Weights of some models at some epochs, [N, K, D] float32; not finite if the model is faulty."""
 
     models_N: NDArray[np.int64]
     epochs_K: NDArray[np.int64]
@@ -25,9 +25,11 @@ class StateSample:
 
 @dataclass(frozen=True)
 class WeightMap:
-    """Coordinates [N, K, 2], NaN of states left out: not finite, or of a norm far beyond the others'.
+    """Coordinates of states.
 
-    ``explained`` is the share of the variance of the fitted states along each axis.
+    Attributes:
+        points_NK2: NaN for states that are left out, since they are not finite or their norm is far beyond the others.
+        explained: share of the variance of the fitted states along each axis.
     """
 
     models_N: NDArray[np.int64]
@@ -38,10 +40,10 @@ class WeightMap:
 
 
 def weight_map(sample: StateSample) -> WeightMap | None:
-    """The two directions of largest variance over the sampled states; None if fewer than three are usable.
+    """Project the states on the two directions of largest variance. Returns None if fewer than three are usable.
 
-    The largest loading of each direction is positive. Coordinates are rounded to five digits of the map's extent, so
-    that another order of summation does not show.
+    The largest loading of each direction is positive. Coordinates are rounded to five digits of the extent of the map,
+    so that the order of summation does not matter.
     """
     num_models, num_epochs, num_parameters = sample.weights_NKD.shape
     states = sample.weights_NKD.reshape(-1, num_parameters)
@@ -67,7 +69,9 @@ def weight_map(sample: StateSample) -> WeightMap | None:
 
 
 def _fence(norms: Floats, initial: Floats) -> float:
-    """Norms above it are far out: of the others, or of every initial state, which holds where most models blow up.
+    """The largest norm that is not an outlier, among all norms or compared with the initial states.
+
+    The second rule matters if most models diverge.
 
     Source: Tukey, Exploratory Data Analysis (1977), inner fence.
     """

@@ -1,13 +1,14 @@
-"""Numbers and names as people read them in a report. Pure."""
+"""Formats numbers and names for people. Pure."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from ..quantities import dollars, duration, size
 
 __all__ = [
-    "NAMES", "NONE", "count", "dollars", "duration", "number", "percent", "points", "sentence", "signed_minus", "size",
-    "value",
+    "NONE", "count", "dollars", "duration", "in_order", "name", "number", "percent", "points", "sentence",
+    "signed_minus", "size", "value",
 ]  # fmt: skip
 
 NAMES = {
@@ -24,8 +25,19 @@ NAMES = {
 NONE = "–"
 
 
+def name(hyperparameter: str) -> str:
+    """``learning_rate`` is Learning rate."""
+    return NAMES.get(hyperparameter, hyperparameter.replace("_", " ").capitalize())
+
+
+def in_order(hyperparameters: Iterable[str]) -> list[str]:
+    """The names in the order in which a report shows them."""
+    order = list(NAMES)
+    return sorted(hyperparameters, key=lambda one: order.index(one) if one in order else len(order))
+
+
 def percent(ratio: float, digits: int = 1) -> str:
-    """0.9123 is 91.2%; what is not a number is a dash."""
+    """0.9123 is 91.2%; NaN is a dash."""
     if not math.isfinite(ratio):
         return NONE
     return signed_minus(f"{100 * ratio:.{digits}f}%")
@@ -60,7 +72,7 @@ def value(thing: Any) -> str:
 
 
 def number(amount: float, digits: int = 3) -> str:
-    """A loss or a distance with so many significant digits."""
+    """A loss or a distance with ``digits`` significant digits."""
     if not math.isfinite(amount):
         return NONE
     if 10**digits <= abs(amount) < 1e9:

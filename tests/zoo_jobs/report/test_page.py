@@ -8,17 +8,18 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from tests.support.report_zoo import contents, facts, label_columns
+from tests.support.report_zoo import contents, facts, label_columns, states
 from zooforge.zoo_jobs.report.contents import Contents, RunAccount
 from zooforge.zoo_jobs.report.fidelity import compare, references
 from zooforge.zoo_jobs.report.page import page, pictures
 from zooforge.zoo_jobs.report.population import population
+from zooforge.zoo_jobs.report.weight_map import weight_map
 
 VOID = {"meta", "br", "img", "hr", "link", "input", "image", "use", "path"}
 
 
 class Checker(HTMLParser):
-    """Balances tags, and collects ids, references, headings, attributes that could reach out."""
+    """Balances tags; collects ids, references, headings, texts, and attributes that could load something."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +30,8 @@ class Checker(HTMLParser):
         self.tags: list[str] = []
         self.headings: list[str] = []
         self.unlabelled: list[str] = []
+        self.texts: list[str] = []
+        self.svg_texts: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -37,7 +40,8 @@ class Checker(HTMLParser):
             self.ids.append(str(given["id"]))
         for name, value in attributes:
             text = value or ""
-            self.references += re.findall(r"url\(#([^)]+)\)", text)
+            if name not in ("content", "aria-label"):
+                self.references += re.findall(r"url\(#([^)]+)\)", text)
             if name in ("href", "xlink:href"):
                 (self.references if text.startswith("#") else self.outward).append(text.removeprefix("#"))
             elif name in ("src", "srcset", "action", "data") or name.startswith("on"):
@@ -59,8 +63,11 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        self.texts.append(data)
         if self.open and self.open[-1] == "h2":
             self.headings.append(data)
+        if self.open and self.open[-1] == "text":
+            self.svg_texts.append(data)
 
 
 def checked(html: str) -> Checker:
@@ -184,6 +191,55 @@ def test_names_and_texts_are_escaped() -> None:
     found = checked(html)
     assert {"script", "img"} & set(found.tags) == set()
     assert all(link.startswith("data:image/png;base64,") for link in found.outward)
+
+
+HOSTILE = " ".join(
+    (
+        r"$\frac{$",
+        "url(#a)",
+        'x" id="y" onload="z',
+        '<script>alert("x")</script>',
+        "--> <!-- {{ 7 * 7 }} {% raw %}",
+        "font: 'x'; #1b1f24",
+        "b^c \\d & </svg>",
+    )
+)
+
+
+def test_a_hostile_text_anywhere_in_a_zoo_is_shown_and_does_nothing() -> None:
+    text = HOSTILE
+    columns = label_columns(8, 2, {5: (1, "nan")})
+    columns["activation"] = [text if value == "relu" else value for value in columns["activation"]]
+    columns["initializer"] = [text if value == "normal" else value for value in columns["initializer"]]
+    population_of_text = population(columns)
+    account = RunAccount(
+        zoo=text,
+        plan=text,
+        planned={},
+        actual={"wall_seconds": 1.0},
+        attempts=((0.0, 1.0, text),),
+        problems=((0.0, text, text),),
+    )
+    hostile = Contents(
+        facts(
+            name=text, description=text, kind=text, dataset=text, architecture=text, run=text, manifest_sha256=text,
+            engines=(text,), sources=((text, text),), axes={"activation": ("tanh", text)},
+        ),
+        population_of_text,
+        weight_map(states(population(label_columns(8, 2, {5: (1, "nan")})))),
+        accounts=(account,),
+        notes=(text,),
+    )  # fmt: skip
+    html = page(hostile)
+    found = checked(html)
+    assert found.open == []
+    assert "script" not in found.tags
+    assert all(link.startswith("data:image/png;base64,") for link in found.outward)
+    assert len(found.ids) == len(set(found.ids))
+    assert set(found.references) <= set(found.ids)
+    assert " ".join(found.texts).count(text) >= 10  # in headings, tables and notes
+    assert text in found.svg_texts, "a chart shows it unchanged"
+    assert pictures(hostile)
 
 
 def test_drawing_says_nothing(whole: Contents, caplog: pytest.LogCaptureFixture) -> None:

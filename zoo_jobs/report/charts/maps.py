@@ -1,4 +1,4 @@
-"""The charts of the weight map: where models begin, how they move, where they end."""
+"""The panels of the weight map: where models begin, how they move, where they end."""
 
 from typing import Any
 
@@ -9,17 +9,18 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-from . import words
-from .drawing import CATEGORIES, COLOUR_MAP, INK, MUTED, PAPER, RASTER_POINTS, Panel
-from .population import Floats
-from .weight_map import WeightMap
+from .. import words
+from ..blocks import Panel
+from ..population import Floats
+from ..weight_map import WeightMap
+from .drawing import CATEGORIES, COLOUR_MAP, INK, MUTED, PAPER, RASTER_POINTS
 
 SIZE = (520, 430)
 MAX_TRAJECTORIES = 400
 
 
 def accuracy_map_panel(shown: WeightMap, accuracy_N: Floats) -> Panel:
-    """Last states coloured by their test accuracy; a line leads to each from its first state, a ring."""
+    """Last states, coloured by test accuracy; a line leads to each from its first state, which is a ring."""
     known = np.isfinite(accuracy_N)
     low, high = _range(accuracy_N[known])
     colours, scale = colormaps[COLOUR_MAP], Normalize(low, high)
@@ -64,7 +65,7 @@ def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> P
             columnspacing=1, fontsize=10, borderpad=0,
         )  # fmt: skip
 
-    label = words.NAMES[name].lower()
+    label = words.name(name).lower()
     alt = f"The same map, coloured by {label}: {words.sentence([words.value(kind) for kind in kinds])}."
     return Panel(f"Coloured by {label}", alt, draw, "the same dots", SIZE)
 
@@ -98,16 +99,14 @@ def _axes(axes: Axes, shown: WeightMap) -> None:
     axes.tick_params(labelbottom=False, labelleft=False)
     low, high = _frame(shown)
     margin = np.maximum(high - low, 1e-9) * (0.05, 0.12)
-    axes.set_xlim(
-        low[0] - margin[0], high[0] + margin[0], auto=True
-    )  # not fixed: the equal aspect may widen one of them
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0], auto=True)  # the equal aspect may widen one of the axes
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1], auto=True)
 
 
 def _frame(shown: WeightMap) -> tuple[Floats, Floats]:
-    """Lower left and upper right corner: all states, but no further out than half the extent of the middle 96%.
+    """Lower left and upper right corner: all states, but at most half the extent of the middle 96% beyond it.
 
-    So a path that leaves and comes back does not shrink all the others to a point.
+    Otherwise one path that leaves and comes back would shrink all others to a point.
     """
     states = shown.points_NK2.reshape(-1, 2)
     states = states[np.isfinite(states[:, 0])]

@@ -1,15 +1,13 @@
-"""How a zoo was made: plan against actual, cost, attempts and problems. The only part of a report with times in it."""
+"""How it was made: plan against actual, cost, attempts and problems. The only section with times in it."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from matplotlib.axes import Axes
 
-from . import words
-from .contents import RunAccount
-from .drawing import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION, Panel
-from .markup import Row, bullets, details, number, paragraph, table
-from .section import Section
+from .. import words
+from ..blocks import Block, Bullets, Details, Panel, Paragraph, Row, Section, Table, number
+from ..charts.drawing import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION
+from ..contents import Contents, RunAccount
 
 ROWS = (
     ("wall_seconds", "Wall time"),
@@ -28,9 +26,11 @@ ENDINGS = {"finished": GREEN, "stopped": BLUE, "signal": BLUE, "preempted": ORAN
 SHOWN_PROBLEMS = 50
 
 
-def made(accounts: Sequence[RunAccount]) -> Section:
-    """The section of the runs that made a zoo and its twins."""
-    parts = []
+def section(contents: Contents) -> Section | None:
+    accounts = contents.accounts
+    if not accounts:
+        return None
+    blocks: list[Block] = []
     for account in accounts:
         rows: list[Row] = []
         for key, name in ROWS:
@@ -43,16 +43,16 @@ def made(accounts: Sequence[RunAccount]) -> Section:
             cells = [number(_amount(key, planned)), number(_amount(key, actual)), number(off)]
             rows.append([name, *(cells if account.planned else cells[1:2])])
         if account.planned:
-            parts.append(table(f"{account.zoo}: plan against actual", ["", "Planned", "Actual", "Off by"], rows))
+            blocks.append(Table(f"{account.zoo}: plan against actual", ["", "Planned", "Actual", "Off by"], rows))
         else:
-            parts.append(table(f"{account.zoo}: what it took", ["", "Actual"], rows))
+            blocks.append(Table(f"{account.zoo}: what it took", ["", "Actual"], rows))
         if account.plan:
-            parts.append(paragraph(account.plan, "muted"))
+            blocks.append(Paragraph(account.plan, "muted"))
     problems = sorted(problem for account in accounts for problem in account.problems)
     shown = [f"{when(at)}: {kind}, {what}" for at, kind, what in problems[-SHOWN_PROBLEMS:]]
-    after = details(f"Problems ({words.count(len(problems))})", bullets(shown, "short")) if shown else ""
-    panels = tuple(_timeline(account) for account in accounts if account.attempts)
-    return Section("how-it-was-made", "How it was made", "\n".join(parts), panels, after, large=True, columns=1)
+    after = [Details(f"Problems ({words.count(len(problems))})", [Bullets(shown)])] if shown else []
+    panels = [_timeline(account) for account in accounts if account.attempts]
+    return Section("how-it-was-made", "How it was made", blocks, panels, after, large=True, columns=1)
 
 
 def _timeline(account: RunAccount) -> Panel:
@@ -99,4 +99,5 @@ def _amount(key: str, amount: float | None) -> str:
 
 
 def when(seconds: float) -> str:
+    """Unix time as a person reads it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,4 +1,4 @@
-"""The charts of labels: what each shows, in colour and in a sentence."""
+"""The panels that show labels: metrics by epoch and by hyperparameter, each with a sentence that says the same."""
 
 # Shape suffixes: N = models, E = epochs, Q = quantiles.
 
@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
-from . import words
+from .. import words
+from ..blocks import Panel
+from ..population import Floats
+from ..statistics import Bands, Influence, Table, quantiles
 from .drawing import (
     BLUE,
     COLOUR_MAP,
@@ -19,14 +22,11 @@ from .drawing import (
     PAPER,
     RASTER_POINTS,
     VERMILION,
-    Panel,
     epoch_axis,
     loss_axis,
     percent_axis,
     ticks,
 )
-from .population import Floats
-from .statistics import Bands, Influence, Table, quantiles
 
 UNIT = (-0.02, 1.02)  # the axis of a ratio: the whole of it, so that panels compare
 
@@ -45,7 +45,7 @@ def bands_panel(
     """Median, middle half and middle nine tenths of the models over ``epochs``.
 
     Args:
-        unit: ``%`` of a ratio, ``pp`` of a difference of ratios, ``loss`` of a loss.
+        unit: ``%`` for a ratio, ``pp`` for a difference of ratios, ``loss`` for a loss.
     """
 
     def draw(axes: Axes) -> None:
@@ -98,7 +98,7 @@ def _bands_alt(what: str, shown: Bands, show: Callable[[float], str]) -> str:
 
 
 def histogram_panel(title: str, what: str, values: Floats, chance_ratio: float | None = None) -> Panel:
-    """Models by a final ratio, in bins that are the narrower the closer together they are, wider for few of them."""
+    """Number of models by a final ratio; bins are narrow if the values are close together, wide if there are few."""
     finite = values[np.isfinite(values)]
     low, high = (0.0, 1.0) if not len(finite) else (float(finite.min()), float(finite.max()))
     width = 0.02 if high - low > 0.2 else 0.005 if high - low > 0.04 else 0.001
@@ -135,7 +135,7 @@ def histogram_panel(title: str, what: str, values: Floats, chance_ratio: float |
 def influence_panel(
     influence: Influence, chance_ratio: float | None = None, limits: tuple[float, float] = UNIT
 ) -> Panel:
-    """Final accuracy of every model by the values of one hyperparameter, with the quartiles drawn over it."""
+    """Final accuracy of every model by the values of one hyperparameter, with the quartiles on top."""
     groups = list(influence.groups.items())
 
     def draw(axes: Axes) -> None:
@@ -163,7 +163,7 @@ def influence_panel(
         percent_axis(axes.xaxis)
 
     medians = [f"{words.value(v)} {words.percent(quantiles(g)[2])}" for v, g in groups]
-    name = words.NAMES[influence.name]
+    name = words.name(influence.name)
     return Panel(
         name,
         f"Final test accuracy by {name.lower()}, medians: {words.sentence(medians)}.",
@@ -174,7 +174,7 @@ def influence_panel(
 
 
 def heat_panel(table: Table) -> Panel:
-    """Median final accuracy by the two most influential hyperparameters, each cell with its number."""
+    """Median final accuracy by two hyperparameters, each cell with its number."""
     colours, scale = colormaps[COLOUR_MAP], Normalize(0, 1)
 
     def draw(axes: Axes) -> None:
@@ -203,7 +203,7 @@ def heat_panel(table: Table) -> Panel:
         for c, column in enumerate(table.columns)
         if not np.isnan(table.medians[r, c])
     ]
-    row_name, column_name = words.NAMES[table.row_name], words.NAMES[table.column_name]
+    row_name, column_name = words.name(table.row_name), words.name(table.column_name)
     alt = f"Median final test accuracy by {row_name.lower()} and {column_name.lower()}"
     if filled:
         alt += (
@@ -219,7 +219,7 @@ def heat_panel(table: Table) -> Panel:
 def scatter_panel(
     title: str, what: str, x_N: Floats, y_N: Floats, x_label: str, y_label: str, *, note: str = ""
 ) -> Panel:
-    """One dot per model: a ratio across, a difference of ratios upwards."""
+    """One dot per model: a ratio on the x axis, a difference of ratios on the y axis."""
     both = np.isfinite(x_N) & np.isfinite(y_N)
 
     def draw(axes: Axes) -> None:
@@ -245,14 +245,14 @@ def scatter_panel(
 
 
 def _dot(num_models: int) -> float:
-    """Area of a model's dot: a few models have large ones."""
+    """Area of the dot of a model: large if there are few models."""
     return float(np.clip(4000 / max(num_models, 1), 8, 36))
 
 
 def trade_panel(
     title: str, sparsity_NE: Floats, accuracy_NE: Floats, epochs_E: NDArray[np.int64], parent_ratio: float
 ) -> Panel:
-    """Accuracy against sparsity: thin lines are twins, the strong line joins the medians, epoch by epoch."""
+    """Accuracy against sparsity: thin lines are twins, the thick line joins the medians of the epochs."""
     medians = np.array(
         [[quantiles(sparsity_NE[:, e])[2], quantiles(accuracy_NE[:, e])[2]] for e in range(len(epochs_E))]
     )
@@ -292,7 +292,7 @@ def trade_panel(
 
 
 def faulty_panel(noun: str, epochs: Sequence[int], reasons: Sequence[str], last_epoch: int) -> Panel:
-    """Models, or twins, that became faulty, by epoch and reason, stacked."""
+    """Number of models, or twins, that became faulty, by epoch and reason, stacked."""
     kinds = [kind for kind in ("nan", "inf", "parent") if kind in reasons]
     colours = {"nan": VERMILION, "inf": BLUE, "parent": MUTED}
     counts = {

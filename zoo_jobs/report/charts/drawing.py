@@ -1,14 +1,13 @@
-"""Panels of the report: one small chart each, drawn by matplotlib, as SVG inside the page and as PNG beside it.
+"""Draws panels with matplotlib: as SVG for the page, and as PNG files next to it.
 
-Equal values give equal bytes: no dates, ids from a fixed salt, and fonts that matplotlib brings along.
+Equal values give equal bytes: no dates, ids from a fixed salt, and the fonts that matplotlib ships.
 """
 
 import html
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -17,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from ..blocks import Panel
+
 # Okabe and Ito's palette, which colour-blind people can tell apart (Color Universal Design, 2008).
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442",
@@ -24,19 +25,20 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW = (
 CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 COLOUR_MAP = "viridis"
 
-# These are replaced by the page's variables, so that the charts follow a light or a dark page.
+# In the SVG, these are replaced by the variables of page.css, so that charts follow a light or a dark page.
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5a6470", "#dfe3e8", "#fefefe"
 _VARIABLES = {
     INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)", BLUE: "var(--blue)",
     SKY: "var(--sky)", GREEN: "var(--green)", VERMILION: "var(--vermilion)",
 }  # fmt: skip
 
-RASTER_POINTS = 1500  # more marks than this become pixels, which keeps a page of any zoo below a few megabytes
+RASTER_POINTS = 1500  # more marks than this are drawn as pixels, which keeps the page of any zoo below 4 MB
 SVG_RASTER_DPI = 200
 PNG_DPI = 160
-CHARACTER, LINE = 7.2, 16.0  # width and height of a label's text, in CSS pixels; no digit or letter in use is wider
+CHARACTER, LINE = 7.2, 16.0  # width of a character and height of a line of labels, in CSS pixels
 GUTTER, TITLE = 24.0, 34.0  # between the panels of a picture, and above each
 _UNITS_PER_INCH = 72.0
+_TAG = r"<[^<>]*>"  # matplotlib escapes < and > in texts and attributes
 
 _STYLE: Any = {
     "axes.axisbelow": True,
@@ -64,6 +66,7 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "zooforge",
     "text.color": INK,
+    "text.parse_math": False,  # a label with a dollar sign is text
     "xtick.color": MUTED,
     "xtick.labelsize": 11,
     "xtick.major.size": 0,
@@ -73,20 +76,9 @@ _STYLE: Any = {
 }
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One chart. ``alt`` says in a sentence what a person sees in it; ``size`` is width and height in CSS pixels."""
-
-    title: str
-    alt: str
-    draw: Callable[[Axes], None]
-    note: str = ""
-    size: tuple[float, float] = (360, 250)
-
-
 @contextmanager
 def _style() -> Iterator[None]:
-    """The report's own style on top of matplotlib's defaults: a person's matplotlibrc does not count."""
+    """The report's style on top of matplotlib's defaults, without the user's matplotlibrc."""
     with mpl.rc_context():
         defaults: Any = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith("backend")}
         mpl.rcParams.update(defaults)
@@ -95,7 +87,7 @@ def _style() -> Iterator[None]:
 
 
 def panel_svg(panel: Panel, name: str) -> str:
-    """The panel as an ``<svg>`` element that needs nothing else; its ids begin with ``name``, unique in a page."""
+    """The panel as an ``<svg>`` element that refers to nothing outside. Its ids begin with ``name``."""
     width, height = panel.size
     with _style():
         figure = _figure(width, height)
@@ -108,10 +100,7 @@ def panel_svg(panel: Panel, name: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
     inner = body[body.index(">") + 1 : body.rindex("</svg>")]
     inner = re.sub(r"<!--.*?-->\s*", "", inner, flags=re.DOTALL)
-    inner = _own_ids(inner, name)
-    inner = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1var(--font)", inner)
-    for colour, variable in _VARIABLES.items():
-        inner = inner.replace(colour, variable)
+    inner = _with_own_attributes(inner, name)
     inner = re.sub(r"\s*\n\s*", "\n", inner).strip()
     inner = inner.replace("base64,\n", "base64,")
     return (
@@ -120,23 +109,31 @@ def panel_svg(panel: Panel, name: str) -> str:
     )
 
 
-def _own_ids(inner: str, name: str) -> str:
-    """Keep the ids that something refers to, under names that no other panel uses."""
-    used = set(re.findall(r"url\(#([^)]+)\)", inner)) | set(re.findall(r'href="#([^"]+)"', inner))
-    order = {
-        found: f"{name}-{number}" for number, found in enumerate(dict.fromkeys(re.findall(r'id="([^"]+)"', inner)))
-    }
+def _with_own_attributes(inner: str, name: str) -> str:
+    """Change the attributes of the elements, and no text, since labels may look like attributes.
 
-    def renamed(match: re.Match[str]) -> str:
-        return f' id="{order[match[1]]}"' if match[1] in used else ""
+    Keeps the ids that an attribute refers to, under names that no other panel uses; replaces colours and fonts by the
+    variables of the page.
+    """
+    tags = re.findall(_TAG, inner)
+    used = {match for tag in tags for match in re.findall(r'(?:url\(#|href="#)([^)"]+)', tag)}
+    ids = dict.fromkeys(match for tag in tags for match in re.findall(r'\sid="([^"]+)"', tag))
+    new = {old: f"{name}-{number}" for number, old in enumerate(ids)}
 
-    inner = re.sub(r'\s+id="([^"]+)"', renamed, inner)
-    inner = re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{order[match[1]]})", inner)
-    return re.sub(r'href="#([^"]+)"', lambda match: f'href="#{order[match[1]]}"', inner)
+    def changed(match: re.Match[str]) -> str:
+        tag = re.sub(r'\s+id="([^"]+)"', lambda id_: f' id="{new[id_[1]]}"' if id_[1] in used else "", match[0])
+        tag = re.sub(r"url\(#([^)]+)\)", lambda url: f"url(#{new[url[1]]})", tag)
+        tag = re.sub(r'href="#([^"]+)"', lambda href: f'href="#{new[href[1]]}"', tag)
+        tag = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1var(--font)", tag)
+        for colour, variable in _VARIABLES.items():
+            tag = tag.replace(colour, variable)
+        return tag
+
+    return re.sub(_TAG, changed, inner)
 
 
 def panels_png(panels: Sequence[Panel], columns: int) -> bytes:
-    """The panels side by side with their titles, as one picture on white."""
+    """The panels in rows of ``columns`` with their titles, as one PNG with a white background."""
     rows = -(-len(panels) // columns)
     columns = min(columns, len(panels))
     grid = [panels[row * columns : (row + 1) * columns] for row in range(rows)]
@@ -160,9 +157,9 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _draw(panel: Panel, figure: Figure, left: float, top: float, title: str = "") -> None:
-    """Draw into the rectangle of the panel's size at ``left``, ``top`` (CSS pixels), and leave room for the labels.
+    """Draw into the rectangle of the panel's size at ``left``, ``top`` (CSS pixels), with room for the labels.
 
-    Margins follow from the labels' lengths; matplotlib's own layouts measure every text and take twice the time.
+    Margins follow from the lengths of the labels: matplotlib's own layouts measure every text and take twice the time.
     """
     width, height = figure.get_size_inches() * _UNITS_PER_INCH
     axes = figure.add_axes((0.1, 0.1, 0.8, 0.8))
@@ -186,7 +183,7 @@ def _draw(panel: Panel, figure: Figure, left: float, top: float, title: str = ""
 
 
 def percent_axis(axis: Any, digits: int = 0, unit: str = "%") -> None:
-    """Ratios as percent, or without a unit as percentage points."""
+    """Show ratios as percent, or without a unit as percentage points."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.{digits}f}{unit}".replace("-", "−")))
 
 
@@ -195,7 +192,7 @@ def ticks(axis: Any, most: int, *, whole: bool = False) -> None:
 
 
 def loss_axis(axes: Axes, low: float, high: float) -> None:
-    """Logarithmic where losses span more than a factor of 20."""
+    """Use a logarithmic axis if losses span more than a factor of 20."""
     if low > 0 and high / low > 20:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
@@ -208,7 +205,7 @@ def loss_axis(axes: Axes, low: float, high: float) -> None:
 
 
 def epoch_axis(axes: Axes, first: float, last: float) -> None:
-    """Whole epochs, with room for a zoo that has only one."""
+    """Show whole epochs, with room for a zoo that has only one."""
     axes.set_xlabel("epoch")
     ticks(axes.xaxis, 7, whole=True)
     margin = max(0.02 * (last - first), 0.05)

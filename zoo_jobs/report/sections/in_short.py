@@ -1,0 +1,65 @@
+"""In short: the findings that a reader should not miss, as sentences."""
+
+import numpy as np
+
+from .. import words
+from ..blocks import Bullets, Section
+from ..contents import Contents
+from ..population import Population
+from ..statistics import influences, num_at_chance, quantiles, ranked
+
+
+def section(contents: Contents) -> Section:
+    return Section("in-short", "In short", [Bullets(findings(contents))])
+
+
+def findings(contents: Contents) -> list[str]:
+    facts, population = contents.facts, contents.population
+    last = int(population.epochs_E[-1])
+    lines = []
+    q = quantiles(population.final("test_acc"))
+    if np.isfinite(q[2]):
+        lines.append(
+            f"At epoch {last} the median model classifies {words.percent(q[2])} of the test images correctly; the "
+            f"middle half lies between {words.percent(q[1])} and {words.percent(q[3])}."
+        )
+        best = ranked(population)[0]
+        lines.append(
+            f"The best is model {population.models_N[best]} with {words.percent(population.final('test_acc')[best])}"
+            f"{_settings(population, int(best))}."
+        )
+    influential = [influence for influence in influences(population) if influence.share >= 0.01]
+    if influential:
+        shares = [f"{words.name(i.name).lower()} ({words.percent(i.share, 0)})" for i in influential[:3]]
+        lines.append(
+            f"Most of the variance in final accuracy is explained, each by itself, by {words.sentence(shares)}."
+        )
+    idle = num_at_chance(population, facts.chance_ratio)
+    if idle:
+        lines.append(
+            f"{words.count(idle, 'model')} ended near chance (at most {words.percent(1.5 * facts.chance_ratio, 0)}): "
+            "settings that do not train belong to the population and stay in it."
+        )
+    num_faulty = int((~population.sound_N).sum())
+    if num_faulty:
+        lines.append(f"{words.count(num_faulty, 'model is', 'models are')} faulty, with epoch and reason below.")
+    else:
+        lines.append("No model is faulty: every weight of every state is finite.")
+    if contents.twins is not None:
+        twins = contents.twins.population
+        sparsity, accuracy = quantiles(twins.final("sparsity_ratio")), quantiles(twins.final("test_acc"))
+        start = quantiles(twins.metrics["test_acc"][:, 0])
+        lines.append(
+            f"After {words.count(int(twins.epochs_E[-1]), 'epoch')} of sparsification the median twin has lost "
+            f"{words.percent(sparsity[2])} of its weights, and median test accuracy went from "
+            f"{words.percent(start[2])} to {words.percent(accuracy[2])}."
+        )
+    return lines
+
+
+def _settings(population: Population, row: int) -> str:
+    varying = population.varying()
+    named = [
+        f"{words.name(name).lower()} {words.value(varying[name].tolist()[row])}" for name in words.in_order(varying)
+    ]
+    return f" ({', '.join(named)})" if named else ""
