@@ -18,10 +18,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from ..blocks import Panel
 
-# Okabe and Ito's palette, which colour-blind people can tell apart (Color Universal Design, 2008).
+# Okabe and Ito's palette, which colour-blind people can tell apart (Color Universal Design, 2008). Its dots have an
+# edge, which has the contrast with the paper that some of the colours lack.
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW = (
     "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442",
 )  # fmt: skip
+OCHRE, PLUM = "#b87a00", "#b5598e"  # for lines, which need a contrast of 3:1
 CATEGORIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 COLOUR_MAP = "viridis"
 
@@ -29,7 +31,7 @@ COLOUR_MAP = "viridis"
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5a6470", "#dfe3e8", "#fefefe"
 _VARIABLES = {
     INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)", BLUE: "var(--blue)",
-    SKY: "var(--sky)", GREEN: "var(--green)", VERMILION: "var(--vermilion)",
+    SKY: "var(--sky)", GREEN: "var(--green)", VERMILION: "var(--vermilion)", OCHRE: "var(--ochre)", PLUM: "var(--plum)",
 }  # fmt: skip
 
 RASTER_POINTS = 1500  # more marks than this are drawn as pixels, which keeps the page of any zoo below 4 MB
@@ -180,6 +182,11 @@ def _draw(panel: Panel, figure: Figure, left: float, top: float, title: str = ""
     )  # fmt: skip
     if title:
         figure.text(left / width, 1 - (top - 6) / height, title, fontsize=13, fontweight="bold")
+
+
+def text_colour(share: float) -> str:
+    """White or black, whichever has a contrast of at least 4.5:1 with ``COLOUR_MAP`` at ``share``."""
+    return "#ffffff" if share < 0.44 else "#000000"
 
 
 def percent_axis(axis: Any, digits: int = 0, unit: str = "%") -> None:

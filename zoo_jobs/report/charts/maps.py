@@ -58,7 +58,8 @@ def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> P
         palette = np.array([_rgba(CATEGORIES[kinds.index(v) % len(CATEGORIES)]) for v in values_N.tolist()])
         _dots(axes, ends[there], palette[there])
         for kind in kinds:
-            axes.scatter([], [], s=30, color=CATEGORIES[kinds.index(kind) % len(CATEGORIES)], label=words.value(kind))
+            colour = CATEGORIES[kinds.index(kind) % len(CATEGORIES)]
+            axes.scatter([], [], s=30, color=colour, edgecolors=MUTED, linewidths=0.8, label=words.value(kind))
         _axes(axes, shown)
         axes.legend(
             frameon=False, ncols=min(4, len(kinds)), loc="upper left", labelcolor=INK, handletextpad=0.2,
@@ -87,7 +88,7 @@ def _trajectories(axes: Axes, shown: WeightMap) -> None:
 def _dots(axes: Axes, points: Floats, colours: NDArray[Any]) -> None:
     many = len(points) > RASTER_POINTS
     axes.scatter(
-        points[:, 0], points[:, 1], s=12 if many else 26, c=colours, edgecolors=MUTED, linewidths=0.2 if many else 0.4,
+        points[:, 0], points[:, 1], s=12 if many else 26, c=colours, edgecolors=MUTED, linewidths=0.4 if many else 0.8,
         zorder=3, rasterized=many,
     )  # fmt: skip
 

@@ -25,6 +25,7 @@ from .drawing import (
     epoch_axis,
     loss_axis,
     percent_axis,
+    text_colour,
     ticks,
 )
 
@@ -187,10 +188,7 @@ def heat_panel(table: Table) -> Panel:
                     axes.text(c, r, words.NONE, ha="center", va="center", color=MUTED)
                     continue
                 axes.fill_between([c - 0.48, c + 0.48], r - 0.47, r + 0.47, color=colours(scale(median)), linewidth=0)
-                dark = median < 0.55
-                axes.text(
-                    c, r, words.percent(median, 0), ha="center", va="center", color="#ffffff" if dark else "#111111"
-                )
+                axes.text(c, r, words.percent(median, 0), ha="center", va="center", color=text_colour(float(median)))
         axes.set_xticks(range(len(table.columns)), [words.value(v).replace(" ", "\n") for v in table.columns])
         axes.set_yticks(range(len(table.rows)), [words.value(v) for v in table.rows])
         axes.tick_params(labelcolor=INK)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..blocks import Details, Key, Paragraph, Section
-from ..charts.drawing import BLUE, GREEN, ORANGE, PURPLE
+from ..charts.drawing import BLUE, GREEN, OCHRE, PLUM
 from ..charts.panels import SHOW, bands_panel
 from ..contents import Contents
 from ..statistics import bands
@@ -11,11 +11,11 @@ from .tables import bands_table
 
 METRICS = (
     ("test_acc", "Test", BLUE, "in eval mode"),
-    ("val_acc", "Validation", ORANGE, "in eval mode"),
-    ("running_train_acc", "Training, running", PURPLE, "summed while weights change"),
+    ("val_acc", "Validation", OCHRE, "in eval mode"),
+    ("running_train_acc", "Training, running", PLUM, "summed while weights change"),
     ("train_acc", "Training, clean", GREEN, "in eval mode, at chosen epochs"),
     ("test_loss", "Test loss", BLUE, "cross-entropy, in eval mode"),
-    ("running_train_loss", "Training loss, running", PURPLE, "cross-entropy, summed while weights change"),
+    ("running_train_loss", "Training loss, running", PLUM, "cross-entropy, summed while weights change"),
 )
 
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from .. import words
 from ..blocks import Block, Bullets, Details, Panel, Paragraph, Row, Section, Table, number
-from ..charts.drawing import BLUE, GREEN, INK, MUTED, ORANGE, VERMILION
+from ..charts.drawing import BLUE, GREEN, INK, MUTED, OCHRE, VERMILION
 from ..contents import Contents, RunAccount
 
 ROWS = (
@@ -22,7 +22,7 @@ ROWS = (
     ("preemptions", "Preemptions"),
     ("lost_epochs", "Model-epochs lost"),
 )
-ENDINGS = {"finished": GREEN, "stopped": BLUE, "signal": BLUE, "preempted": ORANGE, "failed": VERMILION}
+ENDINGS = {"finished": GREEN, "stopped": BLUE, "signal": BLUE, "preempted": OCHRE, "failed": VERMILION}
 SHOWN_PROBLEMS = 50
 
 
