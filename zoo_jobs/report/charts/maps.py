@@ -15,7 +15,7 @@ from ..population import Floats
 from ..weight_map import WeightMap
 from .drawing import CATEGORIES, COLOUR_MAP, INK, MUTED, PAPER, RASTER_POINTS
 
-SIZE = (520, 430)
+SIZE = (420, 370)  # a phone shows it at 85 %, so that labels stay readable
 MAX_TRAJECTORIES = 400
 
 
@@ -50,6 +50,7 @@ def accuracy_map_panel(shown: WeightMap, accuracy_N: Floats) -> Panel:
 def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> Panel:
     """The same map, coloured by the values of one hyperparameter."""
     kinds = sorted(set(values_N.tolist()))
+    columns = _columns([words.value(kind) for kind in kinds])
 
     def draw(axes: Axes) -> None:
         _trajectories(axes, shown)
@@ -62,12 +63,13 @@ def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> P
             axes.scatter([], [], s=30, color=colour, edgecolors=MUTED, linewidths=0.8, label=words.value(kind))
         _axes(axes, shown)
         axes.legend(
-            frameon=False, ncols=min(4, len(kinds)), loc="upper left", labelcolor=INK, handletextpad=0.2,
-            columnspacing=1, fontsize=10, borderpad=0,
+            frameon=False, ncols=columns, loc="upper left", labelcolor=INK, handletextpad=0.2, columnspacing=1,
+            fontsize=10, borderpad=0,
         )  # fmt: skip
 
     label = words.name(name).lower()
-    alt = f"The same map, coloured by {label}: {words.sentence([words.value(kind) for kind in kinds])}."
+    shares = [f"{words.value(kind)} ({words.count(int((values_N == kind).sum()), 'model')})" for kind in kinds]
+    alt = f"The same map of {words.count(len(values_N), 'model')}, coloured by {label}: {words.sentence(shares)}."
     return Panel(f"Coloured by {label}", alt, draw, "the same dots", SIZE)
 
 
@@ -128,6 +130,11 @@ def _range(values: Floats) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
     return (low, high) if high - low > 0.01 else (low - 0.005, high + 0.005)
+
+
+def _columns(labels: list[str]) -> int:
+    """Columns of the legend that fit into the width of the map."""
+    return max(1, int((SIZE[0] - 40) / (7 * max(map(len, labels)) + 24)))
 
 
 def _rgba(colour: str) -> tuple[float, ...]:

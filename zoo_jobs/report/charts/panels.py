@@ -239,7 +239,13 @@ def scatter_panel(
             percent_axis(axis, 1 if len(values) and np.ptp(values) < 0.06 else 0, unit)
             ticks(axis, 6)
 
-    return Panel(title, f"{what}, {words.count(int(both.sum()), 'model')}.", draw, note)
+    alt = f"{what}, {words.count(int(both.sum()), 'model')}"
+    if both.any():
+        alt += (
+            f": {x_label} from {words.percent(x_N[both].min())} to {words.percent(x_N[both].max())}, "
+            f"{y_label.removesuffix(', pp')} from {words.points(y_N[both].min())} to {words.points(y_N[both].max())}"
+        )
+    return Panel(title, f"{alt}.", draw, note)
 
 
 def _dot(num_models: int) -> float:

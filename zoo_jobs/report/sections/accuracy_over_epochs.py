@@ -10,23 +10,29 @@ from ..statistics import bands
 from .tables import bands_table
 
 METRICS = (
-    ("test_acc", "Test", BLUE, "in eval mode"),
-    ("val_acc", "Validation", OCHRE, "in eval mode"),
-    ("running_train_acc", "Training, running", PLUM, "summed while weights change"),
-    ("train_acc", "Training, clean", GREEN, "in eval mode, at chosen epochs"),
-    ("test_loss", "Test loss", BLUE, "cross-entropy, in eval mode"),
-    ("running_train_loss", "Training loss, running", PLUM, "cross-entropy, summed while weights change"),
+    ("test_acc", "Test", "Test accuracy", BLUE, "in eval mode"),
+    ("val_acc", "Validation", "Validation accuracy", OCHRE, "in eval mode"),
+    ("running_train_acc", "Training, running", "Running training accuracy", PLUM, "summed while weights change"),
+    ("train_acc", "Training, clean", "Training accuracy", GREEN, "in eval mode, at chosen epochs"),
+    ("test_loss", "Test loss", "Test loss", BLUE, "cross-entropy, in eval mode"),
+    (
+        "running_train_loss",
+        "Training loss, running",
+        "Running training loss",
+        PLUM,
+        "cross-entropy, summed while weights change",
+    ),
 )
 
 
 def section(contents: Contents) -> Section | None:
     population, chance = contents.population, contents.facts.chance_ratio
     panels, tables = [], []
-    for metric, title, colour, note in METRICS:
+    for metric, title, name, colour, note in METRICS:
         epochs = population.epochs_E[np.isfinite(population.metrics[metric]).any(axis=0)]
         if len(epochs) > 1 or (len(epochs) == 1 and len(population.epochs_E) == 1):
             is_loss = metric.endswith("_loss")
-            name, unit = (title, "loss") if is_loss else (f"{title} accuracy", "%")
+            unit = "loss" if is_loss else "%"
             values = bands(population.epochs_E, population.metrics[metric])
             panels.append(
                 bands_panel(

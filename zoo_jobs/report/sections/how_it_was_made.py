@@ -83,7 +83,7 @@ def _timeline(account: RunAccount) -> Panel:
     starts, problems = words.count(len(account.attempts), "driver start"), words.count(len(account.problems), "problem")
     alt = f"Timeline of {account.zoo}: {starts} and {problems}."
     height = 110 + 34 * len(account.attempts)
-    return Panel(account.zoo, alt, draw, f"from {when(begin)}; a triangle is a problem", (560, height))
+    return Panel(account.zoo, alt, draw, f"from {when(begin)}; a triangle is a problem", (420, height))
 
 
 def _amount(key: str, amount: float | None) -> str:
