@@ -1,5 +1,7 @@
-"""`zoo tune`: ranges searched before a grid is fixed."""
+"""`zoo tune`: search ranges of hyperparameters before a grid is fixed."""
 
+import csv
+import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from ..quantities import table
 from ..running import ray_environment
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec
-from ..tuning.search_spec import Trial, TuneSpec, best, draws, proposal, trial_zoo
+from ..tuning.search_spec import Trial, TuneSpec, best, draws, fixed, proposal, trial_zoo
 from .options import json_option, print_json
 from .show import writable
 
@@ -26,15 +28,25 @@ SHOWN = 5
 @click.option("--ray", default="auto", show_default=True, help="auto, local, or the address of a cluster.")
 @click.option("--slots", type=click.IntRange(1), help="Trials at once on this machine; default: its CPUs.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the proposed zoo there as well.")
+@click.option("--trials", "trials_out", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write every trial there, as CSV; default: NAME.trials.csv, beside --out or here.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would be tried, and try nothing.")
 @json_option
 def command(
-    spec: Path, engine: str, ray: str, slots: int | None, out: Path | None, dry_run: bool, as_json: bool
+    spec: Path,
+    engine: str,
+    ray: str,
+    slots: int | None,
+    out: Path | None,
+    trials_out: Path | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Try hyperparameters from the ranges in SPEC, a YAML file, and propose a grid for a zoo.
 
     Every trial is one model, judged by its accuracy on the validation split; Ray Tune ends the worse ones early.
-    Nothing is kept but the proposal, which is printed as a zoo's YAML: check it, `zoo plan FILE`, `zoo run FILE`.
+    Only what SPEC names under `ranges` is searched; every other axis has the zoo's first value. All trials are written
+    to a file. The proposal is printed as a zoo's YAML: check it, `zoo plan FILE`, `zoo run FILE`.
     """
     try:
         text = spec.read_text(encoding="utf-8")
@@ -46,12 +58,17 @@ def command(
         raise InputError(f"{spec}: zoo: {base.name} are twins; a grid belongs to a zoo that is grown from one")
     if not base.split.val:
         raise InputError(f"{spec}: zoo: {base.name} has no validation split to judge by")
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f"--out {out}: no folder {out.parent}")
+    trials_out = trials_out or (out.parent if out is not None else Path()) / f"{search_for.name}.trials.csv"
+    for option, path in (("--out", out), ("--trials", trials_out)):
+        if path is not None and (not path.parent.is_dir() or path.is_dir()):
+            raise InputError(f"{option} {path}: {'a folder' if path.is_dir() else f'no folder {path.parent}'}")
     tried = draws(search_for, base)
+    same = "; ".join(f"{axis} {_short(value)}" for axis, value in fixed(search_for, base).items())
+    searched = search_for.ranges.searched
+    click.echo(f"searched: {', '.join(searched)}; fixed: {same or 'nothing'}", err=True)
     if dry_run:
         for values in tried:
-            click.echo(", ".join(f"{axis} {_short(value)}" for axis, value in values.items()))
+            click.echo(", ".join(f"{axis} {_short(values[axis])}" for axis in searched))
         return
     from ..data.prepare import load
     from ..data.sources import default_cache
@@ -69,22 +86,38 @@ def command(
     )
     told = _Told(len(tried))
     trials = search(search_for, base, choice.engine.name, data, address, slots, told)
+    trials_out.write_text(_csv(trials), encoding="utf-8")
+    click.echo(f"all trials: {trials_out}", err=True)
     if not best(trials, search_for.best_ratio):
         raise InputError(f"{spec}: no trial stayed finite; try smaller learning rates")
-    found = proposal(search_for, base, trials)
-    written = yaml.safe_dump(writable(found), sort_keys=False, allow_unicode=True, width=120)
+    proposed = proposal(search_for, base, trials)
+    written = yaml.safe_dump(writable(proposed), sort_keys=False, allow_unicode=True, width=120)
     if out is not None:
         out.write_text(written, encoding="utf-8")
     if as_json:
-        print_json({"trials": [asdict(trial) for trial in trials], "proposal": found.to_json()})
+        print_json({"trials": [asdict(trial) for trial in trials], "proposal": proposed.to_json()})
         return
     for line in _best_lines(trials, search_for):
         click.echo(line, err=True)
     click.echo(written, nl=False)
 
 
+def _csv(trials: list[Trial]) -> str:
+    """Every trial with all its hyperparameters, the best first; no accuracy: it became faulty."""
+    out = io.StringIO()
+    axes = list(trials[0].values)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["trial", "val_accuracy", "num_epochs", *axes])
+    for number, trial in sorted(
+        enumerate(trials), key=lambda item: -1.0 if item[1].accuracy is None else item[1].accuracy, reverse=True
+    ):
+        accuracy = "" if trial.accuracy is None else repr(trial.accuracy)
+        writer.writerow([number, accuracy, trial.num_epochs, *(trial.values[axis] for axis in axes)])
+    return out.getvalue()
+
+
 class _Told:
-    """Says now and then how many trials have ended."""
+    """Reports now and then how many trials have ended."""
 
     def __init__(self, total: int) -> None:
         self._total, self._ended, self._best = total, 0, 0.0
@@ -100,7 +133,7 @@ def _best_lines(trials: list[Trial], spec: TuneSpec) -> list[str]:
     top = best(trials, spec.best_ratio)
     faulty = sum(trial.accuracy is None for trial in trials)
     early = sum(trial.accuracy is not None and trial.num_epochs < spec.num_epochs for trial in trials)
-    axes = [axis for axis in top[0].values if getattr(spec.ranges, axis) is not None]
+    axes = spec.ranges.searched
     cells = [["accuracy", *axes]]
     cells += [[f"{t.accuracy:.3f}", *(_short(t.values[axis]) for axis in axes)] for t in top[:SHOWN]]
     return [

@@ -1,4 +1,4 @@
-"""A search before a grid is fixed, as a value: what is searched, what is drawn, which grid follows. Pure."""
+"""The spec of a search for a grid, the hyperparameters of its trials, and the grid that it proposes. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from ..spec.zoo import AXIS_ORDER, ZooSpec
 TOP_QUANTILES = (0.1, 0.9)
 """A proposed axis spans the values of the best trials between these, so that one lucky extreme does not stretch it."""
 EVEN_SHARE = 0.5
-"""A choice is proposed if the best trials have it at least this often, as a share of how often chance would."""
+"""A choice is proposed if at least this share of what an average choice has of its trials are among the best."""
 
 
 class Range(Closed):
     """Numbers from ``low`` to ``high``, both included."""
 
-    low: Annotated[Number, Field(ge=0)]
-    high: Annotated[Number, Field(ge=0)]
+    low: Annotated[Number, Field(ge=0)] = Field(examples=["1e-5"])
+    high: Annotated[Number, Field(ge=0)] = Field(examples=["1"])
     scale: Literal["linear", "log"] = "linear"
     """Whether equal steps or equal ratios are equally likely."""
 
@@ -43,7 +43,7 @@ class Range(Closed):
 
 
 class Ranges(Closed):
-    """What is searched. Axes that are not named keep the values of the zoo."""
+    """The searched axes. Every other axis has the first value of the zoo in all trials and in the proposed grid."""
 
     learning_rate: Range | None = None
     weight_decay: Range | None = None
@@ -54,35 +54,42 @@ class Ranges(Closed):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not self.model_fields_set:
+        if not self.searched:
             raise ValueError("name at least one axis to search")
         if self.dropout_ratio is not None and self.dropout_ratio.high >= 1:
             raise ValueError(f"dropout_ratio: high {self.dropout_ratio.high:g} has to be below 1")
         return self
 
+    @property
+    def searched(self) -> list[str]:
+        """Names of the searched axes, in the order of the grid."""
+        return [axis for axis in AXIS_ORDER if getattr(self, axis) is not None]
+
 
 class TuneSpec(Closed):
     """A search for a grid: models with hyperparameters drawn at random, the bad ones ended early."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=34)]
-    """Of the zoo that is proposed."""
-    zoo: str
-    """The zoo that everything else is taken from: data, architecture, batch size, seeds."""
-    ranges: Ranges
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=34)] = Field(
+        examples=["my-tuned-zoo"]
+    )
+    """Name of the proposed zoo."""
+    zoo: str = Field(examples=["mnist5k-cnn-s"])
+    """The zoo that defines everything else: data, architecture, batch size, seeds, axes that are not searched."""
+    ranges: Ranges = Field(examples=["{learning_rate: {low: 1e-5, high: 1, scale: log}}"])
     num_trials: Annotated[int, Field(gt=0)] = 64
     """Models to train."""
     num_epochs: Annotated[int, Field(gt=0)] = 10
-    """Epochs of those that are not ended early."""
+    """Epochs of a trial that is not ended early."""
     num_values: Annotated[int, Field(gt=0)] = 3
-    """Of each searched number in the proposed grid."""
+    """Values of each searched number in the proposed grid."""
     best_ratio: Annotated[Number, Field(gt=0, le=1)] = 0.25
     """Share of the trials, the best ones, that the grid is proposed from."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of what is drawn."""
+    """Seed of the draws."""
 
     @classmethod
     def from_yaml(cls, text: str, where: str) -> "TuneSpec":
-        """Raises InputError, in one line that begins with ``where``, of anything that is not such a spec."""
+        """The spec in YAML ``text``. Raises InputError, in one line that begins with ``where``, if it is none."""
         return validated(cls, yaml_values(text, where), where)
 
 
@@ -96,19 +103,25 @@ class Trial:
 
 
 def draws(spec: TuneSpec, base: ZooSpec) -> list[dict[str, Any]]:
-    """Hyperparameters of every trial; the same for the same spec."""
+    """Hyperparameters of every trial, equal for equal specs: searched axes are drawn, all others are fixed."""
     generator = np.random.default_rng(spec.seed)
-    found: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
     for _ in range(spec.num_trials):
-        values: dict[str, Any] = {}
+        values = fixed(spec, base)
         for axis in AXIS_ORDER:
-            searched = getattr(spec.ranges, axis) or getattr(base.axes, axis)
-            ratio = generator.random()
-            values[axis] = (
-                float(searched.at(ratio)) if isinstance(searched, Range) else searched[int(ratio * len(searched))]
-            )
-        found.append(values)
-    return found
+            ratio = generator.random()  # one per axis, searched or not: naming one more axis moves no other
+            searched = getattr(spec.ranges, axis)
+            if isinstance(searched, Range):
+                values[axis] = float(searched.at(ratio))
+            elif searched is not None:
+                values[axis] = searched[int(ratio * len(searched))]
+        trials.append({axis: values[axis] for axis in AXIS_ORDER})
+    return trials
+
+
+def fixed(spec: TuneSpec, base: ZooSpec) -> dict[str, Any]:
+    """Axes that are not searched, each with the value that all trials have: the first of the zoo."""
+    return {axis: getattr(base.axes, axis)[0] for axis in AXIS_ORDER if axis not in spec.ranges.searched}
 
 
 def trial_zoo(base: ZooSpec, values: dict[str, Any]) -> ZooSpec:
@@ -123,21 +136,31 @@ def trial_zoo(base: ZooSpec, values: dict[str, Any]) -> ZooSpec:
     return ZooSpec.from_json(value, f"a trial of {base.name}")
 
 
+def _is_among_the_best(axis: str, choice: Any, top: Sequence[Trial], trials: Sequence[Trial]) -> bool:
+    tried: int = sum(trial.values[axis] == choice for trial in trials)
+    won: int = sum(trial.values[axis] == choice for trial in top)
+    return won > 0 and won / tried >= EVEN_SHARE * len(top) / len(trials)
+
+
 def best(trials: Sequence[Trial], ratio: float) -> list[Trial]:
-    """The best ``ratio`` of all trials, those that are finite, the best first; two at least where there are two."""
+    """The best ``ratio`` of all trials, the best first, at least two; trials that became faulty are left out."""
     finite = sorted((t for t in trials if t.accuracy is not None), key=lambda t: -(t.accuracy or 0.0))
     return finite[: max(2, math.ceil(ratio * len(trials)))]
 
 
 def proposal(spec: TuneSpec, base: ZooSpec, trials: Sequence[Trial]) -> ZooSpec:
-    """The grid that the best trials span: of numbers ``num_values`` values, of choices those that are common there.
+    """The grid that the best trials span.
 
-    Raises ValueError where no trial stayed finite.
+    A searched number has ``num_values`` values between the quantiles of the best trials. A searched choice has the
+    values whose trials are among the best often enough; values that lost are dropped. What was not searched keeps the
+    one value that all trials had.
+
+    Raises ValueError if no trial stayed finite.
     """
     top = best(trials, spec.best_ratio)
     if not top:
         raise ValueError("no trial stayed finite")
-    axes = {axis: list(getattr(base.axes, axis)) for axis in AXIS_ORDER}
+    axes: dict[str, list[Any]] = {axis: [value] for axis, value in fixed(spec, base).items()}
     for axis in AXIS_ORDER:
         searched = getattr(spec.ranges, axis)
         if isinstance(searched, Range):
@@ -146,13 +169,11 @@ def proposal(spec: TuneSpec, base: ZooSpec, trials: Sequence[Trial]) -> ZooSpec:
             ratios = np.linspace(0, 1, spec.num_values) if spec.num_values > 1 else [0.5]
             axes[axis] = list(dict.fromkeys(float(f"{value:.2g}") for value in np.atleast_1d(span.at(ratios))))
         elif searched is not None:
-            counts = {choice: sum(trial.values[axis] == choice for trial in top) for choice in searched}
-            fewest = EVEN_SHARE * len(top) / len(searched)
-            axes[axis] = [choice for choice in searched if counts[choice] >= fewest]
+            axes[axis] = [choice for choice in searched if _is_among_the_best(axis, choice, top, trials)]
     value = base.to_json() | {
         "name": spec.name,
         "description": f"Proposed from the best {len(top)} of {len(trials)} trials on {base.name}.",
-        "source": f"zoo tune over {', '.join(sorted(spec.ranges.model_fields_set))}, {spec.num_epochs} epochs",
+        "source": f"zoo tune over {', '.join(sorted(spec.ranges.searched))}, {spec.num_epochs} epochs",
         "origin": "ours",
         "reference": None,
         "reference_twins": None,

@@ -1,4 +1,4 @@
-"""Trials of a search as Ray Tune runs them: a model each, the bad ones ended early (ASHA). Imports Ray."""
+"""Run the trials of a search with Ray Tune, one model each, the bad ones ended early (ASHA). Imports Ray."""
 
 import os
 import tempfile
@@ -37,7 +37,7 @@ def search(
 
     Args:
         address: ``local`` or that of a cluster.
-        ended: is called with every trial that has ended, in this process.
+        ended: called in this process with every trial that has ended.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -58,7 +58,7 @@ def search(
                     reduction_factor=REDUCTION,
                 ),
             ),
-            run_config=tune.RunConfig(storage_path=folder, name="tune", verbose=0, callbacks=[_Teller(ended)]),
+            run_config=tune.RunConfig(storage_path=folder, name="tune", verbose=0, callbacks=[_EndedCallback(ended)]),
         )
         results = tuner.fit()
         errors = [result.error for result in results if result.error is not None]
@@ -68,7 +68,7 @@ def search(
 
 
 def _trial(config: dict[str, Any], base: dict[str, Any], engine: str, epochs: int, shared: list[Any]) -> None:
-    """One model, epoch by epoch; one that is not finite any more is the worst there can be."""
+    """Train one model epoch by epoch; one that is no longer finite reports an accuracy of -1, the worst."""
     run = Run(trial_zoo(ZooSpec.from_json(base), config["values"]))
     data: PreparedData = ray.get(shared[0])
     program = run.program(run.rows[0].family)
@@ -88,7 +88,7 @@ def _seen(values: dict[str, Any], metrics: dict[str, Any]) -> Trial:
     return Trial(values, accuracy if accuracy >= 0 else None, int(metrics.get("epoch", 0)))
 
 
-class _Teller(tune.Callback):  # type: ignore[misc]
+class _EndedCallback(tune.Callback):  # type: ignore[misc]
     def __init__(self, ended: Callable[[Trial], None]) -> None:
         self._ended = ended
 

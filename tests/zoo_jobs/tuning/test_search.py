@@ -1,5 +1,6 @@
 """A search for a grid: what is drawn, what is proposed, what is refused."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from zooforge.zoo_jobs.catalogue.entries import load
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
-from zooforge.zoo_jobs.tuning.search_spec import Trial, TuneSpec, draws, proposal, trial_zoo
+from zooforge.zoo_jobs.tuning.search_spec import Ranges, Trial, TuneSpec, draws, fixed, proposal, trial_zoo
 
 BASE: ZooSpec = load("digits8-cnn-s")
 TEXT = """
@@ -32,8 +33,28 @@ def test_draws_are_within_their_ranges_and_the_same_for_the_same_file() -> None:
     assert len(found) == 40
     assert all(1e-5 <= values["learning_rate"] <= 1 and 0 <= values["dropout_ratio"] <= 0.5 for values in found)
     assert sum(values["learning_rate"] < 3e-3 for values in found) in range(12, 29)  # half of them, by ratios
-    assert {values["optimizer"] for values in found} == set(BASE.axes.optimizer)
+    assert len({values["activation"] for values in found}) == 2
     assert draws(SPEC.model_copy(update={"seed": 1}), BASE) != found
+
+
+def test_only_what_is_named_is_searched_and_all_else_has_the_first_value_of_the_zoo() -> None:
+    axes = BASE.axes
+    assert fixed(SPEC, BASE) == {
+        "initializer": axes.initializer[0], "optimizer": axes.optimizer[0], "weight_decay": axes.weight_decay[0]
+    }  # fmt: skip
+    for values in draws(SPEC, BASE):
+        assert {axis: values[axis] for axis in fixed(SPEC, BASE)} == fixed(SPEC, BASE)
+    wider = SPEC.model_copy(update={"ranges": SPEC.ranges.model_copy(update={"optimizer": ("adam", "sgd")})})
+    assert [v["learning_rate"] for v in draws(wider, BASE)] == [v["learning_rate"] for v in draws(SPEC, BASE)]
+
+
+def test_a_choice_that_lost_is_dropped_however_often_it_was_drawn() -> None:
+    def trial(activation: str, accuracy: float | None) -> Trial:
+        return Trial(draws(SPEC, BASE)[0] | {"activation": activation}, accuracy, 1)
+
+    spec = SPEC.model_copy(update={"ranges": Ranges(activation=("tanh", "relu", "sigmoid")), "best_ratio": 0.1})
+    trials = [trial("tanh", 0.9)] * 3 + [trial("relu", 0.91)] + [trial("relu", 0.2)] * 35 + [trial("sigmoid", None)]
+    assert proposal(spec, BASE, trials * 2).axes.activation == ("tanh",)
 
 
 def test_a_trial_is_a_zoo_of_one_model() -> None:
@@ -51,7 +72,7 @@ def test_the_proposal_spans_the_best_trials_and_keeps_what_was_not_searched() ->
     assert found.axes.activation == ("relu",)
     assert len(found.axes.learning_rate) == SPEC.num_values
     assert max(found.axes.learning_rate) <= 0.1
-    assert found.axes.initializer == BASE.axes.initializer
+    assert (found.axes.initializer, found.axes.optimizer) == (("uniform",), ("adam",))
     assert (found.name, found.seeds, found.reference) == ("tuned", BASE.seeds, None)
     with pytest.raises(ValueError, match="finite"):
         proposal(SPEC, BASE, [Trial(values) for values in draws(SPEC, BASE)])
@@ -76,7 +97,10 @@ def test_a_dry_run_shows_the_trials_and_tries_none(tmp_path: Path, capsys: pytes
     path = tmp_path / "search.yaml"
     path.write_text(TEXT)
     assert main(["tune", str(path), "--dry-run"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 40
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 40
+    assert "searched: dropout_ratio, activation, learning_rate; fixed: initializer uniform; optimizer adam" in shown.err
+    assert "optimizer" not in shown.out
     assert main(["tune", str(tmp_path / "none.yaml")]) == 2
     path.write_text(TEXT.replace("digits8-cnn-s", "digits8-cnn-s-vd"))
     assert main(["tune", str(path)]) == 2
@@ -91,4 +115,9 @@ def test_a_search_proposes_a_zoo_that_can_be_planned(tmp_path: Path, capsys: pyt
     found = json.loads(capsys.readouterr().out)
     assert len(found["trials"]) == 6
     assert yaml.safe_load(out.read_text())["name"] == "tuned"
+    rows = list(csv.DictReader((tmp_path / "tuned.trials.csv").open()))
+    assert len(rows) == 6
+    assert {row["optimizer"] for row in rows} == {"adam"}
+    accuracies = [float(row["val_accuracy"] or -1) for row in rows]
+    assert accuracies == sorted(accuracies, reverse=True)
     assert main(["plan", str(out), "--json"]) == 0
