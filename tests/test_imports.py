@@ -17,7 +17,7 @@ ORDER = {
         "read", "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
     ],
     "zoo_jobs": [
-        "errors.py", "quantities.py", "closed.py", "logs.py", "events.py", "models", "data", "spec", "sparsify",
+        "errors.py", "quantities.py", "closed.py", "logs.py", "events.py", "models", "data", "sparsify", "spec",
         "engines", "planning", "catalogue", "watching", "metrics", "report", "integrations", "running", "publishing",
         "tuning", "benchmark", "commands", "cli.py", "unattended.py",
     ],

@@ -127,7 +127,7 @@ def test_a_command_that_cannot_be_meant_ends_soon(
         ({"momentum": 1.5}, ("momentum is 1.5", "less than 1")),
         ({"name": "Not A Name"}, ("name is 'Not A Name'",)),
         ({"sparsify": {"method": "magnitude"}}, ("sparsity_ratio",)),
-        ({"axes": None}, ("axes is required",)),
+        ({"axes": None, "seeds": None}, ("axes and seeds are required, e.g. axes: {", 'seeds: "1:11"')),
     ],
 )
 def test_a_spec_that_is_none_is_one_line_that_names_the_field(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,10 +110,12 @@ def case(
     pruned: bool = False,
     rate: float = 1e-3,
     momentum: float = 0.9,
+    decay: float | None = None,
     train: int = 20,
 ) -> Case:
     program = Program(architecture, optimizer, batch_size, dropout > 0, variational, pruned=pruned)
-    decay = 0.0 if variational else 1e-2
+    if decay is None:
+        decay = 0.0 if variational else 1e-2
     return Case(
         program,
         images(architecture, train),
@@ -121,7 +124,7 @@ def case(
     )
 
 
-def catalogue_case(name: str, activation: ActivationName, optimizer: OptimizerName, kind: str, **options: int) -> Case:
+def catalogue_case(name: str, activation: ActivationName, optimizer: OptimizerName, kind: str, **options: Any) -> Case:
     """``kind``: plain, dropout, twin or magnitude."""
     catalogue_name, channels = CATALOGUE[name]
     network = architecture(catalogue_name, channels, activation, kind == "dropout")

@@ -8,6 +8,7 @@ import click
 from zooforge.storage.ops.verify import Verification
 
 from ..publishing.publish import publish, read_back, sentence
+from ..publishing.twin_start import starts_apart
 from ..quantities import size
 from .options import asked_stages, check_twins, epochs_option, models_option, set_options, twins_options
 from .verify import NotWhatItSays, lines
@@ -64,6 +65,8 @@ def command(
         for stage, asked in stages:
             version = publish(work.store, stage, asked)
             click.echo(sentence(version))
+            if (apart := starts_apart(store, stage)) is not None:
+                click.echo(apart, err=True)
             if version.new:
                 say(read_back(work.store, store, stage))
         checks = {stage.name: recompute(store, stage, VERIFIED_STATES) for stage, _ in stages}

@@ -7,6 +7,7 @@ from zooforge.storage.formats.compression import CompressionName
 
 from ..planning.units import request
 from ..publishing.publish import publish, sentence
+from ..publishing.twin_start import starts_apart
 from .options import epochs_option, json_option, models_option, print_json
 from .working import open_existing_store, resolve, zoo_and_store
 
@@ -25,6 +26,8 @@ def command(
     zoo = resolve(name, opened)
     wanted = request(zoo, models, epochs) if models or epochs is not None else None
     version = publish(opened, zoo, wanted, compression)
+    if (apart := starts_apart(store, zoo)) is not None:
+        click.echo(apart, err=True)
     if as_json:
         print_json(
             {

@@ -16,9 +16,9 @@ class Preprocessing(Closed):
     """Side of the square cut from the centre."""
     resize: Annotated[int, Field(gt=0)] | None = None
     """Side of the square image after bilinear resizing."""
-    mean: tuple[Number, ...]
+    mean: tuple[Number, ...] = Field(examples=["[0.1307]"])
     """Per channel, of values in 0-1."""
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(examples=["[0.3081]"])
     """Per channel, of values in 0-1."""
 
 
@@ -29,11 +29,11 @@ class SplitRule(Closed):
     are the training split, the next ``val`` the validation split. ``seed: null`` keeps the official order.
     """
 
-    train: Annotated[int, Field(gt=0)]
+    train: Annotated[int, Field(gt=0)] = Field(examples=["50000"])
     """Number of training images."""
-    val: Annotated[int, Field(ge=0)]
+    val: Annotated[int, Field(ge=0)] = Field(examples=["10000"])
     """Number of validation images."""
     test: Annotated[int, Field(gt=0)] | None = None
     """null: the dataset's official test set; a number: the next entries of the same permutation."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] | None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(examples=["42"])
     """Seed of the permutation."""

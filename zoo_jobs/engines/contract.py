@@ -16,6 +16,7 @@ from zooforge.storage.formats.layout import Layout
 from ..data.prepared import PreparedData
 from ..models.optimizers import OPTIMIZERS, OptimizerName
 from ..models.registry import Network
+from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 
 SplitName = Literal["train", "val", "test"]
 StateArrays = dict[str, NDArray[Any]]
@@ -39,6 +40,7 @@ class Program:
     variational: bool = False  # twins: variational-dropout layers, KL term, masked evaluation
     schedule: OneCycle | None = None
     augment: str | None = None
+    lambda_epochs: int = LAMBDA_EPOCHS  # of the KL term of variational twins
     pruned: bool = False  # twins by magnitude: weights that ``mask`` [P, D] of the state marks are zero and stay zero
 
 

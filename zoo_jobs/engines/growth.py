@@ -183,7 +183,9 @@ class Growth:
         sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]
         if sparsities:
             labels["kl"] = column(np.concatenate([s.kl_P for s in sparsities]))
-            labels["kl_weight"] = np.full(self.num_models, kl_weight(epoch) if self._program.variational else 0.0)
+            labels["kl_weight"] = np.full(
+                self.num_models, kl_weight(epoch, self._program.lambda_epochs) if self._program.variational else 0.0
+            )
             labels["num_pruned"] = column(np.concatenate([s.num_pruned_P for s in sparsities]))
             labels["num_prunable"] = column(np.full(self.num_models, sparsities[0].num_prunable, np.int32))
         labels["faulty_epoch"] = np.ma.MaskedArray(self._faulty_epoch_P.copy(), mask=~faulty_P)

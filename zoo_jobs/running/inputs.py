@@ -15,6 +15,7 @@ from zooforge.storage.stores.protocol import ObjectStore
 from ..engines.contract import Hyperparameters, OneCycle, Program, StateArrays, initial_state
 from ..engines.growth import NEVER
 from ..models.initialize import initial_buffers, initial_weights
+from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 from ..sparsify.magnitude import pruned_by_magnitude
 from ..spec.epochs import EpochSet
 from ..spec.grid import Family, ModelRow, rows
@@ -53,6 +54,7 @@ class Run:
             spec.batch_size,
             family.dropout,
             variational=self._method == "variational-dropout",
+            lambda_epochs=self.zoo.sparsify.lambda_epochs if isinstance(self.zoo, TwinSpec) else LAMBDA_EPOCHS,
             pruned=self._method == "magnitude",
             schedule=schedule,
             augment=spec.augment,

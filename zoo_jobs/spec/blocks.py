@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..models.layers import ACTIVATIONS
 from ..models.optimizers import OPTIMIZERS
 from ..models.registry import ARCHITECTURES, INITIALIZERS
+from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 from .epochs import EPOCHS_JSON_SCHEMA, EpochSet
 from .seeds import SEEDS_JSON_SCHEMA, SeedRule
 from .validation import one_line
@@ -70,17 +71,17 @@ SeedsPerCell = Annotated[int, Field(gt=0)]
 class Axes(Closed):
     """Values of each hyperparameter; the grid is their product, dropout varying fastest, the seed slowest."""
 
-    activation: Activations
+    activation: Activations = Field(examples=["[tanh, relu]"])
     """Activation function of every hidden layer."""
-    dropout_ratio: DropoutRatios
+    dropout_ratio: DropoutRatios = Field(examples=["[0.0]"])
     """Share of activations dropped in training."""
-    initializer: Initializers
+    initializer: Initializers = Field(examples=["[uniform]"])
     """Distribution of the initial weights."""
-    optimizer: Optimizers
+    optimizer: Optimizers = Field(examples=["[adam]"])
     """Rule that changes the weights."""
-    learning_rate: LearningRates
+    learning_rate: LearningRates = Field(examples=["[3e-4]"])
     """Step size; the largest of the cycle where the schedule is one-cycle."""
-    weight_decay: WeightDecays
+    weight_decay: WeightDecays = Field(examples=["[0.0]"])
     """L2 penalty, added to the gradient."""
 
 
@@ -128,13 +129,23 @@ class ModelSplitRule(Closed):
 class SparsifySpec(Closed):
     """How twins are made from the models of a zoo."""
 
-    method: SparsifyMethod
+    method: SparsifyMethod = Field(examples=["variational-dropout"])
     num_epochs: Annotated[int, Field(gt=0)] = 25
     """Epochs of sparsification; may grow later without another run."""
     sparsity_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
     """Share of the weights that magnitude pruning removes, in whole percent."""
+    lambda_epochs: Annotated[int, Field(gt=0)] = LAMBDA_EPOCHS
+    """Variational dropout: epochs over which the weight of the KL term grows by 0.01; the reference's is num_epochs."""
+    weight_decay: Literal["parent", 0] = 0
+    """Weight decay of the twins: 0, or each parent's, which then decays log sigma^2 as well."""
     save_epochs: Epochs = EpochSet(None)
     """Epochs whose weights are kept; metrics always are."""
+
+    @model_validator(mode="after")
+    def _lambda_fits_method(self) -> Self:
+        if self.method != "variational-dropout" and self.lambda_epochs != LAMBDA_EPOCHS:
+            raise ValueError("lambda_epochs belongs to method variational-dropout")
+        return self
 
     @model_validator(mode="after")
     def _ratio_fits_method(self) -> Self:

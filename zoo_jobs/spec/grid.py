@@ -54,13 +54,17 @@ class ModelRow:
 def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
     """Rows of all models of a zoo, by model index: the zoo's own grid first, then each extend block in order.
 
-    Twins have their parent's rows, but weight decay 0 and dropout 0: decay on log sigma^2 would prune by itself.
+    Twins have their parent's rows without dropout, and without weight decay unless their spec keeps the parent's: decay
+    on log sigma^2 prunes by itself.
 
     Raises:
         InputError: where an extend block repeats a model that is already there.
     """
     if isinstance(zoo, TwinSpec):
-        return tuple(replace(row, weight_decay=0.0, dropout_ratio=0.0) for row in rows(zoo.parent))
+        kept = zoo.sparsify.weight_decay == "parent"
+        return tuple(
+            replace(row, weight_decay=row.weight_decay if kept else 0.0, dropout_ratio=0.0) for row in rows(zoo.parent)
+        )
     table = list(_grid(zoo, zoo.axes, zoo.seeds.values, zoo.num_seeds, 0))
     if zoo.imported_seeds is not None:
         table = [replace(row, seed=seed) for row, seed in zip(table, zoo.imported_seeds, strict=True)]

@@ -56,6 +56,7 @@ class TwinSpec:
             "parent_run": self.parent.run_id,
             "source_epoch": self.source_epoch,
             "numerics_version": NUMERICS_VERSION,
+            **self.sparsify.digest_fields(always=(), if_set=("lambda_epochs", "weight_decay")),
         }
 
     @cached_property

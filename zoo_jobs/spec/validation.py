@@ -1,4 +1,4 @@
-"""One line for a person from what pydantic found. Pure."""
+"""Turn the problems that pydantic reports into one line for a person. Pure."""
 
 import re
 from typing import Any, get_args
@@ -7,22 +7,28 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import nearest
 
-_QUOTED = re.compile(r"'([^']*)'")
+_ACCEPTED = re.compile(r"'([^']*)'|\b(\d+)\b")
 
 
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem, a misspelt field before others: field, value found, values accepted, nearest name."""
+    """The first problem: field, value, accepted values, nearest name. All missing fields count as one problem.
+
+    A misspelt field comes first, then the missing fields, each with an example, then other problems in their order.
+    """
     problems = error.errors(include_url=False)
-    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+    missing = [problem["loc"] for problem in problems if problem["type"] == "missing"]
+    problems = [problem for problem in problems if problem["type"] != "missing"]
+    misspelt = next((problem for problem in problems if problem["type"] == "extra_forbidden"), None)
+    if missing and misspelt is None:
+        return _missing(missing, model) + _more(len(problems))
+    first = misspelt or problems[0]
     loc = first["loc"]
     field = _path(loc)
     match first["type"]:
         case "extra_forbidden":
             text = _unknown_field(str(loc[-1]), _path(loc[:-1]), _accepted_fields(model, loc[:-1]))
-        case "missing":
-            text = f"{field} is required"
         case "literal_error":
-            accepted = _QUOTED.findall(str(first["ctx"]["expected"]))
+            accepted = [quoted or number for quoted, number in _ACCEPTED.findall(str(first["ctx"]["expected"]))]
             close = nearest(str(first["input"]), accepted)
             offer = f"did you mean {close!r}? " if close else ""
             text = f"{field} is {first['input']!r}; {offer}accepted: {', '.join(accepted)}"
@@ -31,8 +37,29 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
             text = f"{field}: {message}" if field else message
         case _:
             text = f"{field} is {_short(first['input'])}; {first['msg'][0].lower()}{first['msg'][1:]}"
-    more = len(problems) - 1
-    return text + (f" (and {more} more)" if more else "")
+    return text + _more(len(problems) + len(missing) - 1)
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more)" if count else ""
+
+
+def _missing(fields: list[tuple[int | str, ...]], model: type[BaseModel]) -> str:
+    """``axes and seeds are required, e.g. axes: {...}; seeds: "1:11"``."""
+    names = [_path(loc) for loc in fields]
+    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    examples = [(loc, _example(model, loc)) for loc in fields]
+    shown = "; ".join(f"{_path(loc)}: {example}" for loc, example in examples if example is not None)
+    return f"{listed} {'is' if len(names) == 1 else 'are'} required{f', e.g. {shown}' if shown else ''}"
+
+
+def _example(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
+    """YAML of the first example that the field has, None if it has none."""
+    for part in loc[:-1]:
+        if part in model.model_fields:
+            model = _model_in(model.model_fields[str(part)].annotation) or model
+    field = model.model_fields.get(str(loc[-1]))
+    return str(field.examples[0]) if field is not None and field.examples else None
 
 
 def _unknown_field(name: str, block: str, accepted: list[str]) -> str:

@@ -44,16 +44,22 @@ __all__ = [
 ]  # fmt: skip
 
 
+AXES_EXAMPLE = (
+    "{activation: [tanh], dropout_ratio: [0.0], initializer: [uniform], optimizer: [adam], learning_rate: [3e-4], "
+    "weight_decay: [0.0]}"
+)
+
+
 class ZooSpec(Closed):
     """One zoo: a population of models of one architecture on one dataset."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=34)]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=34)] = Field(examples=["my-zoo"])
     """Lower-case words joined by hyphens."""
-    description: Annotated[str, Field(min_length=1)]
+    description: Annotated[str, Field(min_length=1)] = Field(examples=['"One sentence."'])
     """One sentence for people."""
-    source: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)] = Field(examples=['"Where the grid comes from"'])
     """Where the grid comes from."""
-    origin: Literal["reference", "ours"]
+    origin: Literal["reference", "ours"] = Field(examples=["ours"])
     """Whether the grid was read from a generator script of the reference."""
     reference: Reference | None = None
     """Names of the zoo in the reference."""
@@ -62,20 +68,20 @@ class ZooSpec(Closed):
     conflicts: tuple[str, ...] = ()
     """Known conflicts between the reference's script, its published data and this entry."""
 
-    dataset: DatasetName
+    dataset: DatasetName = Field(examples=["mnist"])
     """Images."""
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Field(examples=["{mean: [0.1307], std: [0.3081]}"])
     """From image to pixels."""
-    split: SplitRule
+    split: SplitRule = Field(examples=["{train: 50000, val: 10000, seed: 42}"])
     """Which images train, validate and test."""
     augment: AugmentName | None = None
     """Random changes to training images: crop-flip (pad 4, crop, mirror) or flip-rotate (mirror, up to 20 degrees)."""
 
-    architecture: ArchitectureName
+    architecture: ArchitectureName = Field(examples=["cnn-s"])
     """Network."""
-    axes: Axes
+    axes: Axes = Field(examples=[AXES_EXAMPLE])
     """The grid."""
-    seeds: Seeds
+    seeds: Seeds = Field(examples=['"1:11"'])
     """A half-open range such as "1:11", a list, or random: one per model, from seed_salt and model index."""
     seeds_per_cell: SeedsPerCell | None = None
     """Models per cell; only with random seeds."""
@@ -87,9 +93,9 @@ class ZooSpec(Closed):
     """Momentum of SGD and RMSprop; Adam ignores it."""
     nesterov: bool = False
     """Nesterov momentum of SGD."""
-    batch_size: Annotated[int, Field(gt=0)]
+    batch_size: Annotated[int, Field(gt=0)] = Field(examples=["10"])
     """Images per step; the last batch of an epoch may be smaller."""
-    num_epochs: Annotated[int, Field(gt=0)]
+    num_epochs: Annotated[int, Field(gt=0)] = Field(examples=["50"])
     """Epochs trained unless a request says otherwise; epoch 0 is the untrained model."""
     schedule: ScheduleName | None = None
     """Schedule of the learning rate; null keeps it constant."""

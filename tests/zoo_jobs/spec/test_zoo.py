@@ -100,10 +100,27 @@ def test_what_is_not_a_spec_is_refused_in_one_line_that_names_field_value_and_ch
         assert word in message
 
 
-def test_a_missing_field_is_named() -> None:
+def test_a_missing_field_is_named_with_an_example() -> None:
     value = changed()
-    del value["axes"]
-    assert "axes is required" in refusal(value)
+    del value["seeds"]
+    assert refusal(value) == 'my.yaml: seeds is required, e.g. seeds: "1:11"'
+
+
+def test_all_missing_fields_are_named_at_once_and_their_examples_are_a_spec() -> None:
+    message = refusal({"name": "my-zoo", "axes": {"activation": ["relu"]}, "split": {"train": 9}})
+    assert message.startswith("my.yaml: description, source, origin, dataset, preprocessing, split.val, split.seed, ")
+    assert "axes.weight_decay, seeds, batch_size and num_epochs are required, e.g. description: " in message
+    examples = refusal({"epochs": 50} | changed()), refusal({})
+    assert "unknown field 'epochs'" in examples[0]
+    spec = ZooSpec.from_json(yaml_values("\n".join(examples[1].split(", e.g. ")[1].split("; ")), "examples"))
+    assert (spec.name, spec.num_base_models) == ("my-zoo", 10)
+    assert "and 12 more" in refusal({"num_epoch": 3})
+
+
+def test_what_else_is_wrong_is_counted_after_what_is_missing() -> None:
+    value = changed(batch_size=0)
+    del value["seeds"]
+    assert refusal(value).endswith('"1:11" (and 1 more)')
 
 
 def test_several_problems_are_counted() -> None:
@@ -307,6 +324,25 @@ def test_twins_survive_json_and_have_their_parents_rows_without_decay_and_dropou
             assert getattr(row, name) == getattr(parent, name)
 
 
+def test_choices_of_twins_enter_their_run_id_only_where_they_are_not_the_default() -> None:
+    def twins(**fields: Any) -> TwinSpec:
+        return twins_of(GOOD, validated(SparsifySpec, {"method": "variational-dropout", **fields}, "sparsify"))
+
+    plain = twins()
+    assert set(plain.run_content) == {"method", "sparsity_ratio", "parent_run", "source_epoch", "numerics_version"}
+    assert twins(lambda_epochs=25, weight_decay=0).run_id == plain.run_id
+    ids = {zoo.run_id for zoo in (plain, twins(lambda_epochs=10), twins(weight_decay="parent"))}
+    assert len(ids) == 3
+    kept = twins(weight_decay="parent")
+    assert [row.weight_decay for row in rows(kept)] == [row.weight_decay for row in rows(GOOD)]
+    assert {row.dropout_ratio for row in rows(kept)} == {0.0}
+    assert TwinSpec.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+    with pytest.raises(InputError, match=r"weight_decay is 'parents'; did you mean 'parent'\? accepted: parent, 0"):
+        twins(weight_decay="parents")
+    with pytest.raises(InputError, match="lambda_epochs belongs to method variational-dropout"):
+        validated(SparsifySpec, {"method": "magnitude", "sparsity_ratio": 0.5, "lambda_epochs": 3}, "sparsify")
+
+
 @given(st.lists(st.integers(0, 60)), st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9))))
 def test_equal_sets_of_epochs_have_one_spelling(single: list[int], spans: list[tuple[int, int]]) -> None:
     items: list[Any] = [*single, *(f"{start}:{start + length}" for start, length in spans)]
@@ -353,8 +389,10 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
     page = (ROOT / "docs" / "zoo-spec.md").read_text()
     table = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]
-    extension, rule, search = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    extension, rule, twins, search = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert ZooSpec.from_json(GOOD.to_json() | yaml_values(rule, "page")).run_id == GOOD.run_id
+    with_twins = ZooSpec.from_json(GOOD.to_json() | yaml_values(twins, "page"))
+    assert twins_of(with_twins).run_id == twins_of(GOOD).run_id
     spec = ZooSpec.from_json(GOOD.to_json() | yaml_values(extension, "page"))
     added = [640, 2560, 1600]  # silu in 64 cells; 10 more seeds; one rate in place of two, five activations for four
     assert len(rows(spec)) == 2560 + sum(added)

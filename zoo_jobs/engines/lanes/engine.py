@@ -194,7 +194,7 @@ class LanesSession:
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)
-        weight = kl_weight(epoch) if self._program.variational else 0.0
+        weight = kl_weight(epoch, self._program.lambda_epochs) if self._program.variational else 0.0
         active = np.ascontiguousarray(active_P, np.uint8)
         self._native.train_epoch(self._split("train"), epoch, weight, active, loss_sum_P, correct_P)
         return Running(loss_sum_P, correct_P, len(self._data.train))

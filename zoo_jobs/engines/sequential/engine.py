@@ -235,7 +235,7 @@ class SequentialSession:
             block.first_step,
             sizes,
         )
-        weight = kl_weight(epoch)
+        weight = kl_weight(epoch, self._program.lambda_epochs)
         losses, logits = [], []
         for (batch_images, batch_labels), batch_draws in zip(batches, draws, strict=True):
             if self._program.schedule is not None:

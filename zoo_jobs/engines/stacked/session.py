@@ -106,7 +106,7 @@ class StackedSession:
             self._copies.forget()
             self._epoch.fill_(epoch)
             self._epoch_step.zero_()
-            self._kl_weight.fill_(kl_weight(epoch))
+            self._kl_weight.fill_(kl_weight(epoch, self._program.lambda_epochs))
             self._order_PN.copy_(permutations(self._seed_P, self._epoch, num_rows))
             self._split("train")
             self._clear_sums()

@@ -62,6 +62,22 @@ def test_every_tensor_agrees_with_torch(
         np.testing.assert_allclose(found.sparsity.kl_P, expected.sparsity.kl_P, rtol=1e-6)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_twins_that_keep_weight_decay_and_another_lambda_train_as_torch_does(optimizer: OptimizerName) -> None:
+    chosen = catalogue_case("cnn-s ch1", "tanh", optimizer, "twin", num_models=3, train=70, decay=0.05)
+    chosen = replace(chosen, program=replace(chosen.program, lambda_epochs=1))
+    found, expected = run(chosen, epochs=[1, 2]), oracle(chosen, 2)
+    assert max(distances(chosen, found, expected).values()) < 2e-3
+    others = replace(chosen, program=replace(chosen.program, lambda_epochs=25)), undecayed(chosen)
+    for other in others:
+        assert not np.array_equal(run(other, epochs=[1, 2]).state["log_sigma2"], found.state["log_sigma2"])
+
+
+def undecayed(chosen: Case) -> Case:
+    h = chosen.hyperparameters
+    return replace(chosen, hyperparameters=replace(h, weight_decay_P=np.zeros_like(h.weight_decay_P)))
+
+
 def slowed(chosen: Case) -> Case:
     h = chosen.hyperparameters
     return replace(chosen, hyperparameters=replace(h, learning_rate_P=h.learning_rate_P / 1000))

@@ -46,6 +46,10 @@ def test_lambda_starts_at_zero_and_grows_by_four_ten_thousandths() -> None:
     assert [round(kl_weight(k), 10) for k in (2, 3, 25)] == [4e-4, 8e-4, 0.0096]
     assert kl_weight(0) == -0.0004
     assert kl_weight(10_000) == 1
+    assert [round(kl_weight(k, lambda_epochs=10), 10) for k in (2, 10)] == [
+        1e-3,
+        9e-3,
+    ]  # the reference's with 10 epochs
 
 
 def test_a_value_is_pruned_from_three_inclusive() -> None:
