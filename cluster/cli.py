@@ -339,9 +339,12 @@ def undeploy(context: str | None, namespace: str, release: str, yes: bool, dry_r
 def supervise(context: str | None, namespace: str, release: str, store: str, dry_run: bool) -> None:
     """One pass of the supervisor: submit again every run that is wanted, unfinished and without a driver."""
     cluster, target = connect(context), Target(namespace, release)
-    pending = zoo_command.pending(store, f"{namespace}/{release}")
-    actions = decide(pending, runs.known_submissions(cluster, target))
     config = runs.release_of(cluster, target)
+    if config.budgets and not dry_run:
+        for name in runs.protect_heads(cluster, target):
+            click.echo(f"made PodDisruptionBudget {name}")
+    pending = zoo_command.pending(store, config.origin)
+    actions = decide(pending, runs.known_submissions(cluster, target))
     for action in actions:
         click.echo(f"{action.what} {action.request.zoo}: {action.why}")
         if dry_run:

@@ -20,6 +20,7 @@ GROUPS = {
     "rayclusters": "apis/ray.io/v1",
     "jobs": "apis/batch/v1",
     "deployments": "apis/apps/v1",
+    "poddisruptionbudgets": "apis/policy/v1",
     "storageclasses": "apis/storage.k8s.io/v1",
     "customresourcedefinitions": "apis/apiextensions.k8s.io/v1",
 }

@@ -333,10 +333,15 @@ def probe_pod(spec: Mapping[str, Any], target: Target, name: str) -> Manifest:
         "kind": "Pod",
         "metadata": {
             "name": name,
-            "labels": {"app.kubernetes.io/name": "zooforge", "app.kubernetes.io/component": "test"},
+            "labels": {
+                "app.kubernetes.io/name": "zooforge",
+                "app.kubernetes.io/instance": target.release,
+                "app.kubernetes.io/component": "test",
+            },
         },
         "spec": {
             **{key: template[key] for key in keys if key in template},
+            "enableServiceLinks": False,
             "restartPolicy": "Never",
             "activeDeadlineSeconds": INSIDE_SECONDS,
             "volumes": [volume for volume in template["volumes"] if volume["name"] in names],

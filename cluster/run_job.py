@@ -134,6 +134,21 @@ def fill(
     return job
 
 
+def budget(ray: Mapping[str, Any], name: str) -> Manifest:
+    """The PodDisruptionBudget that keeps node drains from evicting the head of a Ray cluster."""
+    metadata = ray["metadata"]
+    owner = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "name": metadata["name"], "uid": metadata["uid"]}
+    labels = {key: value for key, value in metadata["labels"].items() if key.startswith(f"{PREFIX}/")}
+    head = {"ray.io/cluster": metadata["name"], "ray.io/node-type": "head"}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
+        # RayClusters have no scale subresource, so Kubernetes accepts only an integer minAvailable.
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": head}},
+    }
+
+
 def entrypoint(release: Release, request: RunRequest, job: str, origin: str, slots: int | None) -> str:
     """The command line of the driver, quoted for the head's shell."""
     environment = [f"ZOO_JOB={job}", f"ZOO_ORIGIN={origin}", f"ZOO_REQUEST={request.to_json()}"]

@@ -1,5 +1,6 @@
 """Finds, submits, stops and follows the runs of a release."""
 
+import contextlib
 import getpass
 import secrets
 import sys
@@ -78,10 +79,9 @@ def prepare(cluster: Cluster, target: Target, release: Release, request: RunRequ
             f"{one.name} is live with another request ({one.request.to_json()}); "
             f"stop it first: zoo cluster stop {request.zoo}"
         )
-    origin = f"{target.namespace}/{target.release}"
     number = run_job.next_number(known, request.run)
     standing = standing_cluster(cluster, target) if release.mode == "cluster" else None
-    return run_job.fill(release, request, number, origin, secrets.token_hex(4), standing)
+    return run_job.fill(release, request, number, release.origin, secrets.token_hex(4), standing)
 
 
 def standing_cluster(cluster: Cluster, target: Target) -> Manifest | None:
@@ -112,6 +112,25 @@ def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:
             f"the cluster's KubeRay is too old: it knows no {error.field}; "
             "`zoo cluster install-operator` brings it up to date"
         ) from None
+
+
+def protect_heads(cluster: Cluster, target: Target) -> list[str]:
+    """Make the missing PodDisruptionBudgets, one for the head of each Ray cluster of a run. Returns their names.
+
+    A budget belongs to the RayCluster and is removed with it. A RayJob is no owner for it: an ended RayJob has no pod,
+    so its budget would be violated for ever.
+    """
+    selector = f"{PREFIX}/release={target.release}"
+    known = {budget["metadata"]["name"] for budget in cluster.list("poddisruptionbudgets", target.namespace, selector)}
+    made = []
+    for ray in cluster.list("rayclusters", target.namespace, selector):
+        name = f"{ray['metadata']['name']}-head"
+        if name in known or ray["metadata"].get("deletionTimestamp"):
+            continue
+        with contextlib.suppress(AlreadyExists):
+            cluster.create("poddisruptionbudgets", target.namespace, run_job.budget(ray, name))
+            made.append(name)
+    return made
 
 
 def newest(known: list[Submission], zoo: str | None) -> Submission:

@@ -48,13 +48,19 @@ def expect_status(url: str, wanted: int) -> str:
 
 
 def expect_closed(address: str) -> str:
+    """Raises ClusterError if an address of the host takes a connection, or if the host has no address."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=TIMEOUT_SECONDS):
+        hosts = sorted({str(info[4][0]) for info in socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)})
+    except OSError as error:
+        raise ClusterError(f"{address}: {host} has no address ({error}), so its port was not tried") from None
+    for one in hosts:
+        try:
+            with socket.create_connection((one, int(port)), timeout=TIMEOUT_SECONDS):
+                raise ClusterError(f"{address} can be reached at {one}; it must not be")
+        except OSError:
             pass
-    except OSError:
-        return f"{address} cannot be reached"
-    raise ClusterError(f"{address} can be reached; it must not be")
+    return f"{address} cannot be reached at {', '.join(hosts)}"
 
 
 def main(arguments: Sequence[str]) -> int:

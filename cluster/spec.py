@@ -37,6 +37,10 @@ class Release:
     credentials: str
     credentials_secret: str
     exporter: bool
+    origin: str
+    """Identifies the release among all that share its store: cluster/namespace/release."""
+    budgets: bool
+    """Whether the supervisor makes a PodDisruptionBudget for the head of each run."""
 
     @classmethod
     def from_config(cls, data: Mapping[str, str], target: Target) -> "Release":
@@ -51,6 +55,8 @@ class Release:
                 credentials=settings["credentials"],
                 credentials_secret=settings["credentialsSecret"],
                 exporter=settings["exporter"],
+                origin=f"{settings['clusterId']}/{target.namespace}/{target.release}",
+                budgets=settings["podDisruptionBudget"],
             )
         except (KeyError, ValueError, yaml.YAMLError) as error:
             raise NotInstalled(

@@ -18,7 +18,7 @@ def plan(zoo: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def pending(store: str, origin: str) -> list[dict[str, Any]]:
-    """Runs that jobs of ``origin`` (namespace/release) began, that are still wanted, and that no driver works on."""
+    """Unfinished runs that jobs of ``origin`` (cluster/namespace/release) began and that no driver works on."""
     rows: list[dict[str, Any]] = json.loads(_unattended(["pending", "--store", store, "--origin", origin]))
     return rows
 

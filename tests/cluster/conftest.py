@@ -61,7 +61,8 @@ def config_data(mode: str = "job") -> dict[str, str]:
     settings = {
         "release": "zooforge", "mode": mode, "image": "zooforge:test", "store": "s3://bucket/zoos",
         "endpoint": "http://s3:8333", "region": "us-east-1", "credentials": "secret", "credentialsSecret": "zoo-store",
-        "autoscaler": True, "auth": True, "exporter": True, "supervisor": True,
+        "autoscaler": True, "auth": True, "exporter": True, "supervisor": True, "clusterId": "c1",
+        "podDisruptionBudget": True,
     }  # fmt: skip
     return {"settings.json": json.dumps(settings), "rayjob.yaml": yaml.safe_dump(template(mode))}
 

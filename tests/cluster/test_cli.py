@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from tests.cluster.conftest import CORE, CRDS, RAY, config_data, pod_template, template
 from tests.support.fake_api import FakeAPI
 from zooforge.cluster import selftest, zoo_command
-from zooforge.cluster.errors import InputError
+from zooforge.cluster.errors import ClusterError, InputError
 from zooforge.cluster.spec import RunRequest
 from zooforge.zoo_jobs import cli
 
@@ -287,7 +288,7 @@ def test_the_supervisor_submits_again_what_is_gone_and_tells_the_store_what_is_s
     request = RunRequest("mnist5k-cnn-s", RUN, epochs=2)
     row = {"zoo": request.zoo, "run": RUN, "job": "j", "request": json.loads(request.to_json())}
     stops: list[str] = []
-    monkeypatch.setattr(zoo_command, "pending", lambda store, origin: [row] if origin == "zoos/zooforge" else [])
+    monkeypatch.setattr(zoo_command, "pending", lambda store, origin: [row] if origin == "c1/zoos/zooforge" else [])
     monkeypatch.setattr(zoo_command, "stop", lambda store, name, why: stops.append(name))
     assert f"submitted {JOB}" in zoo("supervise", "--store", "s3://b").out
     assert "nothing to do" in zoo("supervise", "--store", "s3://b").out
@@ -383,3 +384,39 @@ def test_missing_crds_are_named_by_preflight(api: FakeAPI, zoo: Any) -> None:
     said = zoo("preflight", "--no-inside")
     assert said.status == 2
     assert "FAIL  CRD rayjobs.ray.io: missing; `zoo cluster install-operator` installs KubeRay" in said.out
+
+
+def test_the_supervisor_makes_one_budget_for_the_head_of_each_run_owned_by_its_cluster(
+    api: FakeAPI, zoo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo_command, "pending", lambda store, origin: [])
+    labels = {"zooforge.io/release": "zooforge", "zooforge.io/run": "4e261bdc"}
+    for name in ("one", "two"):
+        api.put(f"{RAY}/rayclusters", name, metadata={"labels": labels, "uid": f"u-{name}"})
+    api.put(f"{RAY}/rayclusters", "going", metadata={"labels": labels, "uid": "u", "deletionTimestamp": "now"})
+    api.put(f"{RAY}/rayclusters", "foreign", metadata={"labels": {}, "uid": "u"})
+    assert "made PodDisruptionBudget one-head" in zoo("supervise", "--store", "s3://b").out
+    assert "PodDisruptionBudget" not in zoo("supervise", "--store", "s3://b").out
+    budgets = api.collection("/apis/policy/v1/namespaces/zoos/poddisruptionbudgets")
+    assert [budget["metadata"]["name"] for budget in budgets] == ["one-head", "two-head"]
+    assert budgets[0]["metadata"]["ownerReferences"][0] | {"apiVersion": ""} == {
+        "apiVersion": "",
+        "kind": "RayCluster",
+        "name": "one",
+        "uid": "u-one",
+    }
+    head = {"ray.io/cluster": "one", "ray.io/node-type": "head"}
+    assert budgets[0]["spec"] == {"minAvailable": 1, "selector": {"matchLabels": head}}
+
+
+def test_a_port_whose_host_has_no_address_is_not_taken_for_closed() -> None:
+    with pytest.raises(ClusterError, match="so its port was not tried"):
+        selftest.expect_closed("no-such-host.invalid:1")
+
+
+def test_an_open_port_fails_and_a_closed_one_passes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ClusterError, match="it must not be"):
+            selftest.expect_closed(f"127.0.0.1:{port}")
+    assert "cannot be reached" in selftest.expect_closed(f"127.0.0.1:{port}")

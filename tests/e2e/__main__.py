@@ -21,6 +21,7 @@ from tests.e2e.surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMA
 
 STEPS: dict[str, Callable[[], None]] = {
     "install": releases.install,
+    "admission": releases.admission,
     "bad": releases.bad,
     "stop": runs.stop,
     "caps": runs.caps,
@@ -36,7 +37,7 @@ COMPARED: dict[str, tuple[Callable[[QuietRuns], None], tuple[str, ...]]] = {
     "namespace": (faults.namespace, LONG),
 }
 WHOLE = {
-    (): ("install", "run", "faults", "stop", "caps", "crash", "gpu", "bad", "secret", "uninstall"),
+    (): ("install", "admission", "run", "faults", "stop", "caps", "crash", "gpu", "bad", "secret", "uninstall"),
     ("chaos",): ("install", "unschedulable", "namespace"),
 }
 

@@ -9,8 +9,11 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tests.e2e.surroundings import (
     CLUSTER,
@@ -95,6 +98,87 @@ def researcher() -> Iterator[dict[str, str]]:
         path.touch(mode=0o600)
         path.write_text(json.dumps(config))
         yield {"KUBECONFIG": str(path)}
+
+
+def admission() -> None:
+    """RayJobs with other pods than the release's are refused to a submitter, and so is a port-forward to the store."""
+
+    def pod(job: dict[str, Any]) -> Any:
+        return job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+
+    def worker(job: dict[str, Any]) -> Any:
+        return job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]
+
+    def volume(**source: Any) -> Callable[[dict[str, Any]], Any]:
+        return lambda job: worker(job)["volumes"].append({"name": "more", **source})
+
+    token = {"name": "api-token", "mountPath": "/token"}
+    secret = {"name": "X", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}
+    init = {"name": "i", "image": "localhost/other:1", "securityContext": {}}
+    refused: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+        "another image": ("images must be one of", lambda job: pod(job)["containers"][0].update(image="other:1")),
+        "an init container": ("images must be one of", lambda job: pod(job).update(initContainers=[init])),
+        "another account": ("service account must be", lambda job: worker(job).update(serviceAccountName="default")),
+        "a mounted token": ("token must not", lambda job: pod(job).update(automountServiceAccountToken=True)),
+        "another Secret": ("volumes must be", volume(secret={"secretName": "other"})),
+        "a folder of the host": ("volumes must be", volume(hostPath={"path": "/"})),
+        "a Secret as environment": (
+            "environment variables",
+            lambda job: pod(job)["containers"][0]["env"].append(secret),
+        ),
+        "the autoscaler's token": (
+            "only the autoscaler",
+            lambda job: pod(job)["containers"][0]["volumeMounts"].append(token),
+        ),
+        "the host's network": ("of the host", lambda job: worker(job).update(hostNetwork=True)),
+        "a privileged container": (
+            "containers must not",
+            lambda job: worker(job)["containers"][0]["securityContext"].update(privileged=True),
+        ),
+        "a submitter pod": ("submissionMode must be", lambda job: job["spec"].update(submissionMode="K8sJobMode")),
+        "no token for Ray": (
+            "Ray must ask",
+            lambda job: job["spec"]["rayClusterSpec"]["authOptions"].update(mode="disabled"),
+        ),
+        "an open head": (
+            "the head must have no",
+            lambda job: job["spec"]["rayClusterSpec"]["headGroupSpec"].update(serviceType="LoadBalancer"),
+        ),
+        "another autoscaler": (
+            "the autoscaler must have",
+            lambda job: job["spec"]["rayClusterSpec"]["autoscalerOptions"].update(image="other:1"),
+        ),
+    }
+    kubectl("create", "serviceaccount", RESEARCHER, check=False)
+    text = zoo_cluster("submit", ZOO, "--models", "0:2", "--dry-run")
+    with researcher() as person, tempfile.TemporaryDirectory() as folder:
+
+        def create(job: dict[str, Any]) -> str:
+            path = Path(folder) / "job.yaml"
+            path.write_text(yaml.safe_dump(job))
+            words = ["create", "--dry-run=server", "--validate=false", "-f", str(path)]
+            return sh("kubectl", "-n", NAMESPACE, *words, check=False, env=person)
+
+        expect(create(yaml.safe_load(text)).startswith("0 "), "the admission policy takes the release's own RayJob")
+        for what, (message, change) in refused.items():
+            job = yaml.safe_load(text)
+            change(job)
+            said = create(job)
+            expect(
+                message in said and said.startswith("1 "), f"{what} is refused: {said.strip().splitlines()[-1][-160:]}"
+            )
+        store_pod = ready("app.kubernetes.io/component=store")[0]
+        exporter_pod = ready("app.kubernetes.io/component=exporter")[0]
+        said = _forward(store_pod, "9333", person)
+        expect("takes no port-forward" in said, f"the store's loopback is out of reach: {said.strip()[-160:]}")
+        expect("Forwarding from" in _forward(exporter_pod, "9095", person), "other pods can be forwarded to")
+        expect("Forwarding from" in _forward(store_pod, "8333", {}), "an administrator can forward to the store")
+
+
+def _forward(pod_name: str, port: str, env: dict[str, str]) -> str:
+    """What three seconds of a port-forward print."""
+    command = ["timeout", "3", "kubectl", "-n", NAMESPACE, "port-forward", pod_name, f":{port}"]
+    return sh(*command, check=False, env=env)
 
 
 def gpu() -> None:

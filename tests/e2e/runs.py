@@ -17,6 +17,7 @@ from tests.e2e.surroundings import (
     in_store,
     jobs,
     known_zoos,
+    kubectl,
     pods,
     sh,
     store,
@@ -46,11 +47,13 @@ def stop() -> None:
     with researcher() as person:
         name = submit(ZOO, *options, env=person)
         wait(300, "the run commits", lambda: done()["done"] > before + 20)
+        wait(120, "the supervisor made a budget for its head", lambda: _head_is_kept(name))
         expect(name in zoo_cluster("status", env=person), "the submitter's Role is enough for submit, status")
         expect("model-epochs" in zoo_cluster("logs", ZOO, env=person), "and logs")
         said = zoo_cluster("stop", ZOO, env=person)
         expect("is suspended" in said, f"and stop: {said.strip()}")
     wait(200, "its pods are gone", lambda: not pods(f"zooforge.io/zoo={ZOO}"))
+    wait(60, "and so is the budget", lambda: not kubectl("get", "pdb", "-o", "name"))
     seconds = 150  # longer than a driver's claim holds, and two looks of the supervisor
     time.sleep(seconds)
     awake = [row["job"] for row in jobs().values() if row["state"] in ("running", "starting")]
@@ -63,6 +66,13 @@ def stop() -> None:
     wait(300, "it commits again", lambda: done()["done"] > mark["done"])
     wait(600, "it ended", lambda: jobs()[again]["state"] == "ended")
     expect(done()["state"] == "finished", "finished")
+
+
+def _head_is_kept(job: str) -> bool:
+    """Whether the head of a RayJob has a PodDisruptionBudget that allows no eviction."""
+    ray = json.loads(kubectl("get", "rayjob", job, "-o", "json"))["status"]["rayClusterName"]
+    status = json.loads(kubectl("get", "pdb", f"{ray}-head", "-o", "json"))["status"]
+    return bool(status["expectedPods"] == 1 and status["disruptionsAllowed"] == 0)
 
 
 def caps() -> None:

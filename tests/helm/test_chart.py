@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import crds
 from tests.support.chart_render import CASES, CHART, Case, Manifest, RenderFailed, lint, load, missing, render
+from zooforge.cluster.spec import Release, Target
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
@@ -31,7 +32,7 @@ def case(request: pytest.FixtureRequest, cases: dict[str, Case]) -> Case:
 
 
 def minimal(**values: Any) -> dict[str, Any]:
-    return {"storage": {"url": "s3://my-bucket/zoos", "existingSecret": "zoo-store"}, **values}
+    return {"clusterId": "c", "storage": {"url": "s3://my-bucket/zoos", "existingSecret": "zoo-store"}, **values}
 
 
 def emitted(manifest: Manifest) -> None:
@@ -70,7 +71,8 @@ def test_names_are_short_enough_and_labelled(case: Case) -> None:
         name = manifest["metadata"]["name"]
         assert DNS_1035.match(name)
         assert len(name) <= limits.get(manifest["kind"], 63)
-        assert manifest["metadata"]["namespace"] == "zoos"
+        cluster_scoped = manifest["kind"].startswith("ValidatingAdmissionPolicy")
+        assert manifest["metadata"].get("namespace") == (None if cluster_scoped else "zoos")
         assert manifest["metadata"]["labels"]["app.kubernetes.io/name"] == "zooforge"
 
 
@@ -165,10 +167,24 @@ def test_a_driver_is_told_whether_its_workers_have_gpus_and_what_they_cost(cases
     assert (two["ZOO_LOG"], two["ZOO_IMAGE"]) == ("json", "zooforge:0.1.0")
 
 
+def test_rays_autoscaler_sees_the_gpus_of_every_group(case: Case) -> None:
+    # Ray is slow to import, so only here.
+    from ray.autoscaler._private.kuberay.autoscaling_config import _get_ray_resources_from_group_spec
+
+    for spec in case.ray_clusters:
+        for group in spec["workerGroupSpecs"]:
+            limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+            gpus = [count for name, count in limits.items() if "/" in name]
+            resources = _get_ray_resources_from_group_spec(group, is_head=False)
+            assert [resources["GPU"]] == gpus if gpus else not resources.get("GPU")
+            assert resources["CPU"] >= 1
+        assert _get_ray_resources_from_group_spec(spec["headGroupSpec"], is_head=True)["CPU"] == 0
+
+
 def test_gpus_of_any_name_are_requested_and_only_there(cases: dict[str, Case]) -> None:
     def gpus(case: Case) -> list[dict[str, Any]]:
-        found = [pod["spec"]["containers"][0]["resources"]["limits"] for pod in case.ray_pods]
-        return [{k: v for k, v in limits.items() if "/" in k} for limits in found]
+        limits = [pod["spec"]["containers"][0]["resources"]["limits"] for pod in case.ray_pods]
+        return [{k: v for k, v in one.items() if "/" in k} for one in limits]
 
     assert gpus(cases["gpu"]) == [{}, {"nvidia.com/gpu": 1}]
     assert gpus(cases["mig"]) == [{}, {"nvidia.com/mig-1g.10gb": 1}]
@@ -203,9 +219,12 @@ def test_the_queue_is_named_on_what_kueue_admits(cases: dict[str, Case]) -> None
 
 
 def test_credentials_are_files_and_never_environment_variables(case: Case) -> None:
-    text = json.dumps(case.pods)
-    assert "AWS_SECRET_ACCESS_KEY" not in text
-    assert "secretKeyRef" not in text
+    entries = [entry for pod in case.pods for entry in pod["spec"]["containers"][0].get("env", [])]
+    assert "AWS_SECRET_ACCESS_KEY" not in {entry["name"] for entry in entries}
+    from_secrets = {entry["name"] for entry in entries if "secretKeyRef" in entry.get("valueFrom", {})}
+    assert from_secrets == {
+        entry["name"] for entry in case.values.get("head", {}).get("env", []) if "valueFrom" in entry
+    }
 
 
 def test_only_the_autoscaler_and_the_supervisor_hold_an_api_token(case: Case) -> None:
@@ -217,11 +236,52 @@ def test_only_the_autoscaler_and_the_supervisor_hold_an_api_token(case: Case) ->
 
 def test_the_submitter_reads_no_secret_and_changes_only_runs(cases: dict[str, Case]) -> None:
     roles = {role["metadata"]["name"]: role["rules"] for role in cases["minimal"].kind("Role")}
-    for rule in roles["zoo-submitter"] + roles["zoo-supervisor"]:
-        assert "secrets" not in rule["resources"]
-        assert "*" not in rule["resources"] + rule["verbs"]
-        if set(rule["verbs"]) - {"get", "list", "watch"}:
-            assert set(rule["resources"]) <= {"rayjobs", "pods/portforward"}
+    changed: dict[str, set[str]] = {"zoo-submitter": set(), "zoo-supervisor": set()}
+    for name, rules in roles.items():
+        for rule in rules:
+            assert "secrets" not in rule["resources"]
+            assert "*" not in rule["resources"] + rule["verbs"]
+            if set(rule["verbs"]) - {"get", "list", "watch"}:
+                changed[name] |= set(rule["resources"])
+    assert changed["zoo-submitter"] == {"rayjobs", "pods/portforward"}
+    assert changed["zoo-supervisor"] == {"rayjobs", "poddisruptionbudgets"}
+
+
+def test_no_role_reaches_the_loopback_of_the_embedded_store(cases: dict[str, Case]) -> None:
+    def resources(values: dict[str, Any]) -> str:
+        return str(Case("", {}, render(values)).kind("Role"))
+
+    values = cases["embedded-store-passing"].values
+    assert "pods/portforward" not in resources(values)
+    guarded = {**values, "submitter": {"admissionPolicy": {"enabled": True}}}
+    assert "pods/portforward" in resources(guarded)
+    policies = Case("", {}, render(guarded)).kind("ValidatingAdmissionPolicy")
+    (store,) = (one for one in policies if one["metadata"]["name"] == "zooforge-zoos-zoo-store")
+    (rule,) = store["spec"]["matchConstraints"]["resourceRules"]
+    assert (rule["operations"], rule["resources"]) == (["CONNECT"], ["pods/portforward"])
+    assert "startsWith('zoo-store-')" in store["spec"]["validations"][0]["expression"]
+
+
+def test_the_admission_policy_names_every_image_secret_and_account_of_the_template(cases: dict[str, Case]) -> None:
+    for name in ("own-secrets", "gpu"):
+        values = {**cases[name].values}
+        values["submitter"] = {**values.get("submitter", {}), "admissionPolicy": {"enabled": True}}
+        case = Case(name, values, render(values))
+        (policy,) = case.kind("ValidatingAdmissionPolicy")
+        (binding,) = case.kind("ValidatingAdmissionPolicyBinding")
+        assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+        assert binding["spec"]["validationActions"] == ["Deny"]
+        variables = {one["name"]: one["expression"] for one in policy["spec"]["variables"]}
+        containers = [pod["spec"]["containers"][0] for pod in case.ray_pods]
+        assert set(json.loads(variables["images"])) == {container["image"] for container in containers}
+        volumes = [volume for pod in case.ray_pods for volume in pod["spec"]["volumes"]]
+        mounted = {volume["secret"]["secretName"] for volume in volumes if "secret" in volume}
+        assert set(json.loads(variables["secrets"])) == mounted
+        sources = [entry.get("valueFrom", {}) for container in containers for entry in container["env"]]
+        read = {source["secretKeyRef"]["name"] for source in sources if "secretKeyRef" in source}
+        assert set(json.loads(variables["envSecrets"])) == mounted | read
+        accounts = {pod["spec"]["serviceAccountName"] for pod in case.ray_pods}
+        assert all(f"== '{account}'" in str(policy["spec"]["validations"]) for account in accounts)
 
 
 def test_the_embedded_store_shows_only_s3_and_keeps_its_claim(cases: dict[str, Case]) -> None:
@@ -229,9 +289,44 @@ def test_the_embedded_store_shows_only_s3_and_keeps_its_claim(cases: dict[str, C
     service = next(s for s in case.kind("Service") if s["metadata"]["name"] == "zoo-store")
     assert [port["port"] for port in service["spec"]["ports"]] == [8333]
     policy = next(p for p in case.kind("NetworkPolicy") if p["metadata"]["name"] == "zoo-store")
-    assert policy["spec"]["ingress"] == [{"ports": [{"port": "s3"}]}]
-    assert case.kind("PersistentVolumeClaim")[0]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"port": "s3"}]]
+    assert case.kind("PersistentVolumeClaim")[0]["metadata"]["annotations"] == {
+        "helm.sh/resource-policy": "keep",
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+    }
     assert cases["embedded-store-passing"].kind("PersistentVolumeClaim") == []
+
+
+def test_helm_test_tries_the_closed_ports_at_the_address_of_the_stores_pod(cases: dict[str, Case]) -> None:
+    case = cases["embedded-store"]
+    args = case.kind("Pod")[0]["spec"]["containers"][0]["args"]
+    closed = [args[i + 1] for i, word in enumerate(args) if word == "--closed"]
+    hosts = {address.partition(":")[0] for address in closed}
+    assert hosts == {"zoo-store-pod.zoos.svc"}
+    service = next(s for s in case.kind("Service") if s["metadata"]["name"] == "zoo-store-pod")
+    assert service["spec"]["clusterIP"] == "None"
+
+
+def test_every_cronjob_has_deadlines(case: Case) -> None:
+    for job in case.kind("CronJob"):
+        assert job["spec"]["startingDeadlineSeconds"] > 0
+        assert job["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
+
+
+def test_the_chart_s_own_budget_is_that_of_the_standing_cluster_alone(cases: dict[str, Case]) -> None:
+    assert cases["minimal"].kind("PodDisruptionBudget") == []
+    (budget,) = cases["standing-cluster"].kind("PodDisruptionBudget")
+    head = {"ray.io/cluster": "zoo", "ray.io/node-type": "head"}
+    assert budget["spec"] == {"minAvailable": 1, "selector": {"matchLabels": head}}
+
+
+def test_releases_of_two_clusters_tell_their_runs_apart() -> None:
+    def settings(cluster: str) -> dict[str, Any]:
+        runs = next(m for m in render({**minimal(), "clusterId": cluster}) if m["metadata"]["name"] == "zoo-runs")
+        return dict(runs["data"])
+
+    here, there = (Release.from_config(settings(name), Target("zoos", "zoo")) for name in ("a", "b"))
+    assert (here.origin, there.origin) == ("a/zoos/zoo", "b/zoos/zoo")
 
 
 def test_switches_off_leave_nothing_behind(cases: dict[str, Case]) -> None:
@@ -244,6 +339,11 @@ def test_alerts_and_dashboards_come_from_their_files(cases: dict[str, Case]) -> 
     rules = [r for m in case.kind("PrometheusRule") for group in m["spec"]["groups"] for r in group["rules"]]
     links = {r["annotations"]["runbook_url"].partition("#")[0] for r in rules if "alert" in r}
     assert links == {"https://wiki.example.com/zooforge/runbooks"}
+    expressions = {(r["alert"], r["labels"].get("cause")): r["expr"] for r in rules if "alert" in r}
+    assert expressions["MetricsAbsent", None] == 'absent(zooforge_build_info{namespace="zoos",pod=~"zoo-exporter-.+"})'
+    assert '{namespace="zoos",persistentvolumeclaim="zoo-store"}' in expressions["DiskFilling", "volume"]
+    assert 'zooforge_store_free_bytes{namespace="zoos"}' in expressions["DiskFilling", "store"]
+    assert not [r for r in rules if 'namespace=~".*"' in r["expr"]]
     boards = [m for m in case.kind("ConfigMap") if m["metadata"]["labels"].get("grafana_dashboard") == "1"]
     assert len(boards) == len(list((CHART / "dashboards").glob("*.json")))
     for board in boards:
@@ -255,23 +355,30 @@ def test_alerts_and_dashboards_come_from_their_files(cases: dict[str, Case]) -> 
 
 
 REFUSED = {
+    "no identity of the cluster": (minimal(clusterId=""), "could not tell their runs apart"),
     "a typo": (minimal(storge={}), "storge"),
     "a typo in a group": (minimal(workerGroups={"cpu": {"maxReplica": 2}}), "maxReplica"),
-    "no store": ({"storage": {"existingSecret": "s"}}, "where shall zoos be kept"),
-    "no credentials": ({"storage": {"url": "s3://my-bucket/zoos"}}, "kubectl create secret"),
+    "no store": ({"clusterId": "c", "storage": {"existingSecret": "s"}}, "there is no place for zoos"),
+    "no credentials": ({"clusterId": "c", "storage": {"url": "s3://my-bucket/zoos"}}, "kubectl create secret"),
     "two kinds of credentials": (
-        {"storage": {"url": "s3://my-bucket", "credentials": "workload-identity", "existingSecret": "s"}},
+        {
+            "clusterId": "c",
+            "storage": {"url": "s3://my-bucket", "credentials": "workload-identity", "existingSecret": "s"},
+        },
         "would not be used",
     ),
-    "two stores": (minimal(embeddedStore={"enabled": True}), "the embedded store is the store then"),
+    "two stores": (minimal(embeddedStore={"enabled": True}), "a release has one store"),
     "an embedded store without a Secret": (
-        {"storage": {"credentials": "anonymous"}, "embeddedStore": {"enabled": True}},
-        "its identity comes from the Secret",
+        {"clusterId": "c", "storage": {"credentials": "anonymous"}, "embeddedStore": {"enabled": True}},
+        "the store reads its keys from the Secret",
     ),
     "a queue and the autoscaler": (minimal(queue={"name": "q"}), "Kueue admits a fixed number of pods"),
     "a grace period that cuts the drain": (minimal(drain={"timeoutSeconds": 110}), "at least 20 s longer"),
-    "more kept than allowed": (minimal(workerGroups={"cpu": {"minReplicas": 5}}), "at least as many must be allowed"),
-    "replicas and the autoscaler": (minimal(workerGroups={"cpu": {"replicas": 2}}), "two would fight"),
+    "more kept than allowed": (minimal(workerGroups={"cpu": {"minReplicas": 5}}), "maxReplicas must not be smaller"),
+    "replicas and the autoscaler": (
+        minimal(workerGroups={"cpu": {"replicas": 2}}),
+        "both would set the number of workers",
+    ),
     "neither replicas nor the autoscaler": (minimal(autoscaler={"enabled": False}), "would never have a worker"),
     "no group": (minimal(workerGroups={"cpu": {"enabled": False}}), "nothing would train"),
     "a group with a bad name": (minimal(workerGroups={"GPU": {}}), "starts with a letter"),
@@ -279,7 +386,7 @@ REFUSED = {
         minimal(auth={"enabled": False, "existingSecret": "s"}),
         "anyone who reaches the dashboard",
     ),
-    "tokens with an old Ray": (minimal(rayVersion="2.40.0"), "knows tokens from 2.52 on"),
+    "tokens with an old Ray": (minimal(rayVersion="2.40.0"), "supports tokens from version 2.52"),
     "egress without a policy": (
         minimal(networkPolicy={"egress": {"enabled": True, "storeCidrs": ["1.2.3.0/24"]}}),
         "egress is part of the policy",
@@ -288,9 +395,27 @@ REFUSED = {
         minimal(networkPolicy={"enabled": True, "egress": {"enabled": True}}),
         "could not reach the store",
     ),
+    "egress without the API server": (
+        minimal(networkPolicy={"enabled": True, "egress": {"enabled": True, "storeCidrs": ["1.2.3.0/24"]}}),
+        "could not reach the API server",
+    ),
+    "a request above its limit": (
+        minimal(workerGroups={"cpu": {"cpu": "500m", "cpuRequest": "1"}}),
+        "workerGroups.cpu.cpuRequest is 1 and workerGroups.cpu.cpu, the limit, is 500m",
+    ),
+    "a request of the head above its limit": (minimal(head={"cpuRequest": "2001m"}), "must not exceed its limit"),
+    "less memory than shared memory": (
+        minimal(workerGroups={"cpu": {"memory": "1Gi", "objectStoreMemory": 1006632960}}),
+        "workerGroups.cpu.memory is 1Gi, but /dev/shm (objectStoreMemory and 64Mi) takes 1073741824 bytes",
+    ),
+    "two MIG slices in a pod": (
+        minimal(workerGroups={"gpu": {"gpu": {"count": 2, "resource": "nvidia.com/mig-1g.10gb"}}}),
+        "a process can use one MIG slice only",
+    ),
+    "budgets without the supervisor": (minimal(supervisor={"enabled": False}), "the supervisor makes the budget"),
     "no account": (minimal(serviceAccount={"create": False}), "name the service account"),
     "a long name": (minimal(fullnameOverride="a" * 41), "40"),
-    "a bad bucket": ({"storage": {"url": "gs://bucket", "existingSecret": "s"}}, "storage"),
+    "a bad bucket": ({"clusterId": "c", "storage": {"url": "gs://bucket", "existingSecret": "s"}}, "storage"),
     "a secret instead of its name": (
         minimal(storage={"url": "s3://my-bucket", "secretAccessKey": "x"}),
         "secretAccessKey",

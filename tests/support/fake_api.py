@@ -141,6 +141,7 @@ COLLECTIONS = {
     "pods",
     "rayjobs",
     "rayclusters",
+    "poddisruptionbudgets",
     "events",
     "nodes",
     "deployments",

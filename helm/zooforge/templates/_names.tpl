@@ -1,4 +1,4 @@
-{{/* Names, labels, images. Nothing here looks into the cluster or draws anything at random. */}}
+{{/* Names, labels, images, quantities. Only zooforge.clusterId reads from the cluster; nothing is random. */}}
 
 {{- define "zooforge.fullname" -}}
 {{- $name := default .Release.Name .Values.fullnameOverride -}}
@@ -15,6 +15,27 @@
 {{- if .Values.serviceAccount.create }}{{ default (include "zooforge.fullname" .) .Values.serviceAccount.name }}{{ else }}{{ required "serviceAccount.name is empty and serviceAccount.create is false: name the service account that the pods shall use" .Values.serviceAccount.name }}{{ end -}}
 {{- end }}
 
+{{/*
+Identity of the Kubernetes cluster: the value clusterId, else the UID of the namespace kube-system. `helm template` and
+Argo CD render without a cluster, where the value is required.
+*/}}
+{{- define "zooforge.clusterId" -}}
+{{- $system := lookup "v1" "Namespace" "" "kube-system" -}}
+{{- $uid := dig "metadata" "uid" "" (default (dict) $system) -}}
+{{- if not (or .Values.clusterId $uid) -}}
+{{- fail "clusterId is empty and no cluster can be read here: releases of two clusters that share a bucket could not tell their runs apart. Set clusterId to the output of: kubectl get namespace kube-system -o jsonpath={.metadata.uid}" -}}
+{{- end -}}
+{{- default $uid .Values.clusterId -}}
+{{- end }}
+
+{{/* A Kubernetes quantity as a number of base units, such as 0.5 for 500m and 1024 for 1Ki. */}}
+{{- define "zooforge.quantity" -}}
+{{- $text := toString . -}}
+{{- $suffix := regexFind "[A-Za-z]+$" $text -}}
+{{- $scale := get (dict "" 1.0 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0) $suffix -}}
+{{- mulf (float64 (trimSuffix $suffix $text)) $scale -}}
+{{- end }}
+
 {{/* Labels of the chart's own objects. */}}
 {{- define "zooforge.labels" -}}
 app.kubernetes.io/name: zooforge
@@ -28,7 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* Labels of one component's pods: what selectors use, and nothing that a new chart version changes. */}}
+{{/* Labels of one component's pods, for selectors: none of them changes with the version of the chart. */}}
 {{- define "zooforge.selector" -}}
 app.kubernetes.io/name: zooforge
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -36,8 +57,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{/*
-Labels of Ray's pods. app.kubernetes.io/name and created-by are KubeRay's own there: its head Service selects by them.
-Release and instance labels of a deploying tool are left out too, so that pruning leaves submitted runs alone.
+Labels of Ray's pods. KubeRay sets app.kubernetes.io/name and created-by there, and its head Service selects by them, so
+they are left out. The labels by which a deploying tool tracks objects are left out too: it would prune submitted runs.
 */}}
 {{- define "zooforge.rayLabels" -}}
 zooforge.io/release: {{ include "zooforge.fullname" . }}
@@ -46,9 +67,12 @@ zooforge.io/release: {{ include "zooforge.fullname" . }}
 {{- end }}
 {{- end }}
 
+{{/* Metadata of an object of the chart: .root .component .name .labels .annotations .clusterScoped */}}
 {{- define "zooforge.metadata" -}}
 name: {{ .name }}
+{{- if not .clusterScoped }}
 namespace: {{ .root.Release.Namespace }}
+{{- end }}
 labels:
   {{- include "zooforge.labels" .root | nindent 2 }}
   app.kubernetes.io/component: {{ .component }}
@@ -61,7 +85,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* image reference; .group holds a group's own repository, tag, digest */}}
+{{/* Reference of an image; .group has the repository, tag and digest of a group, if it has its own. */}}
 {{- define "zooforge.image" -}}
 {{- $common := .root.Values.image -}}
 {{- $group := default (dict) .group -}}

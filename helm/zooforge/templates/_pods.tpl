@@ -1,4 +1,4 @@
-{{/* What pods have in common: security, the store's address and credentials, mounts. */}}
+{{/* Parts of pods that all components share: security, the store's address and credentials, mounts. */}}
 
 {{- define "zooforge.podSecurity" -}}
 runAsNonRoot: true
@@ -79,7 +79,7 @@ limits:
 {{- end }}
 {{- end }}
 
-{{/* .secret: another Secret than the common one */}}
+{{/* .secret: name of a Secret to use instead of storage.existingSecret */}}
 {{- define "zooforge.storeVolumes" -}}
 {{- $storage := .root.Values.storage }}
 {{- if eq $storage.credentials "secret" }}
@@ -99,7 +99,7 @@ limits:
 {{- end }}
 {{- end }}
 
-{{/* The writable places of a pod whose root is read-only. */}}
+{{/* The writable folders of a pod whose root file system is read-only. */}}
 {{- define "zooforge.scratchMounts" -}}
 - name: tmp
   mountPath: /tmp
@@ -128,10 +128,11 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* Spec of a small pod of our own (exporter, supervisor, gc, helm test): .component .command .serviceAccountName .resources .token .secret .ports .restartPolicy */}}
+{{/* Spec of a pod that is not Ray's (exporter, supervisor, gc, helm test): .component .command .serviceAccountName .resources .token .secret .ports .restartPolicy */}}
 {{- define "zooforge.smallPod" -}}
 serviceAccountName: {{ .serviceAccountName }}
 automountServiceAccountToken: {{ default false .token }}
+enableServiceLinks: false
 {{- include "zooforge.pullSecrets" .root }}
 restartPolicy: {{ default "Always" .restartPolicy }}
 securityContext:

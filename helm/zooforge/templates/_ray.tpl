@@ -1,4 +1,4 @@
-{{/* The Ray cluster: the same spec for the standing RayCluster and inside the RayJob template. */}}
+{{/* The spec of a Ray cluster, used for the standing RayCluster and in the template of RayJobs. */}}
 
 {{- define "zooforge.rayEnv" -}}
 {{- include "zooforge.storeEnv" .root }}
@@ -8,7 +8,7 @@
   value: {{ min .root.Values.drain.timeoutSeconds .noticeSeconds | quote }}
 {{- end }}
 
-{{/* What a driver cannot see from the head: whether workers have GPUs, their shortest notice and, where there is one kind of them, its price. */}}
+{{/* Facts about workers that a driver cannot see from the head: GPUs, the shortest notice and, if there is only one group, its price. */}}
 {{- define "zooforge.driverEnv" -}}
 {{- $groups := include "zooforge.groups" . | fromYaml -}}
 {{- $gpus := 0 -}}
@@ -21,7 +21,7 @@
 {{- toYaml $env -}}
 {{- end }}
 
-{{/* The machine of a group and its price class, for the accounts. */}}
+{{/* The machine of a group and its price class, for the cost account. */}}
 {{- define "zooforge.priceEnv" -}}
 - name: ZOO_PRICE_CLASS
   value: {{ ternary "spot" "on-demand" .spot }}
@@ -62,13 +62,17 @@ volumeMounts:
   {{- include "zooforge.storeMounts" .root | nindent 2 }}
 {{- end }}
 
+{{- define "zooforge.sharedMemoryBytes" -}}
+{{- add .objectStoreMemory 67108864 -}}
+{{- end }}
+
 {{- define "zooforge.rayVolumes" -}}
 {{- include "zooforge.scratchVolumes" (dict "size" .group.ephemeralStorage) }}
-{{- /* Pages in /dev/shm count as the container's memory; 64 MiB are for others than Ray. */}}
+{{- /* Pages in /dev/shm count as memory of the container. 64 MiB are for other users of /dev/shm than Ray. */}}
 - name: shared-memory
   emptyDir:
     medium: Memory
-    sizeLimit: {{ add .group.objectStoreMemory 67108864 | quote }}
+    sizeLimit: {{ include "zooforge.sharedMemoryBytes" .group | quote }}
 {{- include "zooforge.storeVolumes" (dict "root" .root) }}
 {{- end }}
 
@@ -164,7 +168,7 @@ headGroupSpec:
       volumes:
         {{- include "zooforge.rayVolumes" (dict "root" . "group" .Values.head) | nindent 8 }}
         {{- if .Values.autoscaler.enabled }}
-        {{- /* Only the autoscaler's container gets the API token; the driver, which runs user code, does not. */}}
+        {{- /* Only the autoscaler's container mounts the API token; the driver runs user code and does not mount it. */}}
         - name: api-token
           projected:
             sources:
@@ -199,6 +203,10 @@ workerGroupSpecs:
     rayStartParams:
       metrics-export-port: "8080"
       object-store-memory: {{ $group.objectStoreMemory | int64 | quote }}
+      {{- /* KubeRay and the autoscaler recognise only resources whose name ends in "gpu", which MIG slices do not. */}}
+      {{- if $group.gpu.count }}
+      num-gpus: {{ $group.gpu.count | quote }}
+      {{- end }}
     template:
       metadata:
         labels:
@@ -230,7 +238,7 @@ workerGroupSpecs:
   {{- end }}
 {{- end }}
 
-{{/* The enabled worker groups, each completed by workerDefaults. */}}
+{{/* The enabled worker groups; workerDefaults supplies the keys that a group does not set. */}}
 {{- define "zooforge.groups" -}}
 {{- $groups := dict -}}
 {{- range $name, $own := .Values.workerGroups -}}
