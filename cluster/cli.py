@@ -1,9 +1,11 @@
 """The verbs of `zoo cluster`: options, and what each verb prints."""
 
 import base64
+import contextlib
 import json
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,6 +172,7 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
     config = runs.release_of(cluster, target)
     known = [one for one in runs.known_submissions(cluster, target) if name in (None, one.request.zoo, one.name)]
     pods = runs.pods_of(cluster, target)
+    leaked = runs.leaked_clusters(cluster, target, config, time.time())
     far = _progress(cluster, target) if config.exporter else {}
     if as_json:
         listed = [
@@ -177,7 +180,15 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
             for one in known
         ]
         shown = [one.to_json() for one in far.values()]
-        print_json({"store": config.store, "runs": listed, "progress": shown, "pods": [pod.to_json() for pod in pods]})
+        print_json(
+            {
+                "store": config.store,
+                "runs": listed,
+                "progress": shown,
+                "pods": [pod.to_json() for pod in pods],
+                "leaked": [{"cluster": leak.name, "reason": leak.why} for leak in leaked],
+            }
+        )
         return
     click.echo(f"store: {config.store}{' at ' + config.endpoint if config.endpoint else ''}")
     for line in table([["RUN", "STATE", "RAY JOB", "REASON"], *([o.name, o.state, o.job, o.reason] for o in known)]):
@@ -190,6 +201,11 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
     ]
     for line in table([["POD", "KIND", "PHASE", "RESTARTS", "WHY NOT RUNNING"], *rows]):
         click.echo(line)
+    for leak in leaked:
+        click.echo(
+            f"leaked: Ray cluster {leak.name}, {leak.why}; the supervisor removes it, "
+            f"or kubectl -n {namespace} delete raycluster {leak.name}"
+        )
 
 
 def _progress(cluster: Cluster, target: Target) -> dict[str, progress.Progress]:
@@ -344,15 +360,20 @@ def supervise(context: str | None, namespace: str, release: str, store: str, dry
         for name in runs.protect_heads(cluster, target):
             click.echo(f"made PodDisruptionBudget {name}")
     pending = zoo_command.pending(store, config.origin)
-    actions = decide(pending, runs.known_submissions(cluster, target))
+    actions = decide(pending, runs.known_submissions(cluster, target), time.time())
+    for leak in runs.leaked_clusters(cluster, target, config, time.time()):
+        click.echo(f"remove Ray cluster {leak.name}: {leak.why}")
+        if not dry_run:
+            with contextlib.suppress(ObjectMissing):
+                cluster.delete("rayclusters", namespace, leak.name)
     for action in actions:
         click.echo(f"{action.what} {action.request.zoo}: {action.why}")
-        if dry_run:
+        if dry_run or action.what == "wait":
             continue
         if action.what == "stop":
             zoo_command.stop(store, action.request.zoo, action.why)
             continue
-        prepared = runs.prepare(cluster, target, config, action.request)
+        prepared = runs.prepare(cluster, target, config, action.request, action.parts)
         if not isinstance(prepared, runs.Submitted):
             click.echo(f"submitted {runs.create(cluster, target, prepared).name}")
     if not actions:

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from kubernetes.utils import parse_quantity
@@ -32,6 +33,10 @@ class Submission:
     stopped: bool
     cluster: str
     reason: str
+    ended: float | None = None
+    """Unix time of the end, seconds; None if it has not ended."""
+    parts: int = 0
+    """Parts of the run that were committed when it was submitted."""
 
     @property
     def live(self) -> bool:
@@ -82,7 +87,14 @@ def submission(job: Mapping[str, Any]) -> Submission | None:
         stopped=f"{PREFIX}/stopped" in metadata["annotations"],
         cluster=status.get("rayClusterName", ""),
         reason=status.get("message") or status.get("reason") or "",
+        ended=seconds_of(status.get("endTime")),
+        parts=int(metadata["annotations"].get(f"{PREFIX}/parts", 0)),
     )
+
+
+def seconds_of(time: str | None) -> float | None:
+    """A time of the Kubernetes API, such as 2026-11-24T10:00:00Z, as Unix time; None for None."""
+    return None if time is None else datetime.fromisoformat(time).timestamp()
 
 
 def submissions(jobs: Iterable[Mapping[str, Any]]) -> list[Submission]:
@@ -102,6 +114,7 @@ def fill(
     origin: str,
     nonce: str,
     standing: Mapping[str, Any] | None = None,
+    parts: int = 0,
 ) -> Manifest:
     """The RayJob to create: the template with name, labels, entrypoint and the limit on workers.
 
@@ -109,6 +122,7 @@ def fill(
         origin: identifies the release; by it a supervisor knows its own runs in a store that several releases share.
         nonce: drawn for each submission. Numbers begin again with 1 in a new namespace, so names may repeat.
         standing: spec of the standing Ray cluster, if the release has one and this user may read it.
+        parts: parts of the run that are committed now; the supervisor counts failures without progress by it.
     """
     name = job_name(request.zoo, request.run, number)
     labels = {f"{PREFIX}/zoo": request.zoo, f"{PREFIX}/run": request.run[:8]}
@@ -117,6 +131,8 @@ def fill(
     metadata["name"] = name
     metadata["labels"] = {**metadata["labels"], **labels}
     metadata["annotations"] = {**metadata.get("annotations", {}), f"{PREFIX}/request": request.to_json()}
+    if parts:
+        metadata["annotations"][f"{PREFIX}/parts"] = str(parts)
     spec["jobId"] = name
     slots = None
     if "rayClusterSpec" in spec:

@@ -25,6 +25,7 @@ from .errors import (
 from .pods import PodView, view
 from .run_job import Submission
 from .spec import PREFIX, Manifest, Release, RunRequest, Target
+from .supervise import Leak, leaks
 
 POLL_SECONDS = 2.0
 
@@ -63,7 +64,9 @@ class Submitted:
     made: bool
 
 
-def prepare(cluster: Cluster, target: Target, release: Release, request: RunRequest) -> Submitted | Manifest:
+def prepare(
+    cluster: Cluster, target: Target, release: Release, request: RunRequest, parts: int = 0
+) -> Submitted | Manifest:
     """The RayJob to create; or the running one that has the same request.
 
     Raises:
@@ -81,7 +84,7 @@ def prepare(cluster: Cluster, target: Target, release: Release, request: RunRequ
         )
     number = run_job.next_number(known, request.run)
     standing = standing_cluster(cluster, target) if release.mode == "cluster" else None
-    return run_job.fill(release, request, number, release.origin, secrets.token_hex(4), standing)
+    return run_job.fill(release, request, number, release.origin, secrets.token_hex(4), standing, parts)
 
 
 def standing_cluster(cluster: Cluster, target: Target) -> Manifest | None:
@@ -112,6 +115,15 @@ def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:
             f"the cluster's KubeRay is too old: it knows no {error.field}; "
             "`zoo cluster install-operator` brings it up to date"
         ) from None
+
+
+def leaked_clusters(cluster: Cluster, target: Target, release: Release, now: float) -> list[Leak]:
+    """Ray clusters of ended or deleted RayJobs that KubeRay did not remove in time; none for a standing cluster."""
+    ttl = release.template["spec"].get("ttlSecondsAfterFinished")
+    if ttl is None:
+        return []
+    rays = cluster.list("rayclusters", target.namespace, f"{PREFIX}/release={target.release}")
+    return leaks(rays, known_submissions(cluster, target), float(ttl), now) if rays else []
 
 
 def protect_heads(cluster: Cluster, target: Target) -> list[str]:

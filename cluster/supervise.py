@@ -1,47 +1,117 @@
-"""Decides what the supervisor does: runs that have no driver any more are submitted again. No requests, no clock."""
+"""Decides what the supervisor does: submit runs again, stop them, remove leaked clusters. No requests, no clock."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .run_job import Submission
+from .run_job import OVER, Submission, seconds_of
 from .spec import RunRequest
+
+MAX_FAILURES = 10
+FIRST_PAUSE_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 3600.0
+LEAK_MARGIN_SECONDS = 300.0  # for KubeRay, which removes the cluster of an ended RayJob itself
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action on one run, with its reason."""
+    """One action on one run, with its reason. ``wait`` does nothing now; it is only printed."""
 
-    what: Literal["submit", "stop"]
+    what: Literal["submit", "stop", "wait"]
     request: RunRequest
     why: str
+    parts: int = 0
 
 
-def decide(pending: Iterable[Mapping[str, Any]], known: Sequence[Submission]) -> list[Action]:
+def decide(pending: Iterable[Mapping[str, Any]], known: Sequence[Submission], now: float) -> list[Action]:
     """The actions for runs that are wanted and unfinished according to the store, and have no live driver.
 
     A live RayJob is left alone, because KubeRay retries it. If a person stopped the RayJob, the store is told so. A
-    RayJob that Kueue suspended is queued: it counts as live unless a person stopped it.
+    RayJob that Kueue suspended is queued: it counts as live unless a person stopped it. A RayJob that failed is
+    submitted again after a pause that doubles with every failure in a row, and after ten the run is stopped.
 
     Args:
         pending: the output of `python -m zooforge.zoo_jobs.unattended pending`.
         known: the submissions of the release, sorted by zoo and number.
+        now: Unix time, seconds.
     """
     actions = []
     for row in pending:
         request = RunRequest.from_json(json.dumps(row["request"]))
+        parts = int(row.get("parts", 0))
         own = [one for one in known if one.request.run == row["run"]]
         newest = own[-1] if own else None
         if newest is None:
-            actions.append(Action("submit", request, f"its RayJob {row['job']} is gone"))
+            actions.append(Action("submit", request, f"its RayJob {row['job']} is gone", parts))
         elif newest.stopped:
             actions.append(Action("stop", request, f"RayJob {newest.name} was stopped"))
-        elif newest.deployment in ("Complete", "Failed"):
-            why = (
-                f"KubeRay gave RayJob {newest.name} up"
-                if newest.deployment == "Failed"
-                else f"RayJob {newest.name} ended"
-            )
-            actions.append(Action("submit", request, f"{why}{': ' + newest.reason if newest.reason else ''}"))
+        elif newest.deployment in OVER:
+            actions.append(_again(own, request, parts, now))
     return actions
+
+
+def _again(own: Sequence[Submission], request: RunRequest, parts: int, now: float) -> Action:
+    """The action for a run whose newest RayJob is over, though the run is unfinished."""
+    newest = own[-1]
+    reason = f": {newest.reason}" if newest.reason else ""
+    if newest.deployment == "Complete":
+        return Action("submit", request, f"RayJob {newest.name} ended{reason}", parts)
+    failures = failures_in_a_row(own, parts)
+    why = f"RayJob {newest.name} failed ({failures} of {MAX_FAILURES} in a row without a new part){reason}"
+    if failures >= MAX_FAILURES:
+        return Action("stop", request, why)
+    pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (failures - 1))
+    if newest.ended is not None and now < newest.ended + pause:
+        return Action("wait", request, f"{why}; submitted again in {newest.ended + pause - now:.0f} s")
+    return Action("submit", request, why, parts)
+
+
+def failures_in_a_row(own: Sequence[Submission], parts: int) -> int:
+    """The number of newest submissions of a run that failed, none of which committed a part.
+
+    Args:
+        parts: the parts that the store has now. Each submission knows how many there were when it was made.
+    """
+    count = 0
+    for one in reversed(own):
+        if one.deployment != "Failed" or one.stopped:
+            break
+        count += 1
+        if one.parts != parts:
+            break
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A Ray cluster that KubeRay should have removed."""
+
+    name: str
+    why: str
+
+
+def leaks(rays: Iterable[Mapping[str, Any]], known: Sequence[Submission], ttl_seconds: float, now: float) -> list[Leak]:
+    """The Ray clusters of runs whose RayJob is gone or ended longer ago than ``ttl_seconds``.
+
+    Args:
+        rays: the RayClusters of the release, read *before* ``known``: else a new RayJob would seem to be gone.
+        known: the submissions of the release.
+    """
+    jobs = {one.name: one for one in known}
+    leaked = []
+    for ray in rays:
+        metadata = ray["metadata"]
+        owner = metadata.get("labels", {}).get("ray.io/originated-from-cr-name")
+        if owner is None or metadata.get("deletionTimestamp"):
+            continue
+        job = jobs.get(owner)
+        if job is None:
+            since, why = seconds_of(metadata.get("creationTimestamp")), f"its RayJob {owner} is gone"
+        elif job.deployment in OVER:
+            since, why = job.ended, f"its RayJob {owner} {job.state} long ago"
+        else:
+            continue
+        if since is not None and now > since + ttl_seconds + LEAK_MARGIN_SECONDS:
+            leaked.append(Leak(metadata["name"], why))
+    return leaked

@@ -98,9 +98,18 @@ class Job:
         return [self.zoo, *([self.twins] if self.twins else [])]
 
 
-def num_parts(store: ObjectStore, job: Job) -> int:
+def num_parts(store: ObjectStore, stages: Sequence[Zoo]) -> int:
     """Parts committed so far, of all stages."""
-    return sum(1 for stage in job.stages for _ in store.list(parts_prefix(stage.run_id)))
+    return sum(1 for stage in stages for _ in store.list(parts_prefix(stage.run_id)))
+
+
+def stages_of(store: ObjectStore, zoo: ZooSpec) -> list[Zoo]:
+    """The zoo and, if it has any, its twins, as the last request for the zoo wants them."""
+    if zoo.sparsify is None:
+        return [zoo]
+    # Twins are made from the last epoch of the request, not of the zoo.
+    asked = wanted_of(zoo, read_control(store, zoo.run_id))
+    return [zoo, twins_of(zoo, source_epoch=asked.num_epochs)]
 
 
 def job_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -170,7 +179,7 @@ def _start(store: ObjectStore, job: Job) -> str | None:
     if stop is not None and (ours or (job.name and stop.job == job.name)):
         _stay_stopped(store, job, stop)
         return None
-    parts = num_parts(store, job)
+    parts = num_parts(store, job.stages)
     if stop is None and (why := reason_to_give_up(known, parts)) is not None:
         _stop(store, job.stages, why)
         return None
@@ -212,7 +221,7 @@ def _end(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str
         return _stop(store, job.stages, f"bad input: {last_line}")
     if status == 1:
         known = job_attempts(read_attempts(store, run_id))
-        if (why := reason_to_give_up(known, num_parts(store, job))) is not None:
+        if (why := reason_to_give_up(known, num_parts(store, job.stages))) is not None:
             return _stop(store, job.stages, f"{why} (the last one: {last_line})")
     return status
 
@@ -243,7 +252,9 @@ def pending(store: ObjectStore, origin: str) -> list[dict[str, Any]]:
             continue
         if any(is_driver_claim(claim) for claim in read_claims(store, zoo.run_id)):
             continue
-        runs.append({"zoo": name, "run": zoo.run_id, "job": last.start["job"], "request": last.start["request"]})
+        parts = num_parts(store, stages_of(store, zoo))
+        row = {"job": last.start["job"], "request": last.start["request"], "parts": parts}
+        runs.append({"zoo": name, "run": zoo.run_id, **row})
     return runs
 
 
@@ -252,11 +263,7 @@ def stop(store: ObjectStore, name: str, reason: str) -> None:
     zoo = in_store.resolve(name, store)
     if isinstance(zoo, TwinSpec):
         zoo = zoo.parent
-    stages: list[Zoo] = [zoo]
-    if zoo.sparsify is not None:  # twins are made from the last epoch of the request, not of the zoo
-        asked = wanted_of(zoo, read_control(store, zoo.run_id))
-        stages.append(twins_of(zoo, source_epoch=asked.num_epochs))
-    _stop(store, stages, reason)
+    _stop(store, stages_of(store, zoo), reason)
 
 
 def _read_request(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -48,7 +48,11 @@ def template(mode: str = "job") -> dict[str, Any]:
         },
     ]
     cluster = {"headGroupSpec": {"template": pod_template({"cpu": "1", "memory": "2Gi"})}, "workerGroupSpecs": groups}
-    own = {"clusterSelector": {"ray.io/cluster": "zooforge"}} if mode == "cluster" else {"rayClusterSpec": cluster}
+    own = (
+        {"clusterSelector": {"ray.io/cluster": "zooforge"}}
+        if mode == "cluster"
+        else {"rayClusterSpec": cluster, "ttlSecondsAfterFinished": 600}
+    )
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",

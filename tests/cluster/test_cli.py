@@ -13,9 +13,10 @@ import yaml
 
 from tests.cluster.conftest import CORE, CRDS, RAY, config_data, pod_template, template
 from tests.support.fake_api import FakeAPI
-from zooforge.cluster import selftest, zoo_command
+from zooforge.cluster import runs, selftest, zoo_command
+from zooforge.cluster.client import connect
 from zooforge.cluster.errors import ClusterError, InputError
-from zooforge.cluster.spec import RunRequest
+from zooforge.cluster.spec import Release, RunRequest, Target
 from zooforge.zoo_jobs import cli
 
 RUN = "4e261bdc3f742728126c3fc6c7922184"
@@ -300,7 +301,6 @@ def test_the_supervisor_submits_again_what_is_gone_and_tells_the_store_what_is_s
 
 def test_a_pod_that_tries_the_store_is_like_the_head(api: FakeAPI) -> None:
     from zooforge.cluster.preflight import probe_pod
-    from zooforge.cluster.spec import Target
 
     spec = template()["spec"]["rayClusterSpec"]
     pod = probe_pod(spec, Target("zoos"), "probe")
@@ -420,3 +420,26 @@ def test_an_open_port_fails_and_a_closed_one_passes() -> None:
         with pytest.raises(ClusterError, match="it must not be"):
             selftest.expect_closed(f"127.0.0.1:{port}")
     assert "cannot be reached" in selftest.expect_closed(f"127.0.0.1:{port}")
+
+
+def test_two_submitters_at_once_make_one_rayjob(api: FakeAPI, target: Target, release: Release) -> None:
+    cluster, request = connect(), RunRequest("mnist5k-cnn-s", RUN)
+    both = [runs.prepare(cluster, target, release, request) for _ in range(2)]
+    made = [runs.create(cluster, target, job) for job in both if not isinstance(job, runs.Submitted)]
+    assert [(one.name, one.made) for one in made] == [(JOB, True), (JOB, False)]
+    assert len(api.collection(f"/{RAY}/rayjobs")) == 1
+
+
+def test_a_leaked_cluster_is_named_by_status_and_removed_by_the_supervisor(
+    api: FakeAPI, zoo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo_command, "pending", lambda store, origin: [])
+    labels = {"zooforge.io/release": "zooforge", "ray.io/originated-from-cr-name": "gone-1"}
+    made = {"labels": labels, "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    api.put(f"{RAY}/rayclusters", "left", metadata=made)
+    assert "leaked: Ray cluster left, its RayJob gone-1 is gone" in zoo("status").out
+    assert json.loads(zoo("status", "--json").out)["leaked"][0]["cluster"] == "left"
+    assert "remove Ray cluster left" in zoo("supervise", "--store", "s3://b", "--dry-run").out
+    assert len(api.collection(f"/{RAY}/rayclusters")) == 1
+    zoo("supervise", "--store", "s3://b")
+    assert api.collection(f"/{RAY}/rayclusters") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from zooforge.cluster.progress import parse, sentence
 from zooforge.cluster.run_job import fill, submissions
 from zooforge.cluster.spec import Release, RunRequest
 from zooforge.cluster.store_pod import credentials
-from zooforge.cluster.supervise import decide
+from zooforge.cluster.supervise import decide, leaks
 from zooforge.cluster.values import check, image_values, merge, parse_set
 
 SCHEMA = json.loads((values_schema.CHART / "values.schema.json").read_text())
@@ -184,28 +185,80 @@ def job(release: Release, status: str = "", stopped: bool = False) -> dict[str, 
 
 
 def test_a_run_whose_rayjob_is_gone_is_submitted_again_as_it_was() -> None:
-    (action,) = decide([pending()], [])
+    (action,) = decide([pending()], [], 0.0)
     assert (action.what, action.request) == ("submit", REQUEST)
 
 
 @pytest.mark.parametrize("status", ["Failed", "Complete"])
 def test_a_run_that_kuberay_gave_up_is_submitted_again(release: Release, status: str) -> None:
-    (action,) = decide([pending()], submissions([job(release, status)]))
+    (action,) = decide([pending()], submissions([job(release, status)]), 0.0)
     assert action.what == "submit"
 
 
 @pytest.mark.parametrize("status", ["", "Initializing", "Running", "Retrying", "Suspended"])
 def test_a_run_that_kuberay_still_has_is_left_to_it(release: Release, status: str) -> None:
-    assert decide([pending()], submissions([job(release, status)])) == []
+    assert decide([pending()], submissions([job(release, status)]), 0.0) == []
 
 
 def test_a_stopped_run_is_stopped_in_the_store_too(release: Release) -> None:
-    (action,) = decide([pending()], submissions([job(release, "Suspended", stopped=True)]))
+    (action,) = decide([pending()], submissions([job(release, "Suspended", stopped=True)]), 0.0)
     assert action.what == "stop"
 
 
 def test_nothing_pending_is_nothing_to_do(release: Release) -> None:
-    assert decide([], submissions([job(release, "Failed")])) == []
+    assert decide([], submissions([job(release, "Failed")]), 0.0) == []
+
+
+def failed(release: Release, number: int, parts: int = 0) -> dict[str, Any]:
+    made = fill(release, REQUEST, number, "", "", parts=parts)
+    ended = datetime.fromtimestamp(1000.0 * number, UTC).isoformat()
+    made["status"] = {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded", "endTime": ended}
+    return made
+
+
+def test_failures_in_a_row_are_submitted_again_after_growing_pauses_and_the_tenth_stops_the_run(
+    release: Release,
+) -> None:
+    pauses = []
+    for number in range(1, 10):
+        known = submissions([failed(release, n) for n in range(1, number + 1)])
+        end = 1000.0 * number
+        (early,) = decide([pending()], known, end + 1)
+        assert early.what == "wait"
+        pauses.append(next(p for p in range(1, 5000) if decide([pending()], known, end + p)[0].what == "submit"))
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
+    (last,) = decide([pending()], submissions([failed(release, n) for n in range(1, 11)]), 1e9)
+    assert last.what == "stop"
+    assert "failed (10 of 10 in a row without a new part): DeadlineExceeded" in last.why
+
+
+def test_a_new_part_begins_the_count_of_failures_again(release: Release) -> None:
+    known = submissions([failed(release, n, parts=0 if n < 9 else 5) for n in range(1, 10)])
+    (action,) = decide([pending() | {"parts": 5}], known, 1e9)
+    assert (action.what, action.parts) == ("submit", 5)
+    assert "2 of 10" in action.why
+    (later,) = decide([pending() | {"parts": 6}], known, 1e9)
+    assert "1 of 10" in later.why
+
+
+def ray_cluster(name: str, owner: str | None, created: float = 0.0) -> dict[str, Any]:
+    labels = {} if owner is None else {"ray.io/originated-from-cr-name": owner}
+    at = datetime.fromtimestamp(created, UTC).isoformat()
+    return {"metadata": {"name": name, "labels": labels, "creationTimestamp": at}}
+
+
+def test_clusters_of_ended_or_deleted_rayjobs_are_leaks_once_their_time_is_over(release: Release) -> None:
+    over, live = failed(release, 1), job(release, "Running")
+    live["metadata"]["name"] = "live-2"
+    known = submissions([over, live])
+    rays = [
+        ray_cluster("ended", over["metadata"]["name"]),
+        ray_cluster("gone", "deleted-3", created=1000.0),
+        ray_cluster("live", "live-2"),
+        ray_cluster("standing", None),
+    ]
+    assert [leak.name for leak in leaks(rays, known, 600.0, 1000.0 + 600 + 301)] == ["ended", "gone"]
+    assert leaks(rays, known, 600.0, 1000.0 + 600 + 299) == []
 
 
 def test_the_stores_credentials_are_read_and_never_shown(tmp_path: Any) -> None:

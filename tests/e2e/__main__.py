@@ -17,7 +17,7 @@ from functools import partial
 
 from tests.e2e import faults, planted, releases, runs
 from tests.e2e.quiet import QuietRuns
-from tests.e2e.surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMALL, sh
+from tests.e2e.surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMALL, sh, skipped
 
 STEPS: dict[str, Callable[[], None]] = {
     "install": releases.install,
@@ -68,7 +68,9 @@ def main(names: tuple[str, ...]) -> None:
             at = time.monotonic()
             step()
             print(f"----  {name}: {time.monotonic() - at:.0f} s", flush=True)
-        print(f"----  everything: {time.monotonic() - began:.0f} s", flush=True)
+        print(f"----  everything: {time.monotonic() - began:.0f} s; skipped: {len(skipped)}", flush=True)
+        for text in skipped:
+            print(f"skip  {text}", flush=True)
 
 
 if __name__ == "__main__":

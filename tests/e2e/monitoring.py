@@ -27,6 +27,7 @@ from tests.e2e.surroundings import (
     kubectl,
     say,
     sh,
+    skip,
     store,
     wait,
 )
@@ -156,7 +157,7 @@ def observed() -> Iterator[ClusterPrometheus | None]:
     crd = sh("kubectl", "get", "crd", "podmonitors.monitoring.coreos.com", "-o", "name", check=False)
     version = sh(*CLUSTER, "exec", "prometheus", "--version", check=False)
     if not crd.startswith("0 ") or not version.startswith("0 "):
-        say("no Prometheus watched: the cluster knows no PodMonitors, or `exec prometheus` is not possible")
+        skip("no Prometheus watched: the cluster knows no PodMonitors, or `exec prometheus` is not possible")
         yield None
         return
     deploy("metrics.podMonitor.enabled=true", "metrics.podMonitor.interval=5s", "metrics.podMonitor.scrapeTimeout=5s")

@@ -26,8 +26,8 @@ from tests.e2e.surroundings import (
     in_store,
     kubectl,
     pods,
-    say,
     sh,
+    skip,
     store,
     zoo_cluster,
 )
@@ -88,7 +88,7 @@ def _image(values: list[bytes]) -> None:
         path = Path(folder) / "image.tar"
         said = sh(*IMAGE_TOOL, "save", IMAGE, str(path), check=False)
         if not path.is_file():
-            say(f"the image's layers were not looked at: its tool cannot save an image ({said.strip()[-80:]})")
+            skip(f"the image's layers were not searched: its tool cannot save an image ({said.strip()[-80:]})")
             return
         found, size, files = [], 0, 0
         # A file, say Python's own, shows that what is there would be found.

@@ -79,6 +79,15 @@ def say(text: str) -> None:
     print(f"pass  {text}", flush=True)
 
 
+skipped: list[str] = []
+
+
+def skip(text: str) -> None:
+    """Say that something was not checked, and why; counted at the end."""
+    skipped.append(text)
+    print(f"skip  {text}", flush=True)
+
+
 def expect(condition: object, what: str) -> None:
     if not condition:
         raise SystemExit(f"FAIL  {what}")
@@ -147,7 +156,7 @@ def credentials(namespace: str = NAMESPACE) -> bytes:
 
 def in_store(code: str, *arguments: str, env: dict[str, str]) -> str:
     """What a Python program prints, in which ``s`` is the store, ``a`` are the arguments."""
-    begin = "import os, sys, json; from zooforge.storage.stores.protocol import open_store; "
+    begin = "import os, sys, json; from zooforge.storage.stores.open import open_store; "
     begin += "s = open_store(os.environ['ZOO_STORE']); a = sys.argv[1:]\n"
     return sh(sys.executable, "-c", begin + code, *arguments, env=env)
 

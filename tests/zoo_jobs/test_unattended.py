@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs import cli, unattended
 from zooforge.zoo_jobs.catalogue import entries
-from zooforge.zoo_jobs.spec.twins import twins_of
+from zooforge.zoo_jobs.spec.twins import Zoo, twins_of
 from zooforge.zoo_jobs.unattended import job_attempts, main, pending, reason_to_give_up
 
 ZOO = "mnist5k-cnn-s"
@@ -174,9 +175,9 @@ def test_a_stop_between_the_look_and_the_start_of_a_life_stands(
     submit(store, monkeypatch, "j1")
     count = unattended.num_parts
 
-    def stop_meanwhile(opened: ObjectStore, job: unattended.Job) -> int:
-        stop_run(store, job.stages[-1].run_id, "enough")
-        return count(opened, job)
+    def stop_meanwhile(opened: ObjectStore, stages: Sequence[Zoo]) -> int:
+        stop_run(store, stages[-1].run_id, "enough")
+        return count(opened, stages)
 
     monkeypatch.setattr(unattended, "num_parts", stop_meanwhile)
     monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2, "again": true}')
@@ -233,6 +234,7 @@ def test_what_is_unfinished_and_in_nobodys_hands_is_pending_for_its_own_release_
     submit(store, monkeypatch, "j1")
     (row,) = pending(store, "zoos/zooforge")
     assert (row["zoo"], row["run"], row["job"], row["request"]) == (ZOO, RUN, "j1", {"zoo": ZOO, "epochs": 2})
+    assert row["parts"] == 0
     assert pending(store, "other/zooforge") == []
     set_control(store, RUN, Control("stopped"))
     assert pending(store, "zoos/zooforge") == []
