@@ -23,7 +23,7 @@ from .pods import table
 from .port_forward import PortForward
 from .spec import RunRequest, Target
 from .store_secret import SECRET_NAME, store_secret
-from .supervise import decide
+from .supervise import decide, failed_without_a_trace, never_begun
 from .values import check, from_options, merge, parse_set
 
 
@@ -360,7 +360,10 @@ def supervise(context: str | None, namespace: str, release: str, store: str, dry
         for name in runs.protect_heads(cluster, target):
             click.echo(f"made PodDisruptionBudget {name}")
     pending = zoo_command.pending(store, config.origin)
-    actions = decide(pending, runs.known_submissions(cluster, target), time.time())
+    known = runs.known_submissions(cluster, target)
+    if failed := failed_without_a_trace(pending, known, time.time()):
+        pending += never_begun(failed, zoo_command.begun(store, config.origin))
+    actions = decide(pending, known, time.time())
     for leak in runs.leaked_clusters(cluster, target, config, time.time()):
         click.echo(f"remove Ray cluster {leak.name}: {leak.why}")
         if not dry_run:

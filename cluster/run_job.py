@@ -16,6 +16,7 @@ from .spec import PREFIX, Manifest, Release, RunRequest
 
 MAX_NAME = 47  # KubeRay's limit for the name of a RayJob
 MAX_ZOO = 34
+JOB_ID = re.compile(r"\bZOO_JOB=(\S+)")
 OVER = ("Complete", "Failed")
 STATES = {"Initializing": "starting", "Waiting": "starting", "Running": "running", "Retrying": "retrying"}
 
@@ -37,6 +38,8 @@ class Submission:
     """Unix time of the end, seconds; None if it has not ended."""
     parts: int = 0
     """Parts of the run that were committed when it was submitted."""
+    job_id: str = ""
+    """Identifies the submission in the store, unlike ``name``, which begins again in a new namespace."""
 
     @property
     def live(self) -> bool:
@@ -89,6 +92,7 @@ def submission(job: Mapping[str, Any]) -> Submission | None:
         reason=status.get("message") or status.get("reason") or "",
         ended=seconds_of(status.get("endTime")),
         parts=int(metadata["annotations"].get(f"{PREFIX}/parts", 0)),
+        job_id=found[1] if (found := JOB_ID.search(job["spec"].get("entrypoint", ""))) else "",
     )
 
 

@@ -1,7 +1,7 @@
 """Decides what the supervisor does: submit runs again, stop them, remove leaked clusters. No requests, no clock."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from .spec import RunRequest
 MAX_FAILURES = 10
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
+DAY_SECONDS = 86400.0
 LEAK_MARGIN_SECONDS = 300.0  # for KubeRay, which removes the cluster of an ended RayJob itself
 
 
@@ -49,6 +50,36 @@ def decide(pending: Iterable[Mapping[str, Any]], known: Sequence[Submission], no
         elif newest.deployment in OVER:
             actions.append(_again(own, request, parts, now))
     return actions
+
+
+def failed_without_a_trace(
+    pending: Iterable[Mapping[str, Any]], known: Sequence[Submission], now: float
+) -> list[Submission]:
+    """The newest submission of each run that failed within a day, if the run is not pending.
+
+    Either the store says that the run is finished or stopped, or the RayJob failed before its driver began.
+    """
+    newest = {one.request.run: one for one in known}
+    for row in pending:
+        newest.pop(row["run"], None)
+    return [
+        one
+        for one in newest.values()
+        if one.deployment == "Failed" and not one.stopped and one.ended is not None and now < one.ended + DAY_SECONDS
+    ]
+
+
+def never_begun(failed: Iterable[Submission], begun: Collection[str]) -> list[dict[str, Any]]:
+    """Rows as in `pending` for failed submissions whose driver never began, for ``decide``.
+
+    Args:
+        begun: identifiers of the submissions whose drivers began, from the store.
+    """
+    return [
+        {"run": one.request.run, "job": one.name, "request": json.loads(one.request.to_json()), "parts": one.parts}
+        for one in failed
+        if one.job_id not in begun
+    ]
 
 
 def _again(own: Sequence[Submission], request: RunRequest, parts: int, now: float) -> Action:

@@ -23,6 +23,11 @@ def pending(store: str, origin: str) -> list[dict[str, Any]]:
     return rows
 
 
+def begun(store: str, origin: str) -> set[str]:
+    """Identifiers of the submissions of ``origin`` whose drivers began."""
+    return set(json.loads(_unattended(["begun", "--store", store, "--origin", origin])))
+
+
 def stop(store: str, zoo: str, reason: str) -> None:
     """Record in the store that the zoo's run is stopped and must not be started again."""
     _unattended(["stop", zoo, "--store", store, "--reason", reason])

@@ -3,7 +3,8 @@
 What is asked of the zoo is in ``ZOO_REQUEST``, as `zoo cluster submit` writes it. A scheduler knows one thing about a
 job that ended: whether to try it again. What must not be tried again (bad input, a stop, a cap, repeated failures)
 ends with status 0, after `control.json` says why: read the truth there, not in the job's status. `pending` lists what
-such jobs left unfinished in a store, and `stop NAME` says that a zoo's run has to end and stay stopped.
+such jobs left unfinished in a store, `begun` the jobs that began at all, and `stop NAME` says that a zoo's run has to
+end and stay stopped.
 """
 
 import argparse
@@ -258,6 +259,17 @@ def pending(store: ObjectStore, origin: str) -> list[dict[str, Any]]:
     return runs
 
 
+def begun(store: ObjectStore, origin: str) -> list[str]:
+    """The jobs of ``origin`` that began at least one attempt."""
+    jobs: set[str] = set()
+    for name in list_zoos(store):
+        zoo = in_store.stored(store, name)
+        if isinstance(zoo, ZooSpec):
+            attempts = job_attempts(read_attempts(store, zoo.run_id))
+            jobs |= {attempt.start["job"] for attempt in attempts if attempt.start.get("origin") == origin}
+    return sorted(jobs)
+
+
 def stop(store: ObjectStore, name: str, reason: str) -> None:
     """Stop the run of a zoo and that of its twins; they stay stopped. Raises InputError: the store has no such zoo."""
     zoo = in_store.resolve(name, store)
@@ -387,15 +399,21 @@ def _spec_file(asked: Asked, name: str) -> Iterator[str]:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m {__spec__.name}", description=(__doc__ or "").split("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, text in (("run", "run a zoo"), ("pending", "list unfinished runs"), ("stop", "stop a zoo's run")):
+    texts = {
+        "run": "run a zoo",
+        "pending": "list unfinished runs",
+        "begun": "list jobs that began",
+        "stop": "stop a run",
+    }
+    for verb, text in texts.items():
         sub = verbs.add_parser(verb, help=text)
         if verb == "run":
             sub.add_argument("--slots", type=int, help="workers at once")
-        if verb != "pending":
+        if verb in ("run", "stop"):
             sub.add_argument("name")
         sub.add_argument("--store", required=True)
-        if verb == "pending":
-            sub.add_argument("--origin", required=True, help="namespace/release of the jobs")
+        if verb in ("pending", "begun"):
+            sub.add_argument("--origin", required=True, help="cluster/namespace/release of the jobs")
         if verb == "stop":
             sub.add_argument("--reason", default="by hand")
     known = parser.parse_args(arguments)
@@ -406,7 +424,8 @@ def main(arguments: Sequence[str]) -> int:
         if known.verb == "stop":
             stop(store, known.name, known.reason)
         else:
-            sys.stdout.write(json.dumps(pending(store, known.origin)) + "\n")
+            listed = {"pending": pending, "begun": begun}[known.verb](store, known.origin)
+            sys.stdout.write(json.dumps(listed) + "\n")
     except (ZooError, StorageError) as error:
         return _say(str(error), error.exit_status)
     return 0

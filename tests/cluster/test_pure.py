@@ -18,7 +18,7 @@ from zooforge.cluster.progress import parse, sentence
 from zooforge.cluster.run_job import fill, submissions
 from zooforge.cluster.spec import Release, RunRequest
 from zooforge.cluster.store_pod import credentials
-from zooforge.cluster.supervise import decide, leaks
+from zooforge.cluster.supervise import decide, failed_without_a_trace, leaks, never_begun
 from zooforge.cluster.values import check, image_values, merge, parse_set
 
 SCHEMA = json.loads((values_schema.CHART / "values.schema.json").read_text())
@@ -288,3 +288,19 @@ def test_the_stores_credentials_are_read_and_never_shown(tmp_path: Any) -> None:
 )  # fmt: skip
 def test_events_in_a_pods_log_are_sentences_for_people(line: str, said: str) -> None:
     assert readable(line) == said
+
+
+def test_a_rayjob_that_failed_before_its_driver_began_is_submitted_again_and_one_that_finished_is_not(
+    release: Release,
+) -> None:
+    jobs = [failed(release, 1), failed(release, 2)]
+    jobs[0]["spec"]["entrypoint"] = "exec env ZOO_JOB=older.aa python"
+    jobs[1]["spec"]["entrypoint"] = "exec env ZOO_JOB=newer.bb python"
+    known = submissions(jobs)
+    suspects = failed_without_a_trace([], known, 2000.0 + 60)
+    assert [one.job_id for one in suspects] == ["newer.bb"]
+    (action,) = decide(never_begun(suspects, {"older.aa"}), known, 2000.0 + 3600)
+    assert (action.what, action.request) == ("submit", REQUEST)
+    assert never_begun(suspects, {"older.aa", "newer.bb"}) == []
+    assert failed_without_a_trace([pending()], known, 2000.0 + 60) == []
+    assert failed_without_a_trace([], known, 2000.0 + 2 * 86400) == []

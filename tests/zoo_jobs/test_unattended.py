@@ -23,7 +23,7 @@ from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs import cli, unattended
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.spec.twins import Zoo, twins_of
-from zooforge.zoo_jobs.unattended import job_attempts, main, pending, reason_to_give_up
+from zooforge.zoo_jobs.unattended import begun, job_attempts, main, pending, reason_to_give_up
 
 ZOO = "mnist5k-cnn-s"
 RUN = entries.load(ZOO).run_id
@@ -235,6 +235,8 @@ def test_what_is_unfinished_and_in_nobodys_hands_is_pending_for_its_own_release_
     (row,) = pending(store, "zoos/zooforge")
     assert (row["zoo"], row["run"], row["job"], row["request"]) == (ZOO, RUN, "j1", {"zoo": ZOO, "epochs": 2})
     assert row["parts"] == 0
+    assert begun(store, "zoos/zooforge") == ["j1"]
+    assert begun(store, "other/zooforge") == []
     assert pending(store, "other/zooforge") == []
     set_control(store, RUN, Control("stopped"))
     assert pending(store, "zoos/zooforge") == []
