@@ -1,8 +1,8 @@
 """Runs steps against a real Kubernetes: ``python -m tests.e2e [STEP ...]``; without a step all of `make e2e`, with
-``chaos`` all of `make chaos-cluster`. Each step prints what it saw and how long it took.
+``chaos`` all of `make chaos-cluster`. Each step prints its checks and its duration.
 
-CLUSTER and IMAGE_TOOL are commands with the verbs up, down, env, load, gpu, exec, kill and build, load, save; the
-project's own, for kind and docker, lie in cluster/adapters.
+CLUSTER and IMAGE_TOOL are commands with the verbs up, down, env, load, gpu, exec, kill and build, load, save. Those for
+kind and docker are in cluster/adapters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Steps in which parts of a cluster are lost while a run is under way."""
+"""Steps that remove parts of a cluster during a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEAD, WORKER = f"{RUN},ray.io/node-type=head", f"{RUN},ray.io/node-type=worker"
 
 
 def faults(quiet: QuietRuns) -> None:
-    """Worker, head, operator and RayJob are lost in turn; manifests and totals in Prometheus are a quiet run's."""
+    """Worker, head, operator and RayJob are lost in turn; manifests and totals in Prometheus equal a local run's."""
     with observed() as prometheus:
         _faults(quiet, prometheus)
 
@@ -87,7 +87,7 @@ def _new_job(uid: str) -> bool:
 
 
 def namespace(quiet: QuietRuns) -> None:
-    """The whole namespace is deleted in the middle of a run, whose store is elsewhere, and deployed again."""
+    """The namespace is deleted during a run, whose store is in another namespace, and deployed again."""
     elsewhere = f"{NAMESPACE}-store"
     where = (elsewhere, "outside")
     values = ["-f", str(VALUES), "--embedded-store", "--image", IMAGE, "--wait", "300"]
@@ -104,7 +104,7 @@ def namespace(quiet: QuietRuns) -> None:
             outside += ["--set", setting]
         zoo_cluster("deploy", "-f", str(VALUES), "--image", IMAGE, "--wait", "300", *outside)
 
-    # One worker at first, and short drains: else the run is over before the namespace is gone.
+    # One worker at first, and short drains: otherwise the run ends before the namespace is deleted.
     deploy_again("workerGroups.cpu.maxReplicas=1", "drain.timeoutSeconds=20", "drain.gracePeriodSeconds=40")
     submit(ZOO, *LONG)
     wait(400, "the run commits", lambda: ZOO in known_zoos(where) and done(where=where)["done"] > 100)
@@ -123,7 +123,7 @@ def namespace(quiet: QuietRuns) -> None:
 
 
 def unschedulable(quiet: QuietRuns) -> None:
-    """The head is lost and no node takes it for six minutes, longer than KubeRay waits for a dashboard."""
+    """The head is lost and fits no node for six minutes, longer than KubeRay waits for a dashboard by default."""
     label = "zooforge.io/e2e-head"
     nodes = sh("kubectl", "get", "nodes", "-o", "name").split()
     sh("kubectl", "label", "--overwrite", *nodes, f"{label}=here")

@@ -1,4 +1,4 @@
-"""A real Prometheus in the cluster's network, which finds its targets by the chart's PodMonitors."""
+"""A Prometheus server in the cluster's network that gets its targets from the chart's PodMonitors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TRAINED = f'zooforge_model_epochs_total{{zoo="{ZOO}",stage="train"}}'
 
 
 class ClusterPrometheus:
-    """Asked through `exec`, since its port is open only in the cluster's network."""
+    """A client that uses `exec`, because the server's port is open only in the cluster's network."""
 
     def __init__(self) -> None:
         self.began = time.time()
@@ -46,7 +46,7 @@ class ClusterPrometheus:
     def get(self, what: str, **parameters: str) -> Any:
         words = [word for key, value in parameters.items() for word in ("--data-urlencode", f"{key}={value}")]
         text = sh(*CLUSTER, "exec", "curl", "-sS", "-G", *words, f"http://127.0.0.1:{PORT}/api/v1/{what}", seconds=60)
-        if not text.startswith("{"):  # it starts, and says so in words
+        if not text.startswith("{"):  # while it starts, it answers in words
             raise SystemExit(f"FAIL  Prometheus: {text.strip()}")
         answer = json.loads(text)
         if answer["status"] != "success":
@@ -57,7 +57,7 @@ class ClusterPrometheus:
         return [(one["metric"], float(one["value"][1])) for one in self.get("query", query=expression)["result"]]
 
     def expect_targets(self, head: str, worker: str) -> None:
-        """Every port of every pod of the run is found by its labels and answers."""
+        """Wait until every port of every pod of the run is a target and is up."""
         wanted = {(head, port) for port in ("metrics", "as-metrics", "dash-metrics", "zoo-metrics")}
         wanted.add((worker, "metrics"))
 
@@ -86,7 +86,7 @@ class ClusterPrometheus:
         expect(groups == {"cpu"}, f"Ray's own series of the worker carry its group: {groups}")
 
     def expect_restart(self, first: str, second: str) -> None:
-        """The driver on a new head is found, and counts on from where the other one ended."""
+        """Check that the driver on a new head is a target, and that its counters continue those of the old one."""
         last = self.query(f'max(last_over_time({TRAINED[:-1]},pod="{first}"}}[10m]))')[0][1]
 
         def counted() -> float:
@@ -97,7 +97,7 @@ class ClusterPrometheus:
         expect(counted() >= last > 0, f"it counts on: {last:.0f} model-epochs before, {counted():.0f} now")
 
     def expect_totals(self) -> None:
-        """Totals never went back, end with what the store holds, and no rule failed."""
+        """Check that totals never decreased and equal those of the store, and that no rule failed."""
         code = (
             "from zooforge.storage.runs.ledger import read_ledger; from zooforge.zoo_jobs.catalogue import in_store; "
         )
@@ -129,7 +129,7 @@ class ClusterPrometheus:
 
 
 class Discovery:
-    """Writes the pods that there are into a file, every two seconds while the block runs."""
+    """Writes the targets of all pods into a file every two seconds while the block runs."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._over = path, threading.Event()
@@ -153,7 +153,7 @@ class Discovery:
 
 @contextlib.contextmanager
 def observed() -> Iterator[ClusterPrometheus | None]:
-    """A Prometheus that watches the release while the block runs; None where there is none, which is said."""
+    """Run a Prometheus that scrapes the release during the block. Yields None if there is none (skipped)."""
     crd = sh("kubectl", "get", "crd", "podmonitors.monitoring.coreos.com", "-o", "name", check=False)
     version = sh(*CLUSTER, "exec", "prometheus", "--version", check=False)
     if not crd.startswith("0 ") or not version.startswith("0 "):

@@ -1,4 +1,4 @@
-"""Secrets that were planted: in the image's build context, and the store's own key; they must be found nowhere."""
+"""Searches for secrets: some are put into the image's build context, and the store has a key; none may appear."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ planted: list[str] = []
 
 @contextlib.contextmanager
 def context() -> Iterator[str]:
-    """A copy of the working tree as git knows it, with secrets at places where people keep them."""
+    """Make a copy of the working tree as git knows it, with secrets in files where people keep them."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -61,7 +61,7 @@ def context() -> Iterator[str]:
 
 
 def secret() -> None:
-    """The store's key and planted ones are nowhere: objects, events, logs, status, the store, the image's layers."""
+    """No secret is in objects, events, logs, status, the store, or the image's layers."""
     key = re.search(rb"aws_secret_access_key *= *(\S+)", credentials())
     assert key is not None
     values = [key[1].decode(), base64.b64encode(key[1]).decode().rstrip("=")[:-1], *planted]
@@ -91,7 +91,7 @@ def _image(values: list[bytes]) -> None:
             skip(f"the image's layers were not searched: its tool cannot save an image ({said.strip()[-80:]})")
             return
         found, size, files = [], 0, 0
-        # A file, say Python's own, shows that what is there would be found.
+        # A text that is in the image shows that the search works.
         known = b"Grow, sparsify, publish and read model zoos"
         seen = False
         with tarfile.open(path) as image:
@@ -109,7 +109,7 @@ def _image(values: list[bytes]) -> None:
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """What a member holds, decompressed where it is; chunks overlap, so that nothing hides at their ends."""
+    """The decompressed content of a member in chunks, which overlap so that no secret is split between two."""
     with contextlib.ExitStack() as stack:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)

@@ -1,8 +1,8 @@
-"""What the Prometheus operator makes of a PodMonitor: scrape configurations for a Prometheus without it. Pure.
+"""Turns a PodMonitor into scrape configurations, as the Prometheus operator does. Pure.
 
-Only what the chart's monitors use is known; anything else is refused, so that nothing is left out silently. Pods are
-found in a file instead of by `kubernetes_sd_configs`, which Debian builds Prometheus without: `targets` writes there
-what that discovery finds, under the same labels.
+Only the fields that the chart's monitors use are known; any other field is refused, so that none is ignored silently.
+Pods come from a file instead of `kubernetes_sd_configs`, which Debian's Prometheus is built without. `targets` gives
+the content of that file, with the labels of that discovery.
 
 Source: the configurations that prometheus-operator's own tests expect of its generator (pkg/prometheus/testdata), and
 Prometheus' documentation of `kubernetes_sd_config`, role pod.
@@ -20,12 +20,12 @@ SNAKE = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
 
 
 def label(name: str) -> str:
-    """A Kubernetes label as Prometheus spells it."""
+    """The name of a Kubernetes label in Prometheus."""
     return re.sub(r"[^a-zA-Z0-9_]", "_", name)
 
 
 def targets(pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A target for each port that a container of a pod declares, with what discovery tells of it."""
+    """One target per port that a container of a pod declares, with the labels of Prometheus' discovery."""
     found = []
     for pod in pods:
         metadata, status = pod["metadata"], pod["status"]

@@ -1,4 +1,4 @@
-"""Runs of the same requests on this machine, without Ray or Kubernetes, whose manifests the cluster's must equal."""
+"""Runs the same requests on this machine, without Ray or Kubernetes, to compare the cluster's manifests with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT_SECONDS = 3600.0
 
 
 class QuietRuns:
-    """They begin at once, one after the other and with the lowest priority, so that no step waits for them long."""
+    """Local runs, which begin at once, one after another and with the lowest priority, to be ready when needed."""
 
     def __init__(self, requests: Iterable[tuple[str, ...]]) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -37,7 +37,7 @@ class QuietRuns:
             process.terminate()
 
     def same(self, request: tuple[str, ...], where: tuple[str, str] = HERE) -> None:
-        """Compare the manifests in a release's store with those of the quiet run."""
+        """Check that the manifests in a release's store equal those of the local run."""
         if request not in self._found:
             self._found[request] = self._pool.submit(self._run, request)
         here = self._found[request].result(LIMIT_SECONDS)

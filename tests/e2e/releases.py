@@ -44,7 +44,7 @@ from tests.e2e.surroundings import (
 
 
 def install() -> None:
-    """Chart installed in a restricted namespace; tokens; helm test; upgrade of an autoscaled cluster; least rights."""
+    """Install the chart in a restricted namespace: tokens, helm test, upgrade, least rights."""
     make_namespace()
     deploy("mode=cluster", "workerGroups.cpu.minReplicas=1")
     wait(300, "head and worker are Ready", lambda: len(ready(f"ray.io/cluster={RELEASE}")) == 2)
@@ -89,7 +89,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def researcher() -> Iterator[dict[str, str]]:
-    """Environment of a person who may only submit."""
+    """The environment of a user who has only the submitter's Role."""
     token = kubectl("create", "token", RESEARCHER).strip()
     config = json.loads(sh("kubectl", "config", "view", "--raw", "--minify", "--flatten", "-o", "json"))
     config["users"][0]["user"] = {"token": token}
@@ -182,7 +182,7 @@ def _forward(pod_name: str, port: str, env: dict[str, str]) -> str:
 
 
 def gpu() -> None:
-    """A group that asks for a GPU: explained where there is none, 0 to 1 and back to 0 where there is one."""
+    """A group that requests a GPU: without one the reason is shown; with one it scales from 0 to 1 and back."""
     sh(*CLUSTER, "gpu", "0")
     deploy("workerGroups.cpu.enabled=false", "workerGroups.gpu.gpu.count=1", "workerGroups.gpu.maxReplicas=1",
            "mode=cluster", "workerGroups.gpu.minReplicas=1")  # fmt: skip
@@ -213,7 +213,7 @@ def gpu() -> None:
 
 
 def bad() -> None:
-    """Bad input: one line with the remedy, status 2, and nothing is made."""
+    """Bad input gives one line with the remedy and status 2, and creates nothing."""
     before = kubectl("get", "rayjobs", "-o", "name")
     with tempfile.TemporaryDirectory() as folder:
         long_name = Path(folder) / "long.yaml"
@@ -266,7 +266,7 @@ def bad() -> None:
 
 
 def uninstall() -> None:
-    """The release leaves nothing but its volume claim, and says so; installed again it finds its zoos."""
+    """Removing the release leaves only its volume claim and names it; a new install has the old zoos."""
     folder, volume = os.environ.get("E2E_VOLUME"), "zooforge-e2e"
     if folder:  # of the node, writable for uid 1000; where there is no storage class
         spec = {"capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": volume,

@@ -1,4 +1,4 @@
-"""Steps about runs that nothing disturbs: to the end, stopped, capped, without a chance."""
+"""Steps with undisturbed runs: one that finishes, one that is stopped, one with a cap, one that always fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.e2e.surroundings import (
 
 
 def run(quiet: QuietRuns) -> None:
-    """One run from train to verify, the same submitted twice, its manifests compared with a local run's."""
+    """A run from train to verify; submitted twice it is one run; its manifests equal a local run's."""
     submitted = zoo_cluster("submit", ZOO, *SMALL, "--yes")
     twice = zoo_cluster("submit", ZOO, *SMALL, "--yes")
     expect("is running already" in twice, f"{submitted.strip()}; twice is one run")
@@ -41,7 +41,7 @@ def run(quiet: QuietRuns) -> None:
 
 
 def stop() -> None:
-    """Somebody who may only submit stops a run; it stays stopped; submitted again it goes on."""
+    """A user with only the submitter's Role stops a run; it stays stopped; submitted again it continues."""
     options = ["--models", "0:96", "--epochs", "40", "--no-twins"]
     before = done()["done"] if ZOO in known_zoos() else 0
     with researcher() as person:
@@ -76,7 +76,7 @@ def _head_is_kept(job: str) -> bool:
 
 
 def caps() -> None:
-    """A cap of 0 dollars stops before the first unit."""
+    """A cap of 0 dollars stops a run before its first unit."""
     options = ["--models", "0:8", "--epochs", "2", "--no-twins", "--max-dollars", "0", "--dollars-per-hour", "1"]
     zoo = "digits8-cnn-s"
     name = submit(zoo, *options)
@@ -86,7 +86,7 @@ def caps() -> None:
 
 
 def crash() -> None:
-    """A run that ends with an error as soon as it begins: three attempts, and never a worker."""
+    """A run that fails as soon as it begins has three attempts and never gets a worker."""
     zoo = "eurosat-cnn-s-seed" if "eurosat-cnn-s-seed" in catalogue() else next(iter(set(catalogue()) - {ZOO}))
     run_id = json.loads(sh(*PYTHON, "plan", zoo, "--json"))[0]["run"]
     with store() as env:

@@ -1,4 +1,4 @@
-"""The cluster under test, from outside: commands, waits, pods, and clients of the store through a port-forward."""
+"""Access to the cluster under test: commands, waits, pods, and clients of the store through a port-forward."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ IMAGE_TOOL = shlex.split(os.environ.get("IMAGE_TOOL", str(ROOT / "cluster" / "ad
 IMAGE = os.environ.get("IMAGE", "localhost/zooforge:dev")
 NAMESPACE = os.environ.get("E2E_NAMESPACE", "zoos-e2e")
 RELEASE, ZOO = "zooforge", "mnist5k-cnn-s"
-RESEARCHER = "researcher"  # a service account that only the submitter's Role is bound to
-HERE = (NAMESPACE, RELEASE)  # where the embedded store of the release is
+RESEARCHER = "researcher"  # a service account with only the submitter's Role
+HERE = (NAMESPACE, RELEASE)  # namespace and release of the embedded store
 VALUES = Path(__file__).parent / "values.yaml"
 PYTHON = [sys.executable, "-c", "import sys, zooforge; sys.exit(zooforge.main())"]
 
@@ -57,7 +57,7 @@ def zoo_cluster(verb: str, *arguments: str, check: bool = True, env: dict[str, s
 
 
 def submit(zoo: str, *options: str, env: dict[str, str] | None = None) -> str:
-    """Name of the RayJob."""
+    """Submit a run. Returns the name of the RayJob."""
     return zoo_cluster("submit", zoo, *options, "--yes", env=env).split()[-1]
 
 
@@ -70,7 +70,7 @@ def deploy(*settings: str) -> None:
 
 
 def make_namespace(name: str = NAMESPACE) -> None:
-    """A namespace that admits restricted pods only."""
+    """Create a namespace that admits only restricted pods."""
     sh("kubectl", "create", "namespace", name, check=False)
     sh("kubectl", "label", "--overwrite", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
 
@@ -126,7 +126,7 @@ def jobs() -> dict[str, dict[str, Any]]:
 
 @contextlib.contextmanager
 def store(where: tuple[str, str] = HERE) -> Iterator[dict[str, str]]:
-    """Environment of a client outside the cluster, while a port-forward to a release's store lives."""
+    """The environment of a client outside the cluster, during a port-forward to a release's store."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     there, release = where
@@ -149,13 +149,13 @@ def store(where: tuple[str, str] = HERE) -> Iterator[dict[str, str]]:
 
 
 def credentials(namespace: str = NAMESPACE) -> bytes:
-    """The file that the embedded store's Secret holds."""
+    """The credentials file in the embedded store's Secret."""
     secret = json.loads(sh("kubectl", "-n", namespace, "get", "secret", "zoo-store", "-o", "json"))
     return base64.b64decode(secret["data"]["credentials"])
 
 
 def in_store(code: str, *arguments: str, env: dict[str, str]) -> str:
-    """What a Python program prints, in which ``s`` is the store, ``a`` are the arguments."""
+    """Run a Python program, in which ``s`` is the store and ``a`` the arguments. Returns what it prints."""
     begin = "import os, sys, json; from zooforge.storage.stores.open import open_store; "
     begin += "s = open_store(os.environ['ZOO_STORE']); a = sys.argv[1:]\n"
     return sh(sys.executable, "-c", begin + code, *arguments, env=env)
