@@ -20,12 +20,15 @@ Identity of the Kubernetes cluster: the value clusterId, else the UID of the nam
 Argo CD render without a cluster, where the value is required.
 */}}
 {{- define "zooforge.clusterId" -}}
-{{- $system := lookup "v1" "Namespace" "" "kube-system" -}}
-{{- $uid := dig "metadata" "uid" "" (default (dict) $system) -}}
-{{- if not (or .Values.clusterId $uid) -}}
+{{- /* With the value set, the installer needs no right to read the namespace kube-system. */ -}}
+{{- $uid := .Values.clusterId -}}
+{{- if not $uid -}}
+{{- $uid = dig "metadata" "uid" "" (default (dict) (lookup "v1" "Namespace" "" "kube-system")) -}}
+{{- end -}}
+{{- if not $uid -}}
 {{- fail "clusterId is empty and no cluster can be read here: releases of two clusters that share a bucket could not tell their runs apart. Set clusterId to the output of: kubectl get namespace kube-system -o jsonpath={.metadata.uid}" -}}
 {{- end -}}
-{{- default $uid .Values.clusterId -}}
+{{- $uid -}}
 {{- end }}
 
 {{/* A Kubernetes quantity as a number of base units, such as 0.5 for 500m and 1024 for 1Ki. */}}
