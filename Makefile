@@ -66,7 +66,7 @@ chaos-alerts: setup ## Make four alerts happen to a real run and watch them fire
 fuzz: setup ## Damaged and sly bytes for every reader, findings kept in build/fuzz (30 minutes)
 	$(BIN)/python -m tests.fuzz --minutes 30 $(ARGS)
 
-chaos: setup ## Kill, freeze and double runs at random; what they publish stays the same (20 minutes)
+chaos: setup ## Kill, freeze and double runs at random, and order requests at random; what is published stays the same (20 minutes)
 	$(BIN)/python -m tests.chaos --minutes 20 $(ARGS)
 
 soak: setup ## Train for two hours and see that neither memory, files nor folders grow (2 hours)

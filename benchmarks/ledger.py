@@ -19,7 +19,7 @@ from pathlib import Path
 
 from zooforge.storage.formats.manifest import shard_shape
 from zooforge.storage.formats.record import PartRecord, Totals
-from zooforge.storage.runs.ledger import read_ledgers
+from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.stores import seaweedfs
 from zooforge.storage.stores.objects import ref_of
 from zooforge.storage.stores.open import open_store
@@ -86,7 +86,8 @@ def main() -> None:
         for _ in range(5):
             started, clock = time.process_time(), time.perf_counter()
             missing = 0
-            ledgers = read_ledgers(store, [zoo.run_id for zoo in zoos])
+            with ThreadPoolExecutor(4 if options.s3 else 1) as pool:
+                ledgers = list(pool.map(lambda zoo: read_ledger(store, zoo.run_id), zoos))
             for (_, units, wanted), ledger in zip(plans, ledgers, strict=True):
                 missing += sum(len(task.models) for task in tasks(units, wanted, ledger.next_part))
             cpu.append(time.process_time() - started)

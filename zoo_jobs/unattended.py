@@ -36,6 +36,7 @@ from zooforge.storage.runs.run_files import (
     start_attempt,
     stop_run,
     want_run,
+    write_control,
 )
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
@@ -201,10 +202,32 @@ def _start(store: ObjectStore, job: Job) -> str | None:
     return start_attempt(store, job.zoo.run_id, content)
 
 
+def _spread_stop(store: ObjectStore, job: Job) -> bool:
+    """If a stage is stopped, stop the others too. Returns whether one is."""
+    while True:
+        seen = [read_control(store, stage.run_id) for stage in job.stages]
+        stop = next((control for control in seen if control is not None and control.wanted == "stopped"), None)
+        if stop is None:
+            return False
+        wanted = [
+            (stage, control)
+            for stage, control in zip(job.stages, seen, strict=True)
+            if control is None or control.wanted != "stopped"
+        ]
+        if all(
+            write_control(
+                store,
+                stage.run_id,
+                Control("stopped", stop.reason, {} if control is None else control.request, stop.job),
+                control,
+            )
+            for stage, control in wanted
+        ):
+            return True
+
+
 def _stay_stopped(store: ObjectStore, job: Job, stop: Control) -> None:
-    """Stop all stages, whichever was stopped."""
-    for stage in job.stages:
-        stop_run(store, stage.run_id, stop.reason)
+    _spread_stop(store, job)
     _say(f"{job.zoo.name} was stopped ({stop.reason or 'by hand'}) and stays so; submit it again to go on", 0)
 
 
@@ -212,11 +235,7 @@ def _end(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str
     """Write how the attempt ended. Returns the status for the scheduler."""
     run_id = job.zoo.run_id
     end_attempt(store, run_id, attempt, {"state": "finished" if status == 0 else "failed", "status": status})
-    controls = [read_control(store, stage.run_id) for stage in job.stages]
-    stopped = [control for control in controls if control is not None and control.wanted == "stopped"]
-    if stopped:
-        for stage in job.stages:
-            stop_run(store, stage.run_id, stopped[0].reason)
+    if _spread_stop(store, job):
         return 0
     if status == 2:
         return _stop(store, job.stages, f"bad input: {last_line}")

@@ -1,8 +1,8 @@
 """Garbage collection: objects that nothing names are marked, and deleted by a sweep a day later.
 
-Roots are what manifests name; weights and labels of records whose states are not all in a manifest of their run; the
-newest state of every model. Records and manifests are never deleted. docs/format.md ("Collection") has the proof that a
-sweep and a writer may run at the same time.
+Roots are what manifests name; weights and labels of records whose states are not all in the current manifest of their
+run; the newest state of every model. Records and manifests are never deleted. docs/format.md ("Collection") proves that
+sweeps and writers may run at the same time.
 """
 
 import logging
@@ -14,7 +14,16 @@ from typing import Protocol, runtime_checkable
 from ..errors import PreconditionFailed, StorageError
 from ..formats.manifest import Manifest, from_ranges
 from ..formats.record import PartRecord
-from ..keys import OBJECTS_PREFIX, RUNS_PREFIX, ZOOS_PREFIX, parse_manifest_key, parse_object_key, parse_run
+from ..keys import (
+    OBJECTS_PREFIX,
+    RUNS_PREFIX,
+    ZOOS_PREFIX,
+    manifest_key,
+    parse_manifest_key,
+    parse_object_key,
+    parse_run,
+)
+from ..publish.head import read_head
 from ..runs.ledger import Ledger, read_ledger
 from ..runs.marks import Mark, create_mark, is_void, read_marks, rewrite_mark
 from ..stores.clock import StoreClock
@@ -135,8 +144,10 @@ def roots(store: ObjectStore, ledgers: dict[str, Ledger] | None = None) -> set[s
     known = {} if ledgers is None else ledgers
     named: set[str] = set()
     published: dict[str, tuple[dict[int, set[int]], dict[int, int]]] = {}
-    for manifest in _manifests(store):
+    for manifest, is_current in _manifests(store):
         named.update(ref.key for ref in manifest.refs)
+        if not is_current:  # HEAD may never move to it, and then the next version is made from the records again
+            continue
         states, lasts = published.setdefault(manifest.run, ({}, {}))
         for shard in manifest.shards:
             for epoch, models in shard.models_by_epoch().items():
@@ -185,10 +196,13 @@ def _mark(store: ObjectStore, now: float, min_age_seconds: float, marked: set[st
     return Collection(len(garbage), sum(s.size for s in garbage), phase)
 
 
-def _manifests(store: ObjectStore) -> Iterator[Manifest]:
-    for stat in list(store.list(ZOOS_PREFIX)):
-        if parse_manifest_key(stat.key) is not None:
-            yield Manifest.from_json(store.get(stat.key)[0], stat.key)
+def _manifests(store: ObjectStore) -> Iterator[tuple[Manifest, bool]]:
+    """All manifests, each with whether HEAD names it, which holds what all that it named before held."""
+    keys = [key for stat in store.list(ZOOS_PREFIX) if (key := parse_manifest_key(stat.key)) is not None]
+    heads = {zoo: read_head(store, zoo) for zoo in dict.fromkeys(zoo for zoo, _ in keys)}
+    for zoo, number in keys:
+        head, what = heads[zoo], manifest_key(zoo, number)
+        yield Manifest.from_json(store.get(what)[0], what), head is not None and head.number == number
 
 
 def _abort_uploads(store: HoldsUploads, min_age_seconds: float, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What people see of a store: its zoos, and the objects of one."""
+"""Lists the zoos of a store, and the objects of one zoo."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -64,15 +64,15 @@ def list_store(store: ObjectStore) -> list[ZooLine]:
 
 
 def list_objects(store: ObjectStore, zoo: str) -> list[dict[str, Any]]:
-    """Objects of the current version: key, bytes, and what is in them."""
+    """Objects of the current version: key, bytes, and a description of the content."""
     number, data = read_manifest_bytes(store, zoo)
     manifest = Manifest.from_json(data, f"zoo {zoo!r}, version {number}")
-    found = []
+    objects = []
     for shard in manifest.shards:
         models = sorted({m for _, ranges in shard.rows for m in from_ranges(ranges)})
         epochs = sorted(shard.models_by_epoch())
         what = f"models {models[0]} to {models[-1]}, epochs {epochs[0]} to {epochs[-1]}"
-        found.append({"key": shard.ref.key, "bytes": shard.ref.bytes, "what": what})
+        objects.append({"key": shard.ref.key, "bytes": shard.ref.bytes, "what": what})
     for entry, what in ((manifest.labels, "labels"), (manifest.model_table, "models")):
-        found.append({"key": entry.ref.key, "bytes": entry.ref.bytes, "what": f"{what}, {entry.rows:,} rows"})
-    return found
+        objects.append({"key": entry.ref.key, "bytes": entry.ref.bytes, "what": f"{what}, {entry.rows:,} rows"})
+    return objects

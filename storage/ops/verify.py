@@ -1,4 +1,4 @@
-"""`zoo store verify`: is a published version what its manifest says, object by object?"""
+"""`zoo store verify`: compares every object of a published version with its manifest."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ NUM_READERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not what the manifest says. ``name`` is the object's key, or what else it is about."""
+    """A difference from the manifest. ``name`` is the key of the object, or the name of a file."""
 
     name: str
     what: str
@@ -39,7 +39,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was looked at, and every problem found."""
+    """How much was read, and every problem."""
 
     zoo: str
     version: int
@@ -57,7 +57,7 @@ def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verifica
     """Read every object that the manifest names and check digests, shapes, rows, finiteness and splits.
 
     Args:
-        shards: look at these beside the tables; default all.
+        shards: read these and the tables; None: all shards.
     """
     manifest, store = zoo.manifest, zoo.store
     chosen = manifest.shards if shards is None else shards
@@ -68,8 +68,8 @@ def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verifica
         problems += _check_labels(manifest, *tables)
     problems += _check_blocks(store, manifest)
     with ThreadPoolExecutor(NUM_READERS) as pool:
-        for found in pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), chosen):
-            problems += found
+        for shard_problems in pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), chosen):
+            problems += shard_problems
     return Verification(
         zoo=manifest.zoo,
         version=zoo.version,
@@ -81,9 +81,9 @@ def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verifica
 
 
 def added_shards(zoo: Zoo, max_bytes: int) -> list[ShardEntry]:
-    """What a version holds and the one before it did not; where that is more, a sample of ``max_bytes``.
+    """Shards that the version before did not hold; if they are larger than ``max_bytes``, a sample of that size.
 
-    The sample takes shards in the order of their digests, which has nothing to do with what they hold.
+    The sample takes shards in the order of their digests, which does not depend on models or epochs.
     """
     known: set[str] = set()
     if zoo.version > 1:
@@ -103,7 +103,7 @@ Tables = tuple[dict[str, Values], dict[str, Values]]
 
 
 def _tables(store: ObjectStore, manifest: Manifest, problems: list[Problem]) -> Tables | None:
-    found = []
+    tables = []
     for entry, columns in (
         (manifest.labels, joined_columns(manifest.twin)),
         (manifest.model_table, model_columns()),
@@ -119,8 +119,8 @@ def _tables(store: ObjectStore, manifest: Manifest, problems: list[Problem]) -> 
         elif values_digest(columns, values) != entry.values_sha256:
             problems.append(Problem(entry.ref.key, "its values have another digest than the manifest says"))
         else:
-            found.append(values)
-    return (found[0], found[1]) if len(found) == 2 else None
+            tables.append(values)
+    return (tables[0], tables[1]) if len(tables) == 2 else None
 
 
 def _table(store: ObjectStore, manifest: Manifest, ref: ObjectRef, columns: tuple[Column, ...]) -> dict[str, Values]:
@@ -175,11 +175,11 @@ def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Pro
     if manifest.parent is not None and parents.valid is None:
         roots = parents.data
     if rule.kind == "recorded" or rule.group is not None or (rule.kind == "reference" and manifest.parent is not None):
-        return  # what groups and the root's size are, only its spec says
+        return  # only the spec of the root knows the groups, and how many models it has
     expected = assign_splits(rule, manifest.root_zoo, roots.tolist(), {}, manifest.planned_models)
-    for model, found, wanted in zip(models["model"].data.tolist(), splits, expected, strict=True):
-        if found != wanted:
-            yield Problem(key, f"model {model} is in split {found}, the rule says {wanted}")
+    for model, split, wanted in zip(models["model"].data.tolist(), splits, expected, strict=True):
+        if split != wanted:
+            yield Problem(key, f"model {model} is in split {split}, the rule says {wanted}")
             return
 
 

@@ -1,4 +1,4 @@
-"""The two objects of a zoo that are ever replaced: its spec, and the pointer to its current version."""
+"""The spec of a zoo and HEAD, the pointer to its current version: the two objects of a zoo that are ever replaced."""
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -38,13 +38,13 @@ class StoredSpec:
 
 
 def read_spec(store: ObjectStore, zoo: str) -> StoredSpec | None:
-    found = get_or_none(store, spec_key(zoo))
-    if found is None:
+    content = get_or_none(store, spec_key(zoo))
+    if content is None:
         return None
-    value = parse_json(found[0], spec_key(zoo))
+    value = parse_json(content[0], spec_key(zoo))
     if not isinstance(value, dict):
         raise FormatError(f"{spec_key(zoo)}: expected a JSON object")
-    return StoredSpec(value, found[1])
+    return StoredSpec(value, content[1])
 
 
 def create_spec(store: ObjectStore, zoo: str, content: Mapping[str, Any]) -> StoredSpec:
@@ -53,18 +53,18 @@ def create_spec(store: ObjectStore, zoo: str, content: Mapping[str, Any]) -> Sto
     try:
         etag = store.put(spec_key(zoo), data, if_absent=True)
     except PreconditionFailed:
-        found = read_spec(store, zoo)
-        if found is None:
+        stored = read_spec(store, zoo)
+        if stored is None:
             raise
-        return found
+        return stored
     return StoredSpec(dict(content), etag)
 
 
 def swap_spec(store: ObjectStore, zoo: str, content: Mapping[str, Any], old: StoredSpec) -> StoredSpec:
-    """Replace ``old``, whose existing rows the caller has found equal to ``content``'s.
+    """Replace ``old``. The caller has checked that the rows of ``old`` are the same in ``content``.
 
     Raises:
-        SpecChanged: somebody else replaced it meanwhile.
+        SpecChanged: another user replaced it meanwhile.
     """
     data = canonical_json(dict(content))
     try:
@@ -72,7 +72,7 @@ def swap_spec(store: ObjectStore, zoo: str, content: Mapping[str, Any], old: Sto
     except PreconditionFailed:
         now = get_or_none(store, spec_key(zoo))
         if now is None or now[0] != data:
-            raise SpecChanged(f"{store.url}: {spec_key(zoo)} was changed by somebody else; run again") from None
+            raise SpecChanged(f"{store.url}: {spec_key(zoo)} was changed by another user; run again") from None
         etag = now[1]
     return StoredSpec(dict(content), etag)
 
@@ -87,18 +87,18 @@ class Head:
 
 
 def read_head(store: ObjectStore, zoo: str) -> Head | None:
-    found = get_or_none(store, head_key(zoo))
-    if found is None:
+    content = get_or_none(store, head_key(zoo))
+    if content is None:
         return None
-    value = parse_json(found[0], head_key(zoo))
+    value = parse_json(content[0], head_key(zoo))
     check_format(value, HEAD_FORMAT, HEAD_VERSION, head_key(zoo))
     if not isinstance(value.get("number"), int) or not isinstance(value.get("manifest_sha256"), str):
         raise FormatError(f"{head_key(zoo)}: names no version")
-    return Head(value["number"], value["manifest_sha256"], found[1])
+    return Head(value["number"], value["manifest_sha256"], content[1])
 
 
 def move_head(store: ObjectStore, zoo: str, number: int, manifest: bytes, old: Head | None) -> bool:
-    """Point HEAD at version ``number``. False if somebody else moved it meanwhile; it never goes back."""
+    """Point HEAD at version ``number``. False if another user moved it meanwhile; it never goes back."""
     value = {
         "format": HEAD_FORMAT,
         "version": HEAD_VERSION,
@@ -245,13 +245,13 @@ def read_manifest_bytes(store: ObjectStore, zoo: str, number: int | None = None)
             require_existing(store)
             raise NotPublished(f"{store.url}: zoo {zoo!r} has no published version{_what_there_is(store, zoo)}")
         number = head.number
-    found = get_or_none(store, manifest_key(zoo, number))
-    if found is None:
+    content = get_or_none(store, manifest_key(zoo, number))
+    if content is None:
         require_existing(store)
         raise NotPublished(f"{store.url}: zoo {zoo!r} has no version {number}")
-    if head is not None and sha256_hex(found[0]) != head.manifest_sha256:
+    if head is not None and sha256_hex(content[0]) != head.manifest_sha256:
         raise FormatError(f"{manifest_key(zoo, number)}: not the manifest that HEAD names; it is truncated or damaged")
-    return number, found[0]
+    return number, content[0]
 
 
 def list_zoos(store: ObjectStore) -> list[str]:

@@ -1,7 +1,7 @@
-"""Sealing a version of a zoo: shards, tables, manifest, copies, HEAD, in this order.
+"""Seals a version of a zoo: writes shards, tables, manifest, copies and HEAD, in this order.
 
-A version is the request united with what the current version of the same run holds, so that it never shrinks. What is
-published is a function of spec and weights: a quiet run and a tormented one give the same manifest bytes.
+A version holds the request and all that the current version of the same run holds, so it never shrinks. It is a
+function of spec and weights: a run without disturbances and a run with many publish the same manifest bytes.
 """
 
 import logging
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Which models (None: all that are committed) and how many epochs (None: all) a version must hold."""
+    """Models (None: all that are committed) and last epoch (None: all epochs) that a version must hold."""
 
     models: Sequence[int] | None = None
     epochs: int | None = None
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A published version. ``new`` is false where the current one already held the same bytes."""
+    """A published version. ``new`` is false if the current version already had the same bytes."""
 
     zoo: str
     number: int
@@ -102,7 +102,7 @@ def seal(store: ObjectStore, description: ZooDescription, build: Callable[[Manif
         except ObjectMissing:
             if read_head(store, description.name) == head:
                 raise
-            continue  # what the others published is dropped from parts
+            continue  # parts were dropped, because others published what they held
         sha256 = sha256_hex(manifest.to_json())
         if head is not None and head.manifest_sha256 == sha256:
             return Version(description.name, head.number, False, manifest, sha256)
@@ -172,7 +172,7 @@ def assemble(
     compression: Compression | None = None,
     blocks: ObjectRef | None = None,
 ) -> Manifest:
-    """The manifest of what was written.
+    """The manifest of a version, whose objects are written.
 
     Args:
         lasts: model to its last epoch.
@@ -216,7 +216,7 @@ def assemble(
 
 
 def _records(ledger: Ledger, lasts: dict[int, int], base_lasts: dict[int, int]) -> list[tuple[PartRecord, list[int]]]:
-    """Records to read beside the current version, each with the models that it is read for."""
+    """Records to read in addition to the current version, each with the models that it is read for."""
     wanted: dict[RecordKey, list[int]] = {}
     every = ledger.commit_every
     for model in sorted(lasts):

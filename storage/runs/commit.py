@@ -1,7 +1,7 @@
-"""Committing a part: data objects first, then one small record by a conditional put.
+"""Commits a part: first its data objects, then one small record by a conditional put.
 
-A driver may die between any two requests, a reply may be lost, and a rival may commit the same part first; in each
-case there is one record, its data are there, and nothing that somebody else needs was deleted.
+A driver may die between any two requests, a reply may be lost, and another driver may commit the same part first. In
+each case there is one record, its data are there, and no data that another record names are deleted.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _COMPARED_STATE = ("weights", "log_sigma2", "buffers")
 
 @dataclass(frozen=True)
 class PartData:
-    """What training gives for one part. M = members, D = values per model.
+    """What training makes of one part. M = members, D = values per model.
 
     Attributes:
         unit: smallest model index of the whole unit.
@@ -41,9 +41,9 @@ class PartData:
         fields: field to epoch to [M, ...]: "" weights [M, D] float32; ".log_sigma2" float32; ".mask" bool, true where
             the value is used (stored as bits); ".buffers" float32; ".counters" int64. Only epochs that are kept.
         labels: column (storage/formats/labels.py) to values, one row per (model, epoch), model-major, both ascending.
-        state: what training goes on from, each [M, ...], with ``faulty_epoch`` int32 (-1: none) and ``faulty_reason``
-            int8 (0 nan, 1 inf, -1 none). Empty for a refill.
-        numerics: JSON: engine, version, and what the numbers depend on.
+        state: the arrays that training continues from, each [M, ...], with ``faulty_epoch`` int32 (-1: none) and
+            ``faulty_reason`` int8 (0 nan, 1 inf, -1 none). Empty for a refill.
+        numerics: JSON: the engine, its version, and the settings that the numbers depend on.
         samples, seconds: training samples seen, and time taken.
     """
 
@@ -61,7 +61,7 @@ class PartData:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """``won`` is false where another attempt's record stands; its values are then equal to ours, or chained."""
+    """``won`` is false if another attempt's record was first; its values are then equal to ours, or chained."""
 
     record: PartRecord
     won: bool
@@ -77,7 +77,7 @@ def commit_part(
     parents: Sequence[str] = (),
     refill: bool = False,
 ) -> Committed:
-    """Commit ``data``, once, whoever else tries the same.
+    """Commit ``data``. Of several drivers that commit the same part, one succeeds.
 
     Args:
         attempt: the driver's attempt id; a record that carries it is ours, even if the reply to its put was lost.
@@ -241,21 +241,21 @@ def encode_fields(fields: Mapping[str, Mapping[int, NDArray[Any]]]) -> dict[str,
 def _kept_fields(data: PartData) -> dict[str, str]:
     """Arrays of the state that need not be written again: fields of the one epoch that the part keeps, its last.
 
-    Of a part that keeps several, whoever goes on would have to read all of them.
+    Where a part keeps several epochs, a driver that continues would have to read all of them.
     """
     last = data.epochs[-1]
     if not data.state or set(data.fields.get("", ())) != {last}:
         return {}
-    found = {}
+    fields = {}
     for name, field_name in STATE_FIELDS.items():
         kept = data.fields.get(field_name)
         if kept is not None and name in data.state and _same(data.state[name], kept[last]):
-            found[name] = field_name
-    return found
+            fields[name] = field_name
+    return fields
 
 
 def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
-    """Whether two arrays hold the same bits, which they mostly do by being one."""
+    """Whether two arrays hold the same bits. Mostly they are one array, which is tested first."""
     if left is right:
         return True
     if left.dtype != right.dtype or left.shape != right.shape:
@@ -267,7 +267,7 @@ def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
 
 
 def _weight_digests(arrays: Mapping[str, NDArray[Any]], num_members: int) -> tuple[str, ...]:
-    """Per member, of what is compared in a state, or of all fields of a refill; ``arrays`` have canonical NaN."""
+    """Digest per member of the compared arrays of a state, or of all fields of a refill, which have canonical NaN."""
     if "weights" in arrays:
         arrays = {name: arrays[name] for name in _COMPARED_STATE if name in arrays}
     little = [
@@ -302,8 +302,8 @@ def _with_totals(record: PartRecord, after: PartRecord | None) -> PartRecord:
 
 
 def _last_before(store: ObjectStore, key: RecordKey) -> PartRecord | None:
-    found = [parse_record_key(stat.key) for stat in store.list(key.prefix)]
-    before = [k for k in found if k is not None and not k.refill and k.part < key.part]
+    keys = [parse_record_key(stat.key) for stat in store.list(key.prefix)]
+    before = [k for k in keys if k is not None and not k.refill and k.part < key.part]
     if not before:
         return None
     last = max(before, key=lambda k: k.part)
@@ -311,7 +311,7 @@ def _last_before(store: ObjectStore, key: RecordKey) -> PartRecord | None:
 
 
 def _drop_state(store: ObjectStore, before: PartRecord, record: PartRecord) -> None:
-    """Drop the state that ``record`` supersedes for exactly its members. Only gc needs this to succeed."""
+    """Delete the state that ``record`` supersedes for exactly its members. If that fails, gc deletes it later."""
     if before.state is None or before.members != record.members or before.state == record.state:
         return
     try:

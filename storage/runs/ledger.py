@@ -1,4 +1,4 @@
-"""What a run has committed: one LIST, and one GET per folder."""
+"""The ledger: what a run has committed, read by one LIST and one GET per folder."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,6 @@ from ..stores.protocol import ObjectStore
 from .commit import refuse_conflict
 
 NUM_READERS = 16
-NUM_RUNS = 4  # read at once
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """Models, epochs and faulty count distinct (model, part); samples, seconds and bytes count double work twice."""
+    """Sums over a run. Models, epochs and faulty models count once; samples, seconds and bytes as often as spent."""
 
     num_models: int
     model_epochs: int
@@ -53,9 +52,13 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """Newest common state of some models: ``arrays`` [M, ...] in the order asked for, after ``part``.
+    """The newest state that some models have in common.
 
-    ``epoch`` is the last epoch of that part, ``parents`` the records that the rows came from.
+    Attributes:
+        part: after which they have it.
+        epoch: the last epoch of that part.
+        arrays: each [M, ...], in the order of the models that were asked for.
+        parents: keys of the records that the rows came from.
     """
 
     part: int
@@ -65,7 +68,7 @@ class LoadedState:
 
 
 class Ledger:
-    """A snapshot: commits after it was read are not in it, and nothing in it is ever taken back."""
+    """A snapshot of the committed parts. Later commits are not in it; no commit is ever taken back."""
 
     def __init__(self, store: ObjectStore, run: str, folders: dict[str, Folder], known: dict[str, PartRecord]) -> None:
         self.store = store
@@ -96,7 +99,7 @@ class Ledger:
         return (~held & (held + 1)).bit_length() - 1
 
     def holder(self, model: int, part: int) -> RecordKey | None:
-        """The record to read ``model``'s ``part`` from: the smallest key that holds it; None if nobody does."""
+        """The record to read ``model``'s ``part`` from: the smallest key that holds it; None if no record does."""
         if model in self._chains:
             chain = self._chains[model]
             return chain[part] if part < len(chain) else None
@@ -133,11 +136,11 @@ class Ledger:
     @property
     def faulty(self) -> dict[int, Faulty]:
         """Models that are faulty in their newest state, by index."""
-        found: dict[int, Faulty] = {}
+        by_model: dict[int, Faulty] = {}
         for folder in self.folders.values():
             for faulty in folder.last.faulty:
-                found.setdefault(faulty.model, faulty)
-        return dict(sorted(found.items()))
+                by_model.setdefault(faulty.model, faulty)
+        return dict(sorted(by_model.items()))
 
     @property
     def totals(self) -> RunTotals:
@@ -170,7 +173,7 @@ class Ledger:
         """Newest state of ``models``, whose next part must be the same; it may come from several records.
 
         Raises:
-            Superseded: meanwhile other drivers committed on, and dropped what this ledger names.
+            Superseded: other drivers have committed later parts, and dropped the state that this ledger names.
             ObjectMissing, DigestMismatch: the store lost or changed something.
         """
         parts = {self.next_part(model) for model in models}
@@ -185,18 +188,18 @@ class Ledger:
         arrays: dict[str, NDArray[Any]] = {}
         epoch = -1
         for record in self.records(rows):
-            found = self._state_of(record, models)
+            state = self._state_of(record, models)
             index = {model: row for row, model in enumerate(record.members)}
             positions = rows[record.key]
             source = [index[models[p]] for p in positions]
-            for name, values in found.items():
+            for name, values in state.items():
                 if name not in arrays:
                     if epoch >= 0:
                         raise FormatError(f"{record.key}: its state has {name!r}, that of other records has not")
                     arrays[name] = np.empty((len(models), *values.shape[1:]), values.dtype)
                 arrays[name][positions] = values[source]
-            if set(found) != set(arrays):
-                raise FormatError(f"{record.key}: its state holds {sorted(found)}, expected {sorted(arrays)}")
+            if set(state) != set(arrays):
+                raise FormatError(f"{record.key}: its state holds {sorted(state)}, expected {sorted(arrays)}")
             epoch = record.epochs[1] - 1
         return LoadedState(part, epoch, arrays, tuple(sorted(str(key) for key in rows)))
 
@@ -219,10 +222,10 @@ class Ledger:
         if record.state_fields and record.weights is not None:
             fields, _ = decode(kept, record.weights.key)
             for name, field in record.state_fields.items():
-                found = fields.get(tensor_name(record.epochs[1] - 1, field))
-                if found is None or name in arrays:
+                tensor = fields.get(tensor_name(record.epochs[1] - 1, field))
+                if tensor is None or name in arrays:
                     raise FormatError(f"{record.key}: {record.weights.key} does not hold its {name}, as it says")
-                arrays[name] = found
+                arrays[name] = tensor
         return arrays
 
     def _compare_overlaps(self) -> None:
@@ -292,16 +295,8 @@ def read_ledger(store: ObjectStore, run: str, known: Ledger | None = None) -> Le
     return Ledger(store, run, folders, records)
 
 
-def read_ledgers(store: ObjectStore, runs: Sequence[str]) -> list[Ledger]:
-    """``read_ledger`` of several runs: one is listed while records of another are read."""
-    if store.root is not None:  # no network to wait for
-        return [read_ledger(store, run) for run in runs]
-    with ThreadPoolExecutor(NUM_RUNS) as pool:
-        return list(pool.map(lambda run: read_ledger(store, run), runs))
-
-
 def _read_records(store: ObjectStore, keys: Sequence[RecordKey]) -> dict[str, PartRecord]:
-    """Records by key, read by threads that have their shares from the start: a future for each would cost too much."""
+    """Records by key. Each thread gets its share at the start: a future per record would cost too much."""
 
     def take(share: Sequence[RecordKey]) -> list[tuple[str, PartRecord]]:
         return [(str(key), _read_record(store, key)) for key in share]

@@ -148,8 +148,8 @@ def write_control(store: ObjectStore, run: str, control: Control, seen: Control 
     Returns:
         False, with nothing written, if the control changed after ``seen`` was read. Read it and decide again.
     """
-    if control == seen:
-        return True
+    if control == seen and control.wanted == "run":
+        return True  # nothing to say; a stop is written again, since a start may be about to take back the one before
     value: dict[str, Any] = {"wanted": control.wanted, "reason": control.reason, "request": control.request}
     value |= {"job": control.job} if control.job else {}
     # Different at every write: where a store derives the etag from the content, an old etag would match again.

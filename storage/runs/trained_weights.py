@@ -1,4 +1,4 @@
-"""Weights of a run's models at one epoch, from the records that committed them."""
+"""Reads the weights of a run's models at one epoch, from the records that committed them."""
 
 from collections.abc import Sequence
 
@@ -43,9 +43,9 @@ def read_weights(ledger: Ledger, models: Sequence[int], epoch: int) -> NDArray[n
         assert record.weights is not None
         tensors, _ = decode(get_object(ledger.store, record.weights, name), record.weights.key)
         index = {model: row for row, model in enumerate(record.members)}
-        found = tensors[tensor_name(epoch)][[index[models[p]] for p in positions]]
+        rows_here = tensors[tensor_name(epoch)][[index[models[p]] for p in positions]]
         if weights is None:
-            weights = np.empty((len(models), found.shape[1]), np.float32)
-        weights[positions] = found
+            weights = np.empty((len(models), rows_here.shape[1]), np.float32)
+        weights[positions] = rows_here
     assert weights is not None
     return weights

@@ -3,7 +3,8 @@
 Each round grows a small zoo and its twins into a fresh store on an S3 server, while drivers and workers are killed,
 told to leave or frozen, second drivers start beside the first, and the server itself is killed. However often it was
 disturbed, the run has to end, with the manifests of a quiet run, byte for byte, and no store may need repair. A round
-that does not is kept with its store and its seed, and makes the exit status 1.
+that does not is kept with its store and its seed, and makes the exit status 1. Meanwhile ``tests.storage.simulation``
+runs as many schedules of the store protocol as fit.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -135,6 +137,37 @@ def quiet_manifests(zoo: Command, spec: Path, store: Path) -> dict[str, bytes]:
     return {name: manifest(store, name) for name in ZOOS}
 
 
+class Simulation:
+    """Schedules of the store protocol, as many as fit into the time, in a process at low priority."""
+
+    def __init__(self, minutes: float, seed: int) -> None:
+        command = [
+            "nice",
+            sys.executable,
+            "-m",
+            "tests.storage.simulation",
+            "--minutes",
+            f"{minutes}",
+            "--seed",
+            f"{seed}",
+        ]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def result(self) -> str:
+        """Its last words: how many schedules it ran, or the one that broke a promise."""
+        return self._process.communicate(timeout=ROUND_SECONDS)[0].strip()
+
+    @property
+    def failed(self) -> bool:
+        return self._process.returncode != 0
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=20.0, help="a round that has begun is ended")
@@ -148,6 +181,7 @@ def main(arguments: Sequence[str]) -> int:
     twins = {"method": "variational-dropout", "num_epochs": NUM_TWIN_EPOCHS}
     spec = write(folder, num_epochs=NUM_EPOCHS, train_eval_epochs=[0, NUM_EPOCHS], sparsify=twins)
     total: Counter[str] = Counter()
+    simulation = Simulation(options.minutes, seed)
     try:
         quiet = quiet_manifests(stage.zoo, spec, folder / "quiet")
         number = 0
@@ -164,7 +198,12 @@ def main(arguments: Sequence[str]) -> int:
             said = ", ".join(f"{count} x {kind}" for kind, count in sorted(one.counts.items()))
             print(f"round {number}: as a quiet run, {time.monotonic() - began:.0f} s; {said}", flush=True)
             number += 1
+        simulated = simulation.result()
+        print(simulated, flush=True)
+        if simulation.failed:
+            return 1
     finally:
+        simulation.close()
         stage.close()
     shutil.rmtree(folder)
     print(f"{number} rounds, --seed {seed}: {dict(sorted(total.items()))}")

@@ -17,7 +17,7 @@ from tests.support.faulty_store import FaultyStore
 from tests.support.synthetic import ATTEMPT, RIVAL, RUN, description, part_data, train, weights
 from zooforge.storage.cli import main
 from zooforge.storage.errors import EpochNotPresent, PreconditionFailed, StorageUsageError, StoreRefused
-from zooforge.storage.keys import manifest_key
+from zooforge.storage.keys import head_key, manifest_key
 from zooforge.storage.ops.gc import collect, roots
 from zooforge.storage.ops.pull import _Puller, pull
 from zooforge.storage.ops.verify import verify_zoo
@@ -114,6 +114,15 @@ class TestCollection:
         quiet = MemoryStore()
         train(quiet, range(6), 5)
         assert version.manifest.to_json() == vectorize(quiet, description(), RUN).manifest.to_json()
+
+    def test_parts_stay_that_only_a_manifest_holds_which_is_not_the_current_one(self, aging: Clock) -> None:
+        """Its publisher died before it moved HEAD, and the next version is made from the parts again."""
+        train(aging, range(6), 3)
+        sealed = vectorize(aging, description(), RUN)
+        aging.delete(head_key("tiny-zoo"))
+        aging.ahead = DAY + 1
+        assert collect(aging, dry_run=False).num_objects == 0
+        assert vectorize(aging, description(), RUN).manifest_sha256 == sealed.manifest_sha256
 
     def test_parts_that_no_manifest_holds_stay(self, aging: Clock) -> None:
         train(aging, range(6), 3)
