@@ -1,4 +1,4 @@
-"""`zoo store`: what a store holds, whether it is sound, and the embedded server."""
+"""`zoo store`: list, check, copy and clean up a store, and run the embedded S3 server."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .stores.open import open_store
 
 @click.group()
 def command() -> None:
-    """What a store holds: list it, check it, bring it elsewhere."""
+    """List, check, copy and clean up what a store holds."""
 
 
 for verb in (*EXPORT_VERBS, *IMPORT_VERBS):
@@ -79,25 +79,25 @@ def verify(zoos: Sequence[str], version: int | None, store_url: str | None, as_j
     reports, num_bad = [], 0
     for address in addresses:
         zoo = open_zoo(address, version)
-        found = verify_zoo(zoo)
-        num_bad += len(found.problems)
+        report = verify_zoo(zoo)
+        num_bad += len(report.problems)
         reports.append(
             {
-                "zoo": found.zoo,
-                "version": found.version,
-                "objects": found.num_objects,
-                "bytes": found.num_bytes,
-                "states": found.num_states,
-                "problems": [{"name": p.name, "what": p.what} for p in found.problems],
+                "zoo": report.zoo,
+                "version": report.version,
+                "objects": report.num_objects,
+                "bytes": report.num_bytes,
+                "states": report.num_states,
+                "problems": [{"name": p.name, "what": p.what} for p in report.problems],
             }
         )
         if not as_json:
-            verdict = "all good" if found.ok else f"{len(found.problems)} bad"
+            verdict = "all good" if report.ok else f"{len(report.problems)} bad"
             click.echo(
-                f"{found.zoo} version {found.version}: {found.num_objects:,} objects, "
-                f"{human_bytes(found.num_bytes)}, {found.num_states:,} states: {verdict}"
+                f"{report.zoo} version {report.version}: {report.num_objects:,} objects, "
+                f"{human_bytes(report.num_bytes)}, {report.num_states:,} states: {verdict}"
             )
-            for problem in found.problems:
+            for problem in report.problems:
                 click.echo(f"  {problem}")
     if as_json:
         print_json(reports)
@@ -135,23 +135,23 @@ def pull(
 
     zoo = open_zoo(zoo_address(source, store_url), version)
     target = open_store(folder)
-    found = pull_zoo(zoo, target, epochs=epochs, models=models, split=split, where=where)
+    pulled = pull_zoo(zoo, target, epochs=epochs, models=models, split=split, where=where)
     address = zoo_url(folder, zoo.name)
     if as_json:
         print_json(
             {
                 "zoo": zoo.name,
                 "url": address,
-                "version": found.number,
-                "states": found.manifest.num_states,
-                "objects": len(found.manifest.refs),
-                "objects_read": found.num_read,
+                "version": pulled.number,
+                "states": pulled.manifest.num_states,
+                "objects": len(pulled.manifest.refs),
+                "objects_read": pulled.num_read,
             }
         )
         return
     click.echo(
-        f"{address} version {found.number}: {found.manifest.num_models:,} models, "
-        f"{found.manifest.num_states:,} states; {found.num_read:,} of {len(found.manifest.refs):,} objects were read"
+        f"{address} version {pulled.number}: {pulled.manifest.num_models:,} models, "
+        f"{pulled.manifest.num_states:,} states; {pulled.num_read:,} of {len(pulled.manifest.refs):,} objects were read"
     )
 
 
@@ -163,12 +163,12 @@ def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
     """Collect objects that nothing names: the first run marks them, one a day later sweeps them."""
     from .ops.gc import collect
 
-    found = collect(opened(store_url, existing=True), dry_run=not yes)
+    collected = collect(opened(store_url, existing=True), dry_run=not yes)
     if as_json:
-        print_json(found.to_json())
+        print_json(collected.to_json())
         return
-    click.echo(f"{found.num_objects:,} objects, {human_bytes(found.num_bytes)} {found.phase}")
-    if not yes and found.num_objects:
+    click.echo(f"{collected.num_objects:,} objects, {human_bytes(collected.num_bytes)} {collected.phase}")
+    if not yes and collected.num_objects:
         click.echo("nothing was changed; --yes does it", err=True)
 
 
@@ -181,15 +181,15 @@ def probe(store_url: str | None, as_json: bool) -> None:
     from .stores.probe import require, versioning
 
     store = opened(store_url)
-    found = try_store(store)
-    shown = {**found.to_json(), "space_comes_back": versioning(store)}
+    capabilities = try_store(store)
+    shown = {**capabilities.to_json(), "space_comes_back": versioning(store)}
     if as_json:
         print_json(shown)
     else:
         for name, there in shown.items():
             said = "unknown, or does not apply" if there is None else "yes" if there else "no"
             click.echo(f"{name.replace('_', ' '):<24} {said}")
-    require(found, store.url)
+    require(capabilities, store.url)
 
 
 @command.command("up")
@@ -218,13 +218,13 @@ def env() -> None:
 
 class _ReadersGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        found = super().get_command(ctx, cmd_name)
-        if found is None:
+        verb = super().get_command(ctx, cmd_name)
+        if verb is None:
             ctx.fail(
                 f"no command {cmd_name!r}: this installation only reads zoos, and `zoo store` is its command; training "
                 "and clusters come with a clone of zooforge or with its container image"
             )
-        return found
+        return verb
 
 
 def main(arguments: Sequence[str]) -> int:

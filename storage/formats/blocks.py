@@ -1,8 +1,8 @@
-"""Digests of 64 KiB blocks of tensors: one state is checked by hashing what lies around it, not an epoch of a shard.
+"""Digests of 64 KiB blocks of tensors, so that reading one state hashes a block or two and not an epoch of a shard.
 
-A tensor's digest in a manifest that names ``blocks`` is the SHA-256 over the digests of its blocks; the last block of
-a tensor is what is left. The object ``blocks`` has them all: per shard a tensor named by the shard's SHA-256, U8
-[blocks, 32], the shard's tensors in the order of their bytes.
+In a manifest that names ``blocks``, a tensor's digest is the SHA-256 over the digests of its blocks; its last block may
+be shorter. The object ``blocks`` holds all digests: for each shard a tensor named by the shard's SHA-256, U8
+[blocks, 32], with the blocks of the shard's tensors in the order of their bytes.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ Digests = NDArray[np.uint8]  # [blocks, 32]
 
 
 def block_digests(data: memoryview) -> bytes:
-    """Digests of the blocks of one tensor's bytes, one behind the other."""
+    """The digests of the blocks of one tensor's bytes, concatenated."""
     sha256 = hashlib.sha256
     return b"".join([sha256(data[i : i + BLOCK_BYTES]).digest() for i in range(0, len(data), BLOCK_BYTES)])
 
 
 def tensor_digest(data: memoryview, manifest: Manifest) -> str:
-    """What ``manifest`` must say of a tensor of these bytes, hex."""
+    """The digest, in hex, that ``manifest`` must have for a tensor of these bytes."""
     return sha256_hex(data if manifest.blocks is None else block_digests(data))
 
 
 def digests_array(digests: Iterable[bytes]) -> Digests:
-    """``block_digests`` of a shard's tensors, in the order of their bytes, as the object holds them."""
+    """The ``block_digests`` of a shard's tensors, in the order of their bytes, as the object ``blocks`` holds them."""
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
@@ -44,7 +44,7 @@ class BlockTable:
     """Digests of the blocks of a manifest's shards."""
 
     def __init__(self, arrays: Mapping[str, NDArray[np.uint8]], shards: Iterable[ShardEntry], what: str) -> None:
-        """Raises FormatError unless ``arrays`` are digests of all blocks of ``shards``, and of nothing else."""
+        """Raises FormatError unless ``arrays`` holds the digests of all blocks of ``shards`` and nothing else."""
         self._digests: dict[str, dict[int, bytes]] = {}
         for shard in shards:
             array = arrays.get(shard.ref.sha256)
@@ -53,10 +53,10 @@ class BlockTable:
             if array is None or array.dtype != np.uint8 or array.shape != (count, DIGEST_BYTES):
                 raise FormatError(f"{what}: does not hold the digests of the {count} blocks of {shard.ref.key}")
             data, position = array.tobytes(), 0
-            found = self._digests.setdefault(shard.ref.sha256, {})
+            by_start = self._digests.setdefault(shard.ref.sha256, {})
             for start in sorted(sizes):
                 end = position + sizes[start] * DIGEST_BYTES
-                found[start], position = data[position:end], end
+                by_start[start], position = data[position:end], end
         if set(arrays) != set(self._digests):
             odd = sorted(set(arrays) - set(self._digests))[0]
             raise FormatError(f"{what}: holds digests of {odd}, which is no shard of the manifest")
@@ -66,17 +66,17 @@ class BlockTable:
         return self._digests[shard.ref.sha256][start][block * DIGEST_BYTES : (block + 1) * DIGEST_BYTES]
 
     def of_tensor(self, shard: ShardEntry, start: int) -> bytes:
-        """Digests of all blocks of that tensor."""
+        """Digests of all blocks of the tensor that begins at byte ``start`` of the shard."""
         return self._digests[shard.ref.sha256][start]
 
 
 def write_blocks(
     store: ObjectStore, digests: Mapping[str, NDArray[np.uint8]], shards: Iterable[ShardEntry]
 ) -> ObjectRef | None:
-    """Put the object that holds the digests of the blocks of ``shards``; None where they have none.
+    """Put the object that holds the digests of the blocks of ``shards``. None where the shards have none.
 
     Args:
-        digests: by the shard's SHA-256, of these shards at least.
+        digests: block digests by the shard's SHA-256, of these shards at least.
     """
     names = sorted({shard.ref.sha256 for shard in shards})
     if not any(name in digests for name in names):
@@ -85,7 +85,7 @@ def write_blocks(
 
 
 def read_blocks(store: ObjectStore, manifest: Manifest) -> Arrays:
-    """Digests of the blocks of a manifest's shards, by the shard's SHA-256; none where it names none.
+    """Block digests of a manifest's shards by the shard's SHA-256; empty where the manifest names no ``blocks``.
 
     Raises ObjectMissing, DigestMismatch, FormatError.
     """

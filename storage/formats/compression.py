@@ -1,10 +1,10 @@
-"""Shards of large architectures, smaller without loss: what changed since the epoch before, byte by byte, zstd.
+"""Lossless compression of the shards of large architectures: differences between epochs, bytes grouped, zstd.
 
-A tensor's values are taken as integers. At a key epoch they stand as they are, else as their difference from the
-tensor before, zig-zag, so that small differences of either sign are small numbers. All lowest bytes first, all highest
-last, they are one zstd frame. Planes of bits, as bitshuffle makes them, came out no smaller at half the speed
-(benchmarks/compression.py). Equal values and one zstd library give equal bytes; the digest of the values is kept beside
-that of the bytes, since another library may pack them otherwise.
+A tensor's values are taken as integers. At a key epoch they are stored as they are, elsewhere as the difference from
+the epoch before in zig-zag coding, so that small differences of either sign are small numbers. The lowest bytes of all
+integers come first, the highest last, in one zstd frame. Planes of bits, as bitshuffle makes them, were no smaller and
+took twice the time (benchmarks/compression.py). Equal values give equal bytes with one zstd library; another library
+may give other bytes, so the digest of the values is kept as well as that of the bytes.
 """
 
 import math
@@ -27,13 +27,13 @@ LEVEL = 3
 KEY_EPOCHS = 8
 KIND = "compressed"
 NUM_PACKERS = 4
-BLOCK_WORDS = 2**15  # taken apart at once, so that they stay in the processor's cache
-MAX_RATIO = 2**15  # of a zstd frame: a block gives at most 128 KiB and takes four bytes
+BLOCK_WORDS = 2**15  # words handled at once, so that they stay in the processor's cache
+MAX_RATIO = 2**15  # largest ratio of a zstd frame: a block of four bytes gives at most 128 KiB
 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """How shards are compressed: a chain of differences begins anew at every multiple of ``key_epochs``."""
+    """How shards are compressed. A chain of differences starts again at every multiple of ``key_epochs``."""
 
     codec: str = CODEC
     level: int = LEVEL
@@ -44,7 +44,7 @@ class Compression:
 
     @classmethod
     def from_json(cls, value: Any) -> "Compression":
-        """Raises ValueError of anything that this format does not know."""
+        """Raises ValueError for a value that this format does not know."""
         if not isinstance(value, dict) or set(value) != {"codec", "level", "key_epochs"} or value["codec"] != CODEC:
             raise ValueError(f"compression {str(value)[:100]}, this program reads {CODEC}")
         if any(type(value[name]) is not int or value[name] < 1 for name in ("level", "key_epochs")):
@@ -57,9 +57,9 @@ class Compression:
 
 
 def pack(values: NDArray[Any], base: NDArray[Any] | None, level: int = LEVEL) -> bytes:
-    """One zstd frame of ``values``; of their difference from ``base``, of the same shape and type, where it is given.
+    """One zstd frame of ``values``, or of their difference from ``base``, which has the same shape and type.
 
-    Every bit comes back: NaN payloads, signs of zeros, denormals.
+    ``unpack`` restores every bit: NaN payloads, signs of zeros, denormals.
     """
     import pyarrow as pa
 
@@ -85,10 +85,10 @@ def unpack(
     base: NDArray[Any] | None,
     what: str,
 ) -> NDArray[Any]:
-    """What ``pack`` packed, with memory of its own.
+    """The values that ``pack`` packed, in a new array.
 
     Raises:
-        FormatError: no frame of a tensor of this shape; the message begins with ``what``.
+        FormatError: not a frame of a tensor of this shape; the message begins with ``what``.
     """
     import pyarrow as pa
 
@@ -120,7 +120,7 @@ def unpack(
 
 
 def encode_shard(tensors: Mapping[str, NDArray[Any]], compression: Compression | None) -> memoryview:
-    """Bytes of a shard, compressed or plain. ``tensors`` come field by field, epochs ascending."""
+    """The bytes of a shard, compressed or plain. ``tensors`` are in the order of fields, then epochs."""
     if compression is None:
         return encode(tensors)
     chained = list(_chained(tensors, compression))
@@ -142,7 +142,7 @@ def encode_shard(tensors: Mapping[str, NDArray[Any]], compression: Compression |
 
 
 def _chained(tensors: Mapping[str, NDArray[Any]], compression: Compression) -> Iterator[tuple[str, int | None]]:
-    """Each tensor with the epoch that it is the difference from; None: it stands by itself."""
+    """Each tensor with the epoch that it is the difference from; None for one that is stored as it is."""
     last: dict[str, int] = {}
     for name, values in tensors.items():
         epoch, field = parse_tensor_name(name)
@@ -157,7 +157,7 @@ def _chained(tensors: Mapping[str, NDArray[Any]], compression: Compression) -> I
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What a compressed shard says of one tensor: type and shape of its values, its base, the digest of its values."""
+    """A tensor of a compressed shard: type and shape of its values, the epoch of its base, the digest of its values."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -166,21 +166,24 @@ class Packed:
 
 
 def packed_tensors(provenance: Any, what: str) -> tuple[Compression, dict[str, Packed]] | None:
-    """How a shard is compressed, by the metadata in its header; None if it is not. Raises FormatError."""
+    """How a shard is compressed, and its tensors, from the metadata in its header; None if it is not.
+
+    Raises FormatError.
+    """
     if not isinstance(provenance, dict) or provenance.get("kind") != KIND:
         return None
     try:
         compression = Compression.from_json({name: provenance[name] for name in ("codec", "level", "key_epochs")})
-        found = {}
+        tensors = {}
         for name, (code, shape, base, sha256) in provenance["tensors"].items():
             if any(type(n) is not int or not 0 <= n < 2**40 for n in shape) or not isinstance(sha256, str):
                 raise ValueError(f"tensor {name!r} of shape {str(shape)[:100]}")
-            found[name] = Packed(DTYPE_OF[code], tuple(shape), base, sha256)
+            tensors[name] = Packed(DTYPE_OF[code], tuple(shape), base, sha256)
             if base is not None and not (type(base) is int and 0 <= base < parse_tensor_name(name)[0]):
                 raise ValueError(f"tensor {name!r} follows epoch {str(base)[:20]}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{what}: not a compressed shard of this format ({error})") from None
-    return compression, found
+    return compression, tensors
 
 
 def decode_shard(data: bytes | memoryview, what: str) -> Arrays:
@@ -193,35 +196,35 @@ def decode_shard(data: bytes | memoryview, what: str) -> Arrays:
         return arrays
     if set(described[1]) != set(arrays):
         raise FormatError(f"{what}: its header describes other tensors than it has")
-    found: Arrays = {}
+    unpacked: Arrays = {}
     for name in sorted(arrays, key=lambda name: parse_tensor_name(name)[::-1]):
         entry, field = described[1][name], parse_tensor_name(name)[1]
-        base = None if entry.base is None else found.get(tensor_name(entry.base, field))
+        base = None if entry.base is None else unpacked.get(tensor_name(entry.base, field))
         if entry.base is not None and (base is None or base.shape != entry.shape or base.dtype != entry.dtype):
             raise FormatError(
                 f"{what}: tensor {name} follows epoch {entry.base}, which is not here or of another shape"
             )
         values = unpack(arrays[name].data, entry.dtype, entry.shape, base, f"{what}: tensor {name}")
         check_values(values, entry.values_sha256, f"{what}: tensor {name}")
-        found[name] = values
-    return found
+        unpacked[name] = values
+    return unpacked
 
 
 def check_values(values: NDArray[Any], sha256: str, what: str) -> None:
     """Raises DigestMismatch unless these are the values that were compressed."""
-    found = sha256_hex(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-    if found != sha256:
-        raise DigestMismatch(f"{what}: its values have SHA-256 {found[:12]}, expected {sha256[:12]}")
+    actual = sha256_hex(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+    if actual != sha256:
+        raise DigestMismatch(f"{what}: its values have SHA-256 {actual[:12]}, expected {sha256[:12]}")
 
 
 def packed_in(data: memoryview, what: str) -> dict[str, Packed]:
-    """As ``packed_tensors``, of a whole shard; empty if it is not compressed."""
+    """The ``packed_tensors`` of a whole shard; empty if it is not compressed."""
     described = packed_tensors(parse_header(data, len(data), what).provenance, what)
     return {} if described is None else described[1]
 
 
 def _words(values: NDArray[Any]) -> NDArray[np.unsignedinteger]:
-    """The bits of ``values`` as unsigned integers [n]."""
+    """The bits of ``values`` as little-endian unsigned integers [n]."""
     flat = np.ascontiguousarray(values).reshape(-1)
     little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
     return little.view(f"<u{flat.dtype.itemsize}")

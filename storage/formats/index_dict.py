@@ -1,4 +1,4 @@
-"""The reference's ``index_dict.json``: where each layer lies in a vector. Pure."""
+"""The reference's ``index_dict.json``, which says where each layer lies in a weight vector. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from .layout import Layout
 
 
 def index_dict(layout: Layout, state_dict_names: Mapping[str, str]) -> dict[str, Any] | None:
-    """Six equal-length lists as the reference's readers expect them; None for a net that has no such description.
+    """Six lists of equal length, as the reference's readers expect them; None for a network that they cannot describe.
 
     Weights occupy ``idx_start`` ... + kernel_no * kernel_size * channels_in, then biases of length kernel_no. The
     first linear layer after the convolutions is described as spatial positions x channels.

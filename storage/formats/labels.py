@@ -1,7 +1,7 @@
-"""THE list of label columns: their names, types, which may be null, and what they mean. Pure.
+"""The list of label columns: names, types, which may be null, and what they mean. Pure.
 
-Parts hold the columns with ``where="part"``; a published zoo holds all, joined with its model rows. A metric is
-declared here once, and readers, writers, format and documentation follow.
+Parts hold the columns with ``where="part"``; a published zoo holds all of them, joined with its model rows. A metric is
+declared here once; readers, writers, the format and its documentation follow.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ FAULT_REASONS: tuple[FaultReason, ...] = ("nan", "inf", "parent")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``part`` and ``twin`` come from training, ``row`` from the spec, ``derived`` from the other columns."""
+    """A label column. ``where`` is its source: training (``part``, ``twin``), the spec (``row``), or other columns."""
 
     name: str
     type: ColumnType
@@ -106,7 +106,7 @@ def joined_columns(twin: bool) -> tuple[Column, ...]:
 
 
 def model_columns() -> tuple[Column, ...]:
-    """Columns of a published zoo's model table, which are the row's, and what became of it."""
+    """Columns of a published zoo's model table: the model's row, its last epoch, and whether it became faulty."""
     return (
         ALL_COLUMNS["model"],
         ROW_COLUMNS[0],
@@ -120,7 +120,7 @@ def model_columns() -> tuple[Column, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """One column: values of its type, and where they are valid (None: everywhere). Invalid ones are zero or empty."""
+    """One column: values of its type, and where they are not null (None: nowhere null). Null ones are zero or empty."""
 
     data: NDArray[Any]
     valid: NDArray[np.bool_] | None
@@ -133,7 +133,7 @@ _DTYPES: dict[str, Any] = {"int32": np.int32, "int64": np.int64, "float64": np.f
 
 
 def part_values(labels: Mapping[str, Any], num_rows: int) -> dict[str, Values]:
-    """The columns of a part from what training gives.
+    """The columns of a part from the label arrays that training gives.
 
     Null is: a masked value, a float that is not finite, a negative integer in a nullable integer column, None or a
     negative code in a string column, and every value of a nullable column that is not given.
@@ -199,16 +199,16 @@ def _strings(raw: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def derive(values: dict[str, Values]) -> dict[str, Values]:
-    """The derived columns that follow from counts: accuracies, ggap and, for twins, sparsity. Splits do not."""
-    found: dict[str, Values] = {}
+    """The columns that follow from counts: accuracies, ggap and, for twins, sparsity."""
+    derived: dict[str, Values] = {}
     for split in ("running_train", "train", "val", "test"):
-        found[f"{split}_acc"] = _ratio(values[f"{split}_correct"], values[f"{split}_count"])
-    running, test = found["running_train_acc"], found["test_acc"]
+        derived[f"{split}_acc"] = _ratio(values[f"{split}_correct"], values[f"{split}_count"])
+    running, test = derived["running_train_acc"], derived["test_acc"]
     valid = _valid(running) & _valid(test)
-    found["ggap"] = _values(np.where(valid, running.data - test.data, 0.0), valid)
+    derived["ggap"] = _values(np.where(valid, running.data - test.data, 0.0), valid)
     if "num_pruned" in values:
-        found[SPARSITY.name] = _ratio(values["num_pruned"], values["num_prunable"])
-    return found
+        derived[SPARSITY.name] = _ratio(values["num_pruned"], values["num_prunable"])
+    return derived
 
 
 def _ratio(numerator: Values, denominator: Values) -> Values:

@@ -1,6 +1,6 @@
-"""The manifest of a published version: every object by digest, and all a reader must know. Pure.
+"""The manifest of a published version: every object by its digest, and all that a reader needs to know. Pure.
 
-It holds functions of spec and weights only: no time, host, attempt, version number or predecessor.
+Its content depends on spec and weights alone: no time, host, attempt, version number or predecessor.
 """
 
 import math
@@ -62,11 +62,11 @@ def from_ranges(ranges: Ranges) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies in its shard, in bytes, and the digest of those bytes.
+    """Where a tensor lies in its shard, in bytes, and its digest.
 
-    In a manifest with ``blocks`` it is the digest over those of its blocks (storage/formats/blocks.py).
-    Of a compressed one also the epoch that it is the difference from (None: it stands by itself), and the digest of its
-    values.
+    The digest is that of the bytes or, in a manifest with ``blocks``, that over the digests of its blocks
+    (storage/formats/blocks.py). A compressed tensor also has ``base``, the epoch that it is the difference from (None:
+    it is stored as it is), and the digest of its values.
     """
 
     start: int
@@ -84,8 +84,8 @@ class TensorEntry:
 class ShardEntry:
     """One object of weights: a block of models by a block of epochs.
 
-    ``rows`` gives, for runs of epochs, the models that are there: the rows of their tensors. ``tensors`` is empty
-    where a shard holds one state and is always read whole.
+    ``rows`` gives the models that are in the shard at each range of epochs, which are the rows of the tensors.
+    ``tensors`` is empty where a shard holds one state and is always read whole.
     """
 
     ref: ObjectRef
@@ -107,12 +107,12 @@ class ShardEntry:
         return ()
 
     def models_by_epoch(self) -> dict[int, list[int]]:
-        found = {}
+        by_epoch = {}
         for epochs, models in self.rows:
             expanded = from_ranges(models)
             for epoch in from_ranges(epochs):
-                found[epoch] = expanded
-        return dict(sorted(found.items()))
+                by_epoch[epoch] = expanded
+        return dict(sorted(by_epoch.items()))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -125,7 +125,7 @@ class ShardEntry:
 
 
 def group_rows(models_by_epoch: dict[int, list[int]]) -> tuple[tuple[Ranges, Ranges], ...]:
-    """``ShardEntry.rows`` of what is present: one entry per different set of models, by its first epoch."""
+    """``ShardEntry.rows`` for epoch to models: one entry per different set of models, ordered by its first epoch."""
     groups: dict[Ranges, list[int]] = {}
     for epoch in sorted(models_by_epoch):
         groups.setdefault(to_ranges(models_by_epoch[epoch]), []).append(epoch)
@@ -134,7 +134,7 @@ def group_rows(models_by_epoch: dict[int, list[int]]) -> tuple[tuple[Ranges, Ran
 
 @dataclass(frozen=True, slots=True)
 class FieldEntry:
-    """A field of a state besides its name: the type of its tensors and how many values a model has in one."""
+    """A field of a state: the type of its tensors, and the number of values that a model has in one."""
 
     dtype: str
     values: int
@@ -208,7 +208,7 @@ class Manifest:
         return list(dict.fromkeys(refs))
 
     def describe(self) -> str:
-        """What is here of what was planned, in words."""
+        """How many of the planned models and epochs are in this version, in words."""
         models = f"{self.num_models:,} models"
         if self.num_models < self.planned_models:
             models = f"{self.num_models:,} of {self.planned_models:,} models"
@@ -260,7 +260,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes, what: str) -> "Manifest":
-        """Manifest of its bytes. Raises FormatError for what docs/format.md tells readers to refuse, NewerFormat."""
+        """Parse a manifest. Raises NewerFormat, and FormatError for all that docs/format.md tells readers to refuse."""
         value = parse_json(data, what)
         check_format(value, FORMAT, VERSION, what)
         try:
@@ -302,7 +302,7 @@ class Manifest:
         return manifest
 
     def check(self, what: str) -> None:
-        """Raises FormatError where the parts of a manifest contradict each other."""
+        """Raises FormatError where parts of the manifest contradict each other."""
         blocks = set()
         num_states = 0
         for shard in self.shards:
@@ -354,7 +354,7 @@ class Manifest:
 
 
 def _check_chains(shard: ShardEntry, held: list[int], what: str) -> None:
-    """A compressed tensor stands by itself or follows the epoch before it, which has as many rows."""
+    """Raises FormatError unless each compressed tensor has no base, or the epoch before it with as many rows."""
     rows = {epoch: sum(stop - start for start, stop in shard.models_at(epoch)) for epoch in held}
     follows = set(pairwise(sorted(held)))
     for name, tensor in shard.tensors.items():

@@ -13,7 +13,7 @@ from .labels import FaultReason
 
 FORMAT = "zooforge.part"
 VERSION = 2
-WHOLE_STATE_VERSION = 1  # of a record whose state object holds the whole state
+WHOLE_STATE_VERSION = 1  # version of a record whose state object holds the whole state
 
 STATE_FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers", "counters": ".counters"}
 """Arrays of a training state that are published as well: name in the state to name of the field."""
@@ -21,7 +21,7 @@ STATE_FIELDS = {"weights": "", "log_sigma2": ".log_sigma2", "buffers": ".buffers
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over a folder's records up to and with one of them."""
+    """Sums over a folder's records, up to and including one of them."""
 
     parts: int = 0
     model_epochs: int = 0
@@ -50,11 +50,11 @@ class Faulty:
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
-    """What one commit says. ``members`` are the model indices, ascending: the rows of every array it names.
+    """One commit. ``members`` are the model indices, ascending: the rows of every array that the record names.
 
-    ``weight_digests`` and ``label_digests`` are one per member, so that records of different member sets compare.
-    ``state_fields`` are arrays of the state that the state object leaves out, each with the field of ``weights`` that
-    it is at the last of the part's epochs.
+    ``weight_digests`` and ``label_digests`` have one digest per member, so that records of different member sets can be
+    compared. ``state_fields`` names the arrays that the state object leaves out, each with the field of ``weights``
+    that holds it at the part's last epoch.
     """
 
     run: str
@@ -127,7 +127,7 @@ class PartRecord:
 
     @classmethod
     def from_json(cls, data: bytes, key: RecordKey | str) -> "PartRecord":
-        """Record read from ``key``. Raises FormatError if the two do not agree, NewerFormat for a later version."""
+        """Parse the record read from ``key``. Raises FormatError if the two do not agree, NewerFormat."""
         what = str(key)
         value = parse_json(data, what)
         check_format(value, FORMAT, VERSION, what)

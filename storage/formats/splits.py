@@ -1,4 +1,4 @@
-"""Which split a model belongs to: a function of its root ancestor and a seed, of nothing else. Pure."""
+"""The split of each model, which depends on its root ancestor and the split seed alone. Pure."""
 
 import hashlib
 import random
@@ -65,11 +65,11 @@ def assign_splits(
         by_model = _reference(num_root_models, rule.seed)
         return [by_model[model] for model in root_models]
     corrections = _first_rows(rule, root_zoo, rows)
-    found = []
+    splits = []
     for model in root_models:
         identity = _identity(rule, model, rows)
-        found.append(corrections.get(_text(identity)) or _by_hash(rule, root_zoo, identity))
-    return found
+        splits.append(corrections.get(_text(identity)) or _by_hash(rule, root_zoo, identity))
+    return splits
 
 
 def position(rule: SplitRule, root_zoo: str, identity: Any) -> int:
@@ -113,15 +113,15 @@ def _first_rows(rule: SplitRule, root_zoo: str, rows: Mapping[int, Mapping[str, 
         return {}
     split = {text: _by_hash(rule, root_zoo, identity) for text, identity in unique.items()}
     order = sorted(unique, key=lambda text: (position(rule, root_zoo, unique[text]), text))
-    found: dict[str, SplitName] = {}
+    corrections: dict[str, SplitName] = {}
     if "test" not in split.values():
-        found[order[-1]] = split[order[-1]] = "test"
+        corrections[order[-1]] = split[order[-1]] = "test"
     if "val" not in split.values():
         highest = [text for text in order if split[text] == "train"][-1]
-        found[highest] = split[highest] = "val"
+        corrections[highest] = split[highest] = "val"
     if "train" not in split.values():
-        found[order[0]] = "train"
-    return found
+        corrections[order[0]] = "train"
+    return corrections
 
 
 def _reference(num_models: int, seed: int) -> dict[int, SplitName]:

@@ -1,7 +1,7 @@
-"""Permutation symmetries of an architecture: what may be reordered without changing a single logit. Pure numpy.
+"""Permutation symmetries of an architecture: reorderings of hidden units that change no logit. Pure numpy.
 
-A group says that the units of one hidden layer can be permuted: the same permutation applies to all its ``axes``.
-``block`` is how many neighbouring values of an axis belong to one unit (spatial positions after flattening).
+A group is a hidden layer whose units can be permuted; the same permutation applies to all its ``axes``. ``block`` is
+the number of neighbouring values of an axis that belong to one unit (spatial positions behind a flatten layer).
 """
 
 from collections.abc import Sequence
@@ -42,8 +42,8 @@ def permute(
 ) -> NDArray[Any]:
     """Copy of ``values`` [N, D] with unit ``permutations[g][n, i]`` ([N, size] per group) put at place i.
 
-    Axes of tensors that ``layout`` does not have are left out: weights and buffers of a state are permuted one after
-    the other, with the same groups and permutations.
+    Axes of tensors that ``layout`` does not have are left out, so that the weights and the buffers of a state can be
+    permuted one after the other with the same groups and permutations.
     """
     out = np.array(values)
     entries = {entry.name: entry for entry in layout.entries}
@@ -63,8 +63,9 @@ def _permute_one(out: NDArray[Any], entries: dict[str, Entry], group: Group, ord
 def canonical_orders(values: NDArray[Any], layout: Layout, groups: Sequence[Group]) -> list[NDArray[np.intp]]:
     """Permutations [N, size] per group that put ``values`` [N, D] into the canonical order.
 
-    First group first, units sorted by the L2 norm of what comes into them through the group's first layer, ties by
-    these values in layout order: permutations of one model give one result. A model that is not finite stays as it is.
+    Group by group, units are sorted by the L2 norm of their incoming weights in the group's first layer, and ties by
+    these weights in layout order, so that all permutations of a model give one result. A model that is not finite stays
+    as it is.
     """
     out = np.array(values)
     entries = {entry.name: entry for entry in layout.entries}
@@ -94,18 +95,18 @@ def random_permutations(
 ) -> list[NDArray[np.intp]]:
     """Uniform permutations [num_models, size] per group: argsort of 64-bit words of Philox.
 
-    Row r depends on ``seed`` and ``first + r`` only, so that rows may be made in any pieces.
+    Row r depends on ``seed`` and ``first + r`` only, so that rows can be drawn in any pieces.
     """
     width = sum(group["size"] for group in groups)
     width += -width % 4  # Philox counts in blocks of four words
     bits = np.random.Philox(np.random.SeedSequence(seed))
     bits.advance(first * width // 4)
     words = bits.random_raw(num_models * width).reshape(num_models, width)
-    found, start = [], 0
+    permutations, start = [], 0
     for group in groups:
-        found.append(np.argsort(words[:, start : start + group["size"]], axis=1, kind="stable"))
+        permutations.append(np.argsort(words[:, start : start + group["size"]], axis=1, kind="stable"))
         start += group["size"]
-    return found
+    return permutations
 
 
 def augment_permute(values: NDArray[Any], layout: Layout, groups: Sequence[Group], seed: int) -> NDArray[Any]:
@@ -114,7 +115,7 @@ def augment_permute(values: NDArray[Any], layout: Layout, groups: Sequence[Group
 
 
 def _incoming(values: NDArray[Any], group: Group, entries: dict[str, Entry]) -> NDArray[Any]:
-    """[N, units, values that come into a unit]: weights of the group's first layer, then its values per unit."""
+    """[N, units, incoming values of a unit]: weights of the group's first layer, then its other values per unit."""
     pieces: list[NDArray[Any]] = []
     for axis in group["axes"]:
         entry = entries.get(axis["tensor"])

@@ -1,4 +1,4 @@
-"""Label columns <-> Parquet with deterministic bytes. pyarrow is imported on first use."""
+"""Label columns to and from Parquet with deterministic bytes, and as NumPy arrays. pyarrow is imported on first use."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def encode_table(columns: Sequence[Column], values: Mapping[str, Values]) -> byt
 
 
 def decode_table(data: bytes, what: str, columns: Sequence[Column] | None = None) -> "pa.Table":
-    """Arrow table of Parquet bytes; with ``columns`` its names and types must be exactly these.
+    """The Arrow table of Parquet bytes. With ``columns``, its names and types must be exactly these.
 
     Raises:
         FormatError: not Parquet, or other columns; the message begins with ``what``.
@@ -65,14 +65,14 @@ def decode_table(data: bytes, what: str, columns: Sequence[Column] | None = None
         raise FormatError(f"{what}: not readable as Parquet ({line}); the object is truncated or damaged") from None
     if columns is not None:
         expected = [(c.name, _arrow_type(c)) for c in columns]
-        found = [(field.name, field.type) for field in table.schema]
-        if found != expected:
-            raise FormatError(f"{what}: columns are {[n for n, _ in found]}, expected {[n for n, _ in expected]}")
+        actual = [(field.name, field.type) for field in table.schema]
+        if actual != expected:
+            raise FormatError(f"{what}: columns are {[n for n, _ in actual]}, expected {[n for n, _ in expected]}")
     return table
 
 
 def table_values(table: "pa.Table", columns: Sequence[Column]) -> dict[str, Values]:
-    """The columns of an Arrow table as numpy. Raises FormatError for a null where none may be."""
+    """The columns of an Arrow table as NumPy arrays. Raises FormatError for a null in a column that has none."""
     return {c.name: _numpy_values(c, table.column(c.name)) for c in columns}
 
 
@@ -94,10 +94,9 @@ def numpy_column(column: "pa.ChunkedArray") -> NDArray[Any]:
 
 
 def values_digest(columns: Sequence[Column], values: Mapping[str, Values]) -> str:
-    """SHA-256 over the values: what the table says, whatever bytes a writer made of it.
+    """SHA-256 over the values of a table, which does not depend on how a writer encodes them in Parquet.
 
-    Per column: name, type, one byte per row that says whether it is there, then the values, little-endian; strings
-    as length and UTF-8.
+    Per column: name, type, one byte per row (0 for null), then the values, little-endian; strings as length and UTF-8.
     """
     digest = hashlib.sha256()
     for column in columns:
@@ -116,7 +115,7 @@ def values_digest(columns: Sequence[Column], values: Mapping[str, Values]) -> st
 
 
 def model_digests(columns: Sequence[Column], values: Mapping[str, Values], num_models: int) -> list[str]:
-    """First 16 hex digits of SHA-256 over each model's rows, which lie side by side; compares models of two tables."""
+    """First 16 hex digits of SHA-256 over each model's rows, which are neighbours; to compare models of two tables."""
     pieces = []
     for column in columns:
         one = values[column.name]

@@ -1,8 +1,9 @@
-"""Safetensors with deterministic bytes, and reading single tensors of an object by range.
+"""Safetensors with deterministic bytes, and bits, names and ranges of tensors.
 
 The format is the public one: 8 bytes little-endian header length, a JSON header, then the values, row-major,
-little-endian. What is fixed beyond it, so that equal values give equal bytes: order of tensors, form of the header,
-padding, and one metadata entry ``provenance`` at most. See docs/format.md.
+little-endian. Order of tensors, form of the header, padding, and at most one metadata entry ``provenance`` are fixed as
+well, so that equal values give equal bytes. See docs/format.md. The public library is not used: it does not fix these,
+and readers would install it for nothing else.
 """
 
 import json
@@ -18,7 +19,7 @@ from ..canonical import canonical_json, parse_json
 from ..errors import FormatError
 
 MAX_HEADER_BYTES = 64 * 1024 * 1024
-COALESCE_BYTES = 256 * 1024  # gaps up to this size are read rather than asked around
+COALESCE_BYTES = 256 * 1024  # gaps up to this size are read, since another request would cost more
 
 _NAMES: dict[str, str] = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1",
@@ -64,7 +65,7 @@ def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> memor
         provenance: JSON kept as the one metadata entry; None for an object that is a function of its values.
     """
     ordered, header = _begin(tensors, provenance)
-    # Not a bytearray: that is zeroed first, and its pages are new to the process each time.
+    # Not a bytearray, which is zeroed first in pages that are new to the process.
     data = np.empty(len(header) + sum(array.nbytes for _, array in ordered), np.uint8)
     position = len(header)
     data[:position] = np.frombuffer(header, np.uint8)
@@ -77,7 +78,7 @@ def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> memor
 
 
 def encode_pieces(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> list[memoryview]:
-    """The bytes that ``encode`` gives, in pieces: the header, then those of each tensor in their order.
+    """The bytes that ``encode`` gives, in pieces: the header, then the bytes of each tensor in their order.
 
     An array that lies in memory as it will be stored is not copied.
     """
@@ -113,7 +114,7 @@ def code_of(array: NDArray[Any]) -> str | None:
 
 
 def decode(data: bytes | bytearray | memoryview, what: str = "tensors") -> tuple[Arrays, Any]:
-    """Read-only views of all tensors, and the provenance. Raises FormatError, its message beginning with ``what``."""
+    """Read-only views of all tensors, and the provenance. Raises FormatError; its message begins with ``what``."""
     header = parse_header(data, len(data), what)
     view = memoryview(data)
     arrays = {name: info.array(view[info.start : info.stop]) for name, info in header.tensors.items()}
@@ -182,8 +183,8 @@ def unpack_mask(bits: NDArray[np.uint8], size: int) -> NDArray[np.bool_]:
 
 
 def canonical_nan(array: NDArray[Any]) -> NDArray[Any]:
-    """``array``, every NaN the quiet positive one (float32 0x7fc00000): sign and payload vary by machine."""
-    if array.dtype.kind != "f" or not array.size or not np.isnan(array.min()):  # one pass, and no array of answers
+    """``array`` with every NaN as the quiet positive one (float32 0x7fc00000): sign and payload vary by machine."""
+    if array.dtype.kind != "f" or not array.size or not np.isnan(array.min()):  # one pass, without an array of booleans
         return array
     bad = np.isnan(array)
     out = array.copy()

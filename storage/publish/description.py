@@ -1,4 +1,4 @@
-"""What a zoo is, as plain data, so that publishing needs no other room. Pure."""
+"""The description of a zoo as plain data, so that publishing needs no other room. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from ..formats.splits import SplitRule
 
 @dataclass(frozen=True)
 class ZooDescription:
-    """Functions of the spec only: two machines that describe one spec give equal values.
+    """A zoo as its spec defines it: two machines that describe one spec give equal values.
 
     Attributes:
-        dataset, architecture: names; ``in_channels``, ``image_size``, ``num_classes`` as the models have them.
-        num_models, num_epochs: of the full plan, whatever was asked for.
+        dataset, architecture: their names. ``in_channels``, ``image_size``, ``num_classes``: of the models.
+        num_models, num_epochs: of the full plan, not of a request.
         layout: of the weight vector; ``noisy_layout`` of log sigma^2 and masks (twins).
         layers: variant to layer list, each layer a JSON object with ``type``. Variants are ``plain`` and, where
             dropout layers shift indices, ``dropout``, which a model with dropout_ratio > 0 has.
@@ -29,7 +29,7 @@ class ZooDescription:
         num_root_models: models in the full plan of the root zoo.
         root_rows: rows of the root zoo by its model index, where ``split`` has groups and ``rows`` have other
             hyperparameters (twins); None: ``rows``.
-        absent: models that will never be there, with the reason.
+        absent: models that will never be trained, with the reason.
         buffers_layout: of ``.buffers`` where an architecture has them, by state-dict name.
         notes: known conflicts and remarks for the card.
         compression: of the shards; None: as the current version has them, at first not at all.

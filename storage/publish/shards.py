@@ -1,4 +1,4 @@
-"""Canonical shards from what parts and earlier shards hold: a shard is a pure function of its values."""
+"""Builds canonical shards from parts and earlier shards. The bytes of a shard depend on its values alone."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,7 +40,7 @@ class Piece:
 
 @dataclass
 class ShardPlan:
-    """Which pieces fill which block; no two pieces give the same state."""
+    """The pieces that fill each block; no two pieces give the same state."""
 
     shape: tuple[int, int]
     blocks: dict[Block, list[Piece]] = field(default_factory=dict)
@@ -65,14 +65,14 @@ class ShardPlan:
 
     def models_by_epoch(self, block: Block) -> dict[int, list[int]]:
         """Ascending models per epoch. Raises FormatError if a state comes twice."""
-        found: dict[int, list[int]] = {}
+        by_epoch: dict[int, list[int]] = {}
         for piece in self.blocks[block]:
-            found.setdefault(piece.epoch, []).extend(piece.models.tolist())
-        for epoch, models in found.items():
+            by_epoch.setdefault(piece.epoch, []).extend(piece.models.tolist())
+        for epoch, models in by_epoch.items():
             models.sort()
             if len(set(models)) != len(models):
                 raise FormatError(f"epoch {epoch} of block {block}: a model comes from two objects")
-        return dict(sorted(found.items()))
+        return dict(sorted(by_epoch.items()))
 
 
 def build_shards(
@@ -81,14 +81,14 @@ def build_shards(
     reuse: Mapping[Block, ShardEntry],
     memory_bytes: int = MEMORY_BYTES,
 ) -> tuple[list[ShardEntry], dict[str, FieldEntry], dict[str, Digests]]:
-    """Write the plan's shards that are not there yet.
-
-    Returns:
-        All entries by block, the fields that new ones have, and the digests of new ones' blocks by the shard's SHA-256.
+    """Write the shards of the plan that do not exist yet.
 
     Args:
-        reuse: shards of the current version; one whose rows are the plan's is taken as it is.
-        memory_bytes: bound on the values held at once; more only where one shard is larger.
+        reuse: shards of the current version; one that has the rows of the plan is taken as it is.
+        memory_bytes: bound on the values held at once; exceeded only where one shard is larger.
+
+    Returns:
+        All entries by block, the fields of new shards, and the block digests of new shards by their SHA-256.
     """
     entries: dict[Block, ShardEntry] = {}
     todo: list[Block] = []
@@ -117,7 +117,7 @@ def build_shards(
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A shard that was put: what a manifest lists of it, and the digests of its blocks, if they are listed."""
+    """A shard that was put: its tensors as a manifest lists them, and the digests of its blocks if they are listed."""
 
     ref: ObjectRef
     tensors: dict[str, TensorEntry]
@@ -135,8 +135,8 @@ def write_shard(
     """Put a shard of ``tensors``, which are in their order.
 
     Args:
-        listed: whether a manifest lists its tensors, that is unless shards hold one state.
-        blocks: whether the tensors' digests are over those of their blocks; never of a compressed shard.
+        listed: whether a manifest lists its tensors, as it does unless shards hold one state.
+        blocks: whether a tensor's digest is that over the digests of its blocks; ignored for a compressed shard.
     """
     if compression is not None or not (listed and blocks):
         data = encode_shard(tensors, compression)
@@ -162,7 +162,7 @@ def _entry(
 
 
 def _groups(plan: ShardPlan, todo: Iterable[Block], memory_bytes: int) -> Iterator[list[Block]]:
-    """Blocks that are filled together: those of one range of epochs share the objects they read."""
+    """Blocks that are filled together: blocks of one range of epochs read the same objects."""
     group: list[Block] = []
     size = 0
     alone = plan.shape == (1, 1)
@@ -226,7 +226,7 @@ def _fill(store: ObjectStore, plan: ShardPlan, group: list[Block]) -> dict[Block
 
 
 def _order(tensors: Mapping[str, NDArray[Any]]) -> list[str]:
-    """Field by field, epochs in order, so that a slice of epochs is one range of bytes."""
+    """Names ordered by field, then epoch, so that a slice of epochs is one range of bytes."""
     parsed = {name: parse_tensor_name(name) for name in tensors}
     return sorted(tensors, key=lambda name: (parsed[name][1], parsed[name][0]))
 
@@ -242,11 +242,11 @@ def _agree(fields: dict[str, FieldEntry], tensors: Mapping[str, NDArray[Any]], b
 
 
 def tensor_entries(data: memoryview, ref: ObjectRef) -> dict[str, TensorEntry]:
-    """What a manifest without blocks lists of the shard whose bytes are ``data``."""
+    """The tensors of the shard with bytes ``data``, as a manifest without block digests lists them."""
     infos, packed = parse_header(data, len(data), ref.key).tensors, packed_in(data, ref.key)
-    found = {}
+    entries = {}
     for name, info in infos.items():
         sha256 = sha256_hex(data[info.start : info.stop])
         chained = (packed[name].base, packed[name].values_sha256) if packed else ()
-        found[name] = TensorEntry(info.start, info.stop, sha256, *chained)
-    return found
+        entries[name] = TensorEntry(info.start, info.stop, sha256, *chained)
+    return entries

@@ -27,7 +27,7 @@ def splits_of(description: ZooDescription, models: Sequence[int]) -> list[SplitN
 
 
 def concatenate(tables: Sequence[Mapping[str, Values]], names: Sequence[str]) -> dict[str, Values]:
-    """Rows of all tables, one after the other."""
+    """The rows of all tables, in their order."""
     joined = {}
     for name in names:
         data = np.concatenate([table[name].data for table in tables])
@@ -86,11 +86,11 @@ def row_values(description: ZooDescription, models: Sequence[int]) -> dict[str, 
     missing = [model for model in models if model not in description.rows]
     if missing:
         raise FormatError(f"zoo {description.name!r}: the description has no row for model {missing[0]}")
-    found = {}
+    columns = {}
     for column in ROW_COLUMNS:
         given: NDArray[Any] = np.array([description.rows[model].get(column.name) for model in models], object)
-        found[column.name] = column_values(column, given, len(models))
-    return found
+        columns[column.name] = column_values(column, given, len(models))
+    return columns
 
 
 def _write(store: ObjectStore, columns: Any, values: Mapping[str, Values], num_rows: int) -> TableEntry:

@@ -70,8 +70,8 @@ class Transform:
         if self.augment is None:
             return states
         groups = zoo.symmetries
-        found, places = np.unique(samples, return_inverse=True)
-        runs = np.split(found, np.flatnonzero(np.diff(found) != 1) + 1)
+        numbers, places = np.unique(samples, return_inverse=True)
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
         drawn = [random_permutations(groups, len(r), [self.seed, number, PERMUTE], int(r[0])) for r in runs if len(r)]
         orders = [np.concatenate([d[g] for d in drawn])[places] for g in range(len(groups))]
         return _permuted(zoo, states, orders)
@@ -79,10 +79,10 @@ class Transform:
 
 def _permuted(zoo: ZooReader, states: Fields, orders: list[NDArray[np.intp]]) -> Fields:
     groups = zoo.symmetries
-    found = {**states, "": permute(states[""], zoo.layout, groups, orders)}
+    permuted = {**states, "": permute(states[""], zoo.layout, groups, orders)}
     if ".buffers" in states:
-        found[".buffers"] = permute(states[".buffers"], zoo.buffers_layout, groups, orders)
-    return found
+        permuted[".buffers"] = permute(states[".buffers"], zoo.buffers_layout, groups, orders)
+    return permuted
 
 
 class Source:
@@ -307,7 +307,7 @@ def _shared_counter() -> torch.Tensor:
     return counter
 
 
-def _one_of(what: str, found: Any, accepted: tuple[Any, ...]) -> None:
-    if found not in accepted:
+def _one_of(what: str, value: Any, accepted: tuple[Any, ...]) -> None:
+    if value not in accepted:
         names = ", ".join(name for name in accepted if name is not None)
-        raise StorageUsageError(f"{what} {found!r}: expected one of {names}")
+        raise StorageUsageError(f"{what} {value!r}: expected one of {names}")
