@@ -1,8 +1,8 @@
-"""`zoo store import` and `import-raw`: zoos that others wrote become published zoos of a store."""
+"""`zoo store import`, `import-raw` and `import-google`: publish what others wrote as a zoo of a store."""
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -12,6 +12,9 @@ from ..keys import zoo_url
 from ..quantities import human_bytes
 from ..stores.open import open_store
 from .options import as_json, compression_option, opened, print_json, progress_bar, store_option, version_option
+
+if TYPE_CHECKING:
+    from ..interchange.raw.import_tree import Imported
 
 
 @click.command("import")
@@ -122,6 +125,49 @@ def import_raw(
             compression=compression,
             progress=progress,
         )
+    _report(imported, store_url, as_json)
+
+
+@click.command("import-google")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the zoo.")
+@store_option
+@click.option("--dataset", help="E.g. cifar10; default: what the tables say.")
+@click.option("--source", help="Where the matrix comes from, for the card.")
+@click.option("--images", metavar="TRAIN,VAL,TEST", help="Numbers of images that accuracies are fractions of.")
+@compression_option
+@as_json
+def import_google(
+    folder: Path,
+    name: str,
+    store_url: str | None,
+    dataset: str | None,
+    source: str | None,
+    images: str | None,
+    compression: CompressionName | None,
+    as_json: bool,
+) -> None:
+    """Publish the matrix in FOLDER, in the format of Google's Small CNN Zoo, as a zoo. export-google writes it back."""
+    from ..interchange.google_import import import_google as import_matrix
+
+    counts = _image_counts(images)
+    store = opened(store_url)
+    with progress_bar("states") as progress:
+        imported = import_matrix(
+            folder,
+            store,
+            name,
+            dataset=dataset,
+            source=source,
+            images=counts,
+            compression=compression,
+            progress=progress,
+        )
+    _report(imported, store_url, as_json)
+
+
+def _report(imported: "Imported", store_url: str | None, as_json: bool) -> None:
+    """Print the version, and the findings about its source."""
     version, manifest = imported.version, imported.version.manifest
     url = zoo_url(store_url or "", version.zoo)
     if as_json:
@@ -144,7 +190,7 @@ def import_raw(
     click.echo(f"{url} version {version.number}: {manifest.describe()}, {manifest.num_states:,} states{unchanged}")
 
 
-IMPORT_VERBS: tuple[click.Command, ...] = (import_zoo, import_raw)
+IMPORT_VERBS: tuple[click.Command, ...] = (import_zoo, import_raw, import_google)
 
 
 def _image_counts(text: str | None) -> tuple[int, int, int] | None:

@@ -5,7 +5,6 @@
 """
 
 import csv
-import gzip
 import io
 import math
 import random
@@ -23,9 +22,9 @@ from ..formats.splits import SPLITS
 from ..read.selection import Selector
 from ..zoo import Zoo
 from .folders import Report, fresh_folder, num_states, pieces, wanted_states
+from .google_tables import NAMES, TABLES, GoogleTables, compress
 
 FINAL_STEP = 86  # of the last checkpoint of Google's zoos, the only one that published readers use
-NAMES = {"short": ("weights.npy", "metrics.csv.gz"), "all": ("all_weights.npy", "all_metrics.csv")}
 
 # Their column to our label column.
 _CONFIG = {
@@ -88,6 +87,7 @@ def export_google(
 ) -> Matrix:
     """Write the selected states, model by model, epochs ascending; equal zoos give equal bytes.
 
+    A zoo of ``import_google`` is written as it came: its rows in their order, with their own tables and steps.
     Twins are masked. States that are not finite are written too; ``where="faulty_epoch is None"`` leaves them out for
     readers that assert finite weights.
 
@@ -106,11 +106,25 @@ def export_google(
             f"final step {final_step}, names {names!r}: expected 0 or more, and {' or '.join(NAMES)}"
         )
     matrix_name, metrics_name = NAMES[names]
+    compressed = metrics_name.endswith(".gz")
     wanted = wanted_states(zoo, epochs, models, split, where)
-    pairs = sorted((model, epoch) for epoch, here in wanted.items() for model in here)
+    pairs = sorted({(model, epoch) for epoch, here in wanted.items() for model in here})
+    tables = GoogleTables.of(zoo)
+    if tables is None:
+        variables = tensorflow_order(zoo.layout)
+        order = np.concatenate([variable.columns for variable in variables])
+        layout, metrics = _csv(_layout_rows(variables)), _csv(_metric_rows(zoo, _steps(pairs, final_step)))
+        metrics = compress(metrics) if compressed else metrics
+    else:  # the zoo was imported: its own tables, in their order of rows
+        selected = set(pairs)
+        rows = [row for row, pair in enumerate(tables.states) if pair in selected]
+        pairs = [tables.states[row] for row in rows]
+        order, layout, metrics = (
+            np.argsort(tables.columns),
+            tables.files[TABLES[1]],
+            tables.metrics_of(rows, compressed),
+        )
     row_of = {pair: row for row, pair in enumerate(pairs)}
-    variables = tensorflow_order(zoo.layout)
-    order = np.concatenate([variable.columns for variable in variables])
     with fresh_folder(folder) as root:
         shape = (num_states(wanted), len(order))
         matrix = np.lib.format.open_memmap(root / matrix_name, "w+", np.dtype("<f4"), shape)
@@ -121,9 +135,8 @@ def export_google(
                 progress(len(rows))
         matrix.flush()
         del matrix
-        (root / "layout.csv").write_bytes(_csv(_layout_rows(variables)))
-        metrics = _csv(_metric_rows(zoo, _steps(pairs, final_step)))
-        (root / metrics_name).write_bytes(_gzip(metrics) if metrics_name.endswith(".gz") else metrics)
+        (root / "layout.csv").write_bytes(layout)
+        (root / metrics_name).write_bytes(metrics)
         if splits:
             rows_by_split = _rows_by_split(pairs, {row["model"]: row["split"] for row in zoo.model_table().to_pylist()})
             (root / "splits.csv").write_bytes(_csv([row] for row in rows_by_split))
@@ -147,7 +160,9 @@ def _rows_by_split(pairs: Sequence[tuple[int, int]], split_of: Mapping[int, str]
     shuffled by ``random.Random(0)``, four fifths train and the rest validates. So models of split val stand at places
     that validate, models of split train at places that train, and the test set holds split test and all others.
     """
-    last = dict(pairs)
+    last: dict[int, int] = {}
+    for model, epoch in pairs:
+        last[model] = max(epoch, last.get(model, 0))
     final = [row for row, (model, epoch) in enumerate(pairs) if epoch == last[model]]
     members: dict[str, list[int]] = {split: [] for split in SPLITS}
     for row in final:
@@ -265,10 +280,3 @@ def _csv(rows: Iterable[list[Any]]) -> bytes:
 
 def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-def _gzip(data: bytes) -> bytes:
-    target = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=target, mtime=0) as file:
-        file.write(data)
-    return target.getvalue()

@@ -1,5 +1,6 @@
 """Readers of bytes that come from outside: pickles, checkpoints, trees, JSON."""
 
+import gzip
 import io
 import json
 import zipfile
@@ -17,6 +18,7 @@ from tests.support.raw_trees import config, result
 from zooforge.storage.canonical import parse_json
 from zooforge.storage.errors import FormatError
 from zooforge.storage.formats.restricted_pickle import load
+from zooforge.storage.interchange.google_tables import GoogleTables
 from zooforge.storage.interchange.raw.import_tree import import_raw
 from zooforge.storage.interchange.raw.split_file import read_splits
 from zooforge.storage.interchange.torch_file import read_state_dict
@@ -143,6 +145,18 @@ def raw_tree() -> Target:
     return Target([bytes([number]) + content for number, content in enumerate(contents)], read, hostile=hostile)
 
 
+LAYOUT = b'varname,start_idx,end_idx,size,shape\nc/bias:0,0,2,2,"(2,)"\nc/kernel:0,2,10,8,"(2, 2, 1, 2)"\n'
+ROWS = b"modeldir,step,test_accuracy,config.random_seed\na,0,0.1,7\nb,0,0.5,8\na,86,0.9,7\n"
+
+
+def look_at_tables(data: bytes) -> None:
+    """Read the tables of a matrix; the first byte says which of the two the other bytes replace."""
+    if data:
+        tables = [ROWS, LAYOUT]
+        tables[data[0] % 2] = data[1:]
+        GoogleTables.read(gzip.compress(tables[0], 1), tables[1], "folder")
+
+
 def outside_targets() -> dict[str, Target]:
     """All of them, by name."""
     saved_states = [saved(state(seed, dtype), as_zip) for seed, dtype, as_zip in (
@@ -164,6 +178,7 @@ def outside_targets() -> dict[str, Target]:
             make=program,
         ),
         "raw-tree": raw_tree(),
+        "google-tables": Target([b"\0" + ROWS, b"\1" + LAYOUT], look_at_tables),
         "json": Target(
             [b'{"a": [1, 2.5, "text", null, true], "b": {"c": -1e-3}}'],
             lambda data: parse_json(data, "value"),

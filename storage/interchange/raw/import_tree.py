@@ -9,34 +9,27 @@ import numpy as np
 
 from ...canonical import digest_of
 from ...errors import FormatError, KeyFormatError, StorageUsageError
-from ...formats.blocks import Digests, write_blocks
-from ...formats.compression import Compression, CompressionName
+from ...formats.compression import CompressionName
 from ...formats.labels import ROW_COLUMNS, column_values
 from ...formats.layout import Layout
-from ...formats.manifest import FieldEntry, Manifest, Parent, ShardEntry, group_rows, shard_shape
+from ...formats.manifest import Parent
 from ...formats.splits import SPLITS, SplitName, SplitRule
 from ...formats.symmetry import chain_symmetries
-from ...formats.tensors import tensor_name, unpack_mask
 from ...keys import run_prefix, zoo_prefix
 from ...publish.description import ZooDescription
-from ...publish.head import read_head, read_manifest_bytes
-from ...publish.seal import Version, assemble, seal
-from ...publish.shards import write_shard
-from ...publish.zoo_tables import write_tables
+from ...publish.seal import Version
 from ...stores.protocol import ObjectStore
 from .architectures import SHARD_SHAPES, Network
 from .findings import Findings
 from .format import MAX_EPOCH, dataset_of, row_of
 from .imported_configs import write_origin
-from .labels import image_counts, label_values
 from .lineage import Lineage
-from .masks import num_pruned
+from .publish_models import publish_models
 from .split_file import record_splits
-from .states import Fields, StateReader, read_network
-from .tree import RawModel, RawTree, printable, read_tree
+from .states import StateReader, read_network
+from .tree import RawTree, printable, read_tree
 
 SOURCE = "a raw tree in the format of Schürholt et al. 2022, arXiv:2209.14764"
-_DTYPES = {"": "F32", ".log_sigma2": "F32", ".mask": "U8", ".buffers": "F32", ".counters": "I64"}
 
 
 @dataclass(frozen=True)
@@ -102,33 +95,12 @@ def import_raw(
             record_splits(tree, rows, splits, name)
             split = SplitRule(kind="recorded")
         lineage = None if parent is None else Lineage.of(store, parent, tree, rows)
-        description, run = _description(tree, network, rows, name, dataset, source, split or SplitRule())
+        description, run = describe(tree, network, rows, name, dataset, source, split or SplitRule())
         if lineage is not None:
             description = lineage.apply(description)
-    here = {(index, epoch) for index in rows for epoch in tree.models[index].checkpoints}
-    _refuse_other_zoo(store, description.name, run, here)
-    named = compression or description.compression
-    packed = None if named is None else Compression.named(named)
-    builder = _Shards(store, tree, rows, StateReader(network, tree.findings), description, packed)
-    builder.build(progress)
-    if not builder.lasts:
-        raise FormatError(f"{root}: no state of any model can be read; {tree.findings.lines()[0]}")
-    counts = image_counts(tree.models, description.dataset, images, tree.findings)
-    twin = network.noisy_layout is not None
-    labels = label_values(tree.models, builder.lasts, builder.faulty, builder.pruned, counts, twin, tree.findings)
-    absent = {**description.absent, **tree.findings.absent}
-    description = replace(description, absent={m: r for m, r in absent.items() if m not in builder.lasts})
-    tables = write_tables(store, description, [labels], builder.lasts, twin)
-    blocks = write_blocks(store, builder.digests, builder.shards)
-    manifest = assemble(description, run, builder.lasts, builder.shards, builder.fields, tables, twin, packed, blocks)
-
-    def build(base: Manifest | None) -> Manifest:
-        if base is not None:
-            _refuse_to_shrink(store, base, _states(manifest))
-        return manifest
-
-    version = seal(store, description, build)
-    configs = {index: tree.models[index].config for index in builder.lasts}
+    reader = StateReader(network, tree.findings)
+    version = publish_models(store, tree, rows, reader, description, run, images, compression, progress)
+    configs = {index: tree.models[index].config for index in rows if index not in tree.findings.absent}
     write_origin(store, version.zoo, version.number, configs)
     return Imported(version, tree.findings)
 
@@ -213,7 +185,7 @@ def _own_description(
     return description, str(own["run"])
 
 
-def _description(
+def describe(
     tree: RawTree,
     network: Network,
     rows: Mapping[int, Mapping[str, Any]],
@@ -263,129 +235,3 @@ def _description(
         shard_shape=SHARD_SHAPES.get(network.name),
     )
     return description, digest_of(identity)[:32]
-
-
-def _refuse_other_zoo(store: ObjectStore, name: str, run: str, here: set[tuple[int, int]]) -> None:
-    head = read_head(store, name)
-    if head is None:
-        return
-    number, data = read_manifest_bytes(store, name, head.number)
-    base = Manifest.from_json(data, f"zoo {name!r}, version {number}")
-    if base.run != run:
-        raise StorageUsageError(f"{store.url}: zoo {name!r} is there already, with other models; --name gives another")
-    _refuse_to_shrink(store, base, here)
-
-
-def _refuse_to_shrink(store: ObjectStore, base: Manifest, here: set[tuple[int, int]]) -> None:
-    """Refuse to seal a version that lacks a state of the current one."""
-    lost = _states(base) - here
-    if lost:
-        model, epoch = min(lost)
-        raise StorageUsageError(
-            f"{store.url}: zoo {base.zoo!r} has {len(lost):,} states that the tree lacks, e.g. model {model} at "
-            f"epoch {epoch}; --name gives another zoo"
-        )
-
-
-def _states(manifest: Manifest) -> set[tuple[int, int]]:
-    return {
-        (model, epoch)
-        for shard in manifest.shards
-        for epoch, models in shard.models_by_epoch().items()
-        for model in models
-    }
-
-
-class _Shards:
-    """Read the tree and write shards, one at a time; collect what labels and manifest need."""
-
-    def __init__(
-        self,
-        store: ObjectStore,
-        tree: RawTree,
-        rows: Mapping[int, Mapping[str, Any]],
-        reader: StateReader,
-        description: ZooDescription,
-        compression: Compression | None,
-    ) -> None:
-        self.store, self.tree, self.reader = store, tree, reader
-        self.compression = compression
-        self.shape = shard_shape(description.shard_shape, description.layout.size, compression is not None)
-        self.models: list[RawModel] = [tree.models[index] for index in sorted(rows)]
-        self.noisy = reader.network.noisy_layout
-        self.shards: list[ShardEntry] = []
-        self.digests: dict[str, Digests] = {}  # of the blocks, by SHA-256 of the shard
-        self.fields: dict[str, FieldEntry] = {}
-        self.lasts: dict[int, int] = {}
-        self.faulty: dict[int, tuple[int, str]] = {}
-        self.pruned: dict[tuple[int, int], tuple[int, int]] = {}
-
-    def build(self, progress: Callable[[int], None] | None) -> None:
-        num_models, num_epochs = self.shape
-        blocks: dict[int, list[RawModel]] = {}
-        for model in self.models:
-            blocks.setdefault(model.index - model.index % num_models, []).append(model)
-        for first_model, members in sorted(blocks.items()):
-            for model in members:
-                self._known_fault(model)
-            starts = {epoch - epoch % num_epochs for model in members for epoch in model.checkpoints}
-            for first_epoch in sorted(starts):
-                self._shard(first_model, first_epoch, members, progress)
-        for model in self.models:
-            if model.index not in self.lasts:
-                self.tree.findings.drop(model.index, "none of its checkpoints is readable")
-
-    def _known_fault(self, model: RawModel) -> None:
-        """Take the faulty epoch from an export of ours: its weights need not be in the tree."""
-        for row in model.own.values():
-            if row.get("faulty_epoch") is not None:
-                self.faulty[model.index] = (int(row["faulty_epoch"]), str(row.get("faulty_reason", "nan")))
-
-    def _shard(
-        self, first_model: int, first_epoch: int, members: list[RawModel], progress: Callable[[int], None] | None
-    ) -> None:
-        here: dict[int, list[int]] = {}
-        values: dict[tuple[str, int], list[Any]] = {}
-        for model in members:
-            for epoch in model.checkpoints:
-                if first_epoch <= epoch < first_epoch + self.shape[1]:
-                    state = self.reader.read(model, epoch)
-                    if state is None or not self._accept(model, epoch, state):
-                        continue
-                    here.setdefault(epoch, []).append(model.index)
-                    for name, array in state.items():
-                        values.setdefault((name, epoch), []).append(array)
-        if not here:
-            return
-        here = dict(sorted(here.items()))
-        tensors = {tensor_name(epoch, name): np.stack(values[name, epoch]) for name, epoch in sorted(values)}
-        for name, epoch in values:
-            entry = FieldEntry(_DTYPES[name], values[name, epoch][0].size)
-            self.fields.setdefault(name, entry)
-        written = write_shard(self.store, tensors, self.compression, listed=self.shape != (1, 1))
-        if written.digests is not None:
-            self.digests[written.ref.sha256] = written.digests
-        self.shards.append(ShardEntry(written.ref, first_model, first_epoch, group_rows(here), written.tensors))
-        if progress is not None:
-            progress(sum(len(models) for models in here.values()))
-
-    def _accept(self, model: RawModel, epoch: int, state: Fields) -> bool:
-        """Record what the labels need of the state. False, with a finding, if it contradicts an earlier state."""
-        index = model.index
-        finite = bool(np.isfinite(state[""]).all())
-        fault = self.faulty.get(index)
-        if finite and fault is not None and fault[0] <= epoch:
-            self.tree.findings.add(
-                index, f"epoch {epoch} is finite, epoch {fault[0]} was not: no weights of that epoch"
-            )
-            return False
-        if not finite and fault is None:
-            reason = "nan" if np.isnan(state[""]).any() else "inf"
-            self.faulty[index] = (epoch, reason)
-            self.tree.findings.add(
-                index, f"weights are not finite ({reason}) from epoch {epoch} on; it stays, labelled"
-            )
-        if self.noisy is not None:
-            self.pruned[index, epoch] = num_pruned(unpack_mask(state[".mask"], self.noisy.size), self.noisy)
-        self.lasts[index] = model.last_epoch
-        return True

@@ -67,7 +67,7 @@ def label_values(
         model = models[index]
         bad_epoch, reason = faulty.get(index, (None, None))
         missing = [epoch for epoch in range(last + 1) if epoch not in model.metrics]
-        if missing and model.metrics:
+        if missing and model.metrics and not model.from_matrix:
             findings.add(index, f"result.json has no row of {epochs_text(missing)}: its metrics are null")
         for epoch in range(last + 1):
             row = model.own.get(epoch)
@@ -88,7 +88,7 @@ def _measured(model: RawModel, epoch: int, counts: Mapping[str, int | None]) -> 
     row: dict[str, Any] = {}
     for split in SPLITS:
         # Nothing was trained before epoch 0, so its train metrics are clean ones.
-        name = "running_train" if split == "train" and epoch else split
+        name = "running_train" if split == "train" and epoch and not model.from_matrix else split
         accuracy, count = metrics[f"{split}_acc"], counts[split]
         row[f"{name}_loss"] = metrics[f"{split}_loss"]
         if accuracy is not None and count is not None:

@@ -41,6 +41,7 @@ class RawModel:
         metrics: ``METRICS`` by epoch.
         numbered: checkpoint file by the number of its folder; ``without_file``: numbers of folders that have none.
         checkpoints: checkpoint file by epoch.
+        from_matrix: whether it is rows of a matrix: train metrics are clean ones, and only some epochs have rows.
     """
 
     index: int
@@ -52,6 +53,7 @@ class RawModel:
     without_file: set[int]
     metrics: dict[int, Row] = field(default_factory=dict)
     checkpoints: dict[int, Path] = field(default_factory=dict)
+    from_matrix: bool = False
 
     @property
     def last_epoch(self) -> int:
