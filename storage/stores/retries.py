@@ -58,5 +58,5 @@ class RetryPolicy:
             limit = min(self.max_pause_seconds, 2 * limit)
 
 
-STORE_AWAY = RetryPolicy(900.0, first_pause_seconds=1.0, max_pause_seconds=30.0, jitter=False)
+STORE_AWAY = RetryPolicy(900.0, first_pause_seconds=1.0, jitter=False)
 """A run waits this long for a store that does not answer."""

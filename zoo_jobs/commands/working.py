@@ -189,7 +189,7 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
             observers.append(stack.enter_context(webhook))
         trackers = [stack.enter_context(tracker) for tracker in trackers_from(os.environ)]
         observers += trackers
-        opened, metrics = open_store(store), None
+        opened, metrics = open_store(store, single_writer=bool(values.get("single_writer"))), None
         if not no_metrics:
             registry = CollectorRegistry()
             metrics = RunMetrics(registry, opened.traffic)

@@ -70,6 +70,7 @@ class _Attempt:
             notice_seconds=GRACE_SECONDS,
             num_gpus=1 if on_gpus(stage.plan.choice) else 0,
             refill=stage.plan.refill,
+            single_writer=options.single_writer,
         )
         self._pieces: ClaimedPieces | None = None
         if session.place.is_shared:

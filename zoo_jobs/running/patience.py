@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from zooforge.storage.errors import StorageError, StoreUnreachable
+from zooforge.storage.stores.retries import STORE_AWAY
 
 from ..errors import ZooError
 from ..events import Observer, Problem, tell
 from .notice import Notice
 
-STORE_SECONDS = 900.0
-LONGEST_PAUSE_SECONDS = 5.0
+STORE_SECONDS = STORE_AWAY.budget_seconds
 T = TypeVar("T")
 
 
@@ -37,16 +37,14 @@ def call_patiently(
     Raises:
         StorageError: the last error.
     """
-    deadline, pause = clock() + STORE_SECONDS, 1.0
-    while True:
-        try:
-            return call()
-        except errors as error:
-            on_error(error)
-            if not may_wait() or clock() + pause > deadline:
-                raise
-        sleep(pause)
-        pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+
+    def again(error: StorageError) -> bool:
+        if not isinstance(error, errors):
+            return False
+        on_error(error)
+        return may_wait()
+
+    return STORE_AWAY.call(call, again=again, clock=clock, sleep=sleep)
 
 
 class Patience:

@@ -25,13 +25,15 @@ class WorkerContext:
     chunk_models: int | None = None
     num_gpus: float = 0
     refill: frozenset[int] = frozenset()
+    single_writer: bool = False
+    """Nobody else writes to the store, which then needs no atomic conditional writes."""
 
 
 class Worker:
     """Advances tasks, and says of each call what it took from the store."""
 
     def __init__(self, context: WorkerContext, run: Run, data: PreparedData, notice: Notice) -> None:
-        store = open_store(context.store_url)
+        store = open_store(context.store_url, single_writer=context.single_writer)
         self._meter = Meter(store.traffic)
         self._runner = UnitRunner(
             run,
