@@ -1,5 +1,6 @@
 """From an address to its store. A backend is imported when an address names it."""
 
+import importlib.util
 import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,7 +15,8 @@ _SCHEMES = ("file", "s3", "memory", "http", "https", "hf")
 def open_store(url: str | os.PathLike[str], *, single_writer: bool = False) -> ObjectStore:
     """The store at a path, ``file://``, ``s3://bucket/prefix`` or ``memory://name``.
 
-    For reading only: ``https://``, ``hf://OWNER/NAME``, and the path of a zip file.
+    For reading only: ``https://``, ``hf://OWNER/NAME``, the path of a zip file, and ``s3://`` where boto3 is not
+    installed.
 
     Args:
         single_writer: the caller vouches that nobody else writes meanwhile. Conditional writes that the store does not
@@ -46,6 +48,10 @@ def open_store(url: str | os.PathLike[str], *, single_writer: bool = False) -> O
         case "s3":
             if not parts.netloc:
                 raise StoreURLError(f"{url}: expected s3://bucket/prefix")
+            if importlib.util.find_spec("boto3") is None:
+                from .s3_reader import S3Reader
+
+                return S3Reader(parts.netloc, parts.path.strip("/"))
             from .s3 import S3Store
 
             return S3Store(parts.netloc, parts.path.strip("/"), single_writer=single_writer)

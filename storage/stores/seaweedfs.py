@@ -5,7 +5,6 @@ Nothing but its S3 port asks for credentials, so everything is bound to 127.0.0.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -209,6 +208,8 @@ def _write(path: Path, text: str, mode: int) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
+    import fcntl  # the command line is also imported where there is none
+
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
