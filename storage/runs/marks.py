@@ -6,6 +6,7 @@ docs/format.md ("Collection") states the rule and proves that no object that a r
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from ..stores.protocol import ObjectStore, get_or_none
 SWEEP_VOID_SECONDS = 600.0
 """Age of a sweep's last sign of life at which none of its requests can be under way any more."""
 POLL_SECONDS = 2.0
+NUM_READERS = 16
 
 State = Literal["marked", "sweeping"]
 
@@ -108,7 +110,15 @@ def unmark(
                     break
             rewrite_mark(store, mark, "marked", mark.keys - keys)  # if it has changed, it is read again
         if not marks:
-            return [ref for ref in refs if store.stat(ref.key) is None]
+            return _missing(store, refs)
+
+
+def _missing(store: ObjectStore, refs: Sequence[ObjectRef]) -> list[ObjectRef]:
+    if store.root is not None or len(refs) <= NUM_READERS:
+        return [ref for ref in refs if store.stat(ref.key) is None]
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        stats = pool.map(lambda ref: store.stat(ref.key), refs)
+        return [ref for ref, stat in zip(refs, stats, strict=True) if stat is None]
 
 
 def put_missing(store: ObjectStore, puts: Mapping[ObjectRef, Callable[[], Any]]) -> None:

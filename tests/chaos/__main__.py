@@ -141,16 +141,8 @@ class Simulation:
     """Schedules of the store protocol, as many as fit into the time, in a process at low priority."""
 
     def __init__(self, minutes: float, seed: int) -> None:
-        command = [
-            "nice",
-            sys.executable,
-            "-m",
-            "tests.storage.simulation",
-            "--minutes",
-            f"{minutes}",
-            "--seed",
-            f"{seed}",
-        ]
+        options = f"--minutes {minutes} --seed {seed}".split()
+        command = ["nice", sys.executable, "-m", "tests.storage.simulation", *options]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def result(self) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+from zooforge.cluster.spec import Release, Target
 from zooforge.storage.canonical import parse_json, sha256_hex
 from zooforge.storage.errors import ObjectMissing, StorageUsageError, StoreUnreachable, Superseded
 from zooforge.storage.formats.manifest import Manifest
@@ -41,8 +42,6 @@ class Truth:
     starts: list[tuple[float, float, str]] = field(default_factory=list)
     """(before, after, attempt) of each start of an attempt."""
     must_be_stopped: bool = False
-    submitted_by: dict[str, str] = field(default_factory=dict)
-    """Job to the cluster that it belongs to."""
 
 
 class Scene(World):
@@ -139,6 +138,8 @@ def simulated(scene: Scene) -> Iterator[None]:
         (pull._Puller, "write", part_of),
         (unattended, "_say", lambda message, status: status),
         (unattended.in_store, "register", lambda store, zoo: None),
+        (unattended.in_store, "stored", lambda store, name: job("").zoo),
+        (unattended, "ZooSpec", SimpleNamespace),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in patches]
     for module, name, value in patches:
@@ -151,7 +152,7 @@ def simulated(scene: Scene) -> Iterator[None]:
 
 
 def job(name: str, origin: str = "") -> Any:
-    zoo = SimpleNamespace(name=ZOO, run_id=RUN)
+    zoo = SimpleNamespace(name=ZOO, run_id=RUN, sparsify=None)
     return unattended.Job(zoo, None, name, {}, origin)  # type: ignore[arg-type]
 
 
@@ -262,6 +263,25 @@ def reader(scene: Scene, actor: Actor, prefix: str = "") -> None:
         except ObjectMissing as error:
             raise Violation(f"published and lost: {error}") from None
         scene.sleep(actor, 200.0)
+
+
+def origin_of(cluster: str) -> str:
+    """Where a job comes from. The same namespace and release exist in every cluster that shares a bucket."""
+    settings = dict.fromkeys(("mode", "store", "endpoint", "credentials", "credentialsSecret", "exporter"), "")
+    settings |= {"clusterId": cluster, "podDisruptionBudget": ""}
+    config = {"settings.json": json.dumps(settings), "rayjob.yaml": ""}
+    return Release.from_config(config, Target("zoos")).origin
+
+
+def supervisor(scene: Scene, actor: Actor, cluster: str) -> None:
+    """Goes on with the jobs of its cluster that are unfinished and in nobody's hands."""
+    store = SimStore(scene, actor)
+    for _ in range(2):
+        for row in unattended.pending(store, origin_of(cluster)):
+            if not row["job"].startswith(cluster):
+                raise Violation(f"{cluster} goes on with {row['job']}, a job of another cluster")
+            run_job(scene, actor, row["job"], 1, origin_of(cluster))
+        scene.sleep(actor, 2 * CLAIM_VOID_SECONDS)
 
 
 def stopper(scene: Scene, actor: Actor) -> None:

@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any
 
 from zooforge.storage.errors import StoreUnreachable
-from zooforge.storage.keys import task_claim
+from zooforge.storage.keys import spec_key, task_claim
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.marks import create_mark
 from zooforge.storage.runs.run_files import UsageWriter, add_usage
 from zooforge.storage.stores.objects import put_object
 
+from . import actors
 from .actors import (
     DAY,
     MIRROR,
@@ -27,9 +28,10 @@ from .actors import (
     run_job,
     simulated,
     stopper,
+    supervisor,
     unattended,
 )  # fmt: skip
-from .model import RUN, manifest_of, part_objects, publish, train_part
+from .model import RUN, ZOO, manifest_of, part_objects, publish, train_part
 from .schedules import DrawnSchedule, ListedSchedule, enumerate_schedules
 from .world import Actor, Crashed, Fault, QuietStore, SimStore
 
@@ -240,6 +242,15 @@ def start_after_start(scene: Scene) -> None:
     scene.add("job two", start_once)
 
 
+def supervisor_beside_supervisor(scene: Scene) -> None:
+    """Two clusters share a bucket, with the namespace and the release name that the chart suggests."""
+    quiet = QuietStore(scene)
+    quiet.put(spec_key(ZOO), b"{}")
+    assert unattended._start(quiet, job("north job", actors.origin_of("north")))
+    for cluster in ("south", "north"):
+        scene.add(cluster, partial(supervisor, cluster=cluster))
+
+
 def _train_all(store: QuietStore, epochs: int) -> None:
     for _ in range(epochs + 1):
         for piece in ((0, 1), (2,)):
@@ -270,6 +281,7 @@ PAIRS: dict[Pair, Bounds] = {
     pull_beside_partial_pull: Bounds(2, (Fault.CRASH_AFTER,), ("mirror/zoos/",)),
     publish_beside_publish: Bounds(2, (Fault.CRASH_AFTER,), ("zoos/", "parts/")),
     start_after_start: Bounds(2, (Fault.LOST_REPLY, Fault.CRASH_AFTER), ("control", "attempts/")),
+    supervisor_beside_supervisor: Bounds(1, (Fault.CRASH_AFTER,), ("control", "attempts/", "claims/driver")),
     claim_beside_claim: Bounds(2, (Fault.LOST_REPLY,), ("claims/",)),
     usage_beside_usage: Bounds(2, (Fault.LOST_REPLY, Fault.UNREACHABLE_AFTER), ("usage/",)),
 }

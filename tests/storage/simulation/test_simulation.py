@@ -19,7 +19,7 @@ from zooforge.storage.runs import claims, commit, marks, run_files
 from zooforge.storage.stores.protocol import create, get_or_none
 from zooforge.zoo_jobs import unattended
 
-from . import scenes
+from . import actors, scenes
 from .scenes import PAIRS, Pair, play, run_pair, scene_of
 from .world import Violation, World
 
@@ -135,6 +135,11 @@ def usage_gives_way(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(run_files.UsageWriter, "flush", flush)
 
 
+def one_origin(patch: pytest.MonkeyPatch) -> None:
+    """The origin of a job names a namespace and a release, and no cluster."""
+    patch.setattr(actors, "origin_of", lambda cluster: "zoos/zooforge")
+
+
 FAULTS: list[tuple[Mend, Pair]] = [
     (no_look_at_marks, scenes.write_beside_sweep),
     (no_look_at_marks, scenes.publish_beside_sweep),
@@ -146,6 +151,7 @@ FAULTS: list[tuple[Mend, Pair]] = [
     (stop_read_again, scenes.resume_beside_stop),
     (equal_controls, scenes.resume_beside_stop),
     (if_match_answers_404, scenes.write_beside_sweep),
+    (one_origin, scenes.supervisor_beside_supervisor),
     (ids_by_the_local_clock, scenes.start_after_start),
     (release_by_name, scenes.claim_beside_claim),
     (usage_gives_way, scenes.usage_beside_usage),
