@@ -24,10 +24,15 @@ Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, by
 
 
 def default_cache() -> Path:
-    """``$ZOO_CACHE``, else the user's cache folder."""
+    """``$ZOO_CACHE``, else the user's cache folder. Raises InputError if there is neither, as for some containers."""
     if folder := os.environ.get("ZOO_CACHE"):
         return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zooforge"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zooforge"
+    except RuntimeError:
+        raise InputError(
+            "no home folder: HOME is not set and the user has none; set ZOO_CACHE to a folder for data sets"
+        ) from None
 
 
 def source_folder(cache: Path, dataset: str) -> Path:
@@ -85,7 +90,11 @@ def cache_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
-        raise InputError(f"{folder}: {error.strerror}; set ZOO_CACHE to a folder with space, or free some") from None
+        if error.filename is not None and not str(error.filename).startswith(str(folder)):
+            raise InputError(f"{error.filename}: {error.strerror}") from None  # of where files come from
+        raise InputError(
+            f"{folder}: {error.strerror}; set ZOO_CACHE to a folder that can be written and has space"
+        ) from None
 
 
 def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") -> Path:

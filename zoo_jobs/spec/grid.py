@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -44,9 +44,16 @@ class ModelRow:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 over the canonical JSON of every field but ``index``."""
-        values = asdict(self)
-        del values["index"]
+        """16 hex digits of the SHA-256 over the canonical JSON of the fields.
+
+        ``index`` is left out, and so is a field with a default that has its default: a field that comes later moves no
+        digest of a row that does not use it.
+        """
+        values = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "index" and (field.default is MISSING or getattr(self, field.name) != field.default)
+        }
         return digest_of(values)[:16]
 
 

@@ -171,3 +171,16 @@ def test_a_cache_that_cannot_be_made_is_one_line_that_names_the_variable(
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
     assert main(["data", "fetch", "mnist"]) == 2
     assert "set ZOO_CACHE" in capsys.readouterr().err
+
+
+def test_without_a_home_folder_the_variable_that_helps_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("ZOO_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert main(["data", "list"]) == 2
+    assert "set ZOO_CACHE to a folder" in capsys.readouterr().err

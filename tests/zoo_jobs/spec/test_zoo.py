@@ -1,7 +1,9 @@
 """Specs: what is refused and how it is said, what the run id covers, settings, names."""
 
+import hashlib
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,10 +13,11 @@ from hypothesis import strategies as st
 from tests.support.paths import ROOT
 from tests.support.zoo_specs import specs
 from zooforge.zoo_jobs.catalogue import entries
+from zooforge.zoo_jobs.closed import Closed
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.spec.blocks import validated
 from zooforge.zoo_jobs.spec.epochs import EpochSet, last_part, part_epochs, part_of
-from zooforge.zoo_jobs.spec.grid import check_extends, rows
+from zooforge.zoo_jobs.spec.grid import ModelRow, check_extends, rows
 from zooforge.zoo_jobs.spec.seeds import derived_seed
 from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
 from zooforge.zoo_jobs.spec.yaml_values import yaml_values
@@ -200,6 +203,35 @@ def test_run_ids_of_the_catalogue_are_those_of_earlier_versions() -> None:
     """A changed id orphans every run in every store: raise NUMERICS_VERSION only with numbers, and say so."""
     golden = json.loads((ROOT / "tests" / "golden" / "run_ids.json").read_text())
     assert {spec.name: spec.run_id for spec in entries.load_all()} == golden
+
+
+def test_row_digests_of_the_catalogue_are_those_of_earlier_versions() -> None:
+    """One SHA-256 per zoo over the digests of its rows and of its twins' rows, each on a line."""
+    golden = json.loads((ROOT / "tests" / "golden" / "row_digests.json").read_text())
+    assert {spec.name: rows_sha256(spec) for spec in entries.load_all()} == golden
+
+
+def rows_sha256(spec: ZooSpec) -> str:
+    zoos = [spec, twins_of(spec)] if spec.sparsify is not None else [spec]
+    return hashlib.sha256("".join(f"{row.digest}\n" for zoo in zoos for row in rows(zoo)).encode()).hexdigest()
+
+
+def test_a_field_that_comes_later_moves_no_digest_of_a_row_or_spec_that_does_not_use_it() -> None:
+    @dataclass(frozen=True, slots=True)
+    class LaterRow(ModelRow):
+        label_noise: float = 0.0
+
+    row = rows(GOOD)[0]
+    values = {name: getattr(row, name) for name in ModelRow.__slots__}
+    assert LaterRow(**values).digest == row.digest
+    assert LaterRow(**values, label_noise=0.1).digest != row.digest
+
+    class Later(Closed):
+        old: int = 1
+        new: tuple[int, ...] = (2,)
+
+    assert Later().digest_fields(always=["old"], if_set=["new"]) == {"old": 1}
+    assert Later(new=(3,)).digest_fields(always=["old"], if_set=["new"]) == {"old": 1, "new": [3]}
 
 
 def test_equal_rows_have_equal_digests_and_spellings_of_zero_are_one() -> None:
