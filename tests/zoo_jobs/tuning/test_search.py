@@ -115,7 +115,7 @@ def test_a_search_proposes_a_zoo_that_can_be_planned(tmp_path: Path, capsys: pyt
     found = json.loads(capsys.readouterr().out)
     assert len(found["trials"]) == 6
     assert yaml.safe_load(out.read_text())["name"] == "tuned"
-    rows = list(csv.DictReader((tmp_path / "tuned.trials.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "tuned.trials.csv").read_text().splitlines()))
     assert len(rows) == 6
     assert {row["optimizer"] for row in rows} == {"adam"}
     accuracies = [float(row["val_accuracy"] or -1) for row in rows]
