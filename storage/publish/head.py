@@ -20,6 +20,7 @@ from ..formats.manifest import Manifest, from_ranges
 from ..formats.record import check_format
 from ..keys import ZOOS_PREFIX, head_key, manifest_key, parse_zoo_key, parse_zoo_url, spec_key
 from ..runs.marks import unmark
+from ..stores.environment import check_no_credentials
 from ..stores.hub import default_zoo, hub_address
 from ..stores.open import require_existing
 from ..stores.probe import probe, require
@@ -285,6 +286,7 @@ def some_names(names: Sequence[str], limit: int = 12) -> str:
 
 def split_zoo_url(url: str) -> tuple[str, str, int | None]:
     """(store, zoo name, version or None) of an address. Raises StoreURLError."""
+    check_no_credentials(url, "the address of a zoo")
     url = hub_address(url)
     if url.startswith("hf://"):
         url = default_zoo(url)

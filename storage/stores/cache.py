@@ -1,26 +1,33 @@
-"""What was read from a remote store, kept in a folder by content, the longest unused out first."""
+"""A folder that keeps what was read from a remote store, by content. What was unused longest is removed first."""
 
+import contextlib
+import logging
 import os
 import secrets
 from pathlib import Path
 
 from ..canonical import sha256_hex
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_BYTES = 10 * 2**30
-_SUM = 32  # a SHA-256 before the content: a damaged file is read again, not believed
+_SUM = 32  # bytes of the SHA-256 before the content: a damaged file counts as missing
 
 
 class ContentCache:
-    """Safe between processes: files appear whole, and one that vanishes is only read again."""
+    """Safe between processes: files appear whole, and one that is removed is only read from the store again.
+
+    A folder that cannot be written (read-only, disk full) is reported once, and nothing is kept.
+    """
 
     def __init__(self, folder: Path, limit_bytes: int = DEFAULT_BYTES) -> None:
         self.folder = folder
         self.limit_bytes = limit_bytes
-        folder.mkdir(parents=True, exist_ok=True)
         self._size = sum(size for _, size, _ in self._files())
+        self._is_reported = False
 
     def get(self, name: str) -> bytes | None:
-        """Content under ``name``; None if it is not there or not what was put."""
+        """Content under ``name``; None if it is missing or damaged."""
         path = self._path(name)
         try:
             data = path.read_bytes()
@@ -31,18 +38,30 @@ class ContentCache:
         return content if bytes.fromhex(sha256_hex(content)) == data[:_SUM] else None
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep ``content``; what does not fit within the limit is not kept."""
+        """Keep ``content``, unless it is larger than the limit."""
         size = len(content) + _SUM
         if size > self.limit_bytes:
             return
         path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}")
-        temporary.write_bytes(bytes.fromhex(sha256_hex(content)) + content)
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(bytes.fromhex(sha256_hex(content)) + content)
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            self._report(error)
+            return
         self._size += size
         if self._size > self.limit_bytes:
             self._shrink()
+
+    def _report(self, error: OSError) -> None:
+        if not self._is_reported:
+            self._is_reported = True
+            reason = error.strerror or type(error).__name__
+            logger.warning("cache %s: nothing is kept (%s); ZOOFORGE_CACHE names another folder", self.folder, reason)
 
     def _shrink(self) -> None:
         files = sorted(self._files())
@@ -50,18 +69,19 @@ class ContentCache:
         for _, size, path in files:
             if self._size <= self.limit_bytes * 9 // 10:
                 return
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             self._size -= size
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        found = []
+        files = []
         for path in self.folder.glob("??/*"):
             try:
                 stat = path.stat()
-            except FileNotFoundError:
+            except OSError:
                 continue
-            found.append((stat.st_mtime, stat.st_size, path))
-        return found
+            files.append((stat.st_mtime, stat.st_size, path))
+        return files
 
     def _path(self, name: str) -> Path:
         return self.folder / name[:2] / name

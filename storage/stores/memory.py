@@ -27,19 +27,21 @@ class MemoryStore:
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
         with self._lock:
-            found = self._objects.get(checked_key(key))
-        if found is None:
+            stored = self._objects.get(checked_key(key))
+        if stored is None:
             raise ObjectNotFound(f"{self.url}: no object {key}")
-        data = found[0] if byte_range is None else found[0][byte_range[0] : byte_range[1]]
+        data = stored[0] if byte_range is None else stored[0][byte_range[0] : byte_range[1]]
         self.traffic.add(read=len(data))
-        return data, found[1]
+        return data, stored[1]
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         content = bytes(data)
         etag = hashlib.sha256(content).hexdigest()[:32]
         with self._lock:
-            found = self._objects.get(checked_key(key))
-            if (if_absent and found is not None) or (if_match is not None and (found is None or found[1] != if_match)):
+            stored = self._objects.get(checked_key(key))
+            if (if_absent and stored is not None) or (
+                if_match is not None and (stored is None or stored[1] != if_match)
+            ):
                 raise PreconditionFailed(f"{self.url}: {key} exists or has changed")
             self._objects[key] = (content, etag, time.time())
         self.traffic.add(written=len(content))
@@ -47,19 +49,19 @@ class MemoryStore:
 
     def stat(self, key: str) -> Stat | None:
         with self._lock:
-            found = self._objects.get(checked_key(key))
-        return None if found is None else Stat(key, len(found[0]), found[1], found[2])
+            stored = self._objects.get(checked_key(key))
+        return None if stored is None else Stat(key, len(stored[0]), stored[1], stored[2])
 
     def list(self, prefix: str) -> Iterator[Stat]:
         with self._lock:
-            found = [(key, value) for key, value in self._objects.items() if key.startswith(prefix)]
-        for key, (content, etag, modified) in sorted(found):
+            stored = [(key, value) for key, value in self._objects.items() if key.startswith(prefix)]
+        for key, (content, etag, modified) in sorted(stored):
             yield Stat(key, len(content), etag, modified)
 
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         with self._lock:
-            found = self._objects.get(checked_key(key))
-            if found is not None and if_match not in (None, found[1]):
+            stored = self._objects.get(checked_key(key))
+            if stored is not None and if_match not in (None, stored[1]):
                 raise PreconditionFailed(f"{self.url}: {key} has changed")
             self._objects.pop(key, None)
 

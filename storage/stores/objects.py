@@ -1,4 +1,4 @@
-"""Content-addressed objects: written under their SHA-256, checked against it when read whole."""
+"""Content-addressed objects: written under their SHA-256 and compared with it when they are read whole."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """Names an object for ever."""
+    """Names an object by its content: SHA-256, size and kind."""
 
     sha256: str
     bytes: int
@@ -60,14 +60,14 @@ def ref_of(data: Data, kind: ObjectKind) -> ObjectRef:
 
 
 def put_object(store: ObjectStore, data: Data, kind: ObjectKind) -> ObjectRef:
-    """Write ``data`` under its digest, always: an object that seems to be there may be about to be collected."""
+    """Write ``data`` under its digest, even if the object exists: ``gc`` may be about to delete that."""
     ref = ref_of(data, kind)
     store.put(ref.key, data)
     return ref
 
 
 def put_pieces(store: ObjectStore, pieces: Sequence[Data], kind: ObjectKind) -> ObjectRef:
-    """As ``put_object``, of the ``pieces`` one behind the other; a directory takes them from where they are."""
+    """Write ``pieces``, one after the other, as one object. A directory takes them without joining them in memory."""
     if isinstance(store, WritesPieces):
         size = sum(len(piece) for piece in pieces)
         return ObjectRef(store.put_named(pieces, lambda sha256: object_key(sha256, kind)), size, kind)
@@ -78,7 +78,7 @@ def get_object(store: ObjectStore, ref: ObjectRef, what: str) -> bytes:
     """Bytes of the object, checked.
 
     Args:
-        what: who names it, for the message.
+        what: the name of what refers to the object, for the message.
 
     Raises:
         ObjectMissing, DigestMismatch.
@@ -95,6 +95,6 @@ def check_object(data: Data, ref: ObjectRef, what: str) -> None:
     """Raises DigestMismatch unless ``data`` is the object."""
     if len(data) != ref.bytes:
         raise DigestMismatch(f"{what}: object {ref.key} has {len(data)} bytes, expected {ref.bytes}")
-    found = sha256_hex(data)
-    if found != ref.sha256:
-        raise DigestMismatch(f"{what}: object {ref.key} has SHA-256 {found[:12]}; it changed after it was written")
+    actual = sha256_hex(data)
+    if actual != ref.sha256:
+        raise DigestMismatch(f"{what}: object {ref.key} has SHA-256 {actual[:12]}; it changed after it was written")

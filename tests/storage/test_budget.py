@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.paths import ROOT
 from zooforge.storage import budget
 from zooforge.storage.budget import Budget
 from zooforge.storage.canonical import parse_json
@@ -78,3 +79,14 @@ def test_a_meter_ends_with_its_time() -> None:
     now[0] = 5.0
     with pytest.raises(BudgetExceeded, match="reply: not read within 5 seconds"):
         meter.check_time()
+
+
+def test_security_md_states_every_budget() -> None:
+    page = (ROOT / "SECURITY.md").read_text()
+    for name, value in vars(budget).items():
+        if isinstance(value, Budget):
+            size = f"{value.max_bytes // budget.MiB:g} MiB"
+            if value.max_bytes % budget.GiB == 0:
+                size = f"{value.max_bytes // budget.GiB} GiB"
+            row = f"| `{name}` | {size} | {value.max_elements:,} | {value.max_depth} | {value.max_seconds:g} |"
+            assert row in page

@@ -349,3 +349,12 @@ def test_the_address_that_has_the_key_is_kept(server: Server, monkeypatch: pytes
     assert [path.partition("resolve/")[2] for path in server.paths] == ["feature/x/a", "feature%2Fx/a", "feature%2Fx/b"]
     with pytest.raises(ObjectNotFound):
         open_store("hf://me/zoos@other").get("a")
+
+
+def test_the_address_of_a_zoo_with_credentials_is_refused_and_not_repeated() -> None:
+    from zooforge.storage.zoo import open_zoo
+
+    for url in (f"https://me:{SECRET}@host/x", f"https://me:{SECRET}@host/zoos/a", f"hf://me:{SECRET}@owner/name"):
+        with pytest.raises(StoreURLError) as raised:
+            open_zoo(url)
+        assert SECRET not in str(raised.value) and "\n" not in str(raised.value)
