@@ -13,7 +13,9 @@ class ReadersWheel(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":  # that one points at the clone
             build_data["force_include"]["zooforge.py"] = "zooforge/__init__.py"
-            # For `python -m zooforge`, which in a clone runs zooforge.py itself.
-            start = Path(tempfile.mkdtemp()) / "__main__.py"
-            start.write_text("import sys\n\nfrom zooforge import main\n\nsys.exit(main())\n")
-            build_data["force_include"][str(start)] = "zooforge/__main__.py"
+            # For `python -m zooforge`, which in a clone runs zooforge.py itself; and a marker for type checkers.
+            start = "import sys\n\nfrom zooforge import main\n\nsys.exit(main())\n"
+            folder = Path(tempfile.mkdtemp())
+            for name, text in {"__main__.py": start, "py.typed": ""}.items():
+                (folder / name).write_text(text)
+                build_data["force_include"][str(folder / name)] = f"zooforge/{name}"

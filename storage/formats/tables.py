@@ -46,11 +46,17 @@ def encode_table(columns: Sequence[Column], values: Mapping[str, Values]) -> byt
     return bytes(sink.getvalue())
 
 
-def decode_table(data: bytes, what: str, columns: Sequence[Column] | None = None) -> "pa.Table":
+def decode_table(
+    data: bytes, what: str, columns: Sequence[Column] | None = None, num_rows: int | None = None
+) -> "pa.Table":
     """The Arrow table of Parquet bytes. With ``columns``, its names and types must be exactly these.
 
+    Args:
+        num_rows: the number of rows that it must have, compared before any value is read: a few bytes of Parquet can
+            name many rows.
+
     Raises:
-        FormatError: not Parquet, or other columns; the message begins with ``what``.
+        FormatError: not Parquet, or other columns or rows; the message begins with ``what``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -59,6 +65,8 @@ def decode_table(data: bytes, what: str, columns: Sequence[Column] | None = None
         file = pq.ParquetFile(pa.BufferReader(data))
         if file.metadata.num_rows > MAX_ROWS:
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the limit is {MAX_ROWS}")
+        if num_rows is not None and file.metadata.num_rows != num_rows:
+            raise FormatError(f"{what}: {file.metadata.num_rows} rows, the manifest says {num_rows}")
         table = file.read(use_threads=False)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = str(error).partition("\n")[0][:120]

@@ -30,17 +30,14 @@ class LabelTables:
         """Rows by ascending model and epoch. Raises ObjectMissing, DigestMismatch, FormatError."""
         entry = self._manifest.labels
         data = get_object(self._store, entry.ref, f"zoo {self._manifest.zoo!r}, labels")
-        table = decode_table(data, entry.ref.key, joined_columns(self._manifest.twin))
-        if table.num_rows != entry.rows:
-            raise FormatError(f"{entry.ref.key}: {table.num_rows} rows, the manifest says {entry.rows}")
-        return table
+        return decode_table(data, entry.ref.key, joined_columns(self._manifest.twin), entry.rows)
 
     @cached_property
     def models(self) -> "pa.Table":
         """Rows by ascending model. Raises as ``labels`` does."""
         entry = self._manifest.model_table
         data = get_object(self._store, entry.ref, f"zoo {self._manifest.zoo!r}, models")
-        table = decode_table(data, entry.ref.key, model_columns())
+        table = decode_table(data, entry.ref.key, model_columns(), self._manifest.num_models)
         if table["model"].to_pylist() != from_ranges(self._manifest.models):
             raise FormatError(f"{entry.ref.key}: other models than the manifest names")
         return table

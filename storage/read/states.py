@@ -78,7 +78,7 @@ class States:
 
     def __repr__(self) -> str:
         num_models, num_epochs = len(np.unique(self.models)), len(np.unique(self.epochs))
-        models = f"{num_models:,} models at {num_epochs:,} epochs"
+        models = f"{num_models:,} model{'s' * (num_models != 1)} at {num_epochs:,} epoch{'s' * (num_epochs != 1)}"
         return f"<States: {len(self):,} of {models}, {self.layout.size:,} values each>"
 
     def __eq__(self, other: object) -> bool:

@@ -75,7 +75,7 @@ def test_the_readers_wheel_reads_without_torch_ray_or_a_clone(installed: Path, t
 def test_the_wheel_brings_one_name_and_one_command(installed: Path) -> None:
     names = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert names - {"bin", ".lock"} == {"zooforge"}
-    assert (installed / "bin" / "zoo").is_file()
+    assert (installed / "bin" / "zoo").is_file() and (installed / "zooforge" / "py.typed").is_file()
 
 
 def in_wheel(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """Selectors of epochs and models: nothing is rounded, dropped or put in another order without an error."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -139,3 +140,10 @@ def test_a_label_table_in_another_order_is_refused(zoo: Zoo) -> None:
     zoo._tables.__dict__["labels"] = table.take(np.arange(table.num_rows)[::-1])
     with pytest.raises(FormatError, match="one row per model and epoch"):
         zoo.labels(epochs=1)
+
+
+def test_a_label_table_of_another_length_is_refused_before_it_is_read(zoo: Zoo) -> None:
+    manifest = zoo.manifest
+    shorter = replace(manifest, labels=replace(manifest.labels, rows=manifest.labels.rows - 1))
+    with pytest.raises(FormatError, match="30 rows, the manifest says 29"):
+        Zoo(zoo.store, shorter, 1, None, None).labels()

@@ -1,7 +1,6 @@
 """A zoo, its states and its layout behave as containers do in Python, and every view has a way back to weights."""
 
 import sys
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,42 +8,20 @@ import pytest
 import torch
 
 import zooforge
+from tests.support.module_zoo import module_zoo
 from tests.support.networks import logits
 from tests.support.synthetic import LAYOUT, RUN, copy_zoo, description, train, weights
 from zooforge.storage.errors import EpochNotPresent, FormatError, ModelNotPresent, StorageUsageError
-from zooforge.storage.formats.symmetry import chain_symmetries
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.read.states import States
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo
 
-BEFORE = [
-    {"type": "conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 2},
-    {"type": "max_pool2d", "kernel_size": 2},
-    {"type": "activation"},
-]
-AFTER = [{"type": "flatten"}, {"type": "linear", "in_features": 8, "out_features": 3}]
-LAYERS = {"plain": [*BEFORE, *AFTER], "dropout": [*BEFORE, {"type": "dropout"}, *AFTER]}
-
-
-def names(linear: int) -> dict[str, str]:
-    places = {"conv1": 0, "linear1": linear}
-    return {e.name: f"module_list.{places[e.layer]}.{e.name.rpartition('.')[2]}" for e in LAYOUT}
-
 
 @pytest.fixture(scope="module")
 def published() -> MemoryStore:
-    store = MemoryStore()
-    train(store, range(8), 3, kept=[0, 1, 3])
-    made = replace(
-        description(),
-        symmetries=chain_symmetries(LAYOUT),
-        layers=LAYERS,
-        state_dict_names={"plain": names(4), "dropout": names(5)},
-    )
-    vectorize(store, made, RUN)
-    return store
+    return module_zoo()
 
 
 @pytest.fixture

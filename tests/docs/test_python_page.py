@@ -1,0 +1,32 @@
+"""docs/python.md is true: its blocks run one after the other, and each result is the one that it states."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.module_zoo import module_zoo
+from tests.support.paths import ROOT
+from tests.support.synthetic import copy_zoo
+from zooforge.storage.stores.local import LocalStore
+
+PAGE = (ROOT / "docs/python.md").read_text()
+RESULT = re.compile(r"^(.+?)  # -> (.*)$")
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_every_line_of_the_page_runs_and_gives_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
+    copy_zoo(module_zoo(24), "tiny-zoo", LocalStore(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    wrong = []
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        for line in block.splitlines():
+            stated = RESULT.match(line)
+            if stated is None:
+                exec(line, names)
+            elif (given := repr(eval(stated[1], names))) != stated[2]:
+                wrong.append(f"{stated[1]}: {given}, the page says {stated[2]}")
+    assert not wrong, "\n".join(wrong)
