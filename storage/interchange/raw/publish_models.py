@@ -12,7 +12,7 @@ from ...formats.compression import Compression, CompressionName
 from ...formats.manifest import FieldEntry, Manifest, ShardEntry, group_rows, shard_shape
 from ...formats.tensors import tensor_name, unpack_mask
 from ...publish.description import ZooDescription
-from ...publish.head import read_head, read_manifest_bytes
+from ...publish.head import read_head, read_manifest_bytes, require_publishing
 from ...publish.seal import Version, assemble, seal
 from ...publish.shards import write_shard
 from ...publish.zoo_tables import write_tables
@@ -57,25 +57,33 @@ def publish_models(
     _refuse_other_zoo(store, description.name, run, here)
     named = compression or description.compression
     packed = None if named is None else Compression.named(named)
-    builder = _Shards(store, tree, rows, reader, description, packed)
-    builder.build(progress)
-    if not builder.lasts:
-        raise FormatError(f"{printable(tree.root)}: no state of any model can be read; {tree.findings.lines()[0]}")
-    counts = image_counts(tree.models, description.dataset, images, tree.findings)
-    twin = reader.network.noisy_layout is not None
-    labels = label_values(tree.models, builder.lasts, builder.faulty, builder.pruned, counts, twin, tree.findings)
-    absent = {**description.absent, **tree.findings.absent}
-    description = replace(description, absent={m: r for m, r in absent.items() if m not in builder.lasts})
-    tables = write_tables(store, description, [labels], builder.lasts, twin)
-    blocks = write_blocks(store, builder.digests, builder.shards)
-    manifest = assemble(description, run, builder.lasts, builder.shards, builder.fields, tables, twin, packed, blocks)
+    require_publishing(store)
+
+    def write() -> tuple[ZooDescription, Manifest]:
+        builder = _Shards(store, tree, rows, reader, description, packed)
+        builder.build(progress)
+        if not builder.lasts:
+            raise FormatError(f"{printable(tree.root)}: no state of any model can be read; {tree.findings.lines()[0]}")
+        lasts = builder.lasts
+        counts = image_counts(tree.models, description.dataset, images, tree.findings)
+        twin = reader.network.noisy_layout is not None
+        labels = label_values(tree.models, lasts, builder.faulty, builder.pruned, counts, twin, tree.findings)
+        absent = {**description.absent, **tree.findings.absent}
+        described = replace(description, absent={m: r for m, r in absent.items() if m not in lasts})
+        tables = write_tables(store, described, [labels], lasts, twin)
+        blocks = write_blocks(store, builder.digests, builder.shards)
+        return described, assemble(described, run, lasts, builder.shards, builder.fields, tables, twin, packed, blocks)
+
+    described, manifest = write()
+    written = [manifest]
 
     def build(base: Manifest | None) -> Manifest:
         if base is not None:
             _refuse_to_shrink(store, base, _states(manifest))
-        return manifest
+        # A second call means that a collection may have deleted an object, so all are written again.
+        return written.pop() if written else write()[1]
 
-    return seal(store, description, build)
+    return seal(store, described, build)
 
 
 def _refuse_other_zoo(store: ObjectStore, name: str, run: str, here: set[tuple[int, int]]) -> None:
