@@ -1,4 +1,4 @@
-"""Panels of a board as one picture, so that a person can look without Grafana.
+"""Draws the panels of a board as one picture, without Grafana.
 
 `python -m tests.support.dashboard_drawing FOLDER` draws every board over the simulated past.
 """
@@ -42,40 +42,40 @@ def draw_board(prometheus: Prometheus, path: Path, target: Path, hours: float = 
 
 def _draw(prometheus: Prometheus, panel: Any, axes: Any, start: float, end: float, step: float) -> bool:
     scale, unit = UNITS.get(panel["fieldConfig"]["defaults"]["unit"], (1, ""))
-    found: list[tuple[str, list[tuple[float, float]]]] = []
+    series: list[tuple[str, list[tuple[float, float]]]] = []
     for one in panel["targets"]:
         query = expression(one["expr"])
         if one["instant"]:
-            found += [(_legend(one, labels), [(end, value)]) for labels, value in prometheus.query(query)]
+            series += [(_legend(one, labels), [(end, value)]) for labels, value in prometheus.query(query)]
         else:
-            found += [(_legend(one, labels), points) for labels, points in prometheus.range(query, start, end, step)]
-    found = [(name, [(t, v / scale) for t, v in points if math.isfinite(v)]) for name, points in found]
+            series += [(_legend(one, labels), points) for labels, points in prometheus.range(query, start, end, step)]
+    series = [(name, [(t, v / scale) for t, v in points if math.isfinite(v)]) for name, points in series]
     defaults = panel["fieldConfig"]["defaults"]
     if panel["type"] == "timeseries":
-        if defaults["custom"]["stacking"]["mode"] == "normal" and found:
-            _stack(axes, found, end)
+        if defaults["custom"]["stacking"]["mode"] == "normal" and series:
+            _stack(axes, series, end)
         else:
-            for name, points in found:
+            for name, points in series:
                 width = 2 if name.endswith(" q0.5") else 1
                 axes.plot([(t - end) / 3600 for t, _ in points], [v for _, v in points], linewidth=width, label=name)
         if defaults.get("min") == 0:
             axes.set_ylim(bottom=0)
         axes.set_xlim((start - end) / 3600, 0)
         axes.set_ylabel(unit, fontsize=7)
-        if found:
+        if series:
             axes.legend(fontsize=6, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
     else:
         axes.set_axis_off()
-        lines = [f"{name}  {points[-1][1]:,.4g} {unit}" for name, points in found if points]
+        lines = [f"{name}  {points[-1][1]:,.4g} {unit}" for name, points in series if points]
         axes.text(0.0, 1.0, "\n".join(lines), fontsize=9, va="top", family="monospace")
     axes.tick_params(labelsize=7)
-    return any(points for _, points in found)
+    return any(points for _, points in series)
 
 
-def _stack(axes: Any, found: list[tuple[str, list[tuple[float, float]]]], end: float) -> None:
-    times = sorted({t for _, points in found for t, _ in points})
-    layers = [[dict(points).get(t, 0.0) for t in times] for _, points in found]
-    axes.stackplot([(t - end) / 3600 for t in times], layers, labels=[name for name, _ in found], alpha=0.7)
+def _stack(axes: Any, series: list[tuple[str, list[tuple[float, float]]]], end: float) -> None:
+    times = sorted({t for _, points in series for t, _ in points})
+    layers = [[dict(points).get(t, 0.0) for t in times] for _, points in series]
+    axes.stackplot([(t - end) / 3600 for t in times], layers, labels=[name for name, _ in series], alpha=0.7)
 
 
 def _legend(target: Any, labels: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Runs in a store without any training: commits, attempts, claims and logs as drivers write them."""
+"""Runs in a store without training: commits, attempts, claims and logs in the form in which drivers write them."""
 
 import logging
 from typing import Any
@@ -50,7 +50,7 @@ class MadeRun:
         self.claims.hold(f"driver-{self.attempt}")
 
     def commit(self, members: tuple[int, ...], epoch: int, faulty: dict[int, int] | None = None) -> None:
-        """Commit ``epoch`` of ``members``; ``faulty`` is model to the epoch from which its weights are NaN."""
+        """Commit ``epoch`` of ``members``; ``faulty`` maps a model to the epoch from which its weights are NaN."""
         layout = architecture("cnn-s", 1, "tanh", False, num_classes=10, image_size=28).layout
         dead = np.array([m in (faulty or {}) and epoch >= (faulty or {})[m] for m in members])
         weights = np.stack([np.random.default_rng([m, epoch]).normal(size=layout.size) for m in members])
@@ -119,7 +119,7 @@ class MadeRun:
         self.leave()
 
     def leave(self) -> None:
-        """Go without a word, as a killed driver does once its claim is void."""
+        """End without a record, like a killed driver whose claim has expired."""
         self.claims.release(f"driver-{self.attempt}")
 
 

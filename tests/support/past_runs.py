@@ -1,4 +1,4 @@
-"""Eight hours of three runs and of the machines under them, as Prometheus would have scraped them every two minutes.
+"""Simulates eight hours of three runs and their machines, as scraped by Prometheus every two minutes.
 
 The run of ``mnist-cnn-s-seed`` and its twins is live, that of ``usps-cnn-s-seed`` ended two hours ago.
 """
@@ -31,7 +31,7 @@ UNITS = [range(first, first + 32) for first in range(0, 128, 32)]
 
 
 class Simulation:
-    """One driver after another; ``step`` is one minute of all runs, ending at Unix time ``now``."""
+    """The metrics of the runs; ``step`` simulates one minute of all of them, ending at Unix time ``now``."""
 
     def __init__(self, start: float) -> None:
         self.now = start
@@ -68,7 +68,7 @@ class Simulation:
             self.metrics.start_from(self._totals(zoo, stage))
 
     def machines(self) -> Iterator[Metric]:
-        """What Ray, NVIDIA's exporter, the kubelet and Kueue say in a cluster with a GPU, by their documented names."""
+        """The metrics of Ray, DCGM, the kubelet and Kueue in a cluster with a GPU, under their documented names."""
         minute = self._minute
         busy = 70 + 20 * np.sin(minute / 9)
         nodes = [HEAD, WORKER]
@@ -113,7 +113,7 @@ class Simulation:
 
 
 def history(now: float) -> tuple[History, Simulation]:
-    """The past until ``now``, and the simulation that may go on from there."""
+    """The past until ``now``, and the simulation, which can be continued."""
     past = History()
     simulation = Simulation(now - HOURS * 3600)
     while simulation.now < now - 1.5 * STEP_SECONDS:

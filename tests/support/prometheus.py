@@ -1,4 +1,4 @@
-"""A real Prometheus on a loopback port, with a history if one is given."""
+"""Runs a real Prometheus on a loopback port, optionally with a history of scrapes."""
 
 import json
 import shutil
@@ -24,20 +24,20 @@ Matrix = list[tuple[dict[str, str], list[tuple[float, float]]]]
 
 
 def missing() -> str | None:
-    """Why these tests cannot run here; None if they can."""
+    """The reason why tests with Prometheus cannot run here; None if they can."""
     absent = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
     return f"{' and '.join(absent)} not found; Debian's package `prometheus` has both" if absent else None
 
 
 class History:
-    """Scrapes of the past, as OpenMetrics text that promtool makes blocks of."""
+    """Scrapes of the past, as OpenMetrics text from which promtool makes blocks."""
 
     def __init__(self) -> None:
         self._lines: dict[str, list[str]] = {}
         self._types: dict[str, str] = {}
 
     def add(self, when: float, families: Iterable[Metric], **labels: str) -> None:
-        """Samples of one scrape, at Unix time ``when``, of a target with ``labels``."""
+        """Add the samples of one scrape at Unix time ``when`` of a target with ``labels``."""
         for family in families:
             self._types[family.name] = family.type
             lines = self._lines.setdefault(family.name, [])
@@ -58,7 +58,7 @@ class History:
 
 
 class Prometheus:
-    """Scrapes ``targets`` (address to labels) every half second and evaluates the project's rules as often."""
+    """A Prometheus that scrapes ``targets`` (address to labels) and evaluates ``rules``, both every half second."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Prometheus:
             time.sleep(0.1)
 
     def query(self, expression: str) -> Vector:
-        """Samples that ``expression`` has now."""
+        """The current samples of ``expression``."""
         result = self._get("query", query=expression)
         if result["resultType"] == "scalar":
             return [({}, float(result["result"][1]))]
@@ -151,12 +151,12 @@ def board(path: Path) -> Any:
 
 
 def panels(path: Path) -> list[Any]:
-    """Panels of a board that show something."""
+    """The panels of a board, without the headings of its rows."""
     return [panel for panel in board(path)["panels"] if panel["type"] != "row"]
 
 
 def expression(text: str, rate_interval: str = "5m") -> str:
-    """A panel's expression as Grafana sends it, with everything selected."""
+    """The expression of a panel as Grafana sends it, with everything selected."""
     for name, value in (("$__rate_interval", rate_interval), ("$namespace", ".*"), ("$zoo", ".*")):
         text = text.replace(name, value)
     return text

@@ -1,8 +1,8 @@
-"""The rules with shorter times, so that alerts can be waited for: ``python -m tests.support.quick_rules FACTOR``.
+"""The alert rules with shorter times, so that a test can wait for them: ``python -m tests.support.quick_rules FACTOR``.
 
 Every ``for``, window and offset is divided by the factor, and so are the seconds that NoProgress and StoreErrors
-compare ages with. No other number is changed: a count that must be reached within a window is as large as before, so
-an alert of these rules is harder to bring about than one of the real ones, never easier.
+compare ages with. No other number is changed: a count within a window is as large as before, so an
+alert of these rules is never easier to trigger than the real one.
 """
 
 import re
@@ -18,7 +18,7 @@ AGES = {"NoProgress": "900", "StoreErrors": "600"}  # seconds in expressions
 
 
 def quick(factor: float) -> dict[str, Any]:
-    """What is in the rules' file, with all times divided by ``factor``."""
+    """The content of the file of rules, with all times divided by ``factor``."""
     value: dict[str, Any] = yaml.safe_load(RULES.read_text())
     for group in value["groups"]:
         for rule in group["rules"]:

@@ -1,4 +1,4 @@
-"""Made-up zoos for the report: plausible curves from a formula, no training, the same at every call."""
+"""Invented zoos for the report: plausible curves from a formula, equal in every call."""
 
 import itertools
 from typing import Any
@@ -31,7 +31,7 @@ def grid(num_models: int) -> list[dict[str, Any]]:
 def label_columns(
     num_models: int = 64, num_epochs: int = 6, faulty: dict[int, tuple[int, str]] | None = None, twin: bool = False
 ) -> dict[str, list[Any]]:
-    """Joined labels as in storage/formats/labels.py; ``faulty`` is model to (epoch, reason)."""
+    """Joined labels as in storage/formats/labels.py; ``faulty`` maps a model to (epoch, reason)."""
     rng = np.random.default_rng(7)
     faulty = faulty or {}
     columns: dict[str, list[Any]] = {}
@@ -76,19 +76,19 @@ def label_columns(
     return columns
 
 
-def states(here: Population, num_parameters: int = 200) -> StateSample:
+def states(zoo: Population, num_parameters: int = 200) -> StateSample:
     rng = np.random.default_rng(3)
     scale = {"uniform": 0.6, "normal": 0.9, "kaiming_uniform": 0.35, "kaiming_normal": 0.35}
-    initializers = here.hyperparameters["initializer"].tolist()
-    start = rng.normal(0, 1, (here.num_models, num_parameters)) * np.array([scale[i] for i in initializers])[:, None]
+    initializers = zoo.hyperparameters["initializer"].tolist()
+    start = rng.normal(0, 1, (zoo.num_models, num_parameters)) * np.array([scale[i] for i in initializers])[:, None]
     start += np.array([0.5 if i == "uniform" else 0.0 for i in initializers])[:, None]
     goal = rng.normal(0, 1, (4, num_parameters))
-    target = goal[[("tanh", "relu", "sigmoid", "gelu").index(a) for a in here.hyperparameters["activation"].tolist()]]
-    progress = (1 - np.exp(-0.4 * here.epochs_E))[None, :, None]
+    target = goal[[("tanh", "relu", "sigmoid", "gelu").index(a) for a in zoo.hyperparameters["activation"].tolist()]]
+    progress = (1 - np.exp(-0.4 * zoo.epochs_E))[None, :, None]
     weights = start[:, None] + 0.5 * progress * target[:, None]
-    for row in np.flatnonzero(~here.sound_N):
-        weights[row, here.epochs_E >= here.faulty_epochs_N[row]] = np.nan
-    return StateSample(here.models_N, here.epochs_E, weights.astype(np.float32))
+    for row in np.flatnonzero(~zoo.sound_N):
+        weights[row, zoo.epochs_E >= zoo.faulty_epochs_N[row]] = np.nan
+    return StateSample(zoo.models_N, zoo.epochs_E, weights.astype(np.float32))
 
 
 def facts(name: str = "digits-cnn-s", **changes: Any) -> ZooFacts:
@@ -102,9 +102,9 @@ def facts(name: str = "digits-cnn-s", **changes: Any) -> ZooFacts:
 
 
 def contents(num_models: int = 64, num_epochs: int = 6, *, twins: bool = True, with_faulty: bool = True) -> Contents:
-    """A whole report's input, faulty models and twins included unless told otherwise."""
+    """The contents of a whole report, with faulty models and twins by default."""
     bad = {5: (3, "nan"), 9: (4, "inf"), 21: (3, "nan")} if with_faulty else {}
-    here = population(label_columns(num_models, num_epochs, bad))
+    zoo = population(label_columns(num_models, num_epochs, bad))
     sparse = None
     if twins:
         dead = dict.fromkeys(bad, (0, "parent")) | ({30: (2, "nan")} if with_faulty else {})
@@ -112,4 +112,4 @@ def contents(num_models: int = 64, num_epochs: int = 6, *, twins: bool = True, w
             facts("digits-cnn-s-vd", kind="variational dropout", num_epochs=25),
             population(label_columns(num_models, 8, dead, twin=True)),
         )
-    return Contents(facts(), here, weight_map(states(here)), twins=sparse)
+    return Contents(facts(), zoo, weight_map(states(zoo)), twins=sparse)

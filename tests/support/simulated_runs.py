@@ -1,4 +1,4 @@
-"""Events and totals of runs that never were, for tests of what is shown."""
+"""Events and totals of invented runs."""
 
 from collections.abc import Sequence
 

@@ -36,7 +36,7 @@ def test_every_metric_of_a_zoo_is_there_before_the_first_commit() -> None:
     assert sample(registry, "models", zoo="tiny", state="waiting") == 8
 
 
-def test_counters_go_on_after_a_restart_of_the_driver() -> None:
+def test_counters_continue_after_a_restart_of_the_driver() -> None:
     first = begin(registry := CollectorRegistry(), "tiny")
     for epoch in range(3):
         first(committed("tiny", range(8), epoch))
@@ -52,7 +52,7 @@ def test_counters_go_on_after_a_restart_of_the_driver() -> None:
     assert sample(registry, "models", zoo="tiny", state="training") == 8
 
 
-def test_a_model_epoch_counts_once_whoever_committed_it_and_in_whichever_order_that_is_learned() -> None:
+def test_a_model_epoch_counts_once_for_any_committer_and_any_order_of_news() -> None:
     registry = CollectorRegistry()
     metrics = RunMetrics(registry)
     metrics.start_from(totals("tiny", [1] * 8))
@@ -70,8 +70,8 @@ def test_models_and_units_are_each_in_exactly_one_state() -> None:
     metrics = RunMetrics(registry)
     units = [(0, 2, 4), (1, 3), (5, 6, 7)]
     metrics.start_from(totals("tiny", [5, 5, 5, 2, 2, 0, 0, 0], units=units, faulty={1: "nan"}))
-    found = {state: sample(registry, "models", zoo="tiny", state=state) for state in ("waiting", "training", "done")}
-    assert found == {"waiting": 3, "training": 2, "done": 2}
+    values = {state: sample(registry, "models", zoo="tiny", state=state) for state in ("waiting", "training", "done")}
+    assert values == {"waiting": 3, "training": 2, "done": 2}
     assert sample(registry, "models", zoo="tiny", state="faulty") == 1
     for state, count in (("waiting", 1), ("running", 2), ("committed", 0)):
         assert sample(registry, "units", zoo="tiny", stage="train", state=state) == count
@@ -121,7 +121,7 @@ def test_problems_and_costs_are_counted() -> None:
     assert sample(registry, "budget_dollars", zoo="tiny") == 20.0
 
 
-def test_the_usage_that_was_written_takes_nothing_back_and_counts_nothing_twice() -> None:
+def test_usage_records_lower_no_counter_and_count_nothing_twice() -> None:
     registry, traffic = CollectorRegistry(), Traffic()
     metrics = RunMetrics(registry, traffic)
     metrics.start_from(totals("tiny", [1] * 8, usage={"store_retries": 10, "dollars": 1.0}))
@@ -150,7 +150,7 @@ def test_the_time_left_is_an_interval_that_grows_while_nothing_is_committed() ->
     assert eta_seconds([], 0, 0.0) == (0.0, 0.0)
 
 
-def test_a_clock_that_jumps_an_hour_moves_the_last_commit_and_nothing_else() -> None:
+def test_a_clock_that_jumps_an_hour_changes_the_last_commit_and_nothing_else() -> None:
     now = [1_000_000.0, 0.0]
     registry = CollectorRegistry()
     metrics = RunMetrics(registry, clock=lambda: now[0], monotonic=lambda: now[1])
@@ -167,11 +167,9 @@ def test_a_clock_that_jumps_an_hour_moves_the_last_commit_and_nothing_else() -> 
     assert eta is not None and eta < 40
 
 
-def test_27_zoos_and_their_twins_are_at_most_3000_series() -> None:
+def test_a_zoo_has_at_most_64_series() -> None:
     registry = CollectorRegistry()
     metrics = RunMetrics(registry)
-    for number in range(27):
-        metrics.start_from(totals(f"zoo-{number}", [0] * 8))
-        if number < 24:
-            metrics.start_from(totals(f"zoo-{number}-vd", [0] * 8, stage="sparsify"))
-    assert sum(len(family.samples) for family in registry.collect()) <= 3000
+    for number in range(10):
+        metrics.start_from(totals(f"zoo-{number}-vd", [0] * 8, stage="sparsify", budget_dollars=1.0))
+    assert sum(len(family.samples) for family in registry.collect()) <= 10 * 64

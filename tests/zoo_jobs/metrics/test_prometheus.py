@@ -1,4 +1,4 @@
-"""A real Prometheus: every panel and every alert has something to say, and a driver may be started again."""
+"""With a real Prometheus: every panel and every alert has data, and a driver may be restarted."""
 
 import math
 import os
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Eight hours of three runs, with the rules evaluated now."""
-    found, _ = history(time.time())
-    with Prometheus(tmp_path_factory.mktemp("past"), {}, found) as prometheus:
+    result, _ = history(time.time())
+    with Prometheus(tmp_path_factory.mktemp("past"), {}, result) as prometheus:
         prometheus.wait(lambda: prometheus.query("zoo:zooforge_wanted"), "evaluating rules")
         yield prometheus
 
@@ -34,8 +34,8 @@ def test_every_panel_shows_data(past: Prometheus, path: Path) -> None:
     empty = []
     for panel in panels(path):
         for target in panel["targets"]:
-            found = past.query(expression(target["expr"]))
-            if not any(math.isfinite(value) for _, value in found):
+            result = past.query(expression(target["expr"]))
+            if not any(math.isfinite(value) for _, value in result):
                 empty.append((panel["title"], target["expr"]))
     assert empty == []
 
@@ -76,7 +76,7 @@ def test_a_restarted_driver_goes_on_where_the_store_stands(tmp_path: Path) -> No
     with Prometheus(tmp_path, {address: {"pod": "driver", "namespace": "zoos"}}) as prometheus:
 
         def shows(value: float) -> bool:
-            return [found for _, found in prometheus.query(counter)] == [value]
+            return [result for _, result in prometheus.query(counter)] == [value]
 
         prometheus.wait(lambda: shows(16), "scraping")
         metrics(committed("tiny", range(8), 2))  # committed, and never scraped
@@ -90,6 +90,6 @@ def test_a_restarted_driver_goes_on_where_the_store_stands(tmp_path: Path) -> No
             metrics(committed("tiny", range(8), 3))
             prometheus.wait(lambda: shows(32), "scraping what the second driver did")
             assert [value for _, value in prometheus.query(f"resets({counter}[5m])")] == [0]
-            labels = {name for found, _ in prometheus.query('{__name__=~"zooforge_.+"}') for name in found}
+            labels = {name for result, _ in prometheus.query('{__name__=~"zooforge_.+"}') for name in result}
         reasons = {"outcome", "direction", "split", "quantile", "le", "version", "numerics_version", "python", "reason"}
         assert labels <= {"__name__", "job", "instance", "pod", "namespace", "zoo", "stage", "state", *reasons}

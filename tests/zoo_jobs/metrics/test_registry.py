@@ -9,14 +9,14 @@ from zooforge.zoo_jobs.metrics.driver import RunMetrics
 
 
 def test_a_metric_is_added_by_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = registry.MetricRow("zoo", "task_retries", "counter", "Tasks.", (), lambda zoo: zoo.usage["retries"])
+    toy = registry.MetricRow("zoo", "toy_retries", "counter", "Tasks.", (), lambda zoo: zoo.usage["retries"])
     monkeypatch.setattr(registry, "METRICS", (*registry.METRICS, toy))
     metrics = RunMetrics(collector := CollectorRegistry())
     metrics.start_from(totals("tiny", [1] * 8, usage={"retries": 3}))
     text = generate_latest(collector).decode()
-    assert "# HELP zooforge_task_retries_total Tasks.\n# TYPE zooforge_task_retries_total counter" in text
-    assert 'zooforge_task_retries_total{zoo="tiny"} 3.0' in text
-    assert "| `zooforge_task_retries_total` | counter | zoo | Tasks. |" in registry.table()
+    assert "# HELP zooforge_toy_retries_total Tasks.\n# TYPE zooforge_toy_retries_total counter" in text
+    assert 'zooforge_toy_retries_total{zoo="tiny"} 3.0' in text
+    assert "| `zooforge_toy_retries_total` | counter | zoo | Tasks. |" in registry.table()
 
 
 def test_the_rows_have_the_names_and_labels_that_prometheus_and_the_style_allow() -> None:

@@ -29,12 +29,12 @@ def test_the_text_is_openmetrics_and_counters_end_in_total() -> None:
     families = {family.name: family for family in text_string_to_metric_families(text)}
     for family in families.values():
         if family.type == "counter":
-            assert all(found.name.endswith("_total") for found in family.samples)
+            assert all(sample.name.endswith("_total") for sample in family.samples)
     assert families["zooforge_epoch_duration_seconds"].type == "histogram"
     assert families["zooforge_build"].samples[0].value == 1
 
 
-def test_a_taken_port_gives_the_next_free_one_and_says_so(
+def test_a_taken_port_is_replaced_by_the_next_free_one_in_a_log_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("ZOO_METRICS_PORT", raising=False)
@@ -47,7 +47,7 @@ def test_a_taken_port_gives_the_next_free_one_and_says_so(
         assert "taken" in caplog.text
 
 
-def test_a_fixed_port_that_is_taken_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fixed_port_that_is_taken_is_refused_with_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("ZOO_METRICS_PORT", str(port))

@@ -1,5 +1,3 @@
-"""Our zoos beside the reference's figures."""
-
 import numpy as np
 import pytest
 
@@ -29,18 +27,18 @@ def reference(value: float, error: float = 0.002, epoch: int = 1) -> Reference:
     return Reference("x", 1000, "figure", (ReferenceFigure("test_acc", epoch, 0.5, value, error),))
 
 
-def verdict(found: Population, wanted: Reference, sample: bool = True) -> str:
-    (comparison,) = compare(wanted, found, sample)
+def verdict(population: Population, wanted: Reference, sample: bool = True) -> str:
+    (comparison,) = compare(wanted, population, sample)
     return comparison.verdict
 
 
 def test_every_figure_is_of_a_zoo_of_the_catalogue_within_its_epochs() -> None:
-    for name, found in references().items():
+    for name, reference_of_zoo in references().items():
         zoo = entries.resolve(name)
-        assert all(0 <= figure.epoch <= zoo.num_epochs for figure in found.figures)
-        assert {figure.metric for figure in found.figures} <= set(METRICS)
-        assert all(0 < figure.error <= 0.01 for figure in found.figures)
-        assert found.num_models == (zoo.parent if isinstance(zoo, TwinSpec) else zoo).num_base_models
+        assert all(0 <= figure.epoch <= zoo.num_epochs for figure in reference_of_zoo.figures)
+        assert {figure.metric for figure in reference_of_zoo.figures} <= set(METRICS)
+        assert all(0 < figure.error <= 0.01 for figure in reference_of_zoo.figures)
+        assert reference_of_zoo.num_models == (zoo.parent if isinstance(zoo, TwinSpec) else zoo).num_base_models
 
 
 def test_figures_of_the_seed_zoo_and_its_twins_are_those_that_were_read() -> None:

@@ -1,5 +1,3 @@
-"""The page: whole, self-contained, readable without eyes, the same for the same zoo."""
-
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -71,15 +69,15 @@ class Checker(HTMLParser):
 
 
 def checked(html: str) -> Checker:
-    found = Checker()
-    found.feed(html)
-    found.close()
-    return found
+    checker = Checker()
+    checker.feed(html)
+    checker.close()
+    return checker
 
 
 @pytest.fixture(scope="module")
 def whole() -> Contents:
-    """Faulty models, twins, comparisons and an account: every section has something to say."""
+    """Contents with faulty models, twins, comparisons and an account, so that every section is there."""
     made = contents()
     reference = replace(references()["fashion-mnist-cnn-s-hyp-random"])
     account = RunAccount(
@@ -107,29 +105,29 @@ def test_every_section_is_there_in_reading_order(html: str) -> None:
 
 
 def test_the_page_needs_nothing_from_anywhere(html: str) -> None:
-    found = checked(html)
-    assert [link for link in found.outward if not link.startswith("data:image/png;base64,")] == []
+    checker = checked(html)
+    assert [link for link in checker.outward if not link.startswith("data:image/png;base64,")] == []
     assert re.findall(r"https?://|//[a-z]|@import|url\((?!#)", html) == []
-    assert {"script", "link", "iframe", "object", "embed"} & set(found.tags) == set()
+    assert {"script", "link", "iframe", "object", "embed"} & set(checker.tags) == set()
 
 
 def test_tags_balance_ids_are_unique_and_references_lead_somewhere(html: str) -> None:
-    found = checked(html)
-    assert found.open == []
-    assert len(found.ids) == len(set(found.ids))
-    assert set(found.references) <= set(found.ids)
+    checker = checked(html)
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    assert set(checker.references) <= set(checker.ids)
 
 
 def test_every_chart_has_a_text_with_numbers_and_every_table_a_caption(html: str) -> None:
-    found = checked(html)
-    assert found.unlabelled == []
-    assert found.tags.count("table") == found.tags.count("caption")
-    assert found.tags.count("svg") == found.tags.count("figcaption")
+    checker = checked(html)
+    assert checker.unlabelled == []
+    assert checker.tags.count("table") == checker.tags.count("caption")
+    assert checker.tags.count("svg") == checker.tags.count("figcaption")
     assert "Test accuracy over epochs: median" in html
     alternatives = re.findall(r'<title id="[^"]+-alt">([^<]*)</title>', html)
-    assert len(alternatives) == found.tags.count("svg")
+    assert len(alternatives) == checker.tags.count("svg")
     assert [text for text in alternatives if not re.search(r"\d", text) or len(text.split()) < 6] == []
-    assert found.tags.count("h1") == 1
+    assert checker.tags.count("h1") == 1
 
 
 def test_the_page_says_how_much_is_there_and_where_it_comes_from(html: str) -> None:
@@ -159,9 +157,9 @@ def test_a_persons_own_style_of_plots_changes_no_byte(html: str, whole: Contents
 
 
 def test_pictures_are_png_on_white_one_per_section_with_charts(whole: Contents) -> None:
-    found = pictures(contents(8, 2, with_faulty=False))
-    assert {"accuracy-over-epochs.png", "final-accuracy.png", "weights.png", "sparsification.png"} <= set(found)
-    for data in found.values():
+    checker = pictures(contents(8, 2, with_faulty=False))
+    assert {"accuracy-over-epochs.png", "final-accuracy.png", "weights.png", "sparsification.png"} <= set(checker)
+    for data in checker.values():
         image = Image.open(BytesIO(data))
         assert image.format == "PNG"
         assert image.getpixel((0, 0))[:3] == (255, 255, 255)
@@ -191,9 +189,9 @@ def test_twins_have_a_page_of_their_own() -> None:
 def test_names_and_texts_are_escaped() -> None:
     hostile = facts(description='<script>alert("x")</script> & more', dataset='"><img src=x onerror=y>')
     html = page(replace(contents(2, 1, twins=False, with_faulty=False), facts=hostile))
-    found = checked(html)
-    assert {"script", "img"} & set(found.tags) == set()
-    assert all(link.startswith("data:image/png;base64,") for link in found.outward)
+    checker = checked(html)
+    assert {"script", "img"} & set(checker.tags) == set()
+    assert all(link.startswith("data:image/png;base64,") for link in checker.outward)
 
 
 HOSTILE = " ".join(
@@ -234,18 +232,18 @@ def test_a_hostile_text_anywhere_in_a_zoo_is_shown_and_does_nothing() -> None:
         notes=(text,),
     )  # fmt: skip
     html = page(hostile)
-    found = checked(html)
-    assert found.open == []
-    assert "script" not in found.tags
-    assert all(link.startswith("data:image/png;base64,") for link in found.outward)
-    assert len(found.ids) == len(set(found.ids))
-    assert set(found.references) <= set(found.ids)
-    assert " ".join(found.texts).count(text) >= 10  # in headings, tables and notes
-    assert text in found.svg_texts, "a chart shows it unchanged"
+    checker = checked(html)
+    assert checker.open == []
+    assert "script" not in checker.tags
+    assert all(link.startswith("data:image/png;base64,") for link in checker.outward)
+    assert len(checker.ids) == len(set(checker.ids))
+    assert set(checker.references) <= set(checker.ids)
+    assert " ".join(checker.texts).count(text) >= 10  # in headings, tables and notes
+    assert text in checker.svg_texts, "a chart shows it unchanged"
     assert pictures(hostile)
 
 
-def test_drawing_says_nothing(whole: Contents, caplog: pytest.LogCaptureFixture) -> None:
+def test_drawing_logs_nothing(whole: Contents, caplog: pytest.LogCaptureFixture) -> None:
     page(whole)
     assert caplog.records == []
 

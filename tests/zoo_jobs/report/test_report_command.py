@@ -17,7 +17,7 @@ from zooforge.zoo_jobs.watching.facts import DriverStart, read_facts
 
 
 def published(url: str) -> ObjectStore:
-    """A zoo of eight models with a faulty one, and its twins, both published."""
+    """Publish a zoo of eight models, one of them faulty, and its twins."""
     store = open_store(url)
     whole_run(store, parent(), 8, 2, faulty={3: 1})
     whole_run(store, twins(2), 8, 2, faulty={3: 0, 5: 2})
@@ -45,7 +45,7 @@ def test_the_report_shows_the_zoo_its_twins_and_how_it_was_made(
     assert store.url not in html
 
 
-def test_without_the_run_equal_zoos_give_equal_bytes_wherever_they_lie(store: ObjectStore, tmp_path: Path) -> None:
+def test_without_the_run_equal_zoos_give_equal_bytes_in_every_store(store: ObjectStore, tmp_path: Path) -> None:
     other = published(str(tmp_path / "other"))
     pages = []
     for number, one in enumerate((store, other)):

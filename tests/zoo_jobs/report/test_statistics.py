@@ -1,5 +1,3 @@
-"""Numbers behind the charts, against plain calculations."""
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -13,6 +13,7 @@ from zooforge.storage.errors import StoreUnreachable
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs import logs
+from zooforge.zoo_jobs.catalogue.in_store import register
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.events import PartCommitted, Problem, StageEnded, StageStarted
 from zooforge.zoo_jobs.watching.facts import read_facts
@@ -99,6 +100,7 @@ def test_the_command_prints_sentences_or_the_stored_json(
 
 
 def test_a_run_without_events_says_so_on_stderr(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
+    register(store, parent())
     assert main(["logs", NAME, "--store", store.url]) == 0
     shown = capsys.readouterr()
     assert shown.out == ""

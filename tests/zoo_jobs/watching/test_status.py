@@ -1,5 +1,3 @@
-"""What the store alone says of a run."""
-
 import io
 import json
 import logging
@@ -36,23 +34,23 @@ def now_status(store: ObjectStore) -> Status:
 
 
 def test_a_run_that_nobody_started_waits_with_nothing_done(store: ObjectStore) -> None:
-    found = now_status(store)
-    assert (found.state, found.done, found.last_commit, found.eta_seconds) == ("waiting", 0, None, None)
-    assert found.total == 51 * found.request["models"][1]
+    shown = now_status(store)
+    assert (shown.state, shown.done, shown.last_commit, shown.eta_seconds) == ("waiting", 0, None, None)
+    assert shown.total == 51 * shown.request["models"][1]
 
 
 def test_a_run_is_live_while_its_driver_holds_its_claim(store: ObjectStore) -> None:
     run = MadeRun(store, parent())
     run.commit((0, 2), 0)
-    found = now_status(store)
-    assert (found.state, found.done, found.total) == ("live", 2, 12)
-    assert found.rate is not None
-    assert found.rate > 0
+    shown = now_status(store)
+    assert (shown.state, shown.done, shown.total) == ("live", 2, 12)
+    assert shown.rate is not None
+    assert shown.rate > 0
     run.leave()
     assert now_status(store).state == "waiting"
 
 
-def test_a_driver_that_is_gone_without_a_word_is_a_problem_with_what_to_do(store: ObjectStore) -> None:
+def test_a_driver_that_is_gone_without_a_record_is_a_problem_with_advice(store: ObjectStore) -> None:
     run = MadeRun(store, parent())
     run.commit((0, 2), 0)
     run.leave()
@@ -70,11 +68,11 @@ def test_the_time_left_is_an_interval_once_a_few_parts_are_committed(store: Obje
     assert 0 < low <= high
 
 
-def test_a_run_is_finished_when_all_that_was_asked_for_is_there(store: ObjectStore) -> None:
+def test_a_run_is_finished_when_everything_requested_is_committed(store: ObjectStore) -> None:
     whole_run(store, parent())
-    found = now_status(store)
-    assert (found.state, found.done, found.total) == ("finished", 12, 12)
-    assert "not published yet" in found.reason
+    shown = now_status(store)
+    assert (shown.state, shown.done, shown.total) == ("finished", 12, 12)
+    assert "not published yet" in shown.reason
     publish(store, parent())
     assert now_status(store).version == 1
     assert "version 1" in now_status(store).reason
@@ -84,17 +82,17 @@ def test_a_stopped_run_says_why(store: ObjectStore) -> None:
     run = MadeRun(store, parent())
     run.end("stopped")
     set_control(store, parent().run_id, Control("stopped", "the cap of 3 dollars is reached"))
-    found = now_status(store)
-    assert (found.state, found.reason) == ("stopped", "the cap of 3 dollars is reached")
+    shown = now_status(store)
+    assert (shown.state, shown.reason) == ("stopped", "the cap of 3 dollars is reached")
 
 
 def test_a_failed_run_gives_its_last_error_and_where_to_look(store: ObjectStore) -> None:
     run = MadeRun(store, parent())
     run.log(logging.ERROR, "unit 0 failed 3 times")
     run.end("failed")
-    found = now_status(store)
-    assert (found.state, found.reason) == ("failed", "unit 0 failed 3 times")
-    assert f"zoo logs {NAME}" in found.problems[-1].advice
+    shown = now_status(store)
+    assert (shown.state, shown.reason) == ("failed", "unit 0 failed 3 times")
+    assert f"zoo logs {NAME}" in shown.problems[-1].advice
 
 
 def test_dollars_are_split_by_the_time_that_ended_in_commits(store: ObjectStore) -> None:
@@ -120,10 +118,10 @@ def test_a_clock_an_hour_off_is_named_and_times_are_the_stores(store: ObjectStor
         mock.patch.object(time, "time", side_effect=lambda now=time.time: now() - ahead),
         mock.patch.object(store, "clock_ahead_seconds", ahead, create=True),
     ):
-        found = status(read_facts(store, parent()), store_now(store))
-    assert (found.state, found.problems[-1].kind) == ("live", "clock")
-    assert f"this machine's clock is 60 min {side} the store's" in found.problems[-1].message
-    assert found.rate is not None
+        shown = status(read_facts(store, parent()), store_now(store))
+    assert (shown.state, shown.problems[-1].kind) == ("live", "clock")
+    assert f"this machine's clock is 60 min {side} the store's" in shown.problems[-1].message
+    assert shown.rate is not None
 
 
 def test_silence_of_a_live_run_is_a_problem(store: ObjectStore) -> None:
@@ -137,24 +135,24 @@ def test_silence_of_a_live_run_is_a_problem(store: ObjectStore) -> None:
 
 def test_many_faulty_models_are_a_problem(store: ObjectStore) -> None:
     whole_run(store, parent(), faulty={0: 1})
-    found = now_status(store)
-    assert found.models["faulty"] == 1
-    assert [problem.kind for problem in found.problems] == ["faulty"]
+    shown = now_status(store)
+    assert shown.models["faulty"] == 1
+    assert [problem.kind for problem in shown.problems] == ["faulty"]
 
 
 def test_a_zoo_that_expects_faulty_models_tells_nobody_of_them(store: ObjectStore) -> None:
     zoo = parent().with_overrides(["expected_faulty_ratio=0.3"], name="tiny-bold")
     assert zoo.run_id == parent().run_id
     whole_run(store, zoo, faulty={0: 1})
-    found = status(read_facts(store, zoo), time.time())
-    assert (found.models["faulty"], found.problems) == (1, ())
+    shown = status(read_facts(store, zoo), time.time())
+    assert (shown.models["faulty"], shown.problems) == (1, ())
 
 
 def test_twins_whose_parents_are_not_trained_do_not_count(store: ObjectStore) -> None:
     whole_run(store, parent(), 4, 1)
     MadeRun(store, twins(1), (0, 8), 1)
-    found = status(read_facts(store, twins(1)), time.time())
-    assert (found.stage, found.total) == ("sparsify", 8)
+    shown = status(read_facts(store, twins(1)), time.time())
+    assert (shown.stage, shown.total) == ("sparsify", 8)
 
 
 def test_a_second_look_reads_only_what_is_new(store: ObjectStore) -> None:
@@ -169,10 +167,10 @@ def test_a_second_look_reads_only_what_is_new(store: ObjectStore) -> None:
 def test_json_has_the_keys_that_scripts_rely_on(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
     whole_run(store, parent())
     assert main(["status", NAME, "--store", store.url, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    shown = json.loads(capsys.readouterr().out)
     wanted = {"zoo", "run", "state", "reason", "request", "done", "total", "eta_seconds", "dollars", "last_commit"}
-    assert wanted | {"problems"} <= set(found)
-    assert set(found["dollars"]) == {"committed", "wasted"}
+    assert wanted | {"problems"} <= set(shown)
+    assert set(shown["dollars"]) == {"committed", "wasted"}
 
 
 def test_several_names_or_all_give_a_list(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,8 +217,8 @@ def test_the_screen_fits_eighty_columns_and_says_everything(store: ObjectStore) 
     run.commit((0, 2), 0)
     run.log(logging.WARNING, "a worker was lost", kind="preempted")
     stream = io.StringIO()
-    found = now_status(store)
-    Console(file=stream, width=80).print(screen([found], time.time()))
+    shown = now_status(store)
+    Console(file=stream, width=80).print(screen([shown], time.time()))
     shown = stream.getvalue()
     assert all(len(line) <= 80 for line in shown.splitlines())
     for word in (NAME, "live", "2 of 12 model-epochs", "last commit", "a worker was lost", "taken up by another"):
