@@ -302,7 +302,7 @@ class IgnoresConditions(FaultyStore):
 def test_publishing_is_refused_where_conditional_writes_are_not_atomic(memory: ObjectStore) -> None:
     train(memory, range(4), 2)
     before = {stat.key: stat.etag for stat in memory.list("")}
-    with pytest.raises(StoreRefused, match="not atomic; publish to another store"):
+    with pytest.raises(StoreRefused, match="not atomic, so nothing is published here; publish to another store"):
         seal(IgnoresConditions(memory))
     assert {stat.key: stat.etag for stat in memory.list("")} == before
 
