@@ -18,6 +18,7 @@ from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.spec.blocks import validated
 from zooforge.zoo_jobs.spec.epochs import EpochSet, last_part, part_epochs, part_of
 from zooforge.zoo_jobs.spec.grid import ModelRow, check_extends, rows
+from zooforge.zoo_jobs.spec.names import BEGIN, END, tables
 from zooforge.zoo_jobs.spec.seeds import derived_seed
 from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
 from zooforge.zoo_jobs.spec.yaml_values import yaml_values
@@ -415,6 +416,11 @@ def test_the_json_schema_accepts_every_entry_of_the_catalogue_and_refuses_unknow
         value = yaml_values((entries.FOLDER / f"{name}.yaml").read_text(), name)
         validator.validate(value)
         assert not validator.is_valid(value | {"num_epoch": 3})
+
+
+def test_the_page_about_specs_lists_the_names_of_every_registry() -> None:
+    page = (ROOT / "docs" / "zoo-spec.md").read_text()
+    assert page.partition(BEGIN)[2].partition(END)[0] == tables(), "run `make docs`"
 
 
 def test_the_page_about_specs_shows_what_is_true() -> None:
