@@ -20,7 +20,7 @@ from ..formats.tensors import unpack_mask
 from ..stores.protocol import ObjectStore
 from .gather import Gatherer
 from .label_tables import LabelTables
-from .selection import Selection, Selector, select
+from .selection import Selection, Selector, names_one, select
 from .shard_reader import shard_reader
 from .state_selector import StateSelector
 from .states import State, States, columns_of, sub_layout
@@ -93,7 +93,7 @@ class ZooReader:
         if not isinstance(key, tuple):
             return self.weights(models=key)
         models, epochs = key
-        if not (hasattr(models, "__index__") and hasattr(epochs, "__index__")):
+        if not (names_one(models) and names_one(epochs)):
             return self.weights(models=models, epochs=epochs)
         model, epoch = self._model_and_epoch(models, epochs)
         return State(self._one(model, epoch, True), model, epoch, self.layout, self)

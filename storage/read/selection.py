@@ -66,8 +66,9 @@ def select(selector: Selector, available: Sequence[int], what: str) -> list[int]
         bounds = (selector.start, selector.stop, selector.step)
         start, stop, step = (None if bound is None else _integer(bound, what) for bound in bounds)
         return _slice(start, stop, step, available, what)
-    if not isinstance(selector, Iterable) or getattr(selector, "ndim", 1) == 0:
+    if names_one(selector):
         return [_number(selector, available, what)]
+    assert isinstance(selector, Iterable)
     convert = getattr(selector, "to_pylist", None)  # Arrow's scalars are no Python numbers
     values: list[Any] = list(selector if convert is None else convert())
     if any(_is_boolean(value) for value in values):
@@ -83,6 +84,15 @@ def lists_numbers(selector: Selector) -> bool:
         return ":" not in selector
     first: Any = next(iter(selector), None) if isinstance(selector, Sized) and isinstance(selector, Iterable) else None
     return not _is_boolean(first.as_py() if hasattr(first, "as_py") else first)
+
+
+def names_one(selector: Selector) -> bool:
+    """Whether a selector is one number, and not a list, a slice or a mask."""
+    if isinstance(selector, str):
+        return not set(",:") & set(selector)
+    if selector is None or isinstance(selector, slice):
+        return False
+    return not isinstance(selector, Iterable) or getattr(selector, "ndim", 1) == 0
 
 
 def _is_boolean(value: Any) -> bool:

@@ -36,6 +36,8 @@ def test_a_zoo_is_a_container_of_models(zoo: Zoo) -> None:
     assert trajectory.epochs.tolist() == [0, 1, 3] and (state.model, state.epoch) == (5, 3)
     np.testing.assert_array_equal(trajectory.values[1], weights(5, 1))
     np.testing.assert_array_equal(state, weights(5, 3))
+    assert zoo[np.int64(5), "last"] == state == zoo[np.array(5), np.int32(3)]
+    assert zoo[np.array([2, 0]), -1] == zoo[[2, 0], -1] and zoo[[5], 3] == trajectory[2:]
     assert zoo[[2, 0], -1].models.tolist() == [2, 0] and zoo[0:2, 1:].epochs.tolist() == [1, 3, 1, 3]
     assert [states.models[0] for states in zoo] == list(range(8))
     with pytest.raises(ModelNotPresent):
