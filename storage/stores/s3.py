@@ -128,6 +128,9 @@ class S3Store:
 
         def read(client: Any) -> tuple[bytes, str]:
             reply = client.get_object(**arguments)
+            if byte_range is not None and reply["ContentLength"] > byte_range[1] - byte_range[0]:
+                reply["Body"].close()
+                raise StoreRefused(f"{self.url}: the server ignores byte ranges; use another server")
             data: bytes = reply["Body"].read()
             if len(data) != reply["ContentLength"]:
                 raise http.client.IncompleteRead(data)
