@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..budget import JSON, Meter
-from ..errors import FormatError
+from ..errors import BudgetExceeded, FormatError
 from ..formats.layout import Layout
 from ..formats.restricted_pickle import one_line
 from ..keys import copy_key
@@ -61,8 +61,10 @@ class GoogleTables:
             lines = list(csv.DictReader(io.StringIO(layout.decode("utf-8-sig"), newline="")))
             tensors, columns = _layout(lines, meter)
             states = _states(rows)
-        except FormatError:
+        except BudgetExceeded:
             raise
+        except FormatError as error:
+            raise FormatError(f"{what}: {one_line(error)}") from None
         except Exception as error:  # csv, gzip and numpy each raise their own
             raise FormatError(f"{what}: its tables are not readable ({one_line(error)})") from None
         (state, count), *_ = Counter(states).most_common(1)

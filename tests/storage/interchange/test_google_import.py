@@ -165,6 +165,7 @@ def test_an_export_of_ours_comes_back_with_its_states_metrics_and_splits(memory:
             "limit",
         ),
         ({"metrics.csv.gz": gzip.compress(b"a\n" * 17_000_000)}, "elements, the limit"),
+        ({"layout.csv": b'varname,start_idx,end_idx,size,shape\n"x\n/kernel:0",0,9,9,"(2, 3)"\n'}, "has shape"),
         ({"metrics.csv.gz": b"no"}, "tables are not readable"),
         ({"metrics.csv.gz": gzip.compress(b"a,b\n1,2\n")}, "tables are not readable"),
         ({"metrics.csv.gz": gzip.compress(b"modeldir,step\na,1\na,1\n")}, "2 rows of model 0 at epoch 1"),
