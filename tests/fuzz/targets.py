@@ -20,6 +20,7 @@ from PIL import Image
 
 from tests.fuzz.outside import outside_targets
 from tests.fuzz.target import OURS, Target
+from tests.fuzz.web import web_targets
 from tests.support.synthetic import RUN, description, train
 from zooforge.cluster import progress
 from zooforge.cluster.spec import RunRequest
@@ -236,8 +237,10 @@ def record_targets() -> dict[str, Target]:
     records = objects(f"{RUN}/parts/")
     one = keys.parse_record_key(min(records))
     assert one is not None
+    whole = json.loads(records[min(records)])
+    typeless = tuple(json.dumps({**whole, name: [[[]], [[]]]}).encode() for name in ("epochs", "kept", "members"))
     return {
-        "record": Target(list(records.values()), lambda data: PartRecord.from_json(data, one)),
+        "record": Target(list(records.values()), lambda data: PartRecord.from_json(data, one), hostile=typeless),
         "parts": numbered(f"{RUN}/parts/", look_at_parts),
         "run": numbered(f"runs/{RUN}/", look_at_run),
         "zoo": numbered("zoos/", look_at_zoo),
@@ -279,4 +282,4 @@ def text_targets() -> dict[str, Target]:
 @cache
 def targets() -> dict[str, Target]:
     """All of them, by name."""
-    return {**outside_targets(), **record_targets(), **text_targets(), **image_targets()}
+    return {**outside_targets(), **web_targets(), **record_targets(), **text_targets(), **image_targets()}
