@@ -26,9 +26,11 @@ _RECORD = re.compile(
     rf"(?P<part>[0-9]{{{PART_DIGITS}}})(?P<refill>\.refill)?\.json"
 )
 _OBJECT = re.compile(r"objects/sha256/(?P<two>[0-9a-f]{2})/(?P<sha256>[0-9a-f]{64})\.(?P<kind>safetensors|parquet)")
-_VERSION = re.compile(rf"zoos/(?P<zoo>[a-z0-9-]+)/versions/(?P<version>[0-9]{{{VERSION_DIGITS},}})/manifest\.json")
+_VERSION = re.compile(rf"zoos/(?P<zoo>[a-z0-9-]+)/versions/(?P<version>[0-9]{{{VERSION_DIGITS},18}})/manifest\.json")
 
-_ADDRESS = re.compile(r"(?:(?P<store>.*)(?P<slash>/))?zoos/(?P<zoo>[^/]+)(?:/versions/(?P<version>[0-9]+))?", re.DOTALL)
+_ADDRESS = re.compile(
+    r"(?:(?P<store>.*)(?P<slash>/))?zoos/(?P<zoo>[^/]+)(?:/versions/(?P<version>[0-9]{1,18}))?", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from zooforge.storage import keys
         ("s3://b/zoos/", None),
         ("s3://b/zoos/a/versions/x", None),
         ("s3://b/zoos/a/versions", None),
+        (f"s3://b/zoos/a/versions/{5000 * '1'}", None),
     ],
 )
 def test_the_address_of_a_zoo_is_store_name_and_version(address: str, expected: object) -> None:
