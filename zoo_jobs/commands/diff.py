@@ -33,11 +33,12 @@ def command(a: str, b: str, as_json: bool) -> None:
         return
     for path, (ours, theirs) in fields.items():
         click.echo(f"{path}: {_short(ours)} | {_short(theirs)}")
+    names = (first.name, second.name) if first.name != second.name else (a, b)
     same = "the same run" if first.run_id == second.run_id else "different runs"
     click.echo(f"{same}: {first.run_id[:8]} | {second.run_id[:8]}")
     click.echo(
         f"models: {models['equal']:,} equal, {models['changed']:,} with another row, {models['only_a']:,} only in "
-        f"{first.name}, {models['only_b']:,} only in {second.name}"
+        f"{names[0]}, {models['only_b']:,} only in {names[1]}"
     )
 
 

@@ -1,20 +1,29 @@
 """`zoo plan`: what zoos take, before anything is spent."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
+from zooforge.storage.runs.ledger import read_ledger
+from zooforge.storage.runs.run_files import read_attempts, read_pin
+from zooforge.storage.stores.open import open_existing_store
+from zooforge.storage.stores.protocol import ObjectStore
+
 from ..catalogue import entries
 from ..engines.choose import ENGINES
 from ..errors import InputError, unknown
-from ..planning.estimate import Estimate, estimate, ranked
+from ..planning.estimate import Estimate, estimate, is_variational, ranked
 from ..planning.machines import Machine, machine
-from ..planning.units import Request, request, unit_models, work_units
+from ..planning.pricing import Pace, Planned, Workers, planned
+from ..planning.units import Request, request, tasks, unit_models, work_units
 from ..quantities import dollars, duration, flop, size, table
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.zoo import ZooSpec
 from .options import echo_request, epochs_option, json_option, models_option, print_json, resolve_zoo, set_options
+from .working import resolve
 
 
 @click.command("plan")
@@ -25,6 +34,9 @@ from .options import echo_request, epochs_option, json_option, models_option, pr
 @click.option("--twins", "with_twins", is_flag=True, help="Also the sparse twins that `zoo run` makes of each zoo.")
 @click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
 @click.option("--engine", metavar="ENGINE", help="Default: the fastest that was measured.")
+@click.option(
+    "--store", metavar="URL", help="Also what remains to be trained in this store, at the pace measured there."
+)
 @set_options
 @json_option
 def command(
@@ -35,11 +47,15 @@ def command(
     with_twins: bool,
     twin_epochs: int | None,
     engine: str | None,
+    store: str | None,
     settings: tuple[str, ...],
     new_name: str | None,
     as_json: bool,
 ) -> None:
-    """Models, steps, FLOP, time, dollars, bytes and objects of zoos. Needs no data and no store."""
+    """Models, steps, FLOP, time, dollars, bytes and objects of zoos. Needs no data, and a store only for --store.
+
+    Times are those of a machine at rest, to three times as much where other work shares it.
+    """
     if engine is not None and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
     machines = [machine(name.strip()) for name in on.split(",")] if on else [machine()]
@@ -47,10 +63,16 @@ def command(
         raise InputError("--set makes one zoo of one zoo; name one")
     if twin_epochs is not None and not with_twins:
         raise InputError(f"--twin-epochs {twin_epochs}: twins are planned with --twins")
+    opened = None if store is None else open_existing_store(store)
     zoos: list[Zoo] = []
     for name in names:
-        found = entries.load_all() if name == "all" else (resolve_zoo(name, settings, new_name),)
-        zoos += [zoo for zoo in found if zoo not in zoos]
+        if name == "all":
+            named: Sequence[Zoo] = entries.load_all()
+        elif opened is None:
+            named = (resolve_zoo(name, settings, new_name),)
+        else:
+            named = (resolve(name, opened, settings, new_name),)
+        zoos += [zoo for zoo in named if zoo not in zoos]
     asked: list[tuple[Zoo, Request]] = []
     for zoo in zoos:
         wanted = request(zoo, models, epochs)
@@ -64,12 +86,53 @@ def command(
             echo_request(zoo, wanted)
         units = work_units(zoo)
         found_estimates.append(ranked([estimate(zoo, wanted, place, engine, units) for place in machines]))
+    rest = [] if opened is None else [remaining(opened, zoo, wanted, machines[0], engine) for zoo, wanted in asked]
     if as_json:
-        print_json([one.to_json() for per_zoo in found_estimates for one in per_zoo])
+        remains = {one.zoo: one.to_json() for one in rest}
+        rows = [one.to_json() for per_zoo in found_estimates for one in per_zoo]
+        print_json([{**row, "remaining": remains[row["zoo"]]} if remains else row for row in rows])
     elif len(asked) == 1:
         _print_one(asked[0][0], found_estimates[0], machines)
     else:
         _print_table(found_estimates, machines)
+    if not as_json:
+        for one in rest:
+            click.echo(one.sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What a store lacks of a request."""
+
+    zoo: str
+    num_states: int
+    num_missing: int
+    planned: Planned
+
+    def to_json(self) -> dict[str, Any]:
+        return {"num_states": self.num_missing, **self.planned.to_json()}
+
+    @property
+    def sentence(self) -> str:
+        there = self.num_states - self.num_missing
+        said = f"{self.zoo}: {there:,} of {self.num_states:,} states are in the store"
+        return f"{said}; the rest takes {self.planned.sentence}" if self.num_missing else f"{said}, nothing remains"
+
+
+def remaining(store: ObjectStore, zoo: Zoo, wanted: Request, place: Machine, engine: str | None) -> Remaining:
+    """What ``store`` lacks of ``wanted``, and what it takes on ``place`` at the pace of the last attempt."""
+    spec = zoo.root
+    rate = place.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
+    name = engine or ("auto" if rate is None else rate.engine)
+    ledger = read_ledger(store, zoo.run_id)
+    units = work_units(zoo, size=(read_pin(store, zoo.run_id) or {}).get("unit_models"))
+    missing = tasks(units, wanted, ledger.next_part, slots=place.slots, bitwise=name != "stacked")
+    price = None if place.dollars_per_hour is None else place.dollars_per_hour / place.slots
+    workers = Workers(name, place.slots, price, place.name, rate)
+    pace = Pace.measured([attempt.end or {} for attempt in read_attempts(store, zoo.run_id)], name)
+    num_states = wanted.num_epochs + 1
+    num_missing = wanted.num_states - sum(min(ledger.num_epochs(model), num_states) for model in wanted.models)
+    return Remaining(zoo.name, wanted.num_states, num_missing, planned(zoo, missing, wanted.last_part, workers, pace))
 
 
 def _print_one(zoo: Zoo, estimates: list[Estimate], machines: list[Machine]) -> None:

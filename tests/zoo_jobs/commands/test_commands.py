@@ -1,6 +1,7 @@
 """`zoo list|show|plan|diff`: what is printed, what is refused, how long it takes."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,6 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.made_runs import MadeRun
+from tests.support.made_runs import parent as made_zoo
+from zooforge.storage.runs.run_files import end_attempt
+from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.commands import diff, list_, plan, show
@@ -256,3 +261,33 @@ def test_numbers_are_written_for_people() -> None:
     assert [size(n) for n in (512, 2048, 3 * 2**30, 2**41)] == ["512 B", "2 KiB", "3 GiB", "2 TiB"]
     assert [flop(n) for n in (999, 2.72e15, 99.7e18, 5e21)] == ["999 FLOP", "2.7 PFLOP", "100 EFLOP", "5,000 EFLOP"]
     assert [dollars(d) for d in (None, 0.001, 0.5, 1234.5)] == ["not known", "under $0.01", "$0.50", "$1,234"]
+
+
+def test_diff_of_two_files_with_one_name_names_the_files(tmp_path: Path) -> None:
+    text = run(show.command, "mnist5k-cnn-s", "--yaml").stdout
+    for folder, seeds in (("a", "1:11"), ("b", "1:5")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "zoo.yaml").write_text(re.sub("seeds: .*", f"seeds: '{seeds}'", text))
+    first, second = str(tmp_path / "a" / "zoo.yaml"), str(tmp_path / "b" / "zoo.yaml")
+    last = run(diff.command, first, second).stdout.splitlines()[-1]
+    assert f"only in {first}," in last and last.endswith(f"only in {second}")
+
+
+def test_a_plan_with_a_store_says_what_remains(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    made = MadeRun(store, made_zoo(), models=(0, 4), epochs=2)
+    for epoch in (0, 1):
+        made.commit((0, 1, 2, 3), epoch)
+    end = {"state": "stopped", "engine": "lanes", "factor": 2.0, "factor_seconds": 700.0}
+    end_attempt(store, made.zoo.run_id, made.attempt, end)
+    options = ["--models", "0:8", "--epochs", "2", "--store", str(tmp_path / "store")]
+    (row,) = run_json(plan.command, made.zoo.name, *options)
+    rest = row["remaining"]
+    assert (row["num_states"], rest["num_states"], rest["factor"]) == (24, 16, 2.0)
+    assert rest["range_seconds"] == [rest["seconds"], rest["seconds"]]
+    lines = run(plan.command, made.zoo.name, *options).stdout.splitlines()
+    assert f"{made.zoo.name}: 8 of 24 states are in the store; the rest takes" in lines[-1]
+    assert "2 times the rate table, as the attempt before measured over 12 min of training" in lines[-1]
+    assert (
+        "nothing remains" in run(plan.command, made.zoo.name, "--models", "0:4", "--epochs", "1", *options[4:]).stdout
+    )
