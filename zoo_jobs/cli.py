@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -74,6 +75,7 @@ def zoo(verbose: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `zoo`; what went wrong is one line on stderr. Returns the exit status: 0, 1, 2 or 75 (run again to go on)."""
+    _open_standard_streams()
     try:
         status = zoo.main(args=arguments, prog_name="zoo", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -95,6 +97,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _fail(str(error), found)
     return status if isinstance(status, int) else 0
+
+
+def _open_standard_streams() -> None:
+    """Put the null device in place of standard streams that the caller has closed.
+
+    Otherwise Python has None there, and the next file that is opened becomes what C code takes for standard error.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
 
 
 def _fail(message: str, status: int) -> int:

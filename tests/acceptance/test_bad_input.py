@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.acceptance_specs import MODELS, write
-from tests.support.command import Command, Ended, content, refused
+from tests.support.command import Command, Ended, content, num_records, refused
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.cli import main
 
@@ -255,9 +255,17 @@ def test_a_folder_that_cannot_be_made_is_named_before_anything_is_written(
     (tmp_path / "file").write_text("no folder")
     folder = str(tmp_path / "file" / "folder")
     ended = zoo("train", spec, "--models", "0:4", "--store", nowhere, **{variable: folder})
-    assert (ended.status, ended.out) == (1, "")
+    assert (ended.status, ended.out) == (2, "")
     assert len(ended.err.splitlines()) == 1
     assert folder in ended.err and "Not a directory" in ended.err
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_are_closed_stop_nothing(zoo: Command, spec: Path, tmp_path: Path, closed: str) -> None:
+    shell = zoo.after("sh", "-c", f'exec "$0" "$@" {closed}')
+    options = ["--models", "0:2", "--epochs", "1", "--ray", "none", "--no-metrics"]
+    assert shell("train", spec, *options, "--store", tmp_path / "store").status == 0
+    assert num_records(tmp_path / "store") > 0
 
 
 def test_a_store_that_may_only_be_read_is_refused(zoo: Command, spec: Path, tmp_path: Path) -> None:

@@ -24,14 +24,28 @@ Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, by
 
 
 def default_cache() -> Path:
-    """``$ZOO_CACHE``, else the user's cache folder. Raises InputError if there is neither, as for some containers."""
-    if folder := os.environ.get("ZOO_CACHE"):
-        return Path(folder)
+    """``$ZOO_CACHE``, else the user's cache folder."""
+    if cache := os.environ.get("ZOO_CACHE"):
+        return Path(cache)
+    return user_folder("XDG_CACHE_HOME", ".cache", "ZOO_CACHE")
+
+
+def user_folder(variable: str, below_home: str, remedy: str) -> Path:
+    """The folder ``zooforge`` in ``$variable``, else below the user's home.
+
+    Args:
+        remedy: the environment variable to set where the user has no home.
+
+    Raises:
+        InputError: the variable is not set, and the user has no home.
+    """
+    if folder := os.environ.get(variable):
+        return Path(folder) / "zooforge"
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zooforge"
+        return Path.home() / below_home / "zooforge"
     except RuntimeError:
         raise InputError(
-            "no home folder: HOME is not set and the user has none; set ZOO_CACHE to a folder for data sets"
+            f"HOME is not set and user {os.getuid()} has no home folder; set {remedy} to a folder that may be written"
         ) from None
 
 

@@ -5,6 +5,9 @@ import os
 import secrets
 from pathlib import Path
 
+from ..data.sources import user_folder
+from ..errors import InputError
+
 
 def prepare(address: str) -> str:
     """Set up the environment for ``--ray ADDRESS``; gives ``local``, ``none`` or the address of a cluster.
@@ -27,16 +30,25 @@ def resolved(address: str) -> str:
 
 
 def token_file() -> Path:
-    """The user's Ray token, made at the first call; its folder is private (0700) and outside every store."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "zooforge"
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state.chmod(0o700)
-    token = state / "ray-token"
-    if not token.exists():
-        fresh = state / f".ray-token-{secrets.token_hex(8)}"
-        fresh.touch(mode=0o600)
-        fresh.write_text(secrets.token_hex(32))
-        with contextlib.suppress(FileExistsError):
-            os.link(fresh, token)  # of two processes that start at once, one's token stands
-        fresh.unlink()
+    """The file of the user's Ray token, written at the first call into a private folder outside every store.
+
+    Raises InputError where it cannot be written.
+    """
+    state = user_folder("XDG_STATE_HOME", ".local/state", "XDG_STATE_HOME")
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        token = state / "ray-token"
+        if not token.exists():
+            state.chmod(0o700)
+            fresh = state / f".ray-token-{secrets.token_hex(8)}"
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_hex(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(fresh, token)  # of two processes that start at once, one's token stands
+            fresh.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{state}: Ray's token cannot be kept there ({error.strerror or error}); "
+            "set XDG_STATE_HOME to a folder that may be written, or use --ray none"
+        ) from error
     return token

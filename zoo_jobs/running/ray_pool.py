@@ -241,12 +241,21 @@ def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None
         except Exception as error:  # Ray raises a plain Exception for a node that does not come up
             ray.shutdown()
             reason = " ".join(str(error).split())
+            if "AF_UNIX path length" in reason:
+                raise InputError(
+                    f"the folder for Ray's sockets has too long a path ({_temporary_folder()}): "
+                    "set RAY_TMPDIR to a short one, such as /tmp"
+                ) from error
             if attempt == START_ATTEMPTS:
                 raise ZooError(
                     f"Ray does not start on this machine: {reason} With less load the same command goes on; "
-                    f"Ray's logs are in {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}/ray/session_latest/logs"
+                    f"Ray's logs are in {_temporary_folder()}/ray/session_latest/logs"
                 ) from error
             logger.warning("Ray did not start, trying again", extra={"reason": reason})
+
+
+def _temporary_folder() -> str:
+    return os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
 
 
 def _check_listens(address: str) -> None:

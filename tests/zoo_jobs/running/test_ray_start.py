@@ -1,10 +1,14 @@
 """What goes wrong with Ray is said in one line: one that does not come up, a worker that is lost."""
 
 import importlib
+import pwd
+from pathlib import Path
 
 import pytest
 
-from zooforge.zoo_jobs.errors import ZooError
+from zooforge.zoo_jobs.data.sources import default_cache
+from zooforge.zoo_jobs.errors import InputError, ZooError
+from zooforge.zoo_jobs.running.ray_environment import token_file
 
 
 def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,6 +23,42 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         ray_runner._start_local(1, 0, {})
     assert "/scratch/ray/session_latest/logs" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    calls: list[int] = []
+
+    def refuses(**options: object) -> None:
+        calls.append(1)
+        raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /scratch/...")
+
+    monkeypatch.setattr(ray_pool.ray, "init", refuses)
+    with pytest.raises(InputError, match="set RAY_TMPDIR to a short one"):
+        ray_pool._start_local(1, 0, {})
+    assert len(calls) == 1
+
+
+def test_a_token_that_cannot_be_kept_is_one_line_with_the_variable_that_helps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="set XDG_STATE_HOME to a folder that may be written"):
+        token_file()
+
+
+def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_entry(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", no_entry)
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "ZOO_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="set XDG_STATE_HOME"):
+        token_file()
+    with pytest.raises(InputError, match="set ZOO_CACHE"):
+        default_cache()
 
 
 @pytest.mark.parametrize(
