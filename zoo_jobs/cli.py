@@ -1,4 +1,4 @@
-"""The command `zoo`: verbs of this room by name, `zoo store` and `zoo cluster` from theirs, each loaded when named."""
+"""The command `zoo`. Each verb's module is imported when the verb is used; `store` and `cluster` have their own."""
 
 import importlib
 import logging
@@ -17,20 +17,23 @@ logger = logging.getLogger(__name__)
 VERBS = {
     "list": (".commands.list_", "The zoos of the catalogue"),
     "show": (".commands.show", "One zoo: grid, data, training, sources, known conflicts"),
-    "plan": (".commands.plan", "What a zoo takes: models, steps, FLOP, hours, dollars, bytes, objects"),
-    "diff": (".commands.diff", "What differs between two specs"),
+    "plan": (".commands.plan", "Estimate a zoo: models, steps, FLOP, hours, dollars, bytes, objects"),
+    "diff": (".commands.diff", "Differences of two specs"),
     "tune": (".commands.tune", "Search ranges of hyperparameters, and propose a grid"),
-    "engines": (".commands.engines", "What this machine can train with"),
+    "engines": (".commands.engines", "Engines of this machine, and their speed"),
     "data": (".commands.data", "List, fetch, mirror and verify data sets"),
-    "train": (".commands.train", "Grow a zoo, every epoch committed to the store; goes on where it stopped"),
-    "sparsify": (".commands.sparsify", "Grow the sparse twins of a zoo"),
-    "vectorize": (".commands.vectorize", "Publish what is trained as a sealed version: shards, labels, splits"),
-    "run": (".commands.run", "Train, sparsify, vectorize, verify: all of it, resumable"),
-    "status": (".commands.status", "How far a zoo is, when it ends, what went wrong"),
+    "train": (
+        ".commands.train",
+        "Train a zoo; every epoch is committed to the store, and training resumes where it stopped",
+    ),
+    "sparsify": (".commands.sparsify", "Train the sparse twins of a zoo"),
+    "vectorize": (".commands.vectorize", "Publish the trained models as a sealed version: shards, labels, splits"),
+    "run": (".commands.run", "Train, sparsify, vectorize and verify a zoo, resumable"),
+    "status": (".commands.status", "Progress of a zoo, when it ends, and its problems"),
     "logs": (".commands.logs", "Events of a run, from the store"),
     "report": (".commands.report", "One HTML page about a published zoo"),
-    "fidelity": (".commands.fidelity", "A published zoo beside the figures of the reference"),
-    "benchmark": (".commands.benchmark", "How much of a model its weights tell, by linear models"),
+    "fidelity": (".commands.fidelity", "Compare a published zoo with the figures of the reference"),
+    "benchmark": (".commands.benchmark", "Predict properties of models from their weights with linear models"),
     "verify": (".commands.verify", "Recompute the stored accuracy of a sample of states"),
     "slurm": (".commands.slurm", "Write an sbatch array that runs a zoo where there is no Kubernetes"),
     "exporter": (".commands.exporter", "Serve the metrics of all runs of a store"),
@@ -40,7 +43,7 @@ VERBS = {
 
 
 class Verbs(click.Group):
-    """Imports a verb's module only when it is named, so that `zoo list` never pays for torch or Ray."""
+    """Imports a verb's module only when it is used, so that `zoo list` does not wait for torch or Ray."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -66,7 +69,7 @@ class Verbs(click.Group):
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr: units, parts, chunks, records.")
+@click.option("-v", "--verbose", is_flag=True, help="Log units, parts, chunks and records to stderr.")
 @click.version_option(package_name="zooforge", prog_name="zooforge")
 def zoo(verbose: bool) -> None:
     """Grow, sparsify, publish and read model zoos."""
@@ -74,7 +77,7 @@ def zoo(verbose: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `zoo`; what went wrong is one line on stderr. Returns the exit status: 0, 1, 2 or 75 (run again to go on)."""
+    """Run `zoo`. An error is one line on stderr. Returns the exit status: 0, 1, 2 or 75 (run again to resume)."""
     _open_standard_streams()
     try:
         status = zoo.main(args=arguments, prog_name="zoo", standalone_mode=False)
@@ -88,14 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.format_message()}{hint}", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
-    except OSError as error:  # of this machine: a folder that may not be written, a full disk
+    except OSError as error:  # for example a folder without write permission, or a full disk
         logger.info("the operating system refused", exc_info=True)
         return _fail(f"{error.filename or 'this machine'}: {error.strerror or error}", 1)
-    except Exception as error:  # an error of any room says its exit status; what does not is a defect
-        found = getattr(error, "exit_status", None)
-        if not isinstance(found, int):
+    except Exception as error:  # expected errors have an exit status; any other is a defect and keeps its traceback
+        exit_status = getattr(error, "exit_status", None)
+        if not isinstance(exit_status, int):
             raise
-        return _fail(str(error), found)
+        return _fail(str(error), exit_status)
     return status if isinstance(status, int) else 0
 
 

@@ -1,6 +1,6 @@
-"""What can go wrong in this room, grouped by what the handler would do. Pure.
+"""Errors of zoo_jobs, grouped by what their handler does. Pure.
 
-Every message is one line: what failed, on which thing, what was found against what was expected, what to do next.
+Every message is one line: what failed, on which thing, the actual and the expected value, and what to do next.
 """
 
 import difflib
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class ZooError(Exception):
-    """A failure while making a zoo; ``exit_status`` is what the command ends with."""
+    """A failure while making a zoo. ``exit_status`` is the exit status of the command."""
 
     exit_status: ClassVar[int] = 1
 
@@ -21,25 +21,25 @@ class InputError(ZooError):
 
 
 class Interrupted(ZooError):
-    """A signal came where nothing can be finished first; the same command goes on."""
+    """A signal arrived before anything could be committed; the same command starts again."""
 
     exit_status: ClassVar[int] = 75
 
 
-def nearest(found: str, accepted: Iterable[str]) -> str | None:
-    """The accepted value that ``found`` most resembles, None where nothing is close."""
-    matches = difflib.get_close_matches(found, list(accepted), n=1, cutoff=0.5)
+def nearest(name: str, accepted: Iterable[str]) -> str | None:
+    """The accepted value that is most like ``name``; None if none is close."""
+    matches = difflib.get_close_matches(name, list(accepted), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
 
-def unknown(what: str, found: str, accepted: Iterable[str], hint: str | None = None) -> InputError:
-    """The error for a name that is not one of ``accepted``: the nearest is offered, and all are listed.
+def unknown(kind: str, name: str, accepted: Iterable[str], hint: str | None = None) -> InputError:
+    """The error for a name that is not one of ``accepted``. Its message offers the nearest name and lists all.
 
     Args:
-        what: the kind of thing, e.g. ``"zoo"`` or ``"axes.activation"``.
-        hint: said instead of the list where the list would be too long for a line, e.g. ``"`zoo list` shows all"``.
+        kind: the kind of thing, e.g. ``"zoo"`` or ``"axes.activation"``.
+        hint: replaces a list that would be too long for a line, e.g. ``"`zoo list` shows all"``.
     """
     names = list(accepted)
-    close = nearest(found, names)
+    close = nearest(name, names)
     offer = f"; did you mean {close!r}?" if close else ";"
-    return InputError(f"unknown {what} {found!r}{offer} {hint or 'accepted: ' + ', '.join(names)}")
+    return InputError(f"unknown {kind} {name!r}{offer} {hint or 'accepted: ' + ', '.join(names)}")

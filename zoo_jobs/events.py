@@ -1,4 +1,4 @@
-"""What happens in a run, as values, and who listens: progress bars, metrics, logs, the usage account. Pure."""
+"""Events of a run, for its observers: progress bars, metrics, logs, the usage account. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """``done`` model-epochs were in the store when this driver started; ``total`` is what was asked for."""
+    """A stage begins. ``done`` of ``total`` requested model-epochs were in the store when this driver started."""
 
     zoo: str
     run: str
@@ -25,7 +25,7 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class PartCommitted:
-    """One part of one task is in the store. ``won`` is false where a rival had committed the same bytes before."""
+    """One part of one task is in the store. ``won`` is False if another driver had committed it before."""
 
     zoo: str
     stage: str
@@ -43,7 +43,7 @@ class PartCommitted:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something a person may have to act on. ``kind`` is bounded: preempted, retried, failed, store, rival."""
+    """Something that a person may have to act on. ``kind`` is preempted, retried, failed, store or rival."""
 
     zoo: str
     stage: str
@@ -53,7 +53,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class StageEnded:
-    """``state`` is finished, stopped (asked to), or failed."""
+    """A stage ends. ``state`` is finished, stopped (by a notice) or failed."""
 
     zoo: str
     stage: str
@@ -62,9 +62,9 @@ class StageEnded:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What workers took besides their commits, since the last time that this was said.
+    """Costs of workers besides their commits, since the previous event of this kind.
 
-    ``lost_epochs`` are model-epochs under way in a worker that left, failed or was lost, and so never committed.
+    ``lost_epochs`` are model-epochs that a worker trained and did not commit, because it left, failed or was lost.
     """
 
     zoo: str
@@ -76,7 +76,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class UsageWritten:
-    """The account was written: ``sums`` over the whole run, by name, as its usage records give them."""
+    """A usage record was written. ``sums`` are the sums of all usage records of the run, by name."""
 
     zoo: str
     stage: str
@@ -85,7 +85,7 @@ class UsageWritten:
 
 @dataclass(frozen=True, slots=True)
 class Repriced:
-    """The first minute, over what was planned of it, and what the whole stage takes at that ratio."""
+    """The first minute was compared with the plan: their ratio, and what the stage takes at that ratio."""
 
     zoo: str
     stage: str
@@ -102,10 +102,12 @@ Left = Literal["preempted", "notice", "rival"]
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What one call did. ``left``: the task is given back, since a notice came or a rival is ahead.
+    """The result of one call of a worker.
 
-    ``pending`` parts are trained and their commits under way: a later call says how they ended.
-    ``store_retries`` and ``read_bytes`` are those of the worker's store since its last call that ended well.
+    Attributes:
+        left: why the worker gave the task back: a notice, or another driver is ahead ("rival"). None: it did not.
+        pending: trained parts whose commit has not ended; a later call returns its event.
+        store_retries, read_bytes: of the worker's store since its last successful call.
     """
 
     events: tuple[Event, ...]

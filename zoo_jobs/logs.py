@@ -1,4 +1,4 @@
-"""Where log records go: people read sentences on a terminal, machines one JSON object a line."""
+"""Formats log records: sentences for a terminal, JSON lines for machines."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def event(record: logging.LogRecord) -> dict[str, Any]:
-    """The one schema of an event: time, level, source, message, and what the caller gave as ``extra``."""
+    """A record as an event: time, level, source, message, and the fields of ``extra``."""
     extra = {name: value for name, value in vars(record).items() if name not in _STANDARD and name[0] != "_"}
     fields: dict[str, Any] = {
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -27,9 +27,9 @@ def event(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
-    run: ClassVar[str] = ""  # id of the run that the process is at
+    run: ClassVar[str] = ""  # id of the run that this process works on
 
     def format(self, record: logging.LogRecord) -> str:
         run = {"run": self.run} if self.run else {}
@@ -47,13 +47,13 @@ class HumanFormatter(logging.Formatter):
 
 
 def record(source: str, level: int, message: str, **values: Any) -> logging.LogRecord:
-    """A record that no logger has to let through."""
+    """A record for handlers, whatever the level of a logger."""
     known = {"name": source, "levelno": level, "levelname": logging.getLevelName(level), "msg": message}
     return logging.makeLogRecord({**known, **values})
 
 
 def as_json_line(made: logging.LogRecord) -> bool:
-    """Write a record where logs are JSON lines, as in pods. False where people read, and nothing was written."""
+    """Write a record if logs are JSON lines, as in pods. Returns False, and writes nothing, if they are sentences."""
     handlers = [handler for handler in LOGGER.handlers if isinstance(handler.formatter, JsonFormatter)]
     for handler in handlers:
         handler.handle(made)
@@ -61,10 +61,10 @@ def as_json_line(made: logging.LogRecord) -> bool:
 
 
 def set_up(verbose: bool) -> None:
-    """Send the rooms' records to stderr; called by a command line only.
+    """Send the records of zooforge to stderr. Only command lines call this.
 
-    ``ZOO_LOG=json`` writes JSON lines, as pods do; otherwise people get sentences, warnings and worse unless
-    ``verbose``.
+    With ``ZOO_LOG=json``, as in pods, all records are JSON lines; otherwise warnings and errors are sentences, and with
+    ``verbose`` all records are.
     """
     as_json = os.environ.get("ZOO_LOG") == "json"
     handler = logging.StreamHandler(sys.stderr)

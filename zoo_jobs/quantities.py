@@ -1,4 +1,4 @@
-"""Numbers as people read them. Pure."""
+"""Formats quantities for people. Pure."""
 
 KiB = 1024
 GiB = 1024**3

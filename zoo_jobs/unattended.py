@@ -61,7 +61,7 @@ T = TypeVar("T")
 
 
 class Asked(BaseModel):
-    """What is asked of a zoo, in ``ZOO_REQUEST``. Fields that concern only the cluster are ignored."""
+    """The request in ``ZOO_REQUEST``. Fields that concern only the cluster are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 

@@ -1,4 +1,4 @@
-"""The zoos that come with the project, one YAML file each, and how a name finds one. Pure but for reading files."""
+"""The zoos that come with the project, one YAML file each, by name. Pure except that it reads files."""
 
 import re
 from functools import cache
@@ -16,15 +16,15 @@ _TWIN = re.compile(r"(?P<parent>.+?)-(?:(?P<vd>vd)|magnitude-(?P<percent>\d{2}))
 
 
 def names() -> tuple[str, ...]:
-    """Names of the catalogue, sorted."""
+    """Names of the zoos, sorted."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
 def load(name: str) -> ZooSpec:
-    """The zoo that ``name`` means: a catalogue name, a name of the reference, or the path of a YAML file.
+    """The zoo of a catalogue name, a name of the reference, or the path of a YAML file.
 
     Raises:
-        InputError: the nearest name is offered; twins are named as such, since they are not described by a file.
+        InputError: an unknown name, or one of twins: they have no file.
     """
     zoo = resolve(name)
     if isinstance(zoo, TwinSpec):
@@ -33,7 +33,7 @@ def load(name: str) -> ZooSpec:
 
 
 def resolve(name: str) -> Zoo:
-    """As ``load``, and twins too: ``<zoo>-vd``, ``<zoo>-magnitude-NN``, either with ``-eNNN`` for a source epoch."""
+    """``load``, also of twins: ``<zoo>-vd``, ``<zoo>-magnitude-NN``, either with ``-eNNN`` for a source epoch."""
     if name.endswith((".yaml", ".yml")):
         return load_file(Path(name))
     if name in names():
@@ -41,9 +41,9 @@ def resolve(name: str) -> Zoo:
     parent = twin_parent(name)
     if parent in names():
         return twins_named(name, _entry(parent))
-    found = _reference_names().get(name.lower())
-    if found is not None:
-        return found
+    reference = _reference_names().get(name.lower())
+    if reference is not None:
+        return reference
     known = [*names(), *_reference_names()]
     close = nearest(name.lower(), known)
     offer = f"did you mean {close!r}?" if close else "a file's name ends in .yaml."
@@ -51,13 +51,13 @@ def resolve(name: str) -> Zoo:
 
 
 def twin_parent(name: str) -> str | None:
-    """The zoo whose twins ``name`` would mean; None if it is not a twin's name."""
+    """The name of the parent zoo if ``name`` is a name of twins, else None."""
     match = _TWIN.fullmatch(name)
     return match["parent"] if match else None
 
 
 def twins_named(name: str, parent: ZooSpec) -> TwinSpec:
-    """The twins of ``parent`` that ``name`` means: method, sparsity and source epoch are in the name."""
+    """The twins of ``parent`` called ``name``, which holds method, sparsity and source epoch."""
     match = _TWIN.fullmatch(name)
     if match is None or match["parent"] != parent.name:
         raise InputError(f"{name!r} names no twins of {parent.name}; they are {parent.name}-vd and the like")
@@ -74,12 +74,12 @@ def twins_named(name: str, parent: ZooSpec) -> TwinSpec:
 
 
 def load_all() -> tuple[ZooSpec, ...]:
-    """Every zoo of the catalogue, by name."""
+    """All zoos of the catalogue, sorted by name."""
     return tuple(_entry(name) for name in names())
 
 
 def load_file(path: Path) -> ZooSpec:
-    """The zoo that a YAML file describes. Raises InputError where the file cannot be read or is not a spec."""
+    """The zoo of a YAML file. Raises InputError: the file cannot be read or is not a spec."""
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise InputError(f"{path}: larger than {MAX_SPEC_BYTES // 2**20} MiB, too large for a spec")
@@ -92,7 +92,7 @@ def load_file(path: Path) -> ZooSpec:
 
 
 def parse(text: str, where: str) -> ZooSpec:
-    """The zoo that YAML text describes. Raises InputError, in one line that begins with ``where``."""
+    """The zoo of a YAML text. Raises InputError; its message begins with ``where``."""
     value = yaml_values(text, where)
     if not isinstance(value, dict):
         raise InputError(f"{where}: a spec is a mapping of fields, found {type(value).__name__}")
@@ -106,10 +106,10 @@ def _entry(name: str) -> ZooSpec:
 
 @cache
 def _reference_names() -> dict[str, Zoo]:
-    found: dict[str, Zoo] = {}
+    zoos: dict[str, Zoo] = {}
     for spec in load_all():
         for alias in spec.reference.names if spec.reference else ():
-            found[alias] = spec
+            zoos[alias] = spec
         for alias in spec.reference_twins.names if spec.reference_twins else ():
-            found[alias] = twins_of(spec)
-    return found
+            zoos[alias] = twins_of(spec)
+    return zoos

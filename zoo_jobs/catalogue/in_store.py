@@ -1,4 +1,4 @@
-"""Zoos that a store knows by name: their specs, written before the first commit, and how they may change."""
+"""Specs of the zoos in a store: written before the first commit, and changed only in ways that keep their rows."""
 
 from typing import Any
 
@@ -14,24 +14,24 @@ from . import entries
 
 
 def content(zoo: Zoo) -> dict[str, Any]:
-    """What ``zoos/<zoo>/spec.json`` holds."""
+    """Content of ``zoos/<zoo>/spec.json``."""
     kind = "twins" if isinstance(zoo, TwinSpec) else "zoo"
     return {"kind": kind, "run": zoo.run_id, "spec": zoo.to_json()}
 
 
 def stored(store: ObjectStore, name: str) -> Zoo | None:
-    """The zoo that the store knows as ``name``; None if it knows none."""
+    """The zoo called ``name`` in the store; None if there is no spec of that name."""
     try:
-        found = read_spec(store, name)
+        spec = read_spec(store, name)
     except KeyFormatError:
         return None  # no zoo can have such a name
-    if found is None:
+    if spec is None:
         return None
     where = f"spec of {name} in {store.url}"
-    if found.content.get("kind") not in ("zoo", "twins"):
-        raise FormatError(f"{where}: `kind` is {found.content.get('kind')!r}, expected zoo or twins")
-    kind = TwinSpec if found.content["kind"] == "twins" else ZooSpec
-    return kind.from_json(found.content.get("spec"), where)
+    if spec.content.get("kind") not in ("zoo", "twins"):
+        raise FormatError(f"{where}: `kind` is {spec.content.get('kind')!r}, expected zoo or twins")
+    kind = TwinSpec if spec.content["kind"] == "twins" else ZooSpec
+    return kind.from_json(spec.content.get("spec"), where)
 
 
 class Imported(InputError):
@@ -39,7 +39,7 @@ class Imported(InputError):
 
 
 def resolve(name: str, store: ObjectStore) -> Zoo:
-    """The zoo that NAME means, in the catalogue or in the store.
+    """The zoo called ``name`` in the catalogue or in the store.
 
     Raises:
         Imported: the store has published models by this name, and no spec.
@@ -50,13 +50,13 @@ def resolve(name: str, store: ObjectStore) -> Zoo:
     except InputError as error:
         if name.endswith((".yaml", ".yml")):
             raise
-        found = stored(store, name)
+        zoo = stored(store, name)
         parent_name = entries.twin_parent(name)
-        if found is None and parent_name is not None:
+        if zoo is None and parent_name is not None:
             parent = stored(store, parent_name)
-            found = entries.twins_named(name, parent) if isinstance(parent, ZooSpec) else None
-        if found is not None:
-            return found
+            zoo = entries.twins_named(name, parent) if isinstance(parent, ZooSpec) else None
+        if zoo is not None:
+            return zoo
         if is_published(store, name):
             raise Imported(
                 f"{name} was imported into {store.url}: no spec says how it was grown, so there is no run to work on"
@@ -74,9 +74,10 @@ def is_published(store: ObjectStore, name: str) -> bool:
 
 
 def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
-    """Refuse, before any work, a zoo that would change rows or numbers of the one that the store has by this name.
+    """Compare ``zoo`` with the zoo of the same name in the store. Reads only.
 
-    Raises InputError: names the first difference, and what to do.
+    Raises:
+        InputError: rows or results would change; the message names the first difference and what to do.
     """
     before = stored(store, zoo.name)
     if before is None or new_lineage:
@@ -85,7 +86,7 @@ def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
 
 
 def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
-    """Write the zoo's spec, or replace the one that is there with one that keeps its rows. Raises as ``check``."""
+    """Write the zoo's spec, or replace one whose rows it keeps. Raises as ``check``."""
     wanted = content(zoo)
     there = create_spec(store, zoo.name, wanted)
     if there.content == wanted:

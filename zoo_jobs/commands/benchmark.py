@@ -1,4 +1,4 @@
-"""`zoo benchmark`: how much of a model's properties its weights tell."""
+"""`zoo benchmark`: predicts properties of models from their weights."""
 
 import json
 import math
@@ -27,10 +27,11 @@ MOST_EPOCHS = 11
 def command(
     name: str, store: str, out: Path, version: int | None, epochs: str | None, others: str | None, as_json: bool
 ) -> None:
-    """Predict accuracy, gap, epoch and hyperparameters of NAME's models from their weights, and score it.
+    """Predict accuracy, gap, epoch and hyperparameters of NAME's models from their weights, and score the predictions.
 
-    Ridge and softmax regressions, as the reference benchmarks its zoos: fitted on the train split of the models, the
-    penalty chosen on val. Features are the weights, and statistics of each tensor. R squared or share of right answers.
+    Uses ridge and softmax regression, as the reference does for its zoos. They are fitted on the models of the train
+    split, with the penalty that is best on val. Features are the weights, and statistics of each tensor. The score is
+    R squared, or the share of right answers.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: a file is there; name a folder")
@@ -46,8 +47,8 @@ def command(
         return open_zoo(zoo_address(zoo, store), number)
 
     def chosen(zoo: Published) -> list[int]:
-        found = select(epochs, zoo.epochs, "epochs")
-        return spread(zoo.epochs, MOST_EPOCHS) if found is None else list(found)
+        selected = select(epochs, zoo.epochs, "epochs")
+        return spread(zoo.epochs, MOST_EPOCHS) if selected is None else list(selected)
 
     published = opened(name, version)
     further = [opened(other.strip()) for other in others.split(",")] if others else []
@@ -67,10 +68,10 @@ def command(
                 "kind": score.kind,
                 "features": score.features,
                 "penalty": score.penalty,
-                **{split: _finite(found) for split, found in score.by_split.items()},
+                **{split: _finite(value) for split, value in score.by_split.items()},
                 "elsewhere": {
-                    zoo: {"test": _finite(found), "kendall_tau": _finite(tau)}
-                    for zoo, (found, tau) in score.elsewhere.items()
+                    zoo: {"test": _finite(value), "kendall_tau": _finite(tau)}
+                    for zoo, (value, tau) in score.elsewhere.items()
                 },
             }
             for score in scores
@@ -94,9 +95,9 @@ def command(
     click.echo(f"states: {counts}{left}; {out / 'benchmark.json'}")
 
 
-def _finite(found: float | None) -> float | None:
-    return None if found is None or not math.isfinite(found) else found
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
 
 
-def _shown(found: Any) -> str:
-    return "" if not math.isfinite(found) else f"{found:.3f}"
+def _shown(value: Any) -> str:
+    return "" if not math.isfinite(value) else f"{value:.3f}"

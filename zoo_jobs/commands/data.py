@@ -1,4 +1,4 @@
-"""`zoo data`: the image datasets that zoos train on."""
+"""`zoo data`: the image data sets that zoos train on."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`zoo diff`: what differs between two zoos, and whether they could share a run."""
+"""`zoo diff`: differences of two zoos, and whether they have the same run."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MAX_SHOWN = 60  # characters of a value
 @click.argument("b", metavar="B")
 @json_option
 def command(a: str, b: str, as_json: bool) -> None:
-    """Fields and rows that differ between zoos A and B; the same run id means that their models are the same."""
+    """Fields and rows that differ between zoos A and B. Zoos with the same run id have the same models."""
     first, second = resolve_zoo(a), resolve_zoo(b)
     fields = differing_fields(first.to_json(), second.to_json())
     models = differing_rows(first, second)
@@ -43,17 +43,17 @@ def command(a: str, b: str, as_json: bool) -> None:
 
 
 def differing_fields(ours: Any, theirs: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted paths whose values differ; a field that one side lacks is None there."""
+    """Values that differ, by dotted path; a missing field is None."""
     if not (isinstance(ours, dict) and isinstance(theirs, dict)):
         return {} if ours == theirs else {path: (ours, theirs)}
-    found: dict[str, tuple[Any, Any]] = {}
+    fields: dict[str, tuple[Any, Any]] = {}
     for key in dict.fromkeys([*ours, *theirs]):
-        found |= differing_fields(ours.get(key), theirs.get(key), f"{path}.{key}" if path else key)
-    return found
+        fields |= differing_fields(ours.get(key), theirs.get(key), f"{path}.{key}" if path else key)
+    return fields
 
 
 def differing_rows(first: Zoo, second: Zoo) -> dict[str, int]:
-    """How many model indices have equal rows, other rows, or are in one zoo only."""
+    """Number of model indices with equal rows, with different rows, and in one zoo only."""
     ours, theirs = rows(first), rows(second)
     both = min(len(ours), len(theirs))
     equal = sum(a == b for a, b in zip(ours, theirs, strict=False))

@@ -1,4 +1,4 @@
-"""`zoo engines`: what this machine can train with."""
+"""`zoo engines`: the engines of this machine, and their speed."""
 
 from dataclasses import asdict
 
@@ -17,11 +17,11 @@ from .options import json_option, print_json
 )
 @json_option
 def command(seconds: float, as_json: bool) -> None:
-    """What this machine can train with: each engine or why not, its measured rate, and what `auto` picks.
+    """The engines of this machine: the measured rate of each or why it does not run, and which one `auto` picks.
 
-    Rates are training samples per second of CNN-s, batch 10, Adam, all models of a chunk together, in one slot. Shares
-    count every multiply-add of forward pass and gradients, also those that an engine knows to be zero and skips, over
-    the peak measured beside it. Memory is what one more model takes.
+    Rates are training samples per second of CNN-s with batches of 10 and Adam, all models of a chunk together, in one
+    slot. Shares are of the peak that is measured too; they count every multiply-add of forward pass and gradients, also
+    those with zeros that an engine skips. Memory is that of one more model.
     """
     gpu = gpu_report()
     reports = calibrate(seconds)

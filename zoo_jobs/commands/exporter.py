@@ -32,9 +32,9 @@ from ..metrics.server import serve
     help="Seconds between two looks at the store.",
 )
 def command(store: str, port: int | None, refresh_seconds: float) -> None:
-    """Serve the metrics of all runs of a store, finished ones too, until interrupted.
+    """Serve the metrics of all runs of a store, including finished ones, until interrupted.
 
-    The store is read in the background: a scrape never waits for it, and shows what was read last.
+    The store is read in the background: a scrape does not wait for it, and shows the values read last.
     """
     registry = CollectorRegistry()
     metrics = StoreMetrics(open_store(store), registry, refresh_seconds=refresh_seconds)

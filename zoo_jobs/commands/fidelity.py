@@ -1,4 +1,4 @@
-"""`zoo fidelity`: a published zoo beside the reference's figures."""
+"""`zoo fidelity`: compares a published zoo with the figures of the reference."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from .working import open_existing_store, zoo_and_store
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write fidelity.json there as well.")
 @json_option
 def command(name: str, store: str, version: int | None, out: Path | None, as_json: bool) -> None:
-    """Compare accuracy, sparsity and gap with what the reference shows of the zoo of the same name."""
+    """Compare accuracy, sparsity and gap with the reference's figures for the zoo of the same name."""
     from ..report import words
     from ..report.contents import extent
     from ..report.fidelity import QUANTILE_NAMES, references
@@ -42,7 +42,7 @@ def command(name: str, store: str, version: int | None, out: Path | None, as_jso
         "version": facts.version,
         "extent": extent(contents),
         "source": None if reference is None else reference.source,
-        "comparisons": [{name: _finite(found) for name, found in line.items()} for line in lines],
+        "comparisons": [{name: _finite(value) for name, value in line.items()} for line in lines],
     }
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ def command(as_json: bool) -> None:
     sets, the same seeds in each) or hyp-random (many sets, every model with a seed of its own).
     """
     specs = entries.load_all()
-    found = [
+    zoos = [
         {
             "name": spec.name,
             "dataset": spec.dataset,
@@ -40,10 +40,10 @@ def command(as_json: bool) -> None:
         for spec in specs
     ]
     if as_json:
-        print_json(found)
+        print_json(zoos)
         return
     lines = [["zoo", "dataset", "network", "varies", "models", "epochs", "states", "parameters"]]
-    for z in found:
+    for z in zoos:
         numbers = [f"{z[key]:,}" for key in ("num_models", "num_epochs", "num_states", "num_params")]
         lines.append([str(z["name"]), str(z["dataset"]), str(z["architecture"]), str(z["kind"]), *numbers])
     for line in table(lines, "<<<<>>>>"):
@@ -51,7 +51,7 @@ def command(as_json: bool) -> None:
     click.echo()
     for kind, meaning in KINDS.items():
         click.echo(f"{kind:10}  {meaning}")
-    reference = [z for z in found if z["origin"] == "reference"]
+    reference = [z for z in zoos if z["origin"] == "reference"]
     models, states = (sum(int(str(z[key])) for z in reference) for key in ("num_models", "num_states"))
     click.echo(f"\n{len(reference)} zoos of the reference: {models:,} models, {states:,} states; the others are ours.")
     click.echo("Sparsified twins of a CNN zoo: NAME-vd, NAME-magnitude-NN. `zoo show NAME` says more of one.")

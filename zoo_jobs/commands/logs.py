@@ -19,10 +19,10 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 @click.command("logs")
 @zoo_and_store
 @click.option("--since", metavar="WHEN", help="An age such as 90s, 30m, 2h, 1d, or a time such as 2026-03-01T12:00Z.")
-@click.option("--level", type=click.Choice(LEVELS), default="info", show_default=True, help="The least grave shown.")
+@click.option("--level", type=click.Choice(LEVELS), default="info", show_default=True, help="The lowest level to show.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines, as they are stored.")
 def command(name: str, store: str, since: str | None, level: str, as_json: bool) -> None:
-    """Print what drivers and workers of NAME's run logged, oldest first, times in UTC."""
+    """Print the events that drivers and workers of NAME's run logged, oldest first, times in UTC."""
     opened = open_existing_store(store)
     zoo = resolve(name, opened)
     earliest = None if since is None else _earliest(since, time.time())
@@ -40,12 +40,12 @@ def _earliest(text: str, now: float) -> float:
     if match:
         return now - float(match[1]) * _SECONDS[match[2]]
     try:
-        found = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise InputError(
             f"--since {text!r}: expected an age such as 90s, 30m, 2h, 1d, or a time such as 2026-03-01T12:00Z"
         ) from None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def _line(event: dict[str, Any]) -> str:

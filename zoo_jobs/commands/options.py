@@ -1,4 +1,4 @@
-"""Options that verbs share, and how what they say is resolved and echoed."""
+"""Options that verbs share; resolves their values and prints them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def twins_options(function: F) -> F:
 
 
 def check_twins(twin_epochs: int | None, no_twins: bool) -> None:
-    """Raises InputError where the two contradict each other."""
+    """Raises InputError: the two contradict each other."""
     if no_twins and twin_epochs is not None:
         raise InputError(f"--twin-epochs {twin_epochs} and --no-twins contradict each other; give one of them")
 
@@ -43,7 +43,7 @@ def check_twins(twin_epochs: int | None, no_twins: bool) -> None:
 def asked_stages(
     zoo: ZooSpec, models: str | None, epochs: int | None, twin_epochs: int | None, no_twins: bool
 ) -> list[tuple[Zoo, Request]]:
-    """The zoo and, where it has a ``sparsify:`` block, its twins, each with what is asked of it."""
+    """The zoo and, if its spec has a ``sparsify:`` block, its twins, each with its request."""
     wanted = request(zoo, models, epochs)
     stages: list[tuple[Zoo, Request]] = [(zoo, wanted)]
     if zoo.sparsify is not None and not no_twins:
@@ -66,9 +66,9 @@ def set_options(function: F) -> F:
 
 
 def resolve_zoo(name: str, settings: Sequence[str] = (), new_name: str | None = None) -> Zoo:
-    """The zoo of a catalogue name, twin's name, reference name or YAML path, with ``--set`` applied.
+    """The zoo of a catalogue name, a twins' name, a reference name or a YAML path, with ``--set`` applied.
 
-    Settings on twins change the zoo that they are made from.
+    Settings of twins change their parent.
     """
     if new_name is not None and not settings:
         raise InputError(f"--name {new_name}: a name belongs to --set; nothing is changed without it")
@@ -83,7 +83,7 @@ def resolve_zoo(name: str, settings: Sequence[str] = (), new_name: str | None = 
 
 
 def echo_request(zoo: Zoo, wanted: Request) -> None:
-    """Say on stderr what was resolved, in one line."""
+    """Print the resolved request on stderr, in one line."""
     models = f"models {wanted.models.start:,}:{wanted.models.stop:,} of {len(rows(zoo)):,}"
     click.echo(f"{zoo.name}: {models}, epochs 0 to {wanted.num_epochs}, run {zoo.run_id[:8]}", err=True)
 

@@ -1,4 +1,4 @@
-"""`zoo plan`: what zoos take, before anything is spent."""
+"""`zoo plan`: estimates what zoos take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +30,11 @@ from .working import resolve
 @click.argument("names", nargs=-1, required=True, metavar="NAME... | all")
 @models_option
 @epochs_option
-@click.option("--on", metavar="MACHINE,...", help="Machines to compare, cheapest first; MACHINE:N is N of them.")
+@click.option("--on", metavar="MACHINE,...", help="Machines to compare, the cheapest first; MACHINE:N is N of them.")
 @click.option("--twins", "with_twins", is_flag=True, help="Also the sparse twins that `zoo run` makes of each zoo.")
 @click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
 @click.option("--engine", metavar="ENGINE", help="Default: the fastest that was measured.")
-@click.option(
-    "--store", metavar="URL", help="Also what remains to be trained in this store, at the pace measured there."
-)
+@click.option("--store", metavar="URL", help="Also estimate what this store lacks, at the pace measured there.")
 @set_options
 @json_option
 def command(
@@ -52,7 +50,7 @@ def command(
     new_name: str | None,
     as_json: bool,
 ) -> None:
-    """Models, steps, FLOP, time, dollars, bytes and objects of zoos. Needs no data, and a store only for --store.
+    """Estimate models, steps, FLOP, time, dollars, bytes and objects of zoos. Needs no data, and no store.
 
     Times are those of a machine at rest, to three times as much where other work shares it.
     """
@@ -102,7 +100,7 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What a store lacks of a request."""
+    """The part of a request that a store lacks."""
 
     zoo: str
     num_states: int
@@ -120,7 +118,7 @@ class Remaining:
 
 
 def remaining(store: ObjectStore, zoo: Zoo, wanted: Request, place: Machine, engine: str | None) -> Remaining:
-    """What ``store`` lacks of ``wanted``, and what it takes on ``place`` at the pace of the last attempt."""
+    """The part of ``wanted`` that ``store`` lacks, and what it takes on ``place`` at the pace of the last attempt."""
     spec = zoo.root
     rate = place.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
     name = engine or ("auto" if rate is None else rate.engine)
@@ -200,7 +198,7 @@ def _print_table(estimates: list[list[Estimate]], machines: list[Machine]) -> No
 def _sums(estimates: list[Estimate]) -> dict[str, Any]:
     keys = ("num_steps", "num_flop", "peak_bytes", "final_bytes", "num_objects", "seconds", "dollars", "spot_dollars")
     values = {key: [getattr(e, key) for e in estimates] for key in keys}
-    return {key: None if any(v is None for v in found) else sum(found) for key, found in values.items()}
+    return {key: None if any(v is None for v in column) else sum(column) for key, column in values.items()}
 
 
 def _line(name: str, models: int, states: int, units: int, sums: dict[str, Any]) -> list[str]:

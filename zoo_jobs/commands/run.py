@@ -1,4 +1,4 @@
-"""`zoo run`: everything."""
+"""`zoo run`: trains, sparsifies, publishes and verifies a zoo."""
 
 import sys
 from typing import Any
@@ -18,19 +18,23 @@ VERIFIED_STATES = 8
 
 
 def left_to_others(name: str) -> int:
-    """What a process says that finds every unit in the hands of others; whoever commits the last one publishes."""
+    """The end of a process that has no unit to train because others train them: the last of them publishes the zoo."""
     sys.stderr.write(f"{name}: what is missing is being made by others, who also publish it\n")
     return 0
 
 
-def say(found: Verification) -> None:
-    """Raises NotWhatItSays if what was read back is not what was written; every bad object was named before."""
-    for problem in found.problems:
+def report_verification(verification: Verification) -> None:
+    """Print the verification of a new version. Raises NotWhatItSays if it has problems, which are printed before."""
+    for problem in verification.problems:
         click.echo(f"  {problem}")
-    if not found.ok:
-        count = len(found.problems)
-        raise NotWhatItSays(f"{found.zoo} version {found.version}: {count} problem(s) in what was written; see above")
-    click.echo(f"{found.zoo}: {size(found.num_bytes)} read back, {found.num_states:,} states, all good")
+    if not verification.ok:
+        count = len(verification.problems)
+        raise NotWhatItSays(
+            f"{verification.zoo} version {verification.version}: {count} problem(s) in what was written; see above"
+        )
+    click.echo(
+        f"{verification.zoo}: {size(verification.num_bytes)} read back, {verification.num_states:,} states, all good"
+    )
 
 
 @click.command("run")
@@ -51,7 +55,7 @@ def command(
     new_name: str | None,
     **values: Any,
 ) -> int:
-    """Train, sparsify, vectorize and verify a zoo. Everything done is kept; the same command goes on."""
+    """Train, sparsify, vectorize and verify a zoo. After an interruption the same command resumes."""
     check_twins(twin_epochs, no_twins)
     zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
     stages = asked_stages(zoo, models, epochs, twin_epochs, no_twins)
@@ -68,15 +72,15 @@ def command(
             if (apart := starts_apart(store, stage)) is not None:
                 click.echo(apart, err=True)
             if version.new:
-                say(read_back(work.store, store, stage))
+                report_verification(read_back(work.store, store, stage))
         checks = {stage.name: recompute(store, stage, VERIFIED_STATES) for stage, _ in stages}
         attach_report(work.trackers, work.store, store, zoo)
-    for stage_name, found in checks.items():
-        for line in lines(stage_name, found):
+    for stage_name, stage_checks in checks.items():
+        for line in lines(stage_name, stage_checks):
             click.echo(line)
     for result in work.results:
         click.echo(result.sentence)
-    bad = [n for n, found in checks.items() if any(check.outcome == "differs" for check in found)]
+    bad = [n for n, stage_checks in checks.items() if any(check.outcome == "differs" for check in stage_checks)]
     if bad:
         raise NotWhatItSays(f"{', '.join(bad)}: published states do not have the accuracy of their labels; see above")
     return 0

@@ -1,4 +1,4 @@
-"""`zoo show`: one zoo, its grid and data, what is known to differ from the reference."""
+"""`zoo show`: one zoo, its grid and data, and its known differences from the reference."""
 
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def _imported(name: str, tree: Path, new_name: str | None) -> ZooSpec:
 
 
 def writable(zoo: Zoo) -> dict[str, Any]:
-    """What a file of ``zoo`` says: its fields but for those that are as by default."""
+    """The fields of ``zoo`` for a YAML file: those that differ from the defaults."""
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{zoo.name} has no file: twins are described by their parent, `zoo show {zoo.parent.name}`")
     fields = zoo.model_dump(mode="json", exclude_defaults=True)

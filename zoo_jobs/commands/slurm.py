@@ -1,4 +1,4 @@
-"""`zoo slurm`: a zoo on a cluster without Kubernetes."""
+"""`zoo slurm`: writes the script that trains a zoo on a Slurm cluster."""
 
 import re
 import shlex
@@ -31,11 +31,11 @@ MOST_TASKS = 64
 @twins_options
 @click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", show_default=True)
 @click.option("--tasks", type=click.IntRange(1), help="Of the array; default: one per 32 models, at most 64.")
-@click.option("--at-once", type=click.IntRange(1), help="Most tasks that run at once; default: as Slurm likes.")
+@click.option("--at-once", type=click.IntRange(1), help="Most tasks that run at once; default: Slurm decides.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Cores per task; each is a slot.")
 @click.option("--memory", default="4G", show_default=True, help="Per task, as sbatch takes it.")
 @click.option(
-    "--time", default="04:00:00", show_default=True, help="Of one task, as sbatch takes it; it goes on after."
+    "--time", default="04:00:00", show_default=True, help="Of one task, as sbatch takes it; later tasks resume."
 )
 @click.option("--partition", help="As sbatch takes it.")
 @click.option("--account", help="As sbatch takes it.")
@@ -59,9 +59,9 @@ def command(
     extra: tuple[str, ...],
     **asked: Any,
 ) -> None:
-    """Write an sbatch array that runs a zoo. Tasks share the store, go on after preemption, and need no Ray.
+    """Write an sbatch array that runs a zoo. Tasks share the store, resume after preemption, and need no Ray.
 
-    What was stopped before is wanted again from now on.
+    A run that was stopped may run again from now on.
     """
     check_twins(twin_epochs, no_twins)
     for option in extra:

@@ -1,4 +1,4 @@
-"""`zoo sparsify`: grow the sparse twins of a zoo."""
+"""`zoo sparsify`: trains the sparse twins of a zoo."""
 
 from typing import Any, get_args
 
@@ -33,7 +33,7 @@ def command(
     new_name: str | None,
     **values: Any,
 ) -> int:
-    """Sparsify the models of a zoo at one of its epochs: the twins are a zoo of their own, named NAME-vd."""
+    """Sparsify the models of a zoo at one of its epochs. The twins are another zoo, named NAME-vd."""
     zoo = resolve(name, open_store(store), settings, new_name)
     if isinstance(zoo, TwinSpec) and (method or sparsity or epochs is not None):
         raise InputError(
@@ -50,7 +50,7 @@ def command(
 
 
 def chosen_twins(zoo: ZooSpec, method: str | None, sparsity: int | None, epochs: int | None) -> TwinSpec:
-    """The twins that a command line asks for. Raises InputError where it contradicts itself."""
+    """The twins of a command line. Raises InputError: its options contradict each other."""
     if (method == "magnitude") != (sparsity is not None) and (method or sparsity):
         raise InputError("--sparsity PERCENT belongs to --method magnitude, and is required there")
     sparsify = None

@@ -1,4 +1,4 @@
-"""`zoo status`: how far zoos are, from the store alone."""
+"""`zoo status`: progress of zoos, read from the store alone."""
 
 import sys
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from .working import open_existing_store, resolve, zoos_and_store
 
 @click.command("status")
 @zoos_and_store
-@click.option("--watch", "watching", is_flag=True, help="Look again every few seconds, until all is done or stopped.")
+@click.option("--watch", "watching", is_flag=True, help="Repeat every few seconds, until all runs have ended.")
 @click.option("--interval", type=click.FloatRange(min=0.2), default=5.0, show_default=True, help="Seconds between.")
 @json_option
 def command(names: tuple[str, ...], store: str, watching: bool, interval: float, as_json: bool) -> None:
-    """How far NAME is, when it ends, what it costs, what went wrong. NAME's twins are shown with it.
+    """Progress of NAME, when it ends, what it costs, and its problems. The twins of NAME are shown too.
 
     With --json an object for one NAME, a list for several or `all`.
     """
@@ -37,15 +37,15 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
     ledgers: dict[str, Ledger] = {}
 
     def look(wanted: Sequence[Zoo | str]) -> list[Status]:
-        found = []
+        statuses = []
         for zoo in wanted:
             if isinstance(zoo, str):
-                found.append(imported_status(*read_imported(opened, zoo)))
+                statuses.append(imported_status(*read_imported(opened, zoo)))
                 continue
             facts = read_facts(opened, zoo, ledgers.get(zoo.run_id))
             ledgers[zoo.run_id] = facts.ledger
-            found.append(status(facts, store_now(opened)))
-        return found
+            statuses.append(status(facts, store_now(opened)))
+        return statuses
 
     if as_json:
         values = [one.to_json() for one in look(zoos)]
@@ -65,16 +65,16 @@ def command(names: tuple[str, ...], store: str, watching: bool, interval: float,
 
 def _zoos(store: ObjectStore, names: Sequence[str]) -> list[Zoo | str]:
     """The spec of each zoo, or the name of one that was imported and has none."""
-    found: list[Zoo | str] = []
+    zoos: list[Zoo | str] = []
     for name in names:
         if name != "all":
-            found.append(_resolve(name, store))
+            zoos.append(_resolve(name, store))
             continue
         known = [stored(store, known) or known for known in list_zoos(store)]
         if not known:
             raise InputError(f"{store.url} holds no zoo; `zoo run NAME --store {store.url}` begins one")
-        found += known
-    return list(dict.fromkeys(found))
+        zoos += known
+    return list(dict.fromkeys(zoos))
 
 
 def _resolve(name: str, store: ObjectStore) -> Zoo | str:
@@ -92,5 +92,5 @@ def _twins(store: ObjectStore, named: Sequence[Zoo | str]) -> list[Zoo]:
     prefixes = tuple(f"{zoo.name}-" for zoo in zoos if not isinstance(zoo, TwinSpec))
     names = [name for name in list_zoos(store) if name.startswith(prefixes)] if prefixes else []
     runs = {zoo.run_id for zoo in zoos}
-    found = [stored(store, name) for name in names]
-    return [zoo for zoo in found if isinstance(zoo, TwinSpec) and zoo.parent.run_id in runs]
+    twins = [stored(store, name) for name in names]
+    return [zoo for zoo in twins if isinstance(zoo, TwinSpec) and zoo.parent.run_id in runs]

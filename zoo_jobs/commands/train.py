@@ -1,4 +1,4 @@
-"""`zoo train`: grow a zoo."""
+"""`zoo train`: trains a zoo."""
 
 from typing import Any
 
@@ -15,7 +15,9 @@ from .working import at_work, end, grown_zoo, open_store, resolve, work_options,
 @zoo_and_store
 @models_option
 @epochs_option
-@click.option("--refill", metavar="EPOCHS", help="Make the weights of epochs again that were not kept: 7 or 21:26.")
+@click.option(
+    "--refill", metavar="EPOCHS", help="Train again to keep the weights of epochs that were not kept: 7 or 21:26."
+)
 @set_options
 @work_options
 def command(
@@ -28,7 +30,7 @@ def command(
     new_name: str | None,
     **values: Any,
 ) -> int:
-    """Train models A to B - 1 to epoch N, every epoch committed. What the store has is not done again."""
+    """Train models A to B - 1 to epoch N. Every epoch is committed; epochs in the store are not trained again."""
     zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
     wanted = request(zoo, models, epochs)
     refilled = _epochs(refill)
@@ -40,7 +42,7 @@ def command(
 
 
 def _epochs(text: str | None) -> frozenset[int]:
-    """Epochs that ``--refill`` names. Raises InputError."""
+    """The epochs of ``--refill``. Raises InputError."""
     if text is None:
         return frozenset()
     try:

@@ -1,4 +1,4 @@
-"""`zoo tune`: search ranges of hyperparameters before a grid is fixed."""
+"""`zoo tune`: searches ranges of hyperparameters, and proposes a grid."""
 
 import csv
 import io
@@ -117,7 +117,7 @@ def _csv(trials: list[Trial]) -> str:
 
 
 class _Told:
-    """Reports now and then how many trials have ended."""
+    """Reports how many trials have ended, about eight times."""
 
     def __init__(self, total: int) -> None:
         self._total, self._ended, self._best = total, 0, 0.0

@@ -1,4 +1,4 @@
-"""`zoo vectorize`: publish what is trained."""
+"""`zoo vectorize`: publishes the trained models."""
 
 import click
 
@@ -21,7 +21,7 @@ from .working import open_existing_store, resolve, zoo_and_store
 def command(
     name: str, store: str, models: str | None, epochs: int | None, compression: CompressionName | None, as_json: bool
 ) -> None:
-    """Seal a version: canonical shards, labels, splits, manifest. A partial zoo says so; a version never shrinks."""
+    """Publish a version: shards, labels, splits, manifest. A partial zoo is marked as such; a version never shrinks."""
     opened = open_existing_store(store)
     zoo = resolve(name, opened)
     wanted = request(zoo, models, epochs) if models or epochs is not None else None

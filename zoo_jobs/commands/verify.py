@@ -1,4 +1,4 @@
-"""`zoo verify`: whether a published zoo is what it says."""
+"""`zoo verify`: recomputes labels of a published zoo."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -46,7 +46,7 @@ def command(name: str, store: str, states: int, deep: bool, deep_models: int, as
 
 
 def lines(name: str, checks: "list[Check]") -> list[str]:
-    """A line of counts; then one for each check that is not simply equal."""
+    """A line of counts, then a line for each check that is not equal."""
     counts = Counter(check.outcome for check in checks)
     said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
     odd = [
@@ -58,4 +58,4 @@ def lines(name: str, checks: "list[Check]") -> list[str]:
 
 
 class NotWhatItSays(ZooError):
-    """A published zoo whose states are not those that were trained."""
+    """Published states do not have the labels that were published with them."""

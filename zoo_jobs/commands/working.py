@@ -1,4 +1,4 @@
-"""Options of the verbs that work on a store, and how their work is set up and ended."""
+"""Options of the verbs that work on a store; sets up and ends their work."""
 
 import contextlib
 import functools
@@ -55,8 +55,8 @@ def zoos_and_store(function: F) -> F:
 
     @functools.wraps(function)
     def located(*args: Any, names: tuple[str, ...], store: str | None, **values: Any) -> Any:
-        found, url = _located(names, store)
-        return function(*args, names=tuple(found), store=url, **values)
+        located_names, url = _located(names, store)
+        return function(*args, names=tuple(located_names), store=url, **values)
 
     option = _store_option(more=" NAME may also be an address, STORE/zoos/NAME.")
     return cast(F, click.argument("names", nargs=-1, required=True, metavar="NAME... | all")(option(located)))
@@ -81,7 +81,7 @@ def _located(names: Sequence[str], store: str | None) -> tuple[list[str], str]:
     """
     context = click.get_current_context()
     places = [locate_zoo(name, store) for name in names]
-    addressed = {url for name, (url, found) in zip(names, places, strict=True) if found != name and url is not None}
+    addressed = {url for name, (url, zoo) in zip(names, places, strict=True) if zoo != name and url is not None}
     if store and (len(addressed) < len(names) or context.get_parameter_source("store") is ParameterSource.COMMANDLINE):
         if not addressed <= {store, store.rstrip("/")}:
             raise InputError(f"--store {store} and the address of another store, {min(addressed)}; give one of them")
@@ -91,7 +91,7 @@ def _located(names: Sequence[str], store: str | None) -> tuple[list[str], str]:
         raise click.UsageError(NO_STORE, context)
     if len(stores) > 1:
         raise InputError(f"zoos of several stores: {', '.join(sorted(stores))}; name those of one store")
-    return [found for _, found in places], addressed.pop()
+    return [zoo for _, zoo in places], addressed.pop()
 
 
 _WORK = (
@@ -101,19 +101,21 @@ _WORK = (
     ),
     click.option("--slots", type=click.IntRange(1), help="Workers at once; default: CPUs (or GPUs) of the cluster."),
     click.option("--chunk-models", type=click.IntRange(1), help="Models in memory at once; changes no byte."),
-    click.option("--unattended", is_flag=True, help="Wait for the store, and stay stopped if the run was stopped."),
-    click.option("--mix-engines", is_flag=True, help="Go on with another engine than the run began with; recorded."),
-    click.option("--new-lineage", is_flag=True, help="Begin this zoo anew under its name, with another run id."),
+    click.option("--unattended", is_flag=True, help="Wait for the store, and do not start a run that was stopped."),
+    click.option(
+        "--mix-engines", is_flag=True, help="Continue with another engine than the run began with; this is recorded."
+    ),
+    click.option("--new-lineage", is_flag=True, help="Begin this zoo again under its name, with another run id."),
     click.option("--single-writer", is_flag=True, help="Work on a store whose conditional writes are not atomic."),
-    click.option("--max-hours", type=click.FloatRange(0), help="Commit and stop after so many hours of the run."),
-    click.option("--max-dollars", type=click.FloatRange(0), help="Commit and stop at this cost of the run."),
+    click.option("--max-hours", type=click.FloatRange(0), help="Commit and stop when the run has taken so many hours."),
+    click.option("--max-dollars", type=click.FloatRange(0), help="Commit and stop when the run has cost so much."),
     click.option(
         "--dollars-per-hour",
         type=click.FloatRange(0),
         envvar="ZOO_DOLLARS_PER_HOUR",
         help="Price of one slot; default: $ZOO_DOLLARS_PER_HOUR, else what the workers' $ZOO_MACHINE costs.",
     ),
-    click.option("--yes", is_flag=True, help="Do not ask whether the price is right."),
+    click.option("--yes", is_flag=True, help="Do not ask for confirmation of the price."),
     click.option("--metrics-port", type=click.IntRange(1, 65535), help="Default: 9095, or the next free one."),
     click.option("--no-metrics", is_flag=True, help="Serve no metrics."),
     click.option("--quiet", is_flag=True, help="No progress on stderr."),
@@ -121,21 +123,21 @@ _WORK = (
 
 
 def work_options(function: F) -> F:
-    """Every field of ``Options`` but ``store``, and what ``at_work`` takes besides."""
+    """Every field of ``Options`` except ``store``, and the other options of ``at_work``."""
     for option in reversed(_WORK):
         function = option(function)
     return function
 
 
 def resolve(name: str, store: ObjectStore, settings: tuple[str, ...] = (), new_name: str | None = None) -> Zoo:
-    """The zoo that NAME means: with ``--set`` from the catalogue, else also by the name that the store knows it by."""
+    """The zoo called ``name``: with ``--set`` in the catalogue, else in the catalogue or the store."""
     if settings or new_name is not None:
         return resolve_zoo(name, settings, new_name)
     return in_store.resolve(name, store)
 
 
 def grown_zoo(zoo: Zoo) -> Any:
-    """``zoo``, if it is grown from a grid. Raises InputError for twins, which `zoo sparsify` makes."""
+    """``zoo``, if it is trained from a grid. Raises InputError for twins, which `zoo sparsify` makes."""
     if isinstance(zoo, TwinSpec):
         raise InputError(
             f"{zoo.name} are the twins of {zoo.parent.name}; make them with `zoo sparsify {zoo.parent.name}`"
@@ -144,7 +146,7 @@ def grown_zoo(zoo: Zoo) -> Any:
 
 
 class _Echo:
-    """Says what was resolved when a stage starts: not before, so that bad input gets one line and nothing else."""
+    """Prints the resolved request when a stage starts, not before: bad input gets one line and nothing else."""
 
     def __init__(self, stages: Sequence[tuple[Zoo, Request]]) -> None:
         self._stages = {zoo.name: (zoo, wanted) for zoo, wanted in stages}
@@ -160,9 +162,9 @@ class _Echo:
 
 @contextlib.contextmanager
 def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Request]]) -> "Iterator[Work]":
-    """Set up from the values of ``work_options``: progress, metrics, signals. Ends them all.
+    """Set up progress, metrics and signals from the values of ``work_options``, and end them after the block.
 
-    Raises InputError where options contradict each other.
+    Raises InputError: options contradict each other.
     """
     quiet, port, no_metrics, yes = (values.pop(name) for name in ("quiet", "metrics_port", "no_metrics", "yes"))
     if no_metrics and port is not None:
@@ -211,7 +213,7 @@ def _confirm(price: str) -> None:
 
 
 def end(finished: bool, name: str, reason: str = "") -> int:
-    """Exit status of a verb that grew something: 0, or 75 with the sentence that says how to go on."""
+    """Exit status of a verb that trains: 0, or 75 and a line that says how to resume."""
     if finished:
         return 0
     why = f", {reason}" if reason else ""

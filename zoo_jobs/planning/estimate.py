@@ -1,7 +1,7 @@
-"""What a request takes: steps, FLOP, seconds, bytes, objects, dollars. Reads two tables, else pure.
+"""Estimates what a request takes: steps, FLOP, seconds, bytes, objects, dollars. Reads two tables, else pure.
 
 Seconds come from rates that were measured on a named machine (rates.yaml, written by benchmarks/rates.py), dollars
-from prices.yaml. What was not measured is None, never a guess.
+from prices.yaml. Values that were not measured are None.
 """
 
 import heapq
@@ -22,24 +22,25 @@ from .units import SPLIT_MULTIPLE, Request, Task, WorkUnit, tasks, work_units
 
 FLOP_PER_MAC = 2
 NOISE_PASSES = 2
-"""A variational layer computes two convolutions, of the mean and of the variance, in training."""
+"""In training a variational layer computes two convolutions: of the mean and of the variance."""
 
 LABEL_ROW_BYTES = 72
-"""Of a part's table, per model and epoch, zstd; the joined table repeats little, see TABLE_ROW_BYTES."""
+"""Bytes per model and epoch of a part's label table, compressed with zstd."""
 TABLE_ROW_BYTES = 60
+"""Bytes per model and epoch of a version's label table, which compresses better."""
 RECORD_BYTES, RECORD_BYTES_PER_MODEL = 1_800, 140
-"""A record holds two SHA-256 per member."""
+"""A record holds two SHA-256 digests per model."""
 BUSY_FACTOR = 3.0
 """Rates are measured at rest. Runs on a machine that does other work as well took up to three times as long."""
 RUN_OBJECTS = 4
-"""run.json, pin.json, an attempt and its end; besides logs and usage, which depend on time."""
+"""run.json, pin.json, an attempt and its end; logs and usage, which depend on time, are not counted."""
 VERSION_OBJECTS = 10
-"""Label and model tables, digests of blocks, manifest, its courtesy copies, HEAD, spec."""
+"""Label and model tables, digests of blocks, manifest and its copies, HEAD, spec."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of one request, on one machine. Seconds and dollars, on demand and spot, are None without a rate or a price."""
+    """The estimate of one request on one machine. Seconds and dollars are None without a rate or a price."""
 
     zoo: str
     run: str
@@ -69,19 +70,22 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Images that one model sees over a request."""
+    """Number of images that one model is trained and evaluated on."""
 
     trained: int
     evaluated: int
 
 
 def samples(zoo: Zoo, num_epochs: int) -> Samples:
-    """Of epochs 0 to ``num_epochs``."""
+    """Samples of epochs 0 to ``num_epochs``."""
     return samples_of(zoo, range(num_epochs + 1))
 
 
 def samples_of(zoo: Zoo, epochs: range) -> Samples:
-    """Epoch 0 evaluates all splits; every later epoch trains, evaluates val and test, and train where the spec says."""
+    """Samples of ``epochs``.
+
+    Epoch 0 evaluates all splits. A later epoch trains and evaluates val and test, and train where the spec says so.
+    """
     spec = zoo.root
     held_out = spec.split.val + spec.num_test
     clean = sum(epoch in epochs for epoch in zoo.train_eval_epochs.with_epoch_0().below(epochs.stop))
@@ -90,17 +94,17 @@ def samples_of(zoo: Zoo, epochs: range) -> Samples:
 
 
 def slot_seconds(zoo: Zoo, rate: Rate, num_models: int, epochs: range) -> float:
-    """Seconds that a slot takes for these epochs of a task. `lanes` takes as long for 1 model as for 16."""
+    """Seconds of a slot for ``epochs`` of a task. `lanes` takes as long for 1 model as for 16."""
     grain = SPLIT_MULTIPLE if rate.engine == "lanes" else 1
     return -(-num_models // grain) * grain * _slot_seconds(rate, samples_of(zoo, epochs))
 
 
-def stage_seconds(zoo: Zoo, rate: Rate, found: Iterable[Task], last_part: int, slots: int) -> float:
-    """Seconds until the last of ``found`` is done, each taken in its turn by the slot that is free first."""
+def stage_seconds(zoo: Zoo, rate: Rate, missing: Iterable[Task], last_part: int, slots: int) -> float:
+    """Seconds until the last task is done; each task goes to the slot that is free first."""
     free = [0.0] * slots
     known: dict[tuple[int, int], float] = {}
     stop = part_epochs(last_part, zoo.commit_every).stop
-    for task in found:
+    for task in missing:
         key = task.part, len(task.models)
         if key not in known:
             epochs = range(part_epochs(task.part, zoo.commit_every).start, stop)
@@ -116,10 +120,10 @@ def is_variational(zoo: Zoo) -> bool:
 def estimate(
     zoo: Zoo, wanted: Request, machine: Machine, engine: str | None = None, units: tuple[WorkUnit, ...] | None = None
 ) -> Estimate:
-    """What ``wanted`` takes from nothing: what is committed already is not known here.
+    """Estimate the whole of ``wanted``; what a store has of it already is not subtracted.
 
     Args:
-        engine: None: the fastest that was measured on ``machine`` for this architecture.
+        engine: None: the fastest one that was measured on ``machine`` for this architecture.
     """
     spec, all_rows = zoo.root, rows(zoo)
     if units is None:
@@ -137,9 +141,9 @@ def estimate(
     slots = min(machine.slots, num_models)
     seconds = None
     if rate is not None:
-        bitwise = rate.engine != "stacked"  # whose units are never split
-        found = tasks(units, wanted, lambda model: 0, slots=slots, bitwise=bitwise)
-        seconds = stage_seconds(zoo, rate, found, wanted.last_part, slots)
+        bitwise = rate.engine != "stacked"
+        whole = tasks(units, wanted, lambda model: 0, slots=slots, bitwise=bitwise)
+        seconds = stage_seconds(zoo, rate, whole, wanted.last_part, slots)
     hours = None if seconds is None else seconds / 3600
 
     def cost(per_hour: float | None) -> float | None:
@@ -168,7 +172,7 @@ def estimate(
 
 
 def epoch_seconds_per_model(zoo: Zoo, machine: Machine, engine: str | None = None) -> float | None:
-    """Seconds that a slot takes for one epoch of one model; None where it was not measured."""
+    """Seconds of a slot for one epoch of one model; None if it was not measured."""
     spec = zoo.root
     rate = machine.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
     held_out = spec.split.val + spec.num_test
@@ -180,7 +184,7 @@ def _slot_seconds(rate: Rate, seen: Samples) -> float:
 
 
 def _stored(zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizers: Mapping[str, int]) -> dict[str, int]:
-    """Bytes and objects. Peak: parts and shards side by side, when the version is sealed; final: after `gc`."""
+    """Bytes and objects. The peak is when a version is sealed: parts and shards are both there. Final is after `gc`."""
     num_models, num_params = len(wanted.models), net.layout.size
     num_noisy = noisy_layout(net).size if is_variational(zoo) and not isinstance(net, ResNet18) else 0
     kept = zoo.save_epochs.below(wanted.num_epochs + 1)
@@ -202,7 +206,7 @@ def _stored(zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizer
         any(epoch in zoo.save_epochs for epoch in part_epochs(part, zoo.commit_every))
         for part in range(wanted.last_part + 1)
     ) * len(asked)
-    # One model and one epoch per shard: the part's object already is the shard, nothing is copied.
+    # With one model and one epoch per shard, the part's object is the shard, and nothing is copied.
     copied = 0 if (shard_models, shard_epochs) == (1, 1) and zoo.commit_every == 1 else 1
     record_bytes = num_parts * RECORD_BYTES + num_models * (wanted.last_part + 1) * RECORD_BYTES_PER_MODEL
     table_bytes = wanted.num_states * TABLE_ROW_BYTES
@@ -215,7 +219,7 @@ def _stored(zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizer
 
 
 def ranked(estimates: list[Estimate]) -> list[Estimate]:
-    """The cheapest first; at one price the fastest; what was not measured last."""
+    """Sorted by price, then time; estimates without a time last."""
     unknown = float("inf")
     return sorted(
         estimates,

@@ -20,7 +20,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Rate(Closed):
-    """What one slot of a machine does, as benchmarks/rates.py measured it."""
+    """Samples per second of one slot, measured by benchmarks/rates.py."""
 
     engine: str
     architecture: ArchitectureName
@@ -28,7 +28,7 @@ class Rate(Closed):
     twins: bool
     """Variational dropout; other twins train as their parents do."""
     date: str
-    """Of the measurement."""
+    """Date of the measurement."""
     train_samples_per_second: Positive
     eval_samples_per_second: Positive
 
@@ -36,7 +36,7 @@ class Rate(Closed):
 class MachineRates(Closed):
     description: str
     slots: Annotated[int, Field(gt=0)]
-    """Tasks that run at once, without slowing each other."""
+    """Number of tasks that run at once without slowing each other down."""
     price: str
     """A key of prices.yaml."""
     rates: tuple[Rate, ...]
@@ -61,7 +61,7 @@ class PriceTable(Closed):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``count`` machines of a kind. Dollars per hour are of all of them, on demand and spot; None without a price."""
+    """``count`` machines of a kind. Dollars per hour are the price of all of them; None without a price."""
 
     name: str
     description: str
@@ -72,7 +72,7 @@ class Machine:
     rates: tuple[Rate, ...]
 
     def rate(self, architecture: str, channels: int, twins: bool, engine: str | None = None) -> Rate | None:
-        """The fastest measured rate, of ``engine`` if it is named; None where that was not measured."""
+        """The fastest measured rate, or that of ``engine``; None if it was not measured."""
         fitting = [
             rate
             for rate in self.rates
@@ -83,26 +83,26 @@ class Machine:
 
 
 def machine(name: str | None = None) -> Machine:
-    """The machine called ``name``, or ``N`` of them as ``name:N``; None: the table's default.
+    """The machine ``name``, or N of them if ``name`` is ``NAME:N``; None: the table's default.
 
     Raises:
-        InputError: an unknown machine, or a count that is none.
+        InputError: an unknown machine, or N is not a positive integer.
     """
     table = _rates()
     kind, _, count = (name or table.default).partition(":")
     if kind not in table.machines:
         raise unknown("machine", kind, table.machines)
     if count and not (count.isdecimal() and int(count) > 0):
-        raise InputError(f"--on {name}: {count!r} is no number of machines")
-    number, found = int(count or 1), table.machines[kind]
+        raise InputError(f"--on {name}: {count!r} is not a number of machines")
+    number, rates = int(count or 1), table.machines[kind]
 
     def dollars(key: str) -> float | None:
         price = _prices().get(key)
-        return None if price is None else price.dollars_per_hour * (found.slots if price.per_core else 1) * number
+        return None if price is None else price.dollars_per_hour * (rates.slots if price.per_core else 1) * number
 
-    prices = dollars(found.price), dollars(f"{found.price}-spot")
-    plain = Machine(kind, found.description, 1, found.slots, *prices, found.rates)
-    return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=found.slots * number)
+    prices = dollars(rates.price), dollars(f"{rates.price}-spot")
+    plain = Machine(kind, rates.description, 1, rates.slots, *prices, rates.rates)
+    return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=rates.slots * number)
 
 
 def machine_here(environment: Mapping[str, str]) -> Machine | None:
@@ -112,14 +112,14 @@ def machine_here(environment: Mapping[str, str]) -> Machine | None:
 
 
 def slot_price(environment: Mapping[str, str]) -> float | None:
-    """Dollars per hour of one slot on the machine that ``ZOO_MACHINE`` names, as the chart says it to its workers.
+    """Dollars per hour of one slot on the machine that ``ZOO_MACHINE`` names; the chart sets it for workers.
 
-    ``ZOO_PRICE_CLASS`` spot takes the price called ``<price>-spot`` where the table has one. A machine without rates
-    is looked up among the prices themselves and counts as one slot. None where there is no name or no price.
+    With ``ZOO_PRICE_CLASS=spot`` it is the price ``<price>-spot`` where the table has one. A name without rates is
+    looked up in the price table and counts as one slot. None without a name or a price.
     """
     name = environment.get("ZOO_MACHINE", "")
-    found = _rates().machines.get(name)
-    key, slots = (name, 1) if found is None else (found.price, found.slots)
+    rates = _rates().machines.get(name)
+    key, slots = (name, 1) if rates is None else (rates.price, rates.slots)
     spot = environment.get("ZOO_PRICE_CLASS") == "spot"
     price = (_prices().get(f"{key}-spot") if spot else None) or _prices().get(key)
     if price is None:

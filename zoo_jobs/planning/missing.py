@@ -1,4 +1,4 @@
-"""Which models of a zoo twins can be made from yet. Pure but for reading the ledger's records."""
+"""Finds the models whose twins can be trained already. Pure except that it reads records of the ledger."""
 
 from zooforge.storage.runs.ledger import Ledger
 
@@ -9,15 +9,19 @@ from .units import Request
 
 
 def unmade_twins(ledger: Ledger, twins: TwinSpec, wanted: Request) -> set[int]:
-    """Models of ``wanted`` whose parent has not reached the source epoch, by the ledger of the parents' run."""
+    """Models of ``wanted`` whose parent has not reached the source epoch.
+
+    Args:
+        ledger: of the parents' run.
+    """
     return {model for model in wanted.models if ledger.num_epochs(model) <= twins.source_epoch}
 
 
 def absent_parents(ledger: Ledger, twins: TwinSpec, wanted: Request) -> set[int]:
-    """``unmade_twins``, if some can be made.
+    """``unmade_twins``, if at least one twin can be trained.
 
     Raises:
-        InputError: no parent has reached it, or the weights of one that has were not kept.
+        InputError: no parent has reached the source epoch, or the weights of one that has were not kept.
     """
     parent, epoch = twins.parent, twins.source_epoch
     absent = unmade_twins(ledger, twins, wanted)

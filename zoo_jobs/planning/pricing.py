@@ -1,5 +1,5 @@
-"""What a stage is expected to take and to cost: planned before it starts, compared with its first minute, and what the
-next attempt learns from it. No Ray."""
+"""Plans the time and the price of a stage, compares them with what its first minute took, and measures the pace for the
+plan of the next attempt. No Ray."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ class Workers:
 
     @property
     def dollars_per_hour(self) -> float | None:
-        """Of all slots."""
+        """Price of all slots."""
         return None if self.slot_dollars_per_hour is None else self.slots * self.slot_dollars_per_hour
 
     @property
@@ -46,7 +46,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Training time as a multiple of the time by the rate table: what is expected, its range, and who says so."""
+    """Training time as a multiple of the time by the rate table: expected value, range and source."""
 
     factor: float = 1.0
     low: float = 1.0
@@ -55,7 +55,11 @@ class Pace:
 
     @classmethod
     def measured(cls, ends: Sequence[Mapping[str, Any]], engine: str) -> "Pace":
-        """What the last attempt that trained with ``engine`` measured, by how the attempts of the run ended."""
+        """The pace that the last attempt with ``engine`` measured.
+
+        Args:
+            ends: records of how the attempts of the run ended, in their order.
+        """
         known = [end for end in ends if end.get("factor") and end.get("engine") == engine]
         if not known:
             return cls()
@@ -69,7 +73,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the missing part of a stage takes. Seconds and dollars are None where nothing was measured."""
+    """Time and price of the missing part of a stage. None where nothing was measured."""
 
     workers: Workers
     pace: Pace
@@ -126,7 +130,7 @@ def workers_here(
 
 
 def planned(zoo: Zoo, missing: Iterable[Task], last_part: int, workers: Workers, pace: Pace) -> Planned:
-    """What ``missing`` takes when ``workers`` train it at ``pace``."""
+    """Time and price of training ``missing`` with ``workers`` at ``pace``."""
     seconds = cost = None
     if workers.rate is not None:
         seconds = pace.factor * stage_seconds(zoo, workers.rate, missing, last_part, workers.slots)
@@ -201,7 +205,7 @@ class Calibration:
         return self._whole.factor if self._factors else None
 
     def to_json(self) -> dict[str, float | None]:
-        """What ``Pace.measured`` reads when the next attempt is planned."""
+        """The measured pace, for ``Pace.measured`` of the next attempt."""
         if self.factor is None:
             return {"factor": None}
         low, high = min(self.factor, *self._factors), max(self.factor, *self._factors)
@@ -226,7 +230,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """A stage that ended, or was stopped before its end, beside its plan. Dollars are None without a price."""
+    """Time and price of a stage that ended or was stopped, and its plan. Dollars are None without a price."""
 
     zoo: str
     stage: str

@@ -1,4 +1,4 @@
-"""Epochs whose weights were not kept, made again: which records lack them. Pure."""
+"""Finds the records that lack the weights of some epochs, to train these models again. Pure."""
 
 from collections.abc import Collection
 
@@ -10,11 +10,12 @@ from .units import Request, Task
 
 
 def refill_tasks(ledger: Ledger, wanted: Request, epochs: Collection[int], commit_every: int) -> tuple[Task, ...]:
-    """Tasks, from epoch 0 on, for the records whose models are wanted and that lack weights of ``epochs``.
+    """Tasks from epoch 0 for the wanted records that lack weights of ``epochs``.
 
-    Raises InputError: an epoch was not trained yet.
+    Raises:
+        InputError: an epoch was not trained yet.
     """
-    found = []
+    refills = []
     for folder in ledger.folders.values():
         if not any(model in wanted.models for model in folder.members):
             continue
@@ -22,7 +23,7 @@ def refill_tasks(ledger: Ledger, wanted: Request, epochs: Collection[int], commi
             part = part_of(epoch, commit_every)
             missing = part in folder.parts and part not in folder.refills
             if missing and epoch not in ledger.record(folder.key(part)).kept:
-                found.append(Task(folder.unit, folder.members, 0))
+                refills.append(Task(folder.unit, folder.members, 0))
                 break
     furthest = max((ledger.num_epochs(model) - 1 for model in ledger.models if model in wanted.models), default=-1)
     beyond = [epoch for epoch in epochs if epoch > furthest]
@@ -30,4 +31,4 @@ def refill_tasks(ledger: Ledger, wanted: Request, epochs: Collection[int], commi
         raise InputError(
             f"epoch {min(beyond)} was not trained yet, so there is nothing to refill; the last is {furthest}"
         )
-    return tuple(found)
+    return tuple(refills)

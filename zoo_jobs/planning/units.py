@@ -1,8 +1,7 @@
-"""What is scheduled: units of a zoo, the request made of it, the tasks that are still to do. Pure.
+"""Work units of a zoo, requests, and the tasks that a request still needs. Pure.
 
-Units are cut from the whole zoo and never depend on what was asked for. Under extension the units that are full stay
-as they are; the last, partly filled unit of a family gains the appended models, and keeps its id. That changes no
-record, since a record names its members.
+Units are cut from the whole zoo, independent of the request. When a zoo is extended, full units stay as they are, and
+the last unit of a family gains the appended models and keeps its id. Records do not change: each names its members.
 """
 
 import itertools
@@ -19,7 +18,7 @@ from ..spec.twins import Zoo
 from ..spec.zoo import ZooSpec
 
 SPLIT_MULTIPLE = 16
-"""Units are split by multiples of this many models: the lanes of the widest register."""
+"""Units are split at multiples of this many models, the number of lanes of the widest register."""
 
 _MODELS = re.compile(r"(\d*):(\d*)")
 
@@ -37,7 +36,7 @@ class WorkUnit:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for: models ``[models.start, models.stop)``, each with its states 0 .. ``num_epochs``."""
+    """The part of a zoo that is wanted: ``models``, each with its states 0 to ``num_epochs``."""
 
     models: range
     num_epochs: int
@@ -50,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Members of one unit that all have ``part`` as their next part, to be taken from there to the request's end."""
+    """Models of one unit whose next part is ``part``, to be trained from there to the end of the request."""
 
     unit: int
     models: tuple[int, ...]
@@ -58,16 +57,16 @@ class Task:
 
 
 def unit_models(zoo: Zoo) -> int:
-    """Models of a full unit, fixed by architecture."""
+    """Number of models of a full unit; it depends on the architecture."""
     return ARCHITECTURES[zoo.root.architecture].unit_models
 
 
 def work_units(zoo: Zoo, models: Sequence[ModelRow] | None = None, *, size: int | None = None) -> tuple[WorkUnit, ...]:
-    """Every unit of the whole zoo, by id: each operation family, in index order, cut every ``size`` models.
+    """All units of the zoo, by id: the models of each operation family, in index order, ``size`` to a unit.
 
     Args:
-        models: rows of the zoo, if at hand.
-        size: models per unit as the run has pinned it; None: what the architecture has today.
+        models: rows of the zoo; None: computed.
+        size: models per unit, as the run has pinned it; None: that of the architecture.
     """
     size = size or unit_models(zoo)
     families: dict[Family, list[int]] = {}
@@ -84,11 +83,11 @@ def work_units(zoo: Zoo, models: Sequence[ModelRow] | None = None, *, size: int 
 def request(
     zoo: Zoo, models: str | None = None, num_epochs: int | None = None, commit_every: int | None = None
 ) -> Request:
-    """What ``--models A:B --epochs N`` asks of a zoo; what is not said is the whole.
+    """The request of ``--models A:B --epochs N``; without an option the whole zoo.
 
     Raises:
-        InputError: a slice that is empty or goes beyond the zoo, epochs that are not a multiple of ``commit_every``
-            or go beyond what the schedule was made for.
+        InputError: the range is empty or goes beyond the zoo, the epochs are not a multiple of ``commit_every``, or
+            go beyond the end of the schedule.
     """
     epochs = zoo.num_epochs if num_epochs is None else num_epochs
     if epochs < 0:
@@ -103,7 +102,7 @@ def request(
 
 
 def model_slice(text: str | None, num_models: int, name: str) -> range:
-    """The models that ``A:B`` means, half-open, either end left out for the zoo's own. Raises InputError."""
+    """The models of ``A:B``, half-open; without A or B to the end of the zoo. Raises InputError."""
     if text is None:
         return range(num_models)
     text = text.strip()
@@ -127,13 +126,13 @@ def tasks(
     bitwise: bool = True,
     max_models: int | None = None,
 ) -> tuple[Task, ...]:
-    """What is missing of a request, as tasks; the largest first, those that are furthest behind before others.
+    """The tasks that a request still needs, those with the earliest part first, then the largest.
 
     Args:
-        next_part: of a model, the first part that is not committed.
-        slots: tasks that can run at once; units are split while there are fewer tasks than slots.
-        bitwise: whether the engine gives the same bytes however a unit is split; others are never split.
-        max_models: the most models of one task, so that an epoch of it ends before a worker has to leave.
+        next_part: gives the first part of a model that is not committed.
+        slots: number of tasks that can run at once; units are split while there are fewer tasks.
+        bitwise: whether the engine gives the same bytes however a unit is split; otherwise units are not split.
+        max_models: most models of a task.
     """
     groups: dict[tuple[int, int], list[int]] = {}
     for unit in units:
@@ -143,12 +142,12 @@ def tasks(
     limit = _task_limit([len(members) for members in groups.values()], slots) if bitwise else None
     if bitwise and max_models is not None:
         limit = max(1, min(max_models, limit or max_models))
-    found = [
+    pieces = [
         Task(unit, piece, part)
         for (unit, part), members in groups.items()
         for piece in _pieces(tuple(members), limit or len(members))
     ]
-    return tuple(sorted(found, key=lambda task: (task.part, -len(task.models), task.models)))
+    return tuple(sorted(pieces, key=lambda task: (task.part, -len(task.models), task.models)))
 
 
 def models_that_fit(epoch_seconds_per_model: float, notice_seconds: float) -> int:
@@ -168,7 +167,7 @@ def _task_limit(sizes: Sequence[int], slots: int) -> int | None:
 
 
 def _pieces(members: tuple[int, ...], limit: int) -> list[tuple[int, ...]]:
-    """``members`` in as few pieces of at most ``limit`` as there can be, near equal, cut at multiples of 16."""
+    """``members`` in the fewest pieces of at most ``limit`` models, of about equal size, cut at multiples of 16."""
     count = -(-len(members) // limit)
     grain = SPLIT_MULTIPLE if limit % SPLIT_MULTIPLE == 0 else 1
     blocks = -(-len(members) // grain)

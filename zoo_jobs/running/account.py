@@ -1,4 +1,4 @@
-"""The account of one driver: its claim kept alive, usage records written, the run ended at its caps."""
+"""The account of one driver: renews its claim, writes usage records, stops the run at its caps."""
 
 import logging
 import time
@@ -27,24 +27,23 @@ GRACE_SECONDS = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """None where there is none. Both hold over the sum of all attempts of the run."""
+    """Limits over the sum of all attempts of the run; None: no limit."""
 
     hours: float | None = None
     dollars: float | None = None
 
 
 class Account:
-    """An observer that writes what a driver used: every five minutes, soon after a worker was lost, and at the end.
+    """An observer that writes usage records: every five minutes, soon after a worker was lost, and at the end.
 
-    Its records have pod_seconds, committed_seconds, wasted_seconds, dollars, preemptions, lost_epochs, retries (tasks
-    tried again), store_retries (requests tried again) and read_bytes, each since the record before; what is zero may be
-    left out. Wasted is what no commit will account for: in every slot what goes beyond the longest part so far, and at
-    the end all the rest.
+    A record has pod_seconds, committed_seconds, wasted_seconds, dollars, preemptions, lost_epochs, retries (of tasks),
+    store_retries (of requests) and read_bytes, each since the previous record; zeros may be left out. Wasted seconds
+    are those that no commit accounts for: in each slot the time beyond the longest part so far, at the end the rest.
 
     Args:
-        price: dollars per hour of all slots now, None where it is not known.
-        meter: of the driver's own store; what it holds when the account begins is counted too.
-        listeners: are told of every record that was written.
+        price: dollars per hour of all slots at present; None if it is not known.
+        meter: of the driver's store; traffic from before the account began counts too.
+        listeners: told of every record.
     """
 
     def __init__(
@@ -71,9 +70,9 @@ class Account:
         self._claim_name = driver_claim(attempt)
         self._claims.hold(self._claim_name)
         self.sums = read_usage(store, run.id)
-        self._open = self._longest = 0.0  # pod-seconds neither committed nor wasted; seconds of the longest part
+        self._open = self._longest = 0.0  # pod-seconds neither committed nor wasted yet; seconds of the longest part
         if not any(is_driver_claim(name) for name in self._claims.others()):
-            # What drivers were at that ended without a word.
+            # No driver is alive: seconds of earlier drivers that were killed are wasted.
             rest = {name: self.sums.get(f"{name}_seconds", 0.0) for name in ("pod", "committed", "wasted")}
             self._count("wasted_seconds", max(0.0, rest["pod"] - rest["committed"] - rest["wasted"]))
         self.reason = ""
@@ -83,7 +82,7 @@ class Account:
         match event:
             case Problem(kind="preempted"):
                 self._count("preemptions", 1)
-                self._is_due = True  # else a driver that is killed too takes the knowledge of it along
+                self._is_due = True  # if the driver is killed too, the record has to be written already
             case Problem(kind="retried"):
                 self._count("retries", 1)
             case Spent():
@@ -99,7 +98,7 @@ class Account:
                 pass
 
     def beat(self) -> None:
-        """To be called every few seconds."""
+        """Renew the claim, write usage and check the caps when it is time. Call it every few seconds."""
         now = self._clock()
         if now - self._claimed > CLAIM_SECONDS:
             self._claimed = now
@@ -110,20 +109,20 @@ class Account:
         self._check_caps(now)
 
     def close(self, state: str, **facts: Any) -> None:
-        """Write the rest, and how the attempt ended, with what else is known of it."""
+        """Write the last usage record, and how the attempt ended, with further ``facts``."""
         self._write(ended=True)
         end_attempt(self._store, self._run.id, self._attempt, {"state": state, **facts})
         self._claims.release(self._claim_name)
 
     def stop(self, reason: str) -> None:
-        """Say that the run shall end and stay so, and let the workers commit what they are at."""
+        """Stop the run until it is started again; the workers commit what they are training."""
         self.reason = reason
         stop_run(self._store, self._run.id, reason)
         self._notice.give("stopped", GRACE_SECONDS)
 
     @property
     def dollars(self) -> float | None:
-        """What this attempt has cost by its last record; None where no price is known."""
+        """Cost of this attempt up to its last record; None if no price is known."""
         return self.sums["dollars"] - self._dollars_before if "dollars" in self.sums else None
 
     def _count(self, name: str, amount: float) -> None:
@@ -137,7 +136,9 @@ class Account:
         self._open += self._slots * (now - before)
         under_way = 0.0 if ended else self._slots * self._longest if self._longest else self._open
         wasted = max(0.0, self._open - under_way)
-        self._counts["wasted_seconds"] = self._counts.get("wasted_seconds", 0.0) + wasted  # a zero says that it is kept
+        self._counts["wasted_seconds"] = (
+            self._counts.get("wasted_seconds", 0.0) + wasted
+        )  # also a zero, which says that waste is recorded
         self._open -= wasted
         if (price := self._price()) is not None:
             self._counts["dollars"] = self._counts.get("dollars", 0) + (now - before) / 3600 * price

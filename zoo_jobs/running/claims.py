@@ -1,6 +1,6 @@
-"""What this driver works on while others work on the rest of a run, so that none trains what another has. No Ray.
+"""Divides the work of a run among drivers that share it: each claims the pieces that it trains. No Ray.
 
-Work is claimed in pieces, cut from the whole zoo, so that all who share a run cut alike, whatever each has seen of it.
+Pieces are cut from the whole zoo, so that all drivers cut alike, whatever parts of the ledger each has read.
 """
 
 import itertools
@@ -21,7 +21,7 @@ PIECE_MODELS = 2 * SPLIT_MULTIPLE
 
 
 def claims_of(units: Iterable[WorkUnit], bitwise: bool) -> dict[int, str]:
-    """Of every model the claim that covers it: at most 32 models of a unit, the whole unit if not ``bitwise``."""
+    """The claim of each model, by model: at most 32 models of a unit share one, the whole unit if not ``bitwise``."""
     names = {}
     for unit in units:
         size = PIECE_MODELS if bitwise else len(unit.models)
@@ -32,7 +32,7 @@ def claims_of(units: Iterable[WorkUnit], bitwise: bool) -> dict[int, str]:
 
 
 def cut(tasks: Iterable[Task], names: Mapping[int, str]) -> tuple[Task, ...]:
-    """``tasks`` cut where another claim begins."""
+    """``tasks`` split so that each task has one claim."""
     return tuple(
         Task(task.unit, tuple(models), task.part)
         for task in tasks
@@ -41,14 +41,14 @@ def cut(tasks: Iterable[Task], names: Mapping[int, str]) -> tuple[Task, ...]:
 
 
 class ClaimedPieces:
-    """``driver.Leases`` over the claims of a store.
+    """``driver.Leases`` as claims in the store.
 
-    A claim whose driver died is void after 120 s, and its piece goes to whoever asks next.
+    The claim of a driver that died expires after 120 s; then another driver can take it.
 
     Args:
-        names: of the claims, by model.
-        first: where among the claims to begin; None for anywhere, so that drivers that start together do not all want
-            the same.
+        names: claim of each model, by model.
+        first: index of the claim to begin with; None: a random one, so that drivers that start together begin with
+            different claims.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class ClaimedPieces:
         order = sorted(set(names.values()))
         start = random.randrange(len(order)) if first is None else first
         self._order = {name: i for i, name in enumerate([*order[start:], *order[:start]])}
-        self._tasks: dict[str, int] = {}  # under a claim that is ours
+        self._tasks: dict[str, int] = {}  # number of our tasks by claim
         self._renewed = clock()
 
     def share(self, tasks: Iterable[Task]) -> list[Task]:
-        """``tasks`` cut where another claim begins, those that are furthest behind first."""
+        """``tasks`` split so that each has one claim, those with the earliest part first."""
         return sorted(cut(tasks, self._names), key=lambda task: (task.part, self._order[self._names[task.models[0]]]))
 
     def take(self, task: Task) -> bool:
@@ -84,7 +84,7 @@ class ClaimedPieces:
             self._claims.release(name)
 
     def beat(self) -> None:
-        """Keep the claims alive; to be called every few seconds."""
+        """Renew the claims when it is time. Call it every few seconds."""
         now = self._clock()
         if now - self._renewed < CLAIM_RENEW_SECONDS:
             return
@@ -95,11 +95,11 @@ class ClaimedPieces:
             except StorageError as error:
                 logger.warning("a claim could not be renewed", extra={"claim": name, "error": str(error)})
                 continue
-            if not kept:  # this process was asleep for too long; of the two the first to commit wins, bytes are equal
-                logger.warning("a claim was void for a while and is somebody else's now", extra={"claim": name})
+            if not kept:  # this process slept too long; the first of the two to commit wins, with equal bytes
+                logger.warning("a claim expired and another driver has taken it", extra={"claim": name})
 
     def close(self) -> None:
-        """Give back what is still held."""
+        """Release all claims."""
         for name in self._tasks:
             self._claims.release(name)
         self._tasks.clear()

@@ -1,4 +1,4 @@
-"""Commits of one slot, in their order, on a thread of their own, so that training goes on meanwhile. No Ray."""
+"""Commits the parts of one slot in order, in a thread, while the slot trains the next part. No Ray."""
 
 import threading
 from collections import deque
@@ -6,22 +6,22 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 MiB = 1024 * 1024
-LIMIT_BYTES = 64 * MiB  # of parts that wait for the network: some minutes of a slow store for CNN-s, one for ResNet-18
-LIMIT_JOBS = 8  # and how many parts may be trained again where a worker is killed without notice
+LIMIT_BYTES = 64 * MiB  # of parts that wait for the store: minutes of training for CNN-s, one epoch for ResNet-18
+LIMIT_JOBS = 8  # parts that have to be trained again if the worker is killed without notice
 
 T = TypeVar("T")
 
 
 class CommitQueue(Generic[T]):
-    """Runs jobs one after the other. An error ends those behind it, and is raised by the next call.
+    """Runs jobs one after the other. An error drops the jobs after it and is raised by the next call.
 
-    All calls come from one thread, the one that trains.
+    Not thread-safe: all calls come from the thread that trains.
     """
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES, limit_jobs: int = LIMIT_JOBS) -> None:
         self._limit_bytes, self._limit_jobs = limit_bytes, limit_jobs
         self._changed = threading.Condition()
-        self._jobs: deque[tuple[Callable[[], T], int]] = deque()  # the first is under way
+        self._jobs: deque[tuple[Callable[[], T], int]] = deque()  # the first one is running
         self._bytes = 0
         self._done: list[T] = []
         self._error: BaseException | None = None
@@ -29,18 +29,18 @@ class CommitQueue(Generic[T]):
 
     @property
     def pending(self) -> int:
-        """Jobs whose result was not taken yet."""
+        """Number of jobs whose result has not been taken."""
         with self._changed:
             return len(self._jobs) + len(self._done)
 
     @property
     def unfinished(self) -> int:
-        """Jobs that have not ended."""
+        """Number of jobs that have not ended."""
         with self._changed:
             return len(self._jobs)
 
     def put(self, job: Callable[[], T], num_bytes: int) -> None:
-        """Queue ``job``, which holds ``num_bytes``; waits while the queue is full. One job always fits an empty queue.
+        """Queue ``job``, which holds ``num_bytes``. Waits while the queue is full; an empty queue takes any job.
 
         Raises the error of an earlier job.
         """
@@ -54,20 +54,20 @@ class CommitQueue(Generic[T]):
                 self._thread.start()
 
     def take(self) -> list[T]:
-        """Results since the last time, in order. Raises the error of a job."""
+        """Results since the last call, in order. Raises the error of a job."""
         with self._changed:
             self._raise()
-            found, self._done = self._done, []
-            return found
+            results, self._done = self._done, []
+            return results
 
     def flush(self) -> list[T]:
-        """As ``take``, when every job has ended."""
+        """Wait until every job has ended, then ``take``."""
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None or not self._jobs)
         return self.take()
 
     def clear(self) -> None:
-        """Drop what has not begun, wait for what has; its result and its error are dropped too."""
+        """Drop the jobs that have not begun and wait for the running one; its result or error is dropped too."""
         with self._changed:
             self._drop_waiting()
             self._changed.wait_for(lambda: not self._jobs)
@@ -96,7 +96,7 @@ class CommitQueue(Generic[T]):
             error: BaseException | None = None
             try:
                 result = job()
-            except BaseException as caught:  # passed on: it is raised by the thread that trains
+            except BaseException as caught:  # raised by the next call, in the thread that trains
                 error = caught
             with self._changed:
                 if error is None:

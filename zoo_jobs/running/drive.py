@@ -128,7 +128,7 @@ class _Attempt:
         )
 
     def _tasks(self) -> Sequence[Task]:
-        """What is missing by the ledger that was read last."""
+        """Tasks for what is missing by the ledger that was read last."""
         if self._pieces is not None:
             return self._pieces.share(self._stage.plan.tasks(self._ledger))
         return self._stage.plan.tasks(self._ledger, self._stage.slots)
@@ -155,7 +155,7 @@ class _Attempt:
 
 
 def _attempt_content(stage: Stage) -> dict[str, Any]:
-    """What a person needs to know later about the machine and the request; nothing of it reaches a published zoo."""
+    """The record of an attempt, about its machine and request. Nothing of it is published."""
     plan = stage.plan
     return {
         "zoo": plan.run.name,

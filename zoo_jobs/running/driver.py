@@ -95,7 +95,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class StoreCalls:
-    """What a driver asks of the store that holds the run. Each call may wait while the store does not answer."""
+    """Calls of a driver to the store of the run. Each may wait while the store does not answer."""
 
     plan_tasks: Callable[[], Sequence[Task]]
     """Read the ledger and cut what is missing into tasks, in the order to run them."""
@@ -107,7 +107,7 @@ class StoreCalls:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """How a driver works beside other drivers of the same run."""
+    """Leases of a driver that shares a run with other drivers."""
 
     leases: Leases
     wait: bool = True

@@ -1,4 +1,4 @@
-"""A run as the engines see it: programs, hyperparameters and first states of a zoo's rows. No Ray."""
+"""A run as the engines need it: programs, hyperparameters and initial states of a zoo's models. No Ray."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from ..spec.twins import TwinSpec, Zoo
 
 @dataclass(frozen=True)
 class Run:
-    """All that decides a trajectory, and nothing of a request, a machine or a moment."""
+    """Everything that determines the trajectories of a zoo, independent of request, machine and time."""
 
     zoo: Zoo
 
@@ -45,7 +45,7 @@ class Run:
         return rows(self.zoo)
 
     def program(self, family: Family) -> Program:
-        """The operations that models of ``family`` share."""
+        """The program of a family: the operations that its models share."""
         spec = self.zoo.root
         schedule = OneCycle(spec.num_epochs * spec.steps_per_epoch) if spec.schedule == "one-cycle" else None
         return Program(
@@ -76,9 +76,9 @@ class Run:
         )
 
     def first_state(self, models: Sequence[int], store: ObjectStore) -> StateArrays:
-        """State at epoch 0: initial weights by seed; of twins, the weights of their parents at the source epoch.
+        """State at epoch 0: initial weights by seed, or for twins the weights of their parents at the source epoch.
 
-        A twin whose parent was faulty by then begins, and stays, as a faulty row.
+        A twin whose parent is faulty at that epoch is faulty from epoch 0.
         """
         program = self.program(self.rows[models[0]].family)
         if isinstance(self.zoo, TwinSpec):

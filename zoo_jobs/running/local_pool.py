@@ -1,4 +1,4 @@
-"""Slots in this process, each a thread, so that signals are heard and claims renewed while they train. No Ray."""
+"""Slots as threads of this process, so that the main thread handles signals and renews claims meanwhile. No Ray."""
 
 import os
 import queue
@@ -13,12 +13,12 @@ from .inputs import Run
 from .notice import Notice
 from .worker import Worker, WorkerContext
 
-OVERDUE_SECONDS = 10.0  # beyond a notice's deadline, before an epoch is left alone
+OVERDUE_SECONDS = 10.0  # after the deadline of a notice, before a running epoch is abandoned
 CLOSE_SECONDS = 10.0
 
 
 class LocalPool:
-    """``driver.Pool`` over threads: the engines let go of Python's lock while they train."""
+    """``driver.Pool`` with one thread per slot: the engines release Python's global lock while they train."""
 
     def __init__(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> None:
         self.slots = slots
@@ -45,7 +45,7 @@ class LocalPool:
         self._calls[slot].put((task, part))
 
     def wait(self, timeout_seconds: float) -> list[Done]:
-        """A call that ended. Soon after the deadline of a notice all are given up, whatever the threads are at."""
+        """Wait for a call to end. ``OVERDUE_SECONDS`` after the deadline of a notice all calls count as ended."""
         try:
             done = self._done.get(timeout=timeout_seconds)
         except queue.Empty:
@@ -57,7 +57,7 @@ class LocalPool:
         self._notice.give(notice.reason or "stopped", notice.seconds_left)
 
     def replace(self, slot: int) -> None:
-        """Nothing: this machine is left by the whole process."""
+        """Do nothing: a notice concerns the whole process."""
 
     def close(self) -> None:
         self._notice.give("stopped", 0.0)
@@ -68,9 +68,11 @@ class LocalPool:
 
     def _give_up(self) -> list[Done]:
         self._given_up = True
-        found = [Done(slot, Advance((), "notice")) for slot in range(self.slots) for _ in range(self._in_flight[slot])]
+        given_up = [
+            Done(slot, Advance((), "notice")) for slot in range(self.slots) for _ in range(self._in_flight[slot])
+        ]
         self._in_flight = [0] * self.slots
-        return found
+        return given_up
 
     def _work(self, slot: int) -> None:
         worker: Worker | None = None
@@ -78,7 +80,7 @@ class LocalPool:
             try:
                 worker = worker or Worker(self._context, self._run, self._data, self._notice)
                 self._done.put(Done(slot, worker.advance(*call)))
-            except Exception as error:  # the edge of a work unit
+            except Exception as error:  # the driver decides about a retry
                 self._done.put(Done(slot, None, error))
         if worker is not None:
             worker.close()

@@ -1,4 +1,4 @@
-"""A notice to leave: a signal, a draining node, a stop that was asked for. Epochs look at it; none is interrupted."""
+"""A notice to leave: a signal, a draining node, a stop that was asked for. It is looked at between epochs."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ Reason = Literal["signal", "preempted", "stopped", "failed"]
 
 
 class Notice:
-    """Set once, from any thread; ``fits`` says whether work of a known length can still be finished."""
+    """May be given by any thread. ``fits`` says whether work of a known length can be finished before the deadline."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class Notice:
         self.reason: Reason | None = None
 
     def give(self, reason: Reason, seconds: float) -> None:
-        """Ask to leave within ``seconds``. A second notice may only shorten the first."""
+        """Ask to leave within ``seconds``. A second notice can only shorten the time that is left."""
         with self._lock:
             deadline = self._clock() + seconds
             if self._deadline is None or deadline < self._deadline:
@@ -34,24 +34,24 @@ class Notice:
 
     @property
     def seconds_left(self) -> float:
-        """Until the deadline; infinite while no notice was given."""
+        """Seconds until the deadline; infinite without a notice."""
         return float("inf") if self._deadline is None else max(0.0, self._deadline - self._clock())
 
     @property
     def seconds_over(self) -> float:
-        """Since the deadline; 0 before it, and while no notice was given."""
+        """Seconds since the deadline; 0 before it and without a notice."""
         return 0.0 if self._deadline is None else max(0.0, self._clock() - self._deadline)
 
     def fits(self, seconds: float) -> bool:
-        """Whether ``seconds`` of work end before the deadline; true while no notice was given."""
+        """Whether ``seconds`` of work end before the deadline; True without a notice."""
         return seconds < self.seconds_left
 
 
-def of_node(environment: Mapping[str, str], most: float) -> float:
-    """Seconds that a node leaves its workers: ``ZOO_NOTICE_SECONDS``, but not more than ``most``."""
+def node_notice_seconds(environment: Mapping[str, str], most: float) -> float:
+    """Seconds that workers have to leave a node: ``ZOO_NOTICE_SECONDS``, at most ``most``."""
     text = environment.get("ZOO_NOTICE_SECONDS", "")
     try:
         return min(most, float(text)) if text else most
     except ValueError:
-        logger.warning("ZOO_NOTICE_SECONDS is no number of seconds", extra={"found": text, "used": most})
+        logger.warning("ZOO_NOTICE_SECONDS is no number of seconds", extra={"given": text, "used": most})
         return most

@@ -1,4 +1,4 @@
-"""Where tasks run: in Ray's actors, here or on a cluster, or in this process. Ray is imported when it is needed."""
+"""Chooses where tasks run: Ray actors, here or on a cluster, or threads. Imports Ray only where it is used."""
 
 import contextlib
 import os
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """Connected when it is first needed, for as long as the block runs.
+    """The workers of a command. Connects to Ray at the first use and disconnects at the end of the block.
 
     Args:
-        ray: as ``--ray`` has it.
-        slots: None for what there is.
+        ray: value of ``--ray``.
+        slots: number of slots; None for all CPUs or GPUs.
     """
 
     def __init__(self, ray: str, slots: int | None) -> None:
@@ -39,23 +39,23 @@ class Place:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes may work on the same run, each for itself."""
+        """Whether other processes may work on the same run."""
         return self._ray == "none"
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether tasks run on a cluster that somebody else has started."""
+        """Whether tasks run on a cluster that was started before."""
         return ray_environment.prepare(self._ray) not in ("local", "none")
 
     @property
     def expected_slots(self) -> int:
-        """Before it is connected, what was asked for, else the cores of this machine."""
+        """Slots before the connection: the number asked for, else the CPUs of this machine."""
         if self._slots is not None:
             return self._slots
         return self._wanted or (1 if self.is_shared else len(os.sched_getaffinity(0)))
 
     def slots(self, choice: Choice, data: PreparedData) -> int:
-        """Tasks that can run at once. Raises InputError where no cluster is."""
+        """Number of tasks that can run at once. Connects. Raises InputError: no cluster at the address."""
         if self.is_shared:
             return self._wanted or 1
         if self._slots is None:
@@ -67,7 +67,7 @@ class Place:
         return self._slots
 
     def numerics(self, choice: Choice, run: Run, data: PreparedData) -> dict[str, Any]:
-        """What the engine says of its numbers where it will run."""
+        """The engine's description of its numerics, on the machine where it will run."""
         program = next(iter(run.programs()))
         if not (on_gpus(choice) and workers_have_gpus() and self.is_elsewhere):
             return choice.engine.numerics(program)
@@ -77,7 +77,7 @@ class Place:
         return worker_numerics(choice.engine.name, program)
 
     def pool(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> "RayPool | LocalPool":
-        """After ``slots``."""
+        """The pool of workers. Call ``slots`` first."""
         if self.is_shared:
             from .local_pool import LocalPool
 
@@ -88,7 +88,7 @@ class Place:
 
 
 def on_gpus(choice: Choice) -> bool:
-    """Whether each worker takes a GPU for itself."""
+    """Whether each worker takes one GPU."""
     device = getattr(choice.engine, "device", None)  # of torch; only ``stacked`` has one
     return device is not None and (workers_have_gpus() or device.type == "cuda")
 

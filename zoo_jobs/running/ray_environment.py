@@ -1,4 +1,4 @@
-"""What the environment must say before Ray is imported: it reads its authentication mode once, at import."""
+"""Environment variables that have to be set before Ray is imported: it reads its authentication mode at import."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ from ..errors import InputError
 
 
 def prepare(address: str) -> str:
-    """Set up the environment for ``--ray ADDRESS``; gives ``local``, ``none`` or the address of a cluster.
+    """Set up the environment for ``--ray ADDRESS``. Returns ``local``, ``none`` or the address of a cluster.
 
-    ``auto`` joins the cluster that ``RAY_ADDRESS`` names, if any, and else is ``local``. Ray listens beyond loopback
-    even on one machine, so locally every call has to carry a token from a private file; a cluster brings its own.
+    ``auto`` is the cluster that ``RAY_ADDRESS`` names, else ``local``. Ray listens on all interfaces even on one
+    machine, so a local Ray requires a token from a private file; a cluster has its own authentication.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -44,7 +44,7 @@ def token_file() -> Path:
             fresh.touch(mode=0o600)
             fresh.write_text(secrets.token_hex(32))
             with contextlib.suppress(FileExistsError):
-                os.link(fresh, token)  # of two processes that start at once, one's token stands
+                os.link(fresh, token)  # two processes that start at once use the same token
             fresh.unlink()
     except OSError as error:
         raise InputError(

@@ -24,7 +24,7 @@ from ..planning import machines
 from ..planning.units import Task
 from .driver import Done
 from .inputs import Run
-from .notice import Notice, of_node
+from .notice import Notice, node_notice_seconds
 from .worker import Worker, WorkerContext
 
 logger = logging.getLogger(__name__)
@@ -32,20 +32,22 @@ logger = logging.getLogger(__name__)
 MiB = 1024 * 1024
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
-WATCH_SECONDS = 2.0  # between two looks at whether the node is draining
-WAITING_SECONDS = 60.0  # for workers, until it is said, and said again
+WATCH_SECONDS = 2.0  # between two checks whether the node is draining
+WAITING_SECONDS = 60.0  # between two warnings that no worker has started
 
 
 class _Worker:
-    """One slot. Its actor has a thread for work and one for control, so that a notice reaches a running epoch."""
+    """One slot. The actor has one thread for work and one for control, so that a notice arrives during an epoch."""
 
     def __init__(self, context: WorkerContext, shared: Sequence[Any]) -> None:
-        """``shared`` are references to the run and the data: one copy of each per node."""
+        """Args:
+        shared: Ray references to the run and the data, so that each node holds one copy.
+        """
         logs.set_up(verbose=False)
         run, data = ray.get(list(shared))
         self._notice = Notice()
         self._worker = Worker(context, run, data, self._notice)
-        notice_seconds = of_node(os.environ, context.notice_seconds)
+        notice_seconds = node_notice_seconds(os.environ, context.notice_seconds)
         watch = threading.Thread(target=self._watch, args=(notice_seconds,), daemon=True)
         watch.start()
 
@@ -53,7 +55,7 @@ class _Worker:
         return self._worker.advance(task, part)
 
     def price(self) -> float | None:
-        """Dollars per hour of this slot, None where its machine has no price."""
+        """Dollars per hour of this slot; None if its machine has no price."""
         return machines.slot_price(os.environ)
 
     def leave(self, reason: Any, seconds: float) -> None:
@@ -68,8 +70,10 @@ class _Worker:
 
 
 def _draining_nodes() -> set[str]:
-    """Ids of nodes that were told to leave (SIGTERM, spot notice). Private API of Ray, so nothing depends on it: a
-    worker that does not notice loses the part that it was at."""
+    """Ids of nodes that have to leave (SIGTERM, spot notice).
+
+    This API of Ray is private, so nothing relies on it: without it a worker loses the part that it trains.
+    """
     with contextlib.suppress(AttributeError, RuntimeError, ImportError):
         return {node if isinstance(node, str) else node.hex() for node in ray._private.state.state.get_draining_nodes()}
     return set()
@@ -79,60 +83,60 @@ class WorkerLost(ZooError):
     """A worker's process or its node has ended."""
 
 
-def in_short(text: str) -> str:
-    """The reason in what Ray says of a lost worker, which is a page; its first sentence where there is none."""
+def loss_reason(text: str) -> str:
+    """The reason within Ray's long message about a lost worker, or the message's first sentence."""
     text = " ".join(text.split())
     reason = re.search(r"The actor is dead because (?:it was )?(.+?)\.(?: |$)", text)
     kind = re.search(r"Worker exit type: (\w+)", text)
-    found = reason[1] if reason else text.partition(". ")[0].rstrip(".")
-    return found + (f" ({kind[1]})" if kind else "")
+    sentence = reason[1] if reason else text.partition(". ")[0].rstrip(".")
+    return sentence + (f" ({kind[1]})" if kind else "")
 
 
 class RayPool:
-    """``driver.Pool`` over actors. The pool's actors end with it."""
+    """``driver.Pool`` with one Ray actor per slot. ``close`` ends the actors."""
 
     def __init__(self, slots: int, context: WorkerContext, run: Run, data: PreparedData) -> None:
         self.slots = slots
-        # The driver sees every loss and makes a new actor itself: a task then begins again from the store.
+        # No restarts by Ray: the driver sees every loss, and the task begins again from the store.
         actor = ray.remote(
             num_cpus=1, num_gpus=context.num_gpus, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 1}
         )(_Worker)
         shared = [ray.put(run), ray.put(data)]
         self._make: Callable[[], Any] = lambda: actor.remote(context, shared)
         self._actors: list[Any] = [None] * slots
-        self._prices: dict[int, float | None] = {}  # of the slots whose worker has started
-        self._asked: dict[Any, tuple[int, Any]] = {}
-        self._said = time.monotonic()
+        self._prices: dict[int, float | None] = {}  # dollars per hour, by slot, of the workers that have started
+        self._requested: dict[Any, tuple[int, Any]] = {}
+        self._last_warning = time.monotonic()
         self._calls: dict[Any, tuple[int, Any]] = {}
         for slot in range(slots):
-            self._begin(slot)
+            self._request_worker(slot)
 
     @property
     def dollars_per_hour(self) -> float | None:
-        """Of the workers that have started; None where the price of one of them is not known."""
+        """Price of the workers that have started; None if the price of one of them is not known."""
         prices = list(self._prices.values())
         known = [price for price in prices if price is not None]
         return sum(known) if prices and len(known) == len(prices) else None
 
-    def _begin(self, slot: int) -> None:
-        """Ask for a worker. Ray keeps the request while nothing can serve it, and an autoscaler sees it."""
+    def _request_worker(self, slot: int) -> None:
+        """Request a worker. Ray keeps the request until a node has room, and an autoscaler sees it."""
         actor = self._actors[slot] = self._make()
         self._prices.pop(slot, None)
-        self._asked[actor.price.options(concurrency_group="control").remote()] = (slot, actor)
+        self._requested[actor.price.options(concurrency_group="control").remote()] = (slot, actor)
 
-    def _listen(self) -> None:
-        """Note which workers have started, and say now and then that the others are waited for."""
-        if not self._asked:
+    def _note_started(self) -> None:
+        """Note which workers have started. While none has, log once a minute that the pool waits."""
+        if not self._requested:
             return
-        answered, _ = ray.wait(list(self._asked), num_returns=len(self._asked), timeout=0)
+        answered, _ = ray.wait(list(self._requested), num_returns=len(self._requested), timeout=0)
         for call in answered:
-            slot, actor = self._asked.pop(call)
-            with contextlib.suppress(ray.exceptions.RayError):  # what ended it comes with its task
+            slot, actor = self._requested.pop(call)
+            with contextlib.suppress(ray.exceptions.RayError):  # the call that failed with the worker reports the loss
                 price = ray.get(call)
                 if self._actors[slot] is actor:
                     self._prices[slot] = price
-        if not self._prices and time.monotonic() - self._said > WAITING_SECONDS:
-            self._said = time.monotonic()
+        if not self._prices and time.monotonic() - self._last_warning > WAITING_SECONDS:
+            self._last_warning = time.monotonic()
             offered = {kind: ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU")}
             logger.warning(
                 "no worker has started yet; waiting for the cluster to offer room, as its autoscaler may",
@@ -144,7 +148,7 @@ class RayPool:
         self._calls[actor.advance.remote(task, part)] = (slot, actor)
 
     def wait(self, timeout_seconds: float) -> list[Done]:
-        self._listen()
+        self._note_started()
         if not self._calls:
             time.sleep(timeout_seconds)
             return []
@@ -158,7 +162,7 @@ class RayPool:
 
     def replace(self, slot: int) -> None:
         ray.kill(self._actors[slot])
-        self._begin(slot)  # where Ray finds room; a draining node gets nothing any more
+        self._request_worker(slot)  # on another node: Ray places nothing on a draining one
 
     def close(self) -> None:
         for actor in self._actors:
@@ -176,7 +180,7 @@ class RayPool:
             logger.info("a worker was lost", extra={"slot": slot, "error": str(error)})
             if self._actors[slot] is actor:
                 self.replace(slot)
-            return Done(slot, None, WorkerLost(in_short(str(error))), lost=True)
+            return Done(slot, None, WorkerLost(loss_reason(str(error))), lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return Done(slot, None, cause)
@@ -184,9 +188,9 @@ class RayPool:
 
 @contextlib.contextmanager
 def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = False) -> Iterator[int]:
-    """Be in a Ray cluster while the block runs; gives the number of slots: CPUs, or GPUs, that it offers.
+    """Connect to a Ray cluster while the block runs. Gives the number of slots: the CPUs or GPUs that it offers.
 
-    A cluster that offers none yet gets 1: a worker is asked for, and its autoscaler may bring one.
+    At least 1: where the cluster offers none yet, the request for a worker makes its autoscaler start one.
 
     ``local`` starts one on this machine's loopback; anything else is the address of a cluster. The environment must
     have been prepared by ``ray_environment`` before this module was imported.
@@ -211,7 +215,7 @@ def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = 
 
 
 def worker_numerics(engine: str, program: Program) -> dict[str, Any]:
-    """What the engine says of its numbers on a worker with a GPU; waits until there is one."""
+    """The engine's description of its numerics on a worker with a GPU. Waits until there is such a worker."""
 
     def ask() -> dict[str, Any]:
         return make_engine(engine).numerics(program)
@@ -220,13 +224,17 @@ def worker_numerics(engine: str, program: Program) -> dict[str, Any]:
     while True:
         ready, _ = ray.wait([call], timeout=WAITING_SECONDS)
         if ready:
-            found: dict[str, Any] = ray.get(call)
-            return found
+            numerics: dict[str, Any] = ray.get(call)
+            return numerics
         logger.warning("waiting for a worker with a GPU", extra={"gpus": ray.cluster_resources().get("GPU", 0)})
 
 
 def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None:
-    """Start Ray here. On a busy machine it may miss its own deadline of 30 s, which cannot be set: then once more."""
+    """Start Ray on this machine, in three attempts: a busy machine may exceed Ray's fixed deadline of 30 s.
+
+    Raises:
+        InputError: the temporary folder has too long a path. ZooError: Ray does not start.
+    """
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
             ray.init(
@@ -238,7 +246,7 @@ def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None
                 **common,
             )
             return
-        except Exception as error:  # Ray raises a plain Exception for a node that does not come up
+        except Exception as error:  # Ray raises a plain Exception if its node does not start
             ray.shutdown()
             reason = " ".join(str(error).split())
             if "AF_UNIX path length" in reason:
@@ -259,7 +267,7 @@ def _temporary_folder() -> str:
 
 
 def _check_listens(address: str) -> None:
-    """Raises InputError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raise InputError if nothing listens at HOST:PORT: Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -275,9 +283,9 @@ def _no_cluster(address: str, reason: str) -> InputError:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts: what was set before is put back.
+    """Restore the handler of SIGTERM, which Ray replaces when it starts.
 
-    Raises Interrupted where SIGTERM came meanwhile, which Ray turns into SystemExit.
+    Raises Interrupted if SIGTERM arrives meanwhile: Ray turns it into SystemExit.
     """
     ours = signal.getsignal(signal.SIGTERM)
     try:

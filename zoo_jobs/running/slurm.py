@@ -1,21 +1,21 @@
-"""The sbatch array that grows a zoo on a cluster without Kubernetes. Pure."""
+"""Writes the sbatch script that trains a zoo on a Slurm cluster. Pure."""
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOTICE_SECONDS = 120  # between Slurm's SIGTERM and the end of a task
-REQUEUE = 75  # exit status of a task that was told to leave and wants to go on
+REQUEUE = 75  # exit status of a task that had to leave and has to be queued again
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """What is asked of Slurm."""
+    """Settings of a Slurm job array."""
 
     name: str
-    """Of the zoo."""
+    """Name of the zoo."""
     tasks: int
-    """At most; which of them runs, and when, changes no byte."""
+    """Number of tasks of the array. Which of them run, and when, changes no byte."""
     cpus: int
     memory: str
     time: str
@@ -34,11 +34,11 @@ class Array:
 def script(array: Array, arguments: Sequence[str], made_by: str, zoo: Sequence[str] = ("zoo",)) -> str:
     """The script for sbatch.
 
-    Every task claims models that no other has, so any number of tasks may run, start late, be preempted or be killed.
-    One that is told to leave commits its epoch and ends with 75; the script then puts it into the queue again.
+    Every task claims models that no other task has, so tasks may start late, be preempted or be killed. A task that
+    has to leave commits its epoch and ends with 75; the script then queues it again.
 
     Args:
-        arguments: of ``zoo``, without what the script adds.
+        arguments: of ``zoo``, without those that the script adds.
         zoo: the command line of ``zoo`` on the nodes.
     """
     options = [
@@ -68,7 +68,7 @@ def script(array: Array, arguments: Sequence[str], made_by: str, zoo: Sequence[s
         "# Each task trains models that no other task has; the one that commits the last of them publishes the zoo.",
         *(f"#SBATCH {option}" for option in options),
         "",
-        "trap : TERM  # the step hears it too, and commits; this shell has to outlive it",
+        "trap : TERM  # the step gets it too, and commits; this shell has to outlive it",
         "export OMP_NUM_THREADS=1",
         f'{command} --ray none --slots "${{SLURM_CPUS_PER_TASK:-1}}" --unattended --no-metrics',
         "status=$?",

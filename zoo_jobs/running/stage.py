@@ -1,4 +1,4 @@
-"""What a stage needs before it writes anything: `plan_stage` and `check` read and refuse, `Stage` is their result."""
+"""Checks a stage before anything is written: `plan_stage` and `check` read and refuse, `Stage` is their result."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ from ..spec.twins import TwinSpec, Zoo
 from ..watching.totals import Meter, StoreTotals, store_totals
 from .account import GRACE_SECONDS
 from .inputs import Run
-from .notice import Notice, of_node
+from .notice import Notice, node_notice_seconds
 from .place import Place
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What the stages of one command share."""
+    """The objects that the stages of one command share."""
 
     options: Options
     store: ObjectStore
@@ -73,7 +73,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """What is asked of a stage, what the store has of it, and how the rest is cut into tasks."""
+    """The request of a stage, the ledger of its run, and the tasks for the rest."""
 
     run: Run
     request: Request
@@ -88,7 +88,7 @@ class StagePlan:
     """The most models of a task."""
 
     def tasks(self, ledger: Ledger | None = None, slots: int = 1) -> tuple[Task, ...]:
-        """What is missing by ``ledger``, by default the plan's own. Raises InputError: a refill of untrained epochs."""
+        """Tasks for what ``ledger`` lacks, by default the plan's own. Raises InputError: a refill of untrained epochs."""
         ledger = self.ledger if ledger is None else ledger
         if self.refill:
             return refill_tasks(ledger, self.request, self.refill, self.run.zoo.commit_every)
@@ -121,7 +121,7 @@ class StagePlan:
         )
 
     def totals(self, ledger: Ledger, usage: Mapping[str, float], budget_dollars: float | None) -> StoreTotals:
-        """What the store holds of the stage, counted for the metrics."""
+        """Totals of what the store holds of the stage, for the metrics."""
         return store_totals(
             self.run.zoo, self.request, ledger, usage, absent=self.absent, budget_dollars=budget_dollars
         )
@@ -134,7 +134,7 @@ class Stage:
     plan: StagePlan
     data: PreparedData
     pin: Mapping[str, Any]
-    """What the run's numbers depend on, as the run's pin has it or will have it."""
+    """Settings that the run's numbers depend on, as in the run's pin."""
     slots: int
     capabilities: Capabilities
     expected: Planned
@@ -149,7 +149,7 @@ class Stopped(ZooError):
 
 
 def plan_stage(session: Session, zoo: Zoo, request: Request, refill: frozenset[int]) -> StagePlan:
-    """What is missing of ``request``. Needs neither data nor Ray.
+    """Plan the missing part of ``request``. Needs neither data nor Ray.
 
     Raises:
         InputError: the zoo changes rows of the one in the store, no engine can train it, or no parent is trained.
@@ -247,7 +247,7 @@ def most_models(zoo: Zoo, engine: str, environment: Mapping[str, str], grace_sec
         return None
     if seconds is None:
         return None
-    notice_seconds = of_node(environment, grace_seconds)
+    notice_seconds = node_notice_seconds(environment, grace_seconds)
     fit = models_that_fit(seconds, notice_seconds)
     if fit == 0:
         logger.warning(
@@ -268,7 +268,7 @@ def _check_commit_every(zoo: Zoo, pin: Mapping[str, Any]) -> None:
 
 
 def _expected(session: Session, plan: StagePlan) -> Planned:
-    """What the stage takes, by what the last attempt measured where one did; a price is confirmed by the person."""
+    """Time and price of the stage, at the pace of the last attempt. A person confirms the price."""
     zoo, engine, slots = plan.run.zoo, plan.choice.engine.name, session.place.expected_slots
     price = session.options.dollars_per_hour
     if price is None:

@@ -1,4 +1,4 @@
-"""One task on one device: state from the store, part by part, committed in order while the next one trains. No Ray."""
+"""Trains one task on one device, part by part; parts are committed in order while the next one trains. No Ray."""
 
 import logging
 import time
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class UnitRunner:
-    """Advances the tasks of one run on one device; keeps the last task's models in memory between calls."""
+    """Trains tasks of one run on one device. Keeps the models of the last task in memory between calls."""
 
     def __init__(
         self,
@@ -43,28 +43,28 @@ class UnitRunner:
         buffer_bytes: int = LIMIT_BYTES,
     ) -> None:
         """Args:
-        refill: tasks begin at epoch 0 and commit again the parts that hold these epochs, with weights.
-        buffer_bytes: of parts whose commit may be under way while training goes on; 0 waits for each.
+        refill: train tasks from epoch 0 and commit the parts with these epochs again, with weights.
+        buffer_bytes: most bytes of parts that wait for their commit while the slot trains; 0 waits for each commit.
         """
         self._refill = refill
         self._commits: CommitQueue[PartCommitted | None] = CommitQueue(buffer_bytes)
         self._wait = buffer_bytes == 0
         self._commit_seconds = 0.0
-        self._behind = False  # a rival's numbers stand for a part that the models in memory went on from
+        self._behind = False  # another driver's record won a part, and the models in memory differ from it
         self._run, self._engine, self._data, self._store, self._attempt = run, engine, data, store, attempt
         self._commit_every, self._notice, self._chunk_models = run.zoo.commit_every, notice, chunk_models
         self._growth: Growth | None = None
         self._task: Task | None = None
-        self._after: PartRecord | None = None  # the last record of exactly these members
-        self._parents: tuple[str, ...] = ()  # what the models in memory came from, where the engine is not bitwise
+        self._after: PartRecord | None = None  # last record of these models
+        self._parents: tuple[str, ...] = ()  # records that the models in memory come from, if the engine is not bitwise
         self._next_part = 0
         self._epoch_seconds = 0.0
-        self._lost_epochs = 0  # model-epochs of parts that there was no time to finish
+        self._lost_epochs = 0  # model-epochs of parts that could not be finished before a notice
 
     def advance(self, task: Task, part: int) -> Advance:
-        """Take ``task`` to the end of ``part``; its commits, and those before, may still be ``pending`` then.
+        """Train ``task`` to the end of ``part``. Commits may still be ``pending`` when the call returns.
 
-        Where nothing is left to train, everything is committed at the end, or the error of a commit raised.
+        If nothing is left to train, the call waits for the commits. Raises the error of a commit.
         """
         events: list[Event] = []
         try:
@@ -85,7 +85,7 @@ class UnitRunner:
             events += _events(self._commits.take())
             if self._wait or (idle and self._next_part > part):
                 events += _events(self._commits.flush())
-            if self._behind:  # the winner's numbers stand; these models go on from them
+            if self._behind:  # load the record that won, and train on from it
                 self._commits.clear()
                 if not self._load(task):
                     return Advance(tuple(events), "rival")
@@ -118,7 +118,7 @@ class UnitRunner:
         return self._growth is not None and self._task is not None and self._task.models == task.models
 
     def _load(self, task: Task) -> bool:
-        """Bring the newest committed state into memory; False if the models are not at one and the same part."""
+        """Load the last committed state. Returns False if the models are not all at the same part."""
         self.close()
         ledger = read_ledger(self._store, self._run.id)
         parts = {ledger.next_part(model) for model in task.models} if not self._refill else {0}
@@ -144,7 +144,7 @@ class UnitRunner:
         return True
 
     def _train(self, epochs: range, num_models: int) -> tuple[list[EpochResult], float] | None:
-        """Results and seconds of one part; None if a notice came and the rest of the part does not fit."""
+        """Train one part. Returns results and seconds; None if the part cannot end before a notice's deadline."""
         assert self._growth is not None
         started = time.monotonic()
         results = []
@@ -161,7 +161,7 @@ class UnitRunner:
     def _commit(
         self, task: Task, epochs: range, results: Sequence[EpochResult], seconds: float
     ) -> tuple[Callable[[], PartCommitted | None], int]:
-        """What commits the part, in whatever thread, and the bytes that wait with it."""
+        """The function that commits the part, which any thread may call, and the bytes that it holds."""
         assert self._growth is not None
         refill = bool(self._refill)
         state = self._growth.state()
@@ -211,12 +211,12 @@ class UnitRunner:
         return commit, _num_bytes(data)
 
 
-def _events(found: Iterable[PartCommitted | None]) -> list[PartCommitted]:
-    return [event for event in found if event is not None]
+def _events(results: Iterable[PartCommitted | None]) -> list[PartCommitted]:
+    return [event for event in results if event is not None]
 
 
 def _num_bytes(data: PartData) -> int:
-    """Of the arrays of ``data``; the last epoch's weights are also those of its state."""
+    """Bytes of the arrays of ``data``; arrays that are both weights and state count once."""
     arrays = [*data.state.values(), *(array for by_epoch in data.fields.values() for array in by_epoch.values())]
     return sum({id(array): array.nbytes for array in arrays}.values())
 
@@ -227,7 +227,7 @@ def _fields(results: Sequence[EpochResult], kept: EpochSet) -> dict[str, dict[in
 
 
 def _labels(models: Sequence[int], results: Sequence[EpochResult]) -> dict[str, Any]:
-    """Columns with a row per (model, epoch), model by model."""
+    """Label columns with one row per model and epoch, ordered by model, then epoch."""
     num_models, num_epochs = len(models), len(results)
     columns: dict[str, Any] = {
         "model": np.repeat(np.asarray(models, np.int32), num_epochs),

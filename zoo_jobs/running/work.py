@@ -21,7 +21,7 @@ from ..spec.twins import Zoo
 from ..watching.totals import Meter
 from .account import GRACE_SECONDS
 from .drive import drive
-from .notice import Notice, of_node
+from .notice import Notice, node_notice_seconds
 from .place import Place
 from .stage import Options, Session, check, plan_stage
 
@@ -120,4 +120,4 @@ class Work:
         if self.notice.given:
             raise KeyboardInterrupt
         sys.stderr.write("\nleaving after the present epochs; once more to leave at once\n")
-        self.notice.give("signal", of_node(os.environ, GRACE_SECONDS))
+        self.notice.give("signal", node_notice_seconds(os.environ, GRACE_SECONDS))

@@ -1,4 +1,4 @@
-"""What a slot is made of, wherever it runs: a unit runner over a store of its own. No Ray."""
+"""The worker of one slot, in a Ray actor or a thread: a unit runner with its own store. No Ray."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ from .unit_runner import UnitRunner
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a worker needs besides the run and the data."""
+    """Settings of a worker, besides the run and the data."""
 
     store_url: str
     engine: str
@@ -30,7 +30,7 @@ class WorkerContext:
 
 
 class Worker:
-    """Advances tasks, and says of each call what it took from the store."""
+    """Trains tasks, and counts what each call read from the store."""
 
     def __init__(self, context: WorkerContext, run: Run, data: PreparedData, notice: Notice) -> None:
         store = open_store(context.store_url, single_writer=context.single_writer)

@@ -8,7 +8,7 @@ from zooforge.storage.runs.run_files import read_usage
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
-from zooforge.zoo_jobs.commands.run import say
+from zooforge.zoo_jobs.commands.run import report_verification
 from zooforge.zoo_jobs.commands.verify import NotWhatItSays
 from zooforge.zoo_jobs.publishing.publish import publish, read_back
 
@@ -59,5 +59,5 @@ def test_a_flipped_byte_in_what_was_written_is_named(store: ObjectStore, capsys:
     data[-1] ^= 1
     store.put(key, data)
     with pytest.raises(NotWhatItSays, match="1 problem"):
-        say(read_back(store, store.url, parent()))
+        report_verification(read_back(store, store.url, parent()))
     assert key in capsys.readouterr().out

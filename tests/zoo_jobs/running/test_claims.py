@@ -76,7 +76,7 @@ def test_a_claim_is_renewed_in_time_and_said_to_be_lost(store: ObjectStore, capl
     Claims(store, RUN, "20261124T100002Z-abcd").hold("0-0")  # as if it had been void
     now[0] = 62.0
     held.beat()
-    assert "somebody else's now" in caplog.text
+    assert "another driver has taken it" in caplog.text
 
 
 class SharedPool(FakePool):

@@ -79,4 +79,4 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest
     ],
 )  # fmt: skip
 def test_what_ray_says_of_a_lost_worker_is_one_line(said: str, short: str) -> None:
-    assert importlib.import_module("zooforge.zoo_jobs.running.ray_pool").in_short(said) == short
+    assert importlib.import_module("zooforge.zoo_jobs.running.ray_pool").loss_reason(said) == short

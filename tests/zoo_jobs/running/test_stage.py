@@ -15,11 +15,11 @@ from zooforge.zoo_jobs.running.stage import most_models
     ("said", "seconds"), [({}, 90.0), ({"ZOO_NOTICE_SECONDS": "15"}, 15.0), ({"ZOO_NOTICE_SECONDS": "120"}, 90.0)]
 )
 def test_a_node_may_only_shorten_the_notice(said: dict[str, str], seconds: float) -> None:
-    assert notice.of_node(said, 90.0) == seconds
+    assert notice.node_notice_seconds(said, 90.0) == seconds
 
 
 def test_a_notice_that_is_no_number_is_said_and_not_obeyed(caplog: pytest.LogCaptureFixture) -> None:
-    assert notice.of_node({"ZOO_NOTICE_SECONDS": "soon"}, 90.0) == 90.0
+    assert notice.node_notice_seconds({"ZOO_NOTICE_SECONDS": "soon"}, 90.0) == 90.0
     assert "ZOO_NOTICE_SECONDS is no number" in caplog.text
 
 
