@@ -1,5 +1,6 @@
-"""Bad input: one line on stderr that says what to do, exit status 2, nothing written, soon."""
+"""Bad input: one line on stderr that says what to do, exit status 2, nothing written."""
 
+import contextlib
 import gzip
 import os
 import shutil
@@ -15,9 +16,6 @@ from tests.support.acceptance_specs import MODELS, write
 from tests.support.command import Command, Ended, content, num_records, refused
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.cli import main
-
-SOON_SECONDS = 120.0  # with an import of torch on a busy machine
-ENDPOINT_SECONDS = 15.0
 
 Typed = Callable[..., Ended]
 
@@ -47,7 +45,7 @@ def typed(zoo: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
 
 def one_line(zoo: Command, *arguments: str | Path, said: tuple[str, ...], **environment: str) -> str:
-    return refused(zoo(*arguments, deadline_seconds=SOON_SECONDS, **environment), *said)
+    return refused(zoo(*arguments, **environment), *said)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +107,7 @@ def test_a_command_that_cannot_be_meant_is_one_line_with_exit_status_2(
         ("sparsify mnist5k-cnn-s --models 0:8 --epochs 3", ("--models 0:8 --epochs 3` comes first",)),
     ],
 )
-def test_a_command_that_cannot_be_meant_ends_soon(
+def test_a_command_that_cannot_be_meant_ends_a_process_with_one_line(
     zoo: Command, nowhere: Path, arguments: str, said: tuple[str, ...]
 ) -> None:
     one_line(zoo, *arguments.split(), said=said, ZOO_STORE=str(nowhere))
@@ -137,7 +135,7 @@ def test_a_spec_that_is_none_is_one_line_that_names_the_field(
     assert str(path) in refused(typed("run", path, "--store", nowhere), *said)
 
 
-def test_a_spec_that_is_none_ends_soon(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
+def test_a_spec_that_is_none_ends_a_process_with_one_line(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "spec", num_epoch=3)
     one_line(zoo, "run", path, "--store", nowhere, said=("unknown field 'num_epoch'", "did you mean 'num_epochs'?"))
 
@@ -203,21 +201,33 @@ def test_bad_input_leaves_a_real_bucket_as_it_was(s3_zoo: Command, s3_store_url:
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["closed", "silent"])
-def test_an_endpoint_that_does_not_answer_is_known_within_15_seconds(zoo: Command, silent: bool) -> None:
-    start_seconds = zoo("run", "mnist5k-cnn-s", "--store", "ftp://host").seconds
+def test_an_endpoint_that_does_not_answer_is_named_after_few_attempts(zoo: Command, silent: bool) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if silent:
-            server.listen()  # the kernel accepts, nobody answers
+            server.listen()  # the kernel accepts connections, and nothing answers
         command = zoo.with_environment(
             AWS_ENDPOINT_URL=f"http://127.0.0.1:{server.getsockname()[1]}",
             AWS_ACCESS_KEY_ID="planted-access-key",
             AWS_SECRET_ACCESS_KEY="planted-secret-key",
         )
         command.secrets.extend(["planted-access-key", "planted-secret-key"])
-        ended = command("run", "mnist5k-cnn-s", "--store", "s3://bucket/x")
-    refused(ended, "no answer at http://127.0.0.1:", "AWS_ENDPOINT_URL")
-    assert ended.seconds - start_seconds < ENDPOINT_SECONDS
+        one_line(
+            command, "run", "mnist5k-cnn-s", "--store", "s3://bucket/x",
+            said=("no answer at http://127.0.0.1:", "AWS_ENDPOINT_URL"),
+        )  # fmt: skip
+        assert num_waiting(server) <= 2 if silent else True
+
+
+def num_waiting(server: socket.socket) -> int:
+    """Number of connections that were made to ``server`` and not accepted yet."""
+    server.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            server.accept()[0].close()
+            count += 1
+    return count
 
 
 def test_data_that_are_not_here_are_asked_for(zoo: Command, nowhere: Path, tmp_path: Path) -> None:

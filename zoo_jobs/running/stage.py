@@ -88,7 +88,7 @@ class StagePlan:
     """The most models of a task."""
 
     def tasks(self, ledger: Ledger | None = None, slots: int = 1) -> tuple[Task, ...]:
-        """Tasks for what ``ledger`` lacks, by default the plan's own. Raises InputError: a refill of untrained epochs."""
+        """Tasks for what ``ledger`` lacks, by default the plan's own. Raises InputError: refill of untrained epochs."""
         ledger = self.ledger if ledger is None else ledger
         if self.refill:
             return refill_tasks(ledger, self.request, self.refill, self.run.zoo.commit_every)
