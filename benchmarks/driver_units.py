@@ -52,6 +52,7 @@ class IdlePool:
     """Slots that answer at once."""
 
     slots = SLOTS
+    chunk_models = None
 
     def __init__(self) -> None:
         self._calls: deque[tuple[int, Task, int]] = deque()
@@ -64,6 +65,11 @@ class IdlePool:
         return [Done(slot, answer(task, part))]
 
     def leave(self, notice: Notice) -> None: ...
+
+    def replace(self, slot: int) -> None: ...
+
+    def halve_chunk(self, num_models: int) -> int:
+        return 1
 
 
 def drive(units: int, parts: int) -> tuple[float, float]:

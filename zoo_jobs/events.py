@@ -43,7 +43,7 @@ class PartCommitted:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that a person may have to act on. ``kind`` is preempted, retried, failed, store or rival."""
+    """Something that a person may have to act on. ``kind`` is preempted, memory, retried, failed, store or rival."""
 
     zoo: str
     stage: str

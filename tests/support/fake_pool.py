@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class FakePool:
         self.next_part = dict.fromkeys(models, 0)
         self.order: list[tuple[int, Task, int]] = []
         self.most_in_flight = 0
+        self.chunk_models: int | None = None
         self.faults: dict[int, deque[Done | Callable[[], None]]] = {}
         self._calls: deque[tuple[int, Task, int]] = deque()
         self._notice: Notice | None = None
@@ -43,6 +45,10 @@ class FakePool:
     def leave(self, notice: Notice) -> None:
         self._notice = notice
 
+    def halve_chunk(self, num_models: int) -> int:
+        self.chunk_models = max(1, (self.chunk_models or num_models) // 2)
+        return self.chunk_models
+
     def replace(self, slot: int) -> None:
         self.replaced.append(slot)
 
@@ -57,7 +63,7 @@ class FakePool:
         if faults:
             fault = faults.popleft()
             if isinstance(fault, Done):
-                return [Done(slot, fault.advance, fault.error, fault.lost)]
+                return [replace(fault, slot=slot)]
             fault()
         events: list[Event] = []
         for step in range(self.next_part[task.models[0]], part + 1):

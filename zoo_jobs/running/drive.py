@@ -21,7 +21,7 @@ from ..planning.units import Task, work_units
 from ..watching.run_log import RunLog
 from .account import GRACE_SECONDS, Account, Caps
 from .claims import ClaimedPieces, claims_of
-from .driver import Driver, Extent, Sharing, StoreCalls
+from .driver import Driver, Extent, OutOfMemory, Sharing, StoreCalls
 from .patience import Patience
 from .place import on_gpus
 from .stage import Session, Stage, is_stop_asked, pin_settings, stopped
@@ -65,7 +65,7 @@ class _Attempt:
         self._context = WorkerContext(
             store_url=options.store,
             engine=engine.name,
-            chunk_models=options.chunk_models,
+            chunk_models=stage.chunk_models,
             attempt=attempt,
             notice_seconds=GRACE_SECONDS,
             num_gpus=1 if on_gpus(stage.plan.choice) else 0,
@@ -116,12 +116,18 @@ class _Attempt:
             )
             finished = driver.grow()
             state = "finished" if finished else (self._session.notice.reason or "stopped")
+        except OutOfMemory as error:  # the same command would run out of memory again
+            self._account.stop(str(error))
+            raise
         finally:
             self._pool.close()
             if self._pieces is not None:
                 self._pieces.close()
             with contextlib.suppress(StoreUnreachable):  # the error that ended the run is the one to report
-                self._account.close(state, engine=self._context.engine, **self._calibration.to_json())
+                facts = {"engine": self._context.engine, **self._calibration.to_json()}
+                if self._pool.chunk_models != self._session.options.chunk_models:
+                    facts["chunk_models"] = self._pool.chunk_models  # the next attempt begins with it
+                self._account.close(state, **facts)
         seconds, account = time.monotonic() - begun, self._account
         return StageResult(
             run.name, run.stage, seconds, account.dollars, self._stage.expected, finished, account.reason

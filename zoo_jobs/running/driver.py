@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2  # parts per slot: one runs and one waits, so that a slot is never idle between two parts
 ATTEMPTS = 3  # of a task that raises an error
+MEMORY_KILLS = 4  # of a task without a new part: the chunk is halved each time, and the last time ends the run
 LOSSES = 10  # of workers in a row, each with the same task: more cannot be preemption
 
 
@@ -30,20 +31,35 @@ class UnitFailed(ZooError):
     """A task failed at every attempt."""
 
 
+class OutOfMemory(UnitFailed):
+    """Workers ran out of memory again and again, also with smaller chunks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of one call: ``advance``, or the error that ended it. ``lost``: the worker died during the call."""
+    """The result of one call: ``advance``, or the error that ended it.
+
+    Attributes:
+        lost: the worker died during the call.
+        out_of_memory: it died, or the call failed, for lack of memory. The slot then needs a new worker.
+    """
 
     slot: int
     advance: Advance | None
     error: BaseException | None = None
     lost: bool = False
+    out_of_memory: bool = False
 
 
 class Pool(Protocol):
     """Slots that train tasks. Calls on one slot run in the order of submission."""
 
     slots: int
+
+    @property
+    def chunk_models(self) -> int | None:
+        """Most models in memory at once, for workers that start from now on; None: the engine decides."""
+        ...
 
     def submit(self, slot: int, task: Task, part: int) -> None:
         """Ask ``slot`` to train ``task`` to the end of ``part``."""
@@ -55,6 +71,10 @@ class Pool(Protocol):
 
     def leave(self, notice: Notice) -> None:
         """Pass a notice on to every slot."""
+        ...
+
+    def halve_chunk(self, num_models: int) -> int:
+        """Halve the models in memory of workers that start from now on, at most ``num_models``. Returns the half."""
         ...
 
     def replace(self, slot: int) -> None:
@@ -146,6 +166,7 @@ class Driver:
         self._queue: deque[Task] = deque()
         self._failures: dict[int, int] = {}  # by unit
         self._losses: dict[int, int] = {}  # by unit, since its last commit
+        self._memory_kills: dict[int, int] = {}  # likewise
         self._replan = self._told_pool = False
         self._held_by_others = False  # some task was left out because another driver holds it
         self._look_again = 0.0
@@ -276,7 +297,7 @@ class Driver:
         for event in done.advance.events:
             tell(self._observers, event)
             if task is not None:
-                self._losses[task.unit] = 0
+                self._losses[task.unit] = self._memory_kills[task.unit] = 0
         if done.advance.left is not None and task is not None:
             # Another driver has trained these models further, or the slot has to leave: plan again from the store.
             self._free(slot)
@@ -291,6 +312,9 @@ class Driver:
         """Count the failure and plan again. Raises UnitFailed when the task has failed too often."""
         self._replan = True
         unit = f"unit {task.unit} of {self._extent.zoo}"
+        if done.out_of_memory:
+            self._give_more_room(task, done)
+            return
         if done.lost or isinstance(done.error, StoreUnreachable):  # not a fault of the task
             losses = self._losses[task.unit] = self._losses.get(task.unit, 0) + 1
             if losses < LOSSES:
@@ -306,6 +330,20 @@ class Driver:
         if failures >= ATTEMPTS:
             raise UnitFailed(f"{unit} failed {failures} times; the last error: {done.error}")
         self._tell_problem("retried", f"unit {task.unit}: {done.error}")
+
+    def _give_more_room(self, task: Task, done: Done) -> None:
+        """Train the task with a smaller chunk. Raises OutOfMemory after ``MEMORY_KILLS`` without a new part."""
+        kills = self._memory_kills[task.unit] = self._memory_kills.get(task.unit, 0) + 1
+        if kills >= MEMORY_KILLS:
+            chunk = min(self._pool.chunk_models or len(task.models), len(task.models))
+            raise OutOfMemory(
+                f"out of memory: unit {task.unit} of {self._extent.zoo} failed {kills} times, the last time with "
+                f"{chunk} of its {len(task.models)} models at once ({done.error}); "
+                "give the workers more memory, or use fewer slots"
+            )
+        chunk = self._pool.halve_chunk(len(task.models))
+        self._pool.replace(done.slot)
+        self._tell_problem("memory", f"a worker ran out of memory; models at once from now on: {chunk} ({done.error})")
 
     def _tell_spent(self, advance: Advance) -> None:
         if advance.lost_epochs or advance.store_retries or advance.read_bytes:

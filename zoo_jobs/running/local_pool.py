@@ -11,7 +11,7 @@ from ..planning.units import Task
 from .driver import Done
 from .inputs import Run
 from .notice import Notice
-from .worker import Worker, WorkerContext
+from .worker import Worker, WorkerContext, is_out_of_memory
 
 OVERDUE_SECONDS = 10.0  # after the deadline of a notice, before a running epoch is abandoned
 CLOSE_SECONDS = 10.0
@@ -56,6 +56,14 @@ class LocalPool:
     def leave(self, notice: Notice) -> None:
         self._notice.give(notice.reason or "stopped", notice.seconds_left)
 
+    @property
+    def chunk_models(self) -> int | None:
+        return self._context.chunk_models
+
+    def halve_chunk(self, num_models: int) -> int:
+        self._context = self._context.with_half_chunk(num_models)
+        return self._context.chunk_models or 1
+
     def replace(self, slot: int) -> None:
         """Do nothing: a notice concerns the whole process."""
 
@@ -76,11 +84,16 @@ class LocalPool:
 
     def _work(self, slot: int) -> None:
         worker: Worker | None = None
+        context = self._context
         while (call := self._calls[slot].get()) is not None:
             try:
-                worker = worker or Worker(self._context, self._run, self._data, self._notice)
+                if worker is not None and context is not self._context:
+                    worker.close()
+                    worker = None
+                context = self._context
+                worker = worker or Worker(context, self._run, self._data, self._notice)
                 self._done.put(Done(slot, worker.advance(*call)))
             except Exception as error:  # the driver decides about a retry
-                self._done.put(Done(slot, None, error))
+                self._done.put(Done(slot, None, error, out_of_memory=is_out_of_memory(error)))
         if worker is not None:
             worker.close()

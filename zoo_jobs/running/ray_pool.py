@@ -25,7 +25,7 @@ from ..planning.units import Task
 from .driver import Done
 from .inputs import Run
 from .notice import Notice, node_notice_seconds
-from .worker import Worker, WorkerContext
+from .worker import Worker, WorkerContext, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +83,12 @@ class WorkerLost(ZooError):
     """A worker's process or its node has ended."""
 
 
+def memory_shortage(text: str) -> str:
+    """The numbers within Ray's long message about a worker that it killed, or the message's first line."""
+    numbers = re.search(r"was ([\d.]+ ?\w+ used / [\d.]+ ?\w+ limit)", text)
+    return f"Ray killed it at {numbers[1]} of its node" if numbers else (text.strip().splitlines() or [""])[0]
+
+
 def loss_reason(text: str) -> str:
     """The reason within Ray's long message about a lost worker, or the message's first sentence."""
     text = " ".join(text.split())
@@ -102,7 +108,8 @@ class RayPool:
             num_cpus=1, num_gpus=context.num_gpus, max_restarts=0, max_task_retries=0, concurrency_groups={"control": 1}
         )(_Worker)
         shared = [ray.put(run), ray.put(data)]
-        self._make: Callable[[], Any] = lambda: actor.remote(context, shared)
+        self._context = context
+        self._make: Callable[[], Any] = lambda: actor.remote(self._context, shared)
         self._actors: list[Any] = [None] * slots
         self._prices: dict[int, float | None] = {}  # dollars per hour, by slot, of the workers that have started
         self._requested: dict[Any, tuple[int, Any]] = {}
@@ -160,6 +167,14 @@ class RayPool:
         for actor in self._actors:
             actor.leave.options(concurrency_group="control").remote(reason, notice.seconds_left)
 
+    @property
+    def chunk_models(self) -> int | None:
+        return self._context.chunk_models
+
+    def halve_chunk(self, num_models: int) -> int:
+        self._context = self._context.with_half_chunk(num_models)
+        return self._context.chunk_models or 1
+
     def replace(self, slot: int) -> None:
         ray.kill(self._actors[slot])
         self._request_worker(slot)  # on another node: Ray places nothing on a draining one
@@ -172,6 +187,9 @@ class RayPool:
         slot, actor = self._calls.pop(call)
         try:
             return Done(slot, ray.get(call))
+        except ray.exceptions.OutOfMemoryError as error:
+            logger.info("a worker was killed for memory", extra={"slot": slot, "error": str(error)})
+            return Done(slot, None, WorkerLost(memory_shortage(str(error))), lost=True, out_of_memory=True)
         except (
             ray.exceptions.RayActorError,
             ray.exceptions.WorkerCrashedError,
@@ -183,7 +201,7 @@ class RayPool:
             return Done(slot, None, WorkerLost(loss_reason(str(error))), lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
-            return Done(slot, None, cause)
+            return Done(slot, None, cause, out_of_memory=is_out_of_memory(cause))
 
 
 @contextlib.contextmanager

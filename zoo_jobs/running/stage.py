@@ -138,6 +138,8 @@ class Stage:
     slots: int
     capabilities: Capabilities
     expected: Planned
+    chunk_models: int | None
+    """Models in memory at once: as asked for, else as an attempt that ran out of memory left it."""
     control: Control | None
     """The run's control object as the check has seen it: a stop that is written later stands."""
 
@@ -204,7 +206,12 @@ def check(session: Session, plan: StagePlan) -> Stage:
     control = read_control(store, run.id)
     if options.unattended and control is not None and control.wanted == "stopped":
         raise stopped(run)
-    return Stage(plan, data, pin, slots, capabilities, expected, control)
+    ends = [attempt.end or {} for attempt in read_attempts(store, run.id)]
+    remembered = [
+        end["chunk_models"] for end in ends if end.get("engine") == choice.engine.name and end.get("chunk_models")
+    ]
+    chunk_models = options.chunk_models or (remembered[-1] if remembered else None)
+    return Stage(plan, data, pin, slots, capabilities, expected, chunk_models, control)
 
 
 def pin_settings(session: Session, run: Run, pin: Mapping[str, Any]) -> None:

@@ -28,6 +28,10 @@ class WorkerContext:
     single_writer: bool = False
     """Nobody else writes to the store, which then needs no atomic conditional writes."""
 
+    def with_half_chunk(self, num_models: int) -> "WorkerContext":
+        """The context with half as many models in memory, where a task of ``num_models`` did not fit."""
+        return replace(self, chunk_models=max(1, min(self.chunk_models or num_models, num_models) // 2))
+
 
 class Worker:
     """Trains tasks, and counts what each call read from the store."""
@@ -53,3 +57,8 @@ class Worker:
 
     def close(self) -> None:
         self._runner.close()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a call ended for lack of memory: of the machine, as Ray or Python says, or of a GPU, as torch says."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

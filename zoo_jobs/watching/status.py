@@ -27,6 +27,7 @@ CLOCK_SECONDS = 60.0  # a larger difference of clocks is a problem
 
 WHAT_TO_DO = {
     "preempted": "nothing: its models are taken up by another worker",
+    "memory": "nothing yet: fewer models are trained at once; give the workers more memory if it happens again",
     "retried": "nothing yet: a task may fail three times before the run ends",
     "rival": "nothing: another driver works on the same run, which is safe",
     "store": "see that the store answers and has room: `zoo store ls`",

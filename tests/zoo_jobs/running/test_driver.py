@@ -8,7 +8,20 @@ import pytest
 
 from tests.support.fake_pool import LAST_PART, FakePool
 from zooforge.zoo_jobs.events import Advance, Event, PartCommitted, Problem, Spent, StageEnded
-from zooforge.zoo_jobs.running.driver import ATTEMPTS, LOSSES, Done, Driver, Extent, StoreCalls, Timing, UnitFailed
+from zooforge.zoo_jobs.planning.units import Task
+from zooforge.zoo_jobs.running.driver import (
+    ATTEMPTS,
+    IN_FLIGHT,
+    LOSSES,
+    MEMORY_KILLS,
+    Done,
+    Driver,
+    Extent,
+    OutOfMemory,
+    StoreCalls,
+    Timing,
+    UnitFailed,
+)
 from zooforge.zoo_jobs.running.notice import Notice
 
 TIMING = Timing()
@@ -202,3 +215,36 @@ def test_what_the_first_heartbeat_finds_comes_before_the_first_task() -> None:
     finished, _ = drive(pool, notice=notice, heartbeat=lambda: notice.give("stopped", 90.0))
     assert not finished
     assert pool.order == []
+
+
+class WidePool(FakePool):
+    """All models in one task."""
+
+    def plan(self) -> list[Task]:
+        part = min(self.next_part.values())
+        return [Task(0, tuple(self.next_part), part)] if part <= LAST_PART else []
+
+
+NO_MEMORY = Done(0, None, MemoryError("15.2GB used / 16.0GB limit"), lost=True, out_of_memory=True)
+
+
+def test_a_worker_that_runs_out_of_memory_is_replaced_with_half_the_models_at_once() -> None:
+    pool = WidePool(1, range(16))
+    pool.faults[0] = deque([NO_MEMORY] * IN_FLIGHT * (MEMORY_KILLS - 1))
+    finished, events = drive(pool)
+    assert finished
+    assert (pool.chunk_models, pool.replaced) == (16 // 2 ** (MEMORY_KILLS - 1), [0] * (MEMORY_KILLS - 1))
+    problems = [event for event in events if isinstance(event, Problem)]
+    assert [problem.kind for problem in problems] == ["memory"] * (MEMORY_KILLS - 1)
+    assert "models at once from now on: 8 (15.2GB used / 16.0GB limit" in problems[0].message
+
+
+def test_a_task_that_runs_out_of_memory_again_and_again_ends_the_run_with_the_numbers() -> None:
+    pool = WidePool(1, range(16))
+    pool.faults[0] = deque([NO_MEMORY] * IN_FLIGHT * MEMORY_KILLS)
+    with pytest.raises(OutOfMemory) as raised:
+        drive(pool)
+    assert "out of memory: unit 0 of zoo failed 4 times, the last time with 2 of its 16 models at once" in str(
+        raised.value
+    )
+    assert "15.2GB used / 16.0GB limit" in str(raised.value)

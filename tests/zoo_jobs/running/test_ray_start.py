@@ -80,3 +80,21 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest
 )  # fmt: skip
 def test_what_ray_says_of_a_lost_worker_is_one_line(said: str, short: str) -> None:
     assert importlib.import_module("zooforge.zoo_jobs.running.ray_pool").loss_reason(said) == short
+
+
+def test_a_worker_that_ray_killed_for_memory_is_known_as_that_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    text = (
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: c3b3) "
+        "was 7.19GB used / 23.54GB limit (0.305620)\nOOM kill reason: Memory usage exceeded threshold\nand a page more"
+    )
+
+    def killed(call: object) -> None:
+        raise ray_pool.ray.exceptions.OutOfMemoryError(text)
+
+    monkeypatch.setattr(ray_pool.ray, "get", killed)
+    pool = ray_pool.RayPool.__new__(ray_pool.RayPool)
+    pool._calls = {"call": (3, "actor")}
+    done = pool._done("call")
+    assert (done.slot, done.lost, done.out_of_memory) == (3, True, True)
+    assert str(done.error) == "Ray killed it at 7.19GB used / 23.54GB limit of its node"

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from zooforge.storage.runs.run_files import read_attempts, read_control
+from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue.entries import load
+from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.engines.choose import has_gpu, make_engine, reason_against
+from zooforge.zoo_jobs.events import Advance
 from zooforge.zoo_jobs.planning import machines
+from zooforge.zoo_jobs.planning.units import Task
 from zooforge.zoo_jobs.running import notice
 from zooforge.zoo_jobs.running.stage import most_models
+from zooforge.zoo_jobs.running.unit_runner import UnitRunner
 
 
 @pytest.mark.parametrize(
@@ -81,4 +87,24 @@ def test_a_head_without_a_gpu_chooses_for_its_workers(monkeypatch: pytest.Monkey
     assert reason_against(make_engine("stacked"))
     monkeypatch.setenv("ZOO_WORKER_GPUS", "1")
     assert has_gpu()
-    assert reason_against(make_engine("stacked")) is None
+
+
+def test_a_run_that_is_out_of_memory_stops_and_the_next_attempt_begins_with_the_smaller_chunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_memory(self: UnitRunner, task: Task, part: int) -> Advance:
+        raise MemoryError("cannot allocate 3 GiB")
+
+    store, zoo = open_store(str(tmp_path / "store")), load("digits8-cnn-s")
+    options = "--models 0:16 --epochs 1 --ray none --no-metrics --quiet --store"
+    command = ["train", zoo.name, *options.split()]
+    with monkeypatch.context() as patched:
+        patched.setattr(UnitRunner, "advance", no_memory)
+        assert main([*command, str(tmp_path / "store")]) == 1
+    assert "out of memory: unit" in capsys.readouterr().err
+    control = read_control(store, zoo.run_id)
+    assert control is not None
+    assert control.wanted == "stopped" and "cannot allocate 3 GiB" in control.reason
+    assert main([*command, str(tmp_path / "store")]) == 0
+    first, second = ((attempt.end or {}) for attempt in read_attempts(store, zoo.run_id))
+    assert first["chunk_models"] == second["chunk_models"] < 16
