@@ -75,8 +75,7 @@ def open_store(url: str | os.PathLike[str], *, single_writer: bool = False) -> O
 def require_existing(store: ObjectStore) -> None:
     """Raises StoreURLError if the store is a directory that does not exist: the first write would create it."""
     if store.root is not None and not store.root.exists():
-        what = "is a symbolic link to one that does not exist" if store.root.is_symlink() else "does not exist"
-        raise StoreURLError(f"{store.url}: there is no store here, the directory {what}; check the path")
+        raise StoreURLError(f"{store.url}: there is no store here, the directory does not exist; check the path")
 
 
 def open_existing_store(url: str) -> ObjectStore:

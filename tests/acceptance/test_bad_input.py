@@ -254,7 +254,9 @@ def test_a_metrics_port_that_is_taken_is_refused(zoo: Command, nowhere: Path, sp
 
 def test_a_file_in_the_place_of_a_store_is_refused(zoo: Command, spec: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a store")
-    one_line(zoo, "train", spec, "--models", "0:4", "--store", tmp_path / "file", said=("file", "Not a directory"))
+    one_line(
+        zoo, "train", spec, "--models", "0:4", "--store", tmp_path / "file", said=("file", "a store is a directory")
+    )
     assert (tmp_path / "file").read_text() == "not a store"
 
 
