@@ -40,12 +40,12 @@ from zooforge.storage.runs.run_files import (
 )
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.storage.stores.retries import STORE_AWAY
 
 from . import cli
 from .catalogue import in_store
 from .errors import InputError, ZooError
 from .planning.units import request
-from .running.patience import call_patiently
 from .spec.blocks import validated
 from .spec.twins import TwinSpec, Zoo, twins_of
 from .spec.zoo import ZooSpec
@@ -338,10 +338,10 @@ def _say(message: str, status: int) -> int:
 def _patiently(action: Callable[[], T]) -> T:
     """Do ``action``, again and again while the store does not let it."""
 
-    def on_error(error: StorageError) -> None:
+    def on_retry(error: StorageError) -> None:
         _say(f"waiting for the store: {error}", 0)
 
-    return call_patiently(action, on_error, errors=StoreAccessError)
+    return STORE_AWAY.call(action, again=lambda error: isinstance(error, StoreAccessError), on_retry=on_retry)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from zooforge.storage.errors import StorageError, StoreUnreachable
@@ -11,7 +12,7 @@ from ..errors import ZooError
 from ..events import Observer, Problem, tell
 from .notice import Notice
 
-STORE_SECONDS = STORE_AWAY.budget_seconds
+POLICY = replace(STORE_AWAY, max_pause_seconds=5.0)  # short pauses, since a notice has to be seen in time
 T = TypeVar("T")
 
 
@@ -19,38 +20,10 @@ class StoreAway(ZooError):
     """The store did not answer for long in the middle of a run. What is committed is in it."""
 
 
-def call_patiently(
-    call: Callable[[], T],
-    on_error: Callable[[StorageError], None],
-    *,
-    errors: type[StorageError] = StoreUnreachable,
-    may_wait: Callable[[], bool] = lambda: True,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> T:
-    """Make a call, and repeat it with growing pauses for up to ``STORE_SECONDS`` while it raises one of ``errors``.
-
-    Args:
-        on_error: told of every error.
-        may_wait: asked before every pause; False raises the error at once.
-
-    Raises:
-        StorageError: the last error.
-    """
-
-    def again(error: StorageError) -> bool:
-        if not isinstance(error, errors):
-            return False
-        on_error(error)
-        return may_wait()
-
-    return STORE_AWAY.call(call, again=again, clock=clock, sleep=sleep)
-
-
 class Patience:
     """Repeats a stage's calls to the store while it does not answer, and tells the observers.
 
-    Raises StoreAway after ``STORE_SECONDS``, or when a notice is given meanwhile.
+    Raises StoreAway when the budget is spent, or when a notice is given meanwhile.
     """
 
     def __init__(
@@ -67,12 +40,17 @@ class Patience:
 
     def __call__(self, call: Callable[[], T]) -> T:
         try:
-            return call_patiently(
+            return POLICY.call(
                 call,
-                lambda error: tell(self._observers, Problem(self._zoo, self._stage, "store", str(error))),
-                may_wait=lambda: not self._notice.given,
+                again=lambda error: isinstance(error, StoreUnreachable),
+                on_retry=self._on_retry,
                 clock=self._clock,
                 sleep=self._sleep,
             )
         except StoreUnreachable as error:
             raise StoreAway(f"{error}; what is committed stays, the same command goes on") from error
+
+    def _on_retry(self, error: StorageError) -> None:
+        tell(self._observers, Problem(self._zoo, self._stage, "store", str(error)))
+        if self._notice.given:
+            raise error

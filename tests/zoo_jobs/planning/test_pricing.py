@@ -16,7 +16,7 @@ from zooforge.zoo_jobs.planning.estimate import slot_seconds
 from zooforge.zoo_jobs.planning.pricing import Calibration, Pace, Planned, StageResult, planned, rate_here, workers_here
 from zooforge.zoo_jobs.planning.units import request, tasks, work_units
 from zooforge.zoo_jobs.running.notice import Notice
-from zooforge.zoo_jobs.running.patience import STORE_SECONDS, Patience, StoreAway
+from zooforge.zoo_jobs.running.patience import POLICY, Patience, StoreAway
 
 WANTED = request(SPEC, "0:64", 4)
 NOWHERE: Mapping[str, str] = {}
@@ -170,7 +170,7 @@ def test_a_store_that_comes_back_was_waited_for_and_one_that_does_not_is_given_u
     with pytest.raises(StoreAway, match="same command goes on") as raised:
         patience(Away(1000))
     assert raised.value.exit_status == 1
-    assert now[0] >= STORE_SECONDS
+    assert now[0] >= POLICY.budget_seconds
 
 
 def test_a_notice_ends_the_wait_for_a_store() -> None:
