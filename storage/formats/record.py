@@ -132,32 +132,31 @@ class PartRecord:
         value = parse_json(data, what)
         check_format(value, FORMAT, VERSION, what)
         try:
-            members = tuple(int(m) for m in value["members"])
-            totals = value["totals"]
+            members = tuple(map(_index, value["members"]))
             record = cls(
                 run=str(value["run"]),
-                unit=int(value["unit"]),
+                unit=_index(value["unit"]),
                 members=members,
-                part=int(value["part"]),
-                epochs=(int(value["epochs"][0]), int(value["epochs"][1])),
-                kept=tuple(int(epoch) for epoch in value["kept"]),
+                part=_index(value["part"]),
+                epochs=(_index(value["epochs"][0]), _index(value["epochs"][1])),
+                kept=tuple(map(_index, value["kept"])),
                 weights=_ref(value["weights"], what),
                 labels=ObjectRef.from_json(value["labels"], what),
                 state=_ref(value["state"], what),
                 weight_digests=tuple(value["weight_digests"]),
                 label_digests=tuple(value["label_digests"]),
-                faulty=tuple(Faulty(m, e, r) for m, e, r in value["faulty"]),
+                faulty=tuple(Faulty(_index(m), _index(e), r) for m, e, r in value["faulty"]),
                 numerics=value["numerics"],
                 attempt=value["attempt"],
-                samples=value["samples"],
-                seconds=value["seconds"],
-                totals=Totals(**totals),
+                samples=_amount(value["samples"]),
+                seconds=_amount(value["seconds"]),
+                totals=Totals(**{name: _amount(amount) for name, amount in value["totals"].items()}),
                 parents=tuple(value["parents"]),
                 refill=value["refill"],
                 twin=value["twin"],
                 state_fields={} if value["version"] == WHOLE_STATE_VERSION else dict(value["state_fields"]),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FormatError(f"{what}: no commit record ({type(error).__name__}: {error})") from None
         if str(record.key) != what:
             raise FormatError(f"{what}: the record says it belongs under {record.key}")
@@ -168,6 +167,20 @@ class PartRecord:
         if len(record.weight_digests) != len(members) or len(record.label_digests) != len(members):
             raise FormatError(f"{what}: {len(members)} members have {len(record.weight_digests)} digests")
         return record
+
+
+def _index(value: Any) -> int:
+    """A model, an epoch or a part: an integer that fits into int32."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise ValueError(f"{value!r} is not an index")
+    return value
+
+
+def _amount(value: Any) -> Any:
+    """An integer or a finite float that is not negative."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+        raise ValueError(f"{value!r} is not an amount")
+    return value
 
 
 def is_ascending(members: Sequence[int]) -> bool:

@@ -28,6 +28,8 @@ from ..spec.twins import TwinSpec, Zoo
 from .run_log import read_logs, seconds_of
 from .totals import StoreTotals, store_totals
 
+MAX_EPOCHS = 2**31 - 1  # counts of epochs are int32
+
 
 @dataclass(frozen=True, slots=True)
 class DriverStart:
@@ -146,7 +148,7 @@ def wanted_of(zoo: Zoo, control: Control | None) -> Request:
     """The current request of the run; the whole zoo if ``control`` has none that can be read."""
     asked = control.request if control is not None else {}
     models, epochs = asked.get("models"), asked.get("epochs")
-    if not (isinstance(models, list) and len(models) == 2 and isinstance(epochs, int)):
+    if not (isinstance(models, list) and len(models) == 2 and isinstance(epochs, int) and 0 <= epochs < MAX_EPOCHS):
         return request(zoo)
     return request(zoo, f"{models[0]}:{models[1]}", epochs)
 

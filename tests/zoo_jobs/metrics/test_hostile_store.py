@@ -1,6 +1,8 @@
-"""A store holds what others wrote: no number or text in it ends the exporter or hides another zoo."""
+"""A store holds what others wrote: no value in it ends the exporter, or `zoo status` with a traceback."""
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +11,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from tests.support.made_runs import parent, whole_run
+from zooforge.storage.errors import StorageError
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.zoo_jobs.catalogue import entries, in_store
+from zooforge.zoo_jobs.errors import ZooError
 from zooforge.zoo_jobs.metrics.exporter import StoreMetrics
+from zooforge.zoo_jobs.watching.facts import read_facts
+from zooforge.zoo_jobs.watching.status import status
 
-HOSTILE = ("1e999", "-1e308", "1" + "0" * 400, "null", '"\\ud800"', "{}")
+HOSTILE = ("1e999", "-1e308", "9000000000000000000", "null", '"\\ud800"', "{}")
 PLACEHOLDER = "put the hostile value here"
 
 
@@ -61,5 +67,8 @@ def test_no_value_of_a_record_ends_the_exporter_or_hides_another_zoo(kind_of_rec
             StoreMetrics(store, registry).refresh()
             assert registry.get_sample_value("zooforge_run_state", {"zoo": "mnist5k-cnn-s", "state": "waiting"}) == 1
             generate_latest(registry), generate_openmetrics(registry)
+            with contextlib.suppress(StorageError, ZooError):  # one line and no traceback for `zoo status`
+                facts = read_facts(store, parent())
+                json.dumps(status(facts, time.time()).to_json())
             num_tried += 1
     assert num_tried >= len(HOSTILE)
