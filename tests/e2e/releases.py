@@ -288,6 +288,8 @@ def uninstall() -> None:
         skip("no volume claim was tried: E2E_VOLUME names no folder of the node")
     zoo_cluster("undeploy", "--yes")
     left = kubectl("get", "deploy,cronjob,svc,cm,sa,role,rayjob,raycluster,pdb,netpol", "-o", "name")
+    policies = sh("kubectl", "get", "validatingadmissionpolicies,validatingadmissionpolicybindings", "-o", "name")
+    left += "\n".join(name for name in policies.split() if NAMESPACE in name)
     ours = [
         line
         for line in left.split()
