@@ -76,6 +76,7 @@ docs: setup ## Write the generated documents again and check that all of them sa
 	$(BIN)/python -m zooforge.cluster.values_schema
 	$(BIN)/python -m zooforge.zoo_jobs.spec.zoo > docs/zoo-spec.schema.json
 	$(BIN)/python -m zooforge.zoo_jobs.spec.names docs/zoo-spec.md
+	$(BIN)/python -m tests.support.house
 	$(BIN)/python -m zooforge.zoo_jobs.metrics.registry docs/metrics.md
 	$(BIN)/python -m pytest -q tests/docs tests/storage/formats/test_format.py
 

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.house import ROOMS, Import, folder_of, imports_of, modules, place_of, top_level_names
+from tests.support.house import (
+    MAP,
+    ORDER,
+    ROOMS,
+    Import,
+    drawn,
+    folder_of,
+    imports_of,
+    modules,
+    place_of,
+    sentence_of,
+    top_level_names,
+)
 
 FORBIDDEN = {"storage": {"zoo_jobs", "cluster"}, "zoo_jobs": {"cluster"}, "cluster": {"zoo_jobs", "storage"}}
-ORDER = {
-    "storage": [
-        "errors.py", "budget.py", "canonical.py", "keys.py", "quantities.py", "stores", "formats", "runs", "publish",
-        "read", "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
-    ],
-    "zoo_jobs": [
-        "errors.py", "quantities.py", "closed.py", "logs.py", "events.py", "models", "data", "sparsify", "spec",
-        "engines", "planning", "catalogue", "watching", "metrics", "report", "integrations", "running", "publishing",
-        "tuning", "benchmark", "commands", "cli.py", "unattended.py",
-    ],
-}  # fmt: skip
-"""Files and folders of a room from the ground up: each imports only itself and what stands before it."""
 
 ONLY_IN = {
     "ray": {"zoo_jobs/running/ray_pool.py", "zoo_jobs/tuning/trials.py"},
@@ -124,3 +124,14 @@ def test_a_folder_is_one_activity_of_about_a_dozen_files() -> None:
         if path.name != "__init__.py":
             sizes[folder_of(path)] = sizes.get(folder_of(path), 0) + 1
     assert {folder: size for folder, size in sizes.items() if size > LARGEST.get(folder, 18)} == {}
+
+
+def test_the_map_of_the_house_is_up_to_date() -> None:
+    assert MAP.read_text() == drawn(), "run `make docs`"
+
+
+def test_every_folder_says_what_belongs_there() -> None:
+    silent = [
+        str(path) for path in modules() if path.name == "__init__.py" and len(path.parts) > 2 and not sentence_of(path)
+    ]
+    assert silent == []

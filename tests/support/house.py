@@ -1,6 +1,11 @@
-"""The house as its imports show it: ``python -m tests.support.house`` prints the map that CONTRIBUTING.md shows."""
+"""The structure of the code: its modules, their imports, and the order of the folders.
+
+``python -m tests.support.house`` writes the map that CONTRIBUTING.md shows, docs/images/house.svg.
+"""
 
 import ast
+import html
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -9,6 +14,19 @@ from pathlib import Path
 from .paths import ROOT
 
 ROOMS = ("storage", "zoo_jobs", "cluster")
+ORDER = {
+    "storage": [
+        "errors.py", "budget.py", "canonical.py", "keys.py", "quantities.py", "stores", "formats", "runs", "publish",
+        "read", "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
+    ],
+    "zoo_jobs": [
+        "errors.py", "quantities.py", "closed.py", "logs.py", "events.py", "models", "data", "sparsify", "spec",
+        "engines", "planning", "catalogue", "watching", "metrics", "report", "integrations", "running", "publishing",
+        "tuning", "benchmark", "commands", "cli.py", "unattended.py",
+    ],
+}  # fmt: skip
+"""Files and folders of a room from the ground up: each imports only itself and what stands before it."""
+MAP = ROOT / "docs" / "images" / "house.svg"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -102,3 +120,62 @@ def place_of(path: Path) -> str:
 
 def folder_of(path: Path) -> str:
     return str(path.parent)
+
+
+def sentence_of(path: Path) -> str:
+    """The first sentence of a module's docstring, on one line; empty without a docstring."""
+    docstring = " ".join((ast.get_docstring(_tree(path)) or "").split("\n\n")[0].split())
+    return docstring.split(". ")[0].rstrip(".")
+
+
+def drawn() -> str:
+    """The map as SVG: a column per room, its files and folders from the ground up; imports point down and left."""
+    places = {room: list(ORDER.get(room, ["cluster"])) for room in ("storage", "zoo_jobs")}
+    width, line, columns = 560, 14, {"storage": 20, "zoo_jobs": 620}
+    boxes, bottoms = [], {}
+    tops = dict.fromkeys(places, 70)
+    for room, names in places.items():
+        y = tops[room]
+        for name in reversed(names):
+            init = Path(room) / name / "__init__.py"
+            is_folder = name[-3:] != ".py"
+            words = sentence_of(init if is_folder else Path(room) / name)
+            lines = textwrap.wrap(words, 68)[:2]
+            height = 22 + line * len(lines)
+            boxes.append(_box(columns[room], y, width, height, name + "/" * is_folder, lines, is_folder))
+            y += height + 6
+        bottoms[room] = y
+    y = bottoms["storage"] + 50
+    lines = textwrap.wrap(sentence_of(Path("cluster/__init__.py")), 68)
+    boxes.append(_title(20, y - 12, "cluster/ imports no other room"))
+    boxes.append(_box(20, y, width, 22 + line * len(lines), "cluster/", lines, True))
+    titles = [_title(20, 48, "storage/ imports no other room"), _title(620, 48, "zoo_jobs/ imports storage")]
+    note = '<text x="20" y="22" class="note">Each box imports only boxes below it in its room.</text>'
+    size = f'width="1200" height="{max(bottoms["zoo_jobs"], y + 80)}"'
+    style = (
+        "text{font-family:sans-serif;fill:#1a1a1a}.name{font-size:13px;font-weight:bold;font-family:monospace}"
+        ".says{font-size:12px}.room{font-size:16px;font-weight:bold}.note{font-size:13px}"
+    )
+    body = "\n".join([note, *titles, *boxes])
+    title = "<title>The folders of zooforge, from the ground up, and what belongs in each</title>"
+    background = '<rect width="100%" height="100%" fill="#ffffff"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{title}<style>{style}</style>{background}\n{body}\n</svg>\n'
+
+
+def _title(x: int, y: int, text: str) -> str:
+    return f'<text x="{x}" y="{y}" class="room">{html.escape(text)}</text>'
+
+
+def _box(x: int, y: int, width: int, height: int, name: str, lines: list[str], is_folder: bool) -> str:
+    fill = "#e8f0fb" if is_folder else "#f4f4f4"
+    text = [f'<text x="{x + 10}" y="{y + 16}" class="name">{html.escape(name)}</text>']
+    text += [
+        f'<text x="{x + 10}" y="{y + 31 + 14 * n}" class="says">{html.escape(words)}</text>'
+        for n, words in enumerate(lines)
+    ]
+    rect = f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="4" fill="{fill}" stroke="#8a9bb5"/>'
+    return rect + "".join(text)
+
+
+if __name__ == "__main__":
+    MAP.write_text(drawn())
