@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from .reader import ZooReader
+
+class LabelSource(Protocol):
+    """The zoo that states come from, as far as they need it: their labels."""
+
+    def labels_of(self, states: Selection, columns: Sequence[str] | None = None) -> "pa.Table":
+        """Labels of these states, row by row, in the same order."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +34,7 @@ class State:
     model: int
     epoch: int
     layout: Layout
-    zoo: "ZooReader | None" = field(default=None, repr=False)
+    zoo: LabelSource | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"<State of model {self.model} at epoch {self.epoch}: {self.layout.size:,} values>"
@@ -74,7 +80,7 @@ class States:
     models: NDArray[np.int32]
     epochs: NDArray[np.int32]
     layout: Layout
-    zoo: "ZooReader | None" = field(default=None, repr=False)
+    zoo: LabelSource | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         num_models, num_epochs = len(np.unique(self.models)), len(np.unique(self.epochs))

@@ -54,9 +54,9 @@ def _tree(path: Path) -> ast.Module:
 
 
 def imports_of(path: Path) -> Iterator[Import]:
-    """What a module imports of this clone, anywhere in it, imports for type checkers left out."""
+    """What a module imports of this clone, anywhere in it, imports for type checkers included."""
     path = (ROOT / path).relative_to(ROOT)
-    for node in _walk(_tree(path)):
+    for node in ast.walk(_tree(path)):
         if isinstance(node, ast.ImportFrom):
             base = _base(path, node)
             if base is None:
@@ -71,14 +71,6 @@ def imports_of(path: Path) -> Iterator[Import]:
                 target = _module(Path(*parts[1:])) if parts[0] == "zooforge" and parts[1:] else None
                 if target is not None:
                     yield Import(path, target, True)
-
-
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _walk(child)
 
 
 def _base(path: Path, node: ast.ImportFrom) -> Path | None:
