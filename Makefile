@@ -45,8 +45,8 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 test: setup ## Run the tests, on all cores (8 minutes on two)
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
-test-quick: setup ## The pure and unit tests, for the inner loop (90 seconds)
-	$(BIN)/python -m pytest -q -n $$(nproc) -m 'not slow and not slower and not s3 and not ray'
+test-quick: setup ## The pure and unit tests, for the inner loop (95 seconds on two cores)
+	$(BIN)/python -m pytest -q -n $$((2 * $$(nproc))) -m 'not slow and not slower and not s3 and not ray'
 
 test-zoos: setup ## The slow tests: 64 models x 6 epochs with every engine, a zoo of 1,000 models through every door (15 minutes)
 	$(BIN)/python -m pytest -m slow

@@ -19,7 +19,8 @@ hypothesis.settings.load_profile("zooforge")
 SLOWER = (
     "acceptance", "zoo_jobs/engines/lanes", "zoo_jobs/engines/sequential", "zoo_jobs/engines/stacked", "test_wheel.py",
     "test_slurm.py", "test_page.py", "test_report_command.py", "test_prometheus.py", "test_ray_start.py",
-    "test_engines.py", "storage/simulation", "test_concurrency.py", "test_whole_way.py",
+    "test_engines.py", "storage/simulation", "test_concurrency.py", "test_whole_way.py", "test_rights.py",
+    "test_hostile_store.py", "test_split_rule.py", "test_stage.py", "test_imports.py", "test_python_page.py",
 )  # fmt: skip
 """Tests that train, start processes or servers, or draw: `make test-quick` leaves them out."""
 
@@ -27,7 +28,8 @@ SLOWER = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.path.as_posix()
-        if any(f"/tests/{part}" in name or name.endswith(f"/{part}") for part in SLOWER):
+        on_a_server = any(word in item.name for word in ("[s3", "[tls", "-s3", "-tls"))
+        if on_a_server or any(f"/tests/{part}" in name or name.endswith(f"/{part}") for part in SLOWER):
             item.add_marker("slower")
 
 
