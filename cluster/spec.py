@@ -67,7 +67,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What one submission asks for. Equal requests are the same run."""
+    """The request of one submission. Equal requests are the same run."""
 
     zoo: str
     run: str

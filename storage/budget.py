@@ -36,7 +36,7 @@ class Budget:
 
 
 class Meter:
-    """What reading one thing has cost so far. Each method raises BudgetExceeded when its limit is passed."""
+    """Counts the cost of reading one thing. Each method raises BudgetExceeded when its limit is passed."""
 
     def __init__(self, budget: Budget, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.budget = budget

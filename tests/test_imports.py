@@ -93,7 +93,7 @@ def test_no_two_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_no_test_module_imports_another() -> None:
-    """What several tests need is in ``tests/support``."""
+    """Helpers that several tests share are in ``tests/support``."""
     tests = [path for path in Path("tests").rglob("*.py") if "__pycache__" not in path.parts]
     shared = [str(found) for path in tests for found in imports_of(path) if found.target.name.startswith("test_")]
     assert shared == []

@@ -1,7 +1,8 @@
-"""What every export needs: outputs that appear whole or not at all, states read in pieces, and a report."""
+"""The common parts of exports: outputs that appear whole or not at all, states read in pieces, and a report."""
 
 import secrets
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +18,16 @@ PIECE_BYTES = 64 * 2**20
 Wanted = Mapping[int, list[int]]  # epoch to ascending models
 
 
-class Report:
+class Report(ABC):
     """The result of an export: what was written."""
 
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Members of the command's JSON output, besides the path that was written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def summary(self) -> str:
         """One line for people."""
-        raise NotImplementedError
 
     def notes(self) -> list[str]:
         """Lines for stderr."""

@@ -6,6 +6,7 @@
 import hashlib
 import mmap
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -46,7 +47,7 @@ def shard_reader(
     return kind(store, manifest, None if cache is None else open_cache(cache, cache_bytes))
 
 
-class ShardReader:
+class ShardReader(ABC):
     """Reads one field at one epoch of the shards that a manifest names. Safe between threads.
 
     Each byte is compared with a digest in the manifest: of the whole object where all of it is read, of the tensor or
@@ -61,16 +62,16 @@ class ShardReader:
         self._manifest = manifest
         self._owner = f"zoo {manifest.zoo!r}"
 
+    @abstractmethod
     def row(self, shard: ShardEntry, field: str, epoch: int, row: int) -> NDArray[Any]:
         """One row [values] of a tensor, a copy. Raises as ``read`` does."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Tensors:
         """(epoch, [rows, values]) for each of ``epochs``; an array is valid until the next one is asked for.
 
         Raises ObjectMissing, DigestMismatch, FormatError.
         """
-        raise NotImplementedError
 
     def fill(self, shard: ShardEntry, field: str, epoch: int, out: NDArray[Any]) -> bool:
         """Read a whole tensor into ``out`` [rows, values]. False: this reader cannot; use ``read``."""

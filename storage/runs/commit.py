@@ -32,7 +32,7 @@ _COMPARED_STATE = ("weights", "log_sigma2", "buffers")
 
 @dataclass(frozen=True)
 class PartData:
-    """What training makes of one part. M = members, D = values per model.
+    """The results of training one part. M = members, D = values per model.
 
     Attributes:
         unit: smallest model index of the whole unit.

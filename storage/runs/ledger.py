@@ -263,7 +263,7 @@ class Ledger:
 
 
 def read_ledger(store: ObjectStore, run: str, known: Ledger | None = None) -> Ledger:
-    """What is committed now.
+    """The committed parts as of now.
 
     Args:
         known: an earlier ledger of the same run, whose records are not read again.

@@ -209,7 +209,7 @@ class WebStore:
 
 
 def _body(response: urllib3.BaseHTTPResponse, byte_range: ByteRange | None, meter: budget.Meter) -> bytes:
-    """What was asked for of a reply's body, and not a byte more. Raises BudgetExceeded."""
+    """The requested part of a reply's body; no further byte is read. Raises BudgetExceeded."""
     skip, wanted = 0, meter.budget.max_bytes + 1
     if byte_range is not None:
         wanted = byte_range[1] - byte_range[0]

@@ -32,7 +32,7 @@ def pod_template(resources: dict[str, Any]) -> dict[str, Any]:
 
 
 def template(mode: str = "job") -> dict[str, Any]:
-    """What the chart renders, as far as these tests look; tests/helm looks at the rest."""
+    """The part of the chart's output that these tests need; tests/helm tests the rest."""
     groups = [
         {
             "groupName": "cpu",

@@ -54,7 +54,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def imports_of(path: Path) -> Iterator[Import]:
-    """What a module imports of this clone, anywhere in it, imports for type checkers included."""
+    """The modules of this clone that a module imports, anywhere in it, imports for type checkers included."""
     path = (ROOT / path).relative_to(ROOT)
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.ImportFrom):

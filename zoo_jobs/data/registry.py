@@ -24,7 +24,7 @@ class LockedFile(Closed):
     resource: str | None = None
     """Path inside the package."""
     requirement: str | None = None
-    """What pip installs to have it."""
+    """The requirement with which pip installs it."""
     bytes: int | None
     md5: str | None
     sha256: str | None

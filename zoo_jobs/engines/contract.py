@@ -15,7 +15,7 @@ from zooforge.storage.formats.layout import Layout
 
 from ..data.prepared import PreparedData
 from ..models.optimizers import OPTIMIZERS, OptimizerName
-from ..models.registry import Network
+from ..models.registry import Architecture, Network
 from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 
 SplitName = Literal["train", "val", "test"]
@@ -200,3 +200,19 @@ def magnitude_sparsity(architecture: Network, mask_PD: NDArray[np.bool_]) -> Spa
     entries = noisy_layout(architecture).entries
     mask_PV = np.concatenate([masks[entry.name].reshape(num_models, -1) for entry in entries], axis=1)
     return sparsity_of(architecture, mask_PV, np.zeros(num_models))
+
+
+def not_a_plain_layer_list(program: Program) -> str | None:
+    """The reason why engines for plain layer lists refuse ``program``; None if they can run it.
+
+    Such engines have no learning-rate schedule and no augmentation, and their batches have at most 65,536 samples.
+    """
+    if not isinstance(program.architecture, Architecture):
+        return f"{program.architecture.name} is not a layer list"
+    if program.schedule is not None:
+        return "it has no learning-rate schedule"
+    if program.augment is not None:
+        return f"it has no augmentation ({program.augment})"
+    if not 1 <= program.batch_size <= 65536:
+        return f"batch size {program.batch_size} is outside 1 ... 65536"
+    return None

@@ -48,7 +48,7 @@ Quantities = tuple[NDArray[np.float64], NDArray[np.float64]]  # test accuracy, s
 
 @dataclass
 class _Watched:
-    """What was last read of one zoo."""
+    """The values of one zoo as last read."""
 
     run: str
     metrics: ZooMetrics

@@ -154,7 +154,7 @@ Samples = list[tuple[MetricRow, dict[str, str], Any]]
 
 
 def samples(scope: str, source: Any = None, labels: Mapping[str, str] | None = None) -> Samples:
-    """What every metric of ``scope`` says about ``source``, with ``labels`` added to each sample."""
+    """The values of every metric of ``scope`` for ``source``, with ``labels`` added to each sample."""
     found: Samples = []
     for row in METRICS:
         if row.scope != scope or (value := row.value(source)) is None:

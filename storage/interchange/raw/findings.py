@@ -1,4 +1,4 @@
-"""What is wrong or unusual in a tree, by model. Pure."""
+"""Findings: the faults and oddities of a tree, by model. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -27,6 +27,7 @@ from ..contract import (
     StateArrays,
     magnitude_sparsity,
     noisy_layout,
+    not_a_plain_layer_list,
     sparsity_of,
 )
 from ..host_memory import host_free_bytes
@@ -70,14 +71,9 @@ class LanesEngine:
     def refuses(self, program: Program) -> str | None:
         if extension() is None:
             return "its extension is not built (`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++)"
-        if not isinstance(program.architecture, Architecture):
-            return f"{program.architecture.name} is not a layer list"
-        if program.schedule is not None:
-            return "it has no learning-rate schedule"
-        if program.augment is not None:
-            return f"it has no augmentation ({program.augment})"
-        if not 1 <= program.batch_size <= 65536:
-            return f"batch size {program.batch_size} is outside 1 ... 65536"
+        if reason := not_a_plain_layer_list(program):
+            return reason
+        assert isinstance(program.architecture, Architecture)
         if program.optimizer not in extension().OPTIMIZERS:
             return f"it has no kernel for the optimizer {program.optimizer}"
         try:
@@ -117,7 +113,7 @@ class LanesEngine:
 
 
 def program_arguments(program: Program) -> tuple[Any, ...]:
-    """What every function of the extension takes first, in its order. Raises ValueError: no kernel for the program."""
+    """The first arguments of the extension's functions, in order. Raises ValueError if the program has no kernel."""
     architecture = program.architecture
     if not isinstance(architecture, Architecture):
         raise ValueError(f"{architecture.name} is not a layer list")

@@ -5,8 +5,7 @@ from typing import Any
 import torch
 
 from ...data.prepared import PreparedData
-from ...models.layers import Architecture
-from ..contract import Hyperparameters, Program, StateArrays
+from ..contract import Hyperparameters, Program, StateArrays, not_a_plain_layer_list
 from .device import best_device, free_bytes
 from .memory import peak_bytes
 from .session import StackedSession
@@ -31,15 +30,8 @@ class StackedEngine:
         return torch.device(self._requested) if self._requested is not None else best_device()
 
     def refuses(self, program: Program) -> str | None:
-        architecture = program.architecture
-        if not isinstance(architecture, Architecture):
-            return f"{architecture.name} is not a layer list"
-        if program.schedule is not None:
-            return "it has no learning-rate schedule"
-        if program.augment is not None:
-            return f"it has no augmentation ({program.augment})"
-        if not 1 <= program.batch_size <= 65536:
-            return f"batch size {program.batch_size} is outside 1 ... 65536"
+        if reason := not_a_plain_layer_list(program):
+            return reason
         if program.optimizer not in STEPS:
             return f"it has no step of the optimizer {program.optimizer}"
         if self.device.type == "cuda" and not torch.cuda.is_available():
