@@ -26,11 +26,15 @@ WAITING = {
     "CrashLoopBackOff": "it ends again and again: `zoo cluster logs` shows why",
     "CreateContainerError": "the container cannot be made: see the message",
 }
+MEMORY = "raise the memory of the head or of its worker group"
 
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """A pod as `zoo cluster status` shows it. ``reason`` says why it does not run; empty if it runs."""
+    """A pod as `zoo cluster status` shows it.
+
+    ``reason`` says why it does not run, or that it ran out of memory before; empty if it runs.
+    """
 
     name: str
     component: str
@@ -72,6 +76,12 @@ def _reason(name: str, status: Mapping[str, Any], states: list[Any], events: Ite
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return explain(condition.get("message") or "waiting for a node")
+    for state in states:
+        for moment in ("state", "lastState"):
+            ended = (state.get(moment) or {}).get("terminated") or {}
+            if ended.get("reason") == "OOMKilled":
+                again = "" if moment == "state" else " and started again"
+                return f"OOMKilled ({ended.get('exitCode')}): {state.get('name')} ran out of memory{again}: {MEMORY}"
     for state in states:
         waiting = (state.get("state") or {}).get("waiting") or {}
         if why := waiting.get("reason"):

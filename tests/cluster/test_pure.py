@@ -101,6 +101,9 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return pod(phase="Pending", containerStatuses=[{"state": {"waiting": {"reason": reason, "message": message}}}])
 
 
+KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
 @pytest.mark.parametrize(
     ("shown", "words"),
     [
@@ -116,6 +119,14 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
         (waiting("CreateContainerConfigError", 'secret "x" not found'), "is missing (secret"),
         (waiting("CrashLoopBackOff"), "`zoo cluster logs` shows why"),
         (pod(phase="Failed", reason="Evicted", message="disk"), "Evicted: disk"),
+        (
+            pod(phase="Failed", containerStatuses=[{"name": "ray-worker", "state": KILLED}]),
+            "OOMKilled (137): ray-worker",
+        ),
+        (
+            pod(phase="Running", containerStatuses=[{"name": "ray-worker", "ready": True, "lastState": KILLED}]),
+            "ran out of memory and started again: raise the memory",
+        ),
         (pod(phase="Running", containerStatuses=[{"ready": True, "restartCount": 2}]), ""),
     ],
 )

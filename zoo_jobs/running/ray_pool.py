@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
+import ray.util.scheduling_strategies
 
 from .. import logs
 from ..data.prepared import PreparedData
@@ -24,6 +26,7 @@ from ..planning import machines
 from ..planning.units import Task
 from .driver import Done
 from .inputs import Run
+from .memory_use import MemoryUse, MemoryWatch, read_memory_use
 from .notice import Notice, node_notice_seconds
 from .worker import Worker, WorkerContext, is_out_of_memory
 
@@ -34,6 +37,8 @@ START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 WATCH_SECONDS = 2.0  # between two checks whether the node is draining
 WAITING_SECONDS = 60.0  # between two warnings that no worker has started
+MEMORY_SECONDS = 10.0  # between two questions about the memory of a worker's node
+LOOK_SECONDS = 20.0  # for a node to say how many processes its kernel has killed
 
 
 class _Worker:
@@ -58,6 +63,10 @@ class _Worker:
         """Dollars per hour of this slot; None if its machine has no price."""
         return machines.slot_price(os.environ)
 
+    def memory(self) -> tuple[str, MemoryUse | None]:
+        """The id of this worker's node, and the memory of its container."""
+        return ray.get_runtime_context().get_node_id(), read_memory_use()
+
     def leave(self, reason: Any, seconds: float) -> None:
         self._notice.give(reason, seconds)
 
@@ -77,6 +86,17 @@ def _draining_nodes() -> set[str]:
     with contextlib.suppress(AttributeError, RuntimeError, ImportError):
         return {node if isinstance(node, str) else node.hex() for node in ray._private.state.state.get_draining_nodes()}
     return set()
+
+
+def _memory_of_node(node: str) -> MemoryUse | None:
+    """The memory of a node's container now; None if the node is gone or does not answer."""
+    on_node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+    call = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=on_node)(read_memory_use).remote()
+    with contextlib.suppress(ray.exceptions.RayError):
+        use: MemoryUse | None = ray.get(call, timeout=LOOK_SECONDS)
+        return use
+    ray.cancel(call, force=True)
+    return None
 
 
 class WorkerLost(ZooError):
@@ -114,6 +134,9 @@ class RayPool:
         self._prices: dict[int, float | None] = {}  # dollars per hour, by slot, of the workers that have started
         self._requested: dict[Any, tuple[int, Any]] = {}
         self._last_warning = time.monotonic()
+        self._memory = MemoryWatch()
+        self._memory_calls: dict[Any, tuple[int, Any]] = {}
+        self._memory_asked = -math.inf
         self._calls: dict[Any, tuple[int, Any]] = {}
         for slot in range(slots):
             self._request_worker(slot)
@@ -129,6 +152,8 @@ class RayPool:
         """Request a worker. Ray keeps the request until a node has room, and an autoscaler sees it."""
         actor = self._actors[slot] = self._make()
         self._prices.pop(slot, None)
+        self._memory.forget(slot)
+        self._ask_memory(slot)
         self._requested[actor.price.options(concurrency_group="control").remote()] = (slot, actor)
 
     def _note_started(self) -> None:
@@ -150,12 +175,34 @@ class RayPool:
                 extra={"kind": "room", "wanted": self.slots, "cpus": offered["CPU"], "gpus": offered["GPU"]},
             )
 
+    def _watch_memory(self) -> None:
+        """Note what workers say of their memory, and ask those that have started again when it is time."""
+        if self._memory_calls:
+            answered, _ = ray.wait(list(self._memory_calls), num_returns=len(self._memory_calls), timeout=0)
+            for call in answered:
+                slot, actor = self._memory_calls.pop(call)
+                with contextlib.suppress(ray.exceptions.RayError):  # the call that failed with it reports the loss
+                    node, use = ray.get(call)
+                    if self._actors[slot] is actor:
+                        self._memory.note(slot, node, use)
+        if time.monotonic() - self._memory_asked < MEMORY_SECONDS:
+            return
+        self._memory_asked = time.monotonic()
+        asked = {slot for slot, _ in self._memory_calls.values()}
+        for slot in self._prices.keys() - asked:
+            self._ask_memory(slot)
+
+    def _ask_memory(self, slot: int) -> None:
+        actor = self._actors[slot]
+        self._memory_calls[actor.memory.options(concurrency_group="control").remote()] = (slot, actor)
+
     def submit(self, slot: int, task: Task, part: int) -> None:
         actor = self._actors[slot]
         self._calls[actor.advance.remote(task, part)] = (slot, actor)
 
     def wait(self, timeout_seconds: float) -> list[Done]:
         self._note_started()
+        self._watch_memory()
         if not self._calls:
             time.sleep(timeout_seconds)
             return []
@@ -196,8 +243,14 @@ class RayPool:
             ray.exceptions.ObjectLostError,
         ) as error:
             logger.info("a worker was lost", extra={"slot": slot, "error": str(error)})
-            if self._actors[slot] is actor:
-                self.replace(slot)
+            if self._actors[slot] is not actor:
+                return Done(slot, None, WorkerLost(loss_reason(str(error))), lost=True)
+            evidence = None
+            if not getattr(error, "preempted", False):
+                evidence = self._memory.evidence(slot, _memory_of_node)
+            if evidence is not None:
+                return Done(slot, None, WorkerLost(evidence), lost=True, out_of_memory=True)
+            self.replace(slot)
             return Done(slot, None, WorkerLost(loss_reason(str(error))), lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error

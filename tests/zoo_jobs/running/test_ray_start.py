@@ -3,11 +3,13 @@
 import importlib
 import pwd
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from zooforge.zoo_jobs.data.sources import default_cache
 from zooforge.zoo_jobs.errors import InputError, ZooError
+from zooforge.zoo_jobs.running.memory_use import GiB, MemoryUse, MemoryWatch
 from zooforge.zoo_jobs.running.ray_environment import token_file
 
 
@@ -98,3 +100,38 @@ def test_a_worker_that_ray_killed_for_memory_is_known_as_that_with_the_numbers(m
     done = pool._done("call")
     assert (done.slot, done.lost, done.out_of_memory) == (3, True, True)
     assert str(done.error) == "Ray killed it at 7.19GB used / 23.54GB limit of its node"
+
+
+def lost_worker_pool(monkeypatch: pytest.MonkeyPatch, now: MemoryUse | None, **error: object) -> tuple[Any, list[int]]:
+    """A pool whose worker of slot 3 was last seen at 7.5 of 8 GiB, and is dead; ``now`` is the memory of its node."""
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+
+    def lost(call: object) -> None:
+        raise ray_pool.ray.exceptions.RayActorError(**error)
+
+    pool, replaced = ray_pool.RayPool.__new__(ray_pool.RayPool), []
+    monkeypatch.setattr(ray_pool.ray, "get", lost)
+    monkeypatch.setattr(ray_pool, "_memory_of_node", lambda node: now)
+    monkeypatch.setattr(pool, "replace", replaced.append)
+    pool._calls, pool._actors = {"call": (3, "actor")}, {3: "actor"}
+    pool._memory = MemoryWatch()
+    pool._memory.note(3, "node", MemoryUse(int(7.5 * GiB), 8 * GiB, 0))
+    return pool, replaced
+
+
+@pytest.mark.parametrize("kills", [0, 1])
+def test_a_worker_that_the_kernel_killed_is_out_of_memory_and_another_lost_one_is_not(
+    kills: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, replaced = lost_worker_pool(monkeypatch, MemoryUse(GiB, 8 * GiB, kills))
+    done = pool._done("call")
+    assert (done.lost, done.out_of_memory) == (True, bool(kills))
+    assert replaced == ([] if kills else [3])  # the driver replaces the worker after it has halved the chunk
+    assert ("exit 137" in str(done.error)) == bool(kills)
+
+
+@pytest.mark.parametrize("preempted", [False, True])
+def test_a_node_that_was_taken_back_is_no_lack_of_memory(preempted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, replaced = lost_worker_pool(monkeypatch, None, preempted=preempted)
+    assert pool._done("call").out_of_memory is not preempted
+    assert replaced == ([3] if preempted else [])
