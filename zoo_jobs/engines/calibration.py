@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ..models.initialize import initial_weights
 from ..models.registry import Architecture, architecture
 from .choose import ENGINES, make_engine
 from .contract import Engine, Hyperparameters, Program, initial_state
+from .devices import device_kind
 
 NUM_IMAGES = 200
 MODELS = {"lanes": 16, "stacked": 16, "sequential": 1}  # models in memory, on a CPU
@@ -57,13 +57,15 @@ def calibrate(seconds: float) -> list[EngineReport]:
         engines.append((name, engine, engine.refuses(program)))
     share = seconds / max(1, sum(reason is None for *_, reason in engines))
     return [
-        EngineReport(name, engine.bitwise, reason) if reason is not None else _measured(name, engine, program, share)
+        EngineReport(name, engine.bitwise(program), reason)
+        if reason is not None
+        else _measured(name, engine, program, share)
         for name, engine, reason in engines
     ]
 
 
 def _measured(name: str, engine: Engine, program: Program, seconds: float) -> EngineReport:
-    on_gpu = _on_gpu(engine)
+    on_gpu = device_kind(engine, program) == "cuda"
     num_models = GPU_MODELS if on_gpu else MODELS[name]
     data = _random_data()
     num_models = min(num_models, engine.chunk_models(program, data, num_models))
@@ -75,7 +77,7 @@ def _measured(name: str, engine: Engine, program: Program, seconds: float) -> En
     predicted = getattr(engine, "peak_bytes", None)
     return EngineReport(
         name=name,
-        bitwise=engine.bitwise,
+        bitwise=engine.bitwise(program),
         reason=None,
         where=_where(name, on_gpu),
         num_models=num_models,
@@ -146,11 +148,6 @@ def _finish(on_gpu: bool) -> None:
         import torch
 
         torch.cuda.synchronize()
-
-
-def _on_gpu(engine: Any) -> bool:
-    device = getattr(engine, "device", None)
-    return device is not None and device.type == "cuda"
 
 
 def _where(name: str, on_gpu: bool) -> str:

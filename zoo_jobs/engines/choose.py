@@ -1,19 +1,20 @@
 """The registry of engines, and the choice of one for a machine and a program. Engines are imported when needed."""
 
 import importlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import InputError, unknown
 from .contract import Engine, Program
+from .devices import device_kind, has_gpu, no_cuda
 
 ENGINES = {
     "lanes": (".lanes.engine", "LanesEngine"),
     "stacked": (".stacked", "StackedEngine"),
     "sequential": (".sequential.engine", "SequentialEngine"),
 }
+CHEAPER = {"stacked": ("lanes on CPU nodes costs less for networks this small (docs/performance.md)",)}
+"""Said with the choice of an engine: what would do the same work for less money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,26 +33,9 @@ def make_engine(name: str) -> Engine:
     return engine
 
 
-def workers_have_gpus() -> bool:
-    """Whether ``ZOO_WORKER_GPUS`` says that a cluster's workers have GPUs, which the driver need not have."""
-    return os.environ.get("ZOO_WORKER_GPUS", "0") not in ("", "0")
-
-
-def has_gpu() -> bool:
-    """Whether an NVIDIA device is visible, here or to the workers, without importing torch."""
-    if workers_have_gpus():
-        return True
-    return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
-
-
-def reason_against(engine: Engine) -> str | None:
-    """The reason why ``auto`` does not choose an engine that could run here; None if there is none."""
-    device = getattr(engine, "device", None)  # of torch; only ``stacked`` has one
-    if workers_have_gpus():
-        return None
-    if device is not None and device.type == "cpu":
-        from .stacked.engine import no_cuda
-
+def reason_against(engine: Engine, program: Program) -> str | None:
+    """The reason why ``auto`` does not choose an engine that could run ``program``; None if there is none."""
+    if engine.name == "stacked" and device_kind(engine, program) == "cpu":
         return f"{no_cuda()}, and on a CPU this engine serves only as a check"
     return None
 
@@ -72,8 +56,8 @@ def choose(requested: str, programs: Iterable[Program]) -> Choice:
     order = ["stacked", "lanes", "sequential"] if has_gpu() else ["lanes", "sequential"]
     for name in order:
         engine = make_engine(name)
-        reason = reason_against(engine) or next((r for p in programs if (r := engine.refuses(p))), None)
+        reason = next((r for p in programs if (r := engine.refuses(p) or reason_against(engine, p))), None)
         if reason is None:
-            return Choice(engine, "; ".join([*refused, f"{name} runs it here"]))
+            return Choice(engine, "; ".join([*refused, f"{name} runs it here", *CHEAPER.get(name, ())]))
         refused.append(f"not {name}: {reason}")
     raise InputError(f"no engine of this machine can run this zoo: {'; '.join(refused)}")

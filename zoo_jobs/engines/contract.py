@@ -19,6 +19,7 @@ from ..models.registry import Architecture, Network
 from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 
 SplitName = Literal["train", "val", "test"]
+DeviceKind = Literal["cpu", "cuda"]
 StateArrays = dict[str, NDArray[Any]]
 
 
@@ -126,7 +127,19 @@ class Engine(Protocol):
     """Opens sessions. An engine is cheap to construct; it imports its libraries when it is constructed."""
 
     name: str
-    bitwise: bool  # true if a model's bytes do not depend on its chunk; a unit may then be split
+
+    def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
+        """The kind of device that a session of ``program`` uses on a machine with or without a GPU.
+
+        ``devices.device_kind`` answers for the workers of a run.
+        """
+        ...
+
+    def bitwise(self, program: Program) -> bool:
+        """Whether a model's bytes depend neither on its chunk nor on when it is trained. A unit may then be split, and
+        two workers that train the same part commit the same bytes.
+        """
+        ...
 
     def refuses(self, program: Program) -> str | None:
         """The reason why this engine cannot run ``program`` here, as a sentence; None if it can."""

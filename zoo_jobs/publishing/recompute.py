@@ -122,6 +122,11 @@ def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int) -> li
     program = run.program(run.rows[sample[0]].family)
     if reason := engine.refuses(program):
         return [Check(-1, -1, "not recomputed", f"engine {name} does not run here: {reason}")]
+    if not engine.bitwise(program):
+        detail = f"engine {name} does not promise the same bits again here: they depend on the models beside a model"
+        if name == "sequential":
+            detail = f"engine {name} on a GPU does not promise the same bits again: kernels may add in any order"
+        return [Check(-1, -1, "not recomputed", detail)]
     if engine.numerics(program) != pin["engine"]:
         detail = f"the run's numbers depend on {pin['engine']}, this machine's on {engine.numerics(program)}"
         return [Check(-1, -1, "not recomputed", detail)]

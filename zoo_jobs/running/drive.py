@@ -68,13 +68,14 @@ class _Attempt:
             chunk_models=stage.chunk_models,
             attempt=attempt,
             notice_seconds=GRACE_SECONDS,
-            num_gpus=1 if on_gpus(stage.plan.choice) else 0,
+            num_gpus=1 if on_gpus(stage.plan.choice, run) else 0,
             refill=stage.plan.refill,
             single_writer=options.single_writer,
         )
         self._pieces: ClaimedPieces | None = None
         if session.place.is_shared:
-            names = claims_of(work_units(run.zoo, run.rows, size=stage.pin["unit_models"]), engine.bitwise)
+            bitwise = engine.bitwise(next(iter(run.programs())))
+            names = claims_of(work_units(run.zoo, run.rows, size=stage.pin["unit_models"]), bitwise)
             self._pieces = ClaimedPieces(Claims(session.store, run.id, attempt), names)
         num_tasks = len(self._tasks())
         self._pool = session.place.pool(min(stage.slots, num_tasks), self._context, run, stage.data)

@@ -1,12 +1,14 @@
 """Chooses where tasks run: Ray actors, here or on a cluster, or threads. Imports Ray only where it is used."""
 
 import contextlib
+import logging
 import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..data.prepared import PreparedData
-from ..engines.choose import Choice, workers_have_gpus
+from ..engines.choose import Choice
+from ..engines.devices import device_kind, num_cuda_devices, workers_have_gpus
 from . import ray_environment
 from .inputs import Run
 from .worker import WorkerContext
@@ -14,6 +16,8 @@ from .worker import WorkerContext
 if TYPE_CHECKING:
     from .local_pool import LocalPool
     from .ray_pool import RayPool
+
+logger = logging.getLogger(__name__)
 
 
 class Place:
@@ -47,31 +51,42 @@ class Place:
         """Whether tasks run on a cluster that was started before."""
         return ray_environment.prepare(self._ray) not in ("local", "none")
 
-    @property
-    def expected_slots(self) -> int:
-        """Slots before the connection: the number asked for, else the CPUs of this machine."""
+    def expected_slots(self, choice: Choice, run: Run) -> int:
+        """Slots before the connection: the number asked for, else the CPUs or GPUs of this machine."""
         if self._slots is not None:
             return self._slots
-        return self._wanted or (1 if self.is_shared else len(os.sched_getaffinity(0)))
+        if self._wanted is not None or self.is_shared:
+            return self._wanted or 1
+        return num_cuda_devices() if on_gpus(choice, run) else len(os.sched_getaffinity(0))
 
-    def slots(self, choice: Choice, data: PreparedData) -> int:
-        """Number of tasks that can run at once. Connects. Raises InputError: no cluster at the address."""
+    def slots(self, choice: Choice, run: Run, data: PreparedData) -> int:
+        """Number of tasks that can run at once. Connects.
+
+        A process trains on one GPU with one thread. On GPUs that are there and cannot become more, more slots than GPUs
+        are capped, and the log says so.
+
+        Raises InputError: no cluster at the address, or no GPU for a program that uses one.
+        """
+        on_gpu = on_gpus(choice, run)
         if self.is_shared:
+            if on_gpu and (self._wanted or 1) > 1:
+                logger.warning("one process trains on one GPU: one slot", extra={"slots": self._wanted})
+                return 1
             return self._wanted or 1
         if self._slots is None:
             address = ray_environment.prepare(self._ray)
             from .ray_pool import connected
 
-            slots = connected(address, self._wanted, _size(data), on_gpus(choice))
+            slots = connected(address, self._wanted, _size(data), on_gpu)
             self._slots = self._stack.enter_context(slots)
         return self._slots
 
     def numerics(self, choice: Choice, run: Run, data: PreparedData) -> dict[str, Any]:
         """The engine's description of its numerics, on the machine where it will run."""
         program = next(iter(run.programs()))
-        if not (on_gpus(choice) and workers_have_gpus() and self.is_elsewhere):
+        if not (on_gpus(choice, run) and workers_have_gpus() and self.is_elsewhere):
             return choice.engine.numerics(program)
-        self.slots(choice, data)
+        self.slots(choice, run, data)
         from .ray_pool import worker_numerics
 
         return worker_numerics(choice.engine.name, program)
@@ -87,10 +102,9 @@ class Place:
         return RayPool(slots, context, run, data)
 
 
-def on_gpus(choice: Choice) -> bool:
+def on_gpus(choice: Choice, run: Run) -> bool:
     """Whether each worker takes one GPU."""
-    device = getattr(choice.engine, "device", None)  # of torch; only ``stacked`` has one
-    return device is not None and (workers_have_gpus() or device.type == "cuda")
+    return any(device_kind(choice.engine, program) == "cuda" for program in run.programs())
 
 
 def _size(data: PreparedData) -> int:

@@ -261,7 +261,8 @@ class RayPool:
 def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = False) -> Iterator[int]:
     """Connect to a Ray cluster while the block runs. Gives the number of slots: the CPUs or GPUs that it offers.
 
-    At least 1: where the cluster offers none yet, the request for a worker makes its autoscaler start one.
+    At least 1: where the cluster offers none yet, the request for a worker makes its autoscaler start one. More GPUs
+    than this machine has will not come; a worker without one would wait for ever, so ``slots`` is capped there.
 
     ``local`` starts one on this machine's loopback; anything else is the address of a cluster. The environment must
     have been prepared by ``ray_environment`` before this module was imported.
@@ -280,6 +281,12 @@ def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = 
         offered = int(ray.cluster_resources().get("GPU" if on_gpus else "CPU", 0))
         if not (slots or offered):
             logger.warning("the cluster offers no slot yet; a worker is asked for", extra={"address": address})
+        if on_gpus and address == "local":
+            if not offered:
+                raise InputError("Ray sees no GPU on this machine, which torch sees; is CUDA_VISIBLE_DEVICES set?")
+            if slots and slots > offered:
+                logger.warning("a slot takes a whole GPU: fewer slots", extra={"slots": slots, "gpus": offered})
+            slots = min(slots or offered, offered)
         yield slots or max(1, offered)
     finally:
         ray.shutdown()

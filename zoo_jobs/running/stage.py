@@ -96,7 +96,7 @@ class StagePlan:
         def next_part(model: int) -> int:
             return self.request.last_part + 1 if model in self.absent else ledger.next_part(model)
 
-        bitwise = self.choice.engine.bitwise
+        bitwise = self.choice.engine.bitwise(next(iter(self.run.programs())))
         return tasks(self.units, self.request, next_part, slots=slots, bitwise=bitwise, max_models=self.max_models)
 
     @property
@@ -200,7 +200,7 @@ def check(session: Session, plan: StagePlan) -> Stage:
     if there is not None:
         pin_settings(session, run, pin)
     expected = _expected(session, plan)
-    slots = place.slots(choice, data)
+    slots = place.slots(choice, run, data)
     capabilities = probe(store)
     require(capabilities, store.url, single_writer=options.single_writer)
     control = read_control(store, run.id)
@@ -276,7 +276,8 @@ def _check_commit_every(zoo: Zoo, pin: Mapping[str, Any]) -> None:
 
 def _expected(session: Session, plan: StagePlan) -> Planned:
     """Time and price of the stage, at the pace of the last attempt. A person confirms the price."""
-    zoo, engine, slots = plan.run.zoo, plan.choice.engine.name, session.place.expected_slots
+    zoo, engine = plan.run.zoo, plan.choice.engine.name
+    slots = session.place.expected_slots(plan.choice, plan.run)
     price = session.options.dollars_per_hour
     if price is None:
         price = slot_price(os.environ)

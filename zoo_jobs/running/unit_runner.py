@@ -131,10 +131,11 @@ class UnitRunner:
         else:
             loaded = ledger.load_state(task.models)
             state, parents = loaded.arrays, loaded.parents
-        self._parents = () if self._engine.bitwise or self._refill else parents
+        program = self._run.program(self._run.rows[task.models[0]].family)
+        self._parents = () if self._engine.bitwise(program) or self._refill else parents
         self._growth = Growth(
             self._engine,
-            self._run.program(self._run.rows[task.models[0]].family),
+            program,
             self._run.hyperparameters(task.models),
             state,
             self._data,
@@ -164,6 +165,7 @@ class UnitRunner:
         """The function that commits the part, which any thread may call, and the bytes that it holds."""
         assert self._growth is not None
         refill = bool(self._refill)
+        program = self._run.program(self._run.rows[task.models[0]].family)
         state = self._growth.state()
         samples = sum(r.samples for r in results)
         data = PartData(
@@ -174,7 +176,7 @@ class UnitRunner:
             fields=_fields(results, EpochSet(None) if refill else self._run.kept_epochs),
             labels=_labels(task.models, results),
             state={} if refill else state,
-            numerics=self._engine.numerics(self._run.program(self._run.rows[task.models[0]].family)),
+            numerics=self._engine.numerics(program),
             samples=samples,
             seconds=seconds,
         )
@@ -191,7 +193,7 @@ class UnitRunner:
             self._after = committed.record
             if self._parents:
                 self._parents = (str(committed.record.key),)
-            self._behind = not committed.won and not self._engine.bitwise
+            self._behind = not committed.won and not self._engine.bitwise(program)
             self._commit_seconds = time.monotonic() - started
             return PartCommitted(
                 zoo=self._run.name,

@@ -1,17 +1,21 @@
 """The worker of one slot, in a Ray actor or a thread: a unit runner with its own store. No Ray."""
 
+import logging
 from dataclasses import dataclass, replace
 
 from zooforge.storage.stores.open import open_store
 
 from ..data.prepared import PreparedData
 from ..engines.choose import make_engine
+from ..engines.devices import no_cuda, sees_cuda
 from ..events import Advance
 from ..planning.units import Task
 from ..watching.totals import Meter
 from .inputs import Run
 from .notice import Notice
 from .unit_runner import UnitRunner
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class Worker:
     """Trains tasks, and counts what each call read from the store."""
 
     def __init__(self, context: WorkerContext, run: Run, data: PreparedData, notice: Notice) -> None:
+        if context.num_gpus and not sees_cuda():
+            logger.warning("a worker that should have a GPU trains on its CPU", extra={"reason": no_cuda()})
         store = open_store(context.store_url, single_writer=context.single_writer)
         self._meter = Meter(store.traffic)
         self._runner = UnitRunner(

@@ -24,7 +24,8 @@ DATA = random_data()
 class Grouped(SequentialEngine):
     """As an engine whose bits depend on its chunk: every rival's weights are a little different."""
 
-    bitwise = False
+    def bitwise(self, program: Program) -> bool:
+        return False
 
     def __init__(self, rounding: float) -> None:
         super().__init__()

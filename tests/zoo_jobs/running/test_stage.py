@@ -8,7 +8,6 @@ from zooforge.storage.runs.run_files import read_attempts, read_control
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue.entries import load
 from zooforge.zoo_jobs.cli import main
-from zooforge.zoo_jobs.engines.choose import has_gpu, make_engine, reason_against
 from zooforge.zoo_jobs.events import Advance
 from zooforge.zoo_jobs.planning import machines
 from zooforge.zoo_jobs.planning.units import Task
@@ -79,14 +78,6 @@ def test_a_slot_costs_what_its_machine_and_price_class_say(
         assert machines.slot_price({"ZOO_MACHINE": machine, "ZOO_PRICE_CLASS": price_class}) == dollars
     finally:
         machines._prices.cache_clear()
-
-
-def test_a_head_without_a_gpu_chooses_for_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not has_gpu()
-    assert reason_against(make_engine("stacked"))
-    monkeypatch.setenv("ZOO_WORKER_GPUS", "1")
-    assert has_gpu()
 
 
 def test_a_run_that_is_out_of_memory_stops_and_the_next_attempt_begins_with_the_smaller_chunk(

@@ -18,6 +18,7 @@ from ...models.layers import Architecture
 from ...sparsify.kl_schedule import kl_weight
 from ..contract import (
     MOMENTS,
+    DeviceKind,
     Evaluation,
     Hyperparameters,
     Program,
@@ -66,7 +67,16 @@ class LanesEngine:
     """Runs layer lists on one thread of a CPU. A machine's other cores are other slots of the run."""
 
     name = "lanes"
-    bitwise = True
+
+    def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
+        """Always the CPU."""
+        del program, gpu
+        return "cpu"
+
+    def bitwise(self, program: Program) -> bool:
+        """True: lanes are independent, and no sum depends on the number of models."""
+        del program
+        return True
 
     def refuses(self, program: Program) -> str | None:
         if extension() is None:

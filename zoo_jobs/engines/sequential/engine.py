@@ -21,6 +21,7 @@ from ...sparsify.kl_schedule import kl_weight
 from ..batches import AUGMENTATIONS, Block, evaluation_blocks, training_blocks
 from ..contract import (
     MOMENTS,
+    DeviceKind,
     Evaluation,
     Hyperparameters,
     Program,
@@ -31,6 +32,7 @@ from ..contract import (
     magnitude_sparsity,
     sparsity_of,
 )
+from ..devices import device_kind
 from ..one_cycle import one_cycle
 from .layer_list_model import LayerListModel
 from .module_model import ModuleModel
@@ -56,13 +58,18 @@ class SequentialEngine:
             channels_last: images of torch modules in channels-last memory.
             compiled: ``torch.compile`` of torch modules.
         """
-        self._requested = device
+        self._requested = None if device is None else torch.device(device)
         self._options = {"amp": amp, "channels_last": channels_last, "compiled": compiled}
 
-    @property
-    def bitwise(self) -> bool:
+    def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
+        """A CUDA device for torch modules where there is one, the CPU for layer lists; else as asked for."""
+        if self._requested is not None:
+            return "cpu" if self._requested.type == "cpu" else "cuda"
+        return "cuda" if gpu and not isinstance(program.architecture, Architecture) else "cpu"
+
+    def bitwise(self, program: Program) -> bool:
         """True on a CPU with one thread; the kernels of a CUDA device may add in any order."""
-        return self._requested in (None, "cpu")
+        return device_kind(self, program) == "cpu"
 
     def refuses(self, program: Program) -> str | None:
         if (program.variational or program.pruned) and not isinstance(program.architecture, Architecture):
@@ -109,10 +116,8 @@ class SequentialEngine:
         return SequentialSession(program, hyperparameters, state, data, model, device)
 
     def _device(self, program: Program) -> torch.device:
-        if self._requested is not None:
-            return torch.device(self._requested)
-        on_gpu = not isinstance(program.architecture, Architecture) and torch.cuda.is_available()
-        return torch.device("cuda" if on_gpu else "cpu")
+        """The device of this process's sessions."""
+        return self._requested or torch.device(self.device_kind(program, gpu=torch.cuda.is_available()))
 
 
 class SequentialSession:

@@ -15,10 +15,6 @@ GRAPH_RESERVE_BYTES = 1 << 30  # GPU memory left for the context, libraries and 
 CPU_FREE_RATIO = 0.5  # share of a host's free memory that a chunk may take
 
 
-def best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 class Place:
     """The device of a session, with one stream and one pool of graph memory."""
 

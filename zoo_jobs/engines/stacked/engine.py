@@ -5,8 +5,9 @@ from typing import Any
 import torch
 
 from ...data.prepared import PreparedData
-from ..contract import Hyperparameters, Program, StateArrays, not_a_plain_layer_list
-from .device import best_device, free_bytes
+from ..contract import DeviceKind, Hyperparameters, Program, StateArrays, not_a_plain_layer_list
+from ..devices import no_cuda
+from .device import free_bytes
 from .memory import peak_bytes
 from .session import StackedSession
 from .update import STEPS
@@ -19,15 +20,29 @@ class StackedEngine:
     """Runs layer lists on a CUDA device, or on one CPU thread as a check."""
 
     name = "stacked"
-    bitwise = False  # the sums of a matrix product depend on the number of models in it
 
     def __init__(self, device: str | None = None) -> None:
         """``device`` of torch; None: a CUDA device where torch sees one, else the CPU."""
-        self._requested = device
+        self._requested = None if device is None else torch.device(device)
+
+    def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
+        """A CUDA device where there is one, unless another was asked for."""
+        del program
+        if self._requested is not None:
+            return "cpu" if self._requested.type == "cpu" else "cuda"
+        return "cuda" if gpu else "cpu"
+
+    def bitwise(self, program: Program) -> bool:
+        """False: the sums of a matrix product depend on the number of models in it."""
+        del program
+        return False
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self._requested) if self._requested is not None else best_device()
+        """The device of this process's sessions."""
+        if self._requested is not None:
+            return self._requested
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def refuses(self, program: Program) -> str | None:
         if reason := not_a_plain_layer_list(program):
@@ -69,10 +84,3 @@ class StackedEngine:
             raise ValueError(f"stacked cannot run {program.architecture.name}: {reason}")
         at_once = max(program.batch_size, 10)
         return StackedSession(program, hyperparameters, state, data, self.device, at_once)
-
-
-def no_cuda() -> str:
-    """Why torch sees no CUDA device, in words for a person."""
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} is built without CUDA"
-    return f"torch {torch.__version__} (CUDA {torch.version.cuda}) sees no device: `zoo engines` shows the driver"

@@ -197,7 +197,7 @@ def test_what_cannot_run_is_refused_with_a_reason(population: Made) -> None:
 
 def test_numerics_name_all_that_the_numbers_depend_on(population: Made) -> None:
     engine = SequentialEngine()
-    assert engine.bitwise
+    assert engine.bitwise(population().program)
     numerics = engine.numerics(population().program)
     assert numerics["engine"] == "sequential"
     assert numerics["torch"] == torch.__version__
