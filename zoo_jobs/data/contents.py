@@ -16,7 +16,7 @@ from typing import Protocol
 from .registry import LockedFile
 
 CHUNK_BYTES = 1 << 20
-SEARCH_DEPTH = 4  # MNIST/raw/NAME of a torchvision root is three levels down
+SEARCH_DEPTH = 6  # NAME of an unpacked Debian package is five levels down, usr/share/datasets/fashion-mnist/NAME
 SEARCH_ENTRIES = 20_000
 
 
@@ -83,7 +83,10 @@ def listing(folder: Path) -> str:
     """The first files below ``folder``, for a message."""
     names = [str(path.relative_to(folder)) for path in _below(folder)]
     if not names:
-        return "the folder has no files" if folder.is_dir() else "there is no such folder"
+        if not folder.is_dir():
+            return "there is no such folder"
+        deep = any(entry.is_dir() for entry in folder.iterdir())
+        return "the folder has no files" + (f" in its first {SEARCH_DEPTH} levels" if deep else "")
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"the folder has {', '.join(names[:5])}{more}"
 

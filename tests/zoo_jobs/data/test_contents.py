@@ -67,7 +67,7 @@ def unpacked(cache: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("layout", ["", "TINY/raw/"])
+@pytest.mark.parametrize("layout", ["", "TINY/raw/", "usr/share/datasets/tiny/"])
 @pytest.mark.parametrize("kind", ["packed again", "unpacked", "one of each"])
 def test_a_data_set_in_another_packing_is_accepted_by_its_contents(kind: str, layout: str, tmp_path: Path) -> None:
     files = {}
@@ -117,6 +117,10 @@ def test_what_is_missing_is_said_with_what_the_folder_has(tmp_path: Path) -> Non
     ) as told:
         fetch("tiny", tmp_path / "cache", Folder(tmp_path / "from"))
     assert "picture-4.png and 2 more" in str(told.value)
+    (tmp_path / "deep" / "/".join("abcdef")).mkdir(parents=True)
+    (tmp_path / "deep" / "/".join("abcdef") / "tiny.gz").write_bytes(b"gz")
+    with pytest.raises(InputError, match="the folder has no files in its first 6 levels"):
+        fetch("tiny", tmp_path / "cache", Folder(tmp_path / "deep"))
     with pytest.raises(InputError, match="there is no such folder"):
         fetch("tiny", tmp_path / "cache", Folder(tmp_path / "nowhere"))
     put(tmp_path / "here", IDX)
