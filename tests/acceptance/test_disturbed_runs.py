@@ -10,7 +10,7 @@ import pytest
 from tests.support.acceptance_specs import MODELS, NUM_EPOCHS, NUM_MODELS, NUM_TWIN_EPOCHS, write
 from tests.support.command import Command, Running, command_lines, done, manifest, num_records
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.ray
 
 ALL_PARTS = NUM_EPOCHS + 1
 LEAVING_SECONDS = 60.0  # for what a killed driver started; Ray's agents take a minute longer, and train nothing

@@ -33,7 +33,6 @@ def test_verbs_of_the_catalogue_import_none_of_them(zoo: Command, arguments: str
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("arguments", ["status small", "vectorize small", "logs small", "store ls"])
 def test_verbs_that_only_read_a_store_import_none_of_them(zoo: Command, quiet: Path, arguments: str) -> None:
     body = f"from zooforge.zoo_jobs.cli import main; assert main({[*arguments.split(), '--store', str(quiet)]!r}) == 0"
@@ -41,7 +40,6 @@ def test_verbs_that_only_read_a_store_import_none_of_them(zoo: Command, quiet: P
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 def test_opening_a_zoo_in_a_directory_imports_none_of_them(zoo: Command, quiet: Path) -> None:
     body = (
         f"import zooforge; zoo = zooforge.open_zoo({f'{quiet}/zoos/small'!r}); "

@@ -37,7 +37,6 @@ def test_plan_is_a_list_of_objects_with_the_keys_of_the_contract(zoo: Command) -
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 class TestOfARun:
     def test_status_has_the_keys_of_the_contract(self, zoo: Command, quiet: Path) -> None:
         found = parsed(zoo, "status", "small", "--store", quiet)

@@ -19,7 +19,7 @@ from zooforge.zoo_jobs.models.torch_module import torch_module
 from zooforge.zoo_jobs.spec.grid import rows
 from zooforge.zoo_jobs.spec.twins import twins_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from zooforge.storage.publish.head import read_spec
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.watching.run_log import read_logs
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 ALL_PARTS = 8 * (NUM_EPOCHS + 1)
 SRUN = '#!/bin/sh\nexec "$@"\n'

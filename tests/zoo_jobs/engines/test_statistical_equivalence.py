@@ -19,7 +19,6 @@ def oracle() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", ["lanes", "stacked"])
 def test_64_models_over_6_epochs_are_as_accurate_as_those_of_the_oracle(
     name: str, oracle: dict[str, Any], population: Made, digits: Made
