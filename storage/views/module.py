@@ -19,9 +19,40 @@ class LayerListModule(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, K] of images [B, C, H, W]."""
+        outputs: list[Tensor] = []
         for layer in self.module_list:
-            images = layer(images)
+            images = images + outputs[layer.source] if isinstance(layer, Residual) else layer(images)
+            outputs.append(images)
         return images
+
+
+class Residual(nn.Module):
+    """Stands for a residual sum in a ``module_list``; the network adds the output of module ``source``."""
+
+    def __init__(self, source: int) -> None:
+        super().__init__()
+        self.source = source
+
+
+class GlobalAverage(nn.Module):
+    """Means of the channels, [B, C, H, W] to [B, C]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+
+class Sine(nn.Module):
+    """sin(omega x)."""
+
+    def __init__(self, omega: float) -> None:
+        super().__init__()
+        self.omega = omega
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.sin(values if self.omega == 1.0 else values * self.omega)
+
+    def extra_repr(self) -> str:
+        return f"omega={self.omega}"
 
 
 def build_module(layers: Sequence[Mapping[str, Any]], activation: str | None, dropout_ratio: float) -> LayerListModule:
@@ -42,24 +73,36 @@ def _layer(layer: Mapping[str, Any], activation: str | None, dropout_ratio: floa
     module: nn.Module
     match layer.get("type"):
         case "conv2d":
-            module = skip_init(nn.Conv2d, layer["in_channels"], layer["out_channels"], layer["kernel_size"])
+            sizes = layer["in_channels"], layer["out_channels"], layer["kernel_size"]
+            module = skip_init(nn.Conv2d, *sizes, stride=layer.get("stride", 1), padding=layer.get("padding", 0))
         case "linear":
             module = skip_init(nn.Linear, layer["in_features"], layer["out_features"])
         case "max_pool2d":
-            module = nn.MaxPool2d(layer["kernel_size"], layer["kernel_size"])
+            module = nn.MaxPool2d(layer["kernel_size"], layer.get("stride", layer["kernel_size"]))
+        case "avg_pool2d":
+            module = nn.AvgPool2d(layer["kernel_size"], layer["stride"])
+        case "global_avg_pool2d":
+            module = GlobalAverage()
+        case "add":
+            module = Residual(layer["source"])
         case "flatten":
             module = nn.Flatten()
         case "dropout":
             module = nn.Dropout(dropout_ratio)
         case "activation":
-            module = _activation(layer.get("name") or activation)
+            module = _activation(layer.get("name") or activation, layer.get("omega", 1.0))
         case other:
             raise FormatError(f"the manifest lists a layer of type {str(other)[:40]!r}, which no module is known for")
     return module
 
 
-def _activation(name: str | None) -> nn.Module:
-    """The module of ``torch.nn`` with this name, whatever its capitals: ``leaky_relu`` is ``LeakyReLU``."""
+def _activation(name: str | None, omega: float) -> nn.Module:
+    """The module of ``torch.nn`` with this name, whatever its capitals: ``leaky_relu`` is ``LeakyReLU``; and the sine,
+    which torch has not."""
+    if name == "sine":
+        return Sine(omega)
+    if name == "identity":
+        return nn.Identity()
     classes = {known.lower(): getattr(nn, known) for known in torch.nn.modules.activation.__all__}
     if name is None or name.replace("_", "") not in classes:
         raise FormatError(f"activation {str(name)[:40]!r}: torch.nn has none of that name")

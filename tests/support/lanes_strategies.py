@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 
 from tests.support.lanes_cases import Case, case
+from zooforge.zoo_jobs.engines.lanes.engine import extension
 from zooforge.zoo_jobs.models.layers import (
-    ACTIVATIONS,
     Activation,
     Architecture,
     Conv2d,
@@ -46,7 +46,7 @@ def layer_lists(draw: st.DrawFn) -> Architecture:
 
     def points() -> None:
         for _ in range(draw(st.integers(0, 2))):
-            layers.append(draw(st.sampled_from([Dropout(), *map(Activation, ACTIVATIONS)])))
+            layers.append(draw(st.sampled_from([Dropout(), *map(Activation, extension().ACTIVATIONS)])))
 
     points()
     for _ in range(draw(st.integers(0, 3))):

@@ -1,5 +1,7 @@
 """Architectures as layer lists, from which torch module, layout, FLOP count and kernels follow. Pure."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from zooforge.storage.formats.layout import Layout
@@ -12,31 +14,60 @@ ACTIVATIONS: dict[ActivationName, str] = {
     "sigmoid": "torch.nn:Sigmoid",
     "silu": "torch.nn:SiLU",
     "gelu": "torch.nn:GELU",
+    "sine": "zooforge.zoo_jobs.models.sine:Sine",
+    "identity": "torch.nn:Identity",
 }
 """Registry of activations: each name with the torch module class that computes it, as ``package.module:Class``.
 
 The class is imported only where a network is computed. The ``lanes`` engine has kernels of its own and refuses an
 activation that it has no kernel for.
 """
+WITH_OMEGA = ("sine",)
+"""The activations whose class takes a frequency, as its only argument."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conv2d:
-    """Square convolution, stride 1, no padding, with bias."""
+    """Square convolution with bias. ``padding`` zeros surround the image; sizes are rounded down."""
 
     in_channels: int
     out_channels: int
     kernel_size: int
+    stride: int = 1
+    padding: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class MaxPool2d:
-    """2 x 2 max-pool, stride 2; an odd last row or column is dropped."""
+    """Square max-pool without padding; rows and columns that fill no window are dropped."""
+
+    kernel_size: int = 2
+    stride: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool2d:
+    """Mean of square windows without padding; rows and columns that fill no window are dropped."""
+
+    kernel_size: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalAvgPool2d:
+    """[C, H, W] to [C], the mean of each channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activation:
+    """A function of single values. ``omega`` is the frequency of ``sine``, sin(omega x); ValueError for another's."""
+
     name: ActivationName
+    omega: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.omega != 1.0 and self.name not in WITH_OMEGA:
+            raise ValueError(f"activation {self.name} has no omega, found {self.omega}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +86,16 @@ class Linear:
     out_features: int
 
 
-Layer = Conv2d | MaxPool2d | Activation | Dropout | Flatten | Linear
+@dataclass(frozen=True, slots=True)
+class Add:
+    """The sum of the layer's input and the output of the layer at index ``source``, which has the same shape."""
+
+    source: int
+
+
+Layer = (
+    Conv2d | MaxPool2d | AvgPool2d | GlobalAvgPool2d | Activation | Dropout | Flatten | Linear | Add
+)  # a new layer: its shape here, its torch module, its record in a manifest, and the engines' arithmetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +133,19 @@ class Architecture:
     def __post_init__(self) -> None:
         shapes = self.shapes
         if len(shapes[-1]) != 1:
-            raise ValueError(f"{self.name}: the last layer must be linear")
+            raise ValueError(f"{self.name}: the last layer gives {list(shapes[-1])}, not one value per class")
+        if not self.parametric:
+            raise ValueError(f"{self.name}: no layer has parameters")
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Input shape, then the output shape of each layer, without the batch axis. ValueError if layers do not fit."""
-        shape: tuple[int, ...] = (self.in_channels, self.image_size, self.image_size)
-        shapes = [shape]
+        shapes: list[tuple[int, ...]] = [(self.in_channels, self.image_size, self.image_size)]
         for index, layer in enumerate(self.layers):
-            shape = _output_shape(layer, shape, f"{self.name} layer {index}")
-            shapes.append(shape)
+            try:
+                shapes.append(output_shape(layer, shapes))
+            except ValueError as error:
+                raise ValueError(f"{self.name} layer {index}: {error}") from None
         return tuple(shapes)
 
     @property
@@ -156,26 +199,79 @@ class Architecture:
 
     @property
     def num_macs(self) -> int:
-        """Multiply-adds of the forward pass of one sample, biases and activations not counted."""
-        total = 0
-        for p in self.parametric:
-            weight, _ = _weight_shape(p.layer)
-            size = 1
-            for n in weight:
-                size *= n
-            total += size * p.output_positions
-        return total
+        """Multiply-adds of the forward pass of one sample; biases, activations, pools and padded taps do not count."""
+        return sum(self._macs(p) for p in self.parametric)
 
     @property
     def num_train_macs(self) -> int:
         """Multiply-adds of forward, weight gradient and data gradient of one sample, the first layer's data gradient
         not computed."""
-        first = self.parametric[0]
-        weight, _ = _weight_shape(first.layer)
-        size = 1
-        for n in weight:
-            size *= n
-        return 3 * self.num_macs - size * first.output_positions
+        return 3 * self.num_macs - self._macs(self.parametric[0])
+
+    def _macs(self, p: Parametric) -> int:
+        if isinstance(p.layer, Linear):
+            return p.layer.in_features * p.layer.out_features
+        (_, height, width), (_, rows, columns) = self.shapes[p.index : p.index + 2]
+        taps = _taps(p.layer, height, rows) * _taps(p.layer, width, columns)
+        return p.layer.in_channels * p.layer.out_channels * taps
+
+
+def output_shape(layer: Layer, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Output shape of ``layer`` behind layers with ``shapes``, of which the first is the input's and the last its own.
+
+    Raises ValueError, with the reason, for a layer that does not fit.
+    """
+    shape = shapes[-1]
+    match layer:
+        case Conv2d(in_channels=c, kernel_size=k, padding=padding):
+            if len(shape) != 3 or shape[0] != c:
+                raise ValueError(f"{layer} cannot take an input of shape {shape}")
+            if not 0 <= padding < k:
+                raise ValueError(f"padding {padding} is not below the kernel {k}: a window would hold nothing else")
+            return (layer.out_channels, *_windows(shape, k, layer.stride, padding))
+        case MaxPool2d(kernel_size=k, stride=stride) | AvgPool2d(kernel_size=k, stride=stride):
+            return (_channels(shape), *_windows(shape, k, stride, 0))
+        case GlobalAvgPool2d():
+            return (_channels(shape),)
+        case Flatten():
+            return (math.prod(shape),)
+        case Linear(in_features=i, out_features=o):
+            if shape != (i,):
+                raise ValueError(f"{layer} cannot take an input of shape {shape}")
+            return (o,)
+        case Add(source=source):
+            if not 0 <= source < len(shapes) - 1:
+                raise ValueError(f"add reads an earlier layer, of 0 to {len(shapes) - 2}, found {source}")
+            if shapes[source + 1] != shape:
+                raise ValueError(
+                    f"add needs equal shapes: layer {source} gives {list(shapes[source + 1])}, "
+                    f"the layer before gives {list(shape)}"
+                )
+            return shape
+        case Activation() | Dropout():
+            return shape
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    if len(shape) != 3:
+        raise ValueError(f"it takes images, [channels, height, width], and the layer before gives {list(shape)}")
+    return shape[0]
+
+
+def _windows(shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    """Rows and columns of windows that fit into an image with its padding."""
+    _, height, width = shape
+    if min(kernel, stride) < 1:
+        raise ValueError(f"kernel {kernel} and stride {stride} must be at least 1")
+    if min(height, width) + 2 * padding < kernel:
+        raise ValueError(f"kernel {kernel} is larger than the image, {height} x {width}, with padding {padding}")
+    return (height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1
+
+
+def _taps(layer: Conv2d, size: int, places: int) -> int:
+    """Taps of a kernel's axis over all its places that are inside the image."""
+    starts = (place * layer.stride - layer.padding for place in range(places))
+    return sum(min(start + layer.kernel_size, size) - max(start, 0) for start in starts)
 
 
 def _weight_shape(layer: Conv2d | Linear) -> tuple[tuple[int, ...], int]:
@@ -183,26 +279,3 @@ def _weight_shape(layer: Conv2d | Linear) -> tuple[tuple[int, ...], int]:
         k = layer.kernel_size
         return (layer.out_channels, layer.in_channels, k, k), layer.out_channels
     return (layer.out_features, layer.in_features), layer.out_features
-
-
-def _output_shape(layer: Layer, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
-    match layer:
-        case Conv2d(in_channels=c, out_channels=o, kernel_size=k):
-            if len(shape) != 3 or shape[0] != c or min(shape[1:]) < k:
-                raise ValueError(f"{where}: {layer} cannot take an input of shape {shape}")
-            return (o, shape[1] - k + 1, shape[2] - k + 1)
-        case MaxPool2d():
-            if len(shape) != 3 or min(shape[1:]) < 2:
-                raise ValueError(f"{where}: a 2 x 2 pool cannot take an input of shape {shape}")
-            return (shape[0], shape[1] // 2, shape[2] // 2)
-        case Flatten():
-            size = 1
-            for n in shape:
-                size *= n
-            return (size,)
-        case Linear(in_features=i, out_features=o):
-            if shape != (i,):
-                raise ValueError(f"{where}: {layer} cannot take an input of shape {shape}")
-            return (o,)
-        case _:
-            return shape

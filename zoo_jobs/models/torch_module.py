@@ -11,12 +11,16 @@ from torch.nn.utils import skip_init
 
 from .layers import (
     ACTIVATIONS,
+    WITH_OMEGA,
     Activation,
     ActivationName,
+    Add,
     Architecture,
+    AvgPool2d,
     Conv2d,
     Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     Linear,
     MaxPool2d,
@@ -25,9 +29,10 @@ from .registry import Network
 from .resnet18 import BLOCKS_PER_STAGE, WIDTHS, ResNet18
 
 
-def activation_module(name: ActivationName) -> nn.Module:
-    """A new module that computes the activation ``name`` of the registry."""
-    module: nn.Module = pkgutil.resolve_name(ACTIVATIONS[name])()
+def activation_module(name: ActivationName, omega: float = 1.0) -> nn.Module:
+    """A new module that computes the activation ``name`` of the registry; ``omega`` is the frequency of a sine."""
+    kind = pkgutil.resolve_name(ACTIVATIONS[name])
+    module: nn.Module = kind(omega) if name in WITH_OMEGA else kind()
     return module
 
 
@@ -82,25 +87,48 @@ class LayerList(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, K] of images [B, C, H, W]."""
         values = images
+        outputs: list[Tensor] = []
         for layer in self.module_list:
-            values = layer(values)
+            values = values + outputs[layer.source] if isinstance(layer, Residual) else layer(values)
+            outputs.append(values)
         return values
+
+
+class Residual(nn.Module):
+    """Stands for an ``Add`` in a ``module_list``; the network adds the output of module ``source``."""
+
+    def __init__(self, source: int) -> None:
+        super().__init__()
+        self.source = source
+
+
+class GlobalAverage(nn.Module):
+    """Means of the channels, [B, C, H, W] to [B, C]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
 
 
 def _module(layer: Layer, dropout_ratio: float) -> nn.Module:
     match layer:
-        case Conv2d(in_channels=i, out_channels=o, kernel_size=k):
-            return _uninitialised(nn.Conv2d, i, o, k)
+        case Conv2d(in_channels=i, out_channels=o, kernel_size=k, stride=stride, padding=padding):
+            return _uninitialised(nn.Conv2d, i, o, k, stride=stride, padding=padding)
         case Linear(in_features=i, out_features=o):
             return _uninitialised(nn.Linear, i, o)
-        case MaxPool2d():
-            return nn.MaxPool2d(2, 2)
+        case MaxPool2d(kernel_size=k, stride=stride):
+            return nn.MaxPool2d(k, stride)
+        case AvgPool2d(kernel_size=k, stride=stride):
+            return nn.AvgPool2d(k, stride)
+        case GlobalAvgPool2d():
+            return GlobalAverage()
         case Dropout():
             return nn.Dropout(dropout_ratio)
         case Flatten():
             return nn.Flatten()
-        case Activation(name=name):
-            return activation_module(name)
+        case Activation(name=name, omega=omega):
+            return activation_module(name, omega)
+        case Add(source=source):
+            return Residual(source)
 
 
 def _uninitialised(kind: type[nn.Module], *args: Any, **kwargs: Any) -> nn.Module:

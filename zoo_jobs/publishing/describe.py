@@ -1,7 +1,6 @@
 """Describes a zoo to storage as plain data: layout, layer lists, names, symmetries, rows. Pure."""
 
-import itertools
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from zooforge.storage.formats.manifest import Parent
@@ -9,11 +8,24 @@ from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.publish.description import ZooDescription
 
 from ..engines.contract import noisy_layout
-from ..models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parametric
+from ..models.layers import (
+    Activation,
+    Add,
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+)
 from ..models.registry import ARCHITECTURES, ResNet18
 from ..models.resnet18 import ConvUnit
 from ..spec.grid import ModelRow, rows
 from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import ZooSpec
 
 
 def describe(zoo: Zoo) -> ZooDescription:
@@ -39,11 +51,7 @@ def describe(zoo: Zoo) -> ZooDescription:
         layout=plain.layout,
         rows={row.index: _row(row, zoo) for row in table},
         state_dict_names={name: variant.state_dict_names for name, variant in variants.items()},
-        layers={
-            name: [layer_json(layer) for layer in variant.layers]
-            for name, variant in variants.items()
-            if isinstance(variant, Architecture)
-        },
+        layers={name: _layers(spec, name == "dropout") for name in variants if isinstance(plain, Architecture)},
         symmetries=symmetries(plain),
         noisy_layout=noisy_layout(plain) if twins and isinstance(plain, Architecture) else None,
         buffers_layout=plain.buffer_layout if isinstance(plain, ResNet18) else None,
@@ -68,15 +76,35 @@ def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:
     return {"row_digest": row.digest, **values, **parent}
 
 
+def _layers(spec: ZooSpec, dropout: bool) -> list[dict[str, Any]]:
+    """The manifest's layer list. A layer that changes with the model's activation is the model's own."""
+    one, other = (spec.network(name, dropout).layers or () for name in ("relu", "tanh"))
+    return [
+        {"type": "activation"} if layer != another else layer_json(layer)
+        for layer, another in zip(one, other, strict=True)
+    ]
+
+
 def layer_json(layer: Layer) -> dict[str, Any]:
-    """One layer as an entry of the manifest's layer list; its activation is a hyperparameter in the model's row."""
+    """One layer as an entry of the manifest's layer list. What came later is written only where it is not the default
+    of a manifest without it.
+    """
     match layer:
         case Conv2d():
-            return {"type": "conv2d", **asdict(layer)}
-        case MaxPool2d():
-            return {"type": "max_pool2d", "kernel_size": 2}
-        case Activation():
-            return {"type": "activation"}
+            value = {"type": "conv2d", **asdict(layer)}
+            unused = [name for name, default in (("stride", 1), ("padding", 0)) if value[name] == default]
+            return {name: number for name, number in value.items() if name not in unused}
+        case MaxPool2d(kernel_size=kernel, stride=stride):
+            strides = {} if stride == kernel else {"stride": stride}
+            return {"type": "max_pool2d", "kernel_size": kernel, **strides}
+        case AvgPool2d():
+            return {"type": "avg_pool2d", **asdict(layer)}
+        case GlobalAvgPool2d():
+            return {"type": "global_avg_pool2d"}
+        case Add():
+            return {"type": "add", **asdict(layer)}
+        case Activation(name=name, omega=omega):
+            return {"type": "activation", "name": name, **({} if omega == 1 else {"omega": omega})}
         case Dropout():
             return {"type": "dropout"}
         case Flatten():
@@ -87,27 +115,72 @@ def layer_json(layer: Layer) -> dict[str, Any]:
 
 def symmetries(network: Architecture | ResNet18) -> list[dict[str, Any]]:
     """Permutation groups in the form that storage/formats/symmetry.py reads: reordering them changes no logit."""
-    return _chain(network) if isinstance(network, Architecture) else _residual(network)
+    return _of_list(network) if isinstance(network, Architecture) else _residual(network)
 
 
-def _chain(network: Architecture) -> list[dict[str, Any]]:
-    """Hidden units of each layer but the last may be reordered if the inputs of the next layer are reordered too.
+@dataclass(eq=False, slots=True)
+class _Units:
+    """Channels or units that are reordered together: the first layer that gives them, and the axes over them.
 
-    ``block`` is the number of consecutive values of an axis that belong to one unit, more than one behind a flatten
+    Attributes:
+        axes: (tensor, axis, its length) in the order of the layers.
+        size: units; an axis that is longer has several neighbouring values per unit.
+        fixed: they are the network's inputs or outputs, or have no common order.
+    """
+
+    name: str
+    size: int
+    axes: list[tuple[str, int, int]]
+    fixed: bool = False
+    merged: "_Units | None" = None
+
+    @property
+    def root(self) -> "_Units":
+        return self if self.merged is None else self.merged.root
+
+
+def _of_list(network: Architecture) -> list[dict[str, Any]]:
+    """Outputs of a layer may be reordered if all that read them are reordered too; a residual sum joins its two sides.
+
+    ``block`` is the number of neighbouring values of an axis that belong to one unit, more than one behind a flatten
     layer.
     """
-    groups = []
-    parametric = network.parametric
-    for this, following in itertools.pairwise(parametric):
-        units = _outputs(this)
-        inputs = following.layer.in_channels if isinstance(following.layer, Conv2d) else following.layer.in_features
-        axes = [
-            _axis(f"{this.name}.weight", 0),
-            _axis(f"{this.name}.bias", 0),
-            _axis(f"{following.name}.weight", 1, inputs // units),
-        ]
-        groups.append({"name": this.name, "size": units, "axes": axes})
-    return groups
+    parametric = {p.index: p for p in network.parametric}
+    current = _Units("", network.in_channels, [], fixed=True)
+    found: list[_Units] = []
+    after: list[_Units] = []
+    for index, layer in enumerate(network.layers):
+        if isinstance(layer, Conv2d | Linear):
+            name = parametric[index].name
+            inputs, outputs = (
+                (layer.in_channels, layer.out_channels)
+                if isinstance(layer, Conv2d)
+                else (layer.in_features, layer.out_features)
+            )
+            current.root.axes.append((f"{name}.weight", 1, inputs))
+            current = _Units(name, outputs, [(f"{name}.weight", 0, outputs), (f"{name}.bias", 0, outputs)])
+            found.append(current)
+        elif isinstance(layer, Add):
+            current = _joined(after[layer.source].root, current.root)
+        after.append(current)
+    current.root.fixed = True
+    return [
+        {"name": g.name, "size": g.size, "axes": [_axis(tensor, axis, n // g.size) for tensor, axis, n in g.axes]}
+        for g in found
+        if g.merged is None and not g.fixed
+    ]
+
+
+def _joined(one: _Units, other: _Units) -> _Units:
+    """Both as one group, in the place of the earlier layer; its units are those of the side that has fewer."""
+    if one is other:
+        return one
+    few, many = sorted((one.size, other.size))
+    one.axes += other.axes
+    one.size = few
+    one.fixed = one.fixed or other.fixed or many % few != 0
+    other.merged = one
+    return one
 
 
 def _residual(network: ResNet18) -> list[dict[str, Any]]:
@@ -149,8 +222,3 @@ def _output_axes(unit: ConvUnit) -> list[dict[str, Any]]:
 
 def _axis(tensor: str, axis: int, block: int = 1) -> dict[str, Any]:
     return {"tensor": tensor, "axis": axis, "block": block}
-
-
-def _outputs(parametric: Parametric) -> int:
-    layer = parametric.layer
-    return layer.out_channels if isinstance(layer, Conv2d) else layer.out_features

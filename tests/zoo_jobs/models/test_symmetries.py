@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
 from numpy.typing import NDArray
 
+from tests.support.layer_lists import any_layer_lists
 from zooforge.storage.formats.layout import Layout
-from zooforge.storage.formats.symmetry import canonical_orders, permute, random_permutations
+from zooforge.storage.formats.symmetry import align_canonical, canonical_orders, permute, random_permutations
 from zooforge.storage.views.standardize import Standardizer
+from zooforge.zoo_jobs.models.layers import Activation, Add, Architecture, Conv2d, Flatten, Linear
 from zooforge.zoo_jobs.models.registry import Network, architecture
 from zooforge.zoo_jobs.models.resnet18 import ResNet18
 from zooforge.zoo_jobs.models.torch_module import state_dict, torch_module
@@ -95,3 +98,39 @@ def test_standardised_weights_give_the_same_logits_when_inverted(models: Models)
     back = standardizer.invert(standard)
     expected = models.logits(models.values, models.buffers)
     np.testing.assert_allclose(models.logits(back, models.buffers), expected, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(network=any_layer_lists())
+def test_groups_of_a_random_list_join_its_residual_sums_and_change_no_logit(network: Architecture) -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(0, 0.3, (2, network.layout.size)).astype(np.float32)
+    shape = (2, network.in_channels, network.image_size, network.image_size)
+    images = torch.from_numpy(random.standard_normal(shape).astype(np.float32))
+    groups = symmetries(network)
+    for orders in (random_permutations(groups, 2, 7), canonical_orders(values, network.layout, groups)):
+        moved = permute(values, network.layout, groups, orders)
+        for before, after in zip(values, moved, strict=True):
+            module = torch_module(network).eval()
+            with torch.no_grad():
+                module.load_state_dict(state_dict(network, before))
+                expected = module(images)
+                module.load_state_dict(state_dict(network, after))
+                torch.testing.assert_close(module(images), expected, rtol=1e-4, atol=1e-4)
+    shuffled = permute(values, network.layout, groups, random_permutations(groups, 2, 8))
+    np.testing.assert_array_equal(
+        align_canonical(values, network.layout, groups), align_canonical(shuffled, network.layout, groups)
+    )
+
+
+def test_a_residual_stream_is_one_group() -> None:
+    layers = (Conv2d(1, 4, 3, padding=1), Conv2d(4, 4, 3, padding=1), Activation("relu"), Add(0), Flatten(),
+              Linear(256, 6), Linear(6, 3))  # fmt: skip
+    groups = symmetries(Architecture("list", 1, 8, layers))
+    assert [(g["name"], g["size"], len(g["axes"])) for g in groups] == [("conv1", 4, 6), ("linear1", 6, 3)]
+    assert groups[0]["axes"][-1] == {"tensor": "linear1.weight", "axis": 1, "block": 64}
+
+
+def test_a_sum_with_the_outputs_leaves_no_order_to_change() -> None:
+    layers = (Flatten(), Linear(64, 3), Activation("tanh"), Linear(3, 3), Add(1))
+    assert symmetries(Architecture("list", 1, 8, layers)) == []

@@ -23,11 +23,11 @@ def layer_table(architecture: Architecture, extension: Any) -> NDArray[np.int32]
     rows: list[tuple[str, int, int, int]] = []
     for layer in architecture.layers:
         match layer:
-            case Conv2d(in_channels=c, out_channels=o, kernel_size=k):
+            case Conv2d(in_channels=c, out_channels=o, kernel_size=k, stride=1, padding=0):
                 rows.append(("conv", c, o, k))
-            case MaxPool2d():
+            case MaxPool2d(kernel_size=2, stride=2):
                 rows.append(("pool", 0, 0, 0))
-            case Activation(name=name) if name in extension.ACTIVATIONS:
+            case Activation(name=name, omega=1.0) if name in extension.ACTIVATIONS:
                 rows.append(("activation", extension.ACTIVATIONS.index(name), 0, 0))
             case Dropout():
                 rows.append(("dropout", 0, 0, 0))

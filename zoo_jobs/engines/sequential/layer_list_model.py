@@ -3,16 +3,27 @@
 Shape suffixes: D = parameters, V = values with a noise variance, T = D + V for twins, D otherwise; B = batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
-from ...models import layers
-from ...models.layers import Activation, ActivationName, Architecture, Conv2d, Dropout, Flatten, MaxPool2d, Parametric
+from ...models.layers import (
+    Activation,
+    Add,
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    Parametric,
+)
 from ...models.torch_module import activation_module
 from ...sparsify import variational_dropout as vd
 from .. import philox
@@ -20,10 +31,6 @@ from ..contract import Program, noisy_layout
 from ..random_layers import RandomLayer, random_layers
 
 WORDS_AT_ONCE = 1 << 20  # random words in memory at a time
-
-ACTIVATIONS: dict[ActivationName, Callable[[Tensor], Tensor]] = {
-    name: activation_module(name).forward for name in layers.ACTIVATIONS
-}
 
 Draws = Sequence[Tensor]  # for one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
 
@@ -146,13 +153,20 @@ class LayerListModel:
         self, tensors: dict[str, Tensor], variances: dict[str, Tensor], images: Tensor, draws: Draws
     ) -> Tensor:
         values = images
+        outputs: list[Tensor] = []
         remaining = iter(draws)
         for index, layer in enumerate(self._architecture.layers):
             match layer:
-                case Activation(name=name):
-                    values = ACTIVATIONS[name](values)
-                case MaxPool2d():
-                    values = F.max_pool2d(values, 2)
+                case Activation():
+                    values = activated(layer, values)
+                case MaxPool2d(kernel_size=kernel, stride=stride):
+                    values = F.max_pool2d(values, kernel, stride)
+                case AvgPool2d(kernel_size=kernel, stride=stride):
+                    values = averages(values, kernel, kernel, stride)
+                case GlobalAvgPool2d():
+                    values = averages(values, values.shape[2], values.shape[3], 1).flatten(1)
+                case Add(source=source):
+                    values = values + outputs[source]
                 case Flatten():
                     values = values.flatten(1)
                 case Dropout():
@@ -163,8 +177,8 @@ class LayerListModel:
                     if variances:
                         values = self._noisy_layer(p, tensors, variances, values, next(remaining))
                     else:
-                        apply = F.conv2d if isinstance(layer, Conv2d) else F.linear
-                        values = apply(values, tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"])
+                        values = _affine(p, values, tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"])
+            outputs.append(values)
         return values
 
     def _noisy_layer(
@@ -177,12 +191,34 @@ class LayerListModel:
         weight, bias = tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"]
         weight_variance = variances[f"{p.name}.weight"].view(weight.shape)
         if isinstance(p.layer, Conv2d):
-            mean = F.conv2d(values, weight, bias)
-            variance = F.conv2d(values * values, weight_variance, variances[f"{p.name}.bias"])
+            mean = _affine(p, values, weight, bias)
+            variance = _affine(p, values * values, weight_variance, variances[f"{p.name}.bias"])
             return mean + torch.sqrt(variance + vd.EPS) * noise
         mean = F.linear(values, weight)
         variance = F.linear(values * values, weight_variance)
         return mean + torch.sqrt(variance + vd.EPS) * noise + bias
+
+
+def activated(layer: Activation, values: Tensor) -> Tensor:
+    result: Tensor = _module(layer)(values)
+    return result
+
+
+@cache
+def _module(layer: Activation) -> nn.Module:
+    return activation_module(layer.name, layer.omega)
+
+
+def averages(images: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """Means of the windows of images [.., .., H, W]: the sum of a window, row by row, times float32(1 / n)."""
+    sums = F.avg_pool2d(images, (height, width), stride, divisor_override=1)
+    return sums * float(np.float32(1 / (height * width)))
+
+
+def _affine(p: Parametric, values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    if isinstance(p.layer, Conv2d):
+        return F.conv2d(values, weight, bias, p.layer.stride, p.layer.padding)
+    return F.linear(values, weight, bias)
 
 
 def _box_muller(words: NDArray[np.uint32]) -> Tensor:

@@ -7,7 +7,7 @@ moment of highest use; both are multiplied by batch size and models.
 import math
 
 from ...data.prepared import PreparedData
-from ...models.layers import Activation, Architecture, Conv2d, Dropout, Linear, MaxPool2d
+from ...models.layers import Activation, Add, Architecture, AvgPool2d, Conv2d, Dropout, Linear, MaxPool2d
 from ..contract import MOMENTS, Program, noisy_layout
 from .random_numbers import ORDER_BYTES, TILE_BYTES
 
@@ -51,8 +51,9 @@ def training_floats(architecture: Architecture, program: Program) -> int:
         match layer:
             case Conv2d(in_channels=c, kernel_size=k):
                 unfolded = c * k * k * shapes[index + 1][1] * shapes[index + 1][2]
+                padded = _padded(layer, shapes[index])
                 kept += unfolded + given
-                on_top = given + (0 if first else unfolded + 2 * taken)
+                on_top = given + (padded if first else unfolded + 2 * taken + padded)
                 if noisy:  # squares, their patches, the variance, its root, noise, two products
                     kept += taken + unfolded + 5 * given
                     on_top += 2 * given
@@ -60,8 +61,17 @@ def training_floats(architecture: Architecture, program: Program) -> int:
             case MaxPool2d():
                 kept += 3 * given  # values and int64 places
                 on_top = taken
+            case Activation(omega=omega) if omega != 1.0:  # the sine's argument is a copy of its input
+                kept += 2 * given
+                on_top = 2 * given
             case Activation() | Linear():
                 kept += given * (5 if noisy and isinstance(layer, Linear) else 1)
+                on_top = 2 * given
+            case AvgPool2d():
+                kept += 2 * given
+                on_top = taken + given
+            case Add():  # the sum, and the earlier output, which is held until here
+                kept += 2 * given
                 on_top = 2 * given
             case Dropout() if program.dropout:
                 kept += 2 * given
@@ -84,14 +94,22 @@ def evaluation_floats(architecture: Architecture) -> int:
     """
     shapes = architecture.shapes
     widest = 0
+    held = sum({layer.source: math.prod(shapes[layer.source + 1]) for layer in architecture.layers
+                if isinstance(layer, Add)}.values())  # fmt: skip
     for index, layer in enumerate(architecture.layers):
         taken, given = (math.prod(shape) for shape in shapes[index : index + 2])
-        taken = 0 if index == 0 else taken
+        taken = held + (0 if index == 0 else taken)
         if isinstance(layer, Conv2d) and index > 0:
             unfolded = layer.in_channels * layer.kernel_size**2 * shapes[index + 1][1] * shapes[index + 1][2]
-            widest = max(widest, taken + unfolded + given)
+            widest = max(widest, taken + _padded(layer, shapes[index]) + unfolded + given)
         elif isinstance(layer, MaxPool2d):
             widest = max(widest, taken + 3 * given)
         else:
             widest = max(widest, taken + given)
     return widest
+
+
+def _padded(layer: Conv2d, shape: tuple[int, ...]) -> int:
+    """Values of the padded copy of the layer's input; 0 without padding."""
+    channels, height, width = shape
+    return channels * (height + 2 * layer.padding) * (width + 2 * layer.padding) if layer.padding else 0

@@ -13,11 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
-from ...models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, MaxPool2d, Parametric
+from ...models.layers import (
+    Activation,
+    Add,
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    MaxPool2d,
+    Parametric,
+)
 from ...sparsify import variational_dropout as vd
 from ..contract import noisy_layout
 from ..random_layers import random_layers
-from ..sequential.layer_list_model import ACTIVATIONS
+from ..sequential.layer_list_model import activated, averages
 
 
 class StackedNetwork:
@@ -26,6 +37,7 @@ class StackedNetwork:
     def __init__(self, architecture: Architecture, dropout: bool, variational: bool, device: torch.device) -> None:
         self.architecture, self.variational = architecture, variational
         self._parametric = {p.index: p for p in architecture.parametric}
+        self._added = {layer.source for layer in architecture.layers if isinstance(layer, Add)}
         self._entries = architecture.layout.entries
         self._num_parameters = architecture.layout.size
         self._noisy = noisy_layout(architecture).entries if variational else ()
@@ -90,12 +102,20 @@ class StackedNetwork:
     ) -> Tensor:
         values = images
         drawn = dict(zip(self.random_layers, draws, strict=False))
+        added: dict[int, Tensor] = {}
         for index, layer in enumerate(self.architecture.layers):
             match layer:
-                case Activation(name=name):
-                    values = ACTIVATIONS[name](values)
-                case MaxPool2d():
-                    values = _pool(values)
+                case Activation():
+                    values = activated(layer, values)
+                case MaxPool2d(kernel_size=kernel, stride=stride):
+                    values = _pooled(values, F.max_pool2d(values.flatten(0, 1), kernel, stride))
+                case AvgPool2d(kernel_size=kernel, stride=stride):
+                    values = _pooled(values, averages(values.flatten(0, 1), kernel, kernel, stride))
+                case GlobalAvgPool2d():
+                    means = averages(values.flatten(0, 1), values.shape[3], values.shape[4], 1)
+                    values = _pooled(values, means).transpose(1, 2).flatten(2)
+                case Add(source=source):
+                    values = values + added[source]
                 case Flatten():
                     values = values.transpose(1, 2).flatten(2)
                 case Dropout():
@@ -108,6 +128,8 @@ class StackedNetwork:
                     else:
                         weight, bias = tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"]
                         values = _apply(p, values, weight.flatten(2), bias)
+            if index in self._added:
+                added[index] = values
         return values
 
 
@@ -117,37 +139,41 @@ def cross_entropy(logits: Tensor, labels_PB: Tensor) -> Tensor:
     return -log_probabilities.gather(2, labels_PB[:, :, None]).squeeze(2)
 
 
-def patches(images: Tensor, kernel: int) -> Tensor:
+def patches(images: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
     """The inputs of the kernel at each output position: [P, C, B, H, W] to a copy [P, F, B H' W'], F = C kernel^2."""
-    windows = images.unfold(3, kernel, 1).unfold(4, kernel, 1).permute(0, 1, 5, 6, 2, 3, 4)
+    if padding:
+        images = F.pad(images, (padding,) * 4)
+    windows = images.unfold(3, kernel, stride).unfold(4, kernel, stride).permute(0, 1, 5, 6, 2, 3, 4)
     num_models, channels, _, _, *places = windows.shape
     return windows.reshape(num_models, channels * kernel * kernel, places[0] * places[1] * places[2])
 
 
-def from_patches(grads: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
+def from_patches(grads: Tensor, shape: Sequence[int], kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
     """The transposed map of ``patches``: sums over patches, as images of ``shape``.
 
     A GPU uses two kernels of torch; a CPU sums slices, which is twice as fast there.
     """
     num_models, channels, batch, height, width = shape
-    rows, columns = height - kernel + 1, width - kernel + 1
+    padded = (num_models, channels, batch, height + 2 * padding, width + 2 * padding)
+    rows, columns = ((size - kernel) // stride + 1 for size in padded[3:])
     windows = grads.view(num_models, channels, kernel, kernel, batch, rows, columns)
     if grads.is_cuda:
-        return summed_by_kernels(windows, shape, kernel)
-    images = grads.new_zeros(tuple(shape))
-    for i in range(kernel):
-        for j in range(kernel):
-            images[..., i : i + rows, j : j + columns] += windows[:, :, i, j]
-    return images
+        images = summed_by_kernels(windows, padded, kernel, stride)
+    else:
+        images = grads.new_zeros(padded)
+        for i in range(kernel):
+            for j in range(kernel):
+                images[..., i : i + rows * stride : stride, j : j + columns * stride : stride] += windows[:, :, i, j]
+    return images[..., padding : padding + height, padding : padding + width] if padding else images
 
 
-def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
-    """``from_patches`` by the gradient of ``Tensor.unfold``, axis by axis."""
+def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int, stride: int = 1) -> Tensor:
+    """``from_patches`` without padding, by the gradient of ``Tensor.unfold``, axis by axis."""
     num_models, channels, batch, height, width = shape
-    rows = height - kernel + 1
+    rows = (height - kernel) // stride + 1
     by_row = [num_models, channels, batch, rows, width, kernel]
-    grads = torch.ops.aten.unfold_backward(windows.permute(0, 1, 4, 5, 6, 2, 3), by_row, 4, kernel, 1)
-    images: Tensor = torch.ops.aten.unfold_backward(grads, list(shape), 3, kernel, 1)
+    grads = torch.ops.aten.unfold_backward(windows.permute(0, 1, 4, 5, 6, 2, 3), by_row, 4, kernel, stride)
+    images: Tensor = torch.ops.aten.unfold_backward(grads, list(shape), 3, kernel, stride)
     return images
 
 
@@ -155,12 +181,12 @@ class _Convolution(torch.autograd.Function):
     """Convolution of P models. It keeps the patches for the gradient of the weights, so they are computed once."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight_POF: Tensor, bias_PO: Tensor, kernel: int) -> Tensor:
-        patches_PFN = patches(images, kernel)
+    def forward(ctx: Any, images: Tensor, weight_POF: Tensor, bias_PO: Tensor, layer: Conv2d) -> Tensor:
+        patches_PFN = patches(images, layer.kernel_size, layer.stride, layer.padding)
         ctx.save_for_backward(patches_PFN, weight_POF)
-        ctx.shape, ctx.kernel = images.shape, kernel
+        ctx.shape, ctx.layer = images.shape, layer
         out_PON = torch.baddbmm(bias_PO[:, :, None], weight_POF, patches_PFN)
-        return _as_images(out_PON, images.shape, kernel)
+        return _as_images(out_PON, images.shape, layer)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
@@ -170,27 +196,28 @@ class _Convolution(torch.autograd.Function):
         grad_bias = grad_PON.sum(dim=2)
         grad_images = None
         if ctx.needs_input_grad[0]:
-            grad_images = from_patches(torch.bmm(weight_POF.transpose(1, 2), grad_PON), ctx.shape, ctx.kernel)
+            grad_PFN, layer = torch.bmm(weight_POF.transpose(1, 2), grad_PON), ctx.layer
+            grad_images = from_patches(grad_PFN, ctx.shape, layer.kernel_size, layer.stride, layer.padding)
         return grad_images, grad_weight, grad_bias, None
 
 
 def _apply(p: Parametric, values: Tensor, weight_POF: Tensor, bias_PO: Tensor) -> Tensor:
     """The affine map of a layer. Images that all models share, [1, ...], are unfolded once for all weights."""
     shared = len(values) == 1 < len(weight_POF)
-    if isinstance(p.layer, Conv2d):
-        kernel = p.layer.kernel_size
+    layer = p.layer
+    if isinstance(layer, Conv2d):
         if not shared:
-            out: Tensor = _Convolution.apply(values, weight_POF, bias_PO, kernel)  # type: ignore[no-untyped-call]
+            out: Tensor = _Convolution.apply(values, weight_POF, bias_PO, layer)  # type: ignore[no-untyped-call]
             return out
-        product = weight_POF.flatten(0, 1) @ patches(values, kernel)[0]
+        product = weight_POF.flatten(0, 1) @ patches(values, layer.kernel_size, layer.stride, layer.padding)[0]
         product += bias_PO.flatten()[:, None]
-        return _as_images(product.view(*weight_POF.shape[:2], -1), values.shape, kernel)
+        return _as_images(product.view(*weight_POF.shape[:2], -1), values.shape, layer)
     inputs = values.expand(len(weight_POF), -1, -1) if shared else values
     return torch.baddbmm(bias_PO[:, None, :], inputs, weight_POF.transpose(1, 2))
 
 
-def _pool(images: Tensor) -> Tensor:
-    pooled = F.max_pool2d(images.flatten(0, 1), 2)
+def _pooled(images: Tensor, pooled: Tensor) -> Tensor:
+    """Pooled images [P C, B, H', W'] in the form of the images before, [P, C, B, ..]."""
     return pooled.view(*images.shape[:2], *pooled.shape[1:])
 
 
@@ -212,9 +239,9 @@ def _noisy_layer(
     return mean + torch.sqrt(variance + vd.EPS) * noise + bias[:, None, :]
 
 
-def _as_images(out_PON: Tensor, shape: Sequence[int], kernel: int) -> Tensor:
-    _, _, batch, height, width = shape
-    return out_PON.view(*out_PON.shape[:2], batch, height - kernel + 1, width - kernel + 1)
+def _as_images(out_PON: Tensor, shape: Sequence[int], layer: Conv2d) -> Tensor:
+    rows, columns = ((size + 2 * layer.padding - layer.kernel_size) // layer.stride + 1 for size in shape[3:])
+    return out_PON.view(*out_PON.shape[:2], shape[2], rows, columns)
 
 
 def _channels_first(drawn: Tensor) -> Tensor:

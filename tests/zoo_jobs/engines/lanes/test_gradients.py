@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.lanes_cases import CATALOGUE, INSTRUCTION_SETS, Case, catalogue_case, uniform
-from zooforge.zoo_jobs.engines.lanes.engine import native_data, native_session
-from zooforge.zoo_jobs.models.layers import ACTIVATIONS, ActivationName
+from zooforge.zoo_jobs.engines.lanes.engine import extension, native_data, native_session
+from zooforge.zoo_jobs.models.layers import ActivationName
 
 STEP, EPOCH, KL_WEIGHT = 3, 2, 0.01
 
@@ -38,7 +38,7 @@ def loss_and_gradient(chosen: Case, isa: str, values: NDArray[np.float64]) -> tu
     return float(loss[0]), gradient[0]
 
 
-PAIRS = [("cnn-s ch1", a, k) for a in ACTIVATIONS for k in ("plain", "dropout", "twin")]
+PAIRS = [("cnn-s ch1", a, k) for a in extension().ACTIVATIONS for k in ("plain", "dropout", "twin")]
 PAIRS += [(name, "tanh", kind) for name in ("cnn-s ch3", "cnn2 ch1", "cnn-l ch3") for kind in ("plain", "twin")]
 
 
