@@ -172,6 +172,7 @@ def budget(ray: Mapping[str, Any], name: str) -> Manifest:
 def entrypoint(release: Release, request: RunRequest, job: str, origin: str, slots: int | None) -> str:
     """The command line of the driver, quoted for the head's shell."""
     environment = [f"ZOO_JOB={job}", f"ZOO_ORIGIN={origin}", f"ZOO_REQUEST={request.to_json()}"]
+    environment += [f"ZOO_MAX_LIVES={release.max_lives}", f"ZOO_MAX_RUN_HOURS={release.max_hours:g}"]
     words = ["exec", "env", *environment, "python", "-m", "zooforge.zoo_jobs.unattended", "run", request.zoo]
     words += ["--store", release.store]
     if slots is not None:

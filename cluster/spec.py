@@ -41,6 +41,10 @@ class Release:
     """Identifies the release among all that share its store: cluster/namespace/release."""
     budgets: bool
     """Whether the supervisor makes a PodDisruptionBudget for the head of each run."""
+    max_lives: int
+    """How often a run may begin, counted in the store; 0: no bound."""
+    max_hours: float
+    """Hours after which a run is stopped, counted in the store; 0: no bound."""
 
     @classmethod
     def from_config(cls, data: Mapping[str, str], target: Target) -> "Release":
@@ -57,6 +61,8 @@ class Release:
                 exporter=settings["exporter"],
                 origin=f"{settings['clusterId']}/{target.namespace}/{target.release}",
                 budgets=settings["podDisruptionBudget"],
+                max_lives=settings["maxLives"],
+                max_hours=settings["maxHours"],
             )
         except (KeyError, ValueError, yaml.YAMLError) as error:
             raise NotInstalled(

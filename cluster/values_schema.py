@@ -77,6 +77,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "metadataPorts": PORTS,
     "dnsPodLabels": STRINGS,
     "extraEgress": OBJECTS,
+    "run.maxHours": {"type": "number", "minimum": 0},
     "gc.deadlineSeconds": {"type": "integer", "minimum": 60},
     "clusterId": {"type": "string", "pattern": r"^[-._a-zA-Z0-9]*$", "maxLength": 63},
     "embeddedStore.bucket": {"type": "string", "pattern": r"^[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]$"},

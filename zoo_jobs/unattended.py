@@ -11,10 +11,12 @@ import argparse
 import contextlib
 import json
 import logging
+import math
 import os
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +26,10 @@ from typing import Any, TextIO, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from zooforge.storage.errors import StorageError, StoreAccessError
-from zooforge.storage.keys import driver_claim, is_driver_claim, parts_prefix
+from zooforge.storage.keys import attempt_seconds, driver_claim, is_driver_claim, parts_prefix
 from zooforge.storage.publish.head import list_zoos
 from zooforge.storage.runs.claims import CLAIM_RENEW_SECONDS, Claims, read_claims
 from zooforge.storage.runs.run_files import (
-    Attempt,
     Control,
     end_attempt,
     read_attempts,
@@ -38,6 +39,7 @@ from zooforge.storage.runs.run_files import (
     want_run,
     write_control,
 )
+from zooforge.storage.stores.clock import store_now
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.stores.retries import STORE_AWAY
@@ -45,6 +47,7 @@ from zooforge.storage.stores.retries import STORE_AWAY
 from . import cli
 from .catalogue import in_store
 from .errors import InputError, ZooError
+from .lives import NO_LIMITS, Limits, job_attempts, lives_of, reason_to_give_up
 from .planning.units import request
 from .spec.blocks import validated
 from .spec.twins import TwinSpec, Zoo, twins_of
@@ -53,8 +56,6 @@ from .watching.facts import wanted_of
 
 logger = logging.getLogger(__name__)
 
-MAX_FAILURES = 3  # attempts that ended with status 1 and committed no new part
-MAX_KILLS = 10  # attempts in a row that were killed and committed no new part
 PREEMPTED = 75
 POD_STDOUT = Path("/proc/1/fd/1")
 T = TypeVar("T")
@@ -94,6 +95,7 @@ class Job:
     """The request as it was submitted, for the record."""
     origin: str
     """Namespace and release that submitted it."""
+    limits: Limits = NO_LIMITS
 
     @property
     def stages(self) -> list[Zoo]:
@@ -112,39 +114,6 @@ def stages_of(store: ObjectStore, zoo: ZooSpec) -> list[Zoo]:
     # Twins are made from the last epoch of the request, not of the zoo.
     asked = wanted_of(zoo, read_control(store, zoo.run_id))
     return [zoo, twins_of(zoo, source_epoch=asked.num_epochs)]
-
-
-def job_attempts(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The attempts of jobs, oldest first. The other attempts of a run are those of the jobs' drivers."""
-    return [attempt for attempt in attempts if attempt.start.get("stage") == "job"]
-
-
-def reason_to_give_up(known: Sequence[Attempt], parts_now: int) -> str | None:
-    """Why another attempt would fail too; None where it may succeed.
-
-    Args:
-        known: attempts of the run's jobs, oldest first.
-        parts_now: parts committed by now. An attempt's own parts are the difference to the next attempt's start.
-    """
-    failures = kills = 0
-    killed_in_a_row = True
-    parts_after = parts_now
-    for attempt in reversed(known):
-        parts_before = int(attempt.start.get("parts", 0))
-        if parts_after > parts_before:
-            break
-        parts_after = parts_before
-        status = None if attempt.end is None else attempt.end.get("status")
-        failures += status == 1
-        killed_in_a_row = killed_in_a_row and status is None
-        kills += killed_in_a_row
-        if failures >= MAX_FAILURES:
-            return f"{MAX_FAILURES} attempts failed and none committed a new part; `zoo logs` says why"
-        if kills >= MAX_KILLS:
-            return f"{MAX_KILLS} attempts in a row were killed before a new part; is there enough memory?"
-        if attempt.start.get("resumed") or status == 0:
-            break
-    return None
 
 
 def run(name: str, store_url: str, slots: int | None, environment: Mapping[str, str]) -> int:
@@ -184,6 +153,9 @@ def _start(store: ObjectStore, job: Job) -> str | None:
     parts = num_parts(store, job.stages)
     if stop is None and (why := reason_to_give_up(known, parts)) is not None:
         _stop(store, job.stages, why)
+        return None
+    if stop is None and (why := job.limits.reason_to_stop(lives_of(known), store_now(store))) is not None:
+        _stop(store, job.stages, f"{why}; {parts:,} parts are committed, and `zoo cluster submit` goes on")
         return None
     for stage, control in zip(job.stages, seen, strict=True):
         later = want_run(store, stage.run_id, job.request, control, job=job.name)
@@ -321,6 +293,7 @@ def _job(store: ObjectStore, name: str, asked: Asked, submitted: dict[str, Any],
         environment.get("ZOO_JOB", ""),
         submitted,
         environment.get("ZOO_ORIGIN", ""),
+        Limits.read(environment),
     )
 
 
@@ -346,16 +319,28 @@ def _patiently(action: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _claimed(store: ObjectStore, job: Job, attempt: str) -> Iterator[None]:
-    """Hold a driver's claim while the block runs: also while the zoo is published, when no driver runs."""
+    """Hold a driver's claim while the block runs: also while the zoo is published, when no driver runs.
+
+    Where the run's time ends meanwhile, it is stopped; its workers then commit what they are training.
+    """
     claims = Claims(store, job.zoo.run_id, attempt)
     name = driver_claim(attempt)
     done = threading.Event()
+    deadline = math.inf
+    if job.limits.hours is not None:
+        first = lives_of(job_attempts(read_attempts(store, job.zoo.run_id)))[0]
+        deadline = time.monotonic() + job.limits.seconds_left(attempt_seconds(first.id), store_now(store))
 
     def hold() -> None:
+        stopped = False
         while not done.is_set():
+            left = deadline - time.monotonic()
             with contextlib.suppress(StorageError):
                 claims.hold(name)
-            done.wait(CLAIM_RENEW_SECONDS)
+                if left <= 0 and not stopped:
+                    _stop(store, job.stages, f"{job.limits.time_is_over}; `zoo cluster submit` goes on")
+                    stopped = True
+            done.wait(min(CLAIM_RENEW_SECONDS, left) if left > 0 else CLAIM_RENEW_SECONDS)
 
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()

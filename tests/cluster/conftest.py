@@ -66,7 +66,7 @@ def config_data(mode: str = "job") -> dict[str, str]:
         "release": "zooforge", "mode": mode, "image": "zooforge:test", "store": "s3://bucket/zoos",
         "endpoint": "http://s3:8333", "region": "us-east-1", "credentials": "secret", "credentialsSecret": "zoo-store",
         "autoscaler": True, "auth": True, "exporter": True, "supervisor": True, "clusterId": "c1",
-        "podDisruptionBudget": True,
+        "podDisruptionBudget": True, "maxLives": 500, "maxHours": 2160,
     }  # fmt: skip
     return {"settings.json": json.dumps(settings), "rayjob.yaml": yaml.safe_dump(template(mode))}
 

@@ -49,6 +49,7 @@ def test_the_driver_is_told_everything_that_was_asked(release: Release) -> None:
     variables, command = environment(job["spec"]["entrypoint"])
     assert variables["ZOO_JOB"] == "mnist5k-cnn-s-4e261bdc-1.abcd"
     assert variables["ZOO_ORIGIN"] == "zoos/zooforge"
+    assert (variables["ZOO_MAX_LIVES"], variables["ZOO_MAX_RUN_HOURS"]) == ("500", "2160")
     assert RunRequest.from_json(variables["ZOO_REQUEST"]) == asked
     said = "run mnist5k-cnn-s --store s3://bucket/zoos --slots 8"
     assert command == f"python -m zooforge.zoo_jobs.unattended {said}".split()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs import cli, unattended
 from zooforge.zoo_jobs.catalogue import entries
+from zooforge.zoo_jobs.lives import job_attempts, reason_to_give_up
 from zooforge.zoo_jobs.spec.twins import Zoo, twins_of
-from zooforge.zoo_jobs.unattended import begun, job_attempts, main, pending, reason_to_give_up
+from zooforge.zoo_jobs.unattended import begun, main, pending
 
 ZOO = "mnist5k-cnn-s"
 RUN = entries.load(ZOO).run_id
@@ -112,6 +114,63 @@ def test_a_crash_that_repeats_costs_three_lives_and_is_not_begun_a_fourth_time(
     assert [submit(store, monkeypatch, "j1") for _ in range(4)] == [1, 1, 0, 0]
     assert wanted(store).wanted == "stopped"
     assert "3 attempts failed" in wanted(store).reason
+
+
+def test_a_run_begins_as_often_as_allowed_however_much_it_commits_and_goes_on_when_submitted_again(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that flaps resets every counter of KubeRay; the store's goes on."""
+    monkeypatch.setenv("ZOO_MAX_LIVES", "4")
+    ends.extend([75] * 8)
+    assert [submit(store, monkeypatch, f"j{number}") for number in range(4)] == [75] * 4
+    assert submit(store, monkeypatch, "j4") == 0
+    assert wanted(store).wanted == "stopped"
+    assert wanted(store).reason.startswith("it has begun 4 times, and run.maxLives allows 4; 0 parts are committed")
+    assert submit(store, monkeypatch, "j3") == 0  # the job that was stopped stays stopped
+    assert len(ends) == 4
+    assert [submit(store, monkeypatch, f"j{number}") for number in range(5, 9)] == [75] * 4
+    assert submit(store, monkeypatch, "j9") == 0
+
+
+def test_a_run_whose_time_is_over_does_not_begin(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_MAX_RUN_HOURS", "24")
+    ends.extend([75, 75])
+    assert submit(store, monkeypatch, "j1") == 75
+    now = unattended.store_now(store)
+    monkeypatch.setattr(unattended, "store_now", lambda store: now + 23.9 * 3600)
+    assert submit(store, monkeypatch, "j1") == 75
+    monkeypatch.setattr(unattended, "store_now", lambda store: now + 24.1 * 3600)
+    assert submit(store, monkeypatch, "j1") == 0
+    assert wanted(store).reason.startswith("it was begun more than 24 hours ago, which run.maxHours allows")
+
+
+def test_a_run_whose_time_ends_is_stopped_while_it_works(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_stopped() -> int:
+        while wanted(store).wanted == "run":
+            time.sleep(0.01)
+        return 75
+
+    monkeypatch.setenv("ZOO_MAX_RUN_HOURS", "0.00001")
+    ends.append(until_stopped)
+    assert submit(store, monkeypatch, "j1") == 0
+    assert "run.maxHours" in wanted(store).reason
+    assert pending(store, "zoos/zooforge") == []
+
+
+@pytest.mark.parametrize("name", ["ZOO_MAX_LIVES", "ZOO_MAX_RUN_HOURS"])
+def test_a_bound_that_is_no_number_is_bad_input(
+    name: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, "many")
+    assert submit(store, monkeypatch, "j1") == 0
+    assert (
+        "bad input, not tried again: ZOO_MAX_LIVES and ZOO_MAX_RUN_HOURS have to be numbers" in capsys.readouterr().err
+    )
+    assert read_attempts(store, RUN) == []
 
 
 def test_bad_input_is_not_tried_again(store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

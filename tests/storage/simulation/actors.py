@@ -268,7 +268,7 @@ def reader(scene: Scene, actor: Actor, prefix: str = "") -> None:
 def origin_of(cluster: str) -> str:
     """Where a job comes from. The same namespace and release exist in every cluster that shares a bucket."""
     settings = dict.fromkeys(("mode", "store", "endpoint", "credentials", "credentialsSecret", "exporter"), "")
-    settings |= {"clusterId": cluster, "podDisruptionBudget": ""}
+    settings |= {"clusterId": cluster, "podDisruptionBudget": "", "maxLives": 0, "maxHours": 0}
     config = {"settings.json": json.dumps(settings), "rayjob.yaml": ""}
     return Release.from_config(config, Target("zoos")).origin
 
