@@ -21,6 +21,7 @@ from .stores.open import open_store, require_existing
 if TYPE_CHECKING:
     import torch
 
+    from .views.stack import StackedModules
     from .views.standardize import Standardizer
 
 Address = str | os.PathLike[str]
@@ -54,36 +55,95 @@ class Zoo(ZooReader):
             masked: whether pruned values of sparsified twins are zero.
 
         Raises:
-            StorageUsageError: the manifest lists no layers to build it from (ResNet-18); load ``state_dict`` into a
-                module of your own. Also the errors of ``state_dict``.
+            StorageUsageError: the manifest lists no layers to build it from; load ``state_dict`` into a module of your
+                own. Also the errors of ``state_dict``.
         """
         state = self.state_dict(model, epoch, masked=masked)
         return self._module(operator.index(model), state)
 
-    def to_module(self, vector: "NDArray[Any] | torch.Tensor", model: SupportsIndex) -> "torch.nn.Module":
+    def to_module(
+        self,
+        vector: "NDArray[Any] | torch.Tensor",
+        model: SupportsIndex,
+        buffers: "NDArray[Any] | torch.Tensor | None" = None,
+    ) -> "torch.nn.Module":
         """As ``module``, with the weights of any vector [D] in the zoo's layout, e.g. a generated one.
 
         Args:
             model: one of the zoo, whose activation and dropout the module gets.
+            buffers: running means and variances [B] of a network with batch normalisation, e.g. of
+                ``field("buffers")``; other networks have none.
+
+        Raises:
+            StorageUsageError: a network with batch normalisation, and no buffers. Also the errors of ``module``.
         """
         index = operator.index(model)
-        return self._module(index, self.to_state_dict(np.asarray(vector, np.float32), index))
+        statistics = counters = None
+        if ".buffers" in self.manifest.fields:
+            if buffers is None:
+                raise StorageUsageError(
+                    f"zoo {self.name!r}: its networks have running means and variances, which are no weights; pass "
+                    f'buffers, e.g. zoo.field("buffers", models={index}, epochs=-1)[0][0]'
+                )
+            statistics = _numpy(buffers).astype(np.float32)
+            counters = np.zeros(len(self.manifest.architecture["counters"]), np.int64)
+        return self._module(index, self.to_state_dict(_numpy(vector).astype(np.float32), index, statistics, counters))
 
     def _module(self, model: int, state: "Mapping[str, NDArray[Any]]") -> "torch.nn.Module":
         torch_package = import_optional("torch")
-        from .views.module import build_module
+        from .views.module import network
 
         row = self.row(model)
-        ratio = row["dropout_ratio"] or 0.0
-        layers = self.manifest.layers.get("dropout" if ratio else "plain") or self.manifest.layers.get("plain")
-        if not layers:
-            raise StorageUsageError(
-                f"zoo {self.name!r}: its manifest lists no layers of {self.architecture['name']}, so no module can be "
-                "built; load zoo.state_dict(model, epoch, torch=True) into one of your own"
-            )
-        module = build_module(layers, row["activation"], ratio)
+        module = network(self.manifest, row["activation"], row["dropout_ratio"] or 0.0)
         module.load_state_dict({name: torch_package.from_numpy(np.array(value)) for name, value in state.items()})
         return module.eval()
+
+    def stacked_modules(
+        self,
+        models: Selector = None,
+        epoch: Selector = -1,
+        *,
+        split: str | None = None,
+        where: str | None = None,
+        masked: bool = True,
+    ) -> "StackedModules":
+        """The networks of many models in one, for ``torch.func``: ``zoo.stacked_modules([3, 7])(images)`` [2, B, K].
+
+        Args:
+            models, epoch, split, where, masked: as for ``weights``, in the same order; -1 is the last kept epoch.
+
+        Returns:
+            The network as ``module``, its ``params`` and ``buffers`` with an axis of states in front, as
+            ``torch.func.functional_call`` and ``torch.vmap`` take them.
+
+        Raises:
+            StorageUsageError: models of several activations, or nothing fits. Also the errors of ``module``.
+        """
+        import_optional("torch")
+        from .views.stack import stack_modules
+
+        return stack_modules(self, self.select(epoch, models, split, where), masked)
+
+    def from_state_dict(self, state: "Mapping[str, Any]") -> "NDArray[np.float32]":
+        """The weights [D] of a state dict, as ``state_dict`` gives it; [N, D] with an axis of states in front.
+
+        Args:
+            state: arrays or tensors under the layout's names, or those of a torch module with or without dropout
+                layers. Buffers are left out, since they are no weights.
+
+        Raises:
+            FormatError: a tensor is missing, unknown or of another shape.
+        """
+        others = {entry.name for entry in self.buffers_layout} | set(self.manifest.architecture.get("counters", ()))
+        weights = {name: _numpy(value) for name, value in state.items() if name not in others}
+        for names in self.manifest.state_dict_names.values():
+            if set(names.values()) == set(weights):
+                weights = {own: weights[name] for own, name in names.items()}
+                break
+        try:
+            return self.layout.flatten(weights)
+        except ValueError as error:
+            raise FormatError(f"zoo {self.name!r}: no state dict of its networks: {error}") from None
 
     def detokenize(self, tokens: Any) -> "NDArray[np.float32]":
         """The weight vectors of tokens: [N, D] of values [N, T, S], [D] of values [T, S].
@@ -96,7 +156,7 @@ class Zoo(ZooReader):
         """
         from .views.tokens import detokenize
 
-        values = np.asarray(tokens[0] if isinstance(tokens, tuple | list) else tokens)
+        values = _numpy(tokens[0] if isinstance(tokens, tuple | list) else tokens)
         return detokenize(values, self.layout) if values.ndim == 3 else detokenize(values[None], self.layout)[0]
 
     def from_graph(self, graph: "Mapping[str, Any]") -> "NDArray[np.float32]":
@@ -194,6 +254,11 @@ def path_text(path: Address) -> str:
     if not isinstance(path, str) and re.match(r"(file|s3|https?|hf|memory):/", text):
         raise StoreURLError(f"{text}: a pathlib.Path cannot hold a URL; pass it as text")
     return text
+
+
+def _numpy(values: Any) -> "NDArray[Any]":
+    """An array, or a tensor of any device that may have a gradient, as an array."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def _no_zoo(address: str, error: StoreURLError) -> StoreURLError:

@@ -89,15 +89,21 @@ class Layout:
         return Layout.of([(e.name, e.shape) for e in self.entries if not (e.is_bias and self.is_linear(e))])
 
     def flatten(self, tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Vector [size] of ``tensors``. Raises ValueError where a tensor is missing, unknown or of another shape."""
+        """Vectors [..., size] of ``tensors`` [..., *shape] with the same first axes: the inverse of ``unflatten``.
+
+        Raises ValueError where a tensor is missing, unknown or of another shape.
+        """
         names = [entry.name for entry in self.entries]
         if set(names) != set(tensors):
             raise ValueError(f"tensors are {sorted(tensors)}, the layout has {sorted(names)}")
-        vector = np.empty(self.size, np.float32)
+        first = self.entries[0]
+        lead = tensors[first.name].shape[: tensors[first.name].ndim - len(first.shape)]
+        vector = np.empty((*lead, self.size), np.float32)
         for entry in self.entries:
-            if tensors[entry.name].shape != entry.shape:
-                raise ValueError(f"{entry.name} has shape {tensors[entry.name].shape}, the layout says {entry.shape}")
-            vector[entry.offset : entry.stop] = tensors[entry.name].reshape(-1)
+            shape = tensors[entry.name].shape
+            if shape != (*lead, *entry.shape):
+                raise ValueError(f"{entry.name} has shape {shape}, the layout says {(*lead, *entry.shape)}")
+            vector[..., entry.offset : entry.stop] = tensors[entry.name].reshape(*lead, entry.size)
         return vector
 
     def unflatten(self, vector: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from ..errors import FormatError
+from ..errors import FormatError, StorageUsageError
+from ..formats.manifest import Manifest
+from .resnet18 import ResNet18Module
 
 
 class LayerListModule(nn.Module):
@@ -53,6 +55,26 @@ class Sine(nn.Module):
 
     def extra_repr(self) -> str:
         return f"omega={self.omega}"
+
+
+def network(manifest: Manifest, activation: str | None, dropout_ratio: float) -> nn.Module:
+    """The network of a zoo's models with this activation and ratio; its parameters are not initialised.
+
+    Raises:
+        StorageUsageError: the manifest lists no layers, and its architecture is not ``resnet18``.
+        FormatError: a layer or an activation that this version does not know.
+    """
+    layers = manifest.layers.get("dropout" if dropout_ratio else "plain") or manifest.layers.get("plain")
+    if layers:
+        return build_module(layers, activation, dropout_ratio)
+    name = manifest.architecture["name"]
+    if name == "resnet18":
+        widths = [manifest.layout[f"layer{stage}.0.conv1.weight"].shape[0] for stage in range(1, 5)]
+        return ResNet18Module(manifest.architecture["in_channels"], manifest.architecture["num_classes"], widths)
+    raise StorageUsageError(
+        f"zoo {manifest.zoo!r}: its manifest lists no layers of {name}, so no module can be built; "
+        "load zoo.state_dict(model, epoch, torch=True) into one of your own"
+    )
 
 
 def build_module(layers: Sequence[Mapping[str, Any]], activation: str | None, dropout_ratio: float) -> LayerListModule:
