@@ -149,12 +149,19 @@ class ConflictingRecords(StorageError):
     """Two records hold the same model and part with different values."""
 
 
-def import_optional(name: str) -> Any:
-    """The package ``name``, which readers install when they need it. Raises StorageUsageError with the command."""
+def import_optional(name: str, package: str | None = None) -> Any:
+    """The module ``name``, which readers install when they need it. Raises StorageUsageError with the command.
+
+    Args:
+        package: what to install, where no extra of that name brings it.
+    """
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise StorageUsageError(f"{name} is not installed, and this needs it: pip install 'zooforge[{name}]'") from None
+        install = f"'zooforge[{name}]'" if package is None else package
+        raise StorageUsageError(
+            f"{package or name} is not installed, and this needs it: pip install {install}"
+        ) from None
 
 
 def training_advice(advice: str) -> str:

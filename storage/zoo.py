@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from .errors import FormatError, NotPublished, StorageError, StorageUsageError, StoreURLError, import_optional
 from .formats.manifest import Manifest
-from .formats.symmetry import augment_permute
 from .keys import manifest_key, zoo_url
 from .publish.head import list_published, read_manifest_bytes, some_names, split_zoo_url
-from .read.reader import ZooReader
 from .read.selection import Selector
 from .stores.open import open_store, require_existing
+from .views.forms import WeightForms, to_numpy
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 Address = str | os.PathLike[str]
 
 
-class Zoo(ZooReader):
+class Zoo(WeightForms):
     """One version of a published zoo: the reader, and its torch data sets."""
 
     def standardizer(
@@ -85,9 +84,9 @@ class Zoo(ZooReader):
                     f"zoo {self.name!r}: its networks have running means and variances, which are no weights; pass "
                     f'buffers, e.g. zoo.field("buffers", models={index}, epochs=-1)[0][0]'
                 )
-            statistics = _numpy(buffers).astype(np.float32)
+            statistics = to_numpy(buffers).astype(np.float32)
             counters = np.zeros(len(self.manifest.architecture["counters"]), np.int64)
-        return self._module(index, self.to_state_dict(_numpy(vector).astype(np.float32), index, statistics, counters))
+        return self._module(index, self.to_state_dict(to_numpy(vector).astype(np.float32), index, statistics, counters))
 
     def _module(self, model: int, state: "Mapping[str, NDArray[Any]]") -> "torch.nn.Module":
         torch_package = import_optional("torch")
@@ -123,51 +122,6 @@ class Zoo(ZooReader):
         from .views.stack import stack_modules
 
         return stack_modules(self, self.select(epoch, models, split, where), masked)
-
-    def from_state_dict(self, state: "Mapping[str, Any]") -> "NDArray[np.float32]":
-        """The weights [D] of a state dict, as ``state_dict`` gives it; [N, D] with an axis of states in front.
-
-        Args:
-            state: arrays or tensors under the layout's names, or those of a torch module with or without dropout
-                layers. Buffers are left out, since they are no weights.
-
-        Raises:
-            FormatError: a tensor is missing, unknown or of another shape.
-        """
-        others = {entry.name for entry in self.buffers_layout} | set(self.manifest.architecture.get("counters", ()))
-        weights = {name: _numpy(value) for name, value in state.items() if name not in others}
-        for names in self.manifest.state_dict_names.values():
-            if set(names.values()) == set(weights):
-                weights = {own: weights[name] for own, name in names.items()}
-                break
-        try:
-            return self.layout.flatten(weights)
-        except ValueError as error:
-            raise FormatError(f"zoo {self.name!r}: no state dict of its networks: {error}") from None
-
-    def detokenize(self, tokens: Any) -> "NDArray[np.float32]":
-        """The weight vectors of tokens: [N, D] of values [N, T, S], [D] of values [T, S].
-
-        Args:
-            tokens: values, or a sample of ``dataset(layout="tokens")``: values, mask and positions.
-
-        Raises:
-            FormatError: not as many tokens as the layout has.
-        """
-        from .views.tokens import detokenize
-
-        values = _numpy(tokens[0] if isinstance(tokens, tuple | list) else tokens)
-        return detokenize(values, self.layout) if values.ndim == 3 else detokenize(values[None], self.layout)[0]
-
-    def from_graph(self, graph: "Mapping[str, Any]") -> "NDArray[np.float32]":
-        """The weight vector [D] of a graph of ``dataset(layout="graph")``. Raises FormatError for another network's."""
-        from .views.graph import from_graph
-
-        return from_graph(graph, self.layout)
-
-    def permuted(self, values: "NDArray[np.float32]", seed: int) -> "NDArray[np.float32]":
-        """Weight vectors [N, D] with hidden units in a random order, another for each row; logits stay equal."""
-        return augment_permute(values, self.layout, self.symmetries, seed)
 
     def dataset(
         self,
@@ -254,11 +208,6 @@ def path_text(path: Address) -> str:
     if not isinstance(path, str) and re.match(r"(file|s3|https?|hf|memory):/", text):
         raise StoreURLError(f"{text}: a pathlib.Path cannot hold a URL; pass it as text")
     return text
-
-
-def _numpy(values: Any) -> "NDArray[Any]":
-    """An array, or a tensor of any device that may have a gradient, as an array."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def _no_zoo(address: str, error: StoreURLError) -> StoreURLError:
