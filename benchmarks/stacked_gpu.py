@@ -14,6 +14,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -83,6 +84,12 @@ def sequential_rate(device: torch.device, run: Run, program: Program, data: Prep
     return statistics.median(rates[1:])
 
 
+def training_rate(parts: Sequence[PartCommitted]) -> float:
+    """Training samples per second of the parts that trained: their samples by their own time, evaluation included."""
+    trained = [part for part in parts if part.samples]
+    return sum(part.samples for part in trained) / sum(part.train_seconds for part in trained)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
@@ -115,18 +122,20 @@ def main() -> None:
             run, engine, data, open_store(arguments.store or folder), ATTEMPT, Notice(), chunk_models=chunk
         )
         start = time.perf_counter()
-        events = runner.advance(Task(0, models, 0), arguments.epochs).events
+        task = Task(0, models, 0)
+        advance = runner.advance(task, arguments.epochs)
+        events = list(advance.events)
+        while advance.pending:  # parts whose commit had not ended
+            advance = runner.advance(task, arguments.epochs)
+            events += advance.events
         seconds = time.perf_counter() - start
         runner.close()
     parts = [event for event in events if isinstance(event, PartCommitted)]
     after = sequential_rate(device, run, program, data, min(2000, arguments.images))
 
-    trained = len(models) * arguments.images * arguments.epochs
-    flop = 2 * trained * network.num_train_macs
-    flop += 2 * len(models) * arguments.tests * (arguments.epochs + 1) * network.num_macs
-    train_seconds = sum(part.train_seconds for part in parts[1:])
-    rate, sequential = trained / train_seconds, statistics.mean([before, after])
-    steady = [part.train_seconds + part.commit_seconds for part in parts[2:]] or [seconds]
+    rate, sequential = training_rate(parts), statistics.mean([before, after])
+    flop_per_sample = 2 * (network.num_train_macs + network.num_macs * arguments.tests / arguments.images)
+    steady = [part.train_seconds + part.commit_seconds for part in parts[2:] or parts[1:]]
     whole = seconds + (ZOO_EPOCHS - arguments.epochs) * statistics.median(steady)
     print(f"time                {seconds:.1f} s for {arguments.epochs} epochs, all of them stored")
     if arguments.epochs != ZOO_EPOCHS:
@@ -137,7 +146,7 @@ def main() -> None:
         f"sequential          {sequential:,.0f} samples/s on the same device, before {before:,.0f}, after {after:,.0f}"
     )
     print(f"ratio               {rate / sequential:.1f}")
-    print(f"share of the peak   {flop / train_seconds / peak:.1%} of {peak / 1e12:.2f} TFLOP/s (float32 product)")
+    print(f"share of the peak   {rate * flop_per_sample / peak:.1%} of {peak / 1e12:.2f} TFLOP/s (float32 product)")
     if device.type == "cuda":
         print(f"peak memory         {torch.cuda.max_memory_reserved(device) / 2**30:.2f} GiB reserved")
 

@@ -102,6 +102,13 @@ class Session(Protocol):
     with fewer models.
     """
 
+    def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
+        """Take other models of the program in place of the present ones, as if the session were opened with them.
+
+        Returns False, and changes nothing, if the session has to be opened anew for them.
+        """
+        ...
+
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
         """Train epoch ``epoch`` (1 is the first). The state of inactive models is undefined afterwards."""
         ...

@@ -5,6 +5,7 @@ It knows neither the store nor Ray.
 Shape suffixes as in ``contract``: P = models, D = parameters, V = noise variances of twins.
 """
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,14 +85,14 @@ class Growth:
         asked: dict[SplitName, bool] = {"train": clean_train, "val": len(self._data.val) > 0, "test": True}
         splits = [split for split, wanted in asked.items() if wanted]
         while True:
-            try:
+            if self._chunk <= 1:
                 return self._step(epoch, splits)
-            except MemoryError:
-                self.close()
-                if self._chunk <= 1:
-                    raise
-                self._chunk = max(1, self._chunk // 2)
-                logger.warning("out of memory: the chunk is split", extra={"chunk_models": self._chunk, "epoch": epoch})
+            with contextlib.suppress(MemoryError):
+                return self._step(epoch, splits)
+            # Only here, where no traceback holds the session's tensors any more, does closing it free their memory.
+            self.close()
+            self._chunk = max(1, min(self._chunk, self.num_models) // 2)
+            logger.warning("out of memory: the chunk is split", extra={"chunk_models": self._chunk, "epoch": epoch})
 
     def _step(self, epoch: int, splits: Sequence[SplitName]) -> EpochResult:
         everyone = np.arange(self.num_models)
@@ -107,12 +108,13 @@ class Growth:
         whole = len(models) == self.num_models
         session = self._session
         if session is None or not whole:
-            self.close()
             state = {name: values[models] for name, values in self._state.items()}
             hyperparameters = self._hyperparameters.take(models)
-            session = self._engine.open(self._program, hyperparameters, state, self._data)
-            session.__enter__()
-            self._session = session
+            if session is None or not session.load(hyperparameters, state):
+                self.close()
+                session = self._engine.open(self._program, hyperparameters, state, self._data)
+                session.__enter__()
+                self._session = session
         running = session.train_epoch(epoch, self._faulty_epoch_P[models] == NEVER) if epoch > 0 else None
         piece = _Piece(
             session.state(),
@@ -120,8 +122,6 @@ class Growth:
             {split: session.evaluate(split) for split in splits},
             session.sparsity() if self._program.variational or self._program.pruned else None,
         )
-        if not whole:
-            self.close()
         return piece
 
     def _freeze(self, state: StateArrays, epoch: int) -> None:

@@ -20,6 +20,9 @@ from ..spec.zoo import ZooSpec
 SPLIT_MULTIPLE = 16
 """Units are split at multiples of this many models, the number of lanes of the widest register."""
 
+TOGETHER_MODELS = 1024
+"""Models of a unit that a GPU trains together: with 256 the launches of a step take about as long as its work."""
+
 _MODELS = re.compile(r"(\d*):(\d*)")
 
 
@@ -56,9 +59,14 @@ class Task:
     part: int
 
 
-def unit_models(zoo: Zoo) -> int:
-    """Number of models of a full unit; it depends on the architecture."""
-    return ARCHITECTURES[zoo.root.architecture].unit_models
+def unit_models(zoo: Zoo, *, together: bool = False) -> int:
+    """Number of models of a full unit; it depends on the architecture.
+
+    Args:
+        together: one kernel of a GPU trains all models of a unit, so larger units keep more of the GPU busy.
+    """
+    models = ARCHITECTURES[zoo.root.architecture].unit_models
+    return max(models, TOGETHER_MODELS) if together else models
 
 
 def work_units(zoo: Zoo, models: Sequence[ModelRow] | None = None, *, size: int | None = None) -> tuple[WorkUnit, ...]:

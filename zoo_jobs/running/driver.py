@@ -42,6 +42,7 @@ class Done:
     Attributes:
         lost: the worker died during the call.
         out_of_memory: it died, or the call failed, for lack of memory. The slot then needs a new worker.
+        final: the device of this process is broken, so another attempt here would fail too.
     """
 
     slot: int
@@ -49,6 +50,7 @@ class Done:
     error: BaseException | None = None
     lost: bool = False
     out_of_memory: bool = False
+    final: bool = False
 
 
 class Pool(Protocol):
@@ -315,6 +317,8 @@ class Driver:
         if done.out_of_memory:
             self._give_more_room(task, done)
             return
+        if done.final:
+            raise UnitFailed(f"{unit}: the GPU of this process failed, run the same command again: {done.error}")
         if done.lost or isinstance(done.error, StoreUnreachable):  # not a fault of the task
             losses = self._losses[task.unit] = self._losses.get(task.unit, 0) + 1
             if losses < LOSSES:

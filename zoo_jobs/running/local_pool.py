@@ -5,13 +5,14 @@ import queue
 import threading
 
 from ..data.prepared import PreparedData
+from ..engines.device_errors import is_broken, is_out_of_memory
 from ..events import Advance
 from ..planning import machines
 from ..planning.units import Task
 from .driver import Done
 from .inputs import Run
 from .notice import Notice
-from .worker import Worker, WorkerContext, is_out_of_memory
+from .worker import Worker, WorkerContext
 
 OVERDUE_SECONDS = 10.0  # after the deadline of a notice, before a running epoch is abandoned
 CLOSE_SECONDS = 10.0
@@ -94,6 +95,9 @@ class LocalPool:
                 worker = worker or Worker(context, self._run, self._data, self._notice)
                 self._done.put(Done(slot, worker.advance(*call)))
             except Exception as error:  # the driver decides about a retry
-                self._done.put(Done(slot, None, error, out_of_memory=is_out_of_memory(error)))
+                full = is_out_of_memory(error)
+                # A new MemoryError has no traceback, which would hold the tensors that did not fit.
+                kept = MemoryError(str(error)) if full else error
+                self._done.put(Done(slot, None, kept, out_of_memory=full, final=is_broken(error)))
         if worker is not None:
             worker.close()

@@ -20,6 +20,7 @@ from .. import logs
 from ..data.prepared import PreparedData
 from ..engines.choose import make_engine
 from ..engines.contract import Program
+from ..engines.device_errors import is_broken, is_out_of_memory
 from ..errors import InputError, Interrupted, ZooError
 from ..events import Advance
 from ..planning import machines
@@ -28,7 +29,7 @@ from .driver import Done
 from .inputs import Run
 from .memory_use import MemoryUse, MemoryWatch, read_memory_use
 from .notice import Notice, node_notice_seconds
-from .worker import Worker, WorkerContext, is_out_of_memory
+from .worker import Worker, WorkerContext
 
 logger = logging.getLogger(__name__)
 
@@ -254,6 +255,9 @@ class RayPool:
             return Done(slot, None, WorkerLost(loss_reason(str(error))), lost=True)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, Exception) else error
+            if is_broken(cause) and self._actors[slot] is actor:
+                logger.info("a worker's GPU failed", extra={"slot": slot, "error": str(cause)})
+                self.replace(slot)
             return Done(slot, None, cause, out_of_memory=is_out_of_memory(cause))
 
 

@@ -32,7 +32,7 @@ from ..watching.totals import Meter, StoreTotals, store_totals
 from .account import GRACE_SECONDS
 from .inputs import Run
 from .notice import Notice, node_notice_seconds
-from .place import Place
+from .place import Place, on_gpus
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def plan_stage(session: Session, zoo: Zoo, request: Request, refill: frozenset[i
         refill=refill,
         choice=choice,
         ledger=read_ledger(store, run.id),
-        units=work_units(zoo, run.rows, size=pin.get("unit_models")),
+        units=work_units(zoo, run.rows, size=pin.get("unit_models", new_unit_models(choice, run))),
         absent=frozenset(absent),
         max_models=most_models(zoo, choice.engine.name, os.environ, GRACE_SECONDS),
     )
@@ -194,7 +194,7 @@ def check(session: Session, plan: StagePlan) -> Stage:
     pin = {
         "engine": place.numerics(choice, run, data),
         "commit_every": run.zoo.commit_every,
-        "unit_models": (there or {}).get("unit_models", unit_models(run.zoo)),
+        "unit_models": (there or {}).get("unit_models", new_unit_models(choice, run)),
         "data": data.digest,
     }
     if there is not None:
@@ -212,6 +212,11 @@ def check(session: Session, plan: StagePlan) -> Stage:
     ]
     chunk_models = options.chunk_models or (remembered[-1] if remembered else None)
     return Stage(plan, data, pin, slots, capabilities, expected, chunk_models, control)
+
+
+def new_unit_models(choice: Choice, run: Run) -> int:
+    """Models of a full unit of a run that has not pinned their number yet."""
+    return unit_models(run.zoo, together=choice.engine.name == "stacked" and on_gpus(choice, run))
 
 
 def pin_settings(session: Session, run: Run, pin: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from zooforge.storage.stores.open import open_store
 
 from ..data.prepared import PreparedData
+from ..engines import device_errors
 from ..engines.choose import make_engine
 from ..engines.devices import no_cuda, sees_cuda
 from ..events import Advance
@@ -57,14 +58,12 @@ class Worker:
         )
 
     def advance(self, task: Task, part: int) -> Advance:
-        advance = self._runner.advance(task, part)
+        with device_errors.named(
+            "worker"
+        ):  # here, because the error that another one hides does not travel through Ray
+            advance = self._runner.advance(task, part)
         read_bytes, store_retries = self._meter.take()
         return replace(advance, read_bytes=read_bytes, store_retries=store_retries)
 
     def close(self) -> None:
         self._runner.close()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a call ended for lack of memory: of the machine, as Ray or Python says, or of a GPU, as torch says."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -1,5 +1,7 @@
 """Models going from epoch to epoch: chunks, faulty models, memory."""
 
+import dataclasses
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from zooforge.zoo_jobs.data.prepared import PreparedData
 from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, StateArrays
 from zooforge.zoo_jobs.engines.growth import CANONICAL_NAN, NEVER, EpochResult, Growth
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
+from zooforge.zoo_jobs.engines.stacked import StackedEngine
 
 MODELS = (0, 2, 4, 6)  # of one operation family
 DATA = random_data()
@@ -126,5 +129,69 @@ def test_out_of_memory_splits_the_chunk_and_goes_on() -> None:
     small, whole = growth(chunk=4, engine=engine), growth()
     grow(small, 1)
     grow(whole, 1)
-    assert engine.opened[:3] == [4, 2, 2]
+    assert engine.opened == [4, 2]  # the second half is loaded into the session of the first
     assert same(small.state(), whole.state())
+
+
+def test_memory_that_did_not_suffice_is_free_before_the_next_attempt() -> None:
+    """Tensors that the failed step made are held by its traceback until the handling of the error ends."""
+
+    class Tensors:
+        pass
+
+    class Full(SequentialEngine):
+        def __init__(self) -> None:
+            super().__init__("cpu")
+            self.left: list[Any] = []
+
+        def open(self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: Any) -> Any:
+            assert all(reference() is None for reference in self.left)
+            if len(state["weights"]) > 1:
+                tensors = Tensors()
+                self.left.append(weakref.ref(tensors))
+                raise MemoryError("CUDA out of memory")
+            return super().open(program, hyperparameters, state, data)
+
+    engine = Full()
+    subject = growth(engine=engine, chunk=64)
+    subject.step(0, clean_train=False)
+    subject.close()
+    assert len(engine.left) == 2  # 4 models, then 2: 64 is no more than there are
+
+
+def test_chunks_go_on_in_one_session_and_compute_what_new_sessions_compute() -> None:
+    """A session that is opened anew captures its graphs anew, once per chunk and epoch."""
+
+    class Counting(StackedEngine):
+        opened = 0
+
+        def open(self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: Any) -> Any:
+            self.opened += 1
+            session = super().open(program, hyperparameters, state, data)
+            if self.loads:
+                return session
+            session.load = lambda hyperparameters, state: False  # type: ignore[method-assign]
+            return session
+
+        def __init__(self, loads: bool) -> None:
+            super().__init__("cpu")
+            self.loads = loads
+
+    ended = []
+    for loads, opened in ((True, 1), (False, 2 * 3)):
+        engine = Counting(loads)
+        subject = growth(engine=engine, chunk=2)
+        grow(subject, 2)
+        subject.close()
+        assert engine.opened == opened
+        ended.append(subject.state())
+    assert same(*ended)
+
+
+def test_a_session_is_not_reused_for_another_number_of_models_or_other_branches_of_a_step() -> None:
+    program, h = RUN.program(RUN.rows[0].family), RUN.hyperparameters(MODELS)
+    state = RUN.first_state(MODELS, None)
+    with StackedEngine("cpu").open(program, h, state, DATA) as session:
+        assert session.load(h, state)
+        assert not session.load(h.take(np.array([0, 1])), {name: values[:2] for name, values in state.items()})
+        assert not session.load(dataclasses.replace(h, weight_decay_P=np.zeros(4)), state)

@@ -248,3 +248,12 @@ def test_a_task_that_runs_out_of_memory_again_and_again_ends_the_run_with_the_nu
         raised.value
     )
     assert "15.2GB used / 16.0GB limit" in str(raised.value)
+
+
+def test_a_process_whose_gpu_is_broken_ends_at_once_with_the_cause() -> None:
+    pool = FakePool(1, range(2))
+    broken = RuntimeError("cuda:0: CUDA error: an illegal memory access was encountered")
+    pool.faults[0] = deque([Done(0, None, broken, final=True)])
+    with pytest.raises(UnitFailed, match="run the same command again: cuda:0: CUDA error: an illegal memory access"):
+        drive(pool)
+    assert len([task for _, task, _ in pool.order if task.unit == 0]) == IN_FLIGHT  # submitted before

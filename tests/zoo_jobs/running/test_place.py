@@ -15,6 +15,7 @@ from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.running import ray_pool
 from zooforge.zoo_jobs.running.inputs import Run
 from zooforge.zoo_jobs.running.place import Place, on_gpus
+from zooforge.zoo_jobs.running.stage import new_unit_models
 
 RESNET = Run(load("cifar10-resnet18-seed"))
 
@@ -35,6 +36,15 @@ def test_a_worker_takes_a_gpu_where_its_program_uses_one(
     assert not on_gpus(choice(engine), run)
     monkeypatch.setenv("ZOO_WORKER_GPUS", "1")
     assert on_gpus(choice(engine), run) is takes
+
+
+def test_a_gpu_trains_larger_units_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    see_cuda(monkeypatch)
+    assert new_unit_models(choice("stacked"), RUN) == 1024
+    assert new_unit_models(choice("lanes"), RUN) == new_unit_models(choice("sequential"), RUN) == 256
+    assert new_unit_models(choice("sequential"), RESNET) == 1
+    see_cuda(monkeypatch, device=False)
+    assert new_unit_models(choice("stacked"), RUN) == 256
 
 
 def test_one_process_trains_on_a_gpu_with_one_thread(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from zooforge.zoo_jobs.data.sources import default_cache
+from zooforge.zoo_jobs.engines.device_errors import DeviceBroken
 from zooforge.zoo_jobs.errors import InputError, ZooError
 from zooforge.zoo_jobs.running.memory_use import GiB, MemoryUse, MemoryWatch
 from zooforge.zoo_jobs.running.ray_environment import token_file
@@ -135,3 +136,24 @@ def test_a_node_that_was_taken_back_is_no_lack_of_memory(preempted: bool, monkey
     pool, replaced = lost_worker_pool(monkeypatch, None, preempted=preempted)
     assert pool._done("call").out_of_memory is not preempted
     assert replaced == ([3] if preempted else [])
+
+
+def test_a_worker_whose_gpu_is_broken_is_replaced_and_the_cause_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken CUDA context stays broken for as long as its process lives."""
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    cause = DeviceBroken("cuda:0: CUDA error: device-side assert triggered")
+
+    def fails(call: object) -> None:
+        raise ray_pool.ray.exceptions.RayTaskError("advance", "a long traceback", cause)
+
+    monkeypatch.setattr(ray_pool.ray, "get", fails)
+    pool = ray_pool.RayPool.__new__(ray_pool.RayPool)
+    replaced: list[int] = []
+    monkeypatch.setattr(pool, "replace", replaced.append, raising=False)
+    pool._calls, pool._actors = {"call": (0, "actor"), "later": (0, "actor")}, ["actor"]
+    done = pool._done("call")
+    assert (done.slot, done.error, done.lost, done.out_of_memory) == (0, cause, False, False)
+    assert replaced == [0]
+    pool._actors = ["its successor"]
+    pool._done("later")
+    assert replaced == [0]

@@ -197,6 +197,11 @@ class LanesSession:
             self._native_data[split] = native_data(self._data, split)
         return self._native_data[split]
 
+    def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
+        """False: opening a session costs no more than loading into one."""
+        del hyperparameters, state
+        return False
+
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)

@@ -18,6 +18,7 @@ from ...models.layers import Architecture
 from ...models.optimizers import OPTIMIZERS
 from ...sparsify import variational_dropout as vd
 from ...sparsify.kl_schedule import kl_weight
+from .. import device_errors, precision
 from ..batches import AUGMENTATIONS, Block, evaluation_blocks, training_blocks
 from ..contract import (
     MOMENTS,
@@ -132,16 +133,24 @@ class SequentialSession:
         model: LayerListModel | ModuleModel,
         device: torch.device,
     ) -> None:
-        self._program, self._hyperparameters, self._data, self._model = program, hyperparameters, data, model
-        self._device = device
+        self._program, self._data, self._model, self._device = program, data, model, device
+        precision.claim(self, "float32")
+        self.load(hyperparameters, state)
+
+    def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
+        """Any number of models of the program."""
+        program, device = self._program, self._device
+        self._hyperparameters = hyperparameters
         self._num_models = len(state["weights"])
         self._step_P = state["step"].astype(np.int64)
         trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
         arrays = {"values": np.concatenate(trained, axis=1)}
         others = (*MOMENTS[program.optimizer], "buffers", "counters", "mask")
         arrays |= {name: state[name] for name in others if name in state}
-        self._tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
+        with _plain(device):
+            self._tensors = {name: torch.tensor(array, device=device) for name, array in arrays.items()}
         self._active_P = np.ones(self._num_models, np.bool_)
+        return True
 
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
         """Inactive models do not change; their sums are NaN and 0."""
@@ -202,6 +211,7 @@ class SequentialSession:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._tensors = {}
+        precision.release(self)
 
     def _rows(self, i: int) -> dict[str, Tensor]:
         return {name: tensor[i].detach() for name, tensor in self._tensors.items()}
@@ -282,16 +292,14 @@ class SequentialSession:
 
 @contextmanager
 def _plain(device: torch.device) -> Iterator[None]:
-    """Run a block with one thread and deterministic cuDNN; the caller's settings are restored at the end.
+    """Run a block with one thread; the caller's threads are restored at the end.
 
-    A device without free memory raises MemoryError.
+    Raises MemoryError where the device has no free memory, DeviceBroken where it fails.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with device_errors.named(device):
             yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(f"{device}: {error}") from error
     finally:
         torch.set_num_threads(threads)

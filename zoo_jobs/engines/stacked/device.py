@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import device_errors
 from ..host_memory import host_free_bytes
 
 EAGER_CALLS = 2  # calls of a function before it is captured; libraries initialise in the first
@@ -26,25 +27,17 @@ class Place:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Run a block on the session's stream, with float32 products in float32 and one CPU thread.
+        """Run a block on the session's stream, with one CPU thread. The caller's threads are restored at the end.
 
-        A device without free memory raises MemoryError. The caller's settings are restored at the end.
+        Raises MemoryError where the device has no free memory, DeviceBroken where it fails.
         """
-        threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        torch.set_float32_matmul_precision("highest")
         stream = torch.cuda.stream(self._stream) if self._stream is not None else contextlib.nullcontext()
         try:
-            with stream:
+            with device_errors.named(self.device), stream:
                 yield
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(f"{self.device}: {error}") from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error):  # message of the CPU's allocator
-                raise MemoryError(f"{self.device}: {error}") from error
-            raise
         finally:
-            torch.set_float32_matmul_precision(precision)
             torch.set_num_threads(threads)
 
     def body(self, function: Callable[[], None]) -> "Body":
@@ -54,18 +47,23 @@ class Place:
         return HostCopies(tensors, self._stream)
 
     def release(self) -> None:
-        """Return the memory of a closed session to the device."""
+        """Return the memory of a closed session to the device. An error of a broken device is not raised again: it
+        would hide the first one.
+        """
         if self._stream is not None:
-            self._stream.synchronize()
+            with contextlib.suppress(RuntimeError):
+                self._stream.synchronize()
             gc.collect()
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
 
 
 class Body:
     """A function whose tensors keep their addresses. A CPU calls it; a GPU captures it once and replays the graph.
 
     The first calls run without a graph and count as calls; the capture itself computes nothing. The graphs of a session
-    share memory, since no graph reads what another one wrote.
+    share memory, since no graph reads what another one wrote. Other threads, such as those that commit, may allocate
+    memory while this one captures.
     """
 
     def __init__(self, function: Callable[[], None], stream: "torch.cuda.Stream | None", pool: Any) -> None:
@@ -82,7 +80,7 @@ class Body:
             self._calls += 1
             return
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             self._function()
         self._graph = graph
         graph.replay()

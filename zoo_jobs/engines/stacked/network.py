@@ -168,11 +168,16 @@ def from_patches(grads: Tensor, shape: Sequence[int], kernel: int, stride: int =
 
 
 def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int, stride: int = 1) -> Tensor:
-    """``from_patches`` without padding, by the gradient of ``Tensor.unfold``, axis by axis."""
+    """``from_patches`` without padding, by the gradient of ``Tensor.unfold``, axis by axis.
+
+    The kernel's row stays outside the samples, as it lies in memory. Threads of a GPU that follow each other then read
+    places that follow each other; the sums and their order are the same.
+    """
     num_models, channels, batch, height, width = shape
     rows = (height - kernel) // stride + 1
-    by_row = [num_models, channels, batch, rows, width, kernel]
-    grads = torch.ops.aten.unfold_backward(windows.permute(0, 1, 4, 5, 6, 2, 3), by_row, 4, kernel, stride)
+    by_row = [num_models, channels, kernel, batch, rows, width]
+    grads = torch.ops.aten.unfold_backward(windows.permute(0, 1, 2, 4, 5, 6, 3), by_row, 5, kernel, stride)
+    grads = grads.permute(0, 1, 3, 4, 5, 2)
     images: Tensor = torch.ops.aten.unfold_backward(grads, list(shape), 3, kernel, stride)
     return images
 

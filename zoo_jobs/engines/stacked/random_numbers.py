@@ -38,9 +38,13 @@ def words(seed_P: Tensor, purpose: Purpose, epoch: Tensor, step: Tensor, stream_
     return torch.stack((c0, c1, c2, c3), dim=-1).flatten(-2)[..., :num_words]
 
 
-def permutations(seed_P: Tensor, epoch: Tensor, num_rows: int) -> Tensor:
-    """Order of the training rows of every model in ``epoch``, [P, N] int32: rows sorted by 64-bit words."""
-    order_PN = torch.empty((len(seed_P), num_rows), dtype=torch.int32, device=seed_P.device)
+def permutations(seed_P: Tensor, epoch: Tensor, order_PN: Tensor) -> Tensor:
+    """Order of the training rows of every model in ``epoch``: rows sorted by 64-bit words.
+
+    Args:
+        order_PN: int32; the order is written here and returned.
+    """
+    num_rows = order_PN.shape[1]
     at_once = max(1, TILE_BYTES // (ORDER_BYTES * num_rows))
     zero = torch.zeros((), dtype=torch.int64, device=seed_P.device)
     for start in range(0, len(seed_P), at_once):

@@ -17,6 +17,7 @@ from ...data.prepared import PreparedData
 from ...models.layers import Architecture
 from ...sparsify import variational_dropout as vd
 from ...sparsify.kl_schedule import kl_weight
+from .. import precision
 from ..contract import (
     MOMENTS,
     Evaluation,
@@ -66,27 +67,51 @@ class StackedSession:
         self._num_parameters = program.architecture.layout.size
         self._bodies: dict[tuple[str, int], Body] = {}
         self._images: dict[SplitName, _Images] = {}
+        precision.claim(self, "float32")
         self._place = Place(device)
         with self._place.active():
             self._put(hyperparameters, state)
 
+    def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
+        """Other models at the same addresses, so that captured graphs serve them too. Their number must be the same."""
+        if len(state["weights"]) != self._num_models or not self._update.load(hyperparameters):
+            return False
+        with self._place.active(), torch.no_grad():
+            self._copies.forget()
+            for name, values in self._arrays(hyperparameters, state).items():
+                self._inputs[name].copy_(torch.from_numpy(values))
+        return True
+
+    def _arrays(self, h: Hyperparameters, state: StateArrays) -> StateArrays:
+        """What differs between the models of a program, by the names of ``_inputs``."""
+        program = self._program
+        trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
+        moments = {name: state[name] for name in MOMENTS[program.optimizer]}
+        return {
+            "values": np.concatenate(trained, axis=1),
+            "step": state["step"].astype(np.int64),
+            "seed": h.seed_P.astype(np.int64),
+            "threshold": np.floor(h.dropout_ratio_P * 2.0**32).astype(np.int64),
+            "scale": (1.0 / (1.0 - h.dropout_ratio_P)).astype(np.float32),
+            **({"mask": state["mask"]} if program.pruned else {}),
+            **moments,
+        }
+
     def _put(self, h: Hyperparameters, state: StateArrays) -> None:
         program, device = self._program, self._device
         assert isinstance(program.architecture, Architecture)
-        trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
-        self._values_PT = torch.tensor(np.concatenate(trained, axis=1), device=device).requires_grad_()
-        self._moments = {name: torch.tensor(state[name], device=device) for name in MOMENTS[program.optimizer]}
-        self._step_P = torch.tensor(state["step"].astype(np.int64), device=device)
-        self._mask_PD = torch.tensor(state["mask"], device=device) if program.pruned else None
+        arrays = self._arrays(h, state)
+        inputs = self._inputs = {name: torch.tensor(values, device=device) for name, values in arrays.items()}
+        self._values_PT, self._step_P = inputs["values"].requires_grad_(), inputs["step"]
+        self._moments = {name: inputs[name] for name in MOMENTS[program.optimizer]}
+        self._mask_PD = inputs.get("mask")
         tensors = {"values": self._values_PT, "step": self._step_P, **self._moments}
         self._copies = self._place.host_copies(tensors)
         self._network = StackedNetwork(program.architecture, program.dropout, program.variational, device)
         self._update = Update(program.optimizer, h, device)
-        self._seed_P = torch.tensor(h.seed_P.astype(np.int64), device=device)
-        threshold_P = np.floor(h.dropout_ratio_P * 2.0**32).astype(np.int64)
-        self._threshold_P11 = torch.tensor(threshold_P, device=device)[:, None, None]
-        scale_P = (1.0 / (1.0 - h.dropout_ratio_P)).astype(np.float32)
-        self._scale_P11 = torch.tensor(scale_P, device=device)[:, None, None]
+        self._seed_P = inputs["seed"]
+        self._threshold_P11 = inputs["threshold"][:, None, None]
+        self._scale_P11 = inputs["scale"][:, None, None]
         channels = len(self._data.pixel_values)
         self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
         self._first_value_C = 256 * torch.arange(channels, device=device)[:, None, None, None]
@@ -107,7 +132,7 @@ class StackedSession:
             self._epoch.fill_(epoch)
             self._epoch_step.zero_()
             self._kl_weight.fill_(kl_weight(epoch, self._program.lambda_epochs))
-            self._order_PN.copy_(permutations(self._seed_P, self._epoch, num_rows))
+            permutations(self._seed_P, self._epoch, self._order_PN)
             self._split("train")
             self._clear_sums()
             for first in range(0, num_rows, size):
@@ -155,6 +180,7 @@ class StackedSession:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         place = self._place
+        precision.release(self)
         self.__dict__.clear()
         place.release()
 

@@ -19,19 +19,19 @@ class Update:
     """Applies an optimizer step to ``values_PT``. Hyperparameters are rounded to float32 where torch rounds them."""
 
     def __init__(self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device) -> None:
-        def column(values: object, dtype: torch.dtype) -> Tensor:
-            return torch.as_tensor(values, dtype=dtype, device=device)[:, None]
-
         self._optimizer = optimizer
-        self._rate = column(h.learning_rate_P, torch.float64)
-        self._minus_rate = -self._rate.float()
-        self._decay = column(h.weight_decay_P, torch.float32)
-        self._momentum = column(h.momentum_P, torch.float32)
-        self._nesterov = column(h.nesterov_P, torch.bool)
+        self._columns = [column.to(device) for column in _columns(h)]
+        self._rate, self._minus_rate, self._decay, self._momentum, self._nesterov = self._columns
         # Known on the host; the branches on them are the same for every step.
-        self._any_decay = bool(h.weight_decay_P.any())
-        self._any_momentum = bool(h.momentum_P.any())
-        self._any_nesterov = bool(h.nesterov_P.any())
+        self._branches = self._any_decay, self._any_momentum, self._any_nesterov = _branches(h)
+
+    def load(self, h: Hyperparameters) -> bool:
+        """Take the hyperparameters of other models; False if their steps have other branches."""
+        if _branches(h) != self._branches:
+            return False
+        for column, values in zip(self._columns, _columns(h), strict=True):
+            column.copy_(values)
+        return True
 
     def __call__(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
         """``step_P`` includes this step: it is 1 at the first."""
@@ -75,6 +75,22 @@ class Update:
         moved = torch.addcmul(directions_PT, buffer_PT, self._momentum)
         torch.where(has_momentum, moved, buffer_PT, out=buffer_PT)
         return torch.where(has_momentum, moved, directions_PT)
+
+
+def _branches(h: Hyperparameters) -> tuple[bool, bool, bool]:
+    """Whether any model has weight decay, momentum, Nesterov momentum."""
+    return bool(h.weight_decay_P.any()), bool(h.momentum_P.any()), bool(h.nesterov_P.any())
+
+
+def _columns(h: Hyperparameters) -> list[Tensor]:
+    """Learning rate in double and, negative, in single precision, weight decay, momentum, Nesterov: each [P, 1]."""
+
+    def column(values: object, dtype: torch.dtype) -> Tensor:
+        return torch.as_tensor(values, dtype=dtype)[:, None]
+
+    rate = column(h.learning_rate_P, torch.float64)
+    decay, momentum = (column(values, torch.float32) for values in (h.weight_decay_P, h.momentum_P))
+    return [rate, -rate.float(), decay, momentum, column(h.nesterov_P, torch.bool)]
 
 
 STEPS: dict[OptimizerName, Callable[[Update, Tensor, Tensor, dict[str, Tensor], Tensor], None]] = {

@@ -38,7 +38,9 @@ def test_orders_are_those_of_philox_whatever_the_tile(num_rows: int, monkeypatch
     expected = philox.permutation(seeds[:, None][:, 0], 7, num_rows)
     for tile_bytes in (1, random_numbers.TILE_BYTES):
         monkeypatch.setattr(random_numbers, "TILE_BYTES", tile_bytes)
-        found = random_numbers.permutations(torch.tensor(seeds.astype(np.int64)), torch.tensor(7), num_rows)
+        order = torch.zeros((3, num_rows), dtype=torch.int32)
+        found = random_numbers.permutations(torch.tensor(seeds.astype(np.int64)), torch.tensor(7), order)
+        assert found is order  # a second buffer would not be in the predicted memory
         assert np.array_equal(found.numpy(), expected)
 
 

@@ -1,8 +1,10 @@
 """The stacked engine computes what the oracle computes, model by model, to rounding."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -157,6 +159,27 @@ def test_patches_and_their_transposed_map_agree_on_both_ways(kernel: int, height
     torch.testing.assert_close(network.summed_by_kernels(windows, images.shape, kernel), back)
 
 
+def test_the_gpus_sums_read_memory_in_order_and_are_those_of_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads follow the last axis of the result, so along it a kernel has to read places that follow each other."""
+    generator = torch.Generator().manual_seed(1)
+    windows = torch.randn(2, 3, 3, 3, 4, 6, 7, generator=generator)
+    shape = (2, 3, 4, 8, 9)
+    plain = torch.ops.aten.unfold_backward(windows.permute(0, 1, 4, 5, 6, 2, 3), [2, 3, 4, 6, 9, 3], 4, 3, 1)
+    plain = torch.ops.aten.unfold_backward(plain, list(shape), 3, 3, 1)
+    strides: list[int] = []
+    unfold_backward = torch.ops.aten.unfold_backward
+
+    def spied(grads: torch.Tensor, sizes: list[int], dim: int, size: int, step: int) -> torch.Tensor:
+        last = len(sizes) - 1
+        strides.append(grads.stride()[last])
+        result: torch.Tensor = unfold_backward(grads, sizes, dim, size, step)
+        return result
+
+    monkeypatch.setattr(torch.ops.aten, "unfold_backward", spied)
+    assert torch.equal(network.summed_by_kernels(windows, shape, 3), plain)
+    assert strides == [1, 1]
+
+
 def test_what_cannot_run_is_refused_with_a_reason(population: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = StackedEngine("cpu")
     program = population().program
@@ -175,15 +198,41 @@ def test_numerics_name_what_the_numbers_depend_on(population: Made) -> None:
     assert numerics["device"] == torch.backends.cpu.get_cpu_capability()
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("full"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-def test_a_full_device_is_a_memory_error_and_settings_come_back(error: Exception) -> None:
+def test_a_full_device_is_a_memory_error_and_threads_come_back() -> None:
     torch.set_num_threads(2)
     with pytest.raises(MemoryError), device.Place(torch.device("cpu")).active():
         assert torch.get_num_threads() == 1
-        raise error
+        raise torch.OutOfMemoryError("full")
     assert torch.get_num_threads() == 2
+
+
+def test_other_threads_may_allocate_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With torch's default mode the thread that commits a part would spoil the capture."""
+    captures: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def graph(graph: Any, **options: Any) -> Iterator[None]:
+        captures.append(options)
+        yield
+
+    calls: list[int] = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: SimpleNamespace(replay=lambda: calls.append(2)))
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    body = device.Body(lambda: calls.append(1), cast("torch.cuda.Stream", object()), None)
+    for _ in range(4):
+        body()
+    assert calls == [1, 1, 1, 2, 2]  # two eager calls, the capture, two replays
+    assert [options["capture_error_mode"] for options in captures] == ["thread_local"]
+
+
+def test_a_broken_device_does_not_hide_the_first_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", fails)
+    place = device.Place(torch.device("cpu"))
+    place._stream = SimpleNamespace(synchronize=fails)  # type: ignore[assignment]
+    place.release()
 
 
 def test_other_errors_stay_what_they_are() -> None:
