@@ -68,6 +68,7 @@ def decode_table(
         if num_rows is not None and file.metadata.num_rows != num_rows:
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the manifest says {num_rows}")
         table = file.read(use_threads=False)
+        table.validate(full=True)  # text that is not UTF-8 is refused here, not by whoever converts it
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = str(error).partition("\n")[0][:120]
         raise FormatError(f"{what}: not readable as Parquet ({line}); the object is truncated or damaged") from None

@@ -1,10 +1,13 @@
 """Bytes, keys, columns and symmetries: the parts of storage that touch no store."""
 
+import io
 import json
 import struct
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -210,6 +213,14 @@ class TestLabels:
             decode_table(data, "x", part_columns(True))
         with pytest.raises(FormatError, match="x: not readable as Parquet"):
             decode_table(data[:50], "x")
+
+    def test_a_text_that_is_not_utf_8_is_refused(self) -> None:
+        offsets = pa.array([0, 2], pa.int32()).buffers()[1]
+        bad = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(b"\xff\xfe"))
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"reason": bad}), sink)
+        with pytest.raises(FormatError, match=r"x: not readable as Parquet .*UTF8"):
+            decode_table(sink.getvalue(), "x")
 
     def test_every_column_is_declared_once_with_a_meaning(self) -> None:
         assert len({c.name for c in PART_COLUMNS}) == len(PART_COLUMNS)

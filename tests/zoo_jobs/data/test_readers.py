@@ -209,3 +209,17 @@ def test_another_format_is_refused_in_one_line(
     with pytest.raises(InputError, match=f"not readable as {format_name}") as refusal:
         read(format_name, files)
     assert "\n" not in str(refusal.value)
+
+
+def test_an_encrypted_archive_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "EuroSAT.zip"
+    picture = io.BytesIO()
+    Image.fromarray(noise(64, 64, 3)).save(picture, "JPEG")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("EuroSAT/A/A_1.jpg", picture.getvalue())
+    data = bytearray(path.read_bytes())
+    data[6] |= 1  # flag of the member's own header: encrypted
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # the same flag in the archive's directory
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"EuroSAT\.zip: not readable as eurosat-zip .*encrypted"):
+        read("eurosat-zip", {path.name: path})
