@@ -172,6 +172,46 @@ def gc(yes: bool, store_url: str | None, as_json: bool) -> None:
         click.echo("nothing was changed; --yes does it", err=True)
 
 
+@command.command("du")
+@store_option
+@as_json
+def du(store_url: str | None, as_json: bool) -> None:
+    """Bytes per zoo, run and data set, and of what nothing names. Every byte counts once."""
+    from .ops.usage import usage
+
+    used = usage(opened(store_url, existing=True))
+    if as_json:
+        print_json([one.to_json() for one in used])
+        return
+    for one in used:
+        click.echo(one.line())
+    click.echo(f"{human_bytes(sum(one.num_bytes for one in used)):>10}  in all")
+
+
+@command.command("rm")
+@click.argument("zoo")
+@click.option("--yes", is_flag=True, help="Do it; without, only say what would be removed.")
+@store_option
+@as_json
+def rm(zoo: str, yes: bool, store_url: str | None, as_json: bool) -> None:
+    """Remove ZOO: its versions, and its run with all records. `zoo store gc` then collects the objects.
+
+    Refused while a driver works on the run, and while another zoo descends from it. ZOO is NAME with --store, or
+    STORE/zoos/NAME.
+    """
+    from .ops.remove import plan_removal, remove
+
+    store_url, zoo = locate_zoo(zoo, store_url)
+    store = opened(store_url, existing=True)
+    removal = remove(store, zoo) if yes else plan_removal(store, zoo)
+    if as_json:
+        print_json({**removal.to_json(), "removed": yes})
+        return
+    click.echo(f"{'removed' if yes else 'would remove'} {removal.line()}")
+    if not yes:
+        click.echo("nothing was changed; --yes does it", err=True)
+
+
 @command.command("probe")
 @store_option
 @as_json

@@ -1,7 +1,8 @@
 """Garbage collection: objects that nothing names are marked, and deleted by a sweep a day later.
 
 Roots are what manifests name; weights and labels of records whose states are not all in the current manifest of their
-run; the newest state of every model. Records and manifests are never deleted. docs/format.md ("Collection") proves that
+run; the newest state of every model. Records and manifests are deleted only by
+`remove.py`, with all of their zoo. docs/format.md ("Collection") proves that
 sweeps and writers may run at the same time.
 """
 
@@ -28,7 +29,7 @@ from ..runs.ledger import Ledger, read_ledger
 from ..runs.marks import Mark, create_mark, is_void, read_marks, rewrite_mark
 from ..stores.clock import StoreClock
 from ..stores.open import require_existing
-from ..stores.protocol import ObjectStore, Stat
+from ..stores.protocol import ObjectStore, Stat, get_or_none
 
 logger = logging.getLogger(__name__)
 
@@ -135,17 +136,31 @@ def _garbage(store: ObjectStore, mark: Mark, key: str) -> Stat | None:
     return None if stat is None or stat.modified_seconds >= mark.marked_seconds else stat
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Keys of all objects that something names: manifests, by zoo, and records, by run."""
+
+    by_zoo: dict[str, set[str]]
+    by_run: dict[str, set[str]]
+
+
 def roots(store: ObjectStore, ledgers: dict[str, Ledger] | None = None) -> set[str]:
     """Keys of all objects that something names.
 
     Args:
         ledgers: by run, of an earlier call, whose records are not read again; they are replaced.
     """
+    named = named_objects(store, ledgers)
+    return set().union(*named.by_zoo.values(), *named.by_run.values())
+
+
+def named_objects(store: ObjectStore, ledgers: dict[str, Ledger] | None = None) -> Named:
+    """As ``roots``, with who names what. An object may be named by several."""
     known = {} if ledgers is None else ledgers
-    named: set[str] = set()
+    named = Named({}, {})
     published: dict[str, tuple[dict[int, set[int]], dict[int, int]]] = {}
-    for manifest, is_current in _manifests(store):
-        named.update(ref.key for ref in manifest.refs)
+    for zoo, manifest, is_current in _manifests(store):
+        named.by_zoo.setdefault(zoo, set()).update(ref.key for ref in manifest.refs)
         if not is_current:  # HEAD may never move to it, and then the next version is made from the records again
             continue
         states, lasts = published.setdefault(manifest.run, ({}, {}))
@@ -159,7 +174,7 @@ def roots(store: ObjectStore, ledgers: dict[str, Ledger] | None = None) -> set[s
     for run in sorted({run for stat in store.list(RUNS_PREFIX) if (run := parse_run(stat.key)) is not None}):
         known[run] = read_ledger(store, run, known.get(run))
         states, lasts = published.get(run, ({}, {}))
-        named |= _of_run(known[run], states, lasts)
+        named.by_run[run] = _of_run(known[run], states, lasts)
     return named
 
 
@@ -196,13 +211,15 @@ def _mark(store: ObjectStore, now: float, min_age_seconds: float, marked: set[st
     return Collection(len(garbage), sum(s.size for s in garbage), phase)
 
 
-def _manifests(store: ObjectStore) -> Iterator[tuple[Manifest, bool]]:
-    """All manifests, each with whether HEAD names it, which holds what all that it named before held."""
+def _manifests(store: ObjectStore) -> Iterator[tuple[str, Manifest, bool]]:
+    """All manifests, each with its zoo and whether HEAD names it, which holds what all that it named before held."""
     keys = [key for stat in store.list(ZOOS_PREFIX) if (key := parse_manifest_key(stat.key)) is not None]
     heads = {zoo: read_head(store, zoo) for zoo in dict.fromkeys(zoo for zoo, _ in keys)}
     for zoo, number in keys:
         head, what = heads[zoo], manifest_key(zoo, number)
-        yield Manifest.from_json(store.get(what)[0], what), head is not None and head.number == number
+        content = get_or_none(store, what)
+        if content is not None:  # else the zoo was removed after the listing
+            yield zoo, Manifest.from_json(content[0], what), head is not None and head.number == number
 
 
 def _abort_uploads(store: HoldsUploads, min_age_seconds: float, now: float) -> None:
