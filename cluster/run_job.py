@@ -31,7 +31,8 @@ class Submission:
     deployment: str
     job: str
     suspended: bool
-    stopped: bool
+    stopped: str
+    """When and by whom `zoo cluster stop` stopped it; empty if nobody did."""
     cluster: str
     reason: str
     ended: float | None = None
@@ -87,7 +88,7 @@ def submission(job: Mapping[str, Any]) -> Submission | None:
         deployment=status.get("jobDeploymentStatus", ""),
         job=status.get("jobStatus", ""),
         suspended=bool(job["spec"].get("suspend")),
-        stopped=f"{PREFIX}/stopped" in metadata["annotations"],
+        stopped=metadata["annotations"].get(f"{PREFIX}/stopped", ""),
         cluster=status.get("rayClusterName", ""),
         reason=status.get("message") or status.get("reason") or "",
         ended=seconds_of(status.get("endTime")),

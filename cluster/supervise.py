@@ -46,7 +46,7 @@ def decide(pending: Iterable[Mapping[str, Any]], known: Sequence[Submission], no
         if newest is None:
             actions.append(Action("submit", request, f"its RayJob {row['job']} is gone", parts))
         elif newest.stopped:
-            actions.append(Action("stop", request, f"RayJob {newest.name} was stopped"))
+            actions.append(Action("stop", request, f"RayJob {newest.name} was stopped ({newest.stopped})"))
         elif newest.deployment in OVER:
             actions.append(_again(own, request, parts, now))
     return actions

@@ -53,6 +53,7 @@ from .spec.blocks import validated
 from .spec.twins import TwinSpec, Zoo, twins_of
 from .spec.zoo import ZooSpec
 from .watching.facts import wanted_of
+from .who import sentence, who
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +171,7 @@ def _start(store: ObjectStore, job: Job) -> str | None:
         "request": job.request,
         "parts": parts,
         "resumed": stop is not None,
+        **who(os.environ),
     }
     return start_attempt(store, job.zoo.run_id, content)
 
@@ -419,7 +421,7 @@ def main(arguments: Sequence[str]) -> int:
         if verb in ("pending", "begun"):
             sub.add_argument("--origin", required=True, help="cluster/namespace/release of the jobs")
         if verb == "stop":
-            sub.add_argument("--reason", default="by hand")
+            sub.add_argument("--reason", default=f"by {sentence(who(os.environ))}")
     known = parser.parse_args(arguments)
     try:
         if known.verb == "run":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..keys import OBJECTS_PREFIX, RUNS_PREFIX, ZOOS_PREFIX, parse_run, parse_zoo_key
+from ..keys import OBJECTS_PREFIX, parse_run, parse_zoo_key
 from ..quantities import human_bytes
 from ..stores.open import require_existing
 from ..stores.protocol import ObjectStore
@@ -67,10 +67,10 @@ def usage(store: ObjectStore) -> list[Usage]:
     for key, size in sizes.items():
         if key.startswith(OBJECTS_PREFIX):
             (owners.get(key) or of("orphans", "")).add(size)
-        elif key.startswith(ZOOS_PREFIX) and (zoo := parse_zoo_key(key)) is not None:
-            of("zoo", zoo).add(size)
-        elif key.startswith(RUNS_PREFIX) and (run := parse_run(key)) is not None:
-            of("run", run).add(size)
+        elif (name := parse_zoo_key(key)) is not None:
+            of("zoo", name).add(size)
+        elif (name := parse_run(key)) is not None:
+            of("run", name).add(size)
         elif key.startswith("datasets/") and key.count("/") > 1:
             of("data set", key.split("/")[1]).add(size)
         else:

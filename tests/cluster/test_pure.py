@@ -213,6 +213,7 @@ def test_a_run_that_kuberay_still_has_is_left_to_it(release: Release, status: st
 
 def test_a_stopped_run_is_stopped_in_the_store_too(release: Release) -> None:
     (action,) = decide([pending()], submissions([job(release, "Suspended", stopped=True)]), 0.0)
+    assert action.why.endswith("was stopped (now)")
     assert action.what == "stop"
 
 

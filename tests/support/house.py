@@ -20,9 +20,9 @@ ORDER = {
         "read", "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
     ],
     "zoo_jobs": [
-        "errors.py", "quantities.py", "closed.py", "logs.py", "events.py", "models", "data", "sparsify", "spec",
-        "engines", "planning", "catalogue", "watching", "metrics", "report", "integrations", "running", "publishing",
-        "tuning", "benchmark", "commands", "cli.py", "lives.py", "unattended.py",
+        "errors.py", "quantities.py", "closed.py", "who.py", "logs.py", "events.py", "models", "data", "sparsify",
+        "spec", "engines", "planning", "catalogue", "watching", "metrics", "report", "integrations", "running",
+        "publishing", "tuning", "benchmark", "commands", "cli.py", "lives.py", "unattended.py",
     ],
 }  # fmt: skip
 """Files and folders of a room from the ground up: each imports only itself and what stands before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -350,6 +351,24 @@ def test_a_request_that_cannot_be_read_is_not_tried_again(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("zoo: bad input, not tried again: ZOO_REQUEST") and said in line
     assert not list(store.list(""))
+
+
+def test_who_began_and_who_stopped_is_on_record(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_ACCOUNT", "zoos/zooforge")
+    monkeypatch.setenv("LOGNAME", "ada")
+    ends.append(75)
+    assert submit(store, monkeypatch, "j1") == 75
+    (one,) = job_attempts(read_attempts(store, RUN))
+    assert {name: one.start[name] for name in ("user", "host", "account")} == {
+        "user": "ada",
+        "host": platform.node(),
+        "account": "zoos/zooforge",
+    }
+    monkeypatch.delenv("ZOO_ACCOUNT")
+    assert main(["stop", ZOO, "--store", store.url]) == 0
+    assert wanted(store).reason == f"by ada on {platform.node()}"
 
 
 def test_to_stop_a_zoo_stops_the_twins_of_what_was_asked(store: ObjectStore) -> None:

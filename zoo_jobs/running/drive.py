@@ -19,6 +19,7 @@ from ..events import Observer, tell
 from ..planning.pricing import Calibration, StageResult
 from ..planning.units import Task, work_units
 from ..watching.run_log import RunLog
+from ..who import who
 from .account import GRACE_SECONDS, Account, Caps
 from .claims import ClaimedPieces, claims_of
 from .driver import Driver, Extent, OutOfMemory, Sharing, StoreCalls
@@ -174,7 +175,7 @@ def _attempt_content(stage: Stage) -> dict[str, Any]:
         "slots": stage.slots,
         "capabilities": stage.capabilities.to_json(),
         "plan": stage.expected.to_json(),
-        "host": platform.node(),
+        **who(os.environ),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "numpy": np.__version__,

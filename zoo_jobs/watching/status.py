@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..quantities import duration
 from ..spec.twins import TwinSpec
+from ..who import sentence
 from .eta import eta_seconds
 from .totals import UNIT_STATES
 
@@ -60,6 +61,7 @@ class Status:
 
     Attributes:
         reason: why the run is in this state, a sentence without a full stop; empty for a live run.
+        started_by: who started the last driver, and where; empty if that is not known.
         done, total: model-epochs committed and requested, epoch 0 included.
         rate: model-epochs per second over the last minutes, None unless the run is live.
         eta_seconds: (low, high), None unless the run is live and has enough commits for an estimate.
@@ -74,6 +76,7 @@ class Status:
     stage: str
     state: State
     reason: str
+    started_by: str
     request: dict[str, Any]
     done: int
     total: int
@@ -117,6 +120,7 @@ def status(facts: "RunFacts", now: float) -> Status:
         stage="sparsify" if isinstance(facts.zoo, TwinSpec) else "train",
         state=state,
         reason=_reason(facts, state),
+        started_by="" if last is None else sentence(last.content),
         request={
             "models": [facts.wanted.models.start, facts.wanted.models.stop],
             "epochs": facts.wanted.num_epochs,
@@ -144,6 +148,7 @@ def imported_status(manifest: "Manifest", version: int, num_faulty: int) -> Stat
         stage="sparsify" if manifest.twin else "train",
         state="finished",
         reason=f"imported as version {version}, nothing was grown in this store",
+        started_by="",
         request={"models": [0, models], "epochs": manifest.planned_epochs},
         done=manifest.num_states,
         total=manifest.num_states,

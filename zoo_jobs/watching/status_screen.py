@@ -22,6 +22,8 @@ def lines(status: Status, now: float) -> list[str]:
     """A status as plain lines: state, progress, time and cost, problems with advice."""
     text = [f"{status.zoo}: {status.state}" + (f", {status.reason}" if status.reason else "")]
     text += [f"  {progress(status)}", f"  models: {models(status)}"]
+    if status.started_by:
+        text.append(f"  started by {status.started_by}")
     rest = [*times(status, now), *([cost(*status.dollars)] if status.dollars is not None else [])]
     if rest:
         text.append(f"  {', '.join(rest)}")

@@ -38,6 +38,8 @@ env:
   {{- include "zooforge.rayEnv" (dict "root" .root "noticeSeconds" .noticeSeconds) | nindent 2 }}
   - name: ZOO_IMAGE
     value: {{ .image | quote }}
+  - name: ZOO_ACCOUNT
+    value: {{ printf "%s/%s" .root.Release.Namespace (include "zooforge.serviceAccountName" .root) | quote }}
   {{- with .env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -99,3 +99,24 @@ def test_a_run_that_is_out_of_memory_stops_and_the_next_attempt_begins_with_the_
     assert main([*command, str(tmp_path / "store")]) == 0
     first, second = ((attempt.end or {}) for attempt in read_attempts(store, zoo.run_id))
     assert first["chunk_models"] == second["chunk_models"] < 16
+
+
+def test_who_trains_is_in_the_attempt_and_in_the_status_and_nowhere_in_the_published_zoo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOGNAME", "canary-user")
+    monkeypatch.setenv("ZOO_ACCOUNT", "canary-space/canary-account")
+    monkeypatch.setattr("platform.node", lambda: "canary-host")
+    url = str(tmp_path / "store")
+    options = "--models 0:8 --epochs 1 --twin-epochs 1 --ray none --no-metrics --quiet --store"
+    assert main(["run", "digits8-cnn-s", *options.split(), url]) == 0
+    store, zoo = open_store(url), load("digits8-cnn-s")
+    (attempt,) = read_attempts(store, zoo.run_id)
+    said = {name: attempt.start[name] for name in ("user", "host", "account")}
+    assert said == {"user": "canary-user", "host": "canary-host", "account": "canary-space/canary-account"}
+    holders = {stat.key.split("/")[0] for stat in store.list("") if b"canary" in store.get(stat.key)[0]}
+    assert holders == {"runs"}
+    assert len([stat for stat in store.list("zoos/") if stat.key.endswith("/manifest.json")]) == 2
+    capsys.readouterr()
+    assert main(["status", "digits8-cnn-s", "--store", url]) == 0
+    assert "started by service account canary-space/canary-account on canary-host" in capsys.readouterr().out
