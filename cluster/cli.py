@@ -134,7 +134,7 @@ def submit(
     if asked["no_twins"] and asked["twin_epochs"] is not None:
         raise InputError(f"--twin-epochs {asked['twin_epochs']} and --no-twins contradict each other; give one of them")
     path = Path(name)
-    spec = path.read_text() if path.suffix in (".yaml", ".yml") and path.is_file() else None
+    spec = zoo_command.spec_text(name) if path.suffix in (".yaml", ".yml") and path.is_file() else None
     plans = zoo_command.plan(name, costs.plan_options(asked))
     request = RunRequest(zoo=plans[0]["zoo"], run=plans[0]["run"], spec=spec, **asked)
     run_job.job_name(request.zoo, request.run, 1)

@@ -17,6 +17,11 @@ def plan(zoo: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:
     return rows
 
 
+def spec_text(file: str) -> str:
+    """`zoo show FILE --yaml`: the spec without paths of this machine; images of one's own are in it by their digest."""
+    return run(["show", file, "--yaml"])
+
+
 def pending(store: str, origin: str) -> list[dict[str, Any]]:
     """Unfinished runs that jobs of ``origin`` (cluster/namespace/release) began and that no driver works on."""
     rows: list[dict[str, Any]] = json.loads(_unattended(["pending", "--store", store, "--origin", origin]))

@@ -123,9 +123,13 @@ def test_nobody_there_to_ask_needs_a_yes(api: FakeAPI, zoo: Any) -> None:
     assert api.writes == []
 
 
-def test_a_spec_of_ones_own_travels_with_the_request(api: FakeAPI, zoo: Any, tmp_path: Path) -> None:
+def test_a_spec_of_ones_own_travels_with_the_request_without_paths_of_this_machine(
+    api: FakeAPI, zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "my-zoo.yaml"
-    path.write_text("name: my-zoo\n")
+    path.write_text("name: my-zoo\ndataset: {npz: ./mine.npz}\n")
+    said = {("show", str(path), "--yaml"): "name: my-zoo\n"}
+    monkeypatch.setattr(zoo_command, "run", lambda arguments: said[tuple(arguments)])
     assert zoo("submit", str(path), "--yes").status == 0
     (job,) = api.collection(f"/{RAY}/rayjobs")
     assert json.loads(job["metadata"]["annotations"]["zooforge.io/request"])["spec"] == "name: my-zoo\n"

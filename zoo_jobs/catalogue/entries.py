@@ -4,6 +4,9 @@ import re
 from functools import cache
 from pathlib import Path
 
+from ..data.own import ImageFile
+from ..data.registry import DATASETS
+from ..data.sources import default_cache
 from ..errors import InputError, nearest
 from ..spec.blocks import validated
 from ..spec.twins import TwinSpec, Zoo, twins_of
@@ -79,7 +82,11 @@ def load_all() -> tuple[ZooSpec, ...]:
 
 
 def load_file(path: Path) -> ZooSpec:
-    """The zoo of a YAML file. Raises InputError: the file cannot be read or is not a spec."""
+    """The zoo of a YAML file. Images of one's own that it names are read, and kept in the cache.
+
+    Raises:
+        InputError: the file cannot be read or is not a spec, or its images cannot be read.
+    """
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise InputError(f"{path}: larger than {MAX_SPEC_BYTES // 2**20} MiB, too large for a spec")
@@ -88,15 +95,24 @@ def load_file(path: Path) -> ZooSpec:
         raise InputError(f"{path}: {error.strerror or error}; NAME may also be one of `zoo list`") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
-    return parse(text, str(path))
-
-
-def parse(text: str, where: str) -> ZooSpec:
-    """The zoo of a YAML text. Raises InputError; its message begins with ``where``."""
+    where = str(path)
     value = yaml_values(text, where)
     if not isinstance(value, dict):
         raise InputError(f"{where}: a spec is a mapping of fields, found {type(value).__name__}")
-    return ZooSpec.from_json(value, where)
+    dataset = value.get("dataset")
+    named = isinstance(dataset, str) and dataset not in DATASETS
+    if not named and (not isinstance(dataset, dict) or "digest" in dataset):
+        return ZooSpec.from_json(value, where)
+    from ..data.own_values import added, keep, read_file  # imports Pillow, which the catalogue's zoos do without
+
+    if named:
+        own = added(default_cache()).get(str(dataset))
+        return ZooSpec.from_json(value if own is None else value | {"dataset": own.model_dump(mode="json")}, where)
+    source = validated(ImageFile, dataset, f"{where}: dataset")
+    facts, raw = read_file(source, path.parent, default_cache())
+    zoo = ZooSpec.from_json(value | {"dataset": facts.model_dump(mode="json")}, where)
+    keep(facts, raw, default_cache(), source, path.parent)
+    return zoo
 
 
 @cache

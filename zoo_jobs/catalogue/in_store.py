@@ -6,6 +6,8 @@ from zooforge.storage.errors import FormatError, KeyFormatError
 from zooforge.storage.publish.head import create_spec, list_zoos, read_head, read_spec, swap_spec
 from zooforge.storage.stores.protocol import ObjectStore
 
+from ..data.own import OwnImages
+from ..data.sources import default_cache
 from ..errors import InputError, nearest
 from ..spec.grid import check_extends
 from ..spec.twins import TwinSpec, Zoo
@@ -86,7 +88,15 @@ def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
 
 
 def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
-    """Write the zoo's spec, or replace one whose rows it keeps. Raises as ``check``."""
+    """Write the zoo's spec, or replace one whose rows it keeps; before it images of one's own.
+
+    Raises:
+        InputError: as ``check``, or neither the store nor the cache has the images.
+    """
+    if isinstance(zoo.root.dataset, OwnImages):
+        from ..data.own_values import send_values  # imports Pillow, which the catalogue's zoos do without
+
+        send_values(zoo.root.dataset, default_cache(), store)
     wanted = content(zoo)
     there = create_spec(store, zoo.name, wanted)
     if there.content == wanted:

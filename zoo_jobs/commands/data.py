@@ -11,11 +11,14 @@ import click
 from zooforge.storage.stores.open import open_store
 
 from ..data.mirror import Mirror, mirror
+from ..data.own import ImageFile, OwnImages
+from ..data.own_values import add, added, check_name, keep, kept, read_file, send_values
 from ..data.registry import DATASETS, dataset_entry
 from ..data.sources import Folder, Internet, Origin, Progress, default_cache, fetch, is_present, source_folder
 from ..data.sources import verified_files as verify
 from ..errors import InputError
 from ..quantities import size
+from ..spec.blocks import validated
 from .options import json_option, print_json
 from .working import store_option
 
@@ -24,15 +27,16 @@ _DATASETS = click.argument("datasets", nargs=-1, required=True, metavar="DATASET
 
 @click.group("data")
 def command() -> None:
-    """List, fetch, mirror and verify datasets. Files lie under $ZOO_CACHE, else the user's cache folder."""
+    """List, fetch, add, mirror and verify datasets. Files lie under $ZOO_CACHE, else the user's cache folder."""
 
 
 @command.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """The datasets of the catalogue, their licences, and which of them are on this machine."""
+    """The datasets of the catalogue, their licences, and which are on this machine; then those of `zoo data add`."""
     cache = default_cache()
     rows = [_row(name, cache) for name in DATASETS]
+    rows += [_own_row(name, facts, cache) for name, facts in added(cache).items()]
     if as_json:
         print_json(rows)
         return
@@ -62,6 +66,32 @@ def fetch_(datasets: tuple[str, ...], folder: Path | None, store: str | None) ->
                 click.echo(str(path))
 
 
+@command.command("add")
+@click.argument("name")
+@click.option("--npz", metavar="FILE", help="Arrays images, labels, and perhaps test_images, test_labels.")
+@click.option("--folder", metavar="DIR", help="A folder of PNG or JPEG pictures per class.")
+@click.option("--test-folder", metavar="DIR", help="Pictures of the test set, in folders of the same names.")
+@click.option("--num-classes", type=int, help="Of --npz; default: the largest label plus 1.")
+@json_option
+def add_(name: str, as_json: bool, **source: Any) -> None:
+    """Read images of your own and keep them in the cache as NAME, for `dataset: NAME` in specs."""
+    chosen = validated(ImageFile, source, "zoo data add")
+    facts, raw = read_file(chosen, Path(), default_cache())
+    check_name(name, facts, default_cache())
+    keep(facts, raw, default_cache(), chosen, Path())
+    add(name, facts, default_cache())
+    if as_json:
+        print_json({"dataset": name, **facts.model_dump(mode="json")})
+        return
+    test = f", {facts.num_test:,} to test" if facts.num_test else ""
+    click.echo(
+        f"{name}: {facts.name}, {facts.num_images:,} images{test}, {facts.image_size} x {facts.image_size} x "
+        f"{facts.channels}, {facts.num_classes} classes"
+    )
+    for label, class_name in enumerate(facts.class_names or ()):
+        click.echo(f"  label {label:3}  {class_name}")
+
+
 @command.command("verify")
 @_DATASETS
 def verify_(datasets: tuple[str, ...]) -> None:
@@ -76,11 +106,19 @@ def verify_(datasets: tuple[str, ...]) -> None:
 @_DATASETS
 @store_option
 def mirror_(datasets: tuple[str, ...], store: str) -> None:
-    """Copy the files of DATASET into a store once, so that workers never ask the internet."""
-    _known(datasets)
+    """Copy the files of DATASET into a store once, so that workers never ask the internet.
+
+    A name of `zoo data add` copies the values of those images, and makes a cluster independent of this machine.
+    """
+    cache = default_cache()
+    own = added(cache)
+    _known(tuple(dataset for dataset in datasets if dataset not in own))
     opened = open_store(store)
     for dataset in datasets:
-        sent = mirror(opened, dataset, source_folder(default_cache(), dataset))
+        if dataset in own:
+            sent = send_values(own[dataset], cache, opened)
+        else:
+            sent = mirror(opened, dataset, source_folder(cache, dataset))
         click.echo(f"{dataset}: {size(sent)} sent to {store}" if sent else f"{dataset}: is in {store} already")
 
 
@@ -106,6 +144,24 @@ def _row(dataset: str, cache: Path) -> dict[str, Any]:
         "home": entry.home,
         "package": entry.files[0].package,
         "state": "package" if entry.is_packaged else "here" if is_present(dataset, cache) else "missing",
+    }
+
+
+def _own_row(name: str, facts: OwnImages, cache: Path) -> dict[str, Any]:
+    pixels = facts.channels * facts.image_size**2
+    return {
+        "dataset": name,
+        "description": facts.name,
+        "num_images": facts.num_images,
+        "num_test": facts.num_test,
+        "image_size": facts.image_size,
+        "channels": facts.channels,
+        "num_classes": facts.num_classes,
+        "bytes": (facts.num_images + (facts.num_test or 0)) * (pixels + 1),
+        "licence": "yours",
+        "home": None,
+        "package": None,
+        "state": "here" if kept(facts, cache) is not None else "missing",
     }
 
 

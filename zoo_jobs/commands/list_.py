@@ -26,7 +26,7 @@ def command(as_json: bool) -> None:
     zoos = [
         {
             "name": spec.name,
-            "dataset": spec.dataset,
+            "dataset": spec.dataset_name,
             "architecture": spec.architecture,
             "kind": spec.kind,
             "origin": spec.origin,

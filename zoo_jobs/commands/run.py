@@ -57,7 +57,8 @@ def command(
 ) -> int:
     """Train, sparsify, vectorize and verify a zoo. After an interruption the same command resumes."""
     check_twins(twin_epochs, no_twins)
-    zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
+    opened = open_store(store)
+    zoo = grown_zoo(resolve(name, opened, settings, new_name))
     stages = asked_stages(zoo, models, epochs, twin_epochs, no_twins)
     with at_work(store, values, stages) as work:
         from ..integrations.trackers import attach_report
@@ -73,7 +74,7 @@ def command(
                 click.echo(apart, err=True)
             if version.new:
                 report_verification(read_back(work.store, store, stage))
-        checks = {stage.name: recompute(store, stage, VERIFIED_STATES) for stage, _ in stages}
+        checks = {stage.name: recompute(store, stage, VERIFIED_STATES, opened) for stage, _ in stages}
         attach_report(work.trackers, work.store, store, zoo)
     for stage_name, stage_checks in checks.items():
         for line in lines(stage_name, stage_checks):

@@ -91,7 +91,7 @@ def _lines(zoo: Zoo) -> list[str]:
         lines.append(f"  extend {number}       {block.model_dump(mode='json', exclude_none=True)}")
     lines.append(f"network    {spec.architecture}, {spec.in_channels} x {spec.image_size} x {spec.image_size} images")
     val = f"{spec.split.val:,} val" if spec.split.val else "no val"
-    lines.append(f"data       {spec.dataset}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
+    lines.append(f"data       {spec.dataset_name}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
     momentum = f", momentum {spec.momentum}{' (nesterov)' if spec.nesterov else ''} of SGD" if spec.momentum else ""
     schedule = f", schedule {spec.schedule}" if spec.schedule else ""
     augment = f", augmentation {spec.augment}" if spec.augment else ""

@@ -32,7 +32,7 @@ def command(name: str, store: str, states: int, deep: bool, deep_models: int, as
     except Imported:
         zoo = None
     shown = name if zoo is None else zoo.name
-    checks = recompute(store, zoo or name, states)
+    checks = recompute(store, zoo or name, states, opened)
     if deep and zoo is not None:
         checks += retrain(opened, store, zoo, deep_models)
     elif deep:

@@ -39,7 +39,7 @@ def mirror(store: ObjectStore, dataset: str, source: Path | None) -> int:
         return 0
     sums, sent = [], 0
     for name, path in files.items():
-        sent += _send(store, _key(dataset, name), path)
+        sent += send(store, _key(dataset, name), path)
         with path.open("rb") as stream:
             sums.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n")
     # Taken by another who mirrors the same files: as good as ours.
@@ -56,19 +56,26 @@ class Mirror:
 
     def get(self, dataset: str, file: LockedFile, to: Path) -> str:
         key = _key(dataset, file.name)
-        stat = self.store.stat(key)
-        if stat is None:
+        if not receive(self.store, key, to):
             raise InputError(
                 f"{dataset}: {file.name} is not in {self.store.url}; `zoo data mirror {dataset}` puts it there"
             )
-        with to.open("wb") as out:
-            for start in range(0, stat.size, RANGE_BYTES):
-                out.write(self.store.get(key, (start, min(start + RANGE_BYTES, stat.size)))[0])
         return f"{self.store.url}/{key}"
 
 
-def _send(store: ObjectStore, key: str, path: Path) -> int:
-    """Gigabytes are mapped, not read."""
+def receive(store: ObjectStore, key: str, to: Path) -> bool:
+    """Copy an object into the file ``to``, piece by piece. False, and no file, where the store has no such object."""
+    stat = store.stat(key)
+    if stat is None:
+        return False
+    with to.open("wb") as out:
+        for start in range(0, stat.size, RANGE_BYTES):
+            out.write(store.get(key, (start, min(start + RANGE_BYTES, stat.size)))[0])
+    return True
+
+
+def send(store: ObjectStore, key: str, path: Path) -> int:
+    """Copy a file to an object and return its bytes. Gigabytes are mapped, not read."""
     size = path.stat().st_size
     if size <= CHUNK_BYTES:
         store.put(key, path.read_bytes())

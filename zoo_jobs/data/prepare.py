@@ -3,8 +3,6 @@
 Preprocessing computes what torchvision computes on PIL images (8-bit greyscale, centre crop, bilinear resize), once.
 """
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,26 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from zooforge.storage.canonical import digest_of
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..errors import InputError
 from .mirror import Mirror, is_mirrored
+from .own import Images, facts_of, name_of
+from .own_values import values
 from .prepared import PreparedData, Split
 from .raw import RawDataset, RawImages
 from .readers import read
 from .registry import DATASETS, dataset_entry
 from .rules import Preprocessing, SplitRule
-from .sources import cache_errors, content_key, fetch, is_present, source_folder, verified_files
+from .sources import content_key, fetch, is_present, save_tensors, source_folder, verified_files
 
 
 class DataSpec(Protocol):
     """The fields of a ZooSpec that its images depend on."""
 
     @property
-    def dataset(self) -> str: ...
+    def dataset(self) -> Images: ...
 
     @property
     def preprocessing(self) -> Preprocessing: ...
@@ -117,33 +116,41 @@ def load(spec: DataSpec, cache: Path, mirror: ObjectStore | None = None) -> Prep
     Args:
         mirror: store that provides missing files; the internet is never asked.
     """
+    dataset = spec.dataset
     key = digest_of(
         {
             "version": PREPARE_VERSION,
-            "files": content_key(dataset_entry(spec.dataset)),
+            "files": content_key(dataset_entry(dataset)) if isinstance(dataset, str) else dataset.digest,
             "preprocessing": spec.preprocessing.model_dump(mode="json"),
             "split": spec.split.model_dump(mode="json"),
         }
     )
-    path = cache / "prepared" / f"{spec.dataset}-{key[:16]}.safetensors"
-    data = _read_cached(path, spec.dataset)
+    path = cache / "prepared" / f"{name_of(dataset)}-{key[:16]}.safetensors"
+    data = _read_cached(path, dataset)
     if data is None:
-        if mirror is not None and not is_present(spec.dataset, cache) and is_mirrored(mirror, spec.dataset):
-            fetch(spec.dataset, cache, Mirror(mirror))
-        source = source_folder(cache, spec.dataset)
-        data = prepare(spec.dataset, spec.preprocessing, spec.split, source)
+        data = _prepared_anew(spec, cache, mirror)
         _write_cached(path, data)
     return data
 
 
-def _read_cached(path: Path, dataset: str) -> PreparedData | None:
+def _prepared_anew(spec: DataSpec, cache: Path, mirror: ObjectStore | None) -> PreparedData:
+    dataset = spec.dataset
+    if not isinstance(dataset, str):
+        raw = values(dataset, cache, mirror)
+        return prepared(dataset.name, dataset.num_classes, raw, spec.preprocessing, spec.split)
+    if mirror is not None and not is_present(dataset, cache) and is_mirrored(mirror, dataset):
+        fetch(dataset, cache, Mirror(mirror))
+    return prepare(dataset, spec.preprocessing, spec.split, source_folder(cache, dataset))
+
+
+def _read_cached(path: Path, dataset: Images) -> PreparedData | None:
     """The prepared data in ``path``; None if the file is missing or damaged, so that it is written again."""
     try:
         with safe_open(path, framework="numpy") as content:
             digest = (content.metadata() or {}).get("digest")
             arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
             splits = (Split(arrays[f"{part}.images"], arrays[f"{part}.labels"]) for part in SPLITS)
-            data = PreparedData(dataset, DATASETS[dataset].num_classes, arrays["pixel_values"], *splits)
+            data = PreparedData(name_of(dataset), facts_of(dataset).num_classes, arrays["pixel_values"], *splits)
     except (FileNotFoundError, SafetensorError, KeyError):
         return None
     return data if data.digest == digest else None
@@ -154,20 +161,7 @@ def _write_cached(path: Path, data: PreparedData) -> None:
     for part in SPLITS:
         split = getattr(data, part)
         arrays |= {f"{part}.images": split.images, f"{part}.labels": split.labels}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with cache_errors(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(arrays, partial, metadata={"digest": data.digest})
-            partial.replace(path)
-    except SafetensorError as error:  # safetensors raises its own error for a full disk
-        reason = str(error).rpartition("I/O error: ")[2]
-        raise InputError(
-            f"{path.parent}: the prepared images cannot be written ({reason}); set ZOO_CACHE to a folder with space"
-        ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+    save_tensors(path, arrays, {"digest": data.digest})
 
 
 def _taken(images: RawImages, rows: NDArray[np.int64]) -> RawImages:

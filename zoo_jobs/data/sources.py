@@ -6,11 +6,15 @@ import importlib.util
 import os
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from ..errors import InputError, ZooError
 from .contents import CHUNK_BYTES, files_called, holds_contents, listing, pack, unpacked_files
@@ -115,17 +119,39 @@ def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") 
     path = folder / file.name
     if file.package or path.is_file():
         return verified_file(dataset, file, folder)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with partial_file(path) as partial:
         came_from = origin.get(dataset, file, partial)
         sha256 = _check(dataset, file, partial, came_from)
         if file.sha256 is None:
             # Written before the file appears: a file without its note would be trusted anew.
             path.with_name(path.name + RECORDED).write_text(f"{sha256}\n", encoding="ascii")
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` for a file that replaces it when it is whole; what is left of it is deleted."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file of the cache, whole or not at all. Raises InputError: the disk is full or read-only."""
+    try:
+        with cache_errors(path.parent), partial_file(path) as partial:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(dict(arrays), partial, metadata=dict(metadata))
+            partial.replace(path)
+    except SafetensorError as error:  # safetensors raises its own error for a full disk
+        reason = str(error).rpartition("I/O error: ")[2]
+        raise InputError(
+            f"{path.parent}: images cannot be written ({reason}); set ZOO_CACHE to a folder with space"
+        ) from None
 
 
 class Origin(Protocol):

@@ -41,7 +41,7 @@ def describe(zoo: Zoo) -> ZooDescription:
         name=zoo.name,
         title=f"Sparsified twins of {spec.name}" if twins else spec.description,
         source=spec.source,
-        dataset=spec.dataset,
+        dataset=spec.dataset_name,
         architecture=spec.architecture,
         in_channels=spec.in_channels,
         image_size=spec.image_size,

@@ -45,18 +45,19 @@ class Check:
     detail: str
 
 
-def recompute(store_url: str, zoo: Zoo | str, num_states: int) -> list[Check]:
+def recompute(store_url: str, zoo: Zoo | str, num_states: int, store: ObjectStore | None = None) -> list[Check]:
     """Evaluate a sample of published states on the test split, in torch, and compare with their labels.
 
     The sample is a function of the published bytes. Faulty states are not sampled: they have no accuracy.
 
     Args:
         zoo: a spec, or the name of an imported zoo, whose images are then those of the zoo of the catalogue like it.
+        store: provides images that are not on this machine.
     """
     published = open_zoo(zoo_url(store_url, zoo if isinstance(zoo, str) else zoo.name))
     try:
         spec = zoo.root if not isinstance(zoo, str) and zoo.run_id == published.manifest.run else like(published)
-        data = load(spec, default_cache())
+        data = load(spec, default_cache(), store)
     except InputError as error:
         return [Check(-1, -1, "not recomputed", str(error))]
     labels = published.labels(columns=["model", "epoch", "test_correct"])
@@ -130,7 +131,7 @@ def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int) -> li
     if engine.numerics(program) != pin["engine"]:
         detail = f"the run's numbers depend on {pin['engine']}, this machine's on {engine.numerics(program)}"
         return [Check(-1, -1, "not recomputed", detail)]
-    data = load(zoo.root, default_cache())
+    data = load(zoo.root, default_cache(), store)
     return [check for model in sample for check in _retrain_one(published, run, store, engine, data, model)]
 
 

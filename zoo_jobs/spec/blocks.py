@@ -13,8 +13,11 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from ..closed import Closed, Number, OneOf
+from ..data.own import ImageFile, Images, OwnImages
+from ..data.registry import DATASETS
 from ..errors import InputError
 from ..models.layers import ACTIVATIONS
 from ..models.optimizers import OPTIMIZERS
@@ -37,6 +40,34 @@ NUMERICS_VERSION = 1
 """Raised by any change that moves a number of a trajectory; part of every run id."""
 
 T = TypeVar("T")
+
+
+def _dataset(value: Any) -> Images:
+    if isinstance(value, OwnImages) or (isinstance(value, str) and value in DATASETS):
+        return value
+    if isinstance(value, dict):
+        if set(value) & set(ImageFile.model_fields) - set(OwnImages.model_fields):
+            raise ValueError("images are read from npz or folder only where a file holds the spec")
+        try:
+            return OwnImages.model_validate_json(json.dumps(value))
+        except ValidationError as error:
+            raise ValueError(one_line(error, OwnImages)) from None
+    # As pydantic says it of a Literal, which one_line shows with the nearest name.
+    raise PydanticCustomError(
+        "literal_error", "Input should be {expected}", {"expected": ", ".join(f"'{name}'" for name in DATASETS)}
+    )
+
+
+def _dataset_json(value: Images) -> Any:
+    return value if isinstance(value, str) else value.model_dump(mode="json", exclude_defaults=True)
+
+
+DATASET_JSON_SCHEMA: dict[str, Any] = {
+    "anyOf": [{"enum": list(DATASETS)}, ImageFile.model_json_schema(), OwnImages.model_json_schema()]
+}
+DatasetField = Annotated[
+    Images, PlainValidator(_dataset), PlainSerializer(_dataset_json), WithJsonSchema(DATASET_JSON_SCHEMA)
+]
 
 
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:

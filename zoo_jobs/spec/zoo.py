@@ -10,7 +10,7 @@ from zooforge.storage.canonical import digest_of
 from zooforge.storage.formats.compression import CompressionName
 
 from ..closed import Closed, Number
-from ..data.registry import DATASETS, DatasetName
+from ..data.own import ImageFacts, facts_of, name_of
 from ..data.rules import Preprocessing, SplitRule
 from ..errors import InputError, unknown
 from ..models.registry import ARCHITECTURES, Network, architecture
@@ -20,6 +20,7 @@ from .blocks import (
     ArchitectureName,
     AugmentName,
     Axes,
+    DatasetField,
     Epochs,
     ExtendBlock,
     InitializerName,
@@ -68,8 +69,8 @@ class ZooSpec(Closed):
     conflicts: tuple[str, ...] = ()
     """Known conflicts between the reference's script, its published data and this entry."""
 
-    dataset: DatasetName = Field(examples=["mnist"])
-    """Images."""
+    dataset: DatasetField = Field(examples=["mnist"])
+    """Images: the name of a data set, or images of your own, {npz: ./mine.npz} or {folder: ./pictures}."""
     preprocessing: Preprocessing = Field(examples=["{mean: [0.1307], std: [0.3081]}"])
     """From image to pixels."""
     split: SplitRule = Field(examples=["{train: 50000, val: 10000, seed: 42}"])
@@ -144,33 +145,33 @@ class ZooSpec(Closed):
 
     @model_validator(mode="after")
     def _images_fit(self) -> Self:
-        facts = DATASETS[self.dataset]
+        facts, name = self.image_facts, self.dataset_name
         if self.preprocessing.grayscale and facts.channels == 1:
-            raise ValueError(f"preprocessing.grayscale: {self.dataset} has one channel already")
+            raise ValueError(f"preprocessing.grayscale: {name} has one channel already")
         if (self.preprocessing.center_crop or 0) > facts.image_size:
-            raise ValueError(f"preprocessing.center_crop: {self.dataset} images have a side of {facts.image_size}")
-        for name, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
+            raise ValueError(f"preprocessing.center_crop: {name} images have a side of {facts.image_size}")
+        for field, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
             if len(values) != self.in_channels:
-                raise ValueError(f"preprocessing.{name}: {len(values)} values for {self.in_channels} channels")
+                raise ValueError(f"preprocessing.{field}: {len(values)} values for {self.in_channels} channels")
         network = ARCHITECTURES[self.architecture]
         if self.image_size not in network.image_sizes:
             sizes = " or ".join(f"{size} x {size}" for size in network.image_sizes)
             raise ValueError(
-                f"{self.architecture} takes images of {sizes}, {self.dataset} gives "
+                f"{self.architecture} takes images of {sizes}, {name} gives "
                 f"{self.image_size} x {self.image_size}; set preprocessing.resize"
             )
         if network.num_classes is not None and facts.num_classes > network.num_classes:
             raise ValueError(
-                f"{self.architecture} has {network.num_classes} outputs, {self.dataset} has {facts.num_classes} classes"
+                f"{self.architecture} has {network.num_classes} outputs, {name} has {facts.num_classes} classes"
             )
         split = self.split
         if split.test is None and facts.num_test is None:
-            raise ValueError(f"split.test: {self.dataset} has no official test set; say how many images test")
+            raise ValueError(f"split.test: {name} has no official test set; say how many images test")
         if split.seed is None and (split.val or split.test):
             raise ValueError("split.seed: null keeps the official order and has no val or test to cut; give a seed")
         wanted = split.train + split.val + (split.test or 0)
         if wanted > facts.num_images:
-            raise ValueError(f"split: {wanted} images wanted, {self.dataset} has {facts.num_images}")
+            raise ValueError(f"split: {wanted} images wanted, {name} has {facts.num_images}")
         if self.batch_size > split.train:
             raise ValueError(f"batch_size {self.batch_size} is larger than the {split.train} training images")
         return self
@@ -193,6 +194,16 @@ class ZooSpec(Closed):
             if self.sparsify is not None:
                 raise ValueError(f"sparsify: twins are made of CNNs; {self.architecture} has none")
         return self
+
+    @property
+    def image_facts(self) -> ImageFacts:
+        """Shape, classes and counts of the images, before preprocessing."""
+        return facts_of(self.dataset)
+
+    @property
+    def dataset_name(self) -> str:
+        """What messages, cards and manifests call the images."""
+        return name_of(self.dataset)
 
     @property
     def num_cells(self) -> int:
@@ -220,17 +231,17 @@ class ZooSpec(Closed):
 
     @property
     def in_channels(self) -> int:
-        return 1 if self.preprocessing.grayscale else DATASETS[self.dataset].channels
+        return 1 if self.preprocessing.grayscale else self.image_facts.channels
 
     @property
     def image_size(self) -> int:
         """Side of the square images that the network sees."""
-        return self.preprocessing.resize or self.preprocessing.center_crop or DATASETS[self.dataset].image_size
+        return self.preprocessing.resize or self.preprocessing.center_crop or self.image_facts.image_size
 
     @property
     def num_classes(self) -> int:
         """Outputs of the network."""
-        return ARCHITECTURES[self.architecture].num_classes or DATASETS[self.dataset].num_classes
+        return ARCHITECTURES[self.architecture].num_classes or self.image_facts.num_classes
 
     def network(self, activation: str, dropout: bool) -> Network:
         """The network of the models with this activation; ``dropout`` says whether their dropout ratio is positive."""
@@ -246,7 +257,7 @@ class ZooSpec(Closed):
     @property
     def num_test(self) -> int:
         """Images of the test split."""
-        return self.split.test or DATASETS[self.dataset].num_test or 0
+        return self.split.test or self.image_facts.num_test or 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -266,6 +277,8 @@ class ZooSpec(Closed):
         ``num_epochs`` unless the schedule depends on it.
         """
         content = self.digest_fields(always=_RESULT_FIELDS, if_set=("split_rule",))
+        if not isinstance(self.dataset, str):
+            content["dataset"] = {"digest": self.dataset.digest}
         content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)
         content["train_eval_epochs"] = self.train_eval_epochs.with_epoch_0().to_json()
         if self.imported_seeds is not None:

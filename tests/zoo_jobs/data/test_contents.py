@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from tests.support.data_specs import Spec
 from zooforge.zoo_jobs.cli import main
-from zooforge.zoo_jobs.data import prepare
+from zooforge.zoo_jobs.data import prepare, sources
 from zooforge.zoo_jobs.data.readers import read
 from zooforge.zoo_jobs.data.registry import DATASETS, Dataset, LockedFile
 from zooforge.zoo_jobs.data.sources import Folder, fetch, source_folder, verified_files
@@ -161,7 +161,7 @@ def test_a_cache_on_a_full_disk_is_one_line_that_names_the_variable(
     def full(*arguments: object, **options: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(prepare, "save_file", full)
+    monkeypatch.setattr(sources, "save_file", full)
     with pytest.raises(InputError, match=r"No space left on device.*set ZOO_CACHE") as told:
         prepare.load(Spec(), tmp_path)
     assert "\n" not in str(told.value)

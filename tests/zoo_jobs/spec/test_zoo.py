@@ -14,6 +14,7 @@ from tests.support.paths import ROOT
 from tests.support.zoo_specs import specs
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.closed import Closed
+from zooforge.zoo_jobs.data.own import ImageFile
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.spec.blocks import validated
 from zooforge.zoo_jobs.spec.epochs import EpochSet, last_part, part_epochs, part_of
@@ -427,7 +428,11 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
     page = (ROOT / "docs" / "zoo-spec.md").read_text()
     table = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]
-    extension, rule, twins, search = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    blocks = {text.partition(":")[0]: text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)}
+    extension, rule, twins, search = (blocks[first] for first in ("extend", "split_rule", "sparsify", "name"))
+    for line in blocks["dataset"].splitlines():
+        dataset = yaml_values(line, "page")["dataset"]
+        assert isinstance(dataset, str) or validated(ImageFile, dataset, "page")
     assert ZooSpec.from_json(GOOD.to_json() | yaml_values(rule, "page")).run_id == GOOD.run_id
     with_twins = ZooSpec.from_json(GOOD.to_json() | yaml_values(twins, "page"))
     assert twins_of(with_twins).run_id == twins_of(GOOD).run_id

@@ -1,0 +1,110 @@
+"""Images of one's own as a spec holds them: the digest of their values, and their facts. Pure."""
+
+import hashlib
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..closed import Closed
+from .raw import RawDataset
+from .registry import DATASETS, Count
+
+MAX_CLASSES = 256  # labels are bytes
+
+
+class ImageFacts(Protocol):
+    """What a spec has to know of its images; `Dataset` and `OwnImages` have it."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def num_images(self) -> int: ...
+    @property
+    def num_test(self) -> int | None: ...
+
+
+class ImageFile(Closed):
+    """Where a spec's file says that images of one's own are: an npz file, or a folder of pictures."""
+
+    npz: str | None = None
+    """File with the arrays images [N, H, W] or [N, H, W, C] uint8 and labels [N], perhaps test_images, test_labels."""
+    folder: str | None = None
+    """Folder of one folder of PNG or JPEG pictures per class; classes are numbered in the order of their names."""
+    test_folder: str | None = None
+    """Such a folder for the test set, with the same classes; only with folder."""
+    num_classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
+    """Number of classes of an npz file, where it is not the largest label plus 1."""
+
+
+class OwnImages(Closed):
+    """Images that no registry knows: what a stored spec holds of them. A store or cache has the values, by digest."""
+
+    digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """SHA-256 of the number of classes and the values (docs/zoo-spec.md); it stands for the images in the run id."""
+    image_size: Count
+    """Side of the square images."""
+    channels: Literal[1, 3]
+    """1: greyscale, 3: RGB."""
+    num_classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)]
+    """Labels are 0 to num_classes - 1."""
+    num_images: Count
+    """Images that a split rule permutes."""
+    num_test: Count | None = None
+    """Images of their own test set; null where there is none."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the classes, by label, where they came from folders."""
+
+    @property
+    def name(self) -> str:
+        """What a manifest calls them: it follows from the values, so that equal runs have equal manifests."""
+        return f"images-{self.digest[:8]}"
+
+
+Images = str | OwnImages
+"""The `dataset` of a spec: the name of a registered data set, or images of one's own."""
+
+
+def facts_of(dataset: Images) -> ImageFacts:
+    """Shape, classes and counts of the images."""
+    return DATASETS[dataset] if isinstance(dataset, str) else dataset
+
+
+def name_of(dataset: Images) -> str:
+    """What messages, cards and manifests call the images."""
+    return dataset if isinstance(dataset, str) else dataset.name
+
+
+def facts(raw: RawDataset, num_classes: int, class_names: tuple[str, ...] | None = None) -> OwnImages:
+    """Facts of images [N, S, S, C] whose labels are below ``num_classes``."""
+    channels: Any = raw.train.images.shape[3]
+    return OwnImages(
+        digest=values_digest(raw, num_classes),
+        image_size=raw.train.images.shape[1],
+        channels=channels,
+        num_classes=num_classes,
+        num_images=len(raw.train),
+        num_test=None if raw.test is None else len(raw.test),
+        class_names=class_names,
+    )
+
+
+def values_digest(raw: RawDataset, num_classes: int) -> str:
+    """SHA-256 over the line ``zooforge images 1 <num_classes>``, then a line and the bytes of each array.
+
+    The arrays are images and labels, then those of the test set if there is one; a line is ``uint8 <axis> <axis> ..``,
+    and bytes are in row-major order.
+    """
+    total = hashlib.sha256(f"zooforge images 1 {num_classes}\n".encode())
+    arrays: list[NDArray[np.uint8]] = []
+    for part in (raw.train, raw.test):
+        arrays += [] if part is None else [part.images, part.labels]
+    for array in arrays:
+        total.update(f"uint8 {' '.join(map(str, array.shape))}\n".encode())
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
