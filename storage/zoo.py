@@ -4,6 +4,7 @@ import operator
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
@@ -193,6 +194,12 @@ def open_zoo(
         raise FormatError(f"{manifest_key(name, number)}: belongs to zoo {manifest.zoo!r}")
     folder = os.environ.get("ZOOFORGE_CACHE") if cache is None else path_text(cache)
     return Zoo(store, manifest, number, folder, cache_bytes)
+
+
+def example(twins: bool = False) -> Zoo:
+    """The zoo that comes with the package: see ``zooforge.example``."""
+    name = "digits-example-vd" if twins else "digits-example"
+    return open_zoo(Path(__file__).parent / "example" / "zoos" / name)
 
 
 def list_zoos(url: Address) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import zooforge
 from tests.support.module_zoo import module_zoo
 from tests.support.paths import ROOT
 from tests.support.synthetic import copy_zoo
@@ -30,3 +31,15 @@ def test_every_line_of_the_page_runs_and_gives_what_it_says(tmp_path: Path, monk
             elif (given := repr(eval(stated[1], names))) != stated[2]:
                 wrong.append(f"{stated[1]}: {given}, the page says {stated[2]}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_ten_lines_of_the_readme_run_where_no_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert len(block.strip().splitlines()) <= 10 and list(tmp_path.iterdir()) == []
+    assert (
+        len(names["states"]) == len(names["accuracy"]) > 20 and len(names["stack"]) == 8 and len(names["twins"]) == 16
+    )
+    assert len(names["dataset"]) == len(names["stream"]) == 5 * len(zooforge.example().weights(split="train", epochs=0))

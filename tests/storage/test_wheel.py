@@ -44,6 +44,7 @@ for version in ("v1", "v2-compressed"):
 sys.argv = ["zoo", "store", "verify", "golden-vd", "--store", f"{golden}/v1"]
 found["verify"] = zooforge.main()
 found["file"] = zooforge.__file__
+found["example"] = [zooforge.example(twins=twins).weights().values.shape[0] for twins in (False, True)]
 found["heavy"] = sorted({"torch", "ray", "pydantic", "storage", "zoo_jobs"} & set(sys.modules))
 print(json.dumps(found), file=sys.stderr)
 """
@@ -68,6 +69,7 @@ def test_the_readers_wheel_reads_without_torch_ray_or_a_clone(installed: Path, t
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stderr.splitlines()[-1])
     assert found["v1"][:2] == [18, 24] and found["v2-compressed"][:2] == [15, 30]
+    assert found["example"] == [80, 16]
     assert found["verify"] == 0 and "all good" in done.stdout
     assert found["file"].startswith(str(installed)) and found["heavy"] == []
 
