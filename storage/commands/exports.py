@@ -170,6 +170,46 @@ EXPORT_FORMATS = (
         },
     ),
     ExportFormat(
+        verb="export-npz",
+        function="npz:export_npz",
+        gives="one file of NumPy arrays",
+        help="Write ZOO as one FILE.npz of arrays: weights, models, epochs, layout, labels.",
+        options=(
+            click.Option(
+                ["--form"],
+                type=click.Choice(["matrix", "tensors"]),
+                default="matrix",
+                show_default=True,
+                help="weights [states, values], or an array weights.NAME [states, ...] for each tensor.",
+            ),
+        ),
+        target="file",
+        readers={
+            "`numpy.load`": "nothing; no array needs `allow_pickle`. `zoo.from_state_dict` takes the arrays of "
+            "`--form tensors` without `weights.`."
+        },
+    ),
+    ExportFormat(
+        verb="export-safetensors",
+        function="safetensors_files:export_safetensors",
+        gives="a safetensors file per state, and a table",
+        help="Write ZOO as model_MMMMM/epoch_EEE.safetensors and states.csv into FOLDER.",
+        options=(
+            click.Option(
+                ["--names"],
+                type=click.Choice(["module", "layout"]),
+                default="module",
+                show_default=True,
+                help="Names of the model's torch module, buffers included, or those of the layout.",
+            ),
+        ),
+        readers={
+            "`safetensors.torch.load_file`, then `module.load_state_dict`": "with `--names module` the names of the "
+            "module that `zoo.module` gives; `zoo.from_state_dict` takes both names. One state per file: a few "
+            "epochs, or many files (`--epochs last`)."
+        },
+    ),
+    ExportFormat(
         verb="zip",
         function="zip:zip_zoo",
         gives="the zoo in one file",

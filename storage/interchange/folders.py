@@ -1,9 +1,12 @@
 """The common parts of exports: outputs that appear whole or not at all, states read in pieces, and a report."""
 
+import csv
+import io
+import math
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -112,3 +115,16 @@ def pieces(zoo: Zoo, wanted: Wanted, *, masked: bool, num_bytes: int = PIECE_BYT
             chosen = epochs[start : start + step]
             here = {epoch: [model for model in block if model in members[epoch]] for epoch in chosen}
             yield zoo.read(here, masked=masked)
+
+
+def csv_bytes(rows: Iterable[Sequence[Any]]) -> bytes:
+    """CSV text of the rows: numbers as Python's ``repr`` writes them, None and NaN as empty fields."""
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    for row in rows:
+        writer.writerow(["" if value is None or _is_nan(value) else value for value in row])
+    return target.getvalue().encode()
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -4,12 +4,10 @@
 ``splits.csv`` orders the rows for readers that split by position.
 """
 
-import csv
-import io
-import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from ..formats.layout import Entry, Layout
 from ..formats.splits import SPLITS
 from ..read.selection import Selector
 from ..zoo import Zoo
-from .folders import Report, fresh_folder, num_states, pieces, wanted_states
+from .folders import Report, csv_bytes, fresh_folder, num_states, pieces, wanted_states
 from .google_tables import NAMES, TABLES, GoogleTables, compress
 
 FINAL_STEP = 86  # of the last checkpoint of Google's zoos, the only one that published readers use
@@ -74,7 +72,7 @@ class _Variable:
 
 def export_google(
     zoo: Zoo,
-    folder: Path,
+    folder: str | PathLike[str],
     *,
     epochs: Selector = None,
     models: Selector = None,
@@ -113,7 +111,7 @@ def export_google(
     if tables is None:
         variables = tensorflow_order(zoo.layout)
         order = np.concatenate([variable.columns for variable in variables])
-        layout, metrics = _csv(_layout_rows(variables)), _csv(_metric_rows(zoo, _steps(pairs, final_step)))
+        layout, metrics = csv_bytes(_layout_rows(variables)), csv_bytes(_metric_rows(zoo, _steps(pairs, final_step)))
         metrics = compress(metrics) if compressed else metrics
     else:  # the zoo was imported: its own tables, in their order of rows
         selected = set(pairs)
@@ -125,7 +123,7 @@ def export_google(
             tables.metrics_of(rows, compressed),
         )
     row_of = {pair: row for row, pair in enumerate(pairs)}
-    with fresh_folder(folder) as root:
+    with fresh_folder(Path(folder)) as root:
         shape = (num_states(wanted), len(order))
         matrix = np.lib.format.open_memmap(root / matrix_name, "w+", np.dtype("<f4"), shape)
         for states in pieces(zoo, wanted, masked=True):
@@ -139,7 +137,7 @@ def export_google(
         (root / metrics_name).write_bytes(metrics)
         if splits:
             rows_by_split = _rows_by_split(pairs, {row["model"]: row["split"] for row in zoo.model_table().to_pylist()})
-            (root / "splits.csv").write_bytes(_csv([row] for row in rows_by_split))
+            (root / "splits.csv").write_bytes(csv_bytes([row] for row in rows_by_split))
     return Matrix(len({model for model, _ in pairs}), *shape)
 
 
@@ -267,16 +265,3 @@ def _metric_rows(zoo: Zoo, steps: Mapping[tuple[int, int], int]) -> Iterator[lis
         config = [varying[name] if name in varying else fixed.get(name) for name in configs]
         step = steps[model, epoch]
         yield [f"{folder}/epoch-{epoch}", *metrics, *config, folder, step, *(label[name] for name in ours)]
-
-
-def _csv(rows: Iterable[list[Any]]) -> bytes:
-    """CSV text of the rows: numbers as Python's ``repr`` writes them, None and NaN as empty fields."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    for row in rows:
-        writer.writerow(["" if value is None or _is_nan(value) else value for value in row])
-    return target.getvalue().encode()
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)

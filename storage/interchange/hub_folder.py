@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ class HubFolder(Report):
 
 
 def prepare_hub(
-    zoo: Zoo, folder: Path, *, repository: str | None = None, progress: Callable[[int], None] | None = None
+    zoo: Zoo,
+    folder: str | PathLike[str],
+    *,
+    repository: str | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> HubFolder:
     """Write the folder, without a network; ``hf://OWNER/NAME/zoos/ZOO`` reads it once it is uploaded.
 
@@ -52,7 +57,7 @@ def prepare_hub(
     """
     prefix = version_prefix(zoo.name, NUMBER)
     count, total = 0, 0
-    with fresh_folder(folder) as root:
+    with fresh_folder(Path(folder)) as root:
 
         def write(name: str, data: bytes) -> None:
             nonlocal count, total
@@ -69,7 +74,7 @@ def prepare_hub(
             name = key.removeprefix(prefix)
             if name in AT_ROOT:
                 write(name, _root_copy(name, data, prefix, zoo.name, repository))
-    return HubFolder(folder, zoo.name, repository, count, total)
+    return HubFolder(Path(folder), zoo.name, repository, count, total)
 
 
 def _root_copy(name: str, data: bytes, prefix: str, zoo: str, repository: str | None) -> bytes:

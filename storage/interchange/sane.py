@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,7 +59,7 @@ class Samples(Report):
 
 def export_sane(
     zoo: Zoo,
-    folder: Path,
+    folder: str | PathLike[str],
     *,
     epochs: Selector = None,
     models: Selector = None,
@@ -99,7 +100,7 @@ def export_sane(
     labels = _properties(zoo)
     left_out = 0
     counts: dict[str, int] = {}
-    with fresh_folder(folder) as root:
+    with fresh_folder(Path(folder)) as root:
         norms = _Standardization.fit(zoo, _finite(zoo, chosen["train"], align)) if standardize else None
         cut = [slice(start, start + window if window else None) for start in starts]
         windows = {

@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class ZipFile(Report):
         return f"{self.num_files:,} files, {human_bytes(self.num_bytes)}"
 
 
-def zip_zoo(zoo: Zoo, path: Path, *, progress: Callable[[int], None] | None = None) -> ZipFile:
+def zip_zoo(zoo: Zoo, path: str | PathLike[str], *, progress: Callable[[int], None] | None = None) -> ZipFile:
     """Write all of ``zoo`` and check every object: without compression, in a fixed order, with fixed times.
 
     The file uses ZIP64 where its size requires it.
@@ -48,7 +49,7 @@ def zip_zoo(zoo: Zoo, path: Path, *, progress: Callable[[int], None] | None = No
         StorageUsageError: ``path`` is there already; nothing was written. ObjectMissing, DigestMismatch.
     """
     count = 0
-    with fresh_file(path) as part:
+    with fresh_file(Path(path)) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
             for name, data in contents(zoo):
                 info = zipfile.ZipInfo(name)  # its time is 1980-01-01

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class ExportedTree(Report):
 
 def export_raw(
     zoo: Zoo,
-    folder: Path,
+    folder: str | PathLike[str],
     *,
     epochs: Selector = None,
     models: Selector = None,
@@ -75,7 +76,7 @@ def export_raw(
     chosen = sorted({model for here in wanted.values() for model in here})
     moments = OptimizerStates.of(zoo, chosen) if optimizer else None
     rows = {row["model"]: row for row in zoo.model_table().to_pylist()}
-    with fresh_folder(folder) as target:
+    with fresh_folder(Path(folder)) as target:
         names = {model: folder_name(model, rows[model]["row_digest"]) for model in chosen}
         writer = _Writer(zoo, target, names, indices)
         writer.root(rows, wanted)
