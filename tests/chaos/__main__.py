@@ -56,7 +56,8 @@ class Round:
             if any(end.status == 0 for end in ends):
                 return
             for end in ends:
-                if end.status not in (75, -signal.SIGKILL) and BUSY not in end.err:
+                asked_before_it_began = end.status == -signal.SIGTERM and not end.err
+                if end.status not in (75, -signal.SIGKILL) and BUSY not in end.err and not asked_before_it_began:
                     raise Disturbed(f"a driver ended with {end.status}: {end.err[-1500:]}")
 
     def _driver(self, *options: str) -> Running:

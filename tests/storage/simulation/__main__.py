@@ -5,6 +5,7 @@ that led there, and makes the exit status 1; ``python -m tests.storage.simulatio
 """
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.schedule is not None:
         return run_again(bytes.fromhex(options.schedule))
+    logging.getLogger("zooforge").setLevel(logging.ERROR)  # the warnings of a thousand ordered failures say nothing
     seed = options.seed if options.seed is not None else Random().randrange(10**6)
     random, until, count = Random(seed), time.monotonic() + options.minutes * 60, 0
     while time.monotonic() < until:
