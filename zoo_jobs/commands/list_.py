@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
         {
             "name": spec.name,
             "dataset": spec.dataset_name,
-            "architecture": spec.architecture,
+            "architecture": spec.architecture_name,
             "kind": spec.kind,
             "origin": spec.origin,
             "num_models": len(rows(spec)),

@@ -120,7 +120,7 @@ class Remaining:
 def remaining(store: ObjectStore, zoo: Zoo, wanted: Request, place: Machine, engine: str | None) -> Remaining:
     """The part of ``wanted`` that ``store`` lacks, and what it takes on ``place`` at the pace of the last attempt."""
     spec = zoo.root
-    rate = place.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
+    rate = place.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine)
     name = engine or ("auto" if rate is None else rate.engine)
     ledger = read_ledger(store, zoo.run_id)
     units = work_units(zoo, size=(read_pin(store, zoo.run_id) or {}).get("unit_models"))

@@ -89,7 +89,9 @@ def _lines(zoo: Zoo) -> list[str]:
     lines.append(f"  {'seed':14} {_seeds(spec)}")
     for number, block in enumerate(spec.extend):
         lines.append(f"  extend {number}       {block.model_dump(mode='json', exclude_none=True)}")
-    lines.append(f"network    {spec.architecture}, {spec.in_channels} x {spec.image_size} x {spec.image_size} images")
+    lines.append(
+        f"network    {spec.architecture_name}, {spec.in_channels} x {spec.image_size} x {spec.image_size} images"
+    )
     val = f"{spec.split.val:,} val" if spec.split.val else "no val"
     lines.append(f"data       {spec.dataset_name}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
     momentum = f", momentum {spec.momentum}{' (nesterov)' if spec.nesterov else ''} of SGD" if spec.momentum else ""

@@ -35,7 +35,7 @@ class ArchitectureRow:
         image_sizes: sides of the square images that it takes, the usual one first.
         unit_models: models of a work unit. A change alters the units of runs to come; existing runs pin it.
         shard_shape: (models, epochs) of a published shard; None: as many models as fit into 64 MiB.
-        num_classes: outputs of the network; None: one for each class of the data set.
+        least_outputs: outputs of the network for a data set of fewer classes; else it has one for each class.
         fixed_activation: the activation of a network that is no layer list, such as a ResNet. A grid cannot change it,
             such a network has no dropout, and its models have no sparse twins. None: a layer list, which has all three.
     """
@@ -45,7 +45,7 @@ class ArchitectureRow:
     image_sizes: tuple[int, ...]
     unit_models: int
     shard_shape: tuple[int, int] | None = None
-    num_classes: int | None = 10
+    least_outputs: int = 10
     fixed_activation: str | None = None
 
 
@@ -61,7 +61,7 @@ ARCHITECTURES: dict[str, ArchitectureRow] = {
         (32, 64),
         unit_models=1,
         shard_shape=(1, 1),
-        num_classes=None,
+        least_outputs=1,
         fixed_activation="relu",
     ),
 }
@@ -99,7 +99,7 @@ def architecture(
         image_size: side of the images; None: the architecture's usual one.
 
     Raises:
-        InputError: unknown name or activation, or images or classes that the network is not made for.
+        InputError: unknown name or activation, or images that the network is not made for.
     """
     if name not in ARCHITECTURES:
         raise unknown("architecture", name, ARCHITECTURES)
@@ -110,8 +110,6 @@ def architecture(
     if row.fixed_activation is None and size not in row.image_sizes:  # a ResNet computes any size
         sizes = " or ".join(f"{side} x {side}" for side in row.image_sizes)
         raise InputError(f"{name} takes {sizes} images, found {size}")
-    if row.num_classes not in (None, num_classes):
-        raise InputError(f"{name} has {row.num_classes} outputs, the dataset has {num_classes} classes")
     return row.build(
         in_channels=in_channels, image_size=size, num_classes=num_classes, activation=activation, dropout=dropout
     )

@@ -13,7 +13,7 @@ from typing import Any
 from zooforge.storage.formats.manifest import shard_shape
 
 from ..engines.contract import MOMENTS, noisy_layout
-from ..models.registry import ARCHITECTURES, Network, ResNet18
+from ..models.registry import Network, ResNet18
 from ..spec.epochs import part_epochs
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo
@@ -137,7 +137,7 @@ def estimate(
     macs = seen.trained * net.num_train_macs * passes + seen.evaluated * net.num_macs
     optimizers = Counter(all_rows[model].optimizer for model in wanted.models)
     stored = _stored(zoo, wanted, net, asked, optimizers)
-    rate = machine.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
+    rate = machine.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine)
     slots = min(machine.slots, num_models)
     seconds = None
     if rate is not None:
@@ -174,7 +174,7 @@ def estimate(
 def epoch_seconds_per_model(zoo: Zoo, machine: Machine, engine: str | None = None) -> float | None:
     """Seconds of a slot for one epoch of one model; None if it was not measured."""
     spec = zoo.root
-    rate = machine.rate(spec.architecture, spec.in_channels, is_variational(zoo), engine)
+    rate = machine.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine)
     held_out = spec.split.val + spec.num_test
     return None if rate is None else _slot_seconds(rate, Samples(spec.split.train, held_out))
 
@@ -196,7 +196,7 @@ def _stored(zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizer
     state_bytes = num_models * model_bytes + 4 * trained * moments
     weight_bytes = num_models * len(kept) * model_bytes
     compressed = zoo.root.compression not in (None, "none")
-    shard_models, shard_epochs = shard_shape(ARCHITECTURES[zoo.root.architecture].shard_shape, num_params, compressed)
+    shard_models, shard_epochs = shard_shape(zoo.root.architecture_row.shard_shape, num_params, compressed)
     blocks = len({model // shard_models for model in (wanted.models[0], wanted.models[-1])})
     if blocks == 2:
         blocks = wanted.models[-1] // shard_models - wanted.models[0] // shard_models + 1

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..models.registry import ARCHITECTURES
 from ..spec.epochs import last_part
 from ..spec.grid import Family, ModelRow, rows
 from ..spec.twins import Zoo
@@ -65,7 +64,7 @@ def unit_models(zoo: Zoo, *, together: bool = False) -> int:
     Args:
         together: one kernel of a GPU trains all models of a unit, so larger units keep more of the GPU busy.
     """
-    models = ARCHITECTURES[zoo.root.architecture].unit_models
+    models = zoo.root.architecture_row.unit_models
     return max(models, TOGETHER_MODELS) if together else models
 
 

@@ -21,7 +21,7 @@ from ..models.layers import (
     Linear,
     MaxPool2d,
 )
-from ..models.registry import ARCHITECTURES, ResNet18
+from ..models.registry import ResNet18
 from ..models.resnet18 import ConvUnit
 from ..spec.grid import ModelRow, rows
 from ..spec.twins import TwinSpec, Zoo
@@ -42,7 +42,7 @@ def describe(zoo: Zoo) -> ZooDescription:
         title=f"Sparsified twins of {spec.name}" if twins else spec.description,
         source=spec.source,
         dataset=spec.dataset_name,
-        architecture=spec.architecture,
+        architecture=spec.architecture_name,
         in_channels=spec.in_channels,
         image_size=spec.image_size,
         num_classes=spec.num_classes,
@@ -63,7 +63,7 @@ def describe(zoo: Zoo) -> ZooDescription:
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
         notes=spec.conflicts,
         compression=spec.compression,
-        shard_shape=ARCHITECTURES[spec.architecture].shard_shape,
+        shard_shape=spec.architecture_row.shard_shape,
     )
 
 

@@ -19,7 +19,7 @@ def like(published: PublishedZoo) -> ZooSpec:
     counts = published.labels(columns=["test_count"])["test_count"].drop_null().unique().to_pylist()
     for spec in entries.load_all():
         if (
-            (spec.dataset, spec.architecture) == (manifest.dataset, described["name"])
+            (spec.dataset, spec.architecture_name) == (manifest.dataset, described["name"])
             and (spec.in_channels, spec.image_size) == (described["in_channels"], described["image_size"])
             and spec.num_classes == described["num_classes"]
             and set(counts) <= {spec.num_test}
@@ -39,5 +39,5 @@ def network_of(published: PublishedZoo, spec: ZooSpec, activation: str, dropout_
     """
     network = spec.network(activation, dropout_ratio > 0)
     if network.layout != published.layout:
-        raise InputError(f"zoo {published.name!r}: its weights are not those of {spec.architecture}")
+        raise InputError(f"zoo {published.name!r}: its weights are not those of {spec.architecture_name}")
     return network

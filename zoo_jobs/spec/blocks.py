@@ -24,6 +24,7 @@ from ..models.optimizers import OPTIMIZERS
 from ..models.registry import ARCHITECTURES, INITIALIZERS
 from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 from .epochs import EPOCHS_JSON_SCHEMA, EpochSet
+from .layer_list import ARCHITECTURE_JSON_SCHEMA, LayerList, parse
 from .seeds import SEEDS_JSON_SCHEMA, SeedRule
 from .validation import one_line
 
@@ -70,6 +71,29 @@ DatasetField = Annotated[
 ]
 
 
+def _architecture(value: Any) -> str | LayerList:
+    if isinstance(value, LayerList) or (isinstance(value, str) and value in ARCHITECTURES):
+        return value
+    if isinstance(value, dict):
+        return parse(value)
+    # As pydantic says it of a Literal, which one_line shows with the nearest name.
+    raise PydanticCustomError(
+        "literal_error", "Input should be {expected}", {"expected": ", ".join(f"'{name}'" for name in ARCHITECTURES)}
+    )
+
+
+def _architecture_json(value: str | LayerList) -> Any:
+    return value if isinstance(value, str) else value.to_json()
+
+
+ArchitectureField = Annotated[
+    str | LayerList,
+    PlainValidator(_architecture),
+    PlainSerializer(_architecture_json),
+    WithJsonSchema(ARCHITECTURE_JSON_SCHEMA),
+]
+
+
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) != len(values):
         raise ValueError(f"a value is named twice in {list(values)}")
@@ -102,10 +126,10 @@ SeedsPerCell = Annotated[int, Field(gt=0)]
 class Axes(Closed):
     """Values of each hyperparameter; the grid is their product, dropout varying fastest, the seed slowest."""
 
-    activation: Activations = Field(examples=["[tanh, relu]"])
-    """Activation function of every hidden layer."""
-    dropout_ratio: DropoutRatios = Field(examples=["[0.0]"])
-    """Share of activations dropped in training."""
+    activation: Activations = Field(default=("identity",), examples=["[tanh, relu]"])
+    """Activation function of every hidden layer, or of a list's layers `activation`; required where there are some."""
+    dropout_ratio: DropoutRatios = Field(default=(0.0,), examples=["[0.0]"])
+    """Share of activations dropped in training; required where the network has dropout layers."""
     initializer: Initializers = Field(examples=["[uniform]"])
     """Distribution of the initial weights."""
     optimizer: Optimizers = Field(examples=["[adam]"])

@@ -19,7 +19,7 @@ def tables() -> str:
             f"`{name}`",
             row.description,
             " or ".join(f"{size} x {size}" for size in row.image_sizes),
-            "one per class" if row.num_classes is None else str(row.num_classes),
+            "one per class" if row.least_outputs == 1 else f"one per class, at least {row.least_outputs}",
         )
         for name, row in ARCHITECTURES.items()
     ]

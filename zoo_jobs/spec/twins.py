@@ -7,7 +7,6 @@ from typing import Any
 from zooforge.storage.canonical import digest_of
 
 from ..errors import InputError
-from ..models.registry import ARCHITECTURES
 from .blocks import validated
 from .epochs import EpochSet
 from .zoo import NUMERICS_VERSION, SparsifySpec, ZooSpec
@@ -93,8 +92,8 @@ def twins_of(spec: ZooSpec, sparsify: SparsifySpec | None = None, source_epoch: 
         InputError: where the zoo has no such block and none is given, or its models have no twins.
     """
     chosen = sparsify or spec.sparsify
-    if ARCHITECTURES[spec.architecture].fixed_activation is not None:
-        raise InputError(f"{spec.name}: twins are made of CNNs, its models are {spec.architecture}")
+    if spec.architecture_row.fixed_activation is not None:
+        raise InputError(f"{spec.name}: twins are made of CNNs, its models are {spec.architecture_name}")
     if chosen is None:
         raise InputError(f"{spec.name} has no `sparsify:` block; name a method, e.g. --method variational-dropout")
     return TwinSpec(spec, chosen, spec.num_epochs if source_epoch is None else source_epoch)

@@ -10,6 +10,14 @@ from ..errors import nearest
 _ACCEPTED = re.compile(r"'([^']*)'|\b(\d+)\b")
 
 
+class MisplacedError(ValueError):
+    """A problem with the place in its field where it is: ``layers[3].conv.kernel``."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"{place}: {problem}" if place else problem)
+        self.place = place
+
+
 def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem: field, value, accepted values, nearest name. All missing fields count as one problem.
 
@@ -33,8 +41,9 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
             offer = f"did you mean {close!r}? " if close else ""
             text = f"{field} is {first['input']!r}; {offer}accepted: {', '.join(accepted)}"
         case "value_error":
-            message = str(first["ctx"]["error"])
-            text = f"{field}: {message}" if field else message
+            problem = first["ctx"]["error"]
+            inside = isinstance(problem, MisplacedError) and problem.place
+            text = f"{field}{'.' if inside else ': '}{problem}" if field else str(problem)
         case _:
             text = f"{field} is {_short(first['input'])}; {first['msg'][0].lower()}{first['msg'][1:]}"
     return text + _more(len(problems) + len(missing) - 1)

@@ -13,11 +13,11 @@ from ..closed import Closed, Number
 from ..data.own import ImageFacts, facts_of, name_of
 from ..data.rules import Preprocessing, SplitRule
 from ..errors import InputError, unknown
-from ..models.registry import ARCHITECTURES, Network, architecture
+from ..models.registry import ARCHITECTURES, ArchitectureRow, Network, architecture
 from .blocks import (
     AXIS_ORDER,
     NUMERICS_VERSION,
-    ArchitectureName,
+    ArchitectureField,
     AugmentName,
     Axes,
     DatasetField,
@@ -36,10 +36,12 @@ from .blocks import (
     validated,
 )
 from .epochs import EpochSet
+from .layer_list import LayerList, unit_models
+from .validation import MisplacedError
 from .yaml_values import yaml_values
 
 __all__ = [
-    "AXIS_ORDER", "NUMERICS_VERSION", "ArchitectureName", "AugmentName", "Axes", "ExtendBlock", "InitializerName",
+    "AXIS_ORDER", "NUMERICS_VERSION", "AugmentName", "Axes", "ExtendBlock", "InitializerName",
     "OptimizerName", "Preprocessing", "Reference", "ScheduleName", "SparsifyMethod", "SparsifySpec", "SplitRule",
     "ZooKind", "ZooSpec", "json_schema",
 ]  # fmt: skip
@@ -78,8 +80,8 @@ class ZooSpec(Closed):
     augment: AugmentName | None = None
     """Random changes to training images: crop-flip (pad 4, crop, mirror) or flip-rotate (mirror, up to 20 degrees)."""
 
-    architecture: ArchitectureName = Field(examples=["cnn-s"])
-    """Network."""
+    architecture: ArchitectureField = Field(examples=["cnn-s"])
+    """Network: a name, or a list of layers, {layers: [...], width: 1}."""
     axes: Axes = Field(examples=[AXES_EXAMPLE])
     """The grid."""
     seeds: Seeds = Field(examples=['"1:11"'])
@@ -153,17 +155,6 @@ class ZooSpec(Closed):
         for field, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
             if len(values) != self.in_channels:
                 raise ValueError(f"preprocessing.{field}: {len(values)} values for {self.in_channels} channels")
-        network = ARCHITECTURES[self.architecture]
-        if self.image_size not in network.image_sizes:
-            sizes = " or ".join(f"{size} x {size}" for size in network.image_sizes)
-            raise ValueError(
-                f"{self.architecture} takes images of {sizes}, {name} gives "
-                f"{self.image_size} x {self.image_size}; set preprocessing.resize"
-            )
-        if network.num_classes is not None and facts.num_classes > network.num_classes:
-            raise ValueError(
-                f"{self.architecture} has {network.num_classes} outputs, {name} has {facts.num_classes} classes"
-            )
         split = self.split
         if split.test is None and facts.num_test is None:
             raise ValueError(f"split.test: {name} has no official test set; say how many images test")
@@ -177,12 +168,38 @@ class ZooSpec(Closed):
         return self
 
     @model_validator(mode="after")
+    def _network_fits(self) -> Self:
+        network, axes = self.architecture, self.axes
+        takes_activation = takes_dropout = True
+        if isinstance(network, LayerList):
+            try:
+                self.network("relu", dropout=True)
+            except MisplacedError as error:
+                raise ValueError(f"architecture.{error}") from None
+            takes_activation, takes_dropout = network.takes_activation, network.has_dropout
+        elif self.image_size not in ARCHITECTURES[network].image_sizes:
+            sizes = " or ".join(f"{size} x {size}" for size in ARCHITECTURES[network].image_sizes)
+            raise ValueError(
+                f"{network} takes images of {sizes}, {self.dataset_name} gives "
+                f"{self.image_size} x {self.image_size}; set preprocessing.resize"
+            )
+        for axis, taken, layer in (
+            ("activation", takes_activation, "activation"), ("dropout_ratio", takes_dropout, "dropout"),
+        ):  # fmt: skip
+            field = Axes.model_fields[axis]
+            if taken and axis not in axes.model_fields_set:
+                raise ValueError(f"axes.{axis} is required, e.g. axes.{axis}: {(field.examples or [''])[0]}")
+            if not taken and (getattr(axes, axis) != field.default or any(getattr(b, axis) for b in self.extend)):
+                raise ValueError(f"axes.{axis}: no layer of the architecture uses it; put `{layer}` into its layers")
+        return self
+
+    @model_validator(mode="after")
     def _training_fits(self) -> Self:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if self.num_epochs % self.commit_every:
             raise ValueError(f"num_epochs {self.num_epochs} is not a multiple of commit_every {self.commit_every}")
-        fixed = ARCHITECTURES[self.architecture].fixed_activation
+        fixed = self.architecture_row.fixed_activation
         if fixed is not None:
             if self.axes.activation != (fixed,) or self.axes.dropout_ratio != (0.0,):
                 raise ValueError(
@@ -241,10 +258,37 @@ class ZooSpec(Closed):
     @property
     def num_classes(self) -> int:
         """Outputs of the network."""
-        return ARCHITECTURES[self.architecture].num_classes or self.image_facts.num_classes
+        return max(self.architecture_row.least_outputs, self.image_facts.num_classes)
+
+    @property
+    def architecture_name(self) -> str:
+        """What messages, cards and manifests call the network; of a list it is ``layers-`` and 8 hex digits."""
+        return self.architecture if isinstance(self.architecture, str) else self.architecture.name
+
+    @property
+    def architecture_row(self) -> ArchitectureRow:
+        """The registry's row of the network; for a list the row that it would have."""
+        if isinstance(self.architecture, str):
+            return ARCHITECTURES[self.architecture]
+        return self._list_row
+
+    @cached_property
+    def _list_row(self) -> ArchitectureRow:
+        listed = self.architecture
+        assert isinstance(listed, LayerList)
+
+        def build(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Network:
+            del dropout  # the layers stay in the list at ratio 0
+            return listed.network(in_channels, image_size, num_classes, activation)
+
+        network = listed.network(self.in_channels, self.image_size, self.image_facts.num_classes, "relu")
+        return ArchitectureRow("a list of layers", build, (self.image_size,), unit_models(network), least_outputs=1)
 
     def network(self, activation: str, dropout: bool) -> Network:
         """The network of the models with this activation; ``dropout`` says whether their dropout ratio is positive."""
+        if isinstance(self.architecture, LayerList):
+            classes = self.image_facts.num_classes
+            return self.architecture.network(self.in_channels, self.image_size, classes, activation)
         return architecture(
             self.architecture,
             self.in_channels,
@@ -279,6 +323,8 @@ class ZooSpec(Closed):
         content = self.digest_fields(always=_RESULT_FIELDS, if_set=("split_rule",))
         if not isinstance(self.dataset, str):
             content["dataset"] = {"digest": self.dataset.digest}
+        if isinstance(self.architecture, LayerList):
+            content["architecture"] = {"layers": self.architecture.content}
         content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)
         content["train_eval_epochs"] = self.train_eval_epochs.with_epoch_0().to_json()
         if self.imported_seeds is not None:

@@ -151,7 +151,7 @@ def test_show_says_what_a_person_asks_of_every_zoo() -> None:
     for name in entries.names():
         output = run(show.command, name).stdout
         spec = entries.load(name)
-        for words in (spec.run_id, spec.description, spec.dataset, spec.architecture, *spec.conflicts):
+        for words in (spec.run_id, spec.description, spec.dataset, spec.architecture_name, *spec.conflicts):
             assert words in output
     fixed = run(show.command, "mnist-cnn-s-hyp-fixed").stdout
     assert "start from the same weights" in fixed

@@ -433,6 +433,8 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
     for line in blocks["dataset"].splitlines():
         dataset = yaml_values(line, "page")["dataset"]
         assert isinstance(dataset, str) or validated(ImageFile, dataset, "page")
+    network = ZooSpec.from_json(changed(**yaml_values(blocks["architecture"], "page"))).network("tanh", dropout=False)
+    assert network.num_classes == 10
     assert ZooSpec.from_json(GOOD.to_json() | yaml_values(rule, "page")).run_id == GOOD.run_id
     with_twins = ZooSpec.from_json(GOOD.to_json() | yaml_values(twins, "page"))
     assert twins_of(with_twins).run_id == twins_of(GOOD).run_id
