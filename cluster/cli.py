@@ -25,6 +25,7 @@ from .spec import RunRequest, Target
 from .store_secret import SECRET_NAME, store_secret
 from .supervise import decide, failed_without_a_trace, never_begun
 from .values import check, from_options, merge, parse_set
+from .waiting import late, missing_workers
 
 
 @click.group("cluster")
@@ -173,6 +174,7 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
     known = [one for one in runs.known_submissions(cluster, target) if name in (None, one.request.zoo, one.name)]
     pods = runs.pods_of(cluster, target)
     leaked = runs.leaked_clusters(cluster, target, config, time.time())
+    waits = [*late(known, time.time()), *missing_workers(runs.ray_clusters(cluster, target), known)]
     far = _progress(cluster, target) if config.exporter else {}
     if as_json:
         listed = [
@@ -186,6 +188,7 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
                 "runs": listed,
                 "progress": shown,
                 "pods": [pod.to_json() for pod in pods],
+                "waits": waits,
                 "leaked": [{"cluster": leak.name, "reason": leak.why} for leak in leaked],
             }
         )
@@ -196,6 +199,8 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
     for one in far.values():
         if name in (None, one.zoo):
             click.echo(progress.sentence(one))
+    for wait in waits:
+        click.echo(wait)
     rows = [
         [p.name, p.group or p.component, p.phase, str(p.restarts), p.reason] for p in pods if p.phase != "Succeeded"
     ]

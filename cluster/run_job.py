@@ -39,6 +39,10 @@ class Submission:
     """Unix time of the end, seconds; None if it has not ended."""
     parts: int = 0
     """Parts of the run that were committed when it was submitted."""
+    created: float | None = None
+    """Unix time at which it was submitted, seconds."""
+    deadline_seconds: int | None = None
+    """Seconds that it may wait for its pods; None: no limit."""
     job_id: str = ""
     """Identifies the submission in the store, unlike ``name``, which begins again in a new namespace."""
 
@@ -93,6 +97,8 @@ def submission(job: Mapping[str, Any]) -> Submission | None:
         reason=status.get("message") or status.get("reason") or "",
         ended=seconds_of(status.get("endTime")),
         parts=int(metadata["annotations"].get(f"{PREFIX}/parts", 0)),
+        created=seconds_of(metadata.get("creationTimestamp")),
+        deadline_seconds=job["spec"].get("preRunningDeadlineSeconds"),
         job_id=found[1] if (found := JOB_ID.search(job["spec"].get("entrypoint", ""))) else "",
     )
 

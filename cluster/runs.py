@@ -117,12 +117,17 @@ def create(cluster: Cluster, target: Target, job: Manifest) -> Submitted:
         ) from None
 
 
+def ray_clusters(cluster: Cluster, target: Target) -> list[Manifest]:
+    """The Ray clusters of the release."""
+    return cluster.list("rayclusters", target.namespace, f"{PREFIX}/release={target.release}")
+
+
 def leaked_clusters(cluster: Cluster, target: Target, release: Release, now: float) -> list[Leak]:
     """Ray clusters of ended or deleted RayJobs that KubeRay did not remove in time; none for a standing cluster."""
     ttl = release.template["spec"].get("ttlSecondsAfterFinished")
     if ttl is None:
         return []
-    rays = cluster.list("rayclusters", target.namespace, f"{PREFIX}/release={target.release}")
+    rays = ray_clusters(cluster, target)
     return leaks(rays, known_submissions(cluster, target), float(ttl), now) if rays else []
 
 

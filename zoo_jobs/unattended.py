@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,6 +47,7 @@ from zooforge.storage.stores.retries import STORE_AWAY
 from . import cli
 from .catalogue import in_store
 from .errors import InputError, ZooError
+from .job_output import output_copied
 from .lives import NO_LIMITS, Limits, job_attempts, lives_of, reason_to_give_up
 from .planning.units import request
 from .spec.blocks import validated
@@ -58,7 +59,6 @@ from .who import sentence, who
 logger = logging.getLogger(__name__)
 
 PREEMPTED = 75
-POD_STDOUT = Path("/proc/1/fd/1")
 T = TypeVar("T")
 
 
@@ -128,7 +128,7 @@ def run(name: str, store_url: str, slots: int | None, environment: Mapping[str, 
             attempt = _patiently(lambda: _start(store, job))
             if attempt is None:
                 return 0
-            with _claimed(store, job, attempt), _output_copied() as stderr:
+            with _claimed(store, job, attempt), output_copied(environment) as stderr:
                 options = [*asked.options, *(["--slots", str(slots)] if slots is not None else [])]
                 status = _zoo_run(named, store_url, options)
     except InputError as error:
@@ -353,41 +353,6 @@ def _claimed(store: ObjectStore, job: Job, attempt: str) -> Iterator[None]:
         thread.join()
         with contextlib.suppress(StorageError):
             claims.release(name)
-
-
-class CopyingStream:
-    """A text stream that writes to several streams and keeps the last line that is not empty."""
-
-    def __init__(self, *streams: TextIO) -> None:
-        self._streams = streams
-        self.last_line = ""
-
-    def write(self, text: str) -> int:
-        for stream in self._streams:
-            with contextlib.suppress(OSError):
-                stream.write(text)
-                stream.flush()
-        lines = [line for line in text.splitlines() if line.strip()]
-        if lines:
-            self.last_line = " ".join(lines[-1].split())[:300]
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._streams[0], name)
-
-
-@contextlib.contextmanager
-def _output_copied() -> Iterator[CopyingStream]:
-    """Copy stdout and stderr to the pod's own log, which `kubectl logs` shows. Gives the stream that copies stderr."""
-    with contextlib.ExitStack() as stack:
-        pod: list[TextIO] = []
-        if os.environ.get("ZOO_JOB") and os.getpid() != 1:
-            with contextlib.suppress(OSError):
-                pod.append(stack.enter_context(POD_STDOUT.open("w")))
-        stderr = CopyingStream(sys.stderr, *pod)
-        stack.enter_context(contextlib.redirect_stdout(CopyingStream(sys.stdout, *pod)))
-        stack.enter_context(contextlib.redirect_stderr(stderr))
-        yield stderr
 
 
 @contextlib.contextmanager

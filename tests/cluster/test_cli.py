@@ -171,6 +171,24 @@ def test_status_shows_runs_progress_and_why_a_pod_waits(api: FakeAPI, zoo: Any) 
     assert shown["runs"][0]["state"] == "running"
 
 
+def test_status_says_what_a_run_waits_for_and_a_queued_run_costs_no_request_that_writes(api: FakeAPI, zoo: Any) -> None:
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    job = live(api)
+    labels = {"zooforge.io/release": "zooforge"}
+    ray = api.put(
+        f"{RAY}/rayclusters", "rc", metadata={"labels": labels}, spec={"workerGroupSpecs": [{"maxReplicas": 60}]}
+    )
+    ray["status"] = {"desiredWorkerReplicas": 60, "readyWorkerReplicas": 3}
+    assert f"{JOB} works with 3 workers and waits for 57 more" in zoo("status").out
+    (wait,) = json.loads(zoo("status", "--json").out)["waits"]
+    assert "goes on with what there is" in wait
+    job["spec"]["suspend"], job["status"] = True, {}
+    before = list(api.writes)
+    for _ in range(3):
+        assert "queued" in zoo("status").out
+    assert api.writes == before
+
+
 def test_logs_come_from_the_head_of_the_newest_run(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     live(api)

@@ -20,6 +20,7 @@ from zooforge.cluster.spec import Release, RunRequest
 from zooforge.cluster.store_pod import credentials
 from zooforge.cluster.supervise import decide, failed_without_a_trace, leaks, never_begun
 from zooforge.cluster.values import check, image_values, merge, parse_set
+from zooforge.cluster.waiting import late, missing_workers
 
 SCHEMA = json.loads((values_schema.CHART / "values.schema.json").read_text())
 REQUEST = RunRequest("mnist5k-cnn-s", "4e261bdc3f742728126c3fc6c7922184", epochs=2)
@@ -209,6 +210,59 @@ def test_a_run_that_kuberay_gave_up_is_submitted_again(release: Release, status:
 @pytest.mark.parametrize("status", ["", "Initializing", "Running", "Retrying", "Suspended"])
 def test_a_run_that_kuberay_still_has_is_left_to_it(release: Release, status: str) -> None:
     assert decide([pending()], submissions([job(release, status)]), 0.0) == []
+
+
+SUBMITTED = "2026-11-24T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("status", "minutes", "words"),
+    [
+        ({"jobDeploymentStatus": "Initializing"}, 59, None),
+        ({"jobDeploymentStatus": "Initializing"}, 61, "its pods are not ready"),
+        ({}, 61, "its pods are not ready"),
+        ({"jobDeploymentStatus": "Running", "jobStatus": "PENDING"}, 61, "Ray keeps its job PENDING"),
+        ({"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}, 6000, None),
+        ({"jobDeploymentStatus": "Failed"}, 6000, None),
+    ],
+)
+def test_a_job_whose_driver_has_not_begun_by_its_deadline_is_named(
+    release: Release, status: dict[str, str], minutes: int, words: str | None
+) -> None:
+    made = job(release)
+    made["status"], made["metadata"]["creationTimestamp"] = status, SUBMITTED
+    made["spec"]["preRunningDeadlineSeconds"] = 3600
+    now = datetime.fromisoformat(SUBMITTED).timestamp() + 60 * minutes
+    said = late(submissions([made]), now)
+    assert bool(said) == bool(words)
+    if words is not None:
+        assert said[0].startswith(f"mnist5k-cnn-s-4e261bdc-1 was submitted {minutes} min ago")
+        assert words in said[0]
+    made["spec"]["suspend"] = True  # queued
+    assert late(submissions([made]), now) == []
+
+
+def test_workers_that_the_autoscaler_asked_for_and_that_are_not_there_are_named(release: Release) -> None:
+    made = job(release, "Running")
+    made["status"]["rayClusterName"] = "rc"
+    ray = {
+        "metadata": {"name": "rc"},
+        "spec": {"workerGroupSpecs": [{"maxReplicas": 40}, {"maxReplicas": 20}]},
+        "status": {"desiredWorkerReplicas": 60, "readyWorkerReplicas": 3},
+    }
+    (said,) = missing_workers([ray], submissions([made]))
+    assert "works with 3 workers and waits for 57 more" in said
+    assert "(at most 60)" in said
+    ray["status"] = {"desiredWorkerReplicas": 3, "readyWorkerReplicas": 3}
+    assert missing_workers([ray], submissions([made])) == []
+    assert missing_workers([{"metadata": {"name": "other"}, "status": {"desiredWorkerReplicas": 1}}], []) == []
+
+
+def test_a_suspended_run_in_the_queue_costs_no_action_however_often_the_supervisor_looks(release: Release) -> None:
+    queued = job(release, "Suspended")
+    queued["spec"]["suspend"] = True
+    for hour in range(1000):
+        assert decide([pending()], submissions([queued]), 3600.0 * hour) == []
 
 
 def test_a_stopped_run_is_stopped_in_the_store_too(release: Release) -> None:

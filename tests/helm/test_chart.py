@@ -103,6 +103,17 @@ def test_requests_equal_limits_for_memory_and_replicas_are_left_to_the_autoscale
         assert resources["requests"]["memory"] == resources["limits"]["memory"]
 
 
+def test_logs_and_scratch_of_every_pod_are_bounded(case: Case) -> None:
+    for pod in case.pods:
+        for volume in pod["spec"].get("volumes", []):
+            assert "emptyDir" not in volume or volume["emptyDir"].get("sizeLimit"), volume
+    for pod in case.ray_pods:
+        ray = pod["spec"]["containers"][0]
+        assert ray["resources"]["limits"]["ephemeral-storage"] == ray["resources"]["requests"]["ephemeral-storage"]
+        env = {one["name"]: one.get("value", "") for one in ray["env"]}
+        assert int(env["RAY_ROTATION_MAX_BYTES"]) * (1 + int(env["RAY_ROTATION_BACKUP_COUNT"])) <= 64 * 2**20
+
+
 def test_pods_outlive_the_drain(case: Case) -> None:
     for pod in case.ray_pods:
         env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}

@@ -37,7 +37,8 @@ MiB = 1024 * 1024
 START_ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 WATCH_SECONDS = 2.0  # between two checks whether the node is draining
-WAITING_SECONDS = 60.0  # between two warnings that no worker has started
+WAITING_SECONDS = 60.0  # before the first warning that workers have not started; doubled up to an hour
+LONGEST_WAITING_SECONDS = 3600.0
 MEMORY_SECONDS = 10.0  # between two questions about the memory of a worker's node
 LOOK_SECONDS = 20.0  # for a node to say how many processes its kernel has killed
 
@@ -134,7 +135,8 @@ class RayPool:
         self._actors: list[Any] = [None] * slots
         self._prices: dict[int, float | None] = {}  # dollars per hour, by slot, of the workers that have started
         self._requested: dict[Any, tuple[int, Any]] = {}
-        self._last_warning = time.monotonic()
+        self._warning_pause = WAITING_SECONDS
+        self._next_warning = time.monotonic() + self._warning_pause
         self._memory = MemoryWatch()
         self._memory_calls: dict[Any, tuple[int, Any]] = {}
         self._memory_asked = -math.inf
@@ -158,8 +160,10 @@ class RayPool:
         self._requested[actor.price.options(concurrency_group="control").remote()] = (slot, actor)
 
     def _note_started(self) -> None:
-        """Note which workers have started. While none has, log once a minute that the pool waits."""
+        """Note which workers have started, and say which have not. The others work meanwhile."""
         if not self._requested:
+            self._warning_pause = WAITING_SECONDS
+            self._next_warning = time.monotonic() + self._warning_pause
             return
         answered, _ = ray.wait(list(self._requested), num_returns=len(self._requested), timeout=0)
         for call in answered:
@@ -168,11 +172,15 @@ class RayPool:
                 price = ray.get(call)
                 if self._actors[slot] is actor:
                     self._prices[slot] = price
-        if not self._prices and time.monotonic() - self._last_warning > WAITING_SECONDS:
-            self._last_warning = time.monotonic()
+        if self._requested and time.monotonic() >= self._next_warning:
+            self._warning_pause = min(LONGEST_WAITING_SECONDS, 2 * self._warning_pause)
+            self._next_warning = time.monotonic() + self._warning_pause
+            started = self.slots - len({slot for slot, _ in self._requested.values()})
             offered = {kind: ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU")}
             logger.warning(
-                "no worker has started yet; waiting for the cluster to offer room, as its autoscaler may",
+                f"{started or 'no'} of {self.slots} workers have started"
+                f"{'; the run goes on with them' if started else ''}; waiting for the cluster to offer room, "
+                "as its autoscaler may",
                 extra={"kind": "room", "wanted": self.slots, "cpus": offered["CPU"], "gpus": offered["GPU"]},
             )
 

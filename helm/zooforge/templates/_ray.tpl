@@ -4,6 +4,10 @@
 {{- include "zooforge.storeEnv" .root }}
 - name: RAY_USAGE_STATS_ENABLED
   value: "0"
+- name: RAY_ROTATION_MAX_BYTES
+  value: "33554432"
+- name: RAY_ROTATION_BACKUP_COUNT
+  value: "1"
 - name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
   value: {{ min .root.Values.drain.timeoutSeconds .noticeSeconds | quote }}
 {{- end }}
