@@ -28,6 +28,7 @@ def open_zoo(
     *,
     cache: "str | os.PathLike[str] | None" = None,
     cache_bytes: int | None = None,
+    progress: bool = True,
 ) -> "Zoo":
     """Open a published zoo.
 
@@ -37,13 +38,14 @@ def open_zoo(
         version: number of the version; None opens the current one.
         cache: folder that keeps what was read from a remote store; None: ``$ZOOFORGE_CACHE``, or no cache.
         cache_bytes: limit on the size of that folder; what was unused for longest is deleted first.
+        progress: draw a bar on stderr, if that is a terminal, while more than 100 MB are read.
 
     Raises:
         zooforge.storage.errors.StorageError: one line that says what is wrong and what to do.
     """
     from zooforge.storage.zoo import open_zoo
 
-    return open_zoo(url, version, cache=cache, cache_bytes=cache_bytes)
+    return open_zoo(url, version, cache=cache, cache_bytes=cache_bytes, progress=progress)
 
 
 def example(*, twins: bool = False) -> "Zoo":

@@ -170,7 +170,12 @@ class Zoo(WeightForms):
 
 
 def open_zoo(
-    url: Address, version: int | None = None, *, cache: Address | None = None, cache_bytes: int | None = None
+    url: Address,
+    version: int | None = None,
+    *,
+    cache: Address | None = None,
+    cache_bytes: int | None = None,
+    progress: bool = True,
 ) -> Zoo:
     """Open a published zoo: see ``zooforge.open_zoo``.
 
@@ -193,7 +198,7 @@ def open_zoo(
     if manifest.zoo != name:
         raise FormatError(f"{manifest_key(name, number)}: belongs to zoo {manifest.zoo!r}")
     folder = os.environ.get("ZOOFORGE_CACHE") if cache is None else path_text(cache)
-    return Zoo(store, manifest, number, folder, cache_bytes)
+    return Zoo(store, manifest, number, folder, cache_bytes, progress)
 
 
 def example(twins: bool = False) -> Zoo:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from .options import SELECTION, as_json, print_json, progress_bar, store_option, version_option, zoo_address
+from ..read.progress import progress_bar
+from .options import SELECTION, as_json, print_json, store_option, version_option, zoo_address
 
 if TYPE_CHECKING:
     from ..interchange.folders import Report

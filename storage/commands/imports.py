@@ -10,8 +10,9 @@ from ..errors import StorageUsageError
 from ..formats.compression import CompressionName
 from ..keys import zoo_url
 from ..quantities import human_bytes
+from ..read.progress import progress_bar
 from ..stores.open import open_store
-from .options import as_json, compression_option, opened, print_json, progress_bar, store_option, version_option
+from .options import as_json, compression_option, opened, print_json, store_option, version_option
 
 if TYPE_CHECKING:
     from ..interchange.raw.import_tree import Imported

@@ -1,9 +1,7 @@
 """Options and output that the verbs of ``zoo store`` share."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
@@ -40,23 +38,6 @@ SELECTION = {
     "where": click.Option(["--where"], help="E.g. \"test_acc > 0.8 and optimizer == 'adam'\"."),
 }
 """Options that choose states, by parameter."""
-
-
-@contextmanager
-def progress_bar(label: str, length: int = 0) -> Iterator[Callable[[int], None]]:
-    """A function to call with the size of each step. It draws a bar if stderr is a terminal.
-
-    Args:
-        length: the sum of all steps; 0 if it is not known.
-    """
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    known = length > 0
-    with click.progressbar(
-        length=length, label=label, file=sys.stderr, show_percent=known, show_eta=known, show_pos=not known
-    ) as bar:
-        yield bar.update
 
 
 def opened(url: str | None, *, existing: bool = False) -> ObjectStore:

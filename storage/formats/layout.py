@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .drawing import table
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -51,6 +53,10 @@ class Layout:
 
     def __repr__(self) -> str:
         return f"<Layout: {len(self)} tensors, {self.size:,} values>"
+
+    def _repr_html_(self) -> str:
+        rows = [(e.name, e.shape, f"{e.offset:,}", f"{e.size:,}") for e in self.entries]
+        return table(rows, ("tensor", "shape", "offset", "values"))
 
     def __len__(self) -> int:
         """Number of tensors."""

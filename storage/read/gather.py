@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats.manifest import DTYPES, Manifest, Ranges, ShardEntry, from_ranges
+from .progress import LARGE_READ_BYTES, progress_bar
 from .selection import Selection
 from .shard_reader import ShardReader
 
@@ -22,7 +23,12 @@ Gathered = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
 class Gatherer:
     """Finds and reads the states of one manifest. Safe between threads."""
 
-    def __init__(self, manifest: Manifest, reader: ShardReader) -> None:
+    def __init__(self, manifest: Manifest, reader: ShardReader, progress: bool = True) -> None:
+        """
+        Args:
+            progress: whether reads above 100 MB draw a bar on stderr, if that is a terminal.
+        """
+        self._progress = progress
         self._manifest = manifest
         self._reader = reader
         self._expanded: dict[Ranges, NDArray[np.int64]] = {}
@@ -107,10 +113,12 @@ class Gatherer:
                 return False
             return self._reader.fill(shard, field, epoch, out[target[0] : target[-1] + 1])
 
-        def take(job: tuple[ShardEntry, dict[int, NDArray[np.int64]]]) -> None:
+        def take(job: tuple[ShardEntry, dict[int, NDArray[np.int64]]]) -> int:
+            """Read a job into ``out``. Returns its number of bytes there."""
             shard, chosen = job
+            num_bytes = sum(len(mine) for mine in chosen.values()) * width * out.itemsize
             if len(chosen) == 1 and columns is None and fill(shard, *next(iter(chosen.items()))):
-                return
+                return num_bytes
             for epoch, array in self._reader.read(shard, field, list(chosen)):
                 mine = chosen[epoch]
                 low = int(np.searchsorted(wanted[epoch], mine[0]))
@@ -118,10 +126,14 @@ class Gatherer:
                 here = self.rows(shard, epoch)
                 picked = array if len(mine) == len(here) else array[np.searchsorted(here, mine)]
                 out[target] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
+            return num_bytes
 
         # More threads than cores help only where they wait for a network and little is unpacked.
         busy = not self._reader.remote or self._manifest.compression is not None
-        each(take, self._jobs(wanted, field), num_cores() if busy else NUM_READERS)
+        show = self._progress and out.nbytes > LARGE_READ_BYTES
+        with progress_bar(f"reading {self._manifest.zoo}", out.nbytes, show) as progress:
+            for num_bytes in each(take, self._jobs(wanted, field), num_cores() if busy else NUM_READERS):
+                progress(num_bytes)
         return out, models[order], epochs[order]
 
     def _jobs(
@@ -163,13 +175,11 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def each(take: Callable[[Any], None], jobs: Iterable[Any], num_threads: int) -> None:
-    """Run ``take`` over all jobs, in threads if there are several of both."""
+def each(take: Callable[[Any], int], jobs: Iterable[Any], num_threads: int) -> Iterator[int]:
+    """Run ``take`` over all jobs, in threads if there are several of both, and give what it returns, in order."""
     todo = list(jobs)
     if len(todo) == 1 or num_threads == 1:
-        for job in todo:
-            take(job)
+        yield from map(take, todo)
     elif todo:
         with ThreadPoolExecutor(min(num_threads, len(todo))) as pool:
-            for _ in pool.map(take, todo):
-                pass
+            yield from pool.map(take, todo)

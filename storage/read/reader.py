@@ -19,6 +19,7 @@ from ..formats.symmetry import align_canonical, canonical_orders, permute
 from ..formats.tensors import unpack_mask
 from ..stores.protocol import ObjectStore
 from .gather import Gatherer
+from .html import zoo_html
 from .label_tables import LabelTables
 from .selection import Selection, Selector, names_one, select
 from .shard_reader import shard_reader
@@ -34,18 +35,27 @@ class ZooReader:
     """One version of a published zoo."""
 
     def __init__(
-        self, store: ObjectStore, manifest: Manifest, number: int, cache: "str | None", cache_bytes: "int | None"
+        self,
+        store: ObjectStore,
+        manifest: Manifest,
+        number: int,
+        cache: "str | None" = None,
+        cache_bytes: "int | None" = None,
+        progress: bool = True,
     ) -> None:
         self.store = store
         self.manifest = manifest
         self.version = number
-        self._cached_in = (cache, cache_bytes)
-        self._states = Gatherer(manifest, shard_reader(store, manifest, cache, cache_bytes))
+        self._options = (cache, cache_bytes, progress)
+        self._states = Gatherer(manifest, shard_reader(store, manifest, cache, cache_bytes), progress)
         self._tables = LabelTables(store, manifest)
         self._selector = StateSelector(manifest, self._states, self._tables)
 
     def __repr__(self) -> str:
         return f"<Zoo {self.name} version {self.version}: {self.manifest.describe()}>"
+
+    def _repr_html_(self) -> str:
+        return zoo_html(self.manifest, repr(self), self._tables)
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same version of the same zoo, in any store."""
@@ -378,10 +388,10 @@ class ZooReader:
 
     def reopened(self) -> "ZooReader":
         """The same version with its own connections, for another process."""
-        return type(self)(copy(self.store), self.manifest, self.version, *self._cached_in)
+        return type(self)(copy(self.store), self.manifest, self.version, *self._options)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.store, self.manifest, self.version, *self._cached_in)
+        return type(self), (self.store, self.manifest, self.version, *self._options)
 
 
 def _with_columns(table: "pa.Table", columns: Sequence[str] | None) -> "pa.Table":

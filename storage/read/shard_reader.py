@@ -27,6 +27,7 @@ from ..stores.protocol import ObjectStore
 
 MAX_MAPS = 256
 RECENT_BYTES = 32 * 2**20
+WHOLE_BYTES = 128 * 2**20  # of shards of a server that ignores ranges
 JOIN_BYTES = 4 * 2**20  # largest read that joins neighbouring compressed tensors
 
 Tensors = Iterator[tuple[int, NDArray[Any]]]
@@ -250,7 +251,9 @@ class RemoteShards(ShardReader):
         super().__init__(store, manifest)
         self._cache = cache
         self._read_once: set[tuple[str, str]] = set()
-        self._recent = _RecentTensors()
+        self._recent = _RecentTensors(RECENT_BYTES)
+        self._whole = _RecentTensors(WHOLE_BYTES)
+        self._reading_whole = threading.Lock()
 
     def row(self, shard: ShardEntry, field: str, epoch: int, row: int) -> NDArray[Any]:
         name = (shard.ref.sha256, tensor_name(epoch, field))
@@ -301,6 +304,8 @@ class RemoteShards(ShardReader):
         data = None if self._cache is None else self._cache.get(name)
         if data is not None:
             return data
+        if getattr(self._store, "ignores_ranges", False):  # each range would cost all bytes before its end
+            return self._part_of_whole(shard, start, stop)
         try:
             data, _ = self._store.get(shard.ref.key, (start, stop))
         except ObjectNotFound:
@@ -310,6 +315,16 @@ class RemoteShards(ShardReader):
         if self._cache is not None:
             self._cache.put(name, data)
         return data
+
+    def _part_of_whole(self, shard: ShardEntry, start: int, stop: int) -> bytes:
+        """Bytes of a shard that is read whole, once while it is among the last ones that were."""
+        name = (shard.ref.sha256, "")
+        with self._reading_whole:
+            whole = self._whole.get(name)
+            if whole is None:
+                whole = np.frombuffer(self._object(shard.ref), np.uint8)
+                self._whole.put(name, whole)
+        return whole[start:stop].tobytes()
 
 
 class CompressedShards(RemoteShards):
@@ -356,9 +371,10 @@ class CompressedShards(RemoteShards):
 
 
 class _RecentTensors:
-    """The tensors that were used last, up to ``RECENT_BYTES``: single states of a tensor are often read in a row."""
+    """The tensors that were used last, up to ``max_bytes``: single states of a tensor are often read in a row."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._tensors: OrderedDict[tuple[str, str], NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -372,7 +388,7 @@ class _RecentTensors:
     def put(self, name: tuple[str, str], tensor: NDArray[Any]) -> None:
         with self._lock:
             self._tensors[name] = tensor
-            excess = sum(one.nbytes for one in self._tensors.values()) - RECENT_BYTES
+            excess = sum(one.nbytes for one in self._tensors.values()) - self._max_bytes
             while excess > 0:
                 excess -= self._tensors.popitem(last=False)[1].nbytes
 

@@ -1,5 +1,6 @@
 """The result of a read: the weights of states in one array, and the part of the layout that they have."""
 
+import html
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EpochNotPresent, StorageUsageError, import_optional
+from ..formats.drawing import histogram
 from ..formats.layout import Layout
 from .selection import Selection
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import torch
+
+HISTOGRAM_VALUES = 1_000_000  # a notebook's drawing looks at no more
 
 
 class LabelSource(Protocol):
@@ -38,6 +42,9 @@ class State:
 
     def __repr__(self) -> str:
         return f"<State of model {self.model} at epoch {self.epoch}: {self.layout.size:,} values>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{histogram(self.values)}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, State) and self._as_states() == other._as_states()
@@ -86,6 +93,11 @@ class States:
         num_models, num_epochs = len(np.unique(self.models)), len(np.unique(self.epochs))
         models = f"{num_models:,} model{'s' * (num_models != 1)} at {num_epochs:,} epoch{'s' * (num_epochs != 1)}"
         return f"<States: {len(self):,} of {models}, {self.layout.size:,} values each>"
+
+    def _repr_html_(self) -> str:
+        step = -(-self.values.size // HISTOGRAM_VALUES) or 1
+        sample = f", every {step:,}th" if step > 1 else ""
+        return f"<p>{html.escape(repr(self)[1:-1])}{sample}</p>{histogram(self.values.reshape(-1)[::step])}"
 
     def __eq__(self, other: object) -> bool:
         """Whether the same states with the same bits come in the same order."""

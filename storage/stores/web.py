@@ -7,6 +7,7 @@ refuse a target: a server must not send a reader from https to http, or into the
 import contextlib
 import http.client
 import ipaddress
+import logging
 import re
 import socket
 import ssl
@@ -36,6 +37,8 @@ from .environment import check_no_credentials
 from .protocol import ByteRange, Data, Stat, Traffic
 from .retries import RetryPolicy
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT_SECONDS = 30.0  # to connect, for all headers, and for each piece of a body
 BUDGET_SECONDS = 30.0
 MAX_REDIRECTS = 5
@@ -64,6 +67,7 @@ class WebStore:
             raise StoreURLError(f"{url.partition('?')[0]}: expected https://host/path without query")
         self.url = url.rstrip("/")
         self.traffic = Traffic()
+        self.ignores_ranges = False  # set by the first reply that shows it
         self._bases = [self.url, *(base.rstrip("/") for base in alternatives)]
         self._policy = RetryPolicy(budget_seconds)
         self._managers: dict[str | None, urllib3.PoolManager] = {}
@@ -135,6 +139,8 @@ class WebStore:
             try:
                 status = response.status
                 headers = {name.lower(): value for name, value in response.headers.items()}
+                if status == 200 and method == "GET" and byte_range is not None:
+                    self._notice(byte_range, headers)
                 data = _body(response, byte_range, meter) if status in (200, 206) and method == "GET" else b""
             except BaseException:
                 response.close()
@@ -151,6 +157,16 @@ class WebStore:
         failure = StoreUnreachable(f"{self.url}: cannot read {key}: the server answers {status}; check the address")
         failure.transient = status in _RETRIED_STATUS or status >= 500
         raise failure
+
+    def _notice(self, byte_range: ByteRange, headers: Mapping[str, str]) -> None:
+        """Say once that the server ignores ranges. A reply with all bytes is right where all of them were asked for."""
+        length = headers.get("content-length", "")
+        if byte_range[0] == 0 and length.isdecimal() and int(length) <= byte_range[1]:
+            return
+        with self._lock:
+            noticed, self.ignores_ranges = self.ignores_ranges, True
+        if not noticed:
+            logger.warning("%s: this server ignores ranges: whole shards are read", self.url)
 
     def _follow(self, method: str, url: str, byte_range: ByteRange | None) -> urllib3.BaseHTTPResponse:
         headers = {"User-Agent": "zooforge"}
