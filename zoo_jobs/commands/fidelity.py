@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import InputError
 from ..quantities import table
 from .options import json_option, print_json
 from .working import open_existing_store, zoo_and_store
@@ -25,6 +26,11 @@ def command(name: str, store: str, version: int | None, out: Path | None, as_jso
     from ..report.read import read_labels_only
 
     contents = read_labels_only(open_existing_store(store), store, name, version)
+    if contents.facts.architecture.startswith("layers-"):
+        raise InputError(
+            f"{contents.facts.name}: its network is a list of layers, {contents.facts.architecture}; the reference has "
+            "figures of its own networks only"
+        )
     facts, reference = contents.facts, references().get(contents.facts.name)
     lines = [
         {

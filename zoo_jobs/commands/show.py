@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..planning.units import model_slice, work_units
 from ..quantities import table
 from ..spec.grid import rows
+from ..spec.layer_list import LayerList
 from ..spec.reference_seeds import with_imported_seeds
 from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import AXIS_ORDER, Reference, ZooSpec
@@ -92,6 +93,8 @@ def _lines(zoo: Zoo) -> list[str]:
     lines.append(
         f"network    {spec.architecture_name}, {spec.in_channels} x {spec.image_size} x {spec.image_size} images"
     )
+    if isinstance(spec.architecture, LayerList):
+        lines += [f"  {number:<4} {_layer(layer)}" for number, layer in enumerate(spec.architecture.content)]
     val = f"{spec.split.val:,} val" if spec.split.val else "no val"
     lines.append(f"data       {spec.dataset_name}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
     momentum = f", momentum {spec.momentum}{' (nesterov)' if spec.nesterov else ''} of SGD" if spec.momentum else ""
@@ -137,3 +140,13 @@ def _row_lines(chosen: list[Any]) -> list[str]:
     names = [*type(chosen[0]).__slots__, "digest"]
     cells = [[str(getattr(row, name)) for name in names] for row in chosen]
     return table([names, *cells], ">" + "<" * (len(names) - 1))
+
+
+def _layer(layer: str | dict[str, Any]) -> str:
+    """A layer as it stands in a spec: ``conv: {channels: 16, kernel: 3, stride: 2, padding: 0}``."""
+    if isinstance(layer, str):
+        return layer
+    ((kind, values),) = layer.items()
+    if isinstance(values, dict):
+        values = "{" + ", ".join(f"{name}: {value}" for name, value in values.items()) + "}"
+    return f"{kind}: {values}"

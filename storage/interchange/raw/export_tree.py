@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...canonical import parse_json
+from ...errors import StorageUsageError
 from ...formats.index_dict import index_dict
 from ...formats.labels import ROW_COLUMNS
 from ...formats.manifest import to_ranges
@@ -70,8 +71,15 @@ def export_raw(
         progress: called with the number of states of each piece.
 
     Raises:
-        StorageUsageError: ``folder`` is not empty, nothing fits, or no optimizer states; nothing was written.
+        StorageUsageError: the network is a list of layers, ``folder`` is not empty, nothing fits, or no optimizer
+            states; nothing was written.
     """
+    name = zoo.manifest.architecture["name"]
+    if name.startswith("layers-"):
+        raise StorageUsageError(
+            f"zoo {zoo.name!r}: its network is a list of layers, {name}, which the reference's trees have no name for; "
+            "export-npz and export-safetensors write any network"
+        )
     wanted = wanted_states(zoo, epochs, models, split, where)
     chosen = sorted({model for here in wanted.values() for model in here})
     moments = OptimizerStates.of(zoo, chosen) if optimizer else None
