@@ -21,7 +21,7 @@ from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
-from zooforge.zoo_jobs.models.layers import Architecture
+from zooforge.zoo_jobs.models.layers import Activation, Architecture
 from zooforge.zoo_jobs.models.registry import ResNet18, architecture
 from zooforge.zoo_jobs.publishing.describe import layer_json
 
@@ -277,7 +277,12 @@ def test_networks_are_known_by_their_shapes(name: str, channels: int) -> None:
     assert (found.name, found.layout, found.image_size) == (name, plain.layout, plain.image_size)
     variants = {"plain": plain} if plain == dropout else {"plain": plain, "dropout": dropout}
     assert found.state_dict_names == {variant: net.state_dict_names for variant, net in variants.items()}
-    assert found.layers == {variant: [layer_json(layer) for layer in net.layers] for variant, net in variants.items()}
+    assert found.layers == {
+        variant: [
+            {"type": "activation"} if isinstance(layer, Activation) else layer_json(layer) for layer in net.layers
+        ]
+        for variant, net in variants.items()
+    }  # an activation without a name is the model's own
 
 
 def test_models_are_numbered_by_trial_else_by_name(tree: Path, store: ObjectStore, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_layer_without_a_kernel_is_refused_by_name() -> None:
         replace(layer, name="swish") if hasattr(layer, "name") else layer for layer in chosen.architecture.layers
     )
     program = replace(chosen, architecture=replace(chosen.architecture, layers=layers))
-    assert "no kernel for Activation(name='swish')" in str(LanesEngine().refuses(program))
+    assert "no kernel for Activation(name='swish'" in str(LanesEngine().refuses(program))
 
 
 def test_a_chunk_is_everything_unless_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
