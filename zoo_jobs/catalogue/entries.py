@@ -3,12 +3,14 @@
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..data.own import ImageFile
 from ..data.registry import DATASETS
 from ..data.sources import default_cache
 from ..errors import InputError, nearest
 from ..spec.blocks import validated
+from ..spec.draws import DrawsLike
 from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.yaml_values import yaml_values
 from ..spec.zoo import SparsifySpec, ZooSpec
@@ -99,6 +101,9 @@ def load_file(path: Path) -> ZooSpec:
     value = yaml_values(text, where)
     if not isinstance(value, dict):
         raise InputError(f"{where}: a spec is a mapping of fields, found {type(value).__name__}")
+    draws = value.get("draws")
+    if isinstance(draws, dict) and "like" in draws:
+        value["draws"] = _draws_like(validated(DrawsLike, draws, f"{where}: draws"), path)
     dataset = value.get("dataset")
     named = isinstance(dataset, str) and dataset not in DATASETS
     if not named and (not isinstance(dataset, dict) or "digest" in dataset):
@@ -113,6 +118,18 @@ def load_file(path: Path) -> ZooSpec:
     zoo = ZooSpec.from_json(value | {"dataset": facts.model_dump(mode="json")}, where)
     keep(facts, raw, default_cache(), source, path.parent)
     return zoo
+
+
+def _draws_like(wanted: DrawsLike, path: Path) -> dict[str, Any]:
+    """JSON of the draws of another zoo. Raises InputError: there is no such zoo, or it is grown from a grid."""
+    is_file = wanted.like.endswith((".yaml", ".yml"))
+    if is_file and (path.parent / wanted.like).resolve() == path.resolve():
+        raise InputError(f"{path}: draws.like: the file names itself")
+    other = load(str(path.parent / wanted.like) if is_file else wanted.like)
+    if other.draws is None:
+        raise InputError(f"{path}: draws.like: {other.name} has axes, not draws")
+    copied: dict[str, Any] = other.draws.model_dump(mode="json", exclude_defaults=True)
+    return copied if wanted.num_models is None else copied | {"num_models": wanted.num_models}
 
 
 @cache

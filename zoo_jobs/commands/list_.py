@@ -11,6 +11,7 @@ KINDS = {
     "seed": "one set of hyperparameters, another seed for every model",
     "hyp-fixed": "many sets of hyperparameters, the same few seeds in each (fixed seeds): cells share initial weights",
     "hyp-random": "many sets of hyperparameters, every model with a seed of its own",
+    "drawn": "hyperparameters of every model drawn from ranges",
 }
 
 
@@ -19,7 +20,7 @@ KINDS = {
 def command(as_json: bool) -> None:
     """The zoos of the catalogue.
 
-    Their names end in what varies: seed (one set of hyperparameters, another seed for every model), hyp-fixed (many
+    Most names end in what varies: seed (one set of hyperparameters, another seed for every model), hyp-fixed (many
     sets, the same seeds in each) or hyp-random (many sets, every model with a seed of its own).
     """
     specs = entries.load_all()
@@ -33,7 +34,7 @@ def command(as_json: bool) -> None:
             "num_models": len(rows(spec)),
             "num_states": len(rows(spec)) * (spec.num_epochs + 1),
             "num_epochs": spec.num_epochs,
-            "num_params": spec.network(spec.axes.activation[0], dropout=False).layout.size,
+            "num_params": spec.network(spec.axis_values("activation")[0], dropout=False).layout.size,
             "run": spec.run_id,
             "description": spec.description,
         }

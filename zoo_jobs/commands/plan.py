@@ -152,6 +152,8 @@ def _print_one(zoo: Zoo, estimates: list[Estimate], machines: list[Machine]) -> 
 def _cells(zoo: Zoo, e: Estimate) -> str:
     if isinstance(zoo, TwinSpec) or zoo.extend or e.num_models != len(rows(zoo)):
         return ""
+    if zoo.draws is not None:
+        return " with hyperparameters that are drawn"
     return f" = {zoo.num_cells:,} cells x {zoo.num_seeds:,} seeds"
 
 

@@ -69,13 +69,15 @@ def writable(zoo: Zoo) -> dict[str, Any]:
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{zoo.name} has no file: twins are described by their parent, `zoo show {zoo.parent.name}`")
     fields = zoo.model_dump(mode="json", exclude_defaults=True)
-    return {name: fields[name] for name in ZooSpec.model_fields if name in fields}
+    # What a network may require is written even where it is the default.
+    fields |= {name: block.model_dump(mode="json") for name in ("axes", "draws") if (block := getattr(zoo, name))}
+    return {name: fields[name] for name in ZooSpec.model_fields if fields.get(name) is not None}
 
 
 def _lines(zoo: Zoo) -> list[str]:
     spec, all_rows = zoo.root, rows(zoo)
     units = work_units(zoo)
-    net = spec.network(spec.axes.activation[0], dropout=False)
+    net = spec.network(spec.axis_values("activation")[0], dropout=False)
     lines = [f"{zoo.name}: {spec.description}"]
     if isinstance(zoo, TwinSpec):
         lines.append(
@@ -86,7 +88,7 @@ def _lines(zoo: Zoo) -> list[str]:
     sizes = f"{len(all_rows):,} of {net.layout.size:,} parameters, {zoo.num_epochs} epochs: {num_states:,} states"
     lines += ["", f"run        {zoo.run_id}", f"models     {sizes}"]
     lines.append(f"varies     {spec.kind}: {KINDS[spec.kind]}")
-    lines += [f"  {name:14} {', '.join(str(value) for value in getattr(spec.axes, name))}" for name in AXIS_ORDER]
+    lines += [f"  {name:14} {_values(spec, name)}" for name in AXIS_ORDER]
     lines.append(f"  {'seed':14} {_seeds(spec)}")
     for number, block in enumerate(spec.extend):
         lines.append(f"  extend {number}       {block.model_dump(mode='json', exclude_none=True)}")
@@ -120,10 +122,20 @@ def _lines(zoo: Zoo) -> list[str]:
     return lines
 
 
+def _values(spec: ZooSpec, name: str) -> str:
+    if spec.draws is not None:
+        return str(getattr(spec.draws, name))
+    return ", ".join(str(value) for value in spec.axis_values(name))
+
+
 def _seeds(spec: ZooSpec) -> str:
     if spec.seeds.values is None:
         origin = "imported" if spec.imported_seeds else f"derived from seed_salt {spec.seed_salt} and model index"
+        if spec.draws is not None:
+            return f"one per model, {origin}"
         return f"one per model, {origin}; {spec.num_seeds} models per cell"
+    if spec.draws is not None:
+        return f"{spec.seeds.values[0]}, that of all models"
     text = str(spec.seeds)
     return f"{text} (half-open, {spec.num_seeds:,} seeds)" if ":" in text else text
 

@@ -56,6 +56,10 @@ def command(
     base = entries.resolve(search_for.zoo)
     if isinstance(base, TwinSpec):
         raise InputError(f"{spec}: zoo: {base.name} are twins; a grid belongs to a zoo that is grown from one")
+    if base.draws is not None:
+        raise InputError(
+            f"{spec}: zoo: the hyperparameters of {base.name} are drawn; a search needs the first of a grid"
+        )
     if not base.split.val:
         raise InputError(f"{spec}: zoo: {base.name} has no validation split to judge by")
     trials_out = trials_out or (out.parent if out is not None else Path()) / f"{search_for.name}.trials.csv"

@@ -31,7 +31,7 @@ from ..spec.zoo import ZooSpec
 def describe(zoo: Zoo) -> ZooDescription:
     """Everything that publishing needs to know about ``zoo``; equal specs give equal values."""
     spec = zoo.root
-    plain, with_dropout = (spec.network(spec.axes.activation[0], dropout) for dropout in (False, True))
+    plain, with_dropout = (spec.network(spec.axis_values("activation")[0], dropout) for dropout in (False, True))
     variants = {"plain": plain}
     if isinstance(plain, Architecture) and with_dropout != plain:
         variants["dropout"] = with_dropout

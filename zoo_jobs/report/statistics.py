@@ -12,6 +12,10 @@ from .population import Floats, Population
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
+MOST_VALUES = 12
+"""A number that has more values is shown in ranges."""
+NUM_RANGES = 5
+
 
 @dataclass(frozen=True)
 class Bands:
@@ -54,13 +58,32 @@ class Influence:
     groups: dict[Any, Floats]
 
 
+def levels(values_N: NDArray[Any]) -> dict[Any, NDArray[np.bool_]]:
+    """Each value in ascending order, and which models have it.
+
+    Numbers with more than 12 values were drawn: they are cut into five ranges that hold about equally many models.
+    A value that one model has would explain its accuracy altogether.
+    """
+    distinct = sorted(set(values_N.tolist()))
+    if len(distinct) <= MOST_VALUES or not isinstance(distinct[0], float):
+        return {value: values_N == value for value in distinct}
+    places = np.searchsorted(np.quantile(values_N, np.linspace(0, 1, NUM_RANGES + 1)[1:-1]), values_N, side="right")
+    ranges = {}
+    for place in range(NUM_RANGES):
+        chosen_N = places == place
+        if chosen_N.any():
+            low, high = (f"{end:.3g}" for end in (values_N[chosen_N].min(), values_N[chosen_N].max()))
+            ranges[f"{low} to {high}"] = chosen_N
+    return ranges
+
+
 def influences(population: Population, metric: str = "test_acc") -> list[Influence]:
     """Every hyperparameter that varies, the most influential first. Faulty models do not count."""
     final_N = population.final(metric)
     finite_N = np.isfinite(final_N)
     influential = []
     for name, values_N in population.varying().items():
-        groups = {value: final_N[finite_N & (values_N == value)] for value in sorted(set(values_N.tolist()))}
+        groups = {value: final_N[finite_N & chosen_N] for value, chosen_N in levels(values_N).items()}
         influential.append(Influence(name, _eta_squared(list(groups.values())), groups))
     return sorted(influential, key=lambda influence: (-influence.share, influence.name))
 
@@ -90,12 +113,12 @@ class Table:
 def two_way(population: Population, row_name: str, column_name: str, metric: str = "test_acc") -> Table:
     """Median final accuracy by two hyperparameters."""
     final_N = population.final(metric)
-    row_values, column_values = population.hyperparameters[row_name], population.hyperparameters[column_name]
-    rows, columns = sorted(set(row_values.tolist())), sorted(set(column_values.tolist()))
+    by_row, by_column = levels(population.hyperparameters[row_name]), levels(population.hyperparameters[column_name])
+    rows, columns = list(by_row), list(by_column)
     medians, counts = np.full((len(rows), len(columns)), np.nan), np.zeros((len(rows), len(columns)), np.int64)
     for r, row in enumerate(rows):
         for c, column in enumerate(columns):
-            cell = final_N[(row_values == row) & (column_values == column)]
+            cell = final_N[by_row[row] & by_column[column]]
             medians[r, c], counts[r, c] = quantiles(cell)[2], np.isfinite(cell).sum()
     return Table(row_name, column_name, rows, columns, medians, counts)
 

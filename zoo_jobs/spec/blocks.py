@@ -35,7 +35,7 @@ OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]
 AugmentName = Literal["crop-flip", "flip-rotate"]
 ScheduleName = Literal["one-cycle"]
 SparsifyMethod = Literal["variational-dropout", "magnitude"]
-ZooKind = Literal["seed", "hyp-fixed", "hyp-random"]
+ZooKind = Literal["seed", "hyp-fixed", "hyp-random", "drawn"]
 
 NUMERICS_VERSION = 1
 """Raised by any change that moves a number of a trajectory; part of every run id."""

@@ -9,6 +9,7 @@ from typing import Any
 from zooforge.storage.canonical import digest_of
 
 from ..errors import InputError
+from .draws import Distribution, Draws, drawn
 from .seeds import derived_seed
 from .twins import TwinSpec, Zoo
 from .zoo import AXIS_ORDER, ZooSpec
@@ -65,13 +66,15 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
     on log sigma^2 prunes by itself.
 
     Raises:
-        InputError: where an extend block repeats a model that is already there.
+        InputError: an extend block repeats a model that is already there, or a number that is drawn cannot be used.
     """
     if isinstance(zoo, TwinSpec):
         kept = zoo.sparsify.weight_decay == "parent"
         return tuple(
             replace(row, weight_decay=row.weight_decay if kept else 0.0, dropout_ratio=0.0) for row in rows(zoo.parent)
         )
+    if zoo.draws is not None:
+        return tuple(_drawn(zoo, zoo.draws))
     table = list(_grid(zoo, zoo.axes, zoo.seeds.values, zoo.num_seeds, 0))
     if zoo.imported_seeds is not None:
         table = [replace(row, seed=seed) for row, seed in zip(table, zoo.imported_seeds, strict=True)]
@@ -112,7 +115,7 @@ def check_extends(old: Zoo, new: Zoo) -> None:
 
 
 def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int, start: int) -> Iterator[ModelRow]:
-    values = [getattr(axes, name, None) or getattr(spec.axes, name) for name in AXIS_ORDER]
+    values = [getattr(axes, name, None) or spec.axis_values(name) for name in AXIS_ORDER]
     # itertools varies the last factor fastest, the reference the first.
     cells = [dict(zip(reversed(AXIS_ORDER), cell, strict=True)) for cell in itertools.product(*reversed(values))]
     index = start
@@ -121,6 +124,24 @@ def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int,
             seed = seeds[number] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
             yield ModelRow(index=index, momentum=spec.momentum, nesterov=spec.nesterov, seed=seed, **cell)
             index += 1
+
+
+def _drawn(spec: ZooSpec, columns: Draws) -> Iterator[ModelRow]:
+    for index in range(columns.num_models):
+        values = {}
+        for name in AXIS_ORDER:
+            distribution: Distribution = getattr(columns, name)
+            values[name] = drawn(distribution, columns.seed, index, name)
+            if distribution.normal is not None:
+                try:
+                    columns.check_number(name, values[name])
+                except ValueError as error:
+                    raise InputError(
+                        f"{spec.name}: model {index}: {error}, drawn from {distribution}; use a narrower one or "
+                        "log_uniform"
+                    ) from None
+        seed = spec.seeds.values[0] if spec.seeds.values is not None else derived_seed(spec.seed_salt or 0, index)
+        yield ModelRow(index=index, momentum=spec.momentum, nesterov=spec.nesterov, seed=seed, **values)
 
 
 def _values(row: ModelRow) -> tuple[Any, ...]:

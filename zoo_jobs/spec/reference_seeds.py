@@ -32,6 +32,8 @@ def imported_seeds(spec: ZooSpec, tree: Path) -> tuple[int, ...]:
     Raises:
         InputError: a trial is missing, is there twice, cannot be read or has other hyperparameters.
     """
+    if spec.draws is not None:
+        raise InputError(f"{spec.name}: its hyperparameters are drawn; seeds are imported into grids")
     if spec.seeds.values is not None:
         raise InputError(f"{spec.name}: seeds are stated ({spec.seeds}); only a zoo of random seeds can import them")
     expected = rows(spec)[: spec.num_base_models]

@@ -35,6 +35,7 @@ from .blocks import (
     ZooKind,
     validated,
 )
+from .draws import DrawsField
 from .epochs import EpochSet
 from .layer_list import LayerList, unit_models
 from .validation import MisplacedError
@@ -82,8 +83,10 @@ class ZooSpec(Closed):
 
     architecture: ArchitectureField = Field(examples=["cnn-s"])
     """Network: a name, or a list of layers, {layers: [...], width: 1}."""
-    axes: Axes = Field(examples=[AXES_EXAMPLE])
-    """The grid."""
+    axes: Axes | None = Field(examples=[AXES_EXAMPLE])
+    """The grid; null where hyperparameters are drawn."""
+    draws: DrawsField = None
+    """In place of axes: hyperparameters of each model drawn from distributions, or {like: ZOO}."""
     seeds: Seeds = Field(examples=['"1:11"'])
     """A half-open range such as "1:11", a list, or random: one per model, from seed_salt and model index."""
     seeds_per_cell: SeedsPerCell | None = None
@@ -121,10 +124,26 @@ class ZooSpec(Closed):
     """Compression of published shards: delta-zstd (lossless, for large networks) or none; null keeps what is there."""
 
     @model_validator(mode="after")
+    def _rows_fit(self) -> Self:
+        if (self.axes is None) == (self.draws is None):
+            raise ValueError("axes and draws: give one of them, a grid or hyperparameters that are drawn")
+        if self.draws is None:
+            return self
+        if self.extend:
+            raise ValueError("extend: blocks belong to a grid; a zoo with draws grows by draws.num_models")
+        for name in ("seeds_per_cell", "imported_seeds"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} belongs to a grid, not to draws")
+        if self.seeds.values is not None and len(self.seeds.values) != 1:
+            raise ValueError("seeds: with draws they are random, or one seed of all models, e.g. [42]")
+        return self
+
+    @model_validator(mode="after")
     def _seeds_fit(self) -> Self:
         per_model = ("seeds_per_cell", self.seeds_per_cell), ("seed_salt", self.seed_salt)
         if self.seeds.values is None:
-            missing = [name for name, value in per_model if value is None]
+            needed = per_model if self.draws is None else per_model[1:]
+            missing = [name for name, value in needed if value is None]
             if missing:
                 raise ValueError(f"seeds: random needs {' and '.join(missing)}")
             if self.imported_seeds is not None and len(self.imported_seeds) != self.num_cells * self.num_seeds:
@@ -169,7 +188,8 @@ class ZooSpec(Closed):
 
     @model_validator(mode="after")
     def _network_fits(self) -> Self:
-        network, axes = self.architecture, self.axes
+        network, columns = self.architecture, self.axes or self.draws
+        place = "axes" if self.draws is None else "draws"
         takes_activation = takes_dropout = True
         if isinstance(network, LayerList):
             try:
@@ -186,11 +206,12 @@ class ZooSpec(Closed):
         for axis, taken, layer in (
             ("activation", takes_activation, "activation"), ("dropout_ratio", takes_dropout, "dropout"),
         ):  # fmt: skip
-            field = Axes.model_fields[axis]
-            if taken and axis not in axes.model_fields_set:
-                raise ValueError(f"axes.{axis} is required, e.g. axes.{axis}: {(field.examples or [''])[0]}")
-            if not taken and (getattr(axes, axis) != field.default or any(getattr(b, axis) for b in self.extend)):
-                raise ValueError(f"axes.{axis}: no layer of the architecture uses it; put `{layer}` into its layers")
+            assert columns is not None
+            field = type(columns).model_fields[axis]
+            if taken and axis not in columns.model_fields_set:
+                raise ValueError(f"{place}.{axis} is required, e.g. {place}.{axis}: {(field.examples or [''])[0]}")
+            if not taken and (getattr(columns, axis) != field.default or any(getattr(b, axis) for b in self.extend)):
+                raise ValueError(f"{place}.{axis}: no layer of the architecture uses it; put `{layer}` into its layers")
         return self
 
     @model_validator(mode="after")
@@ -201,7 +222,7 @@ class ZooSpec(Closed):
             raise ValueError(f"num_epochs {self.num_epochs} is not a multiple of commit_every {self.commit_every}")
         fixed = self.architecture_row.fixed_activation
         if fixed is not None:
-            if self.axes.activation != (fixed,) or self.axes.dropout_ratio != (0.0,):
+            if self.axis_values("activation") != (fixed,) or self.axis_values("dropout_ratio") != (0.0,):
                 raise ValueError(
                     f"{self.architecture} has {fixed} and no dropout: axes.activation [{fixed}], "
                     "axes.dropout_ratio [0.0]"
@@ -222,9 +243,17 @@ class ZooSpec(Closed):
         """What messages, cards and manifests call the images."""
         return name_of(self.dataset)
 
+    def axis_values(self, name: str) -> tuple[Any, ...]:
+        """Values of a hyperparameter in the zoo's own grid, or those it is drawn from; empty for a range of numbers."""
+        if self.draws is not None:
+            return tuple(getattr(self.draws, name).values)
+        return tuple(getattr(self.axes, name))
+
     @property
     def num_cells(self) -> int:
-        """Combinations of hyperparameters of the zoo's own grid, without its extend blocks."""
+        """Combinations of hyperparameters of the zoo's own grid, without its extend blocks; rows that are drawn."""
+        if self.draws is not None:
+            return self.draws.num_models
         total = 1
         for name in AXIS_ORDER:
             total *= len(getattr(self.axes, name))
@@ -232,7 +261,8 @@ class ZooSpec(Closed):
 
     @property
     def num_seeds(self) -> int:
-        return self.seeds_per_cell or len(self.seeds.values or ())
+        """Models of each cell."""
+        return 1 if self.draws is not None else self.seeds_per_cell or len(self.seeds.values or ())
 
     @property
     def num_base_models(self) -> int:
@@ -241,7 +271,11 @@ class ZooSpec(Closed):
 
     @property
     def kind(self) -> ZooKind:
-        """``seed``: one cell, many seeds; ``hyp-fixed``: the same seeds in every cell; ``hyp-random``: own seeds."""
+        """``seed``: one cell, many seeds; ``hyp-fixed``: the same seeds in every cell; ``hyp-random``: own seeds;
+        ``drawn``: hyperparameters drawn for every model.
+        """
+        if self.draws is not None:
+            return "drawn"
         if self.seeds.values is None:
             return "hyp-random"
         return "seed" if self.num_cells == 1 else "hyp-fixed"
@@ -316,8 +350,8 @@ class ZooSpec(Closed):
     def run_content(self) -> dict[str, Any]:
         """JSON of the fields that can change a result, and no others.
 
-        Not in it: names and sources, ``extend`` (it only appends rows), ``save_epochs``, ``commit_every``,
-        ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
+        Not in it: names and sources, ``extend`` (it only appends rows), ``draws.num_models``, ``save_epochs``,
+        ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
         ``num_epochs`` unless the schedule depends on it.
         """
         content = self.digest_fields(always=_RESULT_FIELDS, if_set=("split_rule",))
@@ -325,6 +359,9 @@ class ZooSpec(Closed):
             content["dataset"] = {"digest": self.dataset.digest}
         if isinstance(self.architecture, LayerList):
             content["architecture"] = {"layers": self.architecture.content}
+        if self.draws is not None:
+            del content["axes"]
+            content["draws"] = self.draws.model_dump(mode="json", exclude={"num_models"})
         content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)
         content["train_eval_epochs"] = self.train_eval_epochs.with_epoch_0().to_json()
         if self.imported_seeds is not None:
@@ -347,6 +384,8 @@ class ZooSpec(Closed):
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "ZooSpec":
         """The spec in ``value``. Raises InputError, in one line that begins with ``where``, if it is none."""
+        if isinstance(value, dict) and value.get("draws") is not None:
+            value = {"axes": None} | value  # a field without a default, so that a grid that lacks it is told so
         return validated(cls, value, where)
 
     def with_overrides(self, settings: Sequence[str], *, name: str | None) -> "ZooSpec":
@@ -389,6 +428,8 @@ _RESULT_FIELDS = (
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a catalogue file, for editors; checked in as docs/zoo-spec.schema.json."""
     schema: dict[str, Any] = ZooSpec.model_json_schema()
+    schema["required"].remove("axes")
+    schema["anyOf"] = [{"required": ["axes"]}, {"required": ["draws"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "zooforge zoo"}
 
 
@@ -402,7 +443,7 @@ def _check_field(key: str) -> None:
 def _assign(value: dict[str, Any], key: str, setting: Any) -> None:
     """Set ``key`` (dotted) in the JSON of a spec; unknown keys are left for validation to name."""
     if key in Axes.model_fields:
-        key = f"axes.{key}"
+        key = f"axes.{key}" if value.get("draws") is None else f"draws.{key}"
     *blocks, last = key.split(".")
     for block in blocks:
         inner = value.get(block)

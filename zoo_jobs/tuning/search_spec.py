@@ -121,7 +121,7 @@ def draws(spec: TuneSpec, base: ZooSpec) -> list[dict[str, Any]]:
 
 def fixed(spec: TuneSpec, base: ZooSpec) -> dict[str, Any]:
     """Axes that are not searched, each with the value that all trials have: the first of the zoo."""
-    return {axis: getattr(base.axes, axis)[0] for axis in AXIS_ORDER if axis not in spec.ranges.searched}
+    return {axis: base.axis_values(axis)[0] for axis in AXIS_ORDER if axis not in spec.ranges.searched}
 
 
 def trial_zoo(base: ZooSpec, values: dict[str, Any]) -> ZooSpec:

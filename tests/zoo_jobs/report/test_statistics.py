@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.support.report_zoo import grid, label_columns, states
 from zooforge.zoo_jobs.report.population import Population, population
-from zooforge.zoo_jobs.report.statistics import bands, influences, quantiles, ranked, two_way
+from zooforge.zoo_jobs.report.statistics import bands, influences, levels, quantiles, ranked, two_way
 from zooforge.zoo_jobs.report.weight_map import StateSample, weight_map
 from zooforge.zoo_jobs.report.words import count, number, percent, points, sentence, value
 
@@ -138,3 +138,17 @@ def test_numbers_read_well() -> None:
     assert (count(1, "model"), count(2560, "model")) == ("1 model", "2,560 models")
     assert (number(125_000.4), number(0.01234), number(float("inf"))) == ("125,000", "0.0123", "–")
     assert sentence(["a", "b", "c"]) == "a, b and c"
+
+
+def test_drawn_numbers_are_grouped_in_ranges_and_explain_no_more_than_they_do(here: Population) -> None:
+    rates = np.logspace(-4, -1, 64)
+    found = levels(rates)
+    assert next(iter(found)) == "0.0001 to 0.000373"
+    assert sorted(int(chosen.sum()) for chosen in found.values()) == [12, 13, 13, 13, 13]
+    assert sum(chosen.astype(int) for chosen in found.values()).tolist() == [1] * 64
+    order = np.random.default_rng(1).permutation(64)
+    mixed = Population(**{**vars(here), "hyperparameters": {"learning_rate": rates[order]}})
+    (influence,) = influences(mixed)
+    assert influence.share < 0.3
+    assert list(levels(np.array(["relu", "tanh"] * 32))) == ["relu", "tanh"]
+    assert list(levels(np.array([0.1, 0.01] * 32))) == [0.01, 0.1]

@@ -159,6 +159,8 @@ RESULT_CHANGES: list[dict[str, Any]] = [
     {"train_eval_epochs": [0, 50]},
     {"split_rule": {"group": "cell"}},
     {"split_rule": {"kind": "reference"}},
+    {"draws": {"seed": 1, "num_models": 9} | {axis: values[0] for axis, values in AXES.items()}, "axes": None,
+     "seeds": [1]},
 ]  # fmt: skip
 OTHER_CHANGES: list[dict[str, Any]] = [
     {"name": "another-name"},
@@ -430,6 +432,9 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
     assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]
     blocks = {text.partition(":")[0]: text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)}
     extension, rule, twins, search = (blocks[first] for first in ("extend", "split_rule", "sparsify", "name"))
+    value = {name: field for name, field in GOOD.to_json().items() if name not in ("axes", "extend")}
+    drawn = ZooSpec.from_json(value | yaml_values(blocks["draws"], "page") | {"seeds": "random", "seed_salt": 1})
+    assert len(rows(drawn)) == 1000
     for line in blocks["dataset"].splitlines():
         dataset = yaml_values(line, "page")["dataset"]
         assert isinstance(dataset, str) or validated(ImageFile, dataset, "page")

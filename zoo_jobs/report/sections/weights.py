@@ -15,7 +15,7 @@ def section(contents: Contents) -> Section:
         return Section("weights", "Map of the weights", [Paragraph("Too few states with finite weights for a map.")])
     positions = np.searchsorted(population.models_N, shown.models_N)
     panels = [accuracy_map_panel(shown, population.final("test_acc")[positions])]
-    candidates = [i.name for i in influences(population) if len(i.groups) <= 7]
+    candidates = [i.name for i in influences(population) if len(set(population.hyperparameters[i.name].tolist())) <= 7]
     # The initializer sets the scale of the initial weights, which is what a map of weights shows most.
     chosen = "initializer" if "initializer" in candidates else candidates[0] if candidates else None
     if chosen is not None:

@@ -1,0 +1,209 @@
+"""Hyperparameters that are drawn: distributions, and the value that a column has in a row. Pure.
+
+A value is a function of (draw seed, row, name of the column). So rows may be appended, and naming or leaving another
+column moves no value. ``math.log`` differs between machines, so values are computed in ``decimal``.
+"""
+
+import hashlib
+import json
+from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema, model_validator
+
+from ..closed import Closed, Number
+from ..errors import nearest
+from ..models.layers import ACTIVATIONS
+from ..models.optimizers import OPTIMIZERS
+from ..models.registry import INITIALIZERS
+from .blocks import AXIS_ORDER
+from .validation import one_line
+
+DIGITS = 9
+"""Significant digits of a drawn number, and the most that the numbers of a distribution may have."""
+_EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
+_ROUNDED = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
+_TWO_PI = Decimal("6.2831853071795864769252867665590057683943387987502")
+
+NAMES: dict[str, tuple[Any, ...]] = {
+    "activation": tuple(ACTIVATIONS), "initializer": tuple(INITIALIZERS), "optimizer": tuple(OPTIMIZERS),
+}  # fmt: skip
+
+Pair = tuple[Number, Number]
+
+
+def _decimal(number: float) -> Decimal:
+    return Decimal(repr(number))
+
+
+class Distribution(Closed):
+    """How the values of a column are drawn; exactly one field is set. A plain value is a choice of one."""
+
+    log_uniform: Pair | None = None
+    """Lowest and highest number; equal ratios are equally likely."""
+    uniform: Pair | None = None
+    """Lowest and highest number; equal steps are equally likely."""
+    normal: Pair | None = None
+    """Mean and standard deviation."""
+    choice: Annotated[tuple[Number | str, ...], Field(min_length=1)] | None = None
+    """Values that are equally likely."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            named = " and ".join(given) or "nothing"
+            raise ValueError(f"give one of log_uniform, uniform, normal and choice; found {named}")
+        pair = self.log_uniform or self.uniform or self.normal or ()
+        for number in pair:
+            if len(_decimal(number).normalize(_EXACT).as_tuple().digits) > DIGITS:
+                raise ValueError(f"{number!r} has more than {DIGITS} significant digits, which drawn numbers have")
+        if self.normal is not None:
+            if self.normal[1] <= 0:
+                raise ValueError(f"normal: the standard deviation {self.normal[1]!r} has to be above 0")
+        elif pair and pair[0] >= pair[1]:
+            raise ValueError(f"the range is empty: low {pair[0]!r} has to be below high {pair[1]!r}")
+        if self.log_uniform is not None and self.log_uniform[0] <= 0:
+            raise ValueError(f"log_uniform begins above 0, got {self.log_uniform[0]!r}")
+        if self.choice is not None and len(set(self.choice)) != len(self.choice):
+            raise ValueError(f"a value is named twice in {list(self.choice)}")
+        return self
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """The values of a choice; empty where numbers are drawn from a range."""
+        return self.choice or ()
+
+    def __str__(self) -> str:
+        if self.choice is not None:
+            return ", ".join(map(str, self.choice))
+        name = next(name for name in ("log_uniform", "uniform", "normal") if getattr(self, name) is not None)
+        return f"{name} [{', '.join(f'{number:g}' for number in getattr(self, name))}]"
+
+
+def _distribution(value: Any) -> Distribution:
+    if isinstance(value, Distribution):
+        return value
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        value = {"choice": [value]}
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a value or a distribution such as {{uniform: [0, 0.5]}}, got {value!r}")
+    try:
+        return Distribution.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        raise ValueError(one_line(error, Distribution)) from None
+
+
+def _distribution_json(distribution: Distribution) -> Any:
+    return distribution.model_dump(mode="json", exclude_defaults=True)
+
+
+Drawn = Annotated[
+    Distribution,
+    PlainValidator(_distribution),
+    PlainSerializer(_distribution_json),
+    WithJsonSchema({"anyOf": [{"type": ["number", "string"]}, Distribution.model_json_schema()]}),
+]
+
+
+def drawn(distribution: Distribution, seed: int, row: int, column: str) -> Any:
+    """The value of ``column`` in ``row``: a float of 9 significant digits, or one of the choices."""
+    first, second = words(seed, row, column)
+    if distribution.choice is not None:
+        return distribution.choice[first * len(distribution.choice) >> 64]
+    with localcontext(_EXACT):
+        if distribution.uniform is not None:
+            low, high = map(_decimal, distribution.uniform)
+            value = low + _unit(first) * (high - low)
+        elif distribution.log_uniform is not None:
+            low, high = (_decimal(end).ln() for end in distribution.log_uniform)
+            value = (low + _unit(first) * (high - low)).exp()
+        else:
+            assert distribution.normal is not None
+            mean, deviation = map(_decimal, distribution.normal)
+            value = mean + deviation * (-2 * _unit(first).ln()).sqrt() * _cosine(_TWO_PI * _unit(second))  # Box, Muller
+        return float(_ROUNDED.plus(value)) + 0.0
+
+
+def words(seed: int, row: int, column: str) -> tuple[int, int]:
+    """Two 64-bit words: the first 16 bytes, big-endian, of the SHA-256 of ``zooforge draw <seed> <row> <column>``."""
+    digest = hashlib.sha256(f"zooforge draw {seed} {row} {column}".encode()).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
+
+
+def _unit(word: int) -> Decimal:
+    """(word + 1/2) / 2**64, which is above 0 and below 1."""
+    return Decimal(2 * word + 1) / 2**65
+
+
+def _cosine(angle: Decimal) -> Decimal:
+    """The power series, until its terms are below 1e-40: some 40 terms for angles up to 2 pi."""
+    term, total, number = Decimal(1), Decimal(1), 0
+    while abs(term) > Decimal("1e-40"):
+        number += 2
+        term *= -angle * angle / (number * (number - 1))
+        total += term
+    return total
+
+
+class Draws(Closed):
+    """Hyperparameters of each model drawn by (seed, row, name of the column); a plain value is that of all models."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(examples=["1"])
+    """Seed of the draws; another one is another zoo."""
+    num_models: Annotated[int, Field(gt=0, le=10_000_000)] = Field(examples=["1000"])
+    """Rows of the zoo; it may grow, and rows that exist stay as they are."""
+    activation: Drawn = Field(default=Distribution(choice=("identity",)), examples=["{choice: [tanh, relu]}"])
+    """Required where the network has layers with the model's own activation."""
+    dropout_ratio: Drawn = Field(default=Distribution(choice=(0.0,)), examples=["{uniform: [0, 0.5]}"])
+    """Required where the network has dropout layers."""
+    initializer: Drawn = Field(examples=["kaiming_uniform"])
+    optimizer: Drawn = Field(examples=["{choice: [sgd, adam]}"])
+    learning_rate: Drawn = Field(examples=["{log_uniform: [1e-4, 1e-1]}"])
+    weight_decay: Drawn = Field(examples=["{log_uniform: [1e-6, 1e-2]}"])
+
+    @model_validator(mode="after")
+    def _fits_columns(self) -> Self:
+        for column in AXIS_ORDER:
+            distribution: Distribution = getattr(self, column)
+            if column in NAMES:
+                if distribution.choice is None:
+                    raise ValueError(f"{column} is a name: give one, or a choice of names")
+                for name in distribution.choice:
+                    if name not in NAMES[column]:
+                        close = nearest(str(name), NAMES[column])
+                        offer = f"did you mean {close!r}? " if close else ""
+                        raise ValueError(f"{column} is {name!r}; {offer}accepted: {', '.join(NAMES[column])}")
+                continue
+            for number in distribution.choice or distribution.uniform or distribution.log_uniform or ():
+                self.check_number(column, number)
+        return self
+
+    @staticmethod
+    def check_number(column: str, number: Any) -> None:
+        """Raises ValueError: the column cannot have this value."""
+        if not isinstance(number, float):
+            raise ValueError(f"{column} is {number!r}, expected a number or a distribution of numbers")
+        above = number > 0 if column == "learning_rate" else number >= 0
+        if not above or (column == "dropout_ratio" and number >= 1):
+            expected = {
+                "learning_rate": "a number above 0",
+                "weight_decay": "0 or more",
+                "dropout_ratio": "0 or more, and below 1",
+            }
+            raise ValueError(f"{column} {number!r} is not {expected[column]}")
+
+
+class DrawsLike(Closed):
+    """In a spec's file: the draws of another zoo, copied when the file is read. Rows of both zoos are then pairs."""
+
+    like: str = Field(examples=["small-cnn-mnist"])
+    """A zoo of the catalogue, or the path of a spec's file, relative to this file."""
+    num_models: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
+    """Rows of this zoo; null: as many as the other has."""
+
+
+DRAWS_JSON_SCHEMA: dict[str, Any] = {
+    "anyOf": [Draws.model_json_schema(), DrawsLike.model_json_schema(), {"type": "null"}]
+}
+DrawsField = Annotated[Draws | None, WithJsonSchema(DRAWS_JSON_SCHEMA)]
