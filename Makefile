@@ -41,7 +41,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test test-quick test-zoos lint fuzz chaos soak docs chaos-alerts check-native check-arm bench bench-quick
+.PHONY: test test-quick test-zoos lint fuzz chaos month soak docs chaos-alerts check-native check-arm bench bench-quick
 test: setup ## Run the tests, on all cores (8 minutes on two)
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
@@ -68,6 +68,9 @@ fuzz: setup ## Damaged and sly bytes for every reader, findings kept in build/fu
 
 chaos: setup ## Kill, freeze and double runs at random, and order requests at random; what is published stays the same (20 minutes)
 	$(BIN)/python -m tests.chaos --minutes 20 $(ARGS)
+
+month: setup ## Grow the whole catalogue as empty units in a simulated month of losses: all parts once, memory flat, cost exact (15 minutes)
+	$(BIN)/python -m tests.chaos.month $(ARGS)
 
 soak: setup ## Train for two hours and see that neither memory, files nor folders grow (2 hours)
 	$(BIN)/python -m tests.chaos.soak --minutes 120 $(ARGS)

@@ -1,9 +1,11 @@
 """A store in this process's memory, for tests."""
 
+import bisect
 import hashlib
+import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ..errors import ObjectNotFound, PreconditionFailed
 from ..keys import checked_key
@@ -14,15 +16,21 @@ _shared_lock = threading.Lock()
 
 
 class MemoryStore:
-    """The protocol over a dict."""
+    """The protocol over a dict.
+
+    Args:
+        clock: gives the times of objects, Unix time in seconds.
+    """
 
     root = None
     clock_ahead_seconds = 0.0
 
-    def __init__(self, url: str = "memory://") -> None:
+    def __init__(self, url: str = "memory://", clock: Callable[[], float] = time.time) -> None:
         self.url = url
         self.traffic = Traffic()
+        self._clock = clock
         self._objects: dict[str, tuple[bytes, str, float]] = {}
+        self._keys: list[str] = []  # sorted, so that a listing reads only what it lists
         self._lock = threading.Lock()
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
@@ -43,7 +51,9 @@ class MemoryStore:
                 if_match is not None and (stored is None or stored[1] != if_match)
             ):
                 raise PreconditionFailed(f"{self.url}: {key} exists or has changed")
-            self._objects[key] = (content, etag, time.time())
+            if stored is None:
+                bisect.insort(self._keys, key)
+            self._objects[key] = (content, etag, self._clock())
         self.traffic.add(written=len(content))
         return etag
 
@@ -54,8 +64,10 @@ class MemoryStore:
 
     def list(self, prefix: str) -> Iterator[Stat]:
         with self._lock:
-            stored = [(key, value) for key, value in self._objects.items() if key.startswith(prefix)]
-        for key, (content, etag, modified) in sorted(stored):
+            first = bisect.bisect_left(self._keys, prefix)
+            keys = itertools.takewhile(lambda key: key.startswith(prefix), itertools.islice(self._keys, first, None))
+            stored = [(key, self._objects[key]) for key in keys]
+        for key, (content, etag, modified) in stored:
             yield Stat(key, len(content), etag, modified)
 
     def delete(self, key: str, *, if_match: str | None = None) -> None:
@@ -63,7 +75,9 @@ class MemoryStore:
             stored = self._objects.get(checked_key(key))
             if stored is not None and if_match not in (None, stored[1]):
                 raise PreconditionFailed(f"{self.url}: {key} has changed")
-            self._objects.pop(key, None)
+            if stored is not None:
+                del self._objects[key]
+                del self._keys[bisect.bisect_left(self._keys, key)]
 
 
 def shared_memory_store(name: str) -> MemoryStore:

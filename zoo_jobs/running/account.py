@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zooforge.storage.keys import driver_claim, is_driver_claim
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.run_files import UsageWriter, end_attempt, read_usage, stop_run
+from zooforge.storage.stores.clock import StoreClock
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..events import Event, Observer, PartCommitted, Problem, Spent, UsageWritten, tell
@@ -66,7 +67,7 @@ class Account:
         self._usage = UsageWriter(store, run.id, attempt)
         self._is_due = False
         self._counts: dict[str, float] = {}
-        self._claims = Claims(store, run.id, attempt)
+        self._claims = Claims(store, run.id, attempt, StoreClock(store, clock))
         self._claim_name = driver_claim(attempt)
         self._claims.hold(self._claim_name)
         self.sums = read_usage(store, run.id)

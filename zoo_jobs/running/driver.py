@@ -138,11 +138,16 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds between two heartbeats, for workers to leave, and before a first second look at what others hold."""
+    """Seconds between two heartbeats, for workers to leave, and before a first second look at what others hold.
+
+    ``clock`` and ``sleep`` are those of the driver, for simulations.
+    """
 
     heartbeat_seconds: float = 5.0
     grace_seconds: float = 90.0
     pause_seconds: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
 
 class Driver:
@@ -187,8 +192,8 @@ class Driver:
         last_heartbeat = -math.inf  # the first heartbeat comes before the first task: a cap may be reached already
         failure: UnitFailed | None = None
         while True:
-            if time.monotonic() - last_heartbeat >= self._timing.heartbeat_seconds:
-                last_heartbeat = time.monotonic()
+            if self._timing.clock() - last_heartbeat >= self._timing.heartbeat_seconds:
+                last_heartbeat = self._timing.clock()
                 self._calls.heartbeat()
                 if not self._notice.given and self._calls.stop_asked():
                     self._notice.give("stopped", self._timing.grace_seconds)
@@ -264,10 +269,10 @@ class Driver:
         if self._sharing is None or not self._sharing.wait:
             return False
         if not self._look_again:
-            self._look_again = time.monotonic() + self._pause
+            self._look_again = self._timing.clock() + self._pause
             self._pause = min(30.0, 2 * self._pause)
-        if time.monotonic() < self._look_again:
-            time.sleep(min(0.2, self._timing.pause_seconds))
+        if self._timing.clock() < self._look_again:
+            self._timing.sleep(min(0.2, self._timing.pause_seconds))
             return True
         self._look_again, self._held_by_others, self._replan = 0.0, False, True
         return True
