@@ -11,24 +11,112 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FormatError, NotPublished, StorageError, StorageUsageError, StoreURLError, import_optional
+from .formats.images import decode_images
 from .formats.manifest import Manifest
-from .keys import manifest_key, zoo_url
+from .keys import copy_key, manifest_key, zoo_url
 from .publish.head import list_published, read_manifest_bytes, some_names, split_zoo_url
 from .read.selection import Selector
 from .stores.open import open_store, require_existing
+from .stores.protocol import get_or_none
 from .views.forms import WeightForms, to_numpy
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
     from .views.stack import StackedModules
     from .views.standardize import Standardizer
 
 Address = str | os.PathLike[str]
+IMAGES = "images.safetensors"  # beside a version; no digest of the manifest covers it
 
 
 class Zoo(WeightForms):
     """One version of a published zoo: the reader, and its torch data sets."""
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What the networks were trained for: data set, number of classes, shape (C, H, W) of an image."""
+        size = self.architecture["image_size"]
+        shape = (self.architecture["in_channels"], size, size)
+        return {"dataset": self.manifest.dataset, "num_classes": self.architecture["num_classes"], "image_shape": shape}
+
+    def images(
+        self, split: str = "test", file: "Address | None" = None
+    ) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
+        """Pixels [N, C, H, W] as the networks saw them, normalised, and labels [N], of the split of the images.
+
+        Args:
+            split: train, val or test.
+            file: what `zoo data export` wrote; None: ``images.safetensors`` beside the version, or beside that of the
+                zoo that twins come from.
+
+        Raises:
+            StorageUsageError: there is no such file, or it lacks the split; the message says how to make one.
+            FormatError: damaged, or images of another shape or number than the networks were evaluated on.
+        """
+        what = IMAGES if file is None else path_text(file)
+        try:
+            data = self._stored_images() if file is None else Path(what).expanduser().read_bytes()
+        except OSError as error:
+            raise StorageUsageError(f"{what}: cannot be read ({error.strerror})") from None
+        pixels, labels = decode_images(data, split, self.task["image_shape"], f"zoo {self.name!r}: {what}")
+        column = f"{split}_count"
+        counts = set(self.labels(columns=[column])[column].to_pylist()) - {None}
+        if counts and counts != {len(labels)}:
+            raise FormatError(
+                f"zoo {self.name!r}: {what} has {len(labels):,} images of {split}, the models were evaluated on "
+                + ", ".join(f"{count:,}" for count in sorted(counts))
+            )
+        return pixels, labels
+
+    def _stored_images(self) -> bytes:
+        version: int | None = self.version
+        for name in dict.fromkeys((self.name, self.manifest.root_zoo or self.name)):
+            try:
+                number, _ = read_manifest_bytes(self.store, name, version)
+            except NotPublished:
+                continue
+            stored = get_or_none(self.store, copy_key(name, number, IMAGES))
+            if stored is not None:
+                return stored[0]
+            version = None  # of the other zoo: the current one
+        raise StorageUsageError(
+            f"zoo {self.name!r}: its images, of {self.manifest.dataset}, are not beside it; in a clone of zooforge "
+            f"that has this data set, `zoo data export {self.manifest.root_zoo or self.name} FILE` writes them, and "
+            "images(split, FILE) reads them"
+        )
+
+    def evaluate(
+        self,
+        models: Selector = None,
+        epoch: Selector = -1,
+        split: str = "test",
+        *,
+        where: str | None = None,
+        masked: bool = True,
+        images: "tuple[NDArray[np.float32], NDArray[np.int64]] | None" = None,
+    ) -> "pa.Table":
+        """Accuracy and loss of states on images, computed anew with torch.
+
+        Args:
+            models, epoch, where, masked: as for ``weights``, in the same order; -1 is the last kept epoch.
+            split: of the images.
+            images: pixels [N, C, H, W] and labels [N] to take instead of ``self.images(split)``.
+
+        Returns:
+            An Arrow table, a row per state: ``model``, ``epoch``, ``correct``, ``count``, ``acc``, ``loss``. All but
+            the first two and ``count`` are null where logits are not finite.
+
+        Raises:
+            The errors of ``images`` and ``stacked_modules``.
+        """
+        import_optional("torch")
+        from .views.evaluate import evaluate
+
+        selection = self.select(epoch, models, None, where)
+        pixels, labels = self.images(split) if images is None else images
+        return evaluate(self, selection, to_numpy(pixels), to_numpy(labels), masked)
 
     def standardizer(
         self, *, epochs: Selector = None, models: Selector = None, where: str | None = None

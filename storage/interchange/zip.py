@@ -16,11 +16,11 @@ from ..publish.head import HEAD_FORMAT, HEAD_VERSION
 from ..quantities import human_bytes
 from ..stores.objects import get_object
 from ..stores.protocol import get_or_none
-from ..zoo import Zoo
+from ..zoo import IMAGES, Zoo
 from .folders import Report, fresh_file
 
 NUMBER = 1  # of the version in every zip file, so that equal zoos give equal bytes
-COPIES = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
+COPIES = ("LICENSE", "README.md", "croissant.json", "index_dict.json", IMAGES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ FOLDER = ROOT / "storage" / "example"
 
 
 def test_the_example_is_small_and_whole() -> None:
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 1_500_000
+    files = [path for path in FOLDER.rglob("*") if path.is_file()]
+    assert sum(len(zlib.compress(path.read_bytes())) for path in files) < 1_500_000  # as a wheel has them
     assert zooforge.list_zoos(FOLDER) == ["digits-example", "digits-example-vd"]
     for name in zooforge.list_zoos(FOLDER):
         assert verify_zoo(open_zoo(FOLDER / "zoos" / name)).problems == ()
@@ -39,12 +41,29 @@ def test_its_models_have_learned_and_its_twins_are_sparse() -> None:
     assert min(table["test_acc"].to_pylist()) > 0.8
 
 
+@pytest.mark.parametrize("twins", [False, True])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_its_images_give_the_accuracy_that_was_stored(twins: bool, split: str) -> None:
+    """Of every state; the stored counts are of the engine that trained, those here of torch."""
+    zoo = zooforge.example(twins=twins)
+    for epoch in zoo.epochs:
+        found, stored = zoo.evaluate(epoch=epoch, split=split), zoo.labels(epochs=epoch)
+        assert found["model"].to_pylist() == list(range(16)) and set(found["epoch"].to_pylist()) == {epoch}
+        assert found["correct"].to_pylist() == stored[f"{split}_correct"].to_pylist()
+        assert found["acc"].to_pylist() == stored[f"{split}_acc"].to_pylist()
+        np.testing.assert_allclose(found["loss"].to_numpy(), stored[f"{split}_loss"].to_numpy(), atol=1e-5)
+
+
 @pytest.mark.slower
 def test_the_spec_beside_it_grows_its_weights(tmp_path: Path) -> None:
     """Of two models; labels and manifests may gain columns that the example, grown before, has not."""
     command = [sys.executable, "-m", "zooforge", "run", str(FOLDER / "digits-example.yaml"), "--store", str(tmp_path)]
     quiet = ["--models", "0:2", "--slots", "1", "--ray", "none", "--no-metrics", "--quiet"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ZOO_CACHE": str(tmp_path / "cache")}
+    images = tmp_path / "images.safetensors"
+    export = [*command[:3], "data", "export", command[4], str(images)]
+    subprocess.run(export, env=environment, cwd=tmp_path, capture_output=True, check=True)
+    assert images.read_bytes() == (FOLDER / "zoos/digits-example/versions/0001/images.safetensors").read_bytes()
     done = subprocess.run([*command, *quiet], env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for twins, name in ((False, "digits-example"), (True, "digits-example-vd")):
