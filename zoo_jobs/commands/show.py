@@ -100,9 +100,12 @@ def _lines(zoo: Zoo) -> list[str]:
     val = f"{spec.split.val:,} val" if spec.split.val else "no val"
     lines.append(f"data       {spec.dataset_name}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
     momentum = f", momentum {spec.momentum}{' (nesterov)' if spec.nesterov else ''} of SGD" if spec.momentum else ""
+    scaled = f", initial weights times {spec.initializer_scale:g}" if spec.initializer_scale != 1 else ""
+    if spec.initial_bias != ZooSpec.model_fields["initial_bias"].default:
+        scaled += f", initial biases {spec.initial_bias:g}"
     schedule = f", schedule {spec.schedule}" if spec.schedule else ""
     augment = f", augmentation {spec.augment}" if spec.augment else ""
-    lines.append(f"training   batches of {spec.batch_size}{momentum}{schedule}{augment}")
+    lines.append(f"training   batches of {spec.batch_size}{momentum}{schedule}{augment}{scaled}")
     lines.append(f"weights    kept after epochs {zoo.save_epochs}")
     lines.append(f"measured   val and test after every epoch, train after epochs {zoo.train_eval_epochs}")
     lines.append(f"units      {len(units):,} work units of {len({r.family for r in all_rows})} operation families")

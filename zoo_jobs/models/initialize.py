@@ -20,12 +20,18 @@ from .layers import Architecture
 from .registry import INITIALIZERS, Network, ResNet18
 from .resnet18 import BLOCKS_PER_STAGE, WIDTHS
 
-BIAS = 0.01  # reference, def_net.py: "some small non-zero value"
+BIAS = 0.01  # reference, def_net.py: "some small non-zero value"; the default of a spec's initial_bias
 TORCHVISION_STEM = (64, 3, 7, 7)
 
 
-def initial_weights(architecture: Network, initializer: str, seed: int) -> NDArray[np.float32]:
+def initial_weights(
+    architecture: Network, initializer: str, seed: int, *, scale: float = 1.0, bias: float = BIAS
+) -> NDArray[np.float32]:
     """Parameters [D] in layout order, before the first step. Normalisations of a ResNet have weight 1 and bias 0.
+
+    Args:
+        scale: multiplies the weights that the initializer gives.
+        bias: value of all biases of convolutions and linear layers.
 
     Raises InputError for an unknown initializer.
     """
@@ -44,8 +50,10 @@ def initial_weights(architecture: Network, initializer: str, seed: int) -> NDArr
         _torchvision_constructor(architecture, tensors, generator)
     for name in layers:
         fill(tensors[f"{name}.weight"], generator=generator)
+        if scale != 1:
+            tensors[f"{name}.weight"].mul_(scale)
         if f"{name}.bias" in tensors:
-            tensors[f"{name}.bias"].fill_(BIAS)
+            tensors[f"{name}.bias"].fill_(bias)
     return vector
 
 

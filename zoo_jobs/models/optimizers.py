@@ -26,7 +26,9 @@ OPTIMIZERS: dict[OptimizerName, OptimizerRow] = {
     # A momentum buffer of zeros gives torch's first step of SGD, which takes the gradient itself.
     "sgd": OptimizerRow("torch.optim:SGD", ("momentum_buffer",), ("momentum", "nesterov"), counts_steps=False),
     "adam": OptimizerRow("torch.optim:Adam", ("exp_avg", "exp_avg_sq")),
+    # Decay is taken off the weights themselves, not added to the gradient.
+    "adamw": OptimizerRow("torch.optim:AdamW", ("exp_avg", "exp_avg_sq")),
     "rmsprop": OptimizerRow("torch.optim:RMSprop", ("square_avg", "momentum_buffer"), ("momentum",)),
 }
 """``sequential`` runs every row. ``stacked`` and ``lanes`` have steps of their own and refuse an optimizer that they
-have none for."""
+have none for; ``lanes`` has none for ``adamw``."""

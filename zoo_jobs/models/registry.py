@@ -73,6 +73,8 @@ INITIALIZERS: dict[str, str] = {
     "kaiming_normal": "torch.nn.init:kaiming_normal_",
     "xavier_uniform": "torch.nn.init:xavier_uniform_",
     "xavier_normal": "torch.nn.init:xavier_normal_",
+    "truncated_normal": "torch.nn.init:trunc_normal_",
+    "orthogonal": "zooforge.zoo_jobs.models.orthogonal:orthogonal_",
 }
 """Registry of initializers: each name with the function that fills a weight tensor in place, as
 ``package.module:function``. It is called as ``function(weight, generator=generator)`` and draws from nothing else."""

@@ -61,10 +61,20 @@ def describe(zoo: Zoo) -> ZooDescription:
         root_rows={row.index: _row(row, spec) for row in rows(spec)} if twins and spec.split_rule.group else None,
         num_root_models=len(rows(spec)),
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
-        notes=spec.conflicts,
+        notes=(*spec.conflicts, *_start(spec)),
         compression=spec.compression,
         shard_shape=spec.architecture_row.shard_shape,
     )
+
+
+def _start(spec: ZooSpec) -> tuple[str, ...]:
+    """What every model of the zoo began with, where it is not the usual: the labels have no column for it."""
+    notes = []
+    if spec.initializer_scale != 1:
+        notes.append(f"The initial weights of every model are its initializer's times {spec.initializer_scale:g}.")
+    if spec.initial_bias != ZooSpec.model_fields["initial_bias"].default:
+        notes.append(f"The initial biases of every model are {spec.initial_bias:g}.")
+    return tuple(notes)
 
 
 def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:

@@ -89,7 +89,13 @@ class Run:
             state["faulty_reason"] = np.where(faulty_P, FAULT_REASONS.index("parent"), NEVER).astype(np.int8)
             return state
         network = program.architecture
-        weights_PD = np.stack([initial_weights(network, self.rows[m].initializer, self.rows[m].seed) for m in models])
+        chosen = [self.rows[model] for model in models]
+        weights_PD = np.stack(
+            [
+                initial_weights(network, r.initializer, r.seed, scale=r.initializer_scale, bias=r.initial_bias)
+                for r in chosen
+            ]
+        )
         return initial_state(program, weights_PD, initial_buffers(network, len(models)))
 
     @property

@@ -38,6 +38,8 @@ class ModelRow:
     momentum: float
     nesterov: bool
     seed: int
+    initializer_scale: float = 1.0
+    initial_bias: float = 0.01
 
     @property
     def family(self) -> Family:
@@ -118,11 +120,12 @@ def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int,
     values = [getattr(axes, name, None) or spec.axis_values(name) for name in AXIS_ORDER]
     # itertools varies the last factor fastest, the reference the first.
     cells = [dict(zip(reversed(AXIS_ORDER), cell, strict=True)) for cell in itertools.product(*reversed(values))]
+    shared = {name: getattr(spec, name) for name in ("momentum", "nesterov", "initializer_scale", "initial_bias")}
     index = start
     for number in range(num_seeds):
         for cell in cells:
             seed = seeds[number] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
-            yield ModelRow(index=index, momentum=spec.momentum, nesterov=spec.nesterov, seed=seed, **cell)
+            yield ModelRow(index=index, seed=seed, **shared, **cell)
             index += 1
 
 

@@ -95,6 +95,10 @@ class ZooSpec(Closed):
     """Only with random seeds, which derive from it; another salt is another zoo."""
     imported_seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
     """Seeds read from a published tree, one per model, in place of derived ones."""
+    initializer_scale: Annotated[Number, Field(gt=0)] = 1.0
+    """Factor of the weights that the initializer gives, biases not included."""
+    initial_bias: Number = 0.01
+    """Value of all biases before the first step."""
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Momentum of SGD and RMSprop; Adam ignores it."""
     nesterov: bool = False
@@ -354,7 +358,7 @@ class ZooSpec(Closed):
         ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
         ``num_epochs`` unless the schedule depends on it.
         """
-        content = self.digest_fields(always=_RESULT_FIELDS, if_set=("split_rule",))
+        content = self.digest_fields(always=_RESULT_FIELDS, if_set=("split_rule", "initializer_scale", "initial_bias"))
         if not isinstance(self.dataset, str):
             content["dataset"] = {"digest": self.dataset.digest}
         if isinstance(self.architecture, LayerList):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.layer_lists import Plain, any_layer_lists
 from zooforge.zoo_jobs.data.prepared import PreparedData, Split
+from zooforge.zoo_jobs.engines.choose import choose
 from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, StateArrays, initial_state
 from zooforge.zoo_jobs.engines.lanes import LanesEngine
 from zooforge.zoo_jobs.engines.lanes.engine import extension
@@ -28,6 +29,7 @@ from zooforge.zoo_jobs.models.layers import (
     Linear,
     MaxPool2d,
 )
+from zooforge.zoo_jobs.models.optimizers import OPTIMIZERS
 
 MODELS, BATCH = 3, 6
 
@@ -143,3 +145,17 @@ def test_lanes_runs_a_list_as_sequential_does_or_refuses_the_layer_by_name(name:
     expected, _, _ = grown(SequentialEngine("cpu"), program)
     found, _, _ = grown(LanesEngine(), program)
     np.testing.assert_allclose(found["weights"], expected["weights"], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.skipif(extension() is None, reason="the lanes extension is not built")
+def test_an_optimizer_without_a_kernel_is_refused_by_name_and_auto_takes_another_engine() -> None:
+    network = Architecture("list", 1, 8, (Flatten(), Linear(64, 2)))
+    for optimizer in OPTIMIZERS:
+        program = Program(network, optimizer, BATCH, False)
+        reason = LanesEngine().refuses(program)
+        chosen = choose("auto", [program]).engine.name
+        if optimizer in extension().OPTIMIZERS:
+            assert reason is None
+        else:
+            assert reason == f"it has no kernel for the optimizer {optimizer}"
+            assert chosen in ("sequential", "stacked")

@@ -10,6 +10,7 @@ import torch
 
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.models.initialize import BIAS, initial_buffers, initial_weights
+from zooforge.zoo_jobs.models.orthogonal import _orthonormalise, orthogonal_
 from zooforge.zoo_jobs.models.registry import INITIALIZERS, architecture
 
 ANCHOR_BUILD = "2.13.0+cpu"
@@ -64,6 +65,8 @@ def moments(initializer: str, fan_in: int, fan_out: int) -> tuple[float, float]:
         "kaiming_normal": (0.0, math.sqrt(2 / fan_in)),
         "xavier_uniform": (0.0, math.sqrt(2 / (fan_in + fan_out))),
         "xavier_normal": (0.0, math.sqrt(2 / (fan_in + fan_out))),
+        # variance of a standard normal between -2 and 2: 1 - 2 * 2 * phi(2) / (2 * Phi(2) - 1)
+        "truncated_normal": (0.0, math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))),
     }[initializer]
 
 
@@ -77,7 +80,7 @@ def test_every_initializer_fills_all_weights_and_repeats_itself_by_seed() -> Non
         assert not np.array_equal(first, initial_weights(network, initializer, 2))
 
 
-@pytest.mark.parametrize("initializer", REFERENCE_INITIALIZERS)
+@pytest.mark.parametrize("initializer", [*REFERENCE_INITIALIZERS, "truncated_normal"])
 @pytest.mark.parametrize("name", ["cnn-s", "cnn-l"])
 def test_initial_weights_have_the_stated_moments_and_biases(name: str, initializer: str) -> None:
     network = architecture(name, 3, "relu", False)
@@ -91,6 +94,41 @@ def test_initial_weights_have_the_stated_moments_and_biases(name: str, initializ
         error = std / math.sqrt(values.size)
         assert abs(values.mean() - mean) < 5 * error
         assert abs(values.std() - std) < 5 * error
+
+
+def test_truncated_normal_weights_end_at_two_standard_deviations() -> None:
+    vector = initial_weights(architecture("cnn-l", 3, "relu", False), "truncated_normal", 1)
+    assert 1.9 < np.abs(vector).max() <= 2
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 5, 5), (6, 6), (20, 36), (36, 20), (1, 9), (9, 1), (40, 8, 2, 2)])
+def test_orthogonal_weights_are_torchs_to_rounding_without_lapack(shape: tuple[int, ...]) -> None:
+    ours, theirs = torch.empty(shape), torch.empty(shape)
+    orthogonal_(ours, generator=torch.Generator().manual_seed(3))
+    torch.nn.init.orthogonal_(theirs, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    matrix = ours.reshape(shape[0], -1).double()
+    few = min(matrix.shape)
+    product = matrix @ matrix.T if len(matrix) == few else matrix.T @ matrix
+    torch.testing.assert_close(product, torch.eye(few, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_orthogonal_weights_never_change() -> None:
+    """Their bits depend on the draws alone: sums have a fixed order, on every machine."""
+    drawn = ((np.arange(1, 13) ** 3 * 7919 % 101 - 50) / 64).reshape(3, 4)
+    _orthonormalise(drawn)
+    np.testing.assert_allclose(drawn @ drawn.T, np.eye(3), atol=1e-12)
+    assert hashlib.sha256(drawn.astype(np.float32).tobytes()).hexdigest()[:16] == "47f23ae9e94294a5"
+
+
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_a_scale_multiplies_weights_and_a_bias_may_be_zero(initializer: str) -> None:
+    network = architecture("cnn-s", 1, "tanh", False)
+    plain = network.layout.unflatten(initial_weights(network, initializer, 3))
+    scaled = network.layout.unflatten(initial_weights(network, initializer, 3, scale=0.5, bias=0.0))
+    for name, values in plain.items():
+        expected = np.zeros_like(values) if name.endswith("bias") else values * np.float32(0.5)
+        assert np.array_equal(scaled[name], expected)
 
 
 def test_dropout_and_activation_do_not_change_initial_weights() -> None:

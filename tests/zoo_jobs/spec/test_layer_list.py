@@ -11,6 +11,7 @@ from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.models.layers import Architecture
 from zooforge.zoo_jobs.models.registry import ARCHITECTURES, architecture
 from zooforge.zoo_jobs.planning.units import unit_models as units_of
+from zooforge.zoo_jobs.publishing.describe import describe
 from zooforge.zoo_jobs.spec.grid import rows
 from zooforge.zoo_jobs.spec.layer_list import LayerList, unit_models
 from zooforge.zoo_jobs.spec.twins import twins_of
@@ -250,3 +251,19 @@ def test_lists_are_values() -> None:
     network = spec_of(LAYERS).architecture
     assert isinstance(network, LayerList)
     assert {network, spec_of(LAYERS).architecture} == {network}
+
+
+def test_the_start_of_the_weights_is_part_of_the_run_only_where_it_is_not_the_usual() -> None:
+    plain = ZooSpec.from_json(GOOD)
+    assert ZooSpec.from_json(GOOD | {"initializer_scale": 1.0, "initial_bias": 0.01}).run_id == plain.run_id
+    changes = {"initializer_scale": 0.5, "initial_bias": 0.0}
+    others = [ZooSpec.from_json(GOOD | {name: value}) for name, value in changes.items()]
+    assert len({plain.run_id, *(spec.run_id for spec in others)}) == 3
+    digests = [rows(spec)[0].digest for spec in (plain, *others)]
+    assert len(set(digests)) == 3
+    assert [note for spec in others for note in describe(spec).notes] == [
+        *plain.conflicts, "The initial weights of every model are its initializer's times 0.5.",
+        *plain.conflicts, "The initial biases of every model are 0.",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="initializer_scale is 0"):
+        ZooSpec.from_json(GOOD | {"initializer_scale": 0.0})

@@ -140,6 +140,8 @@ def test_infinity_and_nan_are_refused() -> None:
 
 
 RESULT_CHANGES: list[dict[str, Any]] = [
+    {"initializer_scale": 0.5},
+    {"initial_bias": 0.0},
     {"dataset": "digits8", "preprocessing": {"resize": 28, "mean": [0.1307], "std": [0.3081]},
      "split": {"train": 1000, "val": 500, "test": 100, "seed": 42}},
     {"preprocessing": {"mean": [0.1307], "std": [0.308]}},

@@ -1,4 +1,4 @@
-"""One step of torch's SGD, Adam and RMSprop for P models, in place, each model with its own hyperparameters.
+"""One step of torch's SGD, Adam, AdamW and RMSprop for P models, in place, each model with its own hyperparameters.
 
 Shape suffixes: P = models, T = trained values of a model. Everything stays on the device.
 """
@@ -21,7 +21,7 @@ class Update:
     def __init__(self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device) -> None:
         self._optimizer = optimizer
         self._columns = [column.to(device) for column in _columns(h)]
-        self._rate, self._minus_rate, self._decay, self._momentum, self._nesterov = self._columns
+        self._rate, self._minus_rate, self._decay, self._momentum, self._nesterov, self._decay_64 = self._columns
         # Known on the host; the branches on them are the same for every step.
         self._branches = self._any_decay, self._any_momentum, self._any_nesterov = _branches(h)
 
@@ -35,7 +35,7 @@ class Update:
 
     def __call__(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
         """``step_P`` includes this step: it is 1 at the first."""
-        if self._any_decay:
+        if self._any_decay and self._optimizer != "adamw":
             grads_PT = torch.addcmul(grads_PT, values_PT, self._decay)
         STEPS[self._optimizer](self, values_PT, grads_PT, moments, step_P)
 
@@ -60,6 +60,12 @@ class Update:
         denominator = (square_PT.sqrt() / correction_2_sqrt).add_(EPS)
         values_PT.addcmul_(minus_step_size, mean_PT / denominator)
 
+    def adamw(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
+        """Decay first, by rate times decay, rounded once; the moments see the gradient alone."""
+        if self._any_decay:
+            values_PT.mul_((1 - self._rate * self._decay_64).float())
+        self.adam(values_PT, grads_PT, moments, step_P)
+
     def rmsprop(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
         del step_P
         square_PT, buffer_PT = moments["square_avg"], moments["momentum_buffer"]
@@ -83,19 +89,22 @@ def _branches(h: Hyperparameters) -> tuple[bool, bool, bool]:
 
 
 def _columns(h: Hyperparameters) -> list[Tensor]:
-    """Learning rate in double and, negative, in single precision, weight decay, momentum, Nesterov: each [P, 1]."""
+    """Learning rate in double and, negative, in single precision, weight decay, momentum, Nesterov, and weight decay
+    in double precision: each [P, 1]."""
 
     def column(values: object, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(values, dtype=dtype)[:, None]
 
     rate = column(h.learning_rate_P, torch.float64)
     decay, momentum = (column(values, torch.float32) for values in (h.weight_decay_P, h.momentum_P))
-    return [rate, -rate.float(), decay, momentum, column(h.nesterov_P, torch.bool)]
+    nesterov, exact_decay = column(h.nesterov_P, torch.bool), column(h.weight_decay_P, torch.float64)
+    return [rate, -rate.float(), decay, momentum, nesterov, exact_decay]
 
 
 STEPS: dict[OptimizerName, Callable[[Update, Tensor, Tensor, dict[str, Tensor], Tensor], None]] = {
     "sgd": Update.sgd,
     "adam": Update.adam,
+    "adamw": Update.adamw,
     "rmsprop": Update.rmsprop,
 }
 """The optimizers that this engine has a step for."""

@@ -14,6 +14,7 @@ from zooforge.zoo_jobs.engines.contract import Engine, OneCycle, Session, StateA
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.engines.stacked import StackedEngine, device, network
 from zooforge.zoo_jobs.models.layers import ACTIVATIONS
+from zooforge.zoo_jobs.models.optimizers import OPTIMIZERS
 
 Made = Callable[..., Any]
 
@@ -23,6 +24,8 @@ CASES = [
     {"optimizer": "sgd", "momentum": [0.9, 0.0, 0.5], "nesterov": [True, False, True]},
     {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0},
     {"optimizer": "rmsprop", "momentum": [0.9, 0.0, 0.5], "learning_rate": 0.0005},
+    {"optimizer": "adamw", "weight_decay": [0.0, 0.1, 10.0]},
+    {"optimizer": "adamw", "variational": True, "weight_decay": 0.1},
     {"dropout": True, "dropout_ratio": [0.1, 0.3, 0.5]},
     {"channels": 3, "activation": "gelu"},
     {"name": "cnn2"},
@@ -80,7 +83,7 @@ def test_it_trains_as_the_oracle_does(case: dict[str, Any], num_train: int, popu
         np.testing.assert_allclose(sparsity.kl_P, oracle.kl_P, rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_weights_pruned_by_magnitude_stay_zero(optimizer: Any, population: Made, digits: Made) -> None:
     made = population(optimizer=optimizer, learning_rate=0.0005)
     made.program = replace(made.program, pruned=True)
