@@ -151,6 +151,20 @@ class TestCollection:
         assert collect(aging, dry_run=False).num_objects == 0
         assert aging.stat(orphan.key) is not None
 
+    def test_what_a_record_names_by_now_is_not_swept(self, aging: Clock) -> None:
+        """Its writer died before it could take the objects off the mark."""
+        records = [committed.record for committed in train(aging, range(3), 1)]
+        text, _ = aging.get(str(records[-1].key))
+        aging.delete(str(records[-1].key))
+        aging.ahead = DAY + 1
+        marked = collect(aging, dry_run=False)
+        assert marked.num_objects >= 1
+        aging.inner.put(str(records[-1].key), text)
+        aging.ahead = 2 * DAY + 2
+        assert collect(aging, dry_run=False).phase == "swept"
+        record = records[-1]
+        assert all(aging.stat(ref.key) for ref in (record.weights, record.labels, record.state) if ref is not None)
+
     def test_young_objects_are_not_marked(self, aging: Clock) -> None:
         put_object(aging, b"of a commit under way", "parquet")
         assert collect(aging, dry_run=False).num_objects == 0

@@ -110,6 +110,16 @@ def test_a_state_of_other_members_stays(memory: ObjectStore) -> None:
     np.testing.assert_array_equal(state.arrays["weights"][0], weights(2, 0))
 
 
+def test_what_follows_a_part_that_is_gone_is_not_counted(memory: ObjectStore) -> None:
+    records = [committed.record for committed in train(memory, [0, 1], 3)]
+    memory.delete(str(records[1].key))
+    ledger = read_ledger(memory, RUN)
+    assert [ledger.next_part(model) for model in (0, 1)] == [1, 1]
+    assert ledger.num_epochs(0) == 1
+    commit_part(memory, RUN, part_data([0, 1], 1), RIVAL)
+    assert read_ledger(memory, RUN).next_part(0) == 4
+
+
 def test_totals_run_along_a_folder(memory: ObjectStore) -> None:
     train(memory, [0, 1], 2)
     last = train(memory, [0, 1], 4)[-1].record
