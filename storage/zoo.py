@@ -1,11 +1,10 @@
 """The public interface to published zoos: ``open_zoo``, ``list_zoos`` and the class ``Zoo``."""
 
-import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +17,20 @@ from .publish.head import list_published, read_manifest_bytes, some_names, split
 from .read.selection import Selector
 from .stores.open import open_store, require_existing
 from .stores.protocol import get_or_none
-from .views.forms import WeightForms, to_numpy
+from .views.forms import to_numpy
+from .views.networks import Networks
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from .views.stack import StackedModules
     from .views.standardize import Standardizer
 
 Address = str | os.PathLike[str]
 IMAGES = "images.safetensors"  # beside a version; no digest of the manifest covers it
 
 
-class Zoo(WeightForms):
+class Zoo(Networks):
     """One version of a published zoo: the reader, and its torch data sets."""
 
     @property
@@ -132,85 +131,6 @@ class Zoo(WeightForms):
         from .views.standardize import fit_standardizer
 
         return fit_standardizer(self, epochs, models, where)
-
-    def module(
-        self, model: SupportsIndex, epoch: SupportsIndex | str = -1, *, masked: bool = True
-    ) -> "torch.nn.Module":
-        """The network of a model at an epoch as a torch module in evaluation mode, its weights loaded.
-
-        Args:
-            epoch: one whose weights are kept; -1 is the last of them.
-            masked: whether pruned values of sparsified twins are zero.
-
-        Raises:
-            StorageUsageError: the manifest lists no layers to build it from; load ``state_dict`` into a module of your
-                own. Also the errors of ``state_dict``.
-        """
-        state = self.state_dict(model, epoch, masked=masked)
-        return self._module(operator.index(model), state)
-
-    def to_module(
-        self,
-        vector: "NDArray[Any] | torch.Tensor",
-        model: SupportsIndex,
-        buffers: "NDArray[Any] | torch.Tensor | None" = None,
-    ) -> "torch.nn.Module":
-        """As ``module``, with the weights of any vector [D] in the zoo's layout, e.g. a generated one.
-
-        Args:
-            model: one of the zoo, whose activation and dropout the module gets.
-            buffers: running means and variances [B] of a network with batch normalisation, e.g. of
-                ``field("buffers")``; other networks have none.
-
-        Raises:
-            StorageUsageError: a network with batch normalisation, and no buffers. Also the errors of ``module``.
-        """
-        index = operator.index(model)
-        statistics = counters = None
-        if ".buffers" in self.manifest.fields:
-            if buffers is None:
-                raise StorageUsageError(
-                    f"zoo {self.name!r}: its networks have running means and variances, which are no weights; pass "
-                    f'buffers, e.g. zoo.field("buffers", models={index}, epochs=-1)[0][0]'
-                )
-            statistics = to_numpy(buffers).astype(np.float32)
-            counters = np.zeros(len(self.manifest.architecture["counters"]), np.int64)
-        return self._module(index, self.to_state_dict(to_numpy(vector).astype(np.float32), index, statistics, counters))
-
-    def _module(self, model: int, state: "Mapping[str, NDArray[Any]]") -> "torch.nn.Module":
-        torch_package = import_optional("torch")
-        from .views.module import network
-
-        row = self.row(model)
-        module = network(self.manifest, row["activation"], row["dropout_ratio"] or 0.0)
-        module.load_state_dict({name: torch_package.from_numpy(np.array(value)) for name, value in state.items()})
-        return module.eval()
-
-    def stacked_modules(
-        self,
-        models: Selector = None,
-        epoch: Selector = -1,
-        *,
-        split: str | None = None,
-        where: str | None = None,
-        masked: bool = True,
-    ) -> "StackedModules":
-        """The networks of many models in one, for ``torch.func``: ``zoo.stacked_modules([3, 7])(images)`` [2, B, K].
-
-        Args:
-            models, epoch, split, where, masked: as for ``weights``, in the same order; -1 is the last kept epoch.
-
-        Returns:
-            The network as ``module``, its ``params`` and ``buffers`` with an axis of states in front, as
-            ``torch.func.functional_call`` and ``torch.vmap`` take them.
-
-        Raises:
-            StorageUsageError: models of several activations, or nothing fits. Also the errors of ``module``.
-        """
-        import_optional("torch")
-        from .views.stack import stack_modules
-
-        return stack_modules(self, self.select(epoch, models, split, where), masked)
 
     def dataset(
         self,

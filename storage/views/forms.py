@@ -75,7 +75,7 @@ class WeightForms(ZooReader):
             StorageUsageError: a network that is no chain of convolutions and linear layers with biases.
         """
         torch_package = import_optional("torch")
-        weights, biases = to_features(_rows(values), self.layout)
+        weights, biases = to_features(to_rows(values), self.layout)
         return tuple([torch_package.from_numpy(np.array(v)) for v in part] for part in (weights, biases))  # type: ignore[return-value]
 
     def from_nfn(self, weights: Sequence[Any], biases: Sequence[Any]) -> NDArray[np.float32]:
@@ -152,7 +152,7 @@ def to_numpy(values: Any) -> NDArray[Any]:
     return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
-def _rows(values: Any) -> NDArray[np.float32]:
+def to_rows(values: Any) -> NDArray[np.float32]:
     """Weight vectors as an array [N, D]. Raises StorageUsageError for another number of axes."""
     array = to_numpy(values).astype(np.float32)
     if array.ndim != 2:

@@ -24,7 +24,7 @@ class StackedModules:
         module: the network, in evaluation mode and without dropout layers; its own parameters mean nothing.
         params: [N, *shape] for each parameter of ``module``.
         buffers: [N, *shape] for each buffer of ``module``; none besides those of batch normalisation.
-        models, epochs: [N], which state is where.
+        models, epochs: [N], which state is where; -1 for vectors that are none of the zoo's states.
     """
 
     module: nn.Module
@@ -65,19 +65,31 @@ def stack_modules(zoo: ZooReader, selection: Selection, masked: bool) -> Stacked
         )
     if not used:
         raise StorageUsageError(f"zoo {zoo.name!r}: no state fits what was asked for")
-    module = network(zoo.manifest, used[0], 0.0).eval()
     states = zoo.read(selection, masked=masked)
+    buffers = zoo.read_field(selection, ".buffers")[0] if ".buffers" in zoo.manifest.fields else None
+    counters = zoo.read_field(selection, ".counters")[0] if ".counters" in zoo.manifest.fields else None
+    return stack_vectors(zoo, states.values, used[0], states.models, states.epochs, buffers, counters)
+
+
+def stack_vectors(
+    zoo: ZooReader,
+    values: NDArray[np.float32],
+    activation: str | None,
+    models: NDArray[np.int32],
+    epochs: NDArray[np.int32],
+    buffers: NDArray[np.float32] | None = None,
+    counters: NDArray[np.int64] | None = None,
+) -> StackedModules:
+    """The networks of weight vectors [N, D], with buffers [N, B] and counters [N, C] where there are any."""
     names = zoo.manifest.state_dict_names["plain"]
-    params = {names[name]: _tensor(values) for name, values in states.unflatten().items()}
-    buffers = {}
-    if ".buffers" in zoo.manifest.fields:
-        values = zoo.read_field(selection, ".buffers")[0]
-        buffers = {name: _tensor(value) for name, value in zoo.buffers_layout.unflatten(values).items()}
-    if ".counters" in zoo.manifest.fields:
-        counters = zoo.read_field(selection, ".counters")[0]
+    params = {names[name]: _tensor(part) for name, part in zoo.layout.unflatten(values).items()}
+    named: dict[str, Tensor] = {}
+    if buffers is not None:
+        named = {name: _tensor(part) for name, part in zoo.buffers_layout.unflatten(buffers).items()}
+    if counters is not None:
         described = zoo.manifest.architecture["counters"]
-        buffers |= {name: _tensor(counters[:, place]) for place, name in enumerate(described)}
-    return StackedModules(module, params, buffers, states.models, states.epochs)
+        named |= {name: _tensor(counters[:, place]) for place, name in enumerate(described)}
+    return StackedModules(network(zoo.manifest, activation, 0.0).eval(), params, named, models, epochs)
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

@@ -112,12 +112,12 @@ def export_(name: str, file: Path, splits: str) -> None:
         raise InputError(f"{file} is there already; name a file that does not exist yet")
     spec = resolve_zoo(name).root
     data = load(spec, default_cache())
-    own = isinstance(spec.dataset, OwnImages)
-    dataset = spec.dataset.name if isinstance(spec.dataset, OwnImages) else spec.dataset
+    dataset = spec.dataset_name
+    entry = DATASETS.get(dataset)  # none for images of one's own
     facts = {
         "dataset": dataset,
-        "licence": "yours" if own else DATASETS[dataset].licence,
-        "home": None if own else DATASETS[dataset].home,
+        "licence": "yours" if entry is None else entry.licence,
+        "home": None if entry is None else entry.home,
         "preprocessing": spec.preprocessing.model_dump(mode="json"),
         "split": spec.split.model_dump(mode="json"),
     }

@@ -154,7 +154,17 @@ def test_a_missing_package_is_named_with_its_install_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     calls: dict[str, list[Any]] = {
-        "torch": [zoo.dataset, lambda: zoo.module(0), lambda: zoo.state_dict(0, 1, torch=True), zoo.weights().torch],
+        "torch": [
+            zoo.dataset,
+            lambda: zoo.module(0),
+            lambda: zoo.state_dict(0, 1, torch=True),
+            zoo.weights().torch,
+            zoo.stacked_modules,
+            lambda: zoo.to_stacked_modules(zoo.weights(), 0),
+            zoo.evaluate,
+            lambda: zoo.to_nfn(zoo.weights()),
+            lambda: zoo.neural_graph(zoo[0, 1]),
+        ],
         "pandas": [zoo.weights().to_pandas],
     }
     for call in calls[package]:

@@ -107,3 +107,20 @@ def test_a_generated_resnet_needs_running_statistics(residual: Zoo) -> None:
         residual.to_module(vector, 1)
     buffers = residual.field("buffers", models=1, epochs=-1)[0][0]
     torch.testing.assert_close(residual.to_module(vector, 1, buffers)(images(8)), residual_module(1)(images(8)))
+
+
+@torch.no_grad()
+def test_vectors_that_are_no_states_are_stacked_as_well(zoo: Zoo, residual: Zoo) -> None:
+    vectors = torch.from_numpy(np.stack([weights(model, 1) for model in (3, 2)])) * 0.5
+    stack = zoo.to_stacked_modules(vectors.requires_grad_(), 1)  # a tanh network with dropout
+    assert stack.models.tolist() == stack.epochs.tolist() == [-1, -1]
+    for row in range(2):
+        torch.testing.assert_close(stack(images())[row], zoo.to_module(vectors[row], 0)(images()))
+    with pytest.raises(FormatError, match="vectors of 36 values, the layout has 37"):
+        zoo.to_stacked_modules(vectors[:, 1:], 0)
+    states = residual.weights(models=[2, 1])
+    with pytest.raises(StorageUsageError, match=r'zoo\.field\("buffers", models=1'):
+        residual.to_stacked_modules(states, 1)
+    buffers = residual.field("buffers", models=[2, 1])[0]
+    found = residual.to_stacked_modules(states, 1, buffers)(images(8))
+    torch.testing.assert_close(found, residual.stacked_modules([2, 1], 0)(images(8)))
