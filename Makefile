@@ -93,7 +93,7 @@ check-arm: ## The CPU engine's kernels on ARM (qemu), bit for bit against this m
 	sh tests/zoo_jobs/engines/lanes/native/check-arm
 
 bench: setup ## Every benchmark that this machine can run, as ratios against plain PyTorch (12 minutes)
-	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling driver_units storage_formats ledger; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
+	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling driver_units scale storage_formats ledger; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
 
 bench-quick: setup ## The first three benchmarks, small (10 minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/lanes_training.py --quick

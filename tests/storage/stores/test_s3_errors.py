@@ -198,6 +198,24 @@ def test_keys_rotated_in_the_middle_cost_retries_only(script: Script, tmp_path: 
     assert store.traffic.num_retries == 1
 
 
+def test_keys_rotated_three_times_in_a_run_cost_one_retry_each(script: Script, tmp_path: Path) -> None:
+    """As a mounted Secret changes: the file is replaced, then the server refuses the keys of before."""
+    store = S3Store("bucket")
+    store.put("before", b"1")
+    for number, key in enumerate(("SECONDKEY", "THIRDKEY", "FOURTHKEY"), start=1):
+
+        def only(request: Any, key: str = key) -> Answer | None:
+            return None if key in request.headers.get("authorization", "") else (403, "InvalidAccessKeyId", {})
+
+        (tmp_path / "credentials").write_text(
+            f"[default]\naws_access_key_id = {key}\naws_secret_access_key = {SECRET}\n"
+        )
+        script.rule = only
+        for name in ("part", "record"):
+            store.put(f"{name}-{number}", b"1")
+        assert store.traffic.num_retries == number
+
+
 def test_keys_that_stay_wrong_end_in_an_error(script: Script) -> None:
     store = S3Store("bucket")
     store.put("before", b"1")
