@@ -30,6 +30,7 @@ from zooforge.zoo_jobs.models.layers import (
     MaxPool2d,
 )
 from zooforge.zoo_jobs.models.optimizers import OPTIMIZERS
+from zooforge.zoo_jobs.models.registry import architecture
 
 MODELS, BATCH = 3, 6
 
@@ -159,3 +160,14 @@ def test_an_optimizer_without_a_kernel_is_refused_by_name_and_auto_takes_another
         else:
             assert reason == f"it has no kernel for the optimizer {optimizer}"
             assert chosen in ("sequential", "stacked")
+
+
+@pytest.mark.parametrize(("name", "size"), [("cnn-s", 28), ("cnn2", 28), ("cnn-l", 32)])
+def test_named_networks_train_alike_in_every_engine_with_a_hundred_classes(name: str, size: int) -> None:
+    network = architecture(name, 1, "tanh", False, num_classes=100, image_size=size)
+    program = Program(network, "sgd", BATCH, False)
+    expected, _, _ = grown(SequentialEngine("cpu"), program)
+    engines = [StackedEngine("cpu"), *([] if extension() is None else [LanesEngine()])]
+    for engine in engines:
+        found, _, _ = grown(engine, program)
+        np.testing.assert_allclose(found["weights"], expected["weights"], rtol=1e-3, atol=1e-6)

@@ -20,6 +20,9 @@ import json, sys
 from pathlib import Path
 import numpy as np, torch
 from zooforge.zoo_jobs.data.prepared import PreparedData, Split
+from zooforge.zoo_jobs.models.layers import (
+    Activation, Add, Architecture, AvgPool2d, Conv2d, Dropout, Flatten, GlobalAvgPool2d, Linear, MaxPool2d
+)
 from zooforge.zoo_jobs.models.registry import architecture
 from zooforge.zoo_jobs.models.initialize import initial_weights
 from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, initial_state
@@ -29,8 +32,19 @@ def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
+SIDE, CONV = 28, Conv2d(8, 8, 3, padding=1)
+LISTS = {
+    "residual": (Conv2d(1, 8, 3, padding=1), Activation("relu"), CONV, Activation("relu"), Add(1), CONV,
+                 Activation("tanh"), Add(4), MaxPool2d(3, 2), GlobalAvgPool2d(), Linear(8, 10)),
+    "strided": (Conv2d(1, 16, 3, 2), Activation("relu"), Conv2d(16, 16, 3, 2), Activation("relu"),
+                Conv2d(16, 16, 3, 2, 1), Activation("relu"), GlobalAvgPool2d(), Linear(16, 10)),
+    "sines": (AvgPool2d(2, 2), Conv2d(1, 12, 3, padding=2), Activation("sine", 30.0), AvgPool2d(3, 1),
+              Conv2d(12, 12, 3), Activation("sine", 30.0), Dropout(), Flatten(), Linear(1728, 10)),
+}
+
 def measured(name, channels, dropout, variational, num_models):
-    network = architecture(name, channels, "tanh", dropout)
+    own = LISTS.get(name)
+    network = Architecture(name, channels, SIDE, own) if own else architecture(name, channels, "tanh", dropout)
     program = Program(network, "adam", 10, dropout, variational)
     split = Split(np.zeros((25, channels, network.image_size, network.image_size), np.uint8), np.zeros(25, np.uint8))
     data = PreparedData("black", 10, np.zeros((channels, 256), np.float32), split, split, split)
@@ -55,8 +69,9 @@ print(json.dumps(measured(*json.loads(sys.argv[1]))))
 @pytest.mark.parametrize(
     "case",
     [("cnn-s", 1, False, False, 128), ("cnn-s", 1, True, False, 96), ("cnn-s", 1, False, True, 32),
-     ("cnn-l", 3, False, False, 32)],
-    ids=["cnn-s", "dropout", "twins", "cnn-l"],
+     ("cnn-l", 3, False, False, 32), ("residual", 1, False, False, 64), ("strided", 1, False, False, 128),
+     ("sines", 1, True, False, 64)],
+    ids=["cnn-s", "dropout", "twins", "cnn-l", "residual", "strided", "sines"],
 )  # fmt: skip
 def test_the_predicted_peak_is_within_20_percent_of_the_measured_one(case: tuple[Any, ...]) -> None:
     if not Path("/proc/self/clear_refs").exists():
