@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tests.e2e import faults, planted, releases, runs
+from tests.e2e import faults, nodes, planted, releases, runs
 from tests.e2e.quiet import QuietRuns
 from tests.e2e.surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMALL, sh, skipped
 
@@ -35,10 +35,11 @@ COMPARED: dict[str, tuple[Callable[[QuietRuns], None], tuple[str, ...]]] = {
     "faults": (faults.faults, LONG),
     "unschedulable": (faults.unschedulable, MEDIUM),
     "namespace": (faults.namespace, LONG),
+    "drain": (nodes.drain, LONG),
 }
 WHOLE = {
     (): ("install", "admission", "run", "faults", "stop", "caps", "crash", "gpu", "bad", "secret", "uninstall"),
-    ("chaos",): ("install", "unschedulable", "namespace"),
+    ("chaos",): ("install", "unschedulable", "drain", "namespace"),
 }
 
 

@@ -50,30 +50,30 @@ def _faults(quiet: QuietRuns, prometheus: ClusterPrometheus | None) -> None:
     if prometheus:
         prometheus.expect_targets(ready(HEAD)[0], ready(WORKER)[0])
     kubectl("delete", "pod", ready(WORKER)[0], "--wait=false")
-    _goes_on("after a worker was deleted")
+    goes_on("after a worker was deleted")
     first = ready(HEAD)[0]
     kubectl("delete", "pod", first, "--grace-period=1", "--wait=false")
-    _goes_on("after the head was lost")
+    goes_on("after the head was lost")
     if prometheus:
         prometheus.expect_restart(first, ready(HEAD)[0])
     sh(*CLUSTER, "kill", "kuberay-operator", check=False)
-    _goes_on("without the operator")
+    goes_on("without the operator")
     sh(*CLUSTER, "up", check=False)
     uid = kubectl("get", "rayjob", name, "-o", "jsonpath={.metadata.uid}")
     kubectl("delete", "rayjob", name, "--wait=false")
     wait(400, "the RayJob deleted, the supervisor submitted again", lambda: _new_job(uid))
-    _finished()
+    finished()
     if prometheus:
         prometheus.expect_totals()
     quiet.same(LONG)
 
 
-def _goes_on(when: str) -> None:
+def goes_on(when: str) -> None:
     mark = done()["done"]
     wait(400, f"{when} the run goes on", lambda: done()["done"] > mark + 30)
 
 
-def _finished(where: tuple[str, str] = HERE) -> None:
+def finished(where: tuple[str, str] = HERE) -> None:
     wait(900, "the run finished", lambda: done(where=where)["state"] == "finished" and done(where=where)["version"])
     wait(300, "its job ended", lambda: all(row["state"] in ("ended", "failed") for row in jobs().values()))
     say(f"what it cost: {json.dumps({key: n for key, n in done(where=where)['losses'].items() if n})}")
@@ -116,7 +116,7 @@ def namespace(quiet: QuietRuns) -> None:
     )
     deploy_again()
     wait(500, "the supervisor of the new release submitted again", jobs)
-    _finished(where)
+    finished(where)
     quiet.same(LONG, where)
     zoo_cluster("undeploy", "--yes")
     sh("kubectl", "delete", "namespace", elsewhere, NAMESPACE, "--wait=true", "--timeout=300s", seconds=700)
@@ -143,7 +143,7 @@ def unschedulable(quiet: QuietRuns) -> None:
         sh("kubectl", "label", "--overwrite", *nodes, f"{label}=here")
     wait(600, "with a node again the run goes on", lambda: done()["state"] in ("live", "finished"))
     say("under a RayJob that the supervisor submitted" if _new_job(uid) else "under its old RayJob")
-    _finished()
+    finished()
     quiet.same(MEDIUM)
     sh("kubectl", "label", *nodes, f"{label}-")
     deploy()
