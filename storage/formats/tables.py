@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..budget import TABLE, Meter
 from ..errors import FormatError
 from .labels import Column, Values
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 1 << 20
 MAX_ROWS = 1 << 28
@@ -57,6 +59,7 @@ def decode_table(
 
     Raises:
         FormatError: not Parquet, or other columns or rows; the message begins with ``what``.
+        BudgetExceeded: its values take more than ``TABLE`` allows; they are not decoded then.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -67,7 +70,7 @@ def decode_table(
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the limit is {MAX_ROWS}")
         if num_rows is not None and file.metadata.num_rows != num_rows:
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the manifest says {num_rows}")
-        table = file.read(use_threads=False)
+        table = _decoded(file, data, Meter(TABLE, what))
         table.validate(full=True)  # text that is not UTF-8 is refused here, not by whoever converts it
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = str(error).partition("\n")[0][:120]
@@ -77,6 +80,26 @@ def decode_table(
         actual = [(field.name, field.type) for field in table.schema]
         if actual != expected:
             raise FormatError(f"{what}: columns are {[n for n, _ in actual]}, expected {[n for n, _ in expected]}")
+    return table
+
+
+def _decoded(file: "pq.ParquetFile", data: bytes, meter: Meter) -> "pa.Table":
+    """The table of an open Parquet file. A few bytes may declare large pages, or repeat one long text in every row."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    for group in groups:
+        meter.add(num_bytes=sum(group.column(column).total_uncompressed_size for column in range(group.num_columns)))
+    texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
+    table = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read(use_threads=False)
+    for position, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            for chunk in table.column(position).chunks:
+                lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+                meter.add(num_bytes=pc.sum(lengths.cast(pa.int64())).as_py() or 0)
+            table = table.set_column(position, field.name, table.column(position).cast(pa.string()))
     return table
 
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from tests.support.networks import CNN_S, logits
 from tests.support.synthetic import LAYOUT, RUN, part_data, weights
 from zooforge.storage import keys
+from zooforge.storage.budget import Budget
 from zooforge.storage.canonical import canonical_json, parse_json
-from zooforge.storage.errors import FormatError, KeyFormatError
+from zooforge.storage.errors import BudgetExceeded, FormatError, KeyFormatError
+from zooforge.storage.formats import tables
 from zooforge.storage.formats.index_dict import index_dict
 from zooforge.storage.formats.labels import ALL_COLUMNS, PART_COLUMNS, Values, part_columns, part_values
 from zooforge.storage.formats.manifest import from_ranges, to_ranges
@@ -213,6 +215,22 @@ class TestLabels:
             decode_table(data, "x", part_columns(True))
         with pytest.raises(FormatError, match="x: not readable as Parquet"):
             decode_table(data[:50], "x")
+
+    def test_a_long_text_in_every_row_is_refused_before_it_is_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"reason": ["x" * 10_000] * 2_000}), sink, compression="zstd")
+        assert len(sink.getvalue()) < 3_000
+        assert decode_table(sink.getvalue(), "x").num_rows == 2_000
+        monkeypatch.setattr(tables, "TABLE", Budget(max_bytes=10**7))
+        with pytest.raises(BudgetExceeded, match=r"x: 20,0.* bytes, the limit is 10,000,000"):
+            decode_table(sink.getvalue(), "x")
+
+    def test_pages_that_declare_too_many_bytes_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"n": np.zeros(10**6)}), sink, compression="zstd", use_dictionary=False)
+        monkeypatch.setattr(tables, "TABLE", Budget(max_bytes=10**6))
+        with pytest.raises(BudgetExceeded, match=r"x: 8,.* bytes"):
+            decode_table(sink.getvalue(), "x")
 
     def test_a_text_that_is_not_utf_8_is_refused(self) -> None:
         offsets = pa.array([0, 2], pa.int32()).buffers()[1]
