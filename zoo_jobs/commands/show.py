@@ -7,6 +7,7 @@ import click
 import yaml
 
 from ..errors import InputError
+from ..models.arithmetic import PRECISIONS
 from ..planning.units import model_slice, work_units
 from ..quantities import table
 from ..spec.grid import rows
@@ -106,6 +107,8 @@ def _lines(zoo: Zoo) -> list[str]:
     schedule = f", schedule {spec.schedule}" if spec.schedule else ""
     augment = f", augmentation {spec.augment}" if spec.augment else ""
     lines.append(f"training   batches of {spec.batch_size}{momentum}{schedule}{augment}{scaled}")
+    if spec.precision != "float32" or spec.memory_format != "contiguous":
+        lines.append(f"arithmetic {PRECISIONS[spec.precision]}; {spec.memory_format} memory")
     lines.append(f"weights    kept after epochs {zoo.save_epochs}")
     lines.append(f"measured   val and test after every epoch, train after epochs {zoo.train_eval_epochs}")
     lines.append(f"units      {len(units):,} work units of {len({r.family for r in all_rows})} operation families")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zooforge.storage.formats.layout import Layout
 
 from ..data.prepared import PreparedData
+from ..models.arithmetic import MemoryFormat, Precision
 from ..models.optimizers import OPTIMIZERS, OptimizerName
 from ..models.registry import Architecture, Network
 from ..sparsify.kl_schedule import LAMBDA_EPOCHS
@@ -43,6 +44,13 @@ class Program:
     augment: str | None = None
     lambda_epochs: int = LAMBDA_EPOCHS  # of the KL term of variational twins
     pruned: bool = False  # twins by magnitude: weights that ``mask`` [P, D] of the state marks are zero and stay zero
+    precision: Precision = "float32"
+    memory_format: MemoryFormat = "contiguous"
+
+    @property
+    def has_plain_arithmetic(self) -> bool:
+        """Whether it computes in float32 in contiguous memory, as every engine can."""
+        return (self.precision, self.memory_format) == ("float32", "contiguous")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +241,8 @@ def not_a_plain_layer_list(program: Program) -> str | None:
         return "it has no learning-rate schedule"
     if program.augment is not None:
         return f"it has no augmentation ({program.augment})"
+    if not program.has_plain_arithmetic:
+        return f"it computes in contiguous float32, not in {program.memory_format} {program.precision}"
     if not 1 <= program.batch_size <= 65536:
         return f"batch size {program.batch_size} is outside 1 ... 65536"
     return None

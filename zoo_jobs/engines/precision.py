@@ -2,11 +2,10 @@
 
 import threading
 import weakref
-from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "tf32", "bf16"]
+from ..models.arithmetic import Precision
 
 _lock = threading.Lock()
 _open: "weakref.WeakKeyDictionary[object, Precision]" = weakref.WeakKeyDictionary()
@@ -33,6 +32,11 @@ def claim(session: object, precision: Precision) -> None:
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context of a forward pass: bfloat16 autocast for ``bf16``, nothing otherwise."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def release(session: object) -> None:

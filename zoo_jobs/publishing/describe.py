@@ -8,6 +8,7 @@ from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.publish.description import ZooDescription
 
 from ..engines.contract import noisy_layout
+from ..models.arithmetic import PRECISIONS
 from ..models.layers import (
     Activation,
     Add,
@@ -61,7 +62,7 @@ def describe(zoo: Zoo) -> ZooDescription:
         root_rows={row.index: _row(row, spec) for row in rows(spec)} if twins and spec.split_rule.group else None,
         num_root_models=len(rows(spec)),
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
-        notes=(*spec.conflicts, *_start(spec)),
+        notes=(*spec.conflicts, *_start(spec), *_arithmetic(spec)),
         compression=spec.compression,
         shard_shape=spec.architecture_row.shard_shape,
     )
@@ -75,6 +76,12 @@ def _start(spec: ZooSpec) -> tuple[str, ...]:
     if spec.initial_bias != ZooSpec.model_fields["initial_bias"].default:
         notes.append(f"The initial biases of every model are {spec.initial_bias:g}.")
     return tuple(notes)
+
+
+def _arithmetic(spec: ZooSpec) -> tuple[str, ...]:
+    """What a reader has to know of numbers that are not plain float32."""
+    plain = spec.precision == "float32"
+    return () if plain else (f"Precision: trained and evaluated in {spec.precision}: {PRECISIONS[spec.precision]}.",)
 
 
 def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:

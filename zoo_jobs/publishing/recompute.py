@@ -22,7 +22,9 @@ from ..data.sources import default_cache
 from ..engines.batches import pixels
 from ..engines.choose import make_engine
 from ..engines.growth import Growth
+from ..engines.precision import autocast
 from ..errors import InputError
+from ..models.arithmetic import Precision
 from ..models.torch_module import torch_module
 from ..running.inputs import Run
 from ..spec.twins import Zoo
@@ -87,17 +89,17 @@ def _compare(
     except InputError as error:
         return Check(model, epoch, "not recomputed", str(error))
     module.load_state_dict(published.state_dict(model, epoch, torch=True), strict=True)
-    correct = count_correct(module, data, split)
+    correct = count_correct(module, data, split, spec.precision)
     difference = abs(correct - stored)
     outcome: Outcome = "equal" if difference == 0 else "within tolerance" if difference <= MAX_DIFFERENCE else "differs"
     return Check(model, epoch, outcome, f"{stored} of {len(split)} test images stored, {correct} recomputed")
 
 
-def count_correct(module: nn.Module, data: PreparedData, split: Split) -> int:
-    """The number of images of ``split`` that ``module`` classifies correctly in eval mode."""
+def count_correct(module: nn.Module, data: PreparedData, split: Split, precision: Precision = "float32") -> int:
+    """The number of images of ``split`` that ``module`` classifies correctly in eval mode, on the CPU."""
     module.eval()
     correct = 0
-    with torch.no_grad():
+    with torch.no_grad(), autocast(torch.device("cpu"), precision):
         for start in range(0, len(split), EVALUATION_IMAGES):
             images = pixels(data.pixel_values, split.images[start : start + EVALUATION_IMAGES])
             labels = torch.from_numpy(split.labels[start : start + EVALUATION_IMAGES].astype(np.int64))

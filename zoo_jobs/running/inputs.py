@@ -58,6 +58,8 @@ class Run:
             pruned=self._method == "magnitude",
             schedule=schedule,
             augment=spec.augment,
+            precision=spec.precision,
+            memory_format=spec.memory_format,
         )
 
     def programs(self) -> Iterable[Program]:

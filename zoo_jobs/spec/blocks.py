@@ -19,6 +19,7 @@ from ..closed import Closed, Number, OneOf
 from ..data.own import ImageFile, Images, OwnImages
 from ..data.registry import DATASETS
 from ..errors import InputError
+from ..models.arithmetic import MEMORY_FORMATS, PRECISIONS
 from ..models.layers import ACTIVATIONS
 from ..models.optimizers import OPTIMIZERS
 from ..models.registry import ARCHITECTURES, INITIALIZERS
@@ -29,6 +30,8 @@ from .seeds import SEEDS_JSON_SCHEMA, SeedRule
 from .validation import one_line
 
 ArchitectureName = Annotated[str, OneOf(ARCHITECTURES)]
+PrecisionName = Annotated[str, OneOf(PRECISIONS)]
+MemoryFormatName = Annotated[str, OneOf(MEMORY_FORMATS)]
 ActivationName = Annotated[str, OneOf(ACTIVATIONS)]
 InitializerName = Annotated[str, OneOf(INITIALIZERS)]
 OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]

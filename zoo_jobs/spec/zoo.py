@@ -24,8 +24,10 @@ from .blocks import (
     Epochs,
     ExtendBlock,
     InitializerName,
+    MemoryFormatName,
     ModelSplitRule,
     OptimizerName,
+    PrecisionName,
     Reference,
     ScheduleName,
     Seeds,
@@ -109,6 +111,10 @@ class ZooSpec(Closed):
     """Epochs trained unless a request says otherwise; epoch 0 is the untrained model."""
     schedule: ScheduleName | None = None
     """Schedule of the learning rate; null keeps it constant."""
+    precision: PrecisionName = "float32"
+    """Arithmetic of training and evaluation; others than float32 for networks that are no layer list only."""
+    memory_format: MemoryFormatName = "contiguous"
+    """Order of images in memory; channels_last for networks that are no layer list only."""
 
     train_eval_epochs: Epochs = EpochSet(((0, 1),))
     """Epochs after which the training split is evaluated too; epoch 0 always is."""
@@ -225,6 +231,9 @@ class ZooSpec(Closed):
         if self.num_epochs % self.commit_every:
             raise ValueError(f"num_epochs {self.num_epochs} is not a multiple of commit_every {self.commit_every}")
         fixed = self.architecture_row.fixed_activation
+        for name, value in (("precision", self.precision), ("memory_format", self.memory_format)):
+            if fixed is None and value != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: {self.architecture_name} is a layer list, which is not computed in {value}")
         if fixed is not None:
             if self.axis_values("activation") != (fixed,) or self.axis_values("dropout_ratio") != (0.0,):
                 raise ValueError(
@@ -358,7 +367,8 @@ class ZooSpec(Closed):
         ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
         ``num_epochs`` unless the schedule depends on it.
         """
-        content = self.digest_fields(always=_RESULT_FIELDS, if_set=("split_rule", "initializer_scale", "initial_bias"))
+        later = ("split_rule", "initializer_scale", "initial_bias", "memory_format", "precision")
+        content = self.digest_fields(always=_RESULT_FIELDS, if_set=later)
         if not isinstance(self.dataset, str):
             content["dataset"] = {"digest": self.dataset.digest}
         if isinstance(self.architecture, LayerList):

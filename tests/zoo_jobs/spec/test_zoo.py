@@ -16,6 +16,7 @@ from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.closed import Closed
 from zooforge.zoo_jobs.data.own import ImageFile
 from zooforge.zoo_jobs.errors import InputError
+from zooforge.zoo_jobs.publishing.describe import describe
 from zooforge.zoo_jobs.spec.blocks import validated
 from zooforge.zoo_jobs.spec.epochs import EpochSet, last_part, part_epochs, part_of
 from zooforge.zoo_jobs.spec.grid import ModelRow, check_extends, rows
@@ -139,6 +140,10 @@ def test_infinity_and_nan_are_refused() -> None:
         assert "learning_rate" in refusal(value)
 
 
+RESNET: dict[str, Any] = {
+    "architecture": "resnet18", "preprocessing": {"resize": 32, "mean": [0.1307], "std": [0.3081]}, "sparsify": None,
+    "axes": AXES | {"activation": ["relu"], "dropout_ratio": [0.0]},
+}  # fmt: skip
 RESULT_CHANGES: list[dict[str, Any]] = [
     {"initializer_scale": 0.5},
     {"initial_bias": 0.0},
@@ -163,6 +168,10 @@ RESULT_CHANGES: list[dict[str, Any]] = [
     {"split_rule": {"kind": "reference"}},
     {"draws": {"seed": 1, "num_models": 9} | {axis: values[0] for axis, values in AXES.items()}, "axes": None,
      "seeds": [1]},
+    RESNET,
+    RESNET | {"precision": "tf32"},
+    RESNET | {"precision": "bf16"},
+    RESNET | {"memory_format": "channels_last"},
 ]  # fmt: skip
 OTHER_CHANGES: list[dict[str, Any]] = [
     {"name": "another-name"},
@@ -449,3 +458,21 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
     added = [640, 2560, 1600]  # silu in 64 cells; 10 more seeds; one rate in place of two, five activations for four
     assert len(rows(spec)) == 2560 + sum(added)
     assert validated(TuneSpec, yaml_values(search, "page"), "page").zoo == "mnist5k-cnn-s"
+
+
+@pytest.mark.parametrize("setting", ["precision=bf16", "precision=tf32", "memory_format=channels_last"])
+def test_arithmetic_is_part_of_the_identity_of_a_run_and_only_of_networks_that_can_have_it(setting: str) -> None:
+    resnet = entries.load("cifar10-resnet18-seed")
+    assert resnet.with_overrides([setting], name="other").run_id != resnet.run_id
+    assert "precision" not in resnet.run_content
+    with pytest.raises(InputError, match="cnn-s is a layer list, which is not computed in"):
+        entries.load("mnist5k-cnn-s").with_overrides([setting], name="other")
+
+
+def test_the_bfloat16_sisters_differ_from_the_references_zoos_in_arithmetic_alone() -> None:
+    for data in ("cifar10", "cifar100", "tiny-imagenet"):
+        plain, sister = (entries.load(f"{data}-resnet18-seed{ending}") for ending in ("", "-bf16"))
+        expected = {"precision": "bf16", "memory_format": "channels_last"}
+        assert sister.run_content == plain.run_content | expected
+        assert "Precision: trained and evaluated in bf16" in describe(sister).notes[-1]
+        assert describe(plain).notes == plain.conflicts

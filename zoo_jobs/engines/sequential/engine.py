@@ -44,23 +44,17 @@ STATE_BYTES = 1 << 30  # largest state of a chunk
 
 
 class SequentialEngine:
-    """Plain torch on one CPU thread or a CUDA device. Options that change numbers are part of ``numerics``."""
+    """Plain torch on one CPU thread or a CUDA device."""
 
     name = "sequential"
 
-    def __init__(
-        self, device: str | None = None, *, amp: bool = False, channels_last: bool = False, compiled: bool = False
-    ) -> None:
+    def __init__(self, device: str | None = None) -> None:
         """
         Args:
             device: of torch; None: torch modules on a CUDA device where there is one, layer lists always on the CPU,
                 where one small model at a time is faster.
-            amp: bfloat16 autocast for torch modules (ResNet-18); layer lists are always float32.
-            channels_last: images of torch modules in channels-last memory.
-            compiled: ``torch.compile`` of torch modules.
         """
         self._requested = None if device is None else torch.device(device)
-        self._options = {"amp": amp, "channels_last": channels_last, "compiled": compiled}
 
     def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
         """A CUDA device for torch modules where there is one, the CPU for layer lists; else as asked for."""
@@ -79,6 +73,10 @@ class SequentialEngine:
             return f"the one-cycle schedule moves the momentum of sgd; the optimizer is {program.optimizer}"
         if program.augment not in (None, *AUGMENTATIONS):
             return f"augmentation {program.augment!r} is unknown; accepted: {', '.join(AUGMENTATIONS)}"
+        if isinstance(program.architecture, Architecture) and not program.has_plain_arithmetic:
+            return f"it computes layer lists in contiguous float32, not in {program.memory_format} {program.precision}"
+        if program.precision == "tf32" and device_kind(self, program) == "cpu":
+            return "tf32 is a mode of CUDA devices, and no worker has one"
         if self._device(program).type == "cuda" and not torch.cuda.is_available():
             return "torch sees no CUDA device"
         return None
@@ -86,7 +84,11 @@ class SequentialEngine:
     def numerics(self, program: Program) -> dict[str, Any]:
         device = self._device(program)
         cpu = device.type == "cpu"
-        options = {} if isinstance(program.architecture, Architecture) else self._options
+        options: dict[str, Any] = {}
+        if not isinstance(program.architecture, Architecture):
+            # `compiled` was an option of earlier versions; without these three the pins of their runs would differ.
+            options = {"amp": program.precision == "bf16", "channels_last": program.memory_format == "channels_last"}
+            options |= {"compiled": False} | ({"tf32": True} if program.precision == "tf32" else {})
         return {
             "engine": self.name,
             "version": VERSION,
@@ -112,7 +114,7 @@ class SequentialEngine:
         model = (
             LayerListModel(program, device)
             if isinstance(program.architecture, Architecture)
-            else ModuleModel(program, device, **self._options)
+            else ModuleModel(program, device)
         )
         return SequentialSession(program, hyperparameters, state, data, model, device)
 
@@ -134,7 +136,7 @@ class SequentialSession:
         device: torch.device,
     ) -> None:
         self._program, self._data, self._model, self._device = program, data, model, device
-        precision.claim(self, "float32")
+        precision.claim(self, program.precision)
         self.load(hyperparameters, state)
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:

@@ -3,30 +3,29 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from ...models.registry import ResNet18
 from ...models.torch_module import torch_module
 from ..contract import Program
+from ..precision import autocast
 
 
 class ModuleModel:
     """Loss and logits of the model whose rows are bound. Parameters, gradients and buffers are views of the rows."""
 
-    def __init__(
-        self, program: Program, device: torch.device, *, amp: bool = False, channels_last: bool = False,
-        compiled: bool = False,
-    ) -> None:  # fmt: skip
+    def __init__(self, program: Program, device: torch.device) -> None:
         network = program.architecture
         if not isinstance(network, ResNet18):
             raise ValueError(f"{network.name} is a layer list")
         self._network = network
         self._device = device
-        self._amp = amp
-        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._precision = program.precision
+        self._memory_format = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[
+            program.memory_format
+        ]
         self._module = torch_module(network).to(device)
-        self._call: nn.Module = torch.compile(self._module) if compiled else self._module  # type: ignore[assignment]
         self._gradient_D = torch.zeros(network.layout.size, device=device)
 
     def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
@@ -53,19 +52,19 @@ class ModuleModel:
         """The loss that is minimised, the mean cross-entropy (the same value), and the logits [B, K]."""
         del draws, kl_weight
         self._gradient_D.zero_()
-        self._call.train()
+        self._module.train()
         logits = self._logits(images)
         loss = F.cross_entropy(logits, labels)
         return loss, loss, logits
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits [B, K] in eval mode."""
-        self._call.eval()
+        self._module.eval()
         return self._logits(images)
 
     def _logits(self, images: Tensor) -> Tensor:
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._amp):
-            logits: Tensor = self._call(images.contiguous(memory_format=self._memory_format))
+        with autocast(self._device, self._precision):
+            logits: Tensor = self._module(images.contiguous(memory_format=self._memory_format))
         return logits.float()
 
     def draw(

@@ -1,6 +1,7 @@
 """ResNet-18 in the oracle: flat rows are the module's own tensors."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,20 @@ def test_interruption_does_not_show(made: Any, digits: Made) -> None:
     resumed = grow(grow(made.state, range(1, 2)), range(2, 3))
     assert {k: v.tobytes() for k, v in whole.items()} == {k: v.tobytes() for k, v in resumed.items()}
     assert philox.permutation(1, 1, 24).tolist() != philox.permutation(1, 2, 24).tolist()
+
+
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_bfloat16_gives_other_numbers_near_those_of_float32(memory_format: str, made: Any, digits: Made) -> None:
+    data = digits(3, 16, 24)
+    weights = []
+    for program in (made.program, replace(made.program, precision="bf16", memory_format=memory_format)):
+        with SequentialEngine("cpu").open(program, made.hyperparameters, made.state, data) as session:
+            session.train_epoch(1, ACTIVE)
+            weights.append(session.state()["weights"])
+            assert session.evaluate("test").num_samples == len(data.test)
+    difference = np.abs(weights[0] - weights[1])
+    assert weights[1].dtype == np.float32
+    assert 0 < difference.mean() < 0.1 * np.abs(weights[0]).mean()
 
 
 def test_an_epoch_beyond_the_schedule_is_refused(made: Any, digits: Made) -> None:

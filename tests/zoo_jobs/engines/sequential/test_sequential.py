@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
+from tests.support.fake_cuda import see_cuda
 from tests.support.plain_pytorch import plain_pytorch
 from zooforge.zoo_jobs.engines import philox
 from zooforge.zoo_jobs.engines.batches import pixels
+from zooforge.zoo_jobs.engines.choose import make_engine
 from zooforge.zoo_jobs.engines.contract import MOMENTS, OneCycle, StateArrays
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.models.layers import ACTIVATIONS, Architecture
@@ -203,8 +205,23 @@ def test_numerics_name_all_that_the_numbers_depend_on(population: Made) -> None:
     assert numerics["torch"] == torch.__version__
     assert numerics["threads"] == 1
     assert numerics["device"] == torch.backends.cpu.get_cpu_capability()
-    amp = SequentialEngine("cpu", amp=True).numerics(population("resnet18", 3, num_models=1, optimizer="sgd").program)
-    assert amp["amp"] is True
+    resnet = population("resnet18", 3, num_models=1, optimizer="sgd").program
+    plain = {"amp": False, "channels_last": False, "compiled": False}  # as in the pins of earlier versions
+    assert engine.numerics(resnet).items() >= plain.items()
+    bf16 = engine.numerics(replace(resnet, precision="bf16", memory_format="channels_last"))
+    assert bf16.items() >= {"amp": True, "channels_last": True}.items()
+
+
+def test_precisions_that_it_cannot_compute_are_refused(population: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    see_cuda(monkeypatch, device=False)
+    small, resnet = population().program, population("resnet18", 3, num_models=1, optimizer="sgd").program
+    for name in ("sequential", "stacked", "lanes"):
+        assert "bf16" in (make_engine(name).refuses(replace(small, precision="bf16")) or "")
+    assert "mode of CUDA devices" in (SequentialEngine().refuses(replace(resnet, precision="tf32")) or "")
+    see_cuda(monkeypatch)
+    tf32 = replace(resnet, precision="tf32")
+    assert SequentialEngine().refuses(tf32) is None
+    assert SequentialEngine().numerics(tf32)["tf32"] is True
 
 
 def test_a_chunk_holds_what_fits_a_gigabyte_of_state(population: Made, digits: Made) -> None:
