@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 STORE ?=
 ZOO ?= mnist5k-cnn-s
+SECONDS ?= 420
 BIN := $(VENV)/bin
 EMBEDDED := $(BIN)/python -m zooforge.storage.stores.seaweedfs
 
@@ -41,7 +42,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test test-quick test-zoos lint fuzz chaos month soak docs chaos-alerts check-native check-arm bench bench-quick
+.PHONY: test test-quick test-zoos lint fuzz chaos month soak docs chaos-alerts check-native check-arm check-gpu bench bench-quick
 test: setup ## Run the tests, on all cores (8 minutes on two)
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
@@ -91,6 +92,9 @@ check-native: setup ## The CPU engine under address, undefined-behaviour and thr
 
 check-arm: ## The CPU engine's kernels on ARM (qemu), bit for bit against this machine's (15 minutes)
 	sh tests/zoo_jobs/engines/lanes/native/check-arm
+
+check-gpu: ## Check and measure the engines on this machine's GPU with numpy and torch alone (7 minutes; SECONDS=200: the first steps)
+	PYTHONPATH=. $(PYTHON) -u -m tests.gpu.check --seconds $(SECONDS)
 
 bench: setup ## Every benchmark that this machine can run, as ratios against plain PyTorch (12 minutes)
 	for script in lanes_training lanes_twins lanes_evaluation lanes_scaling driver_units scale storage_formats ledger; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done

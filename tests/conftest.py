@@ -19,7 +19,7 @@ hypothesis.settings.load_profile("zooforge")
 SLOWER = (
     "acceptance", "zoo_jobs/engines/lanes", "zoo_jobs/engines/sequential", "zoo_jobs/engines/stacked", "test_wheel.py",
     "test_slurm.py", "test_page.py", "test_report_command.py", "test_prometheus.py", "test_ray_start.py",
-    "test_engines.py", "storage/simulation", "test_concurrency.py", "test_whole_way.py", "test_rights.py",
+    "test_engines.py", "gpu", "storage/simulation", "test_concurrency.py", "test_whole_way.py", "test_rights.py",
     "test_hostile_store.py", "test_month.py", "test_split_rule.py", "test_stage.py", "test_imports.py",
     "test_python_page.py",
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""`make check-gpu`: what a machine with a card shows, with numpy and torch alone."""
