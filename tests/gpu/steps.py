@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from zooforge.zoo_jobs.engines import philox
+from zooforge.zoo_jobs.engines import cuda, philox
 from zooforge.zoo_jobs.engines.batches import AUGMENTATIONS
 from zooforge.zoo_jobs.engines.contract import Engine, Program
 from zooforge.zoo_jobs.engines.gpu_driver import gpu_report
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.engines.stacked import StackedEngine, random_numbers
-from zooforge.zoo_jobs.engines.stacked import device as stacked_device
 
 from .check import NUMBERS
 from .populations import images, population, program, resnet
@@ -173,12 +172,12 @@ def difference(expected: dict[str, Any], found: dict[str, Any], rtol: float = 1e
 @contextlib.contextmanager
 def eager(yes: bool) -> Iterator[None]:
     """Let ``stacked`` capture no graph."""
-    before = stacked_device.EAGER_CALLS
-    stacked_device.EAGER_CALLS = 1 << 60 if yes else before
+    before = cuda.EAGER_CALLS
+    cuda.EAGER_CALLS = 1 << 60 if yes else before
     try:
         yield
     finally:
-        stacked_device.EAGER_CALLS = before
+        cuda.EAGER_CALLS = before
 
 
 def no_synchronisation() -> Numbers:

@@ -75,17 +75,30 @@ def augmented(images: NDArray[np.uint8], words_n4: NDArray[np.uint32], augment: 
     raise ValueError(f"unknown augmentation {augment!r}; accepted: {', '.join(AUGMENTATIONS)}")
 
 
-def _mirrored(words_n4: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    mirrored: NDArray[np.bool_] = words_n4[:, 2] >= np.uint32(1 << 31)
-    return mirrored
+def mirrored(words_n4: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    """Whether each image is mirrored, [n]."""
+    found: NDArray[np.bool_] = words_n4[:, 2] >= np.uint32(1 << 31)
+    return found
+
+
+def skipped(words_n4: NDArray[np.uint32]) -> NDArray[np.intp]:
+    """Rows and columns of the padded image before each crop, [n, 2]."""
+    return (words_n4[:, :2].astype(np.uint64) * np.uint64(2 * CROP_PAD + 1) >> np.uint64(32)).astype(np.intp)
+
+
+def angles(words_n4: NDArray[np.uint32]) -> NDArray[np.float64]:
+    """The angle of each rotation in radians, [n]."""
+    unit = (words_n4[:, 3] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    degrees = np.float32(2 * MAX_DEGREES) * unit - np.float32(MAX_DEGREES)
+    return np.deg2rad(degrees.astype(np.float64))
 
 
 def _crop_flip(images: NDArray[np.uint8], words_n4: NDArray[np.uint32]) -> NDArray[np.uint8]:
     _, _, height, width = images.shape
     padded = np.pad(images, ((0, 0), (0, 0), (CROP_PAD, CROP_PAD), (CROP_PAD, CROP_PAD)))
-    skipped = (words_n4[:, :2].astype(np.uint64) * np.uint64(2 * CROP_PAD + 1) >> np.uint64(32)).astype(np.intp)
-    columns = np.where(_mirrored(words_n4)[:, None], np.arange(width)[::-1], np.arange(width)) + skipped[:, 1:2]
-    rows = np.arange(height) + skipped[:, 0:1]
+    before = skipped(words_n4)
+    columns = np.where(mirrored(words_n4)[:, None], np.arange(width)[::-1], np.arange(width)) + before[:, 1:2]
+    rows = np.arange(height) + before[:, 0:1]
     n = np.arange(len(images))[:, None, None]
     # Advanced indices around the channel axis: [n, H, W, C].
     return np.ascontiguousarray(padded[n, :, rows[:, :, None], columns[:, None, :]].transpose(0, 3, 1, 2))
@@ -93,15 +106,13 @@ def _crop_flip(images: NDArray[np.uint8], words_n4: NDArray[np.uint32]) -> NDArr
 
 def _flip_rotate(images: NDArray[np.uint8], words_n4: NDArray[np.uint32]) -> NDArray[np.uint8]:
     _, _, height, width = images.shape
-    unit = (words_n4[:, 3] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
-    degrees = np.float32(2 * MAX_DEGREES) * unit - np.float32(MAX_DEGREES)
-    angle = np.deg2rad(degrees.astype(np.float64))[:, None, None]
+    angle = angles(words_n4)[:, None, None]
     dy = (np.arange(height) - (height - 1) / 2)[:, None]
     dx = (np.arange(width) - (width - 1) / 2)[None, :]
     x = np.floor(np.cos(angle) * dx - np.sin(angle) * dy + width / 2).astype(np.intp)
     y = np.floor(np.sin(angle) * dx + np.cos(angle) * dy + height / 2).astype(np.intp)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    x = np.where(_mirrored(words_n4)[:, None, None], width - 1 - x, x)
+    x = np.where(mirrored(words_n4)[:, None, None], width - 1 - x, x)
     n = np.arange(len(images))[:, None, None]
     rotated = images[n, :, y.clip(0, height - 1), x.clip(0, width - 1)]
     rotated[~inside] = 0

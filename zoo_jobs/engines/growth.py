@@ -116,13 +116,10 @@ class Growth:
                 session.__enter__()
                 self._session = session
         running = session.train_epoch(epoch, self._faulty_epoch_P[models] == NEVER) if epoch > 0 else None
-        piece = _Piece(
-            session.state(),
-            running,
-            {split: session.evaluate(split) for split in splits},
-            session.sparsity() if self._program.variational or self._program.pruned else None,
-        )
-        return piece
+        # The state is read last: until then its copy to the host and the evaluations overlap on a GPU.
+        evaluations = {split: session.evaluate(split) for split in splits}
+        sparsity = session.sparsity() if self._program.variational or self._program.pruned else None
+        return _Piece(session.state(), running, evaluations, sparsity)
 
     def _freeze(self, state: StateArrays, epoch: int) -> None:
         """Freeze the models that stopped being finite at ``epoch``, and restore the state of models frozen before."""

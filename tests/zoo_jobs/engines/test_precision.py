@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from zooforge.zoo_jobs.engines import precision
-from zooforge.zoo_jobs.engines.stacked.device import Place
+from zooforge.zoo_jobs.engines.cuda import Place
 
 
 class Session:

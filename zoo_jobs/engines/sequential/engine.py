@@ -37,8 +37,10 @@ from ..devices import device_kind
 from ..one_cycle import one_cycle
 from .layer_list_model import LayerListModel
 from .module_model import ModuleModel
+from .module_session import ModuleSession
 
 VERSION = 1
+DEVICE_VERSION = 2  # of ``ModuleSession``
 EVALUATED_AT_ONCE = 500  # images per block; the sums of a matrix product may depend on it
 STATE_BYTES = 1 << 30  # largest state of a chunk
 
@@ -91,7 +93,7 @@ class SequentialEngine:
             options |= {"compiled": False} | ({"tf32": True} if program.precision == "tf32" else {})
         return {
             "engine": self.name,
-            "version": VERSION,
+            "version": DEVICE_VERSION if _on_device(program, device) else VERSION,
             "torch": torch.__version__,
             "threads": 1,
             "device": torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(device),
@@ -105,12 +107,14 @@ class SequentialEngine:
 
     def open(
         self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
-    ) -> "SequentialSession":
+    ) -> "SequentialSession | ModuleSession":
         """Raises ValueError, with the reason from ``refuses``, for a program that cannot run."""
         reason = self.refuses(program)
         if reason is not None:
             raise ValueError(reason)
         device = self._device(program)
+        if _on_device(program, device):
+            return ModuleSession(program, hyperparameters, state, data, device)
         model = (
             LayerListModel(program, device)
             if isinstance(program.architecture, Architecture)
@@ -121,6 +125,12 @@ class SequentialEngine:
     def _device(self, program: Program) -> torch.device:
         """The device of this process's sessions."""
         return self._requested or torch.device(self.device_kind(program, gpu=torch.cuda.is_available()))
+
+
+def _on_device(program: Program, device: torch.device) -> bool:
+    """Whether everything of a session stays on the device. A CPU keeps the session whose bits earlier zoos have."""
+    is_module = not isinstance(program.architecture, Architecture)
+    return is_module and program.optimizer == "sgd" and device.type == "cuda"
 
 
 class SequentialSession:

@@ -26,6 +26,8 @@ class ModuleModel:
             program.memory_format
         ]
         self._module = torch_module(network).to(device)
+        self.parameters = [dict(self._module.named_parameters())[entry.name] for entry in network.layout.entries]
+        """In the order of the layout, to take gradients of."""
         self._gradient_D = torch.zeros(network.layout.size, device=device)
 
     def bind(self, rows: Mapping[str, Tensor]) -> Tensor:

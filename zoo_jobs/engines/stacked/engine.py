@@ -6,8 +6,8 @@ import torch
 
 from ...data.prepared import PreparedData
 from ..contract import DeviceKind, Hyperparameters, Program, StateArrays, not_a_plain_layer_list
+from ..cuda import free_bytes
 from ..devices import no_cuda
-from .device import free_bytes
 from .memory import peak_bytes
 from .session import StackedSession
 from .update import STEPS

@@ -30,9 +30,9 @@ from ..contract import (
     magnitude_sparsity,
     sparsity_of,
 )
+from ..cuda import Body, Place
 from ..philox import Purpose
 from ..random_layers import RandomLayer
-from .device import Body, Place
 from .network import StackedNetwork, cross_entropy
 from .random_numbers import box_muller, permutations, sample_streams, words
 from .update import Update

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from zooforge.zoo_jobs.engines import cuda as device
 from zooforge.zoo_jobs.engines.contract import Engine, OneCycle, Session, StateArrays, initial_state
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
-from zooforge.zoo_jobs.engines.stacked import StackedEngine, device, network
+from zooforge.zoo_jobs.engines.stacked import StackedEngine, network
 from zooforge.zoo_jobs.models.layers import ACTIVATIONS
 from zooforge.zoo_jobs.models.optimizers import OPTIMIZERS
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import device_errors
-from ..host_memory import host_free_bytes
+from . import device_errors
+from .host_memory import host_free_bytes
 
 EAGER_CALLS = 2  # calls of a function before it is captured; libraries initialise in the first
 GRAPH_RESERVE_BYTES = 1 << 30  # GPU memory left for the context, libraries and fragmentation

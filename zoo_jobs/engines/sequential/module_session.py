@@ -1,0 +1,228 @@
+"""One torch module after the other (ResNet-18) with everything on the device: images, order, augmentation, steps, sums.
+
+A step is one function without a value that the host reads, so a GPU captures it as a graph; the host waits for the
+device once per epoch and model. Shape suffixes: P = models, D = parameters, N = training rows, B = batch.
+"""
+
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
+
+from ...data.prepared import PreparedData
+from .. import philox, precision
+from ..batches import num_steps
+from ..contract import (
+    Evaluation,
+    Hyperparameters,
+    Program,
+    Running,
+    Sparsity,
+    SplitName,
+    StateArrays,
+)
+from ..cuda import Body, Place
+from ..one_cycle import one_cycle
+from .device_images import augment_numbers, augmented
+from .module_model import ModuleModel
+
+EVALUATED_AT_ONCE = 2000  # images per block
+NAMES = ("values", "momentum_buffer", "buffers", "counters")
+
+
+class ModuleSession:
+    """See ``contract.Session``. The optimizer is SGD. A model is copied to where the captured step works."""
+
+    def __init__(
+        self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        """Raises ValueError if the optimizer is not SGD; MemoryError."""
+        if program.optimizer != "sgd":
+            raise ValueError(f"this session steps with SGD, not with {program.optimizer}")
+        precision.claim(self, program.precision)
+        self._program, self._data, self._device = program, data, device
+        self._bodies: dict[tuple[str, int], Body] = {}
+        self._images: dict[SplitName, tuple[Tensor, Tensor]] = {}
+        self._place = Place(device)
+        with self._place.active():
+            self._model = ModuleModel(program, device)
+            self._put(hyperparameters, state)
+
+    def _put(self, h: Hyperparameters, state: StateArrays) -> None:
+        self._hyperparameters, self._num_models = h, len(state["weights"])
+        self._step_P = state["step"].astype(np.int64)
+        self._active_P = np.ones(self._num_models, np.bool_)
+        arrays = {"values": state["weights"], **{name: state[name] for name in NAMES[1:]}}
+        self._tensors = {name: torch.tensor(array, device=self._device) for name, array in arrays.items()}
+        self._work = {name: torch.zeros_like(tensor[0]) for name, tensor in self._tensors.items()}
+        self._model.bind(self._work)
+        self._copies = self._place.host_copies(self._tensors)
+        num_rows, device = len(self._data.train), self._device
+        steps = num_steps(num_rows, self._program.batch_size)
+        self._order_N = torch.zeros(num_rows, dtype=torch.int64, device=device)
+        words_N4 = np.zeros((num_rows, 4), np.uint32)
+        numbers = augment_numbers(words_N4, self._program.augment) if self._program.augment else {}
+        self._augment_N = {name: torch.tensor(values, device=device) for name, values in numbers.items()}
+        self._minus_rate, self._momentum = (torch.zeros(steps, device=device) for _ in range(2))
+        self._epoch_step, self._first_image = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+        self._weight_decay = torch.zeros((), device=device)
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of losses, and of correct predictions
+        self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
+        channels = len(self._data.pixel_values)
+        self._first_value_C = 256 * torch.arange(channels, device=device)[:, None, None]
+
+    def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
+        """False: a chunk's models take turns in one session already."""
+        del hyperparameters, state
+        return False
+
+    def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
+        """Inactive models do not change; their sums are NaN and 0."""
+        self._active_P = active_P.copy()
+        num_rows, size = len(self._data.train), self._program.batch_size
+        loss_sum_P, correct_P = np.full(self._num_models, np.nan), np.zeros(self._num_models, np.int32)
+        with self._place.active():
+            self._copies.forget()
+            for i in np.flatnonzero(active_P):
+                self._prepare(int(i), epoch)
+                for first in range(0, num_rows, size):
+                    self._run("train", min(size, num_rows - first))
+                for name, tensor in self._tensors.items():
+                    tensor[i].copy_(self._work[name].detach())
+                self._step_P[i] += num_steps(num_rows, size)
+                loss_sum_P[i], correct_P[i] = self._read_sums()
+            self._copies.start()
+        return Running(loss_sum_P, correct_P, num_rows)
+
+    def evaluate(self, split: SplitName) -> Evaluation:
+        """Models that were inactive in the last epoch are not evaluated; their sums are NaN and 0."""
+        num_images = len(self._data.split(split))
+        loss_sum_P, correct_P = np.full(self._num_models, np.nan), np.zeros(self._num_models, np.int32)
+        with self._place.active(), torch.no_grad():
+            self._split(split)
+            for i in np.flatnonzero(self._active_P):
+                self._load_work(int(i))
+                self._first_image.zero_()
+                self._sums.zero_()
+                for first in range(0, num_images, EVALUATED_AT_ONCE):
+                    self._run(split, min(EVALUATED_AT_ONCE, num_images - first), training=False)
+                loss_sum_P[i], correct_P[i] = self._read_sums()
+        return Evaluation(loss_sum_P, correct_P, num_images)
+
+    def sparsity(self) -> Sparsity:
+        raise ValueError("only twins have a sparsity")
+
+    def state(self) -> StateArrays:
+        with self._place.active():
+            arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in self._copies.read().items()}
+        return {"weights": arrays.pop("values"), **arrays, "step": self._step_P.copy()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        place = self._place
+        precision.release(self)
+        self.__dict__.clear()
+        place.release()
+
+    def _prepare(self, i: int, epoch: int) -> None:
+        """Copy model ``i``, and its order, augmentation and schedule of the epoch, to where the step reads them."""
+        program, h = self._program, self._hyperparameters
+        num_rows, size, seed = len(self._data.train), program.batch_size, int(h.seed_P[i])
+        self._split("train")
+        self._load_work(i)
+        self._order_N.copy_(torch.from_numpy(philox.permutation(seed, epoch, num_rows)))
+        steps = num_steps(num_rows, size)
+        if program.augment is not None:
+            words = philox.augment_words(seed, epoch=epoch, step=np.arange(steps), num_samples=size)
+            for name, values in augment_numbers(words.reshape(-1, 4)[:num_rows], program.augment).items():
+                self._augment_N[name].copy_(torch.from_numpy(values))
+        rate, first = float(h.learning_rate_P[i]), int(self._step_P[i])
+        pairs = [(rate, float(h.momentum_P[i]))] * steps
+        if program.schedule is not None:
+            total = program.schedule.total_steps
+            pairs = [one_cycle(step, total, rate) for step in range(first, first + steps)]
+        self._minus_rate.copy_(torch.tensor([-pair[0] for pair in pairs], dtype=torch.float64))
+        self._momentum.copy_(torch.tensor([pair[1] for pair in pairs], dtype=torch.float64))
+        self._weight_decay.fill_(float(h.weight_decay_P[i]))
+        self._nesterov = bool(h.nesterov_P[i])
+        self._epoch_step.zero_()
+        self._sums.zero_()
+
+    def _load_work(self, i: int) -> None:
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                self._work[name].copy_(tensor[i])
+
+    def _run(self, split: SplitName, num_samples: int, training: bool = True) -> None:
+        """Run one step, or one block of an evaluation. Each batch size has a body of its own."""
+        key = (f"step {self._nesterov}" if training else split, num_samples)
+        if key not in self._bodies:
+
+            def body() -> None:
+                if training:
+                    self._train_step(num_samples)
+                else:
+                    self._evaluate_block(split, num_samples)
+
+            self._bodies[key] = self._place.body(body)
+        self._bodies[key]()
+
+    def _train_step(self, num_samples: int) -> None:
+        place_B = self._epoch_step * self._program.batch_size + torch.arange(num_samples, device=self._device)
+        rows_B = self._order_N[place_B]
+        bytes_, labels = self._images["train"]
+        images = bytes_[rows_B]
+        if self._program.augment is not None:
+            numbers = {name: values[place_B] for name, values in self._augment_N.items()}
+            images = augmented(images, numbers, self._program.augment)
+        loss, _, logits = self._model.training_loss(self._pixels(images), labels[rows_B], (), 0.0)
+        gradient_D = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, self._model.parameters)])
+        with torch.no_grad():
+            self._update(gradient_D)
+            self._add(loss.double() * num_samples, logits, labels[rows_B])
+            self._epoch_step += 1
+
+    def _update(self, gradient_D: Tensor) -> None:
+        """A step of ``torch.optim.SGD``, with a rate and a momentum that the device reads."""
+        values_D, buffer_D = self._work["values"], self._work["momentum_buffer"]
+        step = self._epoch_step.view(1)  # an index without axes would be read by the host
+        minus_rate, momentum = self._minus_rate[step], self._momentum[step]
+        gradient_D.addcmul_(values_D, self._weight_decay)
+        buffer_D.mul_(momentum).add_(gradient_D)
+        direction_D = torch.addcmul(gradient_D, buffer_D, momentum) if self._nesterov else buffer_D
+        values_D.addcmul_(direction_D, minus_rate)
+
+    def _evaluate_block(self, split: SplitName, num_images: int) -> None:
+        rows_B = self._first_image + torch.arange(num_images, device=self._device)
+        bytes_, labels = self._images[split]
+        logits = self._model.logits(self._pixels(bytes_[rows_B]))
+        self._add(F.cross_entropy(logits, labels[rows_B], reduction="none").double().sum(), logits, labels[rows_B])
+        self._first_image += num_images
+
+    def _add(self, loss_sum: Tensor, logits: Tensor, labels_B: Tensor) -> None:
+        self._sums += torch.stack((loss_sum, (logits.argmax(dim=1) == labels_B).sum().double()))
+
+    def _pixels(self, bytes_: Tensor) -> Tensor:
+        """Normalised pixels of bytes [B, C, H, W], by a look-up table, so every engine gets the same floats."""
+        return self._pixel_values[bytes_.long() + self._first_value_C]
+
+    def _split(self, split: SplitName) -> None:
+        """Copy a split to the device, once."""
+        if split not in self._images:
+            part = self._data.split(split)
+            labels = torch.tensor(part.labels.astype(np.int64), device=self._device)
+            self._images[split] = torch.tensor(part.images, device=self._device), labels
+
+    def _read_sums(self) -> tuple[float, int]:
+        """Sums of losses and of correct predictions. Here the host waits for the device."""
+        loss_sum, correct = self._sums.cpu().numpy()
+        return float(loss_sum), int(correct)
