@@ -120,7 +120,7 @@ class Remaining:
 def remaining(store: ObjectStore, zoo: Zoo, wanted: Request, place: Machine, engine: str | None) -> Remaining:
     """The part of ``wanted`` that ``store`` lacks, and what it takes on ``place`` at the pace of the last attempt."""
     spec = zoo.root
-    rate = place.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine)
+    rate = place.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine, spec.precision)
     name = engine or ("auto" if rate is None else rate.engine)
     ledger = read_ledger(store, zoo.run_id)
     units = work_units(zoo, size=(read_pin(store, zoo.run_id) or {}).get("unit_models"))
@@ -168,6 +168,9 @@ def _place(e: Estimate, machines: list[Machine]) -> str:
         price = _price(place.dollars_per_hour, place.spot_dollars_per_hour)
         return f"not measured on {e.machine} ({place.description}) with {what}; an hour costs {price}"
     price = _price(e.dollars, e.spot_dollars)
+    if e.assumed is not None:
+        where = f"{e.machine} ({place.description}; {_slots(e.slots)}, {e.engine})"
+        return f"estimated, not measured: {duration(e.seconds)} on {where}, at an assumed {e.assumed}: {price}"
     where = f"{e.machine} ({place.description}; {_slots(e.slots)}, {e.engine})"
     return f"{duration(e.seconds)}, to {duration(e.busy_seconds)} beside other work, on {where}: {price}"
 
@@ -179,22 +182,29 @@ def _price(on_demand: float | None, spot: float | None) -> str:
 def _print_table(estimates: list[list[Estimate]], machines: list[Machine]) -> None:
     chosen = [per_zoo[0] for per_zoo in estimates]
     lines = [["zoo", "models", "states", "units", "steps", "FLOP", "time", "dollars", "peak", "final", "objects"]]
-    lines += [_line(e.zoo, e.num_models, e.num_states, e.num_units, _sums([e])) for e in chosen]
+    lines += [_line(e.zoo, e.num_models, e.num_states, e.num_units, [e]) for e in chosen]
     count = f"{len(chosen)} zoos"
     models, states, units = (sum(getattr(e, key) for e in chosen) for key in ("num_models", "num_states", "num_units"))
-    lines.append(_line(count, models, states, units, _sums(chosen)))
+    lines.append(_line(count, models, states, units, chosen))
     for line in table(lines, "<>>>>>>>>>>"):
         click.echo(line)
     click.echo()
     for place in machines:
         per_machine = [one for per_zoo in estimates for one in per_zoo if one.machine == place.name]
-        measured = [one for one in per_machine if one.seconds is not None]
+        measured = [one for one in per_machine if one.seconds is not None and one.assumed is None]
+        assumed = [one for one in per_machine if one.assumed is not None]
         sums = _sums(measured)
         click.echo(
             f"{place.name} ({place.description}; {_slots(place.slots)}): {len(measured)} of {len(per_machine)} zoos "
             f"measured, {duration(sums['seconds']) if measured else 'no time'}"
             + (f", {_price(sums['dollars'], sums['spot_dollars'])}" if measured else "")
+            + (f"; {len(assumed)} estimated by an assumed share of the peak, {_estimated(assumed)}" if assumed else "")
         )
+
+
+def _estimated(estimates: list[Estimate]) -> str:
+    sums = _sums(estimates)
+    return f"{duration(sums['seconds'])}, {_price(sums['dollars'], sums['spot_dollars'])}"
 
 
 def _sums(estimates: list[Estimate]) -> dict[str, Any]:
@@ -203,9 +213,12 @@ def _sums(estimates: list[Estimate]) -> dict[str, Any]:
     return {key: None if any(v is None for v in column) else sum(column) for key, column in values.items()}
 
 
-def _line(name: str, models: int, states: int, units: int, sums: dict[str, Any]) -> list[str]:
-    time = duration(sums["seconds"])
+def _line(name: str, models: int, states: int, units: int, estimates: list[Estimate]) -> list[str]:
+    """A line of the table; ``~`` is before what an assumed share of the peak gives."""
+    sums = _sums(estimates)
+    about = "~" if any(e.assumed for e in estimates) and sums["seconds"] is not None else ""
     return [
-        name, f"{models:,}", f"{states:,}", f"{units:,}", f"{sums['num_steps']:,}", flop(sums["num_flop"]), time,
-        dollars(sums["dollars"]), size(sums["peak_bytes"]), size(sums["final_bytes"]), f"{sums['num_objects']:,}",
+        name, f"{models:,}", f"{states:,}", f"{units:,}", f"{sums['num_steps']:,}", flop(sums["num_flop"]),
+        f"{about}{duration(sums['seconds'])}", f"{about}{dollars(sums['dollars'])}", size(sums["peak_bytes"]),
+        size(sums["final_bytes"]), f"{sums['num_objects']:,}",
     ]  # fmt: skip

@@ -1,7 +1,8 @@
 """Estimates what a request takes: steps, FLOP, seconds, bytes, objects, dollars. Reads two tables, else pure.
 
 Seconds come from rates that were measured on a named machine (rates.yaml, written by benchmarks/rates.py), dollars
-from prices.yaml. Values that were not measured are None.
+from prices.yaml. Where the rate of a ResNet was not measured, seconds are FLOP over an assumed share of the peak of the
+machine's data sheet, and the estimate says so. Other values that were not measured are None.
 """
 
 import heapq
@@ -17,7 +18,7 @@ from ..models.registry import Network, ResNet18
 from ..spec.epochs import part_epochs
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo
-from .machines import Machine, Rate
+from .machines import Assumed, Machine, Rate
 from .units import SPLIT_MULTIPLE, Request, Task, WorkUnit, tasks, work_units
 
 FLOP_PER_MAC = 2
@@ -63,6 +64,8 @@ class Estimate:
     """Where other work shares the machine."""
     dollars: float | None
     spot_dollars: float | None
+    assumed: str | None = None
+    """The assumed speed that the seconds come from; None where they come from a measured rate."""
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -137,7 +140,13 @@ def estimate(
     macs = seen.trained * net.num_train_macs * passes + seen.evaluated * net.num_macs
     optimizers = Counter(all_rows[model].optimizer for model in wanted.models)
     stored = _stored(zoo, wanted, net, asked, optimizers)
-    rate = machine.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine)
+    variational = is_variational(zoo)
+    rate = machine.rate(spec.architecture_name, spec.in_channels, variational, engine, spec.precision)
+    assumed = None
+    if rate is None and isinstance(net, ResNet18) and engine in (None, "sequential"):
+        # Layer lists are bound by memory and launches, of which FLOP say nothing.
+        assumed = machine.assumed.get(spec.precision)
+        rate = None if assumed is None else assumed_rate(net, spec.precision, assumed)
     slots = min(machine.slots, num_models)
     seconds = None
     if rate is not None:
@@ -167,14 +176,29 @@ def estimate(
         busy_seconds=None if seconds is None else BUSY_FACTOR * seconds,
         dollars=cost(machine.dollars_per_hour),
         spot_dollars=cost(machine.spot_dollars_per_hour),
+        assumed=None if assumed is None else str(assumed),
         **stored,
+    )
+
+
+def assumed_rate(net: ResNet18, precision: str, assumed: Assumed) -> Rate:
+    """Samples per second of a slot that computes ``net`` at the assumed speed."""
+    return Rate(
+        engine="sequential",
+        architecture=net.name,
+        channels=net.in_channels,
+        twins=False,
+        precision=precision,
+        date="assumed",
+        train_samples_per_second=assumed.flop_per_second / (FLOP_PER_MAC * net.num_train_macs),
+        eval_samples_per_second=assumed.flop_per_second / (FLOP_PER_MAC * net.num_macs),
     )
 
 
 def epoch_seconds_per_model(zoo: Zoo, machine: Machine, engine: str | None = None) -> float | None:
     """Seconds of a slot for one epoch of one model; None if it was not measured."""
     spec = zoo.root
-    rate = machine.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine)
+    rate = machine.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine, spec.precision)
     held_out = spec.split.val + spec.num_test
     return None if rate is None else _slot_seconds(rate, Samples(spec.split.train, held_out))
 

@@ -1,7 +1,7 @@
 """Machines that `zoo plan` knows: measured rates from rates.yaml, prices from prices.yaml. Reads these files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ..closed import Closed
 from ..errors import InputError, unknown
-from ..spec.blocks import ArchitectureName, validated
+from ..spec.blocks import ArchitectureName, PrecisionName, validated
 from ..spec.yaml_values import yaml_values
 
 RATES = Path(__file__).with_name("rates.yaml")
@@ -27,6 +27,7 @@ class Rate(Closed):
     channels: Annotated[int, Field(gt=0)]
     twins: bool
     """Variational dropout; other twins train as their parents do."""
+    precision: PrecisionName = "float32"
     date: str
     """Date of the measurement."""
     train_samples_per_second: Positive
@@ -40,10 +41,14 @@ class MachineRates(Closed):
     price: str
     """A key of prices.yaml."""
     rates: tuple[Rate, ...]
+    peak_tflop_per_second: dict[str, Positive] = Field(default_factory=dict)
+    """Of one slot, by precision, as the data sheet of its device says; for estimates where nothing was measured."""
 
 
 class RateTable(Closed):
     default: str
+    assumed_ratio: dict[str, Annotated[float, Field(gt=0, le=1)]]
+    """Share of the peak that a network which is no layer list is assumed to reach, by precision."""
     machines: dict[str, MachineRates]
 
 
@@ -60,6 +65,21 @@ class PriceTable(Closed):
 
 
 @dataclass(frozen=True, slots=True)
+class Assumed:
+    """The speed that a slot is assumed to have: a peak of its data sheet, and the share of it that is reached."""
+
+    peak_tflop_per_second: float
+    ratio: float
+
+    @property
+    def flop_per_second(self) -> float:
+        return 1e12 * self.peak_tflop_per_second * self.ratio
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.0%} of {self.peak_tflop_per_second:g} TFLOP/s"
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """``count`` machines of a kind. Dollars per hour are the price of all of them; None without a price."""
 
@@ -70,13 +90,18 @@ class Machine:
     dollars_per_hour: float | None
     spot_dollars_per_hour: float | None
     rates: tuple[Rate, ...]
+    assumed: Mapping[str, "Assumed"] = field(default_factory=dict)
+    """By precision; empty for a machine whose peaks are not known."""
 
-    def rate(self, architecture: str, channels: int, twins: bool, engine: str | None = None) -> Rate | None:
+    def rate(
+        self, architecture: str, channels: int, twins: bool, engine: str | None = None, precision: str = "float32"
+    ) -> Rate | None:
         """The fastest measured rate, or that of ``engine``; None if it was not measured."""
         fitting = [
             rate
             for rate in self.rates
-            if (rate.architecture, rate.channels, rate.twins) == (architecture, channels, twins)
+            if (rate.architecture, rate.channels, rate.twins, rate.precision)
+            == (architecture, channels, twins, precision)
             and engine in (None, rate.engine)
         ]
         return max(fitting, key=lambda rate: rate.train_samples_per_second, default=None)
@@ -101,7 +126,8 @@ def machine(name: str | None = None) -> Machine:
         return None if price is None else price.dollars_per_hour * (rates.slots if price.per_core else 1) * number
 
     prices = dollars(rates.price), dollars(f"{rates.price}-spot")
-    plain = Machine(kind, rates.description, 1, rates.slots, *prices, rates.rates)
+    assumed = {name: Assumed(peak, table.assumed_ratio[name]) for name, peak in rates.peak_tflop_per_second.items()}
+    plain = Machine(kind, rates.description, 1, rates.slots, *prices, rates.rates, assumed)
     return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=rates.slots * number)
 
 

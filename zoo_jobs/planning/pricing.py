@@ -117,7 +117,8 @@ def rate_here(zoo: Zoo, engine: str, environment: Mapping[str, str]) -> tuple[Ma
     """The machine that ``ZOO_MACHINE`` names, else the table's default, and the rate that it was measured at."""
     place = machine_here(environment)
     spec = zoo.root
-    rate = None if place is None else place.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine)
+    asked = spec.architecture_name, spec.in_channels, is_variational(zoo), engine, spec.precision
+    rate = None if place is None else place.rate(*asked)
     return place, rate
 
 

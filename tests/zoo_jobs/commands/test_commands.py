@@ -90,6 +90,14 @@ def test_plan_ranks_machines_cheapest_first() -> None:
     assert "2 zoos" in text
 
 
+def test_plan_marks_what_it_has_estimated() -> None:
+    one = run(plan.command, "cifar10-resnet18-seed", "--on", "h200-141g").stdout
+    assert "estimated, not measured: " in one and "at an assumed 60% of 67 TFLOP/s: $" in one
+    several = run(plan.command, "cifar10-resnet18-seed", "cifar10-resnet18-seed-bf16", "--on", "h200-141g").stdout
+    assert "0 of 2 zoos measured" in several and "2 estimated by an assumed share of the peak" in several
+    assert all("~" in line for line in several.splitlines()[1:4])
+
+
 def test_plan_of_a_changed_spec_is_another_run() -> None:
     (plain,) = run_json(plan.command, "mnist5k-cnn-s")
     (changed,) = run_json(plan.command, "mnist5k-cnn-s", "--set", "batch_size=20", "--name", "my-zoo")

@@ -1,6 +1,7 @@
 """What plans reckon, against arithmetic done by hand, and the tables that they reckon with."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,29 @@ def test_every_cnn_zoo_of_the_catalogue_has_a_measured_rate_on_the_default_machi
     for spec in entries.load_all():
         if spec.architecture != "resnet18":
             assert estimate(spec, request(spec), machine()).seconds is not None
+
+
+def test_a_resnet_that_was_not_measured_is_estimated_from_flop_and_says_so() -> None:
+    h200 = machine("h200-141g")
+    plain, sister = (entries.load(f"cifar10-resnet18-seed{ending}") for ending in ("", "-bf16"))
+    for spec, peak, ratio in ((plain, 67e12, 0.6), (sister, 989e12, 0.22)):
+        found = estimate(spec, request(spec), h200)
+        assert found.seconds == pytest.approx(found.num_flop / (ratio * peak))
+        assert found.dollars == pytest.approx(found.seconds / 3600 * h200.dollars_per_hour)
+        assert found.assumed == f"{ratio:.0%} of {peak / 1e12:g} TFLOP/s"
+        assert found.to_json()["assumed"] == found.assumed
+    small = entries.load("mnist-cnn-s-seed")
+    assert estimate(small, request(small), h200).seconds is None  # bound by memory and launches
+    assert estimate(plain, request(plain), machine()).seconds is None  # no peak is known
+    assert estimate(plain, request(plain), h200, "stacked").seconds is None
+
+
+def test_a_measured_rate_of_a_precision_takes_the_place_of_its_estimate() -> None:
+    rate = Rate(
+        engine="sequential", architecture="resnet18", channels=3, twins=False, precision="bf16", date="2026-11-30",
+        train_samples_per_second=1000, eval_samples_per_second=4000,
+    )  # fmt: skip
+    measured = replace(machine("h200-141g"), rates=(rate,))
+    plain, sister = (entries.load(f"cifar10-resnet18-seed{ending}") for ending in ("", "-bf16"))
+    assert estimate(sister, request(sister), measured).assumed is None
+    assert estimate(plain, request(plain), measured).assumed is not None
