@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,7 @@ def port_forward(
     if not heads:
         raise ClusterError(f"Ray cluster {ray} has no head pod; `zoo cluster status` says why")
     ports = {dashboard_port: 8265, metrics_port: 9095}
-    forward = PortForward(cluster, namespace, heads[0]["metadata"]["name"], ports)
+    forward = PortForward(cluster, namespace, heads[0]["metadata"]["name"], ports, partial(click.echo, err=True))
     click.echo(
         f"dashboard http://127.0.0.1:{forward.local_port(8265)}, metrics http://127.0.0.1:{forward.local_port(9095)}/metrics"
     )

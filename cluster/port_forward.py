@@ -4,9 +4,10 @@ import contextlib
 import selectors
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from kubernetes.client import ApiException
 from kubernetes.stream import portforward
 
 from .client import Cluster
@@ -18,8 +19,14 @@ CHUNK_BYTES = 64 * 1024
 class PortForward:
     """Listens on loopback until it is closed. Every connection has its own stream to the pod."""
 
-    def __init__(self, cluster: Cluster, namespace: str, pod: str, ports: Mapping[int, int]) -> None:
-        """``ports`` maps a local port to a port of the pod; local port 0 means any free port."""
+    def __init__(
+        self, cluster: Cluster, namespace: str, pod: str, ports: Mapping[int, int], warn: Callable[[str], None]
+    ) -> None:
+        """``ports`` maps a local port to a port of the pod; local port 0 means any free port.
+
+        ``warn`` takes one line for each connection that the API server refuses, such as a missing right.
+        """
+        self._warn = warn
         self._cluster, self._namespace, self._pod = cluster, namespace, pod
         self.listeners: dict[int, socket.socket] = {}
         for local, remote in ports.items():
@@ -50,7 +57,12 @@ class PortForward:
                         threading.Thread(target=self._carry, args=(connection, key.data), daemon=True).start()
 
     def _carry(self, near: socket.socket, remote: int) -> None:
-        far = self._open(remote)
+        try:
+            far = self._open(remote)
+        except (ApiException, OSError) as error:
+            near.close()
+            self._warn(f"port {remote} of pod {self._pod} is not forwarded: {' '.join(str(error).split())[:200]}")
+            return
         with near, contextlib.closing(far), contextlib.suppress(OSError):
             back = threading.Thread(target=_pump, args=(far, near), daemon=True)
             back.start()
