@@ -3,12 +3,14 @@
 from zooforge.storage.formats.compression import CompressionName
 from zooforge.storage.keys import zoo_url
 from zooforge.storage.ops.verify import Verification, added_shards, verify_zoo
+from zooforge.storage.publish.head import read_spec
 from zooforge.storage.publish.seal import Request as PublishRequest
 from zooforge.storage.publish.seal import Version, vectorize
 from zooforge.storage.runs.run_files import add_usage, read_attempts
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
 
+from ..errors import InputError
 from ..planning.units import Request
 from ..spec.twins import Zoo
 from .describe import describe
@@ -27,9 +29,22 @@ def publish(
 
     Raises:
         IncompleteRun: nothing is committed yet.
+        InputError: the store's zoo of this name is another run's by now.
     """
+    _check_lineage(store, zoo)
     asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
     return vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression)
+
+
+def _check_lineage(store: ObjectStore, zoo: Zoo) -> None:
+    """Refuse to replace a zoo that was begun again under its name by what an earlier run of the name committed."""
+    spec = read_spec(store, zoo.name)
+    run = None if spec is None else spec.content.get("run")
+    if run not in (None, zoo.run_id):
+        raise InputError(
+            f"{zoo.name} in {store.url} is of run {str(run)[:8]}, this spec of {zoo.run_id[:8]}: an earlier lineage, "
+            "which would replace the newer one; `zoo train --new-lineage` with this spec makes it the current one again"
+        )
 
 
 def read_back(store: ObjectStore, store_url: str, zoo: Zoo) -> Verification:

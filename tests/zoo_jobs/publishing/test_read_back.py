@@ -4,12 +4,15 @@ import pytest
 
 from tests.support.made_runs import NAME, MadeRun, parent, whole_run
 from zooforge.storage.ops.verify import added_shards
+from zooforge.storage.publish.head import read_head
 from zooforge.storage.runs.run_files import read_usage
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
+from zooforge.zoo_jobs.catalogue.in_store import register
 from zooforge.zoo_jobs.commands.run import report_verification
 from zooforge.zoo_jobs.commands.verify import NotWhatItSays
+from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.publishing.publish import publish, read_back
 
 
@@ -61,3 +64,17 @@ def test_a_flipped_byte_in_what_was_written_is_named(store: ObjectStore, capsys:
     with pytest.raises(NotWhatItSays, match="1 problem"):
         report_verification(read_back(store, store.url, parent()))
     assert key in capsys.readouterr().out
+
+
+def test_an_earlier_lineage_does_not_become_the_current_version_again(store: ObjectStore) -> None:
+    grown(store)
+    register(store, parent())
+    publish(store, parent())
+    newer = parent().with_overrides(["batch_size=20"], name="other").model_copy(update={"name": NAME})
+    register(store, newer, new_lineage=True)
+    MadeRun(store, newer, (0, 4), 3).commit((0, 1, 2, 3), 0)
+    publish(store, newer)
+    head = read_head(store, NAME)
+    with pytest.raises(InputError, match=rf"is of run {newer.run_id[:8]}, this spec of {parent().run_id[:8]}.*lineage"):
+        publish(store, parent())
+    assert read_head(store, NAME) == head
