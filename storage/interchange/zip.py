@@ -10,17 +10,17 @@ from typing import Any
 from ..canonical import canonical_json, sha256_hex
 from ..formats.manifest import Manifest
 from ..keys import copy_key, head_key, manifest_key
-from ..publish.cards import LICENSE, card, checksums, croissant, pretty
+from ..publish.cards import LICENSE, card, carried_files, checksums, croissant, pretty
 from ..publish.description import ZooDescription
 from ..publish.head import HEAD_FORMAT, HEAD_VERSION
 from ..quantities import human_bytes
 from ..stores.objects import get_object
 from ..stores.protocol import get_or_none
-from ..zoo import IMAGES, Zoo
+from ..zoo import Zoo
 from .folders import Report, fresh_file
 
 NUMBER = 1  # of the version in every zip file, so that equal zoos give equal bytes
-COPIES = ("LICENSE", "README.md", "croissant.json", "index_dict.json", IMAGES)
+COPIES = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def copies_of(zoo: Zoo) -> dict[str, bytes]:
     """The files beside the manifest (card, licence, tables, checksums), else made anew."""
     manifest = zoo.manifest
     description = described(manifest)
-    copies = {}
+    copies = carried_files(zoo.store, zoo.name, zoo.version)
     for name in COPIES:
         stored = get_or_none(zoo.store, copy_key(zoo.name, zoo.version, name))
         if stored is not None:

@@ -17,7 +17,7 @@ from ..formats.splits import SPLITS
 from ..formats.tables import decode_table, encode_table, table_values, values_digest
 from ..formats.tensors import tensor_name
 from ..keys import copy_key
-from ..publish.cards import checksums
+from ..publish.cards import carried_files, checksums
 from ..publish.head import check_copy, read_current, require_publishing, seal_manifest
 from ..publish.shards import write_shard
 from ..read.selection import Selector
@@ -69,14 +69,17 @@ def pull(
         num_read += puller.num_read
         if head is not None and head.manifest_sha256 == sha256_hex(manifest.to_json()):
             return Pulled(manifest, head.number, num_read)
-        number = seal_manifest(target, head, current, manifest, partial(_write_checksums, target, manifest))
+        number = seal_manifest(target, head, current, manifest, partial(_write_copies, zoo, target, manifest))
         if number is not None:
             return Pulled(manifest, number, num_read)
     raise StorageError(f"{target.url}: others write to zoo {zoo.name!r} too; try again")
 
 
-def _write_checksums(target: ObjectStore, manifest: Manifest, number: int) -> None:
-    target.put(copy_key(manifest.zoo, number, "SHA256SUMS"), checksums(manifest, {}).encode())
+def _write_copies(zoo: Zoo, target: ObjectStore, manifest: Manifest, number: int) -> None:
+    copies = carried_files(zoo.store, zoo.name, zoo.version)
+    copies["SHA256SUMS"] = checksums(manifest, copies).encode()
+    for name, data in copies.items():
+        target.put(copy_key(manifest.zoo, number, name), data)
 
 
 class _Puller:

@@ -13,7 +13,7 @@ from ..formats.labels import joined_columns
 from ..formats.manifest import Manifest
 from ..keys import copy_key
 from ..stores.objects import get_object
-from ..stores.protocol import ObjectStore
+from ..stores.protocol import ObjectStore, get_or_none
 from .description import ZooDescription
 
 LICENSE = """Creative Commons Attribution 4.0 International (CC BY 4.0)
@@ -25,6 +25,16 @@ link to the licence and say whether you changed anything. It comes without warra
 
 The legal text: https://creativecommons.org/licenses/by/4.0/legalcode
 """
+
+
+CARRIED = ("google_layout.csv", "google_metrics.csv.gz", "images.safetensors", "origin.json")
+"""Files beside a version that no manifest names and nobody can make anew: every copy of the zoo takes them along."""
+
+
+def carried_files(store: ObjectStore, zoo: str, number: int) -> dict[str, bytes]:
+    """Those of version ``number`` that are there, by name."""
+    stored = {name: get_or_none(store, copy_key(zoo, number, name)) for name in CARRIED}
+    return {name: content[0] for name, content in stored.items() if content is not None}
 
 
 def write_copies(store: ObjectStore, description: ZooDescription, manifest: Manifest, number: int) -> None:

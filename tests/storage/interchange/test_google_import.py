@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ import pytest
 from tests.support.synthetic import RUN, description, train
 from zooforge.storage.cli import main
 from zooforge.storage.errors import FormatError
+from zooforge.storage.interchange.copy_zoo import import_zoo
 from zooforge.storage.interchange.google import export_google
 from zooforge.storage.interchange.google_import import import_google
+from zooforge.storage.interchange.hub_folder import prepare_hub
+from zooforge.storage.interchange.zip import zip_zoo
+from zooforge.storage.ops.pull import pull
 from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo, open_zoo
 
@@ -86,6 +92,30 @@ def test_an_imported_zoo_is_exported_as_it_came_byte_for_byte(memory: ObjectStor
     assert files(tmp_path / "again") == files(tmp_path / "all")
     published.rename(tmp_path / "first")  # the title of the zoo is the name of the folder
     assert not import_google((tmp_path / "back").rename(published), memory, "small-cnn").version.new
+
+
+def test_every_copy_of_an_imported_zoo_is_exported_as_it_came(memory: ObjectStore, tmp_path: Path) -> None:
+    published = write_published(tmp_path / "published")
+    import_google(published, memory, "small-cnn")
+    zoo = opened(memory, "small-cnn")
+    pull(zoo, open_store(str(tmp_path / "pulled")))
+    import_zoo(zoo, open_store(str(tmp_path / "copied")))
+    prepare_hub(zoo, tmp_path / "hub")
+    zip_zoo(zoo, tmp_path / "zoo.zip")
+    with zipfile.ZipFile(tmp_path / "zoo.zip") as archive:
+        archive.extractall(tmp_path / "unzipped")
+    for name in ("pulled", "copied", "hub", "unzipped"):
+        export_google(open_zoo(tmp_path / name / "zoos/small-cnn"), tmp_path / f"{name}-back")
+        assert files(tmp_path / f"{name}-back") == files(published), name
+
+
+def test_a_part_that_was_pulled_keeps_its_rows(memory: ObjectStore, tmp_path: Path) -> None:
+    import_google(write_published(tmp_path / "published"), memory, "small-cnn")
+    zoo = opened(memory, "small-cnn")
+    pull(zoo, open_store(str(tmp_path / "part")), epochs=86)
+    export_google(zoo, tmp_path / "whole", epochs=86)
+    export_google(open_zoo(tmp_path / "part/zoos/small-cnn"), tmp_path / "back")
+    assert files(tmp_path / "back") == files(tmp_path / "whole")
 
 
 def test_states_and_labels_are_those_of_the_rows(memory: ObjectStore, tmp_path: Path) -> None:
