@@ -60,8 +60,8 @@ class PortForward:
         try:
             far = self._open(remote)
         except (ApiException, OSError) as error:
-            near.close()
             self._warn(f"port {remote} of pod {self._pod} is not forwarded: {' '.join(str(error).split())[:200]}")
+            near.close()
             return
         with near, contextlib.closing(far), contextlib.suppress(OSError):
             back = threading.Thread(target=_pump, args=(far, near), daemon=True)
