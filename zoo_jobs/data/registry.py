@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field
 
-from ..closed import Closed, OneOf
+from ..closed import Closed
 from ..errors import unknown
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -65,7 +65,6 @@ def _read() -> dict[str, Dataset]:
 
 
 DATASETS = _read()
-DatasetName = Annotated[str, OneOf(DATASETS)]
 
 
 def dataset_entry(name: str) -> Dataset:

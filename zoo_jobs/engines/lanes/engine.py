@@ -175,7 +175,6 @@ class LanesSession:
         self._program = program
         self._data = data
         self._num_models = len(hyperparameters.seed_P)
-        self._num_weights = program.architecture.layout.size
         self._native_data: dict[SplitName, Any] = {}
         self._native: Any = native_session(program, hyperparameters, instruction_set())
         for field, name in enumerate(self._fields):
