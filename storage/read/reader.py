@@ -24,7 +24,7 @@ from .label_tables import LabelTables
 from .selection import Selection, Selector, names_one, select
 from .shard_reader import shard_reader
 from .state_selector import StateSelector
-from .states import State, States, columns_of, sub_layout
+from .states import State, States, checked_threshold, columns_of, sub_layout
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,6 +159,7 @@ class ZooReader:
         where: str | None = None,
         masked: bool = True,
         align: Literal["canonical"] | None = None,
+        weight_threshold: float | None = None,
     ) -> States:
         """Weights of all states that fit. Rows are model-major, models and epochs each in the order of the arguments.
 
@@ -172,6 +173,9 @@ class ZooReader:
             where: predicate on the label columns of the same model and epoch.
             masked: whether pruned values of sparsified twins are zero.
             align: ``canonical`` puts the units of hidden layers into a canonical order; logits stay equal.
+            weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out;
+                all weights count, also where ``layers`` names some. A warning is logged that says how many, and the
+                result has their number as ``left_out``.
 
         Raises:
             EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError: nothing was read.
@@ -179,13 +183,21 @@ class ZooReader:
         selection = self.select(epochs, models, split, where)
         part = sub_layout(self.layout, layers)
         _check_align(align)
-        if align is None:
+        if weight_threshold is not None:
+            checked_threshold(weight_threshold)
+        elif align is None:
             return self._read(selection, part, masked)
         states = self.read(selection, masked=masked)
-        values = align_canonical(states.values, self.layout, self.symmetries)
+        if weight_threshold is not None:
+            states = states.within(weight_threshold)
+        values = states.values
+        if align is not None:
+            groups = self.symmetries  # raises for a zoo without any, also where no state is left to align
+            values = align_canonical(values, self.layout, groups) if len(values) else values
         columns = columns_of(self.layout, part)
         values = values if columns is None else np.ascontiguousarray(values[:, columns])
-        return States(values, states.models, states.epochs, Layout.of([(e.name, e.shape) for e in part]), self)
+        layout = Layout.of([(e.name, e.shape) for e in part])
+        return States(values, states.models, states.epochs, layout, self, states.left_out)
 
     def select(
         self, epochs: Selector = None, models: Selector = None, split: str | None = None, where: str | None = None

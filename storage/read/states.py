@@ -1,9 +1,11 @@
 """The result of a read: the weights of states in one array, and the part of the layout that they have."""
 
 import html
+import logging
+import numbers
 import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 import numpy as np
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     import torch
+
+logger = logging.getLogger(__name__)
 
 HISTOGRAM_VALUES = 1_000_000  # a notebook's drawing looks at no more
 
@@ -81,6 +85,7 @@ class States:
     Attributes:
         layout: where each tensor lies in a row: the zoo's layout, or the part of it that was asked for.
         zoo: what the states were read from; ``labels`` needs it.
+        left_out: how many states ``within``, or ``weight_threshold`` of the read, left out.
     """
 
     values: NDArray[np.float32]
@@ -88,6 +93,7 @@ class States:
     epochs: NDArray[np.int32]
     layout: Layout
     zoo: LabelSource | None = field(default=None, repr=False)
+    left_out: int = field(default=0, repr=False)
 
     def __repr__(self) -> str:
         num_models, num_epochs = len(np.unique(self.models)), len(np.unique(self.epochs))
@@ -123,6 +129,27 @@ class States:
         if isinstance(chosen, np.ndarray) and chosen.ndim != 1:
             raise IndexError(f"states have one axis of rows; the index has {chosen.ndim} axes")
         return States(self.values[chosen], self.models[chosen], self.epochs[chosen], self.layout, self.zoo)
+
+    def within(self, weight_threshold: float) -> "States":
+        """The states whose values are all finite and at most ``weight_threshold`` in size, in the same order.
+
+        The number of the others is logged as a warning, and stands in ``left_out``.
+        Raises StorageUsageError: not a number above zero.
+        """
+        limit = checked_threshold(weight_threshold)
+        with np.errstate(invalid="ignore"):
+            largest = np.maximum(self.values.max(axis=1), -self.values.min(axis=1))
+        fits = largest <= limit  # false for NaN
+        num_out = int(len(fits) - fits.sum())
+        if num_out:
+            logger.warning(
+                "weight_threshold %g: %s of %s states left out; a weight of each is larger, or not finite",
+                limit,
+                f"{num_out:,}",
+                f"{len(fits):,}",
+            )
+        kept = self if not num_out else self[fits]
+        return replace(kept, left_out=self.left_out + num_out)
 
     def __iter__(self) -> Iterator[State]:
         return (self[row] for row in range(len(self)))
@@ -206,3 +233,11 @@ def columns_of(layout: Layout, entries: Sequence[Any]) -> NDArray[np.intp] | Non
     if len(entries) == len(layout.entries):
         return None
     return np.concatenate([np.arange(e.offset, e.stop) for e in entries] or [np.zeros(0, np.intp)])
+
+
+def checked_threshold(weight_threshold: float) -> float:
+    """The threshold as a float. Raises StorageUsageError: not a number above zero."""
+    is_number = isinstance(weight_threshold, numbers.Real) and not isinstance(weight_threshold, bool)
+    if not is_number or not weight_threshold > 0:
+        raise StorageUsageError(f"weight_threshold {weight_threshold!r}: expected a number above zero")
+    return float(weight_threshold)

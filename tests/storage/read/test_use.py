@@ -170,3 +170,41 @@ def test_a_missing_package_is_named_with_its_install_line(
     for call in calls[package]:
         with pytest.raises(StorageUsageError, match=rf"pip install 'zooforge\[{package}\]'"):
             call()
+
+
+@pytest.mark.parametrize("align", [None, "canonical"])
+def test_a_threshold_leaves_out_states_with_large_weights_and_says_how_many(
+    zoo: Zoo, align: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = zoo.weights(align=align)
+    largest = np.abs(whole.values).max(axis=1)
+    limit = float(np.median(largest))
+    fits = largest <= limit
+    assert 0 < fits.sum() < len(fits)
+    kept = zoo.weights(align=align, weight_threshold=limit)
+    assert kept == whole[fits] and kept.left_out == (~fits).sum() and whole.left_out == 0
+    assert [r.getMessage().split(";")[0] for r in caplog.records] == [
+        f"weight_threshold {limit:g}: {(~fits).sum()} of {len(fits)} states left out"
+    ]
+    (name,) = {entry.name for entry in list(zoo.layout)[-1:]}
+    part = zoo.weights(align=align, layers=[name], weight_threshold=limit)
+    assert part == zoo.weights(align=align, layers=[name])[fits] and part.left_out == kept.left_out
+    caplog.clear()
+    assert zoo.weights(align=align, weight_threshold=float(largest.max())) == whole and not caplog.records
+    nothing = zoo.weights(align=align, weight_threshold=1e-30)
+    assert len(nothing) == 0 and nothing.left_out == len(whole)
+
+
+def test_a_threshold_leaves_out_states_that_are_not_finite() -> None:
+    values = np.zeros((4, LAYOUT.size), np.float32)
+    values[0, 1], values[1, 0], values[2, 2] = np.nan, -np.inf, -2
+    numbers = np.arange(4, dtype=np.int32)
+    states = States(values, numbers, numbers, LAYOUT)
+    assert states.within(2).models.tolist() == [2, 3] and states.within(np.float32(1)).models.tolist() == [3]
+    assert states.within(2).within(1).left_out == 3
+
+
+@pytest.mark.parametrize("threshold", [0, -1.0, float("nan"), True, "4"])
+def test_a_threshold_that_is_no_number_above_zero_is_refused(zoo: Zoo, threshold: Any) -> None:
+    with pytest.raises(StorageUsageError, match=r"weight_threshold .*expected a number above zero"):
+        zoo.weights(weight_threshold=threshold)
