@@ -54,11 +54,13 @@ from zooforge.storage.runs.run_files import (
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.zoo import Zoo
 from zooforge.zoo_jobs.catalogue import in_store
-from zooforge.zoo_jobs.catalogue.entries import FOLDER, load_all, parse
+from zooforge.zoo_jobs.catalogue.entries import FOLDER, load_all
 from zooforge.zoo_jobs.data.readers import read
 from zooforge.zoo_jobs.planning.units import model_slice
 from zooforge.zoo_jobs.spec.epochs import EpochSet
 from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
+from zooforge.zoo_jobs.spec.yaml_values import yaml_values
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 ZOO = "tiny-zoo"
 
@@ -252,6 +254,12 @@ def record_targets() -> dict[str, Target]:
     }
 
 
+def read_spec(text: str) -> None:
+    value = yaml_values(text, "spec.yaml")
+    if isinstance(value, dict):
+        ZooSpec.from_json(value, "spec.yaml")
+
+
 def text_targets() -> dict[str, Target]:
     table = decode_table(max(objects(".parquet").values(), key=len), "table")
     twins = [json.dumps(twins_of(spec).to_json()) for spec in load_all() if spec.sparsify][:2]
@@ -262,7 +270,7 @@ def text_targets() -> dict[str, Target]:
     )
     asked = RunRequest("mnist-cnn-s", RUN, "0:32", 6, max_dollars=1.5).to_json()
     return {
-        "spec": text(lambda found: parse(found, "spec.yaml"), *catalogue),
+        "spec": text(read_spec, *catalogue),
         "twins": text(lambda found: TwinSpec.from_json(json.loads(found), "spec"), *twins, errors=(*OURS, ValueError)),
         "where": text(
             lambda found: rows_where(found, table),

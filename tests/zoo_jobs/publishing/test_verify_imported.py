@@ -67,7 +67,7 @@ def test_an_imported_zoo_is_evaluated_on_the_images_of_a_zoo_like_it(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported(store)
-    monkeypatch.setattr("zooforge.zoo_jobs.publishing.recompute.load", lambda spec, cache: data())
+    monkeypatch.setattr("zooforge.zoo_jobs.publishing.recompute.load", lambda *_: data())
     checks = recompute(store.url, "brought", 10)
     assert [(c.model, c.outcome) for c in checks] == [(0, "equal"), (1, "equal"), (2, "equal"), (3, "differs")]
 
@@ -82,7 +82,7 @@ def test_the_command_reports_it_and_does_not_retrain(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     imported(store)
-    monkeypatch.setattr("zooforge.zoo_jobs.publishing.recompute.load", lambda spec, cache: data())
+    monkeypatch.setattr("zooforge.zoo_jobs.publishing.recompute.load", lambda *_: data())
     folder = store.url.removeprefix("file://")
     assert main(["verify", "brought", "--store", folder, "--deep", "--json"]) == 1
     outcomes = [check["outcome"] for check in json.loads(capsys.readouterr().out)["checks"]]
