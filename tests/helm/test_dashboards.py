@@ -87,7 +87,7 @@ def test_a_driver_and_the_exporter_in_view_count_once(path: Path) -> None:
 def test_the_documentation_has_the_table_of_the_registry() -> None:
     """`python -m zooforge.zoo_jobs.metrics.registry docs/metrics.md` writes it again."""
     text = (ROOT / "docs" / "metrics.md").read_text()
-    assert text == with_table(text)
+    assert text == with_table(text), "run `make docs`"
 
 
 def test_every_alert_has_a_severity_a_summary_a_duration_and_a_section_in_the_runbooks() -> None:

@@ -23,7 +23,10 @@ def test_the_rows_have_the_names_and_labels_that_prometheus_and_the_style_allow(
     names = [row.name for row in registry.METRICS]
     assert len(set(names)) == len(names)
     for row in registry.METRICS:
-        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", row.name) and not row.name.endswith(("_total", "_info"))
-        assert row.help.endswith(".") and "|" not in row.help and "\n" not in row.help
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", row.name), f"{row.name}: use lower-case words joined by _"
+        added = row.name.startswith(registry.PREFIX) or row.name.endswith(("_total", "_info"))
+        assert not added, f"{row.name}: leave out zooforge_, _total and _info, which are added to it"
+        assert row.help.endswith("."), f"{row.name}: end its help with a full stop"
+        assert "|" not in row.help and "\n" not in row.help, f"{row.name}: its help is one line without |"
         assert not {"model", "epoch", "pod", "key"} & set(row.labels)
         assert "zoo" not in row.labels

@@ -166,7 +166,8 @@ def test_a_network_is_called_by_its_name_in_the_registry_and_takes_the_sizes_and
     for name, row in ARCHITECTURES.items():
         for size in row.image_sizes:
             network = architecture(name, 3, "relu", False, image_size=size)
-            assert (network.name, network.image_size, network.num_classes) == (name, size, max(10, row.least_outputs))
+            assert network.name == name, "give the Architecture the name of its row"
+            assert (network.image_size, network.num_classes) == (size, max(10, row.least_outputs))
             assert isinstance(network, Architecture) == (row.fixed_activation is None)
 
 
