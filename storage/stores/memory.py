@@ -33,6 +33,13 @@ class MemoryStore:
         self._keys: list[str] = []  # sorted, so that a listing reads only what it lists
         self._lock = threading.Lock()
 
+    def copy(self) -> "MemoryStore":
+        """A store with the same objects, which changes by itself from here on."""
+        copied = MemoryStore(self.url, self._clock)
+        with self._lock:
+            copied._objects, copied._keys = dict(self._objects), list(self._keys)
+        return copied
+
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
         with self._lock:
             stored = self._objects.get(checked_key(key))

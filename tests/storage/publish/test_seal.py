@@ -217,7 +217,7 @@ def test_a_manifest_reads_back_as_it_was(memory: ObjectStore) -> None:
     assert Manifest.from_json(manifest.to_json(), "test") == manifest
 
 
-def test_dying_anywhere_in_publishing_leaves_a_whole_zoo_or_none(memory: ObjectStore) -> None:
+def test_dying_anywhere_in_publishing_leaves_a_whole_zoo_or_none(memory: MemoryStore) -> None:
     train(memory, range(6), 2)
     seal(memory)
     train(memory, range(12), 3)
@@ -227,12 +227,9 @@ def test_dying_anywhere_in_publishing_leaves_a_whole_zoo_or_none(memory: ObjectS
         nonlocal num_writes
         num_writes += verb == "put"
 
-    probe = MemoryStore()
-    probe._objects.update(memory._objects)
-    expected = seal(FaultyStore(probe, count)).manifest.to_json()
+    expected = seal(FaultyStore(memory.copy(), count)).manifest.to_json()
     for dies_at in range(num_writes):
-        store = MemoryStore()
-        store._objects.update(memory._objects)
+        store = memory.copy()
         writes = iter(range(1000))
 
         def fault(verb: str, key: str, writes: Any = writes, dies_at: int = dies_at) -> None:
