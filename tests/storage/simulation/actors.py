@@ -134,7 +134,7 @@ def simulated(scene: Scene) -> Iterator[None]:
         (seal, "require_publishing", lambda store: None),
         (seal, "write_copies", lambda store, description, manifest, number: None),
         (pull, "require_publishing", lambda store: None),
-        (pull, "_write_checksums", lambda target, manifest, number: None),
+        (pull, "_write_copies", lambda zoo, target, manifest, number: None),
         (pull._Puller, "write", part_of),
         (unattended, "_say", lambda message, status: status),
         (unattended.in_store, "register", lambda store, zoo: None),
