@@ -120,12 +120,11 @@ def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int,
     values = [getattr(axes, name, None) or spec.axis_values(name) for name in AXIS_ORDER]
     # itertools varies the last factor fastest, the reference the first.
     cells = [dict(zip(reversed(AXIS_ORDER), cell, strict=True)) for cell in itertools.product(*reversed(values))]
-    shared = {name: getattr(spec, name) for name in ("momentum", "nesterov", "initializer_scale", "initial_bias")}
     index = start
     for number in range(num_seeds):
         for cell in cells:
             seed = seeds[number] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
-            yield ModelRow(index=index, seed=seed, **shared, **cell)
+            yield ModelRow(index=index, seed=seed, **_shared(spec), **cell)
             index += 1
 
 
@@ -144,7 +143,12 @@ def _drawn(spec: ZooSpec, columns: Draws) -> Iterator[ModelRow]:
                         "log_uniform"
                     ) from None
         seed = spec.seeds.values[0] if spec.seeds.values is not None else derived_seed(spec.seed_salt or 0, index)
-        yield ModelRow(index=index, momentum=spec.momentum, nesterov=spec.nesterov, seed=seed, **values)
+        yield ModelRow(index=index, seed=seed, **_shared(spec), **values)
+
+
+def _shared(spec: ZooSpec) -> dict[str, Any]:
+    """The columns that all models of a zoo have in common."""
+    return {name: getattr(spec, name) for name in ("momentum", "nesterov", "initializer_scale", "initial_bias")}
 
 
 def _values(row: ModelRow) -> tuple[Any, ...]:

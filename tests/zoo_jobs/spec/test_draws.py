@@ -114,6 +114,11 @@ def test_what_draws_say_is_in_the_run_id() -> None:
     assert ZooSpec.from_json(spec().to_json()) == spec()
 
 
+def test_what_all_models_share_is_in_drawn_rows_too() -> None:
+    shared = {"momentum": 0.9, "nesterov": True, "initializer_scale": 0.5, "initial_bias": 0.0}
+    assert all({name: getattr(row, name) for name in shared} == shared for row in rows(spec(**shared)))
+
+
 def test_one_seed_may_serve_all_models() -> None:
     assert {row.seed for row in rows(spec(seeds=[42], seed_salt=None))} == {42}
     assert len({row.seed for row in rows(spec())}) == 40
