@@ -34,6 +34,10 @@ COMBINATIONS = [
     ("cnn-l ch3", "gelu", "adam", "plain"),
     ("cnn-l ch3", "relu", "sgd", "dropout"),
     ("cnn-l ch3", "silu", "adam", "twin"),
+    ("cnn-s ch1", "tanh", "adamw", "plain"),
+    ("cnn-s ch3", "relu", "adamw", "magnitude"),
+    ("cnn2 ch1", "silu", "adamw", "twin"),
+    ("cnn-s ch1", "gelu", "adamw", "dropout"),
 ]
 
 
@@ -77,7 +81,7 @@ def cases(draw: st.DrawFn) -> Case:
     kind = draw(st.sampled_from(["plain", "dropout", "twin"]))
     return case(
         draw(layer_lists()),
-        draw(st.sampled_from(["sgd", "adam", "rmsprop"])),
+        draw(st.sampled_from(["sgd", "adam", "adamw", "rmsprop"])),
         num_models=draw(st.integers(1, 21)),
         batch_size=draw(st.integers(1, 12)),
         train=draw(st.integers(1, 13)),

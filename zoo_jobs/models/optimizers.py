@@ -31,4 +31,4 @@ OPTIMIZERS: dict[OptimizerName, OptimizerRow] = {
     "rmsprop": OptimizerRow("torch.optim:RMSprop", ("square_avg", "momentum_buffer"), ("momentum",)),
 }
 """``sequential`` runs every row. ``stacked`` and ``lanes`` have steps of their own and refuse an optimizer that they
-have none for; ``lanes`` has none for ``adamw``."""
+have none for."""

@@ -45,7 +45,7 @@ def test_every_tensor_agrees_with_torch(
     name: str, activation: ActivationName, optimizer: OptimizerName, kind: str, steps: int
 ) -> None:
     chosen = catalogue_case(name, activation, optimizer, kind, num_models=3, train=7 * steps)
-    if optimizer == "rmsprop":  # its first steps divide gradients of nearly nothing by their own size
+    if optimizer in ("rmsprop", "adamw"):  # the first steps divide gradients of nearly nothing by their own size
         chosen = slowed(chosen)
     found, expected = run(chosen, epochs=[1]), oracle(chosen, 1)
     for tensor, distance in distances(chosen, found, expected).items():
@@ -62,7 +62,7 @@ def test_every_tensor_agrees_with_torch(
         np.testing.assert_allclose(found.sparsity.kl_P, expected.sparsity.kl_P, rtol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_twins_that_keep_weight_decay_and_another_lambda_train_as_torch_does(optimizer: OptimizerName) -> None:
     chosen = catalogue_case("cnn-s ch1", "tanh", optimizer, "twin", num_models=3, train=70, decay=0.05)
     chosen = replace(chosen, program=replace(chosen.program, lambda_epochs=1))
@@ -90,3 +90,14 @@ def test_any_layer_list_trains_as_torch_does(chosen: Case) -> None:
     found, expected = run(few, epochs=[1]), oracle(few, 1)
     np.testing.assert_allclose(found.state["weights"], expected.state["weights"], rtol=2e-4, atol=2e-6)
     np.testing.assert_allclose(found.running.loss_sum_P, expected.running.loss_sum_P, rtol=2e-5, atol=1e-6)
+
+
+def test_adamw_takes_decay_off_the_weights_and_keeps_it_out_of_the_moments() -> None:
+    chosen = catalogue_case("cnn-s ch1", "tanh", "adamw", "plain", num_models=3, train=7, decay=5.0)
+    decayed, plain = run(chosen, epochs=[1]).state, run(undecayed(chosen), epochs=[1]).state
+    h = chosen.hyperparameters
+    assert decayed["exp_avg"].tobytes() == plain["exp_avg"].tobytes()
+    assert decayed["exp_avg_sq"].tobytes() == plain["exp_avg_sq"].tobytes()
+    lost = (h.learning_rate_P * h.weight_decay_P)[:, None] * chosen.weights
+    assert np.abs(lost).max() > 1e-3
+    np.testing.assert_allclose(plain["weights"] - decayed["weights"], lost, atol=1e-7)

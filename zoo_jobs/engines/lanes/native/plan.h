@@ -16,7 +16,7 @@ constexpr int kMaxLanes = 16;
 #define LANES_ACTIVATIONS(X) \
   X(kIdentity, "identity") X(kLeakyRelu, "leaky_relu") X(kRelu, "relu") X(kTanh, "tanh") X(kSigmoid, "sigmoid") \
   X(kSilu, "silu") X(kGelu, "gelu")
-#define LANES_OPTIMIZERS(X) X(kSgd, "sgd") X(kAdam, "adam") X(kRmsprop, "rmsprop")
+#define LANES_OPTIMIZERS(X) X(kSgd, "sgd") X(kAdam, "adam") X(kRmsprop, "rmsprop") X(kAdamw, "adamw")
 #define LANES_FIELDS(X) \
   X(kWeights, "weights") X(kLogSigma2, "log_sigma2") X(kMoment1, "moment1") X(kMoment2, "moment2")
 
