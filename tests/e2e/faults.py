@@ -100,7 +100,7 @@ def namespace(quiet: QuietRuns) -> None:
         apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "zoo-store"}, "data": credentials})
         outside = ["--store", "s3://zoos", "--secret", "zoo-store"]
         for setting in (f"storage.endpoint=http://outside-store.{elsewhere}.svc:8333", "embeddedStore.enabled=false",
-                        *settings):  # fmt: skip
+                        "networkPolicy.egress.enabled=false", *settings):  # fmt: skip
             outside += ["--set", setting]
         zoo_cluster("deploy", "-f", str(VALUES), "--image", IMAGE, "--wait", "300", *outside)
 
