@@ -18,7 +18,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -51,10 +51,10 @@ def answer(task: Task, part: int) -> Advance:
 class IdlePool:
     """Slots that answer at once."""
 
-    slots = SLOTS
     chunk_models = None
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int, answer: Callable[[Task, int], Advance]) -> None:
+        self.slots, self._answer = slots, answer
         self._calls: deque[tuple[int, Task, int]] = deque()
 
     def submit(self, slot: int, task: Task, part: int) -> None:
@@ -62,7 +62,7 @@ class IdlePool:
 
     def wait(self, timeout_seconds: float) -> list[Done]:
         slot, task, part = self._calls.popleft()
-        return [Done(slot, answer(task, part))]
+        return [Done(slot, self._answer(task, part))]
 
     def leave(self, notice: Notice) -> None: ...
 
@@ -87,7 +87,8 @@ def drive(units: int, parts: int) -> tuple[float, float]:
             total = units * MODELS * parts
             tell(observers, StageStarted("zoo", "0" * 32, "train", units * MODELS, parts - 1, 0, total, units, "lanes"))
             start = time.process_time()
-            Driver(Extent("zoo", "train", parts - 1), IdlePool(), StoreCalls(missing), Notice(), observers).grow()
+            pool = IdlePool(SLOTS, answer)
+            Driver(Extent("zoo", "train", parts - 1), pool, StoreCalls(missing), Notice(), observers).grow()
             seconds = time.process_time() - start
     return seconds / (units * parts), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -1,4 +1,4 @@
-"""What bounds a run of a million models and a thousand workers, and what it asks of the store.
+"""Measure the plan of a million models, the driver of a thousand workers, and their requests to the store.
 
     PYTHONPATH=. python benchmarks/scale.py [--quick]
 
@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from driver_units import IdlePool
 
 from zooforge.storage.runs.commit import PartData, commit_part
 from zooforge.storage.runs.run_files import create_run, start_attempt
@@ -29,7 +30,7 @@ from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.events import Advance, PartCommitted
 from zooforge.zoo_jobs.planning.units import Task, request, tasks, work_units
 from zooforge.zoo_jobs.running.account import Account, Caps
-from zooforge.zoo_jobs.running.driver import Done, Driver, Extent, StoreCalls
+from zooforge.zoo_jobs.running.driver import Driver, Extent, StoreCalls
 from zooforge.zoo_jobs.running.inputs import Run
 from zooforge.zoo_jobs.running.notice import Notice
 from zooforge.zoo_jobs.spec.grid import rows
@@ -68,29 +69,9 @@ class CountingStore(MemoryStore):
         super().delete(key, if_match=if_match)
 
 
-class IdlePool:
-    """Workers that answer at once."""
-
-    slots = WORKERS
-    chunk_models = None
-
-    def __init__(self) -> None:
-        self._calls: deque[tuple[int, Task, int]] = deque()
-
-    def submit(self, slot: int, task: Task, part: int) -> None:
-        self._calls.append((slot, task, part))
-
-    def wait(self, timeout_seconds: float) -> list[Done]:
-        slot, task, part = self._calls.popleft()
-        event = PartCommitted("zoo", "train", task.models, (part,), {}, NONE, NONE, 1, 1.0, 0.1, 1, True)
-        return [Done(slot, Advance((event,)))]
-
-    def leave(self, notice: Notice) -> None: ...
-
-    def replace(self, slot: int) -> None: ...
-
-    def halve_chunk(self, num_models: int) -> int:
-        return 1
+def answer(task: Task, part: int) -> Advance:
+    """One committed epoch of a unit, without labels."""
+    return Advance((PartCommitted("zoo", "train", task.models, (part,), {}, NONE, NONE, 1, 1.0, 0.1, 1, True),))
 
 
 def million(num_models: int) -> tuple[float, float, int, int]:
@@ -121,16 +102,16 @@ def dispatch(units: int, parts: int) -> tuple[float, list[str]]:
     profile = cProfile.Profile()
 
     def grow() -> None:
-        Driver(Extent(run.name, "train", parts - 1), IdlePool(), calls, notice, [account]).grow()
+        Driver(Extent(run.name, "train", parts - 1), IdlePool(WORKERS, answer), calls, notice, [account]).grow()
 
     start = time.process_time()
     grow()
     seconds = time.process_time() - start
     plans.append([Task(unit, (unit,), 0) for unit in range(units // 10)])
     profile.runcall(grow)
-    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    heaviest = sorted(stats.items(), key=lambda item: -item[1][2])[:4]
-    return units * parts / seconds, [f"{name} {own:.2f} s" for (_, _, name), (_, _, own, _, _) in heaviest]
+    functions = pstats.Stats(profile).get_stats_profile().func_profiles  # one row per name
+    heaviest = sorted(functions.items(), key=lambda item: -item[1].tottime)[:4]
+    return units * parts / seconds, [f"{name} {row.tottime:.2f} s" for name, row in heaviest]
 
 
 def requests_per_part(parts: int, models: int = 256) -> Counter[str]:

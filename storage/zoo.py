@@ -35,7 +35,7 @@ class Zoo(Networks):
 
     @property
     def task(self) -> dict[str, Any]:
-        """What the networks were trained for: data set, number of classes, shape (C, H, W) of an image."""
+        """The task of the networks: data set, number of classes, shape (C, H, W) of an image."""
         size = self.architecture["image_size"]
         shape = (self.architecture["in_channels"], size, size)
         return {"dataset": self.manifest.dataset, "num_classes": self.architecture["num_classes"], "image_shape": shape}

@@ -1,4 +1,4 @@
-"""What a store's bytes are for: zoos, runs, data sets, and objects that nothing names."""
+"""Count the bytes of a store by use: zoos, runs, data sets, and objects that nothing names."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -330,4 +330,4 @@ def _is_private(url: str) -> bool:
         answers = socket.getaddrinfo(host, None)
     except OSError:  # then nothing is connected to either
         return False
-    return any(not ipaddress.ip_address(entry[4][0].partition("%")[0]).is_global for entry in answers)  # type: ignore[union-attr]
+    return any(not ipaddress.ip_address(str(entry[4][0]).partition("%")[0]).is_global for entry in answers)

@@ -76,7 +76,8 @@ class WeightForms(ZooReader):
         """
         torch_package = import_optional("torch")
         weights, biases = to_features(to_rows(values), self.layout)
-        return tuple([torch_package.from_numpy(np.array(v)) for v in part] for part in (weights, biases))  # type: ignore[return-value]
+        from_numpy = torch_package.from_numpy
+        return [from_numpy(np.array(w)) for w in weights], [from_numpy(np.array(b)) for b in biases]
 
     def from_nfn(self, weights: Sequence[Any], biases: Sequence[Any]) -> NDArray[np.float32]:
         """The weight vectors [N, D] of ``to_nfn``. Raises FormatError for those of another network."""

@@ -44,9 +44,9 @@ class GlobalAverage(nn.Module):
 
 
 class Sine(nn.Module):
-    """sin(omega x)."""
+    """sin(omega x), of which torch has no module. Source: Sitzmann et al. (2020), arXiv:2006.09661."""
 
-    def __init__(self, omega: float) -> None:
+    def __init__(self, omega: float = 1.0) -> None:
         super().__init__()
         self.omega = omega
 

@@ -97,7 +97,7 @@ class SimulatedStore(MemoryStore):
 
     @property
     def num_bytes(self) -> int:
-        """Of contents and keys, and about 500 of Python's for each object."""
+        """The size of all contents and keys, and about 500 bytes of Python objects for each."""
         return sum(len(key) + len(content) + 500 for key, (content, _, _) in self._objects.items())
 
     def _check(self) -> None:
@@ -131,7 +131,7 @@ class HeadLost(BaseException):
 
 @dataclass
 class Counts:
-    """What happened, besides what the store says."""
+    """Counts of what happened that the store does not record."""
 
     workers_lost: int = 0
     heads_lost: int = 0
@@ -339,7 +339,7 @@ def _is_stopped(store: MemoryStore, run: str) -> bool:
 
 
 def faults_of(world: World, zoos: Sequence[tuple[ZooSpec, str | None, int | None]]) -> list[str]:
-    """What is wrong at the end, in words."""
+    """One sentence for each promise that the month broke."""
     found = []
     used: dict[str, float] = {}
     for zoo, models, epochs in zoos:

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,8 @@ def no_synchronisation() -> Numbers:
             if ON_GPU:
                 torch.cuda.set_sync_debug_mode("error")
             with torch.enable_grad():
-                session._run("train", 10)
-            session._run("test", 10, training=False)
+                session._place.run(("step", 10), partial(session._train_step, 10))
+            session._place.run(("test", 10), partial(session._evaluate_block, "test", 10))
             if ON_GPU:
                 torch.cuda.set_sync_debug_mode("default")
     return {"checked": ON_GPU}
@@ -307,7 +308,7 @@ def stacked_speed() -> Numbers:
 
 
 def rates() -> Numbers:
-    """What the steps before measured, as rows for zoo_jobs/planning/rates.yaml."""
+    """Print the measurements of the earlier steps as rows for zoo_jobs/planning/rates.yaml."""
     earlier = json.loads(Path(sys.argv[2]).read_text())
     by_name = {step["name"]: step["numbers"] for step in earlier["steps"] if step["outcome"] == "PASS"}
     speed = by_name.get("stacked_speed", {})

@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ class Place:
         on_gpu = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if on_gpu else None
         self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
+        self._bodies: dict[Hashable, Body] = {}
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -40,8 +41,11 @@ class Place:
         finally:
             torch.set_num_threads(threads)
 
-    def body(self, function: Callable[[], None]) -> "Body":
-        return Body(function, self._stream, self._pool)
+    def run(self, key: Hashable, function: Callable[[], None]) -> None:
+        """Call ``function``. Calls with an equal ``key`` are one ``Body``, which keeps the function of the first."""
+        if key not in self._bodies:
+            self._bodies[key] = Body(function, self._stream, self._pool)
+        self._bodies[key]()
 
     def host_copies(self, tensors: dict[str, Tensor]) -> "HostCopies":
         return HostCopies(tensors, self._stream)
@@ -50,6 +54,7 @@ class Place:
         """Return the memory of a closed session to the device. An error of a broken device is not raised again: it
         would hide the first one.
         """
+        self._bodies.clear()
         if self._stream is not None:
             with contextlib.suppress(RuntimeError):
                 self._stream.synchronize()

@@ -14,7 +14,7 @@ ACTIVATIONS: dict[ActivationName, str] = {
     "sigmoid": "torch.nn:Sigmoid",
     "silu": "torch.nn:SiLU",
     "gelu": "torch.nn:GELU",
-    "sine": "zooforge.zoo_jobs.models.sine:Sine",
+    "sine": "zooforge.storage.views.module:Sine",
     "identity": "torch.nn:Identity",
 }
 """Registry of activations: each name with the torch module class that computes it, as ``package.module:Class``.
@@ -147,11 +147,6 @@ class Architecture:
             except ValueError as error:
                 raise ValueError(f"{self.name} layer {index}: {error}") from None
         return tuple(shapes)
-
-    @property
-    def activations(self) -> set[ActivationName]:
-        """The activations that its layers compute."""
-        return {layer.name for layer in self.layers if isinstance(layer, Activation)}
 
     @property
     def num_classes(self) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from zooforge.storage.views.module import GlobalAverage, LayerListModule, Residual
 from zooforge.storage.views.resnet18 import ResNet18Module
 
 from .layers import (
@@ -42,7 +43,7 @@ def torch_module(architecture: Network, dropout_ratio: float = 0.0) -> nn.Module
     """A module whose parameters are zero until a state dict is loaded; draws no random number."""
     module: nn.Module
     if isinstance(architecture, Architecture):
-        module = LayerList(architecture, dropout_ratio)
+        module = LayerListModule([_module(layer, dropout_ratio) for layer in architecture.layers])
     else:
         module = ResNet18Module(architecture.in_channels, architecture.num_classes)
     with torch.no_grad():
@@ -77,38 +78,6 @@ def state_dict(
         for name, value in zip(architecture.counter_names, counters_C, strict=True):
             tensors[name] = torch.tensor(int(value))
     return tensors
-
-
-class LayerList(nn.Module):
-    """The layers of an architecture in sequence; a layer's index in ``module_list`` is its index in the list."""
-
-    def __init__(self, architecture: Architecture, dropout_ratio: float) -> None:
-        super().__init__()
-        self.module_list = nn.ModuleList(_module(layer, dropout_ratio) for layer in architecture.layers)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, K] of images [B, C, H, W]."""
-        values = images
-        outputs: list[Tensor] = []
-        for layer in self.module_list:
-            values = values + outputs[layer.source] if isinstance(layer, Residual) else layer(values)
-            outputs.append(values)
-        return values
-
-
-class Residual(nn.Module):
-    """Stands for an ``Add`` in a ``module_list``; the network adds the output of module ``source``."""
-
-    def __init__(self, source: int) -> None:
-        super().__init__()
-        self.source = source
-
-
-class GlobalAverage(nn.Module):
-    """Means of the channels, [B, C, H, W] to [B, C]."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.mean(dim=(2, 3))
 
 
 def _module(layer: Layer, dropout_ratio: float) -> nn.Module:

@@ -20,7 +20,7 @@ from zooforge.storage.runs.run_files import create_run
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.objects import put_object
 from zooforge.storage.stores.open import open_store
-from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.storage.stores.protocol import Data, ObjectStore
 
 OTHER_RUN = "b" * 32
 ZOO = description().name
@@ -83,8 +83,8 @@ def test_a_zoo_whose_run_has_a_driver_is_not_removed(memory: ObjectStore) -> Non
 class DriverBegins(FaultyStore):
     """Just after the run was stopped a driver that looked before takes its claim."""
 
-    def put(self, key: str, data: object, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        etag = self.inner.put(key, data, if_absent=if_absent, if_match=if_match)  # type: ignore[arg-type]
+    def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        etag = self.inner.put(key, data, if_absent=if_absent, if_match=if_match)
         if key.endswith("/control.json"):
             Claims(self.inner, RUN, ATTEMPT).hold(f"driver-{ATTEMPT}")
         return etag

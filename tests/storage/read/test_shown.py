@@ -1,4 +1,4 @@
-"""What a person sees: drawings in notebooks, a bar for large reads, and a word about servers that ignore ranges."""
+"""Output for people: drawings in notebooks, a bar for large reads, and a note about servers that ignore ranges."""
 
 import io
 import logging

@@ -14,6 +14,7 @@ from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue.entries import load_file
 from zooforge.zoo_jobs.catalogue.in_store import stored
 from zooforge.zoo_jobs.cli import main
+from zooforge.zoo_jobs.data.own import OwnImages
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 QUIET = ["--ray", "none", "--no-metrics", "--quiet", "--slots", "1"]
@@ -69,7 +70,9 @@ def test_a_zoo_of_own_images_goes_on_from_its_store_alone(
     assert main(["train", str(spec), "--epochs", "1", "--store", str(store), *QUIET]) == 0
     zoo = stored(open_store(str(store)), "own")
     assert isinstance(zoo, ZooSpec)
-    digest = load_file(spec).dataset.digest  # type: ignore[union-attr]
+    images = load_file(spec).dataset
+    assert isinstance(images, OwnImages)
+    digest = images.digest
     assert (store / "datasets" / "own" / digest / "images.safetensors").is_file()
     shutil.rmtree(tmp_path / "mine")
     shutil.rmtree(cache)

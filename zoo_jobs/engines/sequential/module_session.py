@@ -4,6 +4,7 @@ A step is one function without a value that the host reads, so a GPU captures it
 device once per epoch and model. Shape suffixes: P = models, D = parameters, N = training rows, B = batch.
 """
 
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ from ..contract import (
     SplitName,
     StateArrays,
 )
-from ..cuda import Body, Place
+from ..cuda import Place
 from ..one_cycle import one_cycle
 from .device_images import augment_numbers, augmented
 from .module_model import ModuleModel
@@ -46,7 +47,6 @@ class ModuleSession:
             raise ValueError(f"this session steps with SGD, not with {program.optimizer}")
         precision.claim(self, program.precision)
         self._program, self._data, self._device = program, data, device
-        self._bodies: dict[tuple[str, int], Body] = {}
         self._images: dict[SplitName, tuple[Tensor, Tensor]] = {}
         self._place = Place(device)
         with self._place.active():
@@ -91,7 +91,8 @@ class ModuleSession:
             for i in np.flatnonzero(active_P):
                 self._prepare(int(i), epoch)
                 for first in range(0, num_rows, size):
-                    self._run("train", min(size, num_rows - first))
+                    rows = min(size, num_rows - first)
+                    self._place.run(("step", rows, self._nesterov), partial(self._train_step, rows))
                 for name, tensor in self._tensors.items():
                     tensor[i].copy_(self._work[name].detach())
                 self._step_P[i] += num_steps(num_rows, size)
@@ -110,7 +111,8 @@ class ModuleSession:
                 self._first_image.zero_()
                 self._sums.zero_()
                 for first in range(0, num_images, EVALUATED_AT_ONCE):
-                    self._run(split, min(EVALUATED_AT_ONCE, num_images - first), training=False)
+                    rows = min(EVALUATED_AT_ONCE, num_images - first)
+                    self._place.run((split, rows), partial(self._evaluate_block, split, rows))
                 loss_sum_P[i], correct_P[i] = self._read_sums()
         return Evaluation(loss_sum_P, correct_P, num_images)
 
@@ -161,20 +163,6 @@ class ModuleSession:
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 self._work[name].copy_(tensor[i])
-
-    def _run(self, split: SplitName, num_samples: int, training: bool = True) -> None:
-        """Run one step, or one block of an evaluation. Each batch size has a body of its own."""
-        key = (f"step {self._nesterov}" if training else split, num_samples)
-        if key not in self._bodies:
-
-            def body() -> None:
-                if training:
-                    self._train_step(num_samples)
-                else:
-                    self._evaluate_block(split, num_samples)
-
-            self._bodies[key] = self._place.body(body)
-        self._bodies[key]()
 
     def _train_step(self, num_samples: int) -> None:
         place_B = self._epoch_step * self._program.batch_size + torch.arange(num_samples, device=self._device)

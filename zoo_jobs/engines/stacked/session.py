@@ -5,6 +5,7 @@ T = D + V for twins, D otherwise.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -30,7 +31,7 @@ from ..contract import (
     magnitude_sparsity,
     sparsity_of,
 )
-from ..cuda import Body, Place
+from ..cuda import Place
 from ..philox import Purpose
 from ..random_layers import RandomLayer
 from .network import StackedNetwork, cross_entropy
@@ -65,7 +66,6 @@ class StackedSession:
         self._evaluated_at_once = evaluated_at_once
         self._num_models = len(state["weights"])
         self._num_parameters = program.architecture.layout.size
-        self._bodies: dict[tuple[str, int], Body] = {}
         self._images: dict[SplitName, _Images] = {}
         precision.claim(self, "float32")
         self._place = Place(device)
@@ -136,7 +136,8 @@ class StackedSession:
             self._split("train")
             self._clear_sums()
             for first in range(0, num_rows, size):
-                self._run("train", min(size, num_rows - first))
+                rows = min(size, num_rows - first)
+                self._place.run(("step", rows), partial(self._train_step, rows))
             self._copies.start()
             return Running(*self._sums(), num_rows)
 
@@ -148,7 +149,8 @@ class StackedSession:
             self._first_image.zero_()
             self._clear_sums()
             for first in range(0, num_images, self._evaluated_at_once):
-                self._run(split, min(self._evaluated_at_once, num_images - first), training=False)
+                rows = min(self._evaluated_at_once, num_images - first)
+                self._place.run((split, rows), partial(self._evaluate_block, split, rows))
             return Evaluation(*self._sums(), num_images)
 
     def sparsity(self) -> Sparsity:
@@ -183,20 +185,6 @@ class StackedSession:
         precision.release(self)
         self.__dict__.clear()
         place.release()
-
-    def _run(self, split: SplitName, num_samples: int, training: bool = True) -> None:
-        """Run one step, or one block of an evaluation. Each batch size has a body of its own."""
-        key = ("step" if training else split, num_samples)
-        if key not in self._bodies:
-
-            def body() -> None:
-                if training:
-                    self._train_step(num_samples)
-                else:
-                    self._evaluate_block(split, num_samples)
-
-            self._bodies[key] = self._place.body(body)
-        self._bodies[key]()
 
     def _train_step(self, num_samples: int) -> None:
         images = self._images["train"]

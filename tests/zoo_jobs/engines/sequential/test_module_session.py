@@ -157,7 +157,7 @@ def test_an_evaluation_takes_two_thousand_images_at_once(
     with on_device(made, digits(3, 16, 24)) as session:
         whole = session.evaluate("test")
         monkeypatch.setattr(ModuleSession, "_evaluate_block", lambda self, split, num_images: blocks.append(num_images))
-        session._bodies.clear()
+        session._place._bodies.clear()
         session.evaluate("test")
     assert blocks == [7, 7, 7, 7, 2] * 2
     assert whole.num_samples == 30
