@@ -30,7 +30,7 @@ NUM_EPOCHS = 30
 ZOOS = ("small", "small-vd")
 ROUND_SECONDS = 900.0
 BUSY = "Ray does not start on this machine"  # no fault of the run: the machine has too much to do
-NO_STORE = "zoo: s3://"  # a driver that starts while the server is down, or comes up, does not wait for it
+NO_STORE = ("no answer at", "the server answers 5")  # a driver that starts while the server is down does not wait long
 KINDS = ("kill worker", "kill driver", "leave", "freeze worker", "freeze driver", "second driver", "kill server")
 
 
@@ -58,7 +58,11 @@ class Round:
                 return
             for end in ends:
                 asked_before_it_began = end.status == -signal.SIGTERM and not end.err
-                without_server = self.counts["kill server"] > 0 and end.err.startswith(NO_STORE)
+                without_server = (
+                    self.counts["kill server"] > 0
+                    and end.err.startswith("zoo: s3://")
+                    and any(words in end.err for words in NO_STORE)
+                )
                 excused = BUSY in end.err or asked_before_it_began or without_server
                 if end.status not in (75, -signal.SIGKILL) and not excused:
                     raise Disturbed(f"a driver ended with {end.status}: {end.err[-1500:]}")
