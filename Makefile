@@ -43,7 +43,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 ##### check
 
 .PHONY: test test-quick test-zoos lint fuzz chaos month soak docs chaos-alerts check-native check-arm check-gpu bench bench-quick
-test: setup ## Run the tests, on all cores (8 minutes on two)
+test: setup ## Run the tests, on all cores (11 minutes on two)
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
 test-quick: setup ## The pure and unit tests, for the inner loop (95 seconds on two cores)
