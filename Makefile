@@ -73,7 +73,7 @@ chaos: setup ## Kill, freeze and double runs at random, and order requests at ra
 month: setup ## Grow the whole catalogue as empty units in a simulated month of losses: all parts once, memory flat, cost exact (15 minutes)
 	$(BIN)/python -m tests.chaos.month $(ARGS)
 
-mutants: setup ## Plant ten faults, one at a time, in a copy of the code, and see that the tests catch each (4 minutes)
+mutants: setup ## Plant ten faults, one at a time, in a copy of the code, and see that the tests catch each (1 minute)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 soak: setup ## Train for two hours and see that neither memory, files nor folders grow (2 hours)
