@@ -119,6 +119,7 @@ def deploy(
 @click.option("--max-hours", type=click.FloatRange(0), help="Commit and stop after this many hours.")
 @click.option("--max-workers", type=click.IntRange(1), help="Largest number of workers.")
 @click.option("--dollars-per-hour", type=click.FloatRange(0), help="Price of a slot per hour, for cap and account.")
+@click.option("--single-writer", is_flag=True, help="Work on a store whose conditional writes are not atomic.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @dry_run_option
 @json_option
@@ -150,6 +151,12 @@ def submit(
         click.echo(yaml.safe_dump(prepared, sort_keys=False), nl=False)
         return
     click.echo("\n".join(costs.sentences(plans, prepared)), err=True)
+    if request.single_writer:
+        click.echo(
+            "--single-writer: where conditional writes are not atomic, two drivers could both win, and records or "
+            "stops be lost, so start no other driver of this run; nothing is published on such a store",
+            err=True,
+        )
     if not yes:
         if not sys.stdin.isatty():
             raise InputError("stdin is not a terminal, so the cost cannot be confirmed; give --yes")
@@ -380,7 +387,7 @@ def supervise(context: str | None, namespace: str, release: str, store: str, dry
         if dry_run or action.what == "wait":
             continue
         if action.what == "stop":
-            zoo_command.stop(store, action.request.zoo, action.why)
+            zoo_command.stop(store, action.request.zoo, action.why, single_writer=action.request.single_writer)
             continue
         prepared = runs.prepare(cluster, target, config, action.request, action.parts)
         if not isinstance(prepared, runs.Submitted):

@@ -81,6 +81,8 @@ class RunRequest:
     epochs: int | None = None
     twin_epochs: int | None = None
     no_twins: bool = False
+    single_writer: bool = False
+    """Nobody else writes meanwhile: the store may do without atomic conditional writes."""
     max_dollars: float | None = None
     max_hours: float | None = None
     max_workers: int | None = None

@@ -33,9 +33,10 @@ def begun(store: str, origin: str) -> set[str]:
     return set(json.loads(_unattended(["begun", "--store", store, "--origin", origin])))
 
 
-def stop(store: str, zoo: str, reason: str) -> None:
+def stop(store: str, zoo: str, reason: str, *, single_writer: bool = False) -> None:
     """Record in the store that the zoo's run is stopped and must not be started again."""
-    _unattended(["stop", zoo, "--store", store, "--reason", reason])
+    flags = ["--single-writer"] if single_writer else []
+    _unattended(["stop", zoo, "--store", store, "--reason", reason, *flags])
 
 
 def _unattended(arguments: Sequence[str]) -> str:

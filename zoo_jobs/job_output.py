@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 POD_STDOUT = Path("/proc/1/fd/1")
+MOST_LINE = 600  # characters of a last line: an error with an address and its remedy
 MOST_BYTES = 64 * 1024 * 1024  # of the job's file; as much again in the file beside it
 
 
@@ -35,7 +36,7 @@ class CopyingStream:
                 rotate(self._streams[0].fileno(), self._most_bytes)
         lines = [line for line in text.splitlines() if line.strip()]
         if lines:
-            self.last_line = " ".join(lines[-1].split())[:300]
+            self.last_line = " ".join(lines[-1].split())[:MOST_LINE]
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

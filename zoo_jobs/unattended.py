@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from zooforge.storage.errors import StorageError, StoreAccessError
+from zooforge.storage.errors import NotSupported, StorageError, StoreAccessError
 from zooforge.storage.keys import attempt_seconds, driver_claim, is_driver_claim, parts_prefix
 from zooforge.storage.publish.head import list_zoos
 from zooforge.storage.runs.claims import CLAIM_RENEW_SECONDS, Claims, read_claims
@@ -41,6 +41,7 @@ from zooforge.storage.runs.run_files import (
 )
 from zooforge.storage.stores.clock import store_now
 from zooforge.storage.stores.open import open_store
+from zooforge.storage.stores.probe import probe, require
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.stores.retries import STORE_AWAY
 
@@ -71,6 +72,7 @@ class Asked(BaseModel):
     epochs: int | None = None
     twin_epochs: int | None = None
     no_twins: bool = False
+    single_writer: bool = False
     max_dollars: float | None = None
     max_hours: float | None = None
     dollars_per_hour: float | None = None
@@ -80,9 +82,11 @@ class Asked(BaseModel):
     @property
     def options(self) -> list[str]:
         """The options of `zoo run` that ask for the same."""
-        values = self.model_dump(exclude={"spec", "no_twins"}, exclude_none=True)
-        options = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        return [*options, *(["--no-twins"] if self.no_twins else [])]
+        options = []
+        for name, value in self.model_dump(exclude={"spec"}, exclude_none=True).items():
+            option = f"--{name.replace('_', '-')}"
+            options += ([option] if value else []) if isinstance(value, bool) else [option, str(value)]
+        return options
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,13 @@ def stages_of(store: ObjectStore, zoo: ZooSpec) -> list[Zoo]:
 
 def run(name: str, store_url: str, slots: int | None, environment: Mapping[str, str]) -> int:
     """Run a zoo to its end. Returns 0 for everything that must not be tried again, else 1 or 75."""
-    store = open_store(store_url)
     try:
         request = _read_request(environment)
         asked = validated(Asked, request, "ZOO_REQUEST")
+        store = open_store(store_url, single_writer=asked.single_writer)
         with _spec_file(asked, name) as named:
             job = _patiently(lambda: _job(store, named, asked, request, environment))
+            _patiently(lambda: require(probe(store), store.url, single_writer=asked.single_writer))
             attempt = _patiently(lambda: _start(store, job))
             if attempt is None:
                 return 0
@@ -133,6 +138,8 @@ def run(name: str, store_url: str, slots: int | None, environment: Mapping[str, 
                 status = _zoo_run(named, store_url, options)
     except InputError as error:
         return _say(f"bad input, not tried again: {error}", 0)
+    except NotSupported as error:
+        return _say(f"not tried again: {error}", 0)
     except StorageError as error:
         return _say(f"the store: {error}", 1)
     return _patiently(lambda: _end(store, job, attempt, status, stderr.last_line))
@@ -212,7 +219,7 @@ def _end(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str
     if _spread_stop(store, job):
         return 0
     if status == 2:
-        return _stop(store, job.stages, f"bad input: {last_line}")
+        return _stop(store, job.stages, f"refused: {last_line.removeprefix('zoo: ')}")
     if status == 1:
         known = job_attempts(read_attempts(store, run_id))
         if (why := reason_to_give_up(known, num_parts(store, job.stages))) is not None:
@@ -263,11 +270,19 @@ def begun(store: ObjectStore, origin: str) -> list[str]:
     return sorted(jobs)
 
 
-def stop(store: ObjectStore, name: str, reason: str) -> None:
-    """Stop the run of a zoo and that of its twins; they stay stopped. Raises InputError: the store has no such zoo."""
+def stop(store_url: str, name: str, reason: str, *, single_writer: bool = False) -> None:
+    """Stop the run of a zoo and that of its twins; they stay stopped. Raises InputError: the store has no such zoo.
+
+    Args:
+        single_writer: the store may do without atomic conditional writes, as for a run that was begun so.
+    """
+    store = open_store(store_url)
     zoo = in_store.resolve(name, store)
     if isinstance(zoo, TwinSpec):
         zoo = zoo.parent
+    control = read_control(store, zoo.run_id)
+    if single_writer or (control is not None and control.request.get("single_writer")):
+        store = open_store(store_url, single_writer=True)
     _stop(store, stages_of(store, zoo), reason)
 
 
@@ -316,7 +331,10 @@ def _patiently(action: Callable[[], T]) -> T:
     def on_retry(error: StorageError) -> None:
         _say(f"waiting for the store: {error}", 0)
 
-    return STORE_AWAY.call(action, again=lambda error: isinstance(error, StoreAccessError), on_retry=on_retry)
+    def again(error: StorageError) -> bool:
+        return isinstance(error, StoreAccessError) and not isinstance(error, NotSupported)
+
+    return STORE_AWAY.call(action, again=again, on_retry=on_retry)
 
 
 @contextlib.contextmanager
@@ -387,15 +405,15 @@ def main(arguments: Sequence[str]) -> int:
             sub.add_argument("--origin", required=True, help="cluster/namespace/release of the jobs")
         if verb == "stop":
             sub.add_argument("--reason", default=f"by {sentence(who(os.environ))}")
+            sub.add_argument("--single-writer", action="store_true", help="conditional writes need not be atomic")
     known = parser.parse_args(arguments)
     try:
         if known.verb == "run":
             return run(known.name, known.store, known.slots, os.environ)
-        store = open_store(known.store)
         if known.verb == "stop":
-            stop(store, known.name, known.reason)
+            stop(known.store, known.name, known.reason, single_writer=known.single_writer)
         else:
-            listed = {"pending": pending, "begun": begun}[known.verb](store, known.origin)
+            listed = {"pending": pending, "begun": begun}[known.verb](open_store(known.store), known.origin)
             sys.stdout.write(json.dumps(listed) + "\n")
     except (ZooError, StorageError) as error:
         return _say(str(error), error.exit_status)

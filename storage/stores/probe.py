@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from ..errors import NotSupported, ObjectNotFound, PreconditionFailed, StorageError, StoreRefused
+from ..errors import NotSupported, ObjectNotFound, PreconditionFailed, StorageError
 from ..keys import probe_key
 from .protocol import ObjectStore
 
@@ -84,9 +84,9 @@ def probe(store: ObjectStore) -> Capabilities:
 
 
 def require(capabilities: Capabilities, where: str, *, single_writer: bool = False, publishing: bool = False) -> None:
-    """Raises StoreRefused, with the reason and the remedy, if the store cannot keep what commits promise."""
+    """Raises NotSupported, with the reason and the remedy, if the store cannot keep what commits promise."""
     if not capabilities.ranged_reads:
-        raise StoreRefused(f"{where}: the server ignores byte ranges, and zoos are read by them; use another server")
+        raise NotSupported(f"{where}: the server ignores byte ranges, and zoos are read by them; use another server")
     lacking = [
         name
         for name, there in (("creation", capabilities.atomic_create), ("replacement", capabilities.if_match))
@@ -98,12 +98,12 @@ def require(capabilities: Capabilities, where: str, *, single_writer: bool = Fal
     if capabilities.missing:
         what += f" ({capabilities.missing.removeprefix(f'{where}: ')})"
     if publishing:
-        raise StoreRefused(
+        raise NotSupported(
             f"{what}, so nothing is published here; publish to another store, e.g. a directory or SeaweedFS "
             "(`zoo store up`), and copy what is published with `zoo store pull`"
         )
     if not single_writer:
-        raise StoreRefused(f"{what}, so two drivers could both win; --single-writer allows one driver without rivals")
+        raise NotSupported(f"{what}, so two drivers could both win; --single-writer allows one driver without rivals")
 
 
 def _without_single_writer(store: ObjectStore) -> ObjectStore:

@@ -76,6 +76,17 @@ def test_submit_makes_one_rayjob(api: FakeAPI, zoo: Any) -> None:
     assert api.writes == [("POST", f"/{RAY}/rayjobs")]
 
 
+def test_a_single_writer_is_told_what_may_be_lost_and_the_driver_is_told_of_it(api: FakeAPI, zoo: Any) -> None:
+    assert "not atomic" not in zoo("submit", "mnist5k-cnn-s", "--dry-run").err
+    said = zoo("submit", "mnist5k-cnn-s", "--single-writer", "--yes")
+    assert said.status == 0
+    assert "two drivers could both win" in said.err and "start no other driver of this run" in said.err
+    job = api.objects[f"/{RAY}/rayjobs/{JOB}"]
+    asked = json.loads(job["metadata"]["annotations"]["zooforge.io/request"])
+    assert asked == {"zoo": "mnist5k-cnn-s", "run": RUN, "single_writer": True}
+    assert json.dumps(asked, sort_keys=True) in job["spec"]["entrypoint"]
+
+
 def test_submit_without_twins_says_the_cost_of_one_stage(api: FakeAPI, zoo: Any) -> None:
     said = zoo("submit", "mnist5k-cnn-s", "--no-twins", "--yes")
     assert "-vd" not in said.err
@@ -308,16 +319,17 @@ def test_preflight_before_the_first_deploy_looks_at_what_is_there(api: FakeAPI, 
 def test_the_supervisor_submits_again_what_is_gone_and_tells_the_store_what_is_stopped(
     api: FakeAPI, zoo: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = RunRequest("mnist5k-cnn-s", RUN, epochs=2)
+    request = RunRequest("mnist5k-cnn-s", RUN, epochs=2, single_writer=True)
     row = {"zoo": request.zoo, "run": RUN, "job": "j", "request": json.loads(request.to_json())}
-    stops: list[str] = []
+    stops: list[list[str]] = []
     monkeypatch.setattr(zoo_command, "pending", lambda store, origin: [row] if origin == "c1/zoos/zooforge" else [])
-    monkeypatch.setattr(zoo_command, "stop", lambda store, name, why: stops.append(name))
+    monkeypatch.setattr(zoo_command, "_unattended", lambda arguments: stops.append(arguments))
     assert f"submitted {JOB}" in zoo("supervise", "--store", "s3://b").out
     assert "nothing to do" in zoo("supervise", "--store", "s3://b").out
     zoo("stop", "mnist5k-cnn-s")
     zoo("supervise", "--store", "s3://b")
-    assert stops == ["mnist5k-cnn-s"]
+    (stop,) = stops
+    assert (stop[:4], stop[-1]) == (["stop", "mnist5k-cnn-s", "--store", "s3://b"], "--single-writer")
     assert len(api.collection(f"/{RAY}/rayjobs")) == 1
 
 

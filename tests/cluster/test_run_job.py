@@ -44,7 +44,9 @@ def test_a_run_is_named_by_zoo_run_and_submission(release: Release) -> None:
 
 
 def test_the_driver_is_told_everything_that_was_asked(release: Release) -> None:
-    asked = request(models="0:32", epochs=4, twin_epochs=2, max_dollars=1.5, max_hours=2.0, no_twins=True)
+    asked = request(
+        models="0:32", epochs=4, twin_epochs=2, max_dollars=1.5, max_hours=2.0, no_twins=True, single_writer=True
+    )
     job = fill(release, asked, 1, "zoos/zooforge", "abcd")
     variables, command = environment(job["spec"]["entrypoint"])
     assert variables["ZOO_JOB"] == "mnist5k-cnn-s-4e261bdc-1.abcd"
@@ -163,12 +165,19 @@ def test_rayjobs_of_others_are_left_alone(release: Release) -> None:
     epochs=st.none() | st.integers(0, 9),
     dollars=st.none() | st.floats(0, 1e6),
     no_twins=st.booleans(),
+    single_writer=st.booleans(),
     spec=st.none() | st.text(max_size=40),
 )
 def test_requests_survive_their_text(
-    models: str | None, epochs: int | None, dollars: float | None, no_twins: bool, spec: str | None
+    models: str | None,
+    epochs: int | None,
+    dollars: float | None,
+    no_twins: bool,
+    single_writer: bool,
+    spec: str | None,
 ) -> None:
-    asked = request(models=models, epochs=epochs, max_dollars=dollars, no_twins=no_twins, spec=spec)
+    flags = {"no_twins": no_twins, "single_writer": single_writer}
+    asked = request(models=models, epochs=epochs, max_dollars=dollars, spec=spec, **flags)
     assert RunRequest.from_json(asked.to_json()) == asked
 
 

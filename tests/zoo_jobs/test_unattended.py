@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 
 from tests.support.controls import set_control
+from zooforge.storage.publish.head import list_zoos, read_head
 from zooforge.storage.runs.claims import read_claims
+from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.run_files import (
     Attempt,
     Control,
@@ -177,7 +181,7 @@ def test_a_bound_that_is_no_number_is_bad_input(
 def test_bad_input_is_not_tried_again(store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     ends.append(2)
     assert submit(store, monkeypatch, "j1") == 0
-    assert wanted(store).reason.startswith("bad input")
+    assert wanted(store).reason.startswith("refused: ")
 
 
 def test_a_zoo_that_nobody_knows_is_not_tried_again(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,13 +326,70 @@ def test_the_request_alone_says_what_is_asked(store: ObjectStore, monkeypatch: p
     arguments: list[list[str]] = []
     monkeypatch.setattr(cli, "main", lambda given: arguments.append(given) or 0)
     asked = {"models": "0:4", "epochs": 2, "no_twins": True, "max_hours": 2.5, "max_workers": 3, "zoo": ZOO}
+    asked |= {"single_writer": True}
     monkeypatch.setenv("ZOO_REQUEST", json.dumps(asked))
     assert main(["run", ZOO, "--store", store.url, "--slots", "8"]) == 0
-    options = "--unattended --models 0:4 --epochs 2 --max-hours 2.5 --no-twins --slots 8"
+    options = "--unattended --models 0:4 --epochs 2 --no-twins --single-writer --max-hours 2.5 --slots 8"
     assert arguments == [["run", ZOO, "--store", store.url, *options.split()]]
     control = read_control(store, RUN)
     assert control is not None
     assert control.request == asked
+
+
+@pytest.fixture
+def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without hard links, by which files are created atomically."""
+
+    def link(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def test_a_job_on_a_store_that_is_not_atomic_is_refused_at_once_and_writes_nothing(
+    store: ObjectStore, no_hard_links: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit(store, monkeypatch, "j1") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zoo: not tried again: ") and "the file system has no hard links" in line
+    assert "--single-writer allows one driver without rivals" in line
+    assert not list(store.list(""))
+
+
+def test_a_job_of_a_single_writer_trains_on_a_store_that_is_not_atomic_and_publishes_nothing(
+    store: ObjectStore, no_hard_links: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo_run = cli.main
+    monkeypatch.setattr(cli, "main", lambda given: zoo_run([*given, "--ray", "none", "--no-metrics", "--quiet"]))
+    asked = {"zoo": "digits8-cnn-s", "models": "0:2", "epochs": 1, "no_twins": True, "single_writer": True}
+    monkeypatch.setenv("ZOO_REQUEST", json.dumps(asked))
+    assert main(["run", "digits8-cnn-s", "--store", store.url, "--slots", "1"]) == 0
+    run = entries.load("digits8-cnn-s").run_id
+    assert {read_ledger(store, run).num_epochs(model) for model in range(2)} == {2}
+    control = read_control(store, run)
+    assert control is not None and (control.wanted, control.request["single_writer"]) == ("stopped", True)
+    assert "nothing is published here" in control.reason and "`zoo store pull`" in control.reason
+    assert list_zoos(store) == ["digits8-cnn-s"] and read_head(store, "digits8-cnn-s") is None
+
+
+def test_the_run_of_a_single_writer_is_stopped_and_stays_so(
+    store: ObjectStore,
+    ends: list[Any],
+    no_hard_links: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["stop", ZOO, "--store", store.url]) == 2  # nothing says that this store has a single writer
+    assert "the file system has no hard links" in capsys.readouterr().err
+    assert main(["stop", ZOO, "--store", store.url, "--single-writer"]) == 0  # a run that never began
+    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2, "single_writer": true}')
+    monkeypatch.setenv("ZOO_JOB", "j1")
+    ends.append(75)
+    arguments = ["run", ZOO, "--store", store.url]
+    assert main(arguments) == 75
+    assert main(["stop", ZOO, "--store", store.url, "--reason", "holidays"]) == 0
+    assert main(arguments) == 0
+    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "holidays")
 
 
 def test_a_spec_travels_with_its_request(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,8 @@ def drive(session: Session, stage: Stage, *, wait: bool = True) -> StageResult:
     create_run(store, run.id, run.zoo.run_content)
     pin_settings(session, run, stage.pin)
     models = stage.plan.request.models
-    asked = {"models": [models.start, models.stop], "epochs": stage.plan.request.num_epochs}
+    asked: dict[str, Any] = {"models": [models.start, models.stop], "epochs": stage.plan.request.num_epochs}
+    asked |= {"single_writer": True} if session.options.single_writer else {}
     job = stage.control.job if session.options.unattended and stage.control is not None else ""
     if want_run(store, run.id, asked, stage.control, job=job) is not None:
         raise stopped(run)
