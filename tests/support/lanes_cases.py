@@ -148,10 +148,12 @@ class Result:
     test: Evaluation
     sparsity: Sparsity | None
 
-    def digest(self, models: slice = slice(None)) -> str:
-        """SHA-256 over every byte of the chosen models."""
+    def digest(self, models: slice = slice(None), *, classes: bool = True) -> str:
+        """SHA-256 over every byte of the chosen models; ``classes``: the counts by class with them."""
         arrays = {**self.state, "running": self.running.loss_sum_P, "hits": self.running.correct_P}
         arrays |= {"loss": self.test.loss_sum_P, "correct": self.test.correct_P}
+        if classes:
+            arrays |= {"right": self.test.class_correct_PC, "predicted": self.test.class_predicted_PC}
         if self.sparsity is not None:
             arrays |= {"kl": self.sparsity.kl_P, "mask": self.sparsity.mask_PV, "gone": self.sparsity.num_pruned_P}
         total = hashlib.sha256()

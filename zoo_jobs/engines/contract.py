@@ -1,6 +1,6 @@
 """The contract of the engines: the values that they take and return. Pure numpy.
 
-Shape suffixes: P = models of a chunk, D = parameters per model, V = values with a noise variance (twins),
+Shape suffixes: P = models of a chunk, C = classes, D = parameters per model, V = values with a noise variance (twins),
 T = D + V trained values of a twin, D otherwise.
 """
 
@@ -82,11 +82,20 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Sums over the samples of a split in eval mode: no dropout, twins masked. The loss has no KL term."""
+    """Sums over the samples of a split in eval mode: no dropout, twins masked. The loss has no KL term.
+
+    ``class_correct_PC`` counts right predictions by class; a row's sum is the model's ``correct_P``.
+    ``class_predicted_PC`` counts predictions by the class that was predicted, right or wrong; a row's sum is
+    ``num_samples``. Both count the prediction of which ``correct_P`` says whether it is right: the first largest logit.
+    Where logits are NaN, ``lanes`` predicts class 0 if its logit is NaN and skips other NaNs, torch's engines predict
+    the first class whose logit is NaN.
+    """
 
     loss_sum_P: NDArray[np.float64]
     correct_P: NDArray[np.int32]
     num_samples: int
+    class_correct_PC: NDArray[np.int32]
+    class_predicted_PC: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)

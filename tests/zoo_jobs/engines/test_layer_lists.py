@@ -9,15 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.layer_lists import Plain, any_layer_lists
-from zooforge.zoo_jobs.data.prepared import PreparedData, Split
+from tests.support.list_populations import BATCH, MODELS, images, population
 from zooforge.zoo_jobs.engines.choose import choose
-from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, StateArrays, initial_state
+from zooforge.zoo_jobs.engines.contract import Program, StateArrays
 from zooforge.zoo_jobs.engines.lanes import LanesEngine
 from zooforge.zoo_jobs.engines.lanes.engine import extension
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.engines.stacked import StackedEngine
 from zooforge.zoo_jobs.engines.stacked.network import from_patches, patches, summed_by_kernels
-from zooforge.zoo_jobs.models.initialize import initial_weights
 from zooforge.zoo_jobs.models.layers import (
     Activation,
     Architecture,
@@ -31,31 +30,6 @@ from zooforge.zoo_jobs.models.layers import (
 )
 from zooforge.zoo_jobs.models.optimizers import OPTIMIZERS
 from zooforge.zoo_jobs.models.registry import architecture
-
-MODELS, BATCH = 3, 6
-
-
-def images(network: Architecture, count: int = 14) -> PreparedData:
-    generator = np.random.default_rng(3)
-    shape = (count, network.in_channels, network.image_size, network.image_size)
-    split = Split(
-        generator.integers(0, 256, shape, np.uint8), generator.integers(0, network.num_classes, count).astype(np.uint8)
-    )
-    table = np.tile(np.linspace(-1, 1, 256, dtype=np.float32), (network.in_channels, 1))
-    return PreparedData("random", network.num_classes, table, split, split, split)
-
-
-def population(program: Program, **values: Any) -> tuple[Hyperparameters, StateArrays]:
-    columns = {
-        "seed": np.arange(1, MODELS + 1), "learning_rate": 1e-3 / np.arange(1, MODELS + 1), "weight_decay": 1e-3,
-        "momentum": 0.9, "nesterov": False, "dropout_ratio": 0.3 if program.dropout else 0.0, **values,
-    }  # fmt: skip
-    types = {"seed": np.uint32, "nesterov": np.bool_}
-    made = {
-        f"{k}_P": np.broadcast_to(np.asarray(v), MODELS).astype(types.get(k, np.float64)) for k, v in columns.items()
-    }
-    weights = np.stack([initial_weights(program.architecture, "kaiming_uniform", seed) for seed in (1, 2, 3)])
-    return Hyperparameters(**made), initial_state(program, weights)
 
 
 def grown(engine: Any, program: Program) -> tuple[StateArrays, Any, Any]:

@@ -212,10 +212,12 @@ class LanesSession:
     def evaluate(self, split: SplitName) -> Evaluation:
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)
-        num_samples = len(self._data.split(split))
+        num_samples, num_classes = len(self._data.split(split)), self._program.architecture.num_classes
+        class_correct_PC, class_predicted_PC = (np.zeros((self._num_models, num_classes), np.int32) for _ in range(2))
         if num_samples:
-            self._native.evaluate(self._split(split), loss_sum_P, correct_P)
-        return Evaluation(loss_sum_P, correct_P, num_samples)
+            arrays = loss_sum_P, correct_P, class_correct_PC, class_predicted_PC
+            self._native.evaluate(self._split(split), *arrays)
+        return Evaluation(loss_sum_P, correct_P, num_samples, class_correct_PC, class_predicted_PC)
 
     def sparsity(self) -> Sparsity:
         architecture = self._program.architecture

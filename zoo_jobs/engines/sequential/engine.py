@@ -177,7 +177,8 @@ class SequentialSession:
     def evaluate(self, split: SplitName) -> Evaluation:
         """Models that were inactive in the last epoch are not evaluated; their sums are NaN and 0."""
         loss_sum_P = np.where(self._active_P, 0.0, np.nan)
-        correct_P = np.zeros(self._num_models, np.int32)
+        num_classes = self._program.architecture.num_classes
+        correct_PC, predicted_PC = np.zeros((2, self._num_models, num_classes), np.int32)
         images_of_split = self._data.split(split)
         with _plain(self._device), torch.no_grad():
             for block in evaluation_blocks(self._data, images_of_split, EVALUATED_AT_ONCE):
@@ -188,8 +189,12 @@ class SequentialSession:
                     logits = self._model.logits(images)
                     losses = F.cross_entropy(logits, labels, reduction="none")
                     loss_sum_P[i] += float(losses.double().sum())
-                    correct_P[i] += int((logits.argmax(dim=1) == labels).sum())
-        return Evaluation(loss_sum_P, correct_P, len(images_of_split))
+                    predicted = logits.argmax(dim=1)
+                    predicted_PC[i] += torch.bincount(predicted, minlength=num_classes).cpu().numpy()
+                    right = predicted[predicted == labels]
+                    correct_PC[i] += torch.bincount(right, minlength=num_classes).cpu().numpy()
+        correct_P = correct_PC.sum(axis=1, dtype=np.int32)
+        return Evaluation(loss_sum_P, correct_P, len(images_of_split), correct_PC, predicted_PC)
 
     def sparsity(self) -> Sparsity:
         model = self._model

@@ -1,7 +1,7 @@
 """One torch module after the other (ResNet-18) with everything on the device: images, order, augmentation, steps, sums.
 
 A step is one function without a value that the host reads, so a GPU captures it as a graph; the host waits for the
-device once per epoch and model. Shape suffixes: P = models, D = parameters, N = training rows, B = batch.
+device once per epoch and model. Shape suffixes: P = models, D = parameters, N = training rows, B = batch, C = classes.
 """
 
 from functools import partial
@@ -47,6 +47,7 @@ class ModuleSession:
             raise ValueError(f"this session steps with SGD, not with {program.optimizer}")
         precision.claim(self, program.precision)
         self._program, self._data, self._device = program, data, device
+        self._num_classes = program.architecture.num_classes
         self._images: dict[SplitName, tuple[Tensor, Tensor]] = {}
         self._place = Place(device)
         with self._place.active():
@@ -71,7 +72,8 @@ class ModuleSession:
         self._minus_rate, self._momentum = (torch.zeros(steps, device=device) for _ in range(2))
         self._epoch_step, self._first_image = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
         self._weight_decay = torch.zeros((), device=device)
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)  # of losses, and of correct predictions
+        # Sums of losses and of correct predictions; in evaluations, also right predictions and predictions per class.
+        self._sums = torch.zeros(2 + 2 * self._num_classes, dtype=torch.float64, device=device)
         self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
         channels = len(self._data.pixel_values)
         self._first_value_C = 256 * torch.arange(channels, device=device)[:, None, None]
@@ -96,7 +98,7 @@ class ModuleSession:
                 for name, tensor in self._tensors.items():
                     tensor[i].copy_(self._work[name].detach())
                 self._step_P[i] += num_steps(num_rows, size)
-                loss_sum_P[i], correct_P[i] = self._read_sums()
+                loss_sum_P[i], correct_P[i] = self._read_sums()[:2]
             self._copies.start()
         return Running(loss_sum_P, correct_P, num_rows)
 
@@ -104,6 +106,7 @@ class ModuleSession:
         """Models that were inactive in the last epoch are not evaluated; their sums are NaN and 0."""
         num_images = len(self._data.split(split))
         loss_sum_P, correct_P = np.full(self._num_models, np.nan), np.zeros(self._num_models, np.int32)
+        class_correct_PC, class_predicted_PC = np.zeros((2, self._num_models, self._num_classes), np.int32)
         with self._place.active(), torch.no_grad():
             self._split(split)
             for i in np.flatnonzero(self._active_P):
@@ -113,8 +116,10 @@ class ModuleSession:
                 for first in range(0, num_images, EVALUATED_AT_ONCE):
                     rows = min(EVALUATED_AT_ONCE, num_images - first)
                     self._place.run((split, rows), partial(self._evaluate_block, split, rows))
-                loss_sum_P[i], correct_P[i] = self._read_sums()
-        return Evaluation(loss_sum_P, correct_P, num_images)
+                sums = self._read_sums()
+                loss_sum_P[i], correct_P[i] = sums[:2]
+                class_correct_PC[i], class_predicted_PC[i] = np.split(sums[2:], 2)
+        return Evaluation(loss_sum_P, correct_P, num_images, class_correct_PC, class_predicted_PC)
 
     def sparsity(self) -> Sparsity:
         raise ValueError("only twins have a sparsity")
@@ -176,7 +181,7 @@ class ModuleSession:
         gradient_D = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, self._model.parameters)])
         with torch.no_grad():
             self._update(gradient_D)
-            self._add(loss.double() * num_samples, logits, labels[rows_B])
+            self._add(loss.double() * num_samples, logits.argmax(dim=1), labels[rows_B])
             self._epoch_step += 1
 
     def _update(self, gradient_D: Tensor) -> None:
@@ -193,11 +198,16 @@ class ModuleSession:
         rows_B = self._first_image + torch.arange(num_images, device=self._device)
         bytes_, labels = self._images[split]
         logits = self._model.logits(self._pixels(bytes_[rows_B]))
-        self._add(F.cross_entropy(logits, labels[rows_B], reduction="none").double().sum(), logits, labels[rows_B])
+        labels_B, predicted_B = labels[rows_B], logits.argmax(dim=1)
+        self._add(F.cross_entropy(logits, labels_B, reduction="none").double().sum(), predicted_B, labels_B)
+        ones_B = torch.ones_like(predicted_B, dtype=torch.float64)
+        class_correct_C, class_predicted_C = self._sums[2:].chunk(2)
+        class_correct_C.scatter_add_(0, labels_B, (predicted_B == labels_B).double())
+        class_predicted_C.scatter_add_(0, predicted_B, ones_B)
         self._first_image += num_images
 
-    def _add(self, loss_sum: Tensor, logits: Tensor, labels_B: Tensor) -> None:
-        self._sums += torch.stack((loss_sum, (logits.argmax(dim=1) == labels_B).sum().double()))
+    def _add(self, loss_sum: Tensor, predicted_B: Tensor, labels_B: Tensor) -> None:
+        self._sums[:2] += torch.stack((loss_sum, (predicted_B == labels_B).sum().double()))
 
     def _pixels(self, bytes_: Tensor) -> Tensor:
         """Normalised pixels of bytes [B, C, H, W], by a look-up table, so every engine gets the same floats."""
@@ -210,7 +220,7 @@ class ModuleSession:
             labels = torch.tensor(part.labels.astype(np.int64), device=self._device)
             self._images[split] = torch.tensor(part.images, device=self._device), labels
 
-    def _read_sums(self) -> tuple[float, int]:
-        """Sums of losses and of correct predictions. Here the host waits for the device."""
-        loss_sum, correct = self._sums.cpu().numpy()
-        return float(loss_sum), int(correct)
+    def _read_sums(self) -> NDArray[np.float64]:
+        """Sums of losses and of correct predictions, then by class. Here the host waits for the device."""
+        sums: NDArray[np.float64] = self._sums.cpu().numpy()
+        return sums

@@ -1,6 +1,6 @@
 """P models in the memory of one device, trained in lock step. A step reads no value back to the host.
 
-Shape suffixes: P = models, N = training rows, B = batch, D = parameters, V = values with a noise variance,
+Shape suffixes: P = models, N = training rows, B = batch, C = classes, D = parameters, V = values with a noise variance,
 T = D + V for twins, D otherwise.
 """
 
@@ -119,8 +119,11 @@ class StackedSession:
         self._epoch_step = torch.zeros((), dtype=torch.int64, device=device)
         self._kl_weight = torch.zeros((), device=device)
         self._first_image = torch.zeros((), dtype=torch.int64, device=device)
-        self._loss_sum_P = torch.zeros(self._num_models, dtype=torch.float64, device=device)
-        self._correct_P = torch.zeros(self._num_models, dtype=torch.int64, device=device)
+        # One tensor, hence one copy to the host; float64 holds the counts exactly. The others are its columns.
+        num_classes = program.architecture.num_classes
+        self._sums = torch.zeros((self._num_models, 2 + 2 * num_classes), dtype=torch.float64, device=device)
+        self._loss_sum_P, self._correct_P = self._sums[:, 0], self._sums[:, 1]
+        self._class_correct_PC, self._class_predicted_PC = self._sums[:, 2:].chunk(2, dim=1)
         num_rows = len(self._data.train)
         self._order_PN = torch.zeros((self._num_models, num_rows), dtype=torch.int32, device=device)
         self._evaluated_PD = torch.empty_like(self._values_PT[:, : self._num_parameters], requires_grad=False)
@@ -134,12 +137,13 @@ class StackedSession:
             self._kl_weight.fill_(kl_weight(epoch, self._program.lambda_epochs))
             permutations(self._seed_P, self._epoch, self._order_PN)
             self._split("train")
-            self._clear_sums()
+            self._sums.zero_()
             for first in range(0, num_rows, size):
                 rows = min(size, num_rows - first)
                 self._place.run(("step", rows), partial(self._train_step, rows))
             self._copies.start()
-            return Running(*self._sums(), num_rows)
+            loss_sum_P, correct_P, _, _ = self._read_sums()
+            return Running(loss_sum_P, correct_P, num_rows)
 
     def evaluate(self, split: SplitName) -> Evaluation:
         num_images = len(self._data.split(split))
@@ -147,11 +151,12 @@ class StackedSession:
             self._split(split)
             self._evaluated_PD.copy_(self._network.masked(self._values_PT))
             self._first_image.zero_()
-            self._clear_sums()
+            self._sums.zero_()
             for first in range(0, num_images, self._evaluated_at_once):
                 rows = min(self._evaluated_at_once, num_images - first)
                 self._place.run((split, rows), partial(self._evaluate_block, split, rows))
-            return Evaluation(*self._sums(), num_images)
+            loss_sum_P, correct_P, class_correct_PC, class_predicted_PC = self._read_sums()
+            return Evaluation(loss_sum_P, correct_P, num_images, class_correct_PC, class_predicted_PC)
 
     def sparsity(self) -> Sparsity:
         if self._mask_PD is not None:
@@ -216,7 +221,11 @@ class StackedSession:
         labels_PB = images.labels[rows_B].expand(self._num_models, -1)
         logits = self._network.logits(self._evaluated_PD, pixels)
         self._loss_sum_P += cross_entropy(logits, labels_PB).double().sum(dim=1)
-        self._correct_P += (logits.argmax(dim=2) == labels_PB).sum(dim=1)
+        predicted_PB = logits.argmax(dim=2)
+        right_PB = (predicted_PB == labels_PB).double()
+        self._correct_P += right_PB.sum(dim=1)
+        self._class_correct_PC.scatter_add_(1, labels_PB, right_PB)
+        self._class_predicted_PC.scatter_add_(1, predicted_PB, torch.ones_like(right_PB))
         self._first_image += num_images
 
     def _draw(self, layer: RandomLayer, num_samples: int) -> Tensor:
@@ -247,10 +256,14 @@ class StackedSession:
             images = torch.tensor(part.images, device=self._device)
             self._images[split] = _Images(images, torch.tensor(part.labels.astype(np.int64), device=self._device))
 
-    def _clear_sums(self) -> None:
-        self._loss_sum_P.zero_()
-        self._correct_P.zero_()
+    def _read_sums(self) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+        """Sums of losses [P], correct predictions [P], right predictions and predictions by class [P, C].
 
-    def _sums(self) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-        """Sums of losses and of correct predictions, [P]. Here the host waits for the device."""
-        return self._loss_sum_P.cpu().numpy().copy(), self._correct_P.cpu().numpy().astype(np.int32)
+        Here the host waits for the device.
+        """
+        sums = self._sums.cpu().numpy()
+        counts = sums[:, 1:].astype(np.int32)
+        class_correct_PC, class_predicted_PC = (
+            np.ascontiguousarray(part) for part in np.split(counts[:, 1:], 2, axis=1)
+        )
+        return sums[:, 0].copy(), counts[:, 0].copy(), class_correct_PC, class_predicted_PC

@@ -55,6 +55,8 @@ def test_every_tensor_agrees_with_torch(
     np.testing.assert_allclose(found.test.loss_sum_P, expected.test.loss_sum_P, rtol=1e-6)
     assert np.array_equal(found.running.correct_P, expected.running.correct_P)
     assert np.array_equal(found.test.correct_P, expected.test.correct_P)
+    assert np.array_equal(found.test.class_correct_PC, expected.test.class_correct_PC)
+    assert np.array_equal(found.test.class_predicted_PC, expected.test.class_predicted_PC)
     if found.sparsity is not None and expected.sparsity is not None:
         assert found.sparsity.num_prunable == expected.sparsity.num_prunable
         assert np.array_equal(found.sparsity.num_pruned_P, expected.sparsity.num_pruned_P)

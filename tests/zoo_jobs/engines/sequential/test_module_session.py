@@ -67,6 +67,10 @@ def test_it_trains_and_evaluates_as_the_session_of_a_cpu_does(case: dict[str, An
     np.testing.assert_allclose(other_running.loss_sum_P, running.loss_sum_P, rtol=1e-4)
     np.testing.assert_allclose(other_tests.loss_sum_P, tests.loss_sum_P, rtol=1e-3)
     assert np.abs(other_tests.correct_P - tests.correct_P).max() <= 1
+    assert np.abs(other_tests.class_predicted_PC - tests.class_predicted_PC).max() <= 1
+    for evaluation in (tests, other_tests):
+        assert evaluation.class_correct_PC.sum(axis=1).tolist() == evaluation.correct_P.tolist()
+        assert evaluation.class_predicted_PC.sum(axis=1).tolist() == [len(data.test)] * 2
     assert other_running.num_samples == running.num_samples == 24
 
 
@@ -107,7 +111,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[HostReads, list[int
     reads: list[int] = []
     read = ModuleSession._read_sums
 
-    def counted(self: ModuleSession) -> tuple[float, int]:
+    def counted(self: ModuleSession) -> Any:
         reads.append(1)
         return read(self)
 
@@ -129,7 +133,7 @@ def test_the_host_waits_once_per_model_and_epoch(made: Any, digits: Made, monkey
     with SequentialEngine("cpu").open(plain, made.hyperparameters, made.state, data) as cpu, HostReads() as mode:
         cpu.train_epoch(1, everyone)
         cpu.evaluate("test")
-        assert mode.count > 4
+        assert mode.count >= 4
 
 
 def test_the_state_is_copied_once_training_has_been_queued_and_before_it_is_read(

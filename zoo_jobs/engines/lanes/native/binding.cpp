@@ -170,11 +170,15 @@ NB_MODULE(_lanes, m) {
              self.train_epoch(data.view(), epoch, kl_weight, active.data(), loss.data(), correct.data());
            })
       .def("evaluate",
-           [](PySession& self, const Data& data, Array<double, 1> loss, Array<int32_t, 1> correct) {
+           [](PySession& self, const Data& data, Array<double, 1> loss, Array<int32_t, 1> correct,
+              Array<int32_t, 2> class_correct, Array<int32_t, 2> class_predicted) {
              self.check(data);
-             for (const size_t n : {loss.shape(0), correct.shape(0)}) self.check_models(n);
+             for (const size_t n : {loss.shape(0), correct.shape(0), class_correct.shape(0), class_predicted.shape(0)})
+               self.check_models(n);
+             for (const size_t n : {class_correct.shape(1), class_predicted.shape(1)})
+               if (long(n) != self.plan().num_classes) throw std::invalid_argument("counts of another number of classes");
              nb::gil_scoped_release release;
-             self.evaluate(data.view(), loss.data(), correct.data());
+             self.evaluate(data.view(), loss.data(), correct.data(), class_correct.data(), class_predicted.data());
            })
       .def("sparsity",
            [](PySession& self, Array<double, 1> kl, Array<int32_t, 1> pruned, Array<uint8_t, 2> mask) {

@@ -183,8 +183,9 @@ KERNEL void linear_data_gradient(const Op& op, const S* g, const S* w, S* dx) {
 }
 
 // Softmax cross-entropy of one sample: adds the loss and the hit of every lane; g (may be null) is the gradient of the
-// mean over n samples.
-KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, int n, S* g, double* loss, int32_t* correct) {
+// mean over n samples; counts (may be null) takes the predictions by class.
+KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, int n, S* g, double* loss, int32_t* correct,
+                      const lanes::ClassCounts* counts) {
   const U label = V::loadu(labels);
   F top = V::load(z);
   U best = V::setu(0);
@@ -214,6 +215,13 @@ KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, int n, S*
   const U hits = V::selectu(V::equal(best, label), V::setu(1), V::setu(0));
   std::memcpy(hit, &hits, sizeof hit);
   for (int lane = 0; lane < L; ++lane) loss[lane] += double(value[lane]), correct[lane] += int32_t(hit[lane]);
+  if (!counts) return;
+  uint32_t predicted[L] __attribute__((aligned(64)));
+  std::memcpy(predicted, &best, sizeof predicted);
+  for (int lane = 0; lane < L; ++lane) {
+    const long at = long(lane) * classes + predicted[lane];
+    ++counts->predicted[at], counts->correct[at] += int32_t(hit[lane]);
+  }
 }
 
 }  // namespace

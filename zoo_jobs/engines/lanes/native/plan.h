@@ -101,6 +101,12 @@ struct Images {
   long num_rows;
 };
 
+// Predictions of an evaluation by class, [lanes][num_classes] each: the right ones, and all by the predicted class.
+struct ClassCounts {
+  int32_t* correct;
+  int32_t* predicted;
+};
+
 struct Kernels {
   const char* name;
   int lanes;
@@ -114,8 +120,9 @@ struct Kernels {
                    int epoch, double kl_weight, void* scratch, double* loss, void* gradient);
   // Parameters as evaluation sees them: twins masked.
   void (*masked)(const Plan&, const void* trained, void* params);
+  // Rows [start, stop): loss and correct [lanes] are written, the counts by class added.
   void (*evaluate)(const Plan&, const void* params, const Images&, long start, long stop, void* scratch, double* loss,
-                   int32_t* correct);
+                   int32_t* correct, const ClassCounts&);
   // KL term, pruned weights (biases not counted) and which values are pruned, [V][lanes].
   void (*sparsity)(const Plan&, const void* trained, double* kl, int32_t* pruned, uint8_t* mask);
   // For tests: the Gaussians of one layer and sample; a function over n values.

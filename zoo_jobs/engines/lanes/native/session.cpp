@@ -137,7 +137,8 @@ void Session::train_epoch(const Images& data, int epoch, double kl_weight, const
   }
 }
 
-void Session::evaluate(const Images& data, double* loss, int32_t* correct) {
+void Session::evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct,
+                       int32_t* class_predicted) {
   constexpr long kBlock = 256;  // images whose losses are summed before they join the total: fixes the rounding
   FlushDenormals flush;
   const Memory scratch = allocate(scratch_bytes());
@@ -151,14 +152,19 @@ void Session::evaluate(const Images& data, double* loss, int32_t* correct) {
       params = masked.get();
     }
     std::fill_n(loss + group.first, group.count, 0), std::fill_n(correct + group.first, group.count, 0);
+    std::vector<int32_t> right(size_t(lanes) * size_t(plan_.num_classes)), predicted(right.size());
+    const ClassCounts counts{right.data(), predicted.data()};
     for (long start = 0; start < data.num_rows; start += kBlock) {
       double block_loss[kMaxLanes];
       int32_t block_correct[kMaxLanes];
       group.kernels->evaluate(plan_, params, data, start, std::min(start + kBlock, data.num_rows), scratch.get(),
-                              block_loss, block_correct);
+                              block_loss, block_correct, counts);
       for (int lane = 0; lane < group.count; ++lane)
         loss[group.first + lane] += block_loss[lane], correct[group.first + lane] += block_correct[lane];
     }
+    const long first = long(group.first) * plan_.num_classes, size = long(group.count) * plan_.num_classes;
+    std::copy_n(right.data(), size, class_correct + first);
+    std::copy_n(predicted.data(), size, class_predicted + first);
   }
 }
 

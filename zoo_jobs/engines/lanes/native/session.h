@@ -47,8 +47,9 @@ class Session {
   // One epoch. active [num_models]; loss (sum over the samples) and correct [num_models] are written.
   void train_epoch(const Images& data, int epoch, double kl_weight, const uint8_t* active, double* loss,
                    int32_t* correct);
-  // Sums over all rows of `data` in evaluation mode; loss and correct [num_models] are written.
-  void evaluate(const Images& data, double* loss, int32_t* correct);
+  // Sums over all rows of `data` in evaluation mode; loss and correct [num_models], class_correct and class_predicted
+  // [num_models][num_classes] are written.
+  void evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct, int32_t* class_predicted);
   // kl and pruned [num_models], mask [num_models][V] are written.
   void sparsity(double* kl, int32_t* pruned, uint8_t* mask);
   // One batch: rows [num_models][num_rows]; loss [num_models] and gradient [num_models][T] are written.

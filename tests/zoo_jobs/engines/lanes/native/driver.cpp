@@ -71,12 +71,16 @@ std::vector<float> train(const Network& network, const std::string& isa, int opt
   const std::vector<uint8_t> active(n, 1);
   for (int epoch = 1; epoch <= 2; ++epoch)
     session.train_epoch(data, epoch, 0.01, active.data(), loss.data(), hits.data());
-  session.evaluate(data, loss.data(), hits.data());
+  const size_t num_counts = n * size_t(plan.num_classes);
+  std::vector<int32_t> class_hits(num_counts), class_predicted(num_counts);
+  session.evaluate(data, loss.data(), hits.data(), class_hits.data(), class_predicted.data());
   std::vector<float> out(n * size_t(plan.num_trained()));
   session.get(2, out.data());
   session.get(0, weights.data());
   out.insert(out.end(), weights.begin(), weights.end());
   for (const double value : loss) out.push_back(float(value));
+  out.insert(out.end(), class_hits.begin(), class_hits.end());
+  out.insert(out.end(), class_predicted.begin(), class_predicted.end());
   if (twins) {
     std::vector<uint8_t> mask(n * size_t(plan.num_variances));
     session.sparsity(loss.data(), hits.data(), mask.data());
