@@ -35,6 +35,8 @@ VERBS = {
     "fidelity": (".commands.fidelity", "Compare a published zoo with the figures of the reference"),
     "benchmark": (".commands.benchmark", "Predict properties of models from their weights with linear models"),
     "verify": (".commands.verify", "Recompute the stored accuracy of a sample of states"),
+    "publish": (".commands.publish", "Publish a zoo in a folder, in a bucket, on the Hugging Face Hub or on Zenodo"),
+    "cite": (".commands.cite", "BibTeX of a published zoo, with the digest of its manifest"),
     "slurm": (".commands.slurm", "Write an sbatch array that runs a zoo where there is no Kubernetes"),
     "exporter": (".commands.exporter", "Serve the metrics of all runs of a store"),
     "store": ("..storage.cli", "List, verify, pull, import and export what a store holds"),

@@ -1,13 +1,13 @@
 """Copy a published zoo from one store, or from a zip file, into another store under the same manifest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..canonical import sha256_hex
-from ..errors import StorageError
+from ..errors import DigestMismatch, ObjectMissing, StorageError
 from ..keys import copy_key
 from ..publish.head import check_copy, read_current, require_publishing, seal_manifest, states_of
-from ..stores.objects import get_object, put_object
+from ..stores.objects import ObjectRef, get_object, put_object
 from ..stores.protocol import ObjectStore
 from ..zoo import Zoo
 from .zip import copies_of
@@ -23,16 +23,26 @@ class CopiedZoo:
     num_bytes: int
 
 
-def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None] | None = None) -> CopiedZoo:
+def import_zoo(
+    zoo: Zoo,
+    target: ObjectStore,
+    *,
+    papers: Callable[[int], Mapping[str, bytes]] | None = None,
+    read_back: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> CopiedZoo:
     """Publish ``zoo`` in ``target`` with the same manifest, byte for byte; every object is checked on its way.
 
     Objects are written first, then the manifest, its copies and HEAD. Running it again continues where it stopped.
 
     Args:
+        papers: number of the version to the files beside its manifest, by name; None: those of ``zoo``.
+        read_back: read each object back before the manifest is written; leave those alone that are there and good.
         progress: called with the size of each object in bytes.
 
     Raises:
         StorageUsageError: ``target`` has another zoo of this name, or a version that holds more; nothing was written.
+        DigestMismatch: what was read back is not what was written; HEAD was not moved.
     """
     manifest = zoo.manifest
     sha256 = sha256_hex(manifest.to_json())
@@ -40,7 +50,7 @@ def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None]
     states = states_of(manifest)
 
     def write_copies(number: int) -> None:
-        for name, content in copies_of(zoo).items():
+        for name, content in (copies_of(zoo) if papers is None else papers(number)).items():
             target.put(copy_key(zoo.name, number, name), content)
 
     for attempt in range(64):
@@ -51,10 +61,25 @@ def import_zoo(zoo: Zoo, target: ObjectStore, *, progress: Callable[[int], None]
         if attempt == 0:
             require_publishing(target)
         for ref in manifest.refs:
-            put_object(target, get_object(zoo.store, ref, f"zoo {zoo.name!r}"), ref.kind)
+            # A later attempt means that a collection, or another publisher, was faster: then all are written again.
+            if not (read_back and attempt == 0 and _is_good(target, ref)):
+                put_object(target, get_object(zoo.store, ref, f"zoo {zoo.name!r}"), ref.kind)
+                if read_back:
+                    get_object(target, ref, f"{target.url}, read back")
             if progress is not None:
                 progress(ref.bytes)
         number = seal_manifest(target, head, current, manifest, write_copies)
         if number is not None:
             return CopiedZoo(number, True, len(manifest.refs), num_bytes)
     raise StorageError(f"zoo {zoo.name!r}: others keep sealing versions in {target.url}; try again")
+
+
+def _is_good(target: ObjectStore, ref: ObjectRef) -> bool:
+    stat = target.stat(ref.key)
+    if stat is None or stat.size != ref.bytes:
+        return False
+    try:
+        get_object(target, ref, target.url)
+    except (ObjectMissing, DigestMismatch):
+        return False
+    return True

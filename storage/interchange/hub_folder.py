@@ -73,11 +73,11 @@ def prepare_hub(
             write(key, data)
             name = key.removeprefix(prefix)
             if name in AT_ROOT:
-                write(name, _root_copy(name, data, prefix, zoo.name, repository))
+                write(name, root_copy(name, data, prefix, zoo.name, repository))
     return HubFolder(Path(folder), zoo.name, repository, count, total)
 
 
-def _root_copy(name: str, data: bytes, prefix: str, zoo: str, repository: str | None) -> bytes:
+def root_copy(name: str, data: bytes, prefix: str, zoo: str, repository: str | None) -> bytes:
     """The copy of a version's file for the root of the data set: its paths are relative to the root."""
     if name == "README.md":
         text = data.decode().replace("data_files: labels.parquet", f"data_files: {prefix}labels.parquet")

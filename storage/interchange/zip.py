@@ -63,17 +63,21 @@ def zip_zoo(zoo: Zoo, path: str | PathLike[str], *, progress: Callable[[int], No
     return ZipFile(count, num_bytes)
 
 
+def head_of(number: int, manifest: bytes) -> dict[str, Any]:
+    """HEAD of a store whose only version this is."""
+    return {
+        "format": HEAD_FORMAT,
+        "version": HEAD_VERSION,
+        "number": number,
+        "manifest_sha256": sha256_hex(manifest),
+    }
+
+
 def contents(zoo: Zoo) -> Iterator[tuple[str, bytes]]:
     """Keys and bytes of a store that holds only this version of the zoo: HEAD and manifest first, objects last."""
     manifest = zoo.manifest
     data = manifest.to_json()
-    head = {
-        "format": HEAD_FORMAT,
-        "version": HEAD_VERSION,
-        "number": NUMBER,
-        "manifest_sha256": sha256_hex(data),
-    }
-    yield head_key(zoo.name), canonical_json(head)
+    yield head_key(zoo.name), canonical_json(head_of(NUMBER, data))
     yield manifest_key(zoo.name, NUMBER), data
     copies = copies_of(zoo)
     for name, content in copies.items():

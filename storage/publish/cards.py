@@ -63,8 +63,13 @@ def checksums(manifest: Manifest, copies: dict[str, bytes]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def card(description: ZooDescription, manifest: Manifest) -> str:
-    """The card that people read, with the header that Hugging Face reads."""
+def card(description: ZooDescription, manifest: Manifest, first: str = "", last: str = "") -> str:
+    """The card that people read, with the header that Hugging Face reads.
+
+    Args:
+        first: paragraphs behind the title.
+        last: lines before that of the licence.
+    """
     counts = manifest.split_counts
     notes = "".join(f"- {note}\n" for note in description.notes)
     parent = ""
@@ -87,7 +92,8 @@ configs:
 
 # {description.title or description.name}
 
-{manifest.describe()} of `{manifest.architecture["name"]}` on {manifest.dataset}: {manifest.num_states:,} states of \
+{first}{manifest.describe()} of `{manifest.architecture["name"]}` on {manifest.dataset}: \
+{manifest.num_states:,} states of \
 {manifest.layout.size:,} values each, float32.
 
 {parent}Source: {description.source}
@@ -112,7 +118,7 @@ of {manifest.planned_epochs}
 - splits over models: {counts["train"]:,} train, {counts["val"]:,} val, {counts["test"]:,} test
 - fields: {", ".join(f"`{name or 'weights'}`" for name in sorted(manifest.fields))}
 - models that stopped being finite stay, labelled with `faulty_epoch` and `faulty_reason`
-{packed}{notes}
+{packed}{notes}{last}
 Licence: CC BY 4.0.
 """
     return lines

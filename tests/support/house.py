@@ -17,7 +17,8 @@ ROOMS = ("storage", "zoo_jobs", "cluster")
 ORDER = {
     "storage": [
         "errors.py", "budget.py", "canonical.py", "keys.py", "quantities.py", "stores", "formats", "runs", "publish",
-        "read", "views", "zoo.py", "ops", "interchange", "commands", "cli.py",
+        "read", "views", "zoo.py", "ops", "interchange", "deposit",
+        "commands", "cli.py",
     ],
     "zoo_jobs": [
         "errors.py", "quantities.py", "closed.py", "who.py", "logs.py", "events.py", "models", "data", "sparsify",

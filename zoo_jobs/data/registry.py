@@ -49,6 +49,8 @@ class Dataset(Closed):
     home: str
     """Whose the images are."""
     licence: str
+    redistribute: bool = False
+    """Whether the licence lets one pass the images on; a licence that is not stated does not."""
     format: str
     """Key of READERS in data/readers.py."""
     files: list[LockedFile]

@@ -1,0 +1,150 @@
+"""What leaves with a published zoo: its objects, its manifest, and papers made anew; nothing of where it was."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ..canonical import canonical_json
+from ..formats.index_dict import index_dict
+from ..formats.manifest import Manifest
+from ..interchange.hub_folder import AT_ROOT, root_copy
+from ..interchange.zip import described, head_of
+from ..keys import copy_key, head_key, manifest_key, version_prefix
+from ..ops.pull import pull
+from ..publish.cards import LICENSE, card, carried_files, checksums, croissant, pretty
+from ..read.selection import Selector
+from ..stores.local import LocalStore
+from ..stores.objects import get_object
+from ..zoo import IMAGES, Zoo
+from .papers import LICENCE_URL, Credits, abstract, bibtex, citation_cff, datacite, part_sentence
+
+ROOT_PAPERS = (*AT_ROOT, "CITATION.cff", "datacite.json")
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A zoo as it is published.
+
+    Attributes:
+        zoo: the zoo, or the part of it; anonymous if that was asked for.
+        carried: files beside the version that cannot be made anew, by name.
+        images_licence: of the images, for the card.
+        left_out: what does not leave, and why.
+    """
+
+    zoo: Zoo
+    credits: Credits = field(default_factory=Credits)
+    carried: Mapping[str, bytes] = field(default_factory=dict)
+    images_licence: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.zoo.manifest
+
+    def papers(self, version: int) -> dict[str, bytes]:
+        """The files beside the manifest of ``version``, by name; the tables too."""
+        manifest, description, owner = self.manifest, described(self.manifest), f"zoo {self.zoo.name!r}"
+        metadata = croissant(description, manifest) | {
+            "description": f"{manifest.title or manifest.zoo}. {abstract(manifest)}",
+            "creator": [{"@type": "Person", "name": name} for name in self.credits.names(manifest.zoo)],
+            "version": f"{version}.0.0",
+            "citeAs": bibtex(manifest, self.credits, version),
+            "license": LICENCE_URL,
+        }
+        papers = {
+            **self.carried,
+            "README.md": card(description, manifest, self._first(), self._figures(version)).encode(),
+            "LICENSE": LICENSE.encode(),
+            "CITATION.cff": citation_cff(manifest, self.credits, version),
+            "datacite.json": datacite(manifest, self.credits, version),
+            "croissant.json": pretty(metadata),
+            "labels.parquet": get_object(self.zoo.store, manifest.labels.ref, owner),
+            "models.parquet": get_object(self.zoo.store, manifest.model_table.ref, owner),
+        }
+        index = index_dict(manifest.layout, manifest.state_dict_names.get("plain", {}))
+        if index is not None:
+            papers["index_dict.json"] = pretty(index)
+        papers["SHA256SUMS"] = checksums(manifest, papers).encode()
+        return dict(sorted(papers.items()))
+
+    def files(self, version: int) -> Iterator[tuple[str, bytes]]:
+        """Keys and bytes of a store that holds this version alone, without the objects."""
+        data = self.manifest.to_json()
+        yield head_key(self.zoo.name), canonical_json(head_of(version, data))
+        yield manifest_key(self.zoo.name, version), data
+        for name, content in self.papers(version).items():
+            yield copy_key(self.zoo.name, version, name), content
+
+    def root_files(self, version: int, repository: str | None = None) -> dict[str, bytes]:
+        """The papers for the root of the folder or data set, whose paths are relative to that."""
+        prefix = version_prefix(self.zoo.name, version)
+        papers = self.papers(version)
+        named = {name: papers[name] for name in ROOT_PAPERS if name in papers}
+        return {name: root_copy(name, data, prefix, self.zoo.name, repository) for name, data in named.items()}
+
+    def _first(self) -> str:
+        part = part_sentence(self.manifest)
+        return f"**{part}**\n\n" if part else ""
+
+    def _figures(self, version: int) -> str:
+        images = f"- `{IMAGES}`: {self.images_licence}\n" if IMAGES in self.carried and self.images_licence else ""
+        cite = f"## Cite it\n\n```bibtex\n{bibtex(self.manifest, self.credits, version)}```\n"
+        return f"{images}\n{_accuracies(self.zoo)}{cite}\n"
+
+
+def parcel_of(
+    zoo: Zoo, credits: Credits, *, images: bool = False, images_licence: str = "", why_not: str = ""
+) -> Parcel:
+    """What leaves of ``zoo``.
+
+    Args:
+        images: whether ``images.safetensors``, if it is beside the version, leaves too.
+        images_licence: of these images, in words.
+        why_not: why they do not.
+    """
+    carried = carried_files(zoo.store, zoo.name, zoo.version)
+    left_out = []
+    if IMAGES in carried and not images:
+        del carried[IMAGES]
+        left_out.append(f"{IMAGES}: {why_not or 'not asked for'}")
+    if credits.anonymous:
+        others = sorted(set(carried) - {IMAGES})
+        carried = {name: data for name, data in carried.items() if name == IMAGES}
+        left_out += [f"{name}: --anonymous, and it was written elsewhere" for name in others]
+        zoo = Zoo(zoo.store, anonymised(zoo.manifest), zoo.version, progress=False)
+        left_out.append("title, source and notes of the manifest: --anonymous")
+    return Parcel(zoo, credits, carried, images_licence, tuple(left_out))
+
+
+def anonymised(manifest: Manifest) -> Manifest:
+    """The manifest without the texts that people wrote; its weights, labels and names stay."""
+    name = f"Model zoo of {manifest.architecture['name']} on {manifest.dataset}"
+    return replace(manifest, title=name, source="left out", notes=())
+
+
+def slice_of(zoo: Zoo, folder: Path, epochs: Selector, models: Selector, split: str | None, where: str | None) -> Zoo:
+    """The selected states as a zoo of their own, in ``folder``. Raises the errors of ``pull``."""
+    store = LocalStore(folder)
+    pulled = pull(zoo, store, epochs=epochs, models=models, split=split, where=where)
+    return Zoo(store, pulled.manifest, pulled.number, progress=False)
+
+
+def _accuracies(zoo: Zoo) -> str:
+    """A table of the test accuracy of finite models at five epochs; empty where none was measured."""
+    labels = zoo.labels(columns=["epoch", "test_acc"])
+    labels = labels.filter(pc.is_valid(labels["test_acc"]))
+    epochs, accuracy = labels["epoch"].to_numpy(), labels["test_acc"].to_numpy()
+    there = np.unique(epochs)
+    if not len(there):
+        return ""
+    chosen = there[np.unique(np.linspace(0, len(there) - 1, 5).round().astype(int))]
+    lines = ["## Test accuracy\n", "| epoch | models | lowest | median | highest |", "|--|--|--|--|--|"]
+    for epoch in chosen:
+        here = accuracy[epochs == epoch]
+        low, middle, high = (f"{100 * value:.1f} %" for value in (here.min(), np.median(here), here.max()))
+        lines.append(f"| {epoch} | {len(here):,} | {low} | {middle} | {high} |")
+    return "\n".join(lines) + "\n\n"

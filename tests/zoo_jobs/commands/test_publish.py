@@ -1,0 +1,92 @@
+"""`zoo publish` and `zoo cite` as a person types them, with the zoo that comes with the package."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+from zooforge.storage.zoo import IMAGES, open_zoo
+from zooforge.zoo_jobs.cli import main
+from zooforge.zoo_jobs.data.registry import DATASETS
+
+SOURCE = ["digits-example", "--store", str(ROOT / "storage" / "example")]
+
+
+def publish(*arguments: str) -> int:
+    return main(["publish", *SOURCE, *arguments])
+
+
+def test_a_dry_run_says_what_would_leave_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out"
+    assert publish("--to", str(target), "--dry-run", "--json") == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["states"] == 80 and whole["part"] == "" and not whole["estimated"]
+    assert publish("--to", str(target), "--dry-run", "--epochs", "last", "--where", "activation == 'tanh'") == 0
+    said = capsys.readouterr().out
+    assert "about" in said and "A part of the zoo: 8 of its 80 states." in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_is_published_and_cited_with_its_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert publish("--to", str(tmp_path), "--author", "Doe, Jane", "--epochs", "4", "--split", "test") == 0
+    out, err = capsys.readouterr()
+    assert "version 1: published, every byte read back" in out and "3 of 16 models" in err
+    zoo = open_zoo(tmp_path / "zoos" / "digits-example")
+    assert zoo.epochs == [4] and len(zoo.models) == 3
+    assert main(["cite", "digits-example", "--store", str(tmp_path)]) == 0
+    entry = capsys.readouterr().out
+    assert "author = {Doe, Jane}" in entry and "A part of the planned zoo: 3 of 80 states" in entry
+    assert main(["cite", *SOURCE]) == 0
+    assert "The makers of digits-example" in capsys.readouterr().out
+
+
+def test_images_leave_if_their_licence_lets_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert publish("--to", str(tmp_path / "a")) == 0
+    images = Path("zoos/digits-example/versions/0001") / IMAGES
+    assert (tmp_path / "a" / images).is_file()
+    assert "their licence: images CC BY 4.0" in (tmp_path / "a" / "README.md").read_text()
+    assert publish("--to", str(tmp_path / "b"), "--no-images") == 0
+    assert f"left out: {IMAGES}: --no-images" in capsys.readouterr().err
+    assert not (tmp_path / "b" / images).exists()
+
+
+def test_images_of_data_sets_whose_licence_does_not_let_one_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(DATASETS, "digits8", DATASETS["svhn"])
+    assert publish("--to", str(tmp_path)) == 0
+    assert f"left out: {IMAGES}: licence of digits8: for non-commercial use only" in capsys.readouterr().err
+    assert publish("--to", str(tmp_path), "--images", "--dry-run") == 0
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_a_licence_that_is_not_stated_lets_nobody_pass_images_on() -> None:
+    assert {name for name, entry in DATASETS.items() if entry.redistribute} == {
+        "mnist", "fashion-mnist", "eurosat", "mnist5k", "digits8",
+    }  # fmt: skip
+    assert not any(entry.redistribute for entry in DATASETS.values() if "not stated" in entry.licence)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--to", "https://host/x"], "nothing can be written there"),
+        (["--to", "DIR", "--anonymous", "--author", "Doe, Jane"], "contradict each other"),
+        (["--to", "DIR", "--epochs", "9"], "no epoch 9"),
+        (["--to", "DIR", "--version", "9"], "has no version 9"),
+        (["--to", "DIR", "--where", "nonsense > 1"], "nonsense"),
+    ],
+)
+def test_bad_input_is_a_line_and_writes_nothing(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert publish(*arguments) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
