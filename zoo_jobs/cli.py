@@ -33,7 +33,7 @@ VERBS = {
     "logs": (".commands.logs", "Events of a run, from the store"),
     "report": (".commands.report", "One HTML page about a published zoo"),
     "fidelity": (".commands.fidelity", "Compare a published zoo with the figures of the reference"),
-    "benchmark": (".commands.benchmark", "Predict properties of models from their weights with linear models"),
+    "benchmark": (".commands.benchmark", "Predict properties of models from their weights, by named protocols"),
     "verify": (".commands.verify", "Recompute the stored accuracy of a sample of states"),
     "publish": (".commands.publish", "Publish a zoo in a folder, in a bucket, on the Hugging Face Hub or on Zenodo"),
     "cite": (".commands.cite", "BibTeX of a published zoo, with the digest of its manifest"),

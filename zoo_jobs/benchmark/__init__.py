@@ -1,4 +1,4 @@
-"""Predicts properties of models from their weights by linear models, as the reference benchmarks its zoos.
+"""Benchmarks what the weights of models tell of their properties: protocols, methods, splits, scores.
 
-Public: `linear_models.read_states`, `linear_models.benchmark`.
+Public: `protocols.registry.PROTOCOLS`, `methods.registry.METHODS`, `request.Request`.
 """

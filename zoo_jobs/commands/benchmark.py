@@ -1,103 +1,122 @@
-"""`zoo benchmark`: predicts properties of models from their weights."""
+"""`zoo benchmark`: predicts properties of models from their weights, by named protocols."""
 
-import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import InputError
+from ..benchmark.methods.registry import FLOOR, METHODS
+from ..benchmark.protocols.registry import PROTOCOLS
+from ..errors import InputError, unknown
 from ..quantities import table
 from .options import json_option, print_json
 from .working import zoo_and_store
 
-MOST_EPOCHS = 11
+FILE = click.Path(path_type=Path)
 
 
 @click.command("benchmark")
 @zoo_and_store
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where benchmark.json goes.")
+@click.option("--protocol", default="reference", show_default=True, help=f"{', '.join(PROTOCOLS)}.")
+@click.option("--out", type=FILE, metavar="DIR", help="Where JSON, Markdown and plots go.")
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
-@click.option("--epochs", metavar="A:B", help=f"Epochs of the states; default: {MOST_EPOCHS} that are evenly spread.")
+@click.option("--epochs", metavar="A:B", help="Epochs of the states; default: as the protocol says.")
+@click.option("--on", "others", metavar="NAME,...", help="Further zoos, names or addresses, to test on.")
+@click.option("--methods", metavar="NAME,...", help=f"{', '.join(METHODS)}, or all; default: those that are quick.")
 @click.option(
-    "--on", "others", metavar="NAME,...", help="Further zoos, names or addresses, to test on what NAME taught."
+    "--method", "plugins", multiple=True, metavar="FILE.py:FUNCTION",
+    help="Another method, fit(states, labels) -> predict; repeatable.",
+)  # fmt: skip
+@click.option("--seeds", "num_seeds", type=click.IntRange(1, 100), metavar="N", help="Default: 5.")
+@click.option(
+    "--thresholds", metavar="A,...", help="Test accuracies that models must reach; default: 0,0.2,0.4,0.6,0.8."
 )
+@click.option("--weight-threshold", type=float, metavar="X", help="Leave out states with a weight beyond X.")
+@click.option("--splits", type=click.Choice(["drawn", "recorded"]), help="By each seed (default), or those of the zoo.")
+@click.option("--against", type=FILE, metavar="FILE", help="JSON of an earlier run, to compare with.")
 @json_option
 def command(
-    name: str, store: str, out: Path, version: int | None, epochs: str | None, others: str | None, as_json: bool
+    name: str, store: str, protocol: str, out: Path | None, version: int | None, as_json: bool, **options: Any
 ) -> None:
-    """Predict accuracy, gap, epoch and hyperparameters of NAME's models from their weights, and score the predictions.
+    """Predict properties of NAME's models from their weights, and score the predictions.
 
-    Uses ridge and softmax regression, as the reference does for its zoos. They are fitted on the models of the train
-    split, with the penalty that is best on val. Features are the weights, and statistics of each tensor. The score is
-    R squared, or the share of right answers.
+    docs/benchmarks.md describes the protocols: data, splits, methods, scores, and what is left out.
     """
-    if out.exists() and not out.is_dir():
+    if protocol not in PROTOCOLS:
+        raise unknown("protocol", protocol, PROTOCOLS)
+    row = PROTOCOLS[protocol]
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    for key in given:
+        if key not in row.options:
+            raise InputError(f"{_option(key)}: protocol {protocol} does not take it; `zoo benchmark --help` lists more")
+    if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {out}: a file is there; name a folder")
     from zooforge.storage.commands.options import zoo_address
-    from zooforge.storage.read.selection import select
-    from zooforge.storage.zoo import Zoo as Published
     from zooforge.storage.zoo import open_zoo
 
-    from ..benchmark.linear_models import benchmark, read_states
-    from ..report.read import spread
+    from ..benchmark.against import compared, read_recorded
+    from ..benchmark.request import Request
 
-    def opened(zoo: str, number: int | None = None) -> Published:
-        return open_zoo(zoo_address(zoo, store), number)
-
-    def chosen(zoo: Published) -> list[int]:
-        selected = select(epochs, zoo.epochs, "epochs")
-        return spread(zoo.epochs, MOST_EPOCHS) if selected is None else list(selected)
-
-    published = opened(name, version)
-    further = [opened(other.strip()) for other in others.split(",")] if others else []
-    used = chosen(published)
-    states = read_states(published, used)
-    elsewhere = [read_states(zoo, chosen(zoo)) for zoo in further]
-    scores = benchmark(states, elsewhere, say=lambda line: click.echo(line, err=True))
-    value: dict[str, Any] = {
-        "zoo": name,
-        "version": published.version,
-        "epochs": used,
-        "num_states": {split: len(states.of_split(split)) for split in ("train", "val", "test")},
-        "num_left_out": states.num_left_out,
-        "scores": [
-            {
-                "target": score.target,
-                "kind": score.kind,
-                "features": score.features,
-                "penalty": score.penalty,
-                **{split: _finite(value) for split, value in score.by_split.items()},
-                "elsewhere": {
-                    zoo: {"test": _finite(value), "kendall_tau": _finite(tau)}
-                    for zoo, (value, tau) in score.elsewhere.items()
-                },
-            }
-            for score in scores
-        ],
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "benchmark.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    against, others = given.pop("against", None), given.pop("others", "")
+    recorded = read_recorded(against, protocol) if against is not None else None
+    if "methods" in row.options:
+        given["methods"] = _methods(given.pop("methods", None), given.pop("plugins", ()))
+    given["seeds"] = range(given.pop("num_seeds", 5))
+    if "thresholds" in given:
+        given["thresholds"] = _thresholds(given["thresholds"])
+    request = Request(
+        zoo=open_zoo(zoo_address(name, store), version),
+        store=store,
+        others=[open_zoo(zoo_address(other.strip(), store)) for other in others.split(",") if other.strip()],
+        say=lambda line: click.echo(line, err=True),
+        **given,
+    )
+    report = row.load()(request)
+    if out is not None:
+        stem = "benchmark" if protocol == "reference" else f"benchmark-{protocol}"
+        report.write(out, stem, f"{name}: {protocol}")
     if as_json:
-        print_json(value)
-        return
-    rows = [["property", "features", "score", "train", "val", "test", *(zoo.name for zoo in further)]]
-    for score in scores:
-        kind = "R2" if score.kind == "regression" else "accuracy"
-        shown = [_shown(score.by_split[split]) for split in ("train", "val", "test")]
-        there = [_shown(score.elsewhere[zoo.name][0]) if zoo.name in score.elsewhere else "" for zoo in further]
-        rows.append([score.target, score.features, kind, *shown, *there])
-    for line in table(rows, "<<<>>>" + ">" * len(further)):
-        click.echo(line)
-    left = f", {states.num_left_out:,} left out (not finite, or a weight beyond 5)" if states.num_left_out else ""
-    counts = ", ".join(f"{count:,} {split}" for split, count in value["num_states"].items())
-    click.echo(f"states: {counts}{left}; {out / 'benchmark.json'}")
+        print_json(report.value)
+    else:
+        for line in report.lines():
+            click.echo(line)
+    if recorded is not None:
+        rows, notes = compared(report, recorded)
+        for line in [*table(rows, "<><<<>>><"), *notes]:
+            click.echo(line, err=as_json)
 
 
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
+def _option(key: str) -> str:
+    names = {"others": "on", "plugins": "method", "num_seeds": "seeds"}
+    return f"--{names.get(key, key).replace('_', '-')}"
 
 
-def _shown(value: Any) -> str:
-    return "" if not math.isfinite(value) else f"{value:.3f}"
+def _methods(names: str | None, plugins: Sequence[str]) -> dict[str, Any]:
+    """The methods by name, the floor always first."""
+    from ..benchmark.methods.plugin import load_plugin
+
+    if names == "all":
+        chosen = list(METHODS)
+    elif names is None:
+        chosen = [name for name, method in METHODS.items() if method.quick]
+    else:
+        chosen = [FLOOR, *(name.strip() for name in names.split(",") if name.strip())]
+    for name in chosen:
+        if name not in METHODS:
+            raise unknown("method", name, [*METHODS, "all"])
+    loaded = dict(load_plugin(text) for text in plugins)
+    if len(loaded) < len(plugins):
+        raise InputError("--method: two of the methods have one name")
+    return {**{name: METHODS[name].load() for name in dict.fromkeys(chosen)}, **loaded}
+
+
+def _thresholds(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(0 <= value < 1 for value in values):
+        raise InputError(f"--thresholds {text}: expected test accuracies from 0 to below 1, e.g. 0,0.4,0.8")
+    return tuple(sorted(set(values)))

@@ -1,0 +1,1 @@
+"""Methods that predict properties of models, one file each; ``registry.METHODS`` lists them."""

@@ -1,0 +1,1 @@
+"""Protocols of the benchmark, one file each; ``registry.PROTOCOLS`` lists them."""

@@ -1,0 +1,42 @@
+"""The protocols of the benchmark: one row each. Pure."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..request import Request
+    from ..tables import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """A row. The function ``run`` of the module answers its question.
+
+    Attributes:
+        module: in this folder.
+        options: of `zoo benchmark`, besides those that every protocol takes.
+    """
+
+    question: str
+    module: str
+    options: frozenset[str]
+
+    def load(self) -> "Callable[[Request], Report]":
+        run: Callable[[Request], Report] = importlib.import_module(f".{self.module}", __package__).run
+        return run
+
+
+METHODS = frozenset({"methods", "plugins", "num_seeds", "against"})
+STATE = METHODS | {"epochs", "weight_threshold", "splits"}
+
+PROTOCOLS: dict[str, Protocol] = {
+    "reference": Protocol(
+        "the reference's own benchmark: every property from states of many epochs", "reference",
+        frozenset({"epochs", "others"}),
+    ),
+    "accuracy": Protocol("test accuracy from one state", "accuracy", STATE | {"thresholds"}),
+    "ggap": Protocol("generalisation gap from one state", "ggap", STATE | {"thresholds"}),
+    "hyperparameters": Protocol("hyperparameters from one state", "hyperparameters", STATE),
+}  # fmt: skip
