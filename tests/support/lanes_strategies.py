@@ -3,6 +3,7 @@
 from hypothesis import strategies as st
 
 from tests.support.lanes_cases import Case, case
+from tests.support.layer_lists import any_layer_lists
 from zooforge.zoo_jobs.engines.lanes.engine import extension
 from zooforge.zoo_jobs.models.layers import (
     Activation,
@@ -43,7 +44,7 @@ COMBINATIONS = [
 
 @st.composite
 def layer_lists(draw: st.DrawFn) -> Architecture:
-    """Any layer list that the engine's contract allows, small."""
+    """Small lists that the tuned tiles cover, and layers between them that they do not."""
     channels, side = draw(st.integers(1, 3)), draw(st.integers(5, 17))
     layers: list[Layer] = []
     c, height = channels, side
@@ -80,7 +81,7 @@ def layer_lists(draw: st.DrawFn) -> Architecture:
 def cases(draw: st.DrawFn) -> Case:
     kind = draw(st.sampled_from(["plain", "dropout", "twin"]))
     return case(
-        draw(layer_lists()),
+        draw(st.one_of(layer_lists(), any_layer_lists())),
         draw(st.sampled_from(["sgd", "adam", "adamw", "rmsprop"])),
         num_models=draw(st.integers(1, 21)),
         batch_size=draw(st.integers(1, 12)),

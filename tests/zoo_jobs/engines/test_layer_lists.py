@@ -12,6 +12,7 @@ from tests.support.layer_lists import Plain, any_layer_lists
 from tests.support.list_populations import BATCH, MODELS, images, population
 from zooforge.zoo_jobs.engines.choose import choose
 from zooforge.zoo_jobs.engines.contract import Program, StateArrays
+from zooforge.zoo_jobs.engines.devices import has_gpu
 from zooforge.zoo_jobs.engines.lanes import LanesEngine
 from zooforge.zoo_jobs.engines.lanes.engine import extension
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
@@ -19,6 +20,7 @@ from zooforge.zoo_jobs.engines.stacked import StackedEngine
 from zooforge.zoo_jobs.engines.stacked.network import from_patches, patches, summed_by_kernels
 from zooforge.zoo_jobs.models.layers import (
     Activation,
+    Add,
     Architecture,
     AvgPool2d,
     Conv2d,
@@ -40,20 +42,24 @@ def grown(engine: Any, program: Program) -> tuple[StateArrays, Any, Any]:
         return session.state(), running, session.evaluate("test")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CPU_ENGINES = [SequentialEngine("cpu"), StackedEngine("cpu"), *([] if extension() is None else [LanesEngine()])]
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES[1:], ids=lambda engine: str(engine.name))
+@settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(network=any_layer_lists(), kind=st.sampled_from(["plain", "dropout", "twin"]))
-def test_stacked_trains_a_random_list_as_sequential_does(network: Architecture, kind: str) -> None:
+def test_a_random_list_trains_as_with_sequential(engine: Any, network: Architecture, kind: str) -> None:
     program = Program(network, "sgd", BATCH, kind == "dropout", kind == "twin")
     expected, running, evaluated = grown(SequentialEngine("cpu"), program)
-    found, others, again = grown(StackedEngine("cpu"), program)
+    found, others, again = grown(engine, program)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=2e-4 * max(1.0, np.abs(values).max()))
     np.testing.assert_allclose(others.loss_sum_P, running.loss_sum_P, rtol=1e-3)
     np.testing.assert_allclose(again.loss_sum_P, evaluated.loss_sum_P, rtol=1e-3)
 
 
-@pytest.mark.parametrize("engine", [SequentialEngine("cpu"), StackedEngine("cpu")], ids=["sequential", "stacked"])
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("engine", CPU_ENGINES, ids=lambda engine: str(engine.name))
+@settings(max_examples=20, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(network=any_layer_lists())
 def test_a_step_of_a_random_list_follows_the_gradient_in_float64(engine: Any, network: Architecture) -> None:
     """One step of SGD with rate 1 without momentum moves the weights by the gradient."""
@@ -104,19 +110,27 @@ LISTS: dict[str, tuple[Layer, ...]] = {
     "average": (AvgPool2d(2, 2), Flatten(), Linear(16, 2)),
     "global": (Conv2d(1, 2, 3), GlobalAvgPool2d(), Linear(2, 2)),
     "omega": (Flatten(), Linear(64, 2), Activation("sine", 30.0), Linear(2, 2)),
+    "sum": (
+        Conv2d(1, 2, 3, padding=1),
+        Activation("relu"),
+        Conv2d(2, 2, 3, padding=1),
+        Add(1),
+        Flatten(),
+        Linear(128, 2),
+    ),
+    "sum of the input": (Flatten(), Activation("tanh"), Add(0), Linear(64, 2)),
+    "no linear layer": (Conv2d(1, 3, 3, stride=2), Activation("tanh"), Conv2d(3, 2, 3), Flatten()),
 }
 
 
 @pytest.mark.skipif(extension() is None, reason="the lanes extension is not built")
 @pytest.mark.parametrize("name", LISTS)
-def test_lanes_runs_a_list_as_sequential_does_or_refuses_the_layer_by_name(name: str) -> None:
+def test_lanes_runs_a_list_as_sequential_does_and_auto_takes_it(name: str) -> None:
     network = Architecture("list", 1, 8, LISTS[name])
     program = Program(network, "sgd", BATCH, False)
-    reason = LanesEngine().refuses(program)
-    if reason is not None:
-        assert "no kernel for" in reason
-        assert any(repr(layer) in reason for layer in network.layers)
-        return
+    assert LanesEngine().refuses(program) is None
+    if not has_gpu():
+        assert choose("auto", [program]).engine.name == "lanes"
     expected, _, _ = grown(SequentialEngine("cpu"), program)
     found, _, _ = grown(LanesEngine(), program)
     np.testing.assert_allclose(found["weights"], expected["weights"], rtol=1e-3, atol=1e-5)

@@ -34,6 +34,7 @@ from ..contract import (
 from ..host_memory import host_free_bytes
 from .program import layer_table
 
+INTERFACE = 2  # of the extension; one of other sources is not used
 VERSION = 1  # raised by every change of the engine's numbers
 GROUP_MODELS = 16  # lanes of the widest kernels
 MEMORY_RATIO = 0.5  # share of the free memory that a chunk may take
@@ -43,7 +44,7 @@ EXTENSION_VARIABLE = "ZOOFORGE_LANES_EXTENSION"
 
 
 def extension() -> Any:
-    """The compiled module, or None where it was not built."""
+    """The compiled module, or None where it was not built, or from sources of another interface."""
     name = f"{__package__}._lanes"
     if name not in sys.modules and EXTENSION_VARIABLE in os.environ:
         spec = importlib.util.spec_from_file_location(name, os.environ[EXTENSION_VARIABLE])
@@ -53,9 +54,10 @@ def extension() -> Any:
         sys.modules[name] = module
         spec.loader.exec_module(module)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ImportError:
         return None
+    return module if getattr(module, "INTERFACE", 1) == INTERFACE else None
 
 
 def instruction_set() -> str:
@@ -80,7 +82,10 @@ class LanesEngine:
 
     def refuses(self, program: Program) -> str | None:
         if extension() is None:
-            return "its extension is not built (`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++)"
+            return (
+                "its extension is not built, or from older sources "
+                "(`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++)"
+            )
         if reason := not_a_plain_layer_list(program):
             return reason
         assert isinstance(program.architecture, Architecture)

@@ -5,38 +5,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+from ...models.layers import (
+    Activation,
+    Add,
+    Architecture,
+    AvgPool2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+)
 
 
 def layer_table(architecture: Architecture, extension: Any) -> NDArray[np.int32]:
-    """The layer list as rows of four numbers.
+    """The layer list as rows of numbers.
 
     Args:
         extension: the compiled module, whose ``LAYERS`` and ``ACTIVATIONS`` list the names that it has kernels for.
 
     Returns:
-        [layers, 4] int32: number of the layer's kind, then what the kind needs (native/plan.h).
+        [layers, columns] int32: number of the layer's kind, then what the kind needs (native/plan.h).
 
     Raises:
         ValueError: no kernel for a layer, or more layers than the extension's tables hold.
     """
-    rows: list[tuple[str, int, int, int]] = []
-    for layer in architecture.layers:
+    rows: list[tuple[str, *tuple[int, ...]]] = []
+    for layer, shape in zip(architecture.layers, architecture.shapes, strict=False):
         match layer:
-            case Conv2d(in_channels=c, out_channels=o, kernel_size=k, stride=1, padding=0):
-                rows.append(("conv", c, o, k))
-            case MaxPool2d(kernel_size=2, stride=2):
-                rows.append(("pool", 0, 0, 0))
-            case Activation(name=name, omega=1.0) if name in extension.ACTIVATIONS:
-                rows.append(("activation", extension.ACTIVATIONS.index(name), 0, 0))
+            case Conv2d(in_channels=c, out_channels=o, kernel_size=k, stride=stride, padding=padding):
+                rows.append(("conv", c, o, k, stride, padding))
+            case MaxPool2d(kernel_size=k, stride=stride):
+                rows.append(("max_pool", k, stride))
+            case AvgPool2d(kernel_size=k, stride=stride):
+                rows.append(("avg_pool", k, stride))
+            case GlobalAvgPool2d():  # images are square
+                rows.append(("avg_pool", shape[1], 1))
+            case Activation(name=name, omega=omega) if name in extension.ACTIVATIONS:
+                bits = int(np.float32(omega).view(np.int32))
+                rows.append(("activation", extension.ACTIVATIONS.index(name), bits))
             case Dropout():
-                rows.append(("dropout", 0, 0, 0))
+                rows.append(("dropout",))
             case Flatten():
-                rows.append(("flatten", 0, 0, 0))
+                rows.append(("flatten",))
             case Linear(in_features=i, out_features=o):
-                rows.append(("linear", i, o, 0))
+                rows.append(("linear", i, o))
+            case Add(source=source):
+                rows.append(("add", source))
             case _:
                 raise ValueError(f"{architecture.name}: no kernel for {layer!r}")
     if len(rows) > extension.MAX_LAYERS:
         raise ValueError(f"{architecture.name} has {len(rows)} layers, the engine's tables hold {extension.MAX_LAYERS}")
-    return np.array([(extension.LAYERS.index(kind), *numbers) for kind, *numbers in rows], np.int32)
+    table = np.zeros((len(rows), extension.LAYER_COLUMNS), np.int32)
+    for row, (kind, *numbers) in zip(table, rows, strict=True):
+        row[: 1 + len(numbers)] = extension.LAYERS.index(kind), *numbers
+    return table

@@ -85,12 +85,26 @@ def test_special_values_come_out_as_ieee_says(isa: str) -> None:
         "sigmoid": [np.nan, 1, 0, 0.5, 0.5, 1, 0],
         "normal_cdf": [np.nan, 1, 0, 0.5, 0.5, 1, 0],
     }
+    for name, at_zero in (("sine", 0), ("cosine", 1)):
+        found = native(name, x, isa)
+        assert np.isnan(found[:3]).all() and found[3] == found[4] == at_zero and np.isfinite(found[5:]).all()
     for name, values in expected.items():
         np.testing.assert_array_equal(native(name, x, isa), np.array(values, np.float32), err_msg=name)
     assert np.array_equal(native("log", np.array([1.0, np.inf], np.float32), isa), [0, np.inf])
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, "gelu_derivative", "silu_derivative", "kl"])
+def test_sine_and_cosine_are_accurate_up_to_a_million_and_the_same_beyond() -> None:
+    turns = np.arange(1, 667_000) * (np.pi / 2)  # near every zero of either function, too
+    x = np.concatenate([np.linspace(-1e3, 1e3, 400_001), np.geomspace(1e-7, 2**20, 400_000), turns]).astype(np.float32)
+    exact = x.astype(np.float64)
+    for name, reference in (("sine", np.sin), ("cosine", np.cos)):
+        assert ulps(native(name, x), reference(exact)) < 2.0
+        assert np.array_equal(native(name, -x), native(name, x) * np.float32(-1 if name == "sine" else 1))
+        beyond = native(name, np.array([2**20, 2e6, 3e38], np.float32))
+        assert beyond[0] == beyond[1] == beyond[2]
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, "gelu_derivative", "silu_derivative", "kl", "sine", "cosine"])
 def test_every_instruction_set_computes_the_same_bits(name: str) -> None:
     low, high = (1e-6, 1e6) if name == "log" else (-10.0, 10.0) if name == "kl" else (-90.0, 90.0)
     x = np.linspace(low, high, 100_003).astype(np.float32)

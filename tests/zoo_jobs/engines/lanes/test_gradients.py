@@ -2,41 +2,11 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from tests.support.lanes_cases import CATALOGUE, INSTRUCTION_SETS, Case, catalogue_case, uniform
-from zooforge.zoo_jobs.engines.lanes.engine import extension, native_data, native_session
+from tests.support.lanes_cases import CATALOGUE, INSTRUCTION_SETS, catalogue_case, uniform
+from tests.support.lanes_gradients import loss_and_gradient, trained_values
+from zooforge.zoo_jobs.engines.lanes.engine import extension
 from zooforge.zoo_jobs.models.layers import ActivationName
-
-STEP, EPOCH, KL_WEIGHT = 3, 2, 0.01
-
-
-def trained_values(chosen: Case) -> NDArray[np.float64]:
-    """[P, T]: of twins with log sigma^2 on both sides of every clamp."""
-    weights = chosen.weights.astype(np.float64)
-    if not chosen.program.variational:
-        return weights
-    state = chosen.state()
-    log_sigma2 = -13 + 12 * uniform(11, *state["log_sigma2"].shape)
-    return np.concatenate([weights, log_sigma2], axis=1)
-
-
-def loss_and_gradient(chosen: Case, isa: str, values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Of model 0 and a batch of five rows."""
-    session = native_session(chosen.program, chosen.hyperparameters, isa)
-    if isa == "double":
-        session.put_double(np.ascontiguousarray(values))
-    else:
-        split = chosen.weights.shape[1]
-        session.put(0, np.ascontiguousarray(values[:, :split], np.float32))
-        if chosen.program.variational:
-            session.put(1, np.ascontiguousarray(values[:, split:], np.float32))
-    loss, gradient = np.zeros(len(values)), np.zeros_like(values)
-    rows = np.tile(np.arange(5, dtype=np.uint32), (len(values), 1))
-    data = native_data(chosen.data, "train")
-    session.gradient(data, rows, STEP, EPOCH, KL_WEIGHT, loss, gradient)
-    return float(loss[0]), gradient[0]
-
 
 PAIRS = [("cnn-s ch1", a, k) for a in extension().ACTIVATIONS for k in ("plain", "dropout", "twin")]
 PAIRS += [(name, "tanh", kind) for name in ("cnn-s ch3", "cnn2 ch1", "cnn-l ch3") for kind in ("plain", "twin")]

@@ -17,7 +17,7 @@ using Array = nb::ndarray<T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 
 lanes::Plan plan_of(Array<const int32_t, 2> layers, int channels, int image_size, int optimizer, int batch_size,
                     bool dropout, bool variational) {
-  if (layers.shape(1) != 4) throw std::invalid_argument("layers must have 4 columns");
+  if (layers.shape(1) != lanes::kColumnsOfLayer) throw std::invalid_argument("layers of another number of columns");
   return lanes::make_plan(layers.data(), int(layers.shape(0)), channels, image_size, optimizer, batch_size, dropout,
                           variational);
 }
@@ -65,7 +65,9 @@ NB_MODULE(_lanes, m) {
   m.attr("OPTIMIZERS") = std::vector<std::string>{LANES_OPTIMIZERS(LANES_NAME)};
   m.attr("FIELDS") = std::vector<std::string>{LANES_FIELDS(LANES_NAME)};
 #undef LANES_NAME
+  m.attr("INTERFACE") = 2;
   m.attr("MAX_LAYERS") = lanes::kMaxOps;
+  m.attr("LAYER_COLUMNS") = lanes::kColumnsOfLayer;
   m.def("available", &lanes::available);
   m.def("lanes_of", [](const std::string& isa) {
     const lanes::Kernels* k = lanes::find_kernels(isa);

@@ -1,7 +1,7 @@
 // Data gradients of convolutions. Every sum: kernel row, output channel, kernel column. Where a pool follows, each of its
 // cells sends its gradient to one position of four: a term that another position would have had is not there.
 #pragma once
-#include "convolution.h"
+#include "general.h"
 
 namespace {
 
@@ -170,37 +170,6 @@ KERNEL void data_gradient_kernel(const Op& op, int gh, const S* g, const S* w, S
   }
 }
 
-template <int TC>
-ALWAYS_INLINE void data_value(const Op& op, int gh, int gw, const S* g, const S* w, S* dx, int iy, int ix) {
-  const int k = op.kernel;
-  const long wc = long(k) * k * L, wo = op.in_c * wc, plane = long(op.in_h) * op.in_w * L;
-  F acc[TC];
-  UNROLL for (int c = 0; c < TC; ++c) acc[c] = V::set(0);
-  const int y0 = iy - gh + 1 > 0 ? iy - gh + 1 : 0, y1 = iy < k - 1 ? iy : k - 1;
-  const int x0 = ix - gw + 1 > 0 ? ix - gw + 1 : 0, x1 = ix < k - 1 ? ix : k - 1;
-  for (int ky = y0; ky <= y1; ++ky)
-    for (int o = 0; o < op.out_c; ++o)
-      for (int kx = x0; kx <= x1; ++kx) {
-        const F gv = V::load(g + ((long(o) * gh + iy - ky) * gw + ix - kx) * L);
-        const S* wv = w + o * wo + (ky * k + kx) * L;
-        UNROLL for (int c = 0; c < TC; ++c) acc[c] = V::fma(gv, V::load(wv + c * wc), acc[c]);
-      }
-  UNROLL for (int c = 0; c < TC; ++c) V::store(dx + c * plane, acc[c]);
-}
-
-// g: [out_c][gh][gw] before the pool, where gh and gw are what the pool used.
-KERNEL void any_data_gradient(const Op& op, int gh, int gw, const S* g, const S* w, S* dx) {
-  const long wc = long(op.kernel) * op.kernel * L;
-  for (int iy = 0; iy < op.in_h; ++iy)
-    for (int ix = 0; ix < op.in_w; ++ix) {
-      int c = 0;
-      for (; c + 4 <= op.in_c; c += 4)
-        data_value<4>(op, gh, gw, g, w + c * wc, dx + ((long(c) * op.in_h + iy) * op.in_w + ix) * L, iy, ix);
-      for (; c < op.in_c; ++c)
-        data_value<1>(op, gh, gw, g, w + c * wc, dx + ((long(c) * op.in_h + iy) * op.in_w + ix) * L, iy, ix);
-    }
-}
-
 // dx += 2 x dx_variance: what the variances send back through the squared inputs.
 KERNEL void add_through_squares(long n, const S* x, const S* dx_variance, S* dx) {
   for (long i = 0; i < n; ++i) {
@@ -231,7 +200,7 @@ void conv_data_gradient(const Op& op, const DataGradient& a) {
       spread(op.out_c, op.out_h, op.out_w, g, a.sel, dense);
       return any_data_gradient(op, 2 * op.out_h, 2 * op.out_w, dense, w, dx);
     }
-    if (op.kernel == 2 && op.out_w == 3) return data_gradient_kernel<3, 2, 2>(op, op.out_h, g, w, dx);
+    if (op.kernel == 2 && op.out_w == 3 && op.plain()) return data_gradient_kernel<3, 2, 2>(op, op.out_h, g, w, dx);
     any_data_gradient(op, op.out_h, op.out_w, g, w, dx);
   };
   once(a.g, a.w, a.spread, a.dx);

@@ -18,6 +18,7 @@ ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
   density = std::exp(-0.5 * x * x) * 0.39894228040143267794;
 }
 ALWAYS_INLINE F log_inside(F x) { return std::log(x); }
+ALWAYS_INLINE void sincos_(F x, F& sin, F& cos) { sin = std::sin(x), cos = std::cos(x); }
 ALWAYS_INLINE void sincos_turn(U word, F& sin, F& cos) {
   const double angle = 6.283185307179586477 * (word >> 8) * 0x1p-24;
   sin = std::sin(angle), cos = std::cos(angle);
@@ -112,6 +113,34 @@ ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
   const F tail = (V::set(0.5f) * e) * (p * t);
   cdf = V::select(V::gt(x, V::set(0.0f)), V::set(1.0f) - tail, tail);
   density = e * V::set(0.39894228040f);
+}
+
+// Sine and cosine for |x| <= 2^20, beyond which x counts as 2^20 with its sign; infinity gives NaN. What is left of x
+// after multiples of pi / 2, in three parts, is below pi / 4; the first product's difference is exact.
+ALWAYS_INLINE void sincos_(F x, F& sin, F& cos) {
+  const F limit = V::set(1048576.0f), magic = V::set(12582912.0f), zero = V::set(0.0f);
+  F a = V::select(V::gt(x, limit), limit, x);
+  a = V::select(V::gt(zero - limit, x), zero - limit, a) + (x - x);
+  const F t = V::fma(a, V::set(0x1.45f306p-1f), magic);
+  const F turns = t - magic;
+  F r = V::fma(turns, V::set(-0x1.921fb6p+0f), a);
+  r = V::fma(turns, V::set(0x1.777a5cp-25f), r);
+  r = V::fma(turns, V::set(0x1.ee59dap-50f), r);
+  const U quadrant = V::bits(t);
+  const F z = r * r;
+  F p = V::set(-0x1.99421ep-13f);
+  p = V::fma(p, z, V::set(0x1.110736p-7f));
+  p = V::fma(p, z, V::set(-0x1.555546p-3f));
+  const F s = V::fma(p, z * r, r);
+  F q = V::set(0x1.99eap-16f);
+  q = V::fma(q, z, V::set(-0x1.6c0c2ep-10f));
+  q = V::fma(q, z, V::set(0x1.55554ap-5f));
+  q = V::fma(q, z, V::set(-0.5f));
+  const F c = V::fma(q, z, V::set(1.0f));
+  const M swap = V::test(quadrant, V::setu(1));
+  const F sin_abs = V::select(swap, c, s), cos_abs = V::select(swap, s, c);
+  sin = V::from_bits(V::bits(sin_abs) ^ ((quadrant & V::setu(2)) << 30));
+  cos = V::from_bits(V::bits(cos_abs) ^ (((quadrant + V::setu(1)) & V::setu(2)) << 30));
 }
 
 // Sine and cosine of 2 pi (word >> 8) / 2^24; the reduction to an eighth of a turn is exact.

@@ -12,7 +12,7 @@ struct Dropping {
 };
 
 template <int ACT>
-ALWAYS_INLINE void activate(F z, F& y, F& d) {
+ALWAYS_INLINE void activate(F z, F omega, F& y, F& d) {
   const F zero = V::set(0), one = V::set(1);
   if constexpr (ACT == lanes::kIdentity) {
     y = z, d = one;
@@ -33,6 +33,9 @@ ALWAYS_INLINE void activate(F z, F& y, F& d) {
     const F s = sigmoid_(z);
     y = z * s;
     d = s * V::fma(z, one - s, one);
+  } else if constexpr (ACT == lanes::kSine) {
+    sincos_(z * omega, y, d);
+    d = d * omega;
   } else {
     F cdf, density;
     normal_cdf(z, cdf, density);
@@ -41,50 +44,61 @@ ALWAYS_INLINE void activate(F z, F& y, F& d) {
   }
 }
 
-// In place: z becomes the output, and deriv (if training) what a gradient is multiplied by on its way back; square, if
-// not null, takes the output's squares.
+// Where the values of an activation or a dropout go: `out` may be z; deriv (null: evaluation) takes what a gradient is
+// multiplied by on its way back; square, if not null, the output's squares.
+struct Point {
+  const S* z;
+  S* out;
+  S* deriv;
+  S* square;
+  const Dropping* drop;
+};
+
 template <int ACT, bool TRAIN, bool DROP>
-KERNEL void point_kernel(long n, S* z, S* deriv, S* square, const Dropping* drop) {
+KERNEL void point_kernel(const Op& op, const Point& p) {
+  const long n = op.out_size();
+  const F omega = V::set(S(op.omega));
   U words[4];
   for (long i = 0; i < n; i += 4) {
     if constexpr (DROP) {
-      drop->draw.block(uint32_t(i / 4), words);
+      p.drop->draw.block(uint32_t(i / 4), words);
     }
     const int count = n - i < 4 ? int(n - i) : 4;
     for (int j = 0; j < count; ++j) {
       F y, d;
-      activate<ACT>(V::load(z + (i + j) * L), y, d);
+      activate<ACT>(V::load(p.z + (i + j) * L), omega, y, d);
       if constexpr (DROP) {
-        const M gone = V::less(words[j], drop->threshold);
-        y = V::select(gone, V::set(0), y * drop->scale);
-        d = V::select(gone, V::set(0), d * drop->scale);
+        const M gone = V::less(words[j], p.drop->threshold);
+        y = V::select(gone, V::set(0), y * p.drop->scale);
+        d = V::select(gone, V::set(0), d * p.drop->scale);
       }
-      V::store(z + (i + j) * L, y);
+      V::store(p.out + (i + j) * L, y);
       if constexpr (TRAIN) {
-        V::store(deriv + (i + j) * L, d);
-        if (square) V::store(square + (i + j) * L, y * y);
+        V::store(p.deriv + (i + j) * L, d);
+        if (p.square) V::store(p.square + (i + j) * L, y * y);
       }
     }
   }
 }
 
 template <int ACT>
-void point_act(long n, S* z, S* deriv, S* square, const Dropping* drop) {
-  if (!deriv) return point_kernel<ACT, false, false>(n, z, deriv, square, drop);
-  if (drop) return point_kernel<ACT, true, true>(n, z, deriv, square, drop);
-  return point_kernel<ACT, true, false>(n, z, deriv, square, drop);
+void point_act(const Op& op, const Point& p) {
+  if (!p.deriv) return point_kernel<ACT, false, false>(op, p);
+  if (p.drop) return point_kernel<ACT, true, true>(op, p);
+  return point_kernel<ACT, true, false>(op, p);
 }
 
-void point_forward(int act, long n, S* z, S* deriv, S* square, const Dropping* drop) {
-  switch (act) {
-    case lanes::kLeakyRelu: return point_act<lanes::kLeakyRelu>(n, z, deriv, square, drop);
-    case lanes::kRelu: return point_act<lanes::kRelu>(n, z, deriv, square, drop);
-    case lanes::kTanh: return point_act<lanes::kTanh>(n, z, deriv, square, drop);
-    case lanes::kSigmoid: return point_act<lanes::kSigmoid>(n, z, deriv, square, drop);
-    case lanes::kSilu: return point_act<lanes::kSilu>(n, z, deriv, square, drop);
-    case lanes::kGelu: return point_act<lanes::kGelu>(n, z, deriv, square, drop);
+void point_forward(const Op& op, const Point& p) {
+  switch (op.act) {
+    case lanes::kLeakyRelu: return point_act<lanes::kLeakyRelu>(op, p);
+    case lanes::kRelu: return point_act<lanes::kRelu>(op, p);
+    case lanes::kTanh: return point_act<lanes::kTanh>(op, p);
+    case lanes::kSigmoid: return point_act<lanes::kSigmoid>(op, p);
+    case lanes::kSilu: return point_act<lanes::kSilu>(op, p);
+    case lanes::kGelu: return point_act<lanes::kGelu>(op, p);
+    case lanes::kSine: return point_act<lanes::kSine>(op, p);
     default:
-      if (deriv) point_act<lanes::kIdentity>(n, z, deriv, square, drop);  // dropout alone; in evaluation nothing happens
+      if (p.deriv || p.out != p.z) point_act<lanes::kIdentity>(op, p);  // in evaluation nothing happens in place
   }
 }
 

@@ -11,11 +11,11 @@ constexpr int kMaxLanes = 16;
 
 // Tables that Python shares: the enumerators here, and the names that binding.cpp exports, come from one list.
 #define LANES_LAYERS(X) \
-  X(kLayerConv, "conv") X(kLayerPool, "pool") X(kLayerActivation, "activation") X(kLayerDropout, "dropout") \
-  X(kLayerFlatten, "flatten") X(kLayerLinear, "linear")
+  X(kLayerConv, "conv") X(kLayerMaxPool, "max_pool") X(kLayerAvgPool, "avg_pool") X(kLayerActivation, "activation") \
+  X(kLayerDropout, "dropout") X(kLayerFlatten, "flatten") X(kLayerLinear, "linear") X(kLayerAdd, "add")
 #define LANES_ACTIVATIONS(X) \
   X(kIdentity, "identity") X(kLeakyRelu, "leaky_relu") X(kRelu, "relu") X(kTanh, "tanh") X(kSigmoid, "sigmoid") \
-  X(kSilu, "silu") X(kGelu, "gelu")
+  X(kSilu, "silu") X(kGelu, "gelu") X(kSine, "sine")
 #define LANES_OPTIMIZERS(X) X(kSgd, "sgd") X(kAdam, "adam") X(kRmsprop, "rmsprop") X(kAdamw, "adamw")
 #define LANES_FIELDS(X) \
   X(kWeights, "weights") X(kLogSigma2, "log_sigma2") X(kMoment1, "moment1") X(kMoment2, "moment2")
@@ -27,27 +27,34 @@ enum Optimizer : int { LANES_OPTIMIZERS(LANES_ENUMERATOR) };
 enum Field : int { LANES_FIELDS(LANES_ENUMERATOR) };          // arrays of a model's state
 #undef LANES_ENUMERATOR
 
-enum Kind : int { kConv, kPool, kPoint, kLinear };            // operations that a layer list becomes
+// Operations that a layer list becomes; kPool: the maximum of 2 x 2 values.
+enum Kind : int { kConv, kPool, kPoint, kLinear, kMaxPool, kAvgPool, kAdd };
 enum Purpose : uint32_t { kOrder = 1, kDropout = 2, kNoise = 3 };  // key words of the counter-based generator
 
-// One operation. A convolution takes a directly following pool with it; an activation a directly following dropout.
-// Offsets count values of one model in the published layout.
+// One operation. A convolution takes a directly following 2 x 2 pool with it, an activation a directly following
+// dropout, unless a residual sum reads what is between them. Offsets count values of one model in the published layout.
 struct Op {
   int kind;
   int in_c, in_h, in_w;
   int out_c, out_h, out_w;  // after the pool
-  int kernel;
+  int kernel;         // of a pool too
+  int stride, padding;
   int pooled;
   int act;
+  float omega;        // of kSine
   int dropout;        // 1: drops values
   int dropout_layer;  // which of the list's dropout layers
   int ordinal;        // which of the parametric layers
   int need_dx;        // a parametric layer lies before this one
+  int source;         // of kAdd: the operation whose output is added; -1: the images
+  int kept;           // a residual sum reads the output
+  int last_add;       // the last operation that does, 0: none
   long weight, bias;
   long weight_variance, bias_variance;  // in the log sigma^2 vector; bias_variance < 0: none
 
-  int conv_h() const { return in_h - kernel + 1; }  // of a convolution, before the pool
-  int conv_w() const { return in_w - kernel + 1; }
+  bool plain() const { return stride == 1 && padding == 0; }
+  int conv_h() const { return (in_h + 2 * padding - kernel) / stride + 1; }  // of a convolution, before the pool
+  int conv_w() const { return (in_w + 2 * padding - kernel) / stride + 1; }
   long in_size() const { return long(in_c) * in_h * in_w; }
   long out_size() const { return long(out_c) * out_h * out_w; }
 };
@@ -59,14 +66,18 @@ struct Plan {
   int optimizer;
   int batch_size;
   int variational;
+  int input_kept;      // a residual sum reads the images
   long num_params;     // D
   long num_variances;  // V, 0 unless variational
   long num_trained() const { return num_params + num_variances; }
   long in_size() const { return ops[0].in_size(); }
 };
 
-// The plan of a layer list: `layers` [num_layers][4], each row a Layer and what it needs: conv (in channels, out
-// channels, kernel), activation (Activation), linear (in features, out features).
+constexpr int kColumnsOfLayer = 6;
+
+// The plan of a layer list: `layers` [num_layers][kColumnsOfLayer], each row a Layer and what it needs: conv (in
+// channels, out channels, kernel, stride, padding), pools (kernel, stride), activation (Activation, bits of float32
+// omega), linear (in features, out features), add (index of the layer that is added).
 // Throws std::invalid_argument where the layers do not fit each other, the images or the tables.
 Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_size, int optimizer, int batch_size,
                bool dropout, bool variational);

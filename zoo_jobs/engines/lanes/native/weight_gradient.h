@@ -1,6 +1,6 @@
 // Weight gradients of convolutions. Every sum runs over the samples, then over row and column of the (pooled) output.
 #pragma once
-#include "convolution.h"
+#include "general.h"
 
 namespace {
 
@@ -8,6 +8,7 @@ namespace {
 // squared inputs. The pool's choice among the inputs is the same for both, so it is made once.
 struct WeightGradient {
   const S* x;
+  const S* square;  // of noisy layers: x * x
   const S* g;
   const S* g_variance;
   const Sel* sel;
@@ -131,8 +132,9 @@ void conv_weight_gradient(const Op& op, const WeightGradient& a) {
     if (op.kernel == 3) return gradient_kernel<3, Y3, T3, true, NOISY>(op, a);
     return gradient_kernel<0, 1, 4, true, NOISY>(op, a);
   }
-  if (op.kernel == 2) return gradient_kernel<2, Y2, T2, false, NOISY>(op, a);
-  return gradient_kernel<0, 1, 4, false, NOISY>(op, a);
+  if (op.kernel == 2 && op.plain()) return gradient_kernel<2, Y2, T2, false, NOISY>(op, a);
+  any_weight_gradient(op, a.x, a.g, a.dw);
+  if constexpr (NOISY) any_weight_gradient(op, a.square, a.g_variance, a.dw_variance);
 }
 
 }  // namespace

@@ -25,23 +25,52 @@ struct Network {
   std::vector<int32_t> layers;
 };
 
+using lanes::Layer;
+
+std::vector<int32_t> rows(const std::vector<std::vector<int32_t>>& layers) {
+  std::vector<int32_t> table;
+  for (std::vector<int32_t> layer : layers) {
+    layer.resize(lanes::kColumnsOfLayer);
+    table.insert(table.end(), layer.begin(), layer.end());
+  }
+  return table;
+}
+
+std::vector<int32_t> conv(int in, int out, int kernel, int stride = 1, int padding = 0) {
+  return {Layer::kLayerConv, in, out, kernel, stride, padding};
+}
+
+std::vector<int32_t> sine(float omega) {
+  int32_t bits;
+  std::memcpy(&bits, &omega, sizeof bits);
+  return {Layer::kLayerActivation, lanes::kSine, bits};
+}
+
 std::vector<Network> networks() {
   using namespace lanes;
+  const std::vector<int32_t> pool = {kLayerMaxPool, 2, 2}, dropout = {kLayerDropout}, flatten = {kLayerFlatten};
+  const auto act = [](int name) { return std::vector<int32_t>{kLayerActivation, name}; };
+  const auto linear = [](int in, int out) { return std::vector<int32_t>{kLayerLinear, in, out}; };
   return {
-      {"cnn-s", 1, 28, {0, 1, 8, 5, 1, 0, 0, 0, 2, 3, 0, 0, 3, 0, 0, 0, 0, 8, 6, 5, 1, 0, 0, 0, 2, 6, 0, 0, 0, 6, 4, 2,
-                        2, 3, 0, 0, 4, 0, 0, 0, 5, 36, 20, 0, 2, 3, 0, 0, 3, 0, 0, 0, 5, 20, 10, 0}},
-      {"cnn-l", 3, 32, {0, 3, 16, 3, 1, 0, 0, 0, 2, 1, 0, 0, 3, 0, 0, 0, 0, 16, 32, 3, 1, 0, 0, 0, 2, 2, 0, 0, 0, 32, 15, 3,
-                        1, 0, 0, 0, 2, 4, 0, 0, 4, 0, 0, 0, 5, 60, 20, 0, 2, 5, 0, 0, 3, 0, 0, 0, 5, 20, 10, 0}},
+      {"cnn-s", 1, 28, rows({conv(1, 8, 5), pool, act(kTanh), dropout, conv(8, 6, 5), pool, act(kTanh), conv(6, 4, 2),
+                             act(kTanh), flatten, linear(36, 20), act(kTanh), dropout, linear(20, 10)})},
+      {"cnn-l", 3, 32, rows({conv(3, 16, 3), pool, act(kLeakyRelu), dropout, conv(16, 32, 3), pool, act(kRelu),
+                             conv(32, 15, 3), pool, act(kSigmoid), flatten, linear(60, 20), act(kSilu), dropout,
+                             linear(20, 10)})},
       // odd sizes: a pool first, kernels 4, 1 and 6, a pool after an activation, dropout alone
-      {"odd", 2, 23, {1, 0, 0, 0, 3, 0, 0, 0, 0, 2, 7, 4, 2, 5, 0, 0, 1, 0, 0, 0, 0, 7, 5, 1, 0, 5, 3, 2, 3, 0, 0, 0,
-                      4, 0, 0, 0, 5, 27, 13, 0, 2, 6, 0, 0, 5, 13, 11, 0}},
+      {"odd", 2, 23, rows({pool, dropout, conv(2, 7, 4), act(kSilu), pool, conv(7, 5, 1), conv(5, 3, 2), dropout,
+                           flatten, linear(27, 13), act(kGelu), linear(13, 11)})},
+      // strides, padding, other pools, residual sums
+      {"list", 3, 12, rows({conv(3, 9, 3, 1, 1), sine(3), conv(9, 9, 3, 1, 1), act(kRelu), {kLayerAdd, 1}, act(kGelu),
+                            {kLayerMaxPool, 3, 2}, conv(9, 12, 4, 2, 2), dropout, act(kTanh), {kLayerAdd, 7},
+                            {kLayerAvgPool, 2, 1}, flatten, linear(48, 10)})},
   };
 }
 
 std::vector<float> train(const Network& network, const std::string& isa, int optimizer, bool dropout, bool twins,
                          int models) {
   using namespace lanes;
-  const Plan plan = make_plan(network.layers.data(), int(network.layers.size() / 4), network.channels, network.side,
+  const Plan plan = make_plan(network.layers.data(), int(network.layers.size()) / kColumnsOfLayer, network.channels, network.side,
                               optimizer, 3, dropout, twins);
   state = 99;
   const size_t n = size_t(models);
