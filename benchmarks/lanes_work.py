@@ -49,14 +49,14 @@ def _macs(network: Architecture, training: bool) -> int:
     first = network.parametric[0].index
     for p in network.parametric:
         layer, (_, *space) = p.layer, shapes[p.index + 1]
-        if not isinstance(layer, Conv2d):
-            total += (3 if training else 1) * layer.in_features * layer.out_features
+        plain = isinstance(layer, Conv2d) and (layer.stride, layer.padding) == (1, 0)
+        if not isinstance(layer, Conv2d) or not plain or network.layers[p.index + 1] != MaxPool2d():
+            total += (1 if not training else 2 if p.index == first else 3) * network.layer_macs(p)
             continue
-        pooled = isinstance(network.layers[p.index + 1], MaxPool2d)
-        visited = int(np.prod([n // 2 for n in space])) if pooled else int(np.prod(space))
-        computed = 4 * visited if pooled else visited
+        visited = int(np.prod([n // 2 for n in space]))
+        computed = 4 * visited
         k = layer.kernel_size
-        back = 0 if p.index == first else computed * (k + 1) // (2 * k) if pooled else computed
+        back = 0 if p.index == first else computed * (k + 1) // (2 * k)
         total += layer.in_channels * layer.out_channels * k**2 * (computed + visited + back if training else computed)
     return total
 

@@ -195,15 +195,16 @@ class Architecture:
     @property
     def num_macs(self) -> int:
         """Multiply-adds of the forward pass of one sample; biases, activations, pools and padded taps do not count."""
-        return sum(self._macs(p) for p in self.parametric)
+        return sum(self.layer_macs(p) for p in self.parametric)
 
     @property
     def num_train_macs(self) -> int:
         """Multiply-adds of forward, weight gradient and data gradient of one sample, the first layer's data gradient
         not computed."""
-        return 3 * self.num_macs - self._macs(self.parametric[0])
+        return 3 * self.num_macs - self.layer_macs(self.parametric[0])
 
-    def _macs(self, p: Parametric) -> int:
+    def layer_macs(self, p: Parametric) -> int:
+        """Multiply-adds of one layer's forward pass of one sample."""
         if isinstance(p.layer, Linear):
             return p.layer.in_features * p.layer.out_features
         (_, height, width), (_, rows, columns) = self.shapes[p.index : p.index + 2]
