@@ -32,6 +32,7 @@ from zooforge.storage.runs.claims import CLAIM_RENEW_SECONDS, Claims, read_claim
 from zooforge.storage.runs.run_files import (
     Control,
     end_attempt,
+    is_stop_asked,
     read_attempts,
     read_control,
     start_attempt,
@@ -135,7 +136,7 @@ def run(name: str, store_url: str, slots: int | None, environment: Mapping[str, 
                 return 0
             with _claimed(store, job, attempt), output_copied(environment) as stderr:
                 options = [*asked.options, *(["--slots", str(slots)] if slots is not None else [])]
-                status = _zoo_run(named, store_url, options)
+                status = _registered(store, job) or _zoo_run(named, store_url, options)
     except InputError as error:
         return _say(f"bad input, not tried again: {error}", 0)
     except NotSupported as error:
@@ -150,9 +151,12 @@ def _start(store: ObjectStore, job: Job) -> str | None:
 
     A job that is new goes on from the stops that it sees here. A stop that comes later stands.
     """
-    in_store.register(store, job.zoo)
+    in_store.check(store, job.zoo)
+    in_store.send_images(store, job.zoo)
     known = job_attempts(read_attempts(store, job.zoo.run_id))
     seen = [read_control(store, stage.run_id) for stage in job.stages]
+    for stage, control in zip(job.stages, seen, strict=True):
+        in_store.check_not_removing(store, stage, control)
     stop = next((control for control in seen if control is not None and control.wanted == "stopped"), None)
     ours = any(attempt.start.get("job") == job.name for attempt in known)
     if stop is not None and (ours or (job.name and stop.job == job.name)):
@@ -215,6 +219,8 @@ def _stay_stopped(store: ObjectStore, job: Job, stop: Control) -> None:
 def _end(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str) -> int:
     """Write how the attempt ended. Returns the status for the scheduler."""
     run_id = job.zoo.run_id
+    if read_control(store, run_id) is None:
+        return _say(f"{job.zoo.name} was removed meanwhile, with its run", 0)
     end_attempt(store, run_id, attempt, {"state": "finished" if status == 0 else "failed", "status": status})
     if _spread_stop(store, job):
         return 0
@@ -225,6 +231,19 @@ def _end(store: ObjectStore, job: Job, attempt: str, status: int, last_line: str
         if (why := reason_to_give_up(known, num_parts(store, job.stages))) is not None:
             return _stop(store, job.stages, f"{why} (the last one: {last_line})")
     return status
+
+
+def _registered(store: ObjectStore, job: Job) -> int:
+    """Write the zoo's spec, which says that the run is there. Returns 0, or 2 for a spec that cannot be changed so.
+
+    The claim is held by now: a removal that has not seen it is seen here, and then nothing is written.
+    """
+    try:
+        if not _patiently(lambda: is_stop_asked(store, job.zoo.run_id)):
+            _patiently(lambda: in_store.register(store, job.zoo))
+    except InputError as error:
+        return _say(str(error), 2)
+    return 0
 
 
 def _zoo_run(name: str, store_url: str, options: Sequence[str]) -> int:
@@ -362,6 +381,7 @@ def _claimed(store: ObjectStore, job: Job, attempt: str) -> Iterator[None]:
                     stopped = True
             done.wait(min(CLAIM_RENEW_SECONDS, left) if left > 0 else CLAIM_RENEW_SECONDS)
 
+    _patiently(lambda: claims.hold(name))
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
     try:

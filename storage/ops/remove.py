@@ -1,5 +1,6 @@
 """Removes a zoo from a store: its versions, its spec and the records of its run. `gc` then collects the objects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,10 @@ from ..runs.run_files import stop_run
 from ..stores.clock import StoreClock
 from ..stores.open import require_existing
 from ..stores.protocol import ObjectStore, get_or_none
+
+MAX_ROUNDS = 8
+REMOVING = "it is being removed"
+REMOVAL_VOID_SECONDS = 600.0  # after the control was written last a removal without a spec has crashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,46 +68,82 @@ def plan_removal(store: ObjectStore, zoo: str) -> Removal:
         raise StorageUsageError(f"{store.url} has no zoo {zoo!r}; `zoo store ls` lists them")
     run = _run_of(store, zoo)
     shared = tuple(other for other in zoos if other != zoo and run is not None and _run_of(store, other) == run)
-    stats = list(store.list(zoo_prefix(zoo)))
-    last = [head_key(zoo), spec_key(zoo)]
-    keys = [head_key(zoo), *sorted(stat.key for stat in stats if stat.key not in last)]
     if run is not None:
         _check_no_driver(store, zoo, run)
         if not shared:
             _check_no_descendants(store, zoo, run, zoos)
-            of_run = list(store.list(run_prefix(run)))
-            last = [run_key(run), control_key(run)]  # a driver that starts meanwhile sees the stop until the end
-            # The newest parts go first: what an interrupted removal leaves is a shorter run, not one with holes.
-            keys += [*sorted((stat.key for stat in of_run if stat.key not in last), reverse=True), *last]
-            stats += of_run
-    keys.append(spec_key(zoo))  # until the end the zoo can be named, to remove the rest of it
-    there = {stat.key: stat.size for stat in stats}
-    return Removal(zoo, run, shared, tuple(key for key in keys if key in there), sum(there.values()))
+    sizes = _files(store, zoo, None if shared else run)
+    return Removal(zoo, run, shared, tuple(sizes), sum(sizes.values()))
 
 
 def remove(store: ObjectStore, zoo: str) -> Removal:
     """Delete the zoo's versions and spec, and the files and records of its run. Objects stay for `gc`.
 
     Readers that have the zoo open can read on for a day. A removal that was interrupted is finished by the next one.
+    docs/format.md ("Removal") says why a run that begins at the same time loses nothing.
 
     Raises:
         StorageUsageError: as ``plan_removal``.
-        StorageError: a driver began meanwhile.
+        StorageError: others go on writing files of the zoo or of its run.
     """
     planned = plan_removal(store, zoo)
     run = None if planned.shared_with else planned.run
-    if run is not None and get_or_none(store, run_key(run)) is not None:
-        stop_run(store, run, "it is being removed")
-        _check_no_driver(store, zoo, run)
-        planned = plan_removal(store, zoo)  # with what was written up to the stop
-    for key in planned.keys:
-        store.delete(key)
-    if run is not None and (left := [stat.key for stat in store.list(run_prefix(run))]):
+    if run is not None:
+        stop_run(store, run, REMOVING, removing=True)
+        try:
+            planned = plan_removal(store, zoo)  # with what was written up to the stop
+        except StorageUsageError:
+            stop_run(store, run, "it was to be removed", removing=False)
+            raise
+    last = _last_keys(zoo, run)
+    rest: Sequence[str] = planned.keys
+    for _ in range(MAX_ROUNDS):
+        for key in rest:
+            if key not in last:
+                store.delete(key)
+        # Somebody who looked before the stop may have written meanwhile.
+        rest = [key for key in _files(store, zoo, run) if key not in last]
+        if not rest:
+            break
+    else:
         raise StorageError(
-            f"{store.url}: {left[0]} was written while {zoo} was removed: a driver began; "
-            f"stop it and remove {zoo} again"
+            f"{store.url}: {rest[0]} was written while {zoo} was removed; end what writes there, and remove {zoo} again"
         )
+    if run is not None:
+        stop_run(store, run, REMOVING, removing=True)  # again, since the deletions may have taken long
+    for key in last:
+        store.delete(key)
     return planned
+
+
+def check_not_removed(store: ObjectStore, zoo: str, run: str) -> None:
+    """For who has published a version. Raises StorageError: a removal that began before may have missed it.
+
+    A removal deletes ``run.json`` before it looks for the last time whether a version was written meanwhile.
+    """
+    if store.stat(run_key(run)) is None:
+        raise StorageError(
+            f"{store.url}: {zoo} was removed while this version was published; `zoo store rm {zoo}` removes the version"
+        )
+
+
+def _last_keys(zoo: str, run: str | None) -> list[str]:
+    """Until the end the zoo can be named, to remove the rest of it, and nobody starts its run."""
+    return [spec_key(zoo), *([control_key(run)] if run is not None else [])]
+
+
+def _files(store: ObjectStore, zoo: str, run: str | None) -> dict[str, int]:
+    """Bytes by key of the files of a zoo and its run, in the order in which they are deleted."""
+    there = {stat.key: stat.size for stat in store.list(zoo_prefix(zoo))}
+    keys = [head_key(zoo), *sorted(there)]
+    if run is not None:
+        of_run = {stat.key: stat.size for stat in store.list(run_prefix(run))}
+        # The newest parts go first: what an interrupted removal leaves is a shorter run, not one with holes.
+        keys += [*sorted(set(of_run) - {run_key(run)}, reverse=True), run_key(run)]
+        there |= of_run
+    last = _last_keys(zoo, run)
+    ordered = [*(key for key in keys if key not in last), *last]
+    return {key: there[key] for key in ordered if key in there}
 
 
 def _run_of(store: ObjectStore, zoo: str) -> str | None:

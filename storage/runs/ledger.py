@@ -316,5 +316,5 @@ def _read_record(store: ObjectStore, key: RecordKey) -> PartRecord:
     try:
         data, _ = store.get(str(key))
     except ObjectNotFound:
-        raise ObjectMissing(f"{store.url}: record {key} was listed and is gone; records are never deleted") from None
+        raise ObjectMissing(f"{store.url}: record {key} was listed and is gone; was its zoo removed?") from None
     return PartRecord.from_json(data, key)

@@ -3,7 +3,7 @@
 import secrets
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..canonical import canonical_json, parse_json
@@ -119,6 +119,7 @@ class Control:
     Attributes:
         request: what was asked of the run. A stop keeps it: progress is measured against it.
         job: the scheduler's job that wanted the run last, "" for a person. A stop keeps it.
+        removing: its zoo is being removed. Nobody may start the run until that is done; a stop keeps it.
         etag: of the object that this was read from.
     """
 
@@ -126,6 +127,7 @@ class Control:
     reason: str = ""
     request: dict[str, Any] = field(default_factory=dict)
     job: str = ""
+    removing: bool = False
     etag: str = field(default="", compare=False, repr=False)
 
 
@@ -139,7 +141,16 @@ def read_control(store: ObjectStore, run: str) -> Control | None:
         wanted = value.get("wanted") if isinstance(value, dict) else value
         raise FormatError(f"{control_key(run)}: `wanted` is {wanted!r}, expected run or stopped")
     request = dict(value.get("request") or {})
-    return Control(value["wanted"], str(value.get("reason", "")), request, str(value.get("job", "")), content[1])
+    removing = value["wanted"] == "stopped" and value.get("removing") is True
+    return Control(
+        value["wanted"], str(value.get("reason", "")), request, str(value.get("job", "")), removing, content[1]
+    )
+
+
+def is_stop_asked(store: ObjectStore, run: str) -> bool:
+    """Whether a driver that has begun has to leave. A control that is gone was removed, with the run."""
+    control = read_control(store, run)
+    return control is None or control.wanted == "stopped"
 
 
 def write_control(store: ObjectStore, run: str, control: Control, seen: Control | None) -> bool:
@@ -152,6 +163,7 @@ def write_control(store: ObjectStore, run: str, control: Control, seen: Control 
         return True  # nothing to say; a stop is written again, since a start may be about to take back the one before
     value: dict[str, Any] = {"wanted": control.wanted, "reason": control.reason, "request": control.request}
     value |= {"job": control.job} if control.job else {}
+    value |= {"removing": True} if control.removing else {}
     # Different at every write: where a store derives the etag from the content, an old etag would match again.
     data = canonical_json({**value, "write": secrets.token_hex(8)})
     try:
@@ -182,12 +194,16 @@ def want_run(
     raise StorageError(f"{store.url}: {control_key(run)} keeps changing; try again")
 
 
-def stop_run(store: ObjectStore, run: str, reason: str) -> None:
-    """Say that the run shall stop and stay stopped. The request and the job stay on record."""
+def stop_run(store: ObjectStore, run: str, reason: str, *, removing: bool | None = None) -> None:
+    """Say that the run shall stop and stay stopped. The request and the job stay on record.
+
+    Args:
+        removing: whether its zoo is being removed; None: as before.
+    """
     for _ in range(64):
-        seen = read_control(store, run)
-        request, job = ({}, "") if seen is None else (seen.request, seen.job)
-        if write_control(store, run, Control("stopped", reason, request, job), seen):
+        seen = read_control(store, run) or Control("stopped")
+        stop = replace(seen, wanted="stopped", reason=reason, removing=seen.removing if removing is None else removing)
+        if write_control(store, run, stop, seen if seen.etag else None):
             return
     raise StorageError(f"{store.url}: {control_key(run)} keeps changing; try again")
 

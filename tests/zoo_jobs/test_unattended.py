@@ -250,6 +250,42 @@ def test_a_stop_between_the_look_and_the_start_of_a_life_stands(
     assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "enough")
 
 
+def test_a_zoo_that_is_being_removed_is_not_started(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends.append(75)
+    submit(store, monkeypatch, "j1")
+    stop_run(store, RUN, "it is being removed", removing=True)
+    capsys.readouterr()
+    assert submit(store, monkeypatch, "j2") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{ZOO} is being removed from {store.url}; `zoo store rm {ZOO} --yes` finishes that" in line
+    assert wanted(store).removing
+    # The remover died before its last deletion, or is about to make it.
+    store.delete(f"zoos/{ZOO}/spec.json")
+    assert submit(store, monkeypatch, "j2") == 0
+    assert "at this moment; try again in a few minutes" in capsys.readouterr().err
+    monkeypatch.setattr(unattended.in_store, "REMOVAL_VOID_SECONDS", -10.0)
+    ends.append(75)
+    assert submit(store, monkeypatch, "j2") == 75
+    assert (wanted(store).wanted, wanted(store).removing) == ("run", False)
+    assert list_zoos(store) == [ZOO]
+
+
+def test_a_job_whose_zoo_is_removed_meanwhile_ends_and_writes_no_more(
+    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def removed() -> int:
+        for stat in [*store.list("runs/"), *store.list("zoos/")]:
+            store.delete(stat.key)
+        return 75
+
+    ends.append(removed)
+    assert submit(store, monkeypatch, "j1") == 0
+    assert f"{ZOO} was removed meanwhile, with its run" in capsys.readouterr().err
+    assert read_attempts(store, RUN) == [] and read_control(store, RUN) is None
+
+
 def test_a_stop_of_the_twins_alone_stops_the_next_attempt(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,11 @@
 from typing import Any
 
 from zooforge.storage.errors import FormatError, KeyFormatError
+from zooforge.storage.keys import control_key
+from zooforge.storage.ops.remove import REMOVAL_VOID_SECONDS
 from zooforge.storage.publish.head import create_spec, list_zoos, read_head, read_spec, swap_spec
+from zooforge.storage.runs.run_files import Control
+from zooforge.storage.stores.clock import StoreClock
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..data.own import OwnImages
@@ -87,16 +91,33 @@ def check(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
     check_extends(before, zoo)
 
 
-def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
-    """Write the zoo's spec, or replace one whose rows it keeps; before it images of one's own.
+def check_not_removing(store: ObjectStore, zoo: Zoo, control: Control | None) -> None:
+    """Raises InputError while the zoo is being removed: its spec is there, or its control is about to go."""
+    if control is None or not control.removing:
+        return
+    what = f"{zoo.name} is being removed from {store.url}"
+    if read_spec(store, zoo.name) is not None:
+        raise InputError(f"{what}; `zoo store rm {zoo.name} --yes` finishes that")
+    stat = store.stat(control_key(zoo.run_id))
+    if stat is not None and StoreClock(store).now() - stat.modified_seconds < REMOVAL_VOID_SECONDS:
+        raise InputError(f"{what} at this moment; try again in a few minutes")
 
-    Raises:
-        InputError: as ``check``, or neither the store nor the cache has the images.
-    """
+
+def send_images(store: ObjectStore, zoo: Zoo) -> None:
+    """Write the zoo's images, if they are one's own. Raises InputError: neither the store nor the cache has them."""
     if isinstance(zoo.root.dataset, OwnImages):
         from ..data.own_values import send_values  # imports Pillow, which the catalogue's zoos do without
 
         send_values(zoo.root.dataset, default_cache(), store)
+
+
+def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
+    """Write the zoo's spec, or replace one whose rows it keeps; before it images of one's own.
+
+    Raises:
+        InputError: as ``check`` and ``send_images``.
+    """
+    send_images(store, zoo)
     wanted = content(zoo)
     there = create_spec(store, zoo.name, wanted)
     if there.content == wanted:

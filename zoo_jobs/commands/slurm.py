@@ -11,6 +11,7 @@ import click
 
 from zooforge.storage.runs.run_files import read_control, want_run
 
+from ..catalogue.in_store import check_not_removing
 from ..engines.choose import ENGINES
 from ..errors import InputError
 from ..planning.estimate import epoch_seconds_per_model
@@ -103,6 +104,7 @@ def command(
         out.chmod(0o755)
     for stage, _ in stages:
         control = read_control(opened, stage.run_id)
+        check_not_removing(opened, stage, control)
         if control is not None and control.wanted == "stopped":
             if want_run(opened, stage.run_id, control.request, control) is not None:
                 raise InputError(f"{stage.name} was stopped meanwhile by another user; run this command again to go on")

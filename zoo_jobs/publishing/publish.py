@@ -2,6 +2,7 @@
 
 from zooforge.storage.formats.compression import CompressionName
 from zooforge.storage.keys import zoo_url
+from zooforge.storage.ops.remove import check_not_removed
 from zooforge.storage.ops.verify import Verification, added_shards, verify_zoo
 from zooforge.storage.publish.head import read_spec
 from zooforge.storage.publish.seal import Request as PublishRequest
@@ -30,10 +31,13 @@ def publish(
     Raises:
         IncompleteRun: nothing is committed yet.
         InputError: the store's zoo of this name is another run's by now.
+        StorageError: the zoo was removed meanwhile.
     """
     _check_lineage(store, zoo)
     asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
-    return vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression)
+    version = vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression)
+    check_not_removed(store, zoo.name, zoo.run_id)
+    return version
 
 
 def _check_lineage(store: ObjectStore, zoo: Zoo) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from zooforge.storage.errors import StoreUnreachable
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import read_ledger
-from zooforge.storage.runs.run_files import create_run, start_attempt, want_run
+from zooforge.storage.runs.run_files import create_run, is_stop_asked, start_attempt, want_run
 
-from ..catalogue.in_store import register
+from ..catalogue.in_store import register, send_images
 from ..events import Observer, tell
 from ..planning.pricing import Calibration, StageResult
 from ..planning.units import Task, work_units
@@ -25,7 +25,7 @@ from .claims import ClaimedPieces, claims_of
 from .driver import Driver, Extent, OutOfMemory, Sharing, StoreCalls
 from .patience import Patience
 from .place import on_gpus
-from .stage import Session, Stage, is_stop_asked, pin_settings, stopped
+from .stage import Session, Stage, pin_settings, stopped
 from .worker import WorkerContext
 
 T = TypeVar("T")
@@ -43,9 +43,7 @@ def drive(session: Session, stage: Stage, *, wait: bool = True) -> StageResult:
         StoreAway: the store did not answer for long.
     """
     run, store = stage.plan.run, session.store
-    register(store, run.zoo, session.options.new_lineage)
-    create_run(store, run.id, run.zoo.run_content)
-    pin_settings(session, run, stage.pin)
+    send_images(store, run.zoo)
     models = stage.plan.request.models
     asked: dict[str, Any] = {"models": [models.start, models.stop], "epochs": stage.plan.request.num_epochs}
     asked |= {"single_writer": True} if session.options.single_writer else {}
@@ -109,6 +107,7 @@ class _Attempt:
         )
         state = "failed"
         try:
+            self._patience(self._write_files)
             driver = Driver(
                 Extent(run.name, run.stage, plan.last_part, run.zoo.commit_every),
                 self._pool,
@@ -135,6 +134,17 @@ class _Attempt:
         return StageResult(
             run.name, run.stage, seconds, account.dollars, self._stage.expected, finished, account.reason
         )
+
+    def _write_files(self) -> None:
+        """Write the spec and the files of the run, where they are not there.
+
+        A removal (docs/format.md) misses claims that come after its look, but the driver of such a claim sees its stop.
+        """
+        session, run = self._session, self._run
+        if not is_stop_asked(session.store, run.id):
+            register(session.store, run.zoo, session.options.new_lineage)
+            create_run(session.store, run.id, run.zoo.run_content)
+            pin_settings(session, run, self._stage.pin)
 
     def _tasks(self) -> Sequence[Task]:
         """Tasks for what is missing by the ledger that was read last."""

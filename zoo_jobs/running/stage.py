@@ -13,6 +13,7 @@ from zooforge.storage.stores.probe import Capabilities, probe, require
 from zooforge.storage.stores.protocol import ObjectStore
 
 from ..catalogue.in_store import check as check_extends
+from ..catalogue.in_store import check_not_removing
 from ..data.prepare import load
 from ..data.prepared import PreparedData
 from ..data.sources import default_cache
@@ -204,6 +205,7 @@ def check(session: Session, plan: StagePlan) -> Stage:
     capabilities = probe(store)
     require(capabilities, store.url, single_writer=options.single_writer)
     control = read_control(store, run.id)
+    check_not_removing(store, run.zoo, control)
     if options.unattended and control is not None and control.wanted == "stopped":
         raise stopped(run)
     ends = [attempt.end or {} for attempt in read_attempts(store, run.id)]
@@ -235,12 +237,6 @@ def pin_settings(session: Session, run: Run, pin: Mapping[str, Any]) -> None:
 def stopped(run: Run) -> Stopped:
     """The error of a run that was stopped, and that this command does not start again."""
     return Stopped(f"run {run.id[:8]} of {run.name} was stopped and stays so; `zoo run` without --unattended goes on")
-
-
-def is_stop_asked(store: ObjectStore, run: str) -> bool:
-    """Whether the run's control object says that it has to stop."""
-    control = read_control(store, run)
-    return control is not None and control.wanted == "stopped"
 
 
 def most_models(zoo: Zoo, engine: str, environment: Mapping[str, str], grace_seconds: float) -> int | None:

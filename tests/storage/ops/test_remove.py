@@ -11,12 +11,12 @@ from zooforge.storage.cli import main
 from zooforge.storage.errors import StorageError, StorageUsageError
 from zooforge.storage.keys import OBJECTS_PREFIX
 from zooforge.storage.ops.gc import collect
-from zooforge.storage.ops.remove import plan_removal, remove
+from zooforge.storage.ops.remove import check_not_removed, plan_removal, remove
 from zooforge.storage.ops.usage import Usage, usage
 from zooforge.storage.publish.head import create_spec, list_zoos
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.runs.claims import Claims
-from zooforge.storage.runs.run_files import create_run
+from zooforge.storage.runs.run_files import create_run, read_control, stop_run
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.objects import put_object
 from zooforge.storage.stores.open import open_store
@@ -91,12 +91,17 @@ class DriverBegins(FaultyStore):
 
 
 class DriverWrites(FaultyStore):
-    """A driver whose claim was not seen writes while the run is deleted."""
+    """A driver whose claim was not seen writes while the run is deleted, so many times."""
+
+    def __init__(self, inner: ObjectStore, times: int) -> None:
+        super().__init__(inner)
+        self.left = times
 
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         self.inner.delete(key, if_match=if_match)
-        if key.endswith("/control.json"):
-            self.inner.put(f"runs/{RUN}/logs/{ATTEMPT}/driver/000000.jsonl", b"{}")
+        if key.startswith(f"runs/{RUN}/") and self.left:
+            self.left -= 1
+            self.inner.put(f"runs/{RUN}/logs/{ATTEMPT}/driver/{self.left:06d}.jsonl", b"{}")
 
 
 def test_a_driver_that_begins_at_the_same_time_is_said(memory: ObjectStore) -> None:
@@ -107,8 +112,24 @@ def test_a_driver_that_begins_at_the_same_time_is_said(memory: ObjectStore) -> N
     assert records <= keys(memory)
     Claims(memory, RUN, ATTEMPT).release(f"driver-{ATTEMPT}")
     memory.delete(f"runs/{RUN}/claims/driver-{ATTEMPT}")
-    with pytest.raises(StorageError, match=rf"was written while {ZOO} was removed: a driver began"):
-        remove(DriverWrites(memory), ZOO)
+    control = read_control(memory, RUN)
+    assert control is not None and (control.wanted, control.removing) == ("stopped", False)
+    with pytest.raises(StorageError, match=rf"was written while {ZOO} was removed; end what writes there"):
+        remove(DriverWrites(memory, 10**6), ZOO)
+    assert list_zoos(memory) == [ZOO]
+    stop_run(memory, RUN, "by hand")
+    control = read_control(memory, RUN)
+    assert control is not None and control.removing
+    remove(DriverWrites(memory, 1), ZOO)
+    assert [key for key in keys(memory) if not key.startswith(OBJECTS_PREFIX)] == []
+
+
+def test_who_published_while_the_zoo_was_removed_is_told(memory: ObjectStore) -> None:
+    grow(memory)
+    check_not_removed(memory, ZOO, RUN)
+    remove(memory, ZOO)
+    with pytest.raises(StorageError, match=f"{ZOO} was removed while this version was published; `zoo store rm"):
+        check_not_removed(memory, ZOO, RUN)
 
 
 class Dies(FaultyStore):
@@ -134,8 +155,10 @@ def test_a_removal_that_was_interrupted_is_finished_by_the_next_one_and_leaves_n
         except KeyboardInterrupt:
             parts = sorted(key.rsplit("/", 1)[1] for key in keys(store) if "/parts/" in key)
             assert parts == [f"{part:05d}.json" for part in range(len(parts))]
-            assert list_zoos(store) == [ZOO]
-            remove(store, ZOO)
+            if list_zoos(store):
+                remove(store, ZOO)
+            else:  # the control alone is left, which keeps the run from being started for ten minutes
+                store.delete(f"runs/{RUN}/control.json")
         assert [key for key in keys(store) if not key.startswith(OBJECTS_PREFIX)] == []
 
 

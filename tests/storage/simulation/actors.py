@@ -11,20 +11,30 @@ from typing import Any
 
 from zooforge.cluster.spec import Release, Target
 from zooforge.storage.canonical import parse_json, sha256_hex
-from zooforge.storage.errors import ObjectMissing, StorageUsageError, StoreUnreachable, Superseded
+from zooforge.storage.errors import ObjectMissing, StorageError, StorageUsageError, StoreUnreachable, Superseded
 from zooforge.storage.formats.manifest import Manifest
 from zooforge.storage.keys import control_key, driver_claim, manifest_key, task_claim
-from zooforge.storage.ops import gc, pull
+from zooforge.storage.ops import gc, pull, remove
+from zooforge.storage.ops.remove import check_not_removed
 from zooforge.storage.publish import head, seal
-from zooforge.storage.publish.head import read_current, read_manifest_bytes, states_of
+from zooforge.storage.publish.head import create_spec, read_current, read_manifest_bytes, states_of
 from zooforge.storage.runs import claims, ledger, marks, run_files
 from zooforge.storage.runs.claims import CLAIM_VOID_SECONDS, Claims
 from zooforge.storage.runs.ledger import read_ledger
-from zooforge.storage.runs.run_files import UsageWriter, read_attempts, read_control, read_usage, stop_run
+from zooforge.storage.runs.run_files import (
+    UsageWriter,
+    create_run,
+    is_stop_asked,
+    read_attempts,
+    read_control,
+    read_usage,
+    stop_run,
+)
 from zooforge.storage.stores import clock
 from zooforge.storage.stores.clock import StoreClock
 from zooforge.storage.stores.objects import get_object
 from zooforge.zoo_jobs import unattended
+from zooforge.zoo_jobs.errors import InputError
 
 from .model import LAST_PART, MODELS, PIECES, QUIET_SHA256, RUN, ZOO, FakeZoo, part_of, publish, train_part
 from .world import Actor, QuietStore, Schedule, SimStore, Violation, World
@@ -42,6 +52,13 @@ class Truth:
     starts: list[tuple[float, float, str]] = field(default_factory=list)
     """(before, after, attempt) of each start of an attempt."""
     must_be_stopped: bool = False
+    at_work: set[str] = field(default_factory=set)
+    """Attempts whose drivers hold their claim and have seen since then that the run is wanted."""
+    is_removing: bool = False
+    """Files of the zoo are gone that somebody may have read."""
+    removed: bool = False
+    refused: bool = False
+    """Somebody who published was told that the zoo is removed."""
 
 
 class Scene(World):
@@ -52,6 +69,7 @@ class Scene(World):
         self.truth = Truth()
         self.watch = self._check_write
         self.num_tokens = 0
+        self.judge: Callable[[Scene], None] = check
 
     def add(self, name: str, work: Callable[["Scene", Actor], None], **options: Any) -> None:
         self.actors.append(Actor(name, partial(work, self), **options))
@@ -71,8 +89,20 @@ class Scene(World):
             self._check_head(prefix + MIRROR if prefix or key != rest else "", key, data)
         elif "/claims/" in rest and "/claims/driver-" not in rest:
             self._check_claim(actor, key, data)
+        elif actor.name == "remover" and data is None:
+            self._check_removal(key)
+
+    def _check_removal(self, key: str) -> None:
+        """What a driver works on stays. Only its control may go, by which it learns of the removal."""
+        if self.truth.at_work and key.startswith(("runs/", "zoos/")) and key != control_key(RUN):
+            raise Violation(f"{key} is removed while {min(self.truth.at_work)} works on the run")
+        self.truth.is_removing |= key.startswith("zoos/")
+        if "/usage/" in key:
+            self.truth.used_at_least = 0.0
 
     def _check_head(self, prefix: str, key: str, data: bytes) -> None:
+        if self.truth.is_removing and manifest_key(ZOO, json.loads(data)["number"]) not in self.objects:
+            return  # who published is told, and the next removal takes it
         new = self._manifest(prefix, data)
         missing = [ref.key for ref in new.refs if prefix + ref.key not in self.objects]
         if missing:
@@ -137,7 +167,10 @@ def simulated(scene: Scene) -> Iterator[None]:
         (pull, "_write_copies", lambda zoo, target, manifest, number: None),
         (pull._Puller, "write", part_of),
         (unattended, "_say", lambda message, status: status),
-        (unattended.in_store, "register", lambda store, zoo: None),
+        (remove, "StoreClock", sim_clock),
+        (unattended.in_store, "StoreClock", sim_clock),
+        (unattended.in_store, "check", lambda store, zoo: None),
+        (unattended.in_store, "send_images", lambda store, zoo: None),
         (unattended.in_store, "stored", lambda store, name: job("").zoo),
         (unattended, "ZooSpec", SimpleNamespace),
     ]
@@ -149,6 +182,10 @@ def simulated(scene: Scene) -> Iterator[None]:
     finally:
         for module, name, value in before:
             setattr(module, name, value)
+
+
+def register(store: SimStore, zoo: Any) -> None:
+    create_spec(store, zoo.name, {"kind": "zoo", "run": zoo.run_id, "spec": {}})
 
 
 def job(name: str, origin: str = "") -> Any:
@@ -164,6 +201,8 @@ def run_job(scene: Scene, actor: Actor, name: str, lives: int = 3, origin: str =
                 return
         except StoreUnreachable:
             pass
+        except InputError:  # the zoo is being removed
+            return
         scene.sleep(actor, 30.0)
 
 
@@ -178,6 +217,8 @@ def attempt_of_job(scene: Scene, actor: Actor, store: SimStore, name: str, origi
         status = drive(scene, actor, store, attempt)
     except Superseded:
         status = 75
+    finally:
+        scene.truth.at_work.discard(attempt)
     return unattended._end(store, job(name, origin), attempt, status, "")
 
 
@@ -187,9 +228,13 @@ def drive(scene: Scene, actor: Actor, store: SimStore, attempt: str) -> int:
     mine.hold(driver_claim(attempt))
     known = None
     while True:
-        control = read_control(store, RUN)
-        if control is not None and control.wanted == "stopped":
+        scene.truth.at_work.discard(attempt)
+        if is_stop_asked(store, RUN):
             return 75
+        scene.truth.at_work.add(attempt)
+        if known is None:
+            register(store, job("").zoo)
+            create_run(store, RUN, {})
         known = read_ledger(store, RUN, known)
         open_pieces = [piece for piece in PIECES if known.next_part(piece[0]) <= LAST_PART]
         if not open_pieces:
@@ -207,8 +252,16 @@ def drive(scene: Scene, actor: Actor, store: SimStore, attempt: str) -> int:
         usage.write({"pod_seconds": 1})
         scene.truth.used_at_least += 1
         mine.release(task_claim(piece[0], piece))
+    scene.truth.at_work.discard(attempt)
     mine.release(driver_claim(attempt))
-    publish(store)
+    try:
+        publish(store)
+        check_not_removed(store, ZOO, RUN)
+    except StoreUnreachable:
+        raise
+    except StorageError:
+        scene.truth.refused = True
+        return 1
     return 0
 
 

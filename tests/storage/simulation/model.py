@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zooforge.storage.canonical import canonical_json, sha256_hex
+from zooforge.storage.errors import IncompleteRun
 from zooforge.storage.formats.layout import Layout
 from zooforge.storage.formats.manifest import (
     FieldEntry,
@@ -119,6 +120,8 @@ def build(store: ObjectStore, ledger: Ledger, base: Manifest | None) -> Manifest
             assert weights is not None
             get_object(store, weights, str(key))
             states.setdefault(epoch, set()).add(model)
+    if not states:
+        raise IncompleteRun("nothing is committed yet")
     known = {} if base is None else {shard.first_model: shard for shard in base.shards}
     return manifest_of(states, known, lambda data, kind: put_object(store, data, kind))
 

@@ -32,6 +32,7 @@ from .actors import (
     unattended,
 )  # fmt: skip
 from .model import RUN, ZOO, manifest_of, part_objects, publish, train_part
+from .removal import commit_beside_removal, publish_beside_removal, start_beside_removal, sweep_beside_removal
 from .schedules import DrawnSchedule, ListedSchedule, enumerate_schedules
 from .world import Actor, Crashed, Fault, QuietStore, SimStore
 
@@ -283,6 +284,10 @@ PAIRS: dict[Pair, Bounds] = {
     start_after_start: Bounds(2, (Fault.LOST_REPLY, Fault.CRASH_AFTER), ("control", "attempts/")),
     supervisor_beside_supervisor: Bounds(1, (Fault.CRASH_AFTER,), ("control", "attempts/", "claims/driver")),
     claim_beside_claim: Bounds(2, (Fault.LOST_REPLY,), ("claims/",)),
+    start_beside_removal: Bounds(2, (Fault.CRASH_AFTER,), ("control", "claims/driver", "spec", "run.json")),
+    commit_beside_removal: Bounds(2, (Fault.CRASH_AFTER,), ("control", "claims/driver", "HEAD", "/00001.json")),
+    publish_beside_removal: Bounds(2, (Fault.CRASH_AFTER,), ("HEAD", "manifest", "run.json")),
+    sweep_beside_removal: Bounds(2, (Fault.CRASH_AFTER,), ("HEAD", "manifest", "parts/")),
     usage_beside_usage: Bounds(2, (Fault.LOST_REPLY, Fault.UNREACHABLE_AFTER), ("usage/",)),
 }
 
@@ -298,7 +303,7 @@ def run_listed(pair: Pair, choices: list[int]) -> Scene:
     with simulated(scene):
         pair(scene)
         scene.run()
-        check(scene)
+        scene.judge(scene)
     return scene
 
 

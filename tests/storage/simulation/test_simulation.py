@@ -19,7 +19,7 @@ from zooforge.storage.runs import claims, commit, marks, run_files
 from zooforge.storage.stores.protocol import create, get_or_none
 from zooforge.zoo_jobs import unattended
 
-from . import actors, scenes
+from . import actors, removal, scenes
 from .scenes import PAIRS, Pair, play, run_pair, scene_of
 from .world import Violation, World
 
@@ -140,6 +140,33 @@ def one_origin(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(actors, "origin_of", lambda cluster: "zoos/zooforge")
 
 
+def start_while_removing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(unattended.in_store, "check_not_removing", lambda *arguments: None)
+
+
+def control_that_is_gone_stops_nobody(patch: pytest.MonkeyPatch) -> None:
+    def is_stop_asked(store: Any, run: str) -> bool:
+        control = run_files.read_control(store, run)
+        return control is not None and control.wanted == "stopped"
+
+    patch.setattr(actors, "is_stop_asked", is_stop_asked)
+
+
+def publish_without_a_look(patch: pytest.MonkeyPatch) -> None:
+    for module in (actors, removal):
+        patch.setattr(module, "check_not_removed", lambda *arguments: None)
+
+
+def spec_before_the_claim(patch: pytest.MonkeyPatch) -> None:
+    """The spec is written when a job starts, and not again when its claim is held."""
+
+    def start_attempt(store: Any, run: str, content: Any) -> str:
+        actors.register(store, actors.job("").zoo)
+        return run_files.start_attempt(store, run, content)
+
+    patch.setattr(unattended, "start_attempt", start_attempt)
+
+
 FAULTS: list[tuple[Mend, Pair]] = [
     (no_look_at_marks, scenes.write_beside_sweep),
     (no_look_at_marks, scenes.publish_beside_sweep),
@@ -155,6 +182,10 @@ FAULTS: list[tuple[Mend, Pair]] = [
     (ids_by_the_local_clock, scenes.start_after_start),
     (release_by_name, scenes.claim_beside_claim),
     (usage_gives_way, scenes.usage_beside_usage),
+    (start_while_removing, scenes.start_beside_removal),
+    (control_that_is_gone_stops_nobody, scenes.start_beside_removal),
+    (spec_before_the_claim, scenes.start_beside_removal),
+    (publish_without_a_look, scenes.publish_beside_removal),
 ]
 
 
