@@ -12,6 +12,7 @@ from .scores import METRICS, mean_and_interval
 
 SHOWN = ("r2", "tau", "accuracy")
 LEAST_SHOWN = -0.5  # a score far below zero would flatten all others
+AXIS = (LEAST_SHOWN - 0.1, 1.05)
 
 
 def panels(results: Sequence[Result]) -> list[Panel]:
@@ -50,9 +51,11 @@ def _panel(what: str, metric: str, rows: Sequence[Result]) -> Panel:
         if by_threshold:
             axes.set_xlabel("models from this test accuracy on")
             percent_axis(axes.xaxis)
+            axes.set_ylim(AXIS)
             axes.legend(fontsize=9, frameon=False)
         else:
             axes.set_yticks(range(len(methods)), methods)
             axes.set_ylim(len(methods) - 0.5, -0.5)
+            axes.set_xlim(AXIS)
 
     return Panel(f"{METRICS[metric]}: {what}", alt, draw, size=(430, 260))

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from .linear_models import r_squared
 
-METRICS = {"r2": "R2", "tau": "tau", "tau_max": "tau max", "tau_ratio": "tau/max", "accuracy": "accuracy"}
+METRICS = {
+    "r2": "R2", "tau": "tau", "tau_max": "tau max", "tau_ratio": "tau/max", "accuracy": "accuracy",
+    "accuracy_best": "best accuracy", "novelty": "novelty", "diversity": "diversity",
+}  # fmt: skip
 
 
 def regression_scores(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> dict[str, float]:

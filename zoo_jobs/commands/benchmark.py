@@ -35,6 +35,11 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--weight-threshold", type=float, metavar="X", help="Leave out states with a weight beyond X.")
 @click.option("--splits", type=click.Choice(["drawn", "recorded"]), help="By each seed (default), or those of the zoo.")
+@click.option("--first", type=click.IntRange(0), metavar="K", help="Epochs to forecast from; default: a quarter.")
+@click.option("--order", type=FILE, metavar="FILE", help="Order of the rows of Google's matrix, as published.")
+@click.option("--samples", type=FILE, metavar="DIR", help="Generated networks, safetensors files.")
+@click.option("--images", type=FILE, metavar="FILE", help="Images to test on; default: those beside the zoo.")
+@click.option("--activation", metavar="NAME", help="Of the generated networks, where the zoo has several.")
 @click.option("--against", type=FILE, metavar="FILE", help="JSON of an earlier run, to compare with.")
 @json_option
 def command(

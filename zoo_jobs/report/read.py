@@ -51,11 +51,11 @@ def read_contents(store: ObjectStore, url: str, name: str, version: int | None =
     published = open_zoo(zoo_url(url, name), version)
     spec = stored(store, name)
     here = _population(published)
-    twin_names = _twins(store, url, published)
-    notes = [f"More twins: {', '.join(twin_names[1:])}."] if len(twin_names) > 1 else []
+    sparse = twin_names(store, url, published)
+    notes = [f"More twins: {', '.join(sparse[1:])}."] if len(sparse) > 1 else []
     if isinstance(spec, ZooSpec):
         notes += spec.conflicts
-    twins = read_contents(store, url, twin_names[0]) if twin_names else None
+    twins = read_contents(store, url, sparse[0]) if sparse else None
     return _contents(store, published, spec, here, twins, tuple(notes), with_map=True)
 
 
@@ -147,7 +147,7 @@ def _engines(store: ObjectStore, run: str) -> tuple[str, ...]:
     return (f"{name}, version {version}{rest}",)
 
 
-def _twins(store: ObjectStore, url: str, parent: Published) -> list[str]:
+def twin_names(store: ObjectStore, url: str, parent: Published) -> list[str]:
     """Names of the published twins of this run, those of its last epoch first."""
     prefix = f"{parent.name}-"
     try:

@@ -1,13 +1,17 @@
 """What each method learns, and that it learns the same again."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.benchmark_samples import samples
+from tests.support.benchmark_samples import LAYOUT, samples
+from zooforge.storage.formats.layout import Layout
+from zooforge.storage.formats.symmetry import augment_permute, chain_symmetries
 from zooforge.zoo_jobs.benchmark.comparison import Question, compare
 from zooforge.zoo_jobs.benchmark.methods import plugin
+from zooforge.zoo_jobs.benchmark.methods.equivariant import Equivariant, blocks_of
 from zooforge.zoo_jobs.benchmark.methods.registry import FLOOR, METHODS
 from zooforge.zoo_jobs.benchmark.splits import split
 from zooforge.zoo_jobs.errors import InputError
@@ -16,9 +20,10 @@ WITH_WEIGHTS = [name for name in METHODS if name != FLOOR]
 
 
 def scored(name: str, target: str, kind: Any, metric: str, **made: Any) -> list[float]:
+    seeds = [0, 1] if METHODS[name].quick else [0]  # networks take seconds for each
     here = samples(**made).without_hyperparameter(target)
     question = Question(target, kind, here, lambda seed: {"": split(here, "drawn", seed)})
-    (result,), _ = compare([question], {name: METHODS[name].load()}, [0, 1], lambda _: None)
+    (result,), _ = compare([question], {name: METHODS[name].load()}, seeds, lambda _: None)
     return list(result.scores[metric])
 
 
@@ -82,3 +87,27 @@ def test_a_plugin_is_a_function_of_states_and_labels(tmp_path: Any) -> None:
     file.write_text("import does_not_exist\n")
     with pytest.raises(InputError, match="cannot be imported"):
         plugin.load_plugin(f"{file}:fit")
+
+
+def test_the_equivariant_net_does_not_see_the_order_of_hidden_units() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    network = Equivariant(blocks_of(LAYOUT), 0, 2).double()
+    values = samples(8).given.states.values
+    permuted = augment_permute(values, LAYOUT, chain_symmetries(LAYOUT), seed=1)
+    assert (values != permuted).any()
+    none = torch.zeros(8, 0, dtype=torch.float64)
+    one, other = (network(torch.from_numpy(v).double(), none) for v in (values, permuted))
+    assert torch.allclose(one, other, rtol=1e-10) and not torch.allclose(one[:1], one[1:2])
+
+
+def test_networks_that_are_no_chain_are_said_not_to_fit() -> None:
+    here = samples()
+    layout = Layout.of([("conv1.weight", (3, 1, 2, 2)), ("bn1.weight", (3,)), ("linear1.weight", (2, 13))])
+    given = replace(here.given, states=replace(here.given.states, layout=layout))
+    question = Question(
+        "test_acc", "regression", replace(here, given=given), lambda seed: {"": split(here, "drawn", seed)}
+    )
+    (result,), _ = compare([question], {"equivariant": METHODS["equivariant"].load()}, [0], lambda _: None)
+    assert result.scores == {} and "chains of convolutions and linear layers" in result.note

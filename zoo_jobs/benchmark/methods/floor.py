@@ -1,5 +1,6 @@
 """The floor: gradient boosting on the hyperparameters, which knows no weight."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,5 +35,6 @@ def encoded(given: Given, values: Mapping[str, Sequence[str]]) -> NDArray[np.flo
             texts = np.array([str(value) for value in column.tolist()], object)
             parts += [(texts == value).astype(np.float64)[:, None] for value in values[name]]
         else:
-            parts.append(column.astype(np.float64)[:, None])
+            numbers = [math.nan if value is None else float(value) for value in column.tolist()]
+            parts.append(np.array(numbers, np.float64)[:, None])
     return np.concatenate([*parts, given.history], axis=1)

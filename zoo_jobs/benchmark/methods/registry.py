@@ -34,5 +34,8 @@ METHODS: dict[str, Method] = {
     FLOOR: Method("gradient boosting on the hyperparameters, without any weight", "floor", layouts="any"),
     "linear-weights": Method("ridge regression on the standardised weights", "linear_weights"),
     "linear-statistics": Method("ridge regression on seven statistics of each tensor", "linear_statistics"),
+    "linear-pooled": Method("ridge regression on statistics that every layout has", "linear_pooled", layouts="any"),
     "boosting": Method("gradient boosting on seven statistics of each tensor", "boosting"),
+    "equivariant": Method("a small network that hidden units may be permuted for", "equivariant", quick=False),
+    "transformer": Method("a small transformer on a token for each channel", "transformer", quick=False),
 }

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from zooforge.storage.zoo import Zoo as Published
+
 from ...errors import InputError
 from ..comparison import Question, Splits, compare
 from ..plots import panels
@@ -15,7 +17,12 @@ from ..tables import Report, report
 
 def read(request: Request) -> Samples:
     """The states of the request: the last kept epoch of each model unless other epochs are asked for."""
-    samples = read_samples(request.zoo, -1 if request.epochs is None else request.epochs, request.weight_threshold)
+    return read_zoo(request.zoo, request)
+
+
+def read_zoo(zoo: Published, request: Request) -> Samples:
+    """As ``read``, of another zoo."""
+    samples = read_samples(zoo, -1 if request.epochs is None else request.epochs, request.weight_threshold)
     if not len(samples):
         raise InputError(f"{samples.zoo}: no state is left; its weights are not finite, or beyond the threshold")
     return samples
@@ -44,18 +51,27 @@ def thresholded(target: str, samples: Samples, request: Request) -> tuple[list[Q
     return questions, notes
 
 
-def run_thresholds(protocol: str, target: str, request: Request) -> Report:
-    """Predict ``target`` of the models that reach each threshold of accuracy."""
-    samples = read(request)
+def run_thresholds(protocol: str, target: str, request: Request, samples: Samples | None = None) -> Report:
+    """Predict ``target`` of the models that reach each threshold of accuracy; None: the states of the request."""
+    samples = read(request) if samples is None else samples
     questions, notes = thresholded(target, samples, request)
     if not questions:
         raise InputError(f"{samples.zoo}: {'; '.join(notes)}; lower --thresholds, or grow more models")
     results, counts = compare(questions, request.methods, request.seeds, request.say)
     excluded = samples.with_known(target).with_known("test_acc").excluded
-    return report(protocol, request, results, counts, excluded, settings(request, with_thresholds=True), notes, panels)
+    return report(
+        protocol,
+        request,
+        results,
+        counts,
+        excluded,
+        settings(request, thresholds=list(request.thresholds)),
+        notes,
+        panels,
+    )
 
 
-def settings(request: Request, *, with_thresholds: bool = False, **more: Any) -> dict[str, Any]:
+def settings(request: Request, **more: Any) -> dict[str, Any]:
     """What was asked for, for JSON."""
     value: dict[str, Any] = {
         "seeds": list(request.seeds),
@@ -63,4 +79,4 @@ def settings(request: Request, *, with_thresholds: bool = False, **more: Any) ->
         "splits": request.splits,
         "weight_threshold": request.weight_threshold,
     }
-    return {**value, **({"thresholds": list(request.thresholds)} if with_thresholds else {}), **more}
+    return {**value, **more}

@@ -39,4 +39,21 @@ PROTOCOLS: dict[str, Protocol] = {
     "accuracy": Protocol("test accuracy from one state", "accuracy", STATE | {"thresholds"}),
     "ggap": Protocol("generalisation gap from one state", "ggap", STATE | {"thresholds"}),
     "hyperparameters": Protocol("hyperparameters from one state", "hyperparameters", STATE),
+    "sparsity": Protocol(
+        "share of pruned weights of a model's twin, from the model", "sparsity",
+        METHODS | {"weight_threshold", "splits", "thresholds"},
+    ),
+    "nfn": Protocol("test accuracy, split as NFN publishes it", "nfn", METHODS | {"weight_threshold", "order"}),
+    "relu": Protocol(
+        "the same of the models with ReLU, as ScaleGMN publishes it", "relu", METHODS | {"weight_threshold", "order"}
+    ),
+    "forecast": Protocol(
+        "final accuracy and weights from the first epochs", "forecast",
+        METHODS | {"weight_threshold", "splits", "first"},
+    ),
+    "transfer": Protocol("test accuracy in other zoos", "transfer", STATE | {"others"}),
+    "generate": Protocol(
+        "accuracy, novelty and diversity of generated networks", "generate",
+        frozenset({"num_seeds", "weight_threshold", "samples", "images", "activation", "against"}),
+    ),
 }  # fmt: skip
