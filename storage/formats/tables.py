@@ -89,9 +89,9 @@ def _decoded(file: "pq.ParquetFile", data: bytes, meter: Meter) -> "pa.Table":
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    for group in groups:
-        meter.add(num_bytes=sum(group.column(column).total_uncompressed_size for column in range(group.num_columns)))
+    for number in range(file.metadata.num_row_groups):
+        # pyarrow's RowGroupMetaData.column(i) is not used: it ends the process if that column's metadata is malformed.
+        meter.add(num_bytes=max(0, file.metadata.row_group(number).total_byte_size))
     texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
     table = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read(use_threads=False)
     for position, field in enumerate(table.schema):

@@ -19,8 +19,10 @@ import numpy as np
 from PIL import Image
 
 from tests.fuzz.outside import outside_targets
+from tests.fuzz.parquet import changed_footer, rich_table
 from tests.fuzz.target import OURS, Target
 from tests.fuzz.web import web_targets
+from tests.support.parquet_footer import with_size_statistics
 from tests.support.synthetic import RUN, description, train
 from zooforge.cluster import progress
 from zooforge.cluster.spec import RunRequest
@@ -240,6 +242,7 @@ def record_targets() -> dict[str, Target]:
     one = keys.parse_record_key(min(records))
     assert one is not None
     whole = json.loads(records[min(records)])
+    tables = [*objects(".parquet").values(), rich_table()]
     typeless = tuple(json.dumps({**whole, name: [[[]], [[]]]}).encode() for name in ("epochs", "kept", "members"))
     return {
         "record": Target(list(records.values()), lambda data: PartRecord.from_json(data, one), hostile=typeless),
@@ -250,7 +253,12 @@ def record_targets() -> dict[str, Target]:
         "manifest": Target([published().get(manifest_key(ZOO, 1))[0]], look_at_manifest),
         "safetensors": Target(list(objects(".safetensors").values()), lambda data: decode(data, "tensors")),
         "compressed": Target([compressed_shard()], lambda data: decode_shard(data, "tensors")),
-        "parquet": Target(list(objects(".parquet").values()), look_at_table),
+        "parquet": Target(
+            tables,
+            look_at_table,
+            hostile=(with_size_statistics(tables[0], [8, 0, 0]),),  # ended the process
+            make=lambda random: changed_footer(tables, random),
+        ),
     }
 
 

@@ -63,6 +63,7 @@ def look_at_reply(data: bytes) -> None:
     reply, port = server()
     reply[0] = data
     store = WebStore(f"http://127.0.0.1:{port}/store", budget_seconds=0)
+    store.ignores_ranges = True  # else each reply without a range is logged as the first
     reads: list[Callable[[], Any]] = [
         lambda: store.get("a/b"),
         lambda: store.get("a/b", (2, 12)),

@@ -1,0 +1,67 @@
+"""Parquet files that were made to cost memory or to end the process."""
+
+import io
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support.parquet_footer import (
+    I64,
+    ROW_GROUPS,
+    TOTAL_BYTE_SIZE,
+    join_footer,
+    split_footer,
+    value_of,
+    with_size_statistics,
+)
+from zooforge.storage.budget import Budget
+from zooforge.storage.errors import BudgetExceeded
+from zooforge.storage.formats import tables
+from zooforge.storage.formats.tables import decode_table
+
+DECODE = """
+import sys
+from zooforge.storage.errors import FormatError
+from zooforge.storage.formats.tables import decode_table
+try:
+    decode_table(sys.stdin.buffer.read(), "x")
+except FormatError as error:
+    print(error)
+"""
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def decode_in_process(data: bytes) -> str:
+    """What a process of its own says of a table: an abort inside pyarrow would end the tests."""
+    done = subprocess.run([sys.executable, "-c", DECODE], input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def test_a_footer_with_a_wrong_histogram_is_refused_and_does_not_end_the_process() -> None:
+    data = parquet(pa.table({"n": [1, 2, 3]}))
+    assert decode_in_process(with_size_statistics(data, [0, 3])) == ""
+    text = decode_in_process(with_size_statistics(data, [0, 3, 0]))
+    assert (
+        text.startswith("x: not readable as Parquet (Definition level histogram size mismatch")
+        and "\n" not in text[:-1]
+    )
+
+
+def test_a_negative_size_in_the_footer_does_not_hide_a_long_text_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages, footer = split_footer(parquet(pa.table({"reason": ["x" * 10_000] * 2_000})))
+    (group,) = value_of(footer, ROW_GROUPS)[1]
+    group[:] = [[number, I64, -(2**40)] if number == TOTAL_BYTE_SIZE else [number, *rest] for number, *rest in group]
+    data = join_footer(pages, footer)
+    assert decode_table(data, "x").num_rows == 2_000
+    monkeypatch.setattr(tables, "TABLE", Budget(max_bytes=10**7))
+    with pytest.raises(BudgetExceeded, match=r"x: 20,000,000 bytes, the limit is 10,000,000"):
+        decode_table(data, "x")
