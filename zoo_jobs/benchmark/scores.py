@@ -19,14 +19,17 @@ METRICS = {
 
 
 def regression_scores(truth_N: NDArray[np.float64], predicted_N: NDArray[np.float64]) -> dict[str, float]:
-    """R squared, Kendall's tau-b, the largest tau-b that ties in the truth allow, and their ratio; NaN if undefined."""
+    """R squared, Kendall's tau-b, the largest tau-b that ties in the truth allow, and their ratio; NaN if undefined.
+
+    All but the largest tau-b are undefined where the truth does not vary.
+    """
     from scipy.stats import kendalltau
 
     most = tau_max(truth_N)
     varies = len(truth_N) > 1 and len(np.unique(predicted_N)) > 1 and most > 0
     tau = float(kendalltau(truth_N, predicted_N).statistic) if varies else math.nan
     return {
-        "r2": r_squared(truth_N, predicted_N),
+        "r2": r_squared(truth_N, predicted_N) if most > 0 else math.nan,  # rounding may give a constant a variance
         "tau": tau,
         "tau_max": most,
         "tau_ratio": tau / most if varies else math.nan,

@@ -25,6 +25,12 @@ def test_tau_of_a_constant_is_undefined_and_its_r_squared_is_not() -> None:
     assert math.isnan(scores["tau"]) and math.isnan(scores["tau_ratio"]) and scores["r2"] == 0
 
 
+def test_a_truth_that_does_not_vary_has_no_r_squared_though_its_mean_is_rounded() -> None:
+    truth = np.full(77, 0.9)
+    assert truth.mean() != truth[0]
+    assert math.isnan(regression_scores(truth, np.full(77, 0.9))["r2"])
+
+
 def test_accuracy_is_the_share_of_right_answers() -> None:
     one, other = np.array(["a", "b", "b"], object), np.array(["a", "b", "a"], object)
     assert classification_scores(one, other) == {"accuracy": pytest.approx(2 / 3)}

@@ -40,6 +40,8 @@ def splits_of(samples: Samples, request: Request) -> Any:
 def thresholded(target: str, samples: Samples, request: Request) -> tuple[list[Question], list[str]]:
     """A question for each threshold of accuracy, and a line for each that leaves too few models."""
     known = samples.with_known(target).with_known("test_acc")
+    if not len(known):
+        raise InputError(f"{samples.zoo}: {target} and test_acc are not both known of any of its states")
     questions, notes = [], []
     for threshold in request.thresholds:
         kept = known[np.flatnonzero(known.labels["test_acc"] >= threshold)]

@@ -1,4 +1,4 @@
-"""Hyperparameters from one state. The floor knows the other hyperparameters, which a grid makes worthless."""
+"""Hyperparameters from one state. The floor knows the other hyperparameters, and no weight."""
 
 import numpy as np
 
