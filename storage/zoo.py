@@ -141,6 +141,7 @@ class Zoo(Networks):
         task: Literal["reconstruction", "sequence"] = "reconstruction",
         models: Selector = None,
         where: str | None = None,
+        weight_threshold: float | None = None,
         align: Literal["canonical"] | None = None,
         augment: Literal["permute"] | None = None,
         standardize: "bool | Standardizer" = False,
@@ -156,6 +157,8 @@ class Zoo(Networks):
             layout: what a state is given as; tensors in each case. ``tokens``: values, mask and positions (place in the
                 sequence, layer, channel) of a token per channel, as SANE takes them.
             task: ``sequence`` gives a state and the same model's next selected epoch.
+            weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out,
+                also where the Standardizer is fitted; a warning says how many. All states are read once more for it.
             align: hidden units in a canonical order.
             augment: hidden units in a random order, drawn by (``seed``, pass, sample); ``set_epoch`` sets the pass.
             standardize: mean 0 and deviation 1 per tensor, fitted as ``standardizer`` does on these models, epochs and
@@ -170,7 +173,7 @@ class Zoo(Networks):
         from .views.torch_data import BUFFER_BYTES, Source, StateDataset, StateStream, Transform
 
         transform = Transform(layout, align, augment, standardize, seed)
-        source = Source(self, split, epochs, transform, task, models, where, columns)
+        source = Source(self, split, epochs, transform, task, models, where, columns, weight_threshold)
         if stream:
             held = BUFFER_BYTES if buffer_bytes is None else buffer_bytes
             return StateStream(source, shuffle=shuffle, buffer_bytes=held)

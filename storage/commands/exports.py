@@ -39,7 +39,7 @@ class ExportFormat:
     gives: str
     help: str
     readers: Mapping[str, str]
-    selection: tuple[str, ...] = ("epochs", "models", "split", "where")
+    selection: tuple[str, ...] = ("epochs", "models", "split", "where", "weight_threshold")
     options: tuple[click.Option, ...] = ()
     target: Literal["folder", "file", "to"] = "folder"
     unit: Literal["states", "bytes"] = "states"
@@ -147,7 +147,7 @@ EXPORT_FORMATS = (
         function="sane:export_sane",
         gives="token sequences, a file per sample",
         help="Write ZOO as the samples that SANE's PreprocessedSamplingDataset reads, split by split.",
-        selection=("epochs", "models", "where"),
+        selection=("epochs", "models", "where", "weight_threshold"),
         options=(
             click.Option(
                 ["--tokensize", "token_size"], type=int, default=0, help="Values of a token; 0: the longest channel."

@@ -36,6 +36,9 @@ SELECTION = {
     "models": click.Option(["--models"], help="As --epochs."),
     "split": click.Option(["--split"], type=click.Choice(["train", "val", "test"]), help="Models of one split."),
     "where": click.Option(["--where"], help="E.g. \"test_acc > 0.8 and optimizer == 'adam'\"."),
+    "weight_threshold": click.Option(
+        ["--weight-threshold"], type=float, metavar="X", help="Leave out states with a weight beyond X; says how many."
+    ),
 }
 """Options that choose states, by parameter."""
 

@@ -85,13 +85,20 @@ def fresh_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def wanted_states(zoo: Zoo, epochs: Selector, models: Selector, split: str | None, where: str | None) -> Wanted:
+def wanted_states(
+    zoo: Zoo,
+    epochs: Selector,
+    models: Selector,
+    split: str | None,
+    where: str | None,
+    weight_threshold: float | None = None,
+) -> Wanted:
     """Selected models by epoch.
 
     Raises:
         EpochNotPresent: no state is selected. Also every error of ``Zoo.weights``.
     """
-    wanted = zoo.wanted(epochs, models, split, where)
+    wanted = zoo.wanted(epochs, models, split, where, weight_threshold)
     if not any(wanted.values()):
         raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
     return wanted

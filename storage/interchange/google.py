@@ -78,6 +78,7 @@ def export_google(
     models: Selector = None,
     split: str | None = None,
     where: str | None = None,
+    weight_threshold: float | None = None,
     final_step: int = FINAL_STEP,
     splits: bool = False,
     names: str = "short",
@@ -94,6 +95,8 @@ def export_google(
             earlier state has its epoch, at most ``final_step`` - 1. 0: every state has its epoch.
         splits: also write ``splits.csv``; see ``_rows_by_split``.
         names: ``short``: weights.npy and metrics.csv.gz; ``all``: all_weights.npy and all_metrics.csv.
+        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
+            warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -105,7 +108,7 @@ def export_google(
         )
     matrix_name, metrics_name = NAMES[names]
     compressed = metrics_name.endswith(".gz")
-    wanted = wanted_states(zoo, epochs, models, split, where)
+    wanted = wanted_states(zoo, epochs, models, split, where, weight_threshold)
     pairs = sorted({(model, epoch) for epoch, here in wanted.items() for model in here})
     tables = GoogleTables.of(zoo)
     if tables is None:

@@ -43,6 +43,7 @@ def export_npz(
     models: Selector = None,
     split: str | None = None,
     where: str | None = None,
+    weight_threshold: float | None = None,
     form: str = "matrix",
     progress: Callable[[int], None] | None = None,
 ) -> ArraysFile:
@@ -54,6 +55,8 @@ def export_npz(
 
     Args:
         form: ``matrix`` or ``tensors``.
+        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
+            warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -61,7 +64,7 @@ def export_npz(
     """
     if form not in FORMS:
         raise StorageUsageError(f"form {form!r}: expected {' or '.join(FORMS)}")
-    wanted = wanted_states(zoo, epochs, models, split, where)
+    wanted = wanted_states(zoo, epochs, models, split, where, weight_threshold)
     pairs = sorted({(model, epoch) for epoch, here in wanted.items() for model in here})
     row_of = {pair: row for row, pair in enumerate(pairs)}
     shapes = {"weights": (zoo.layout.size,)} if form == "matrix" else {f"weights.{e.name}": e.shape for e in zoo.layout}

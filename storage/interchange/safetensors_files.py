@@ -40,6 +40,7 @@ def export_safetensors(
     models: Selector = None,
     split: str | None = None,
     where: str | None = None,
+    weight_threshold: float | None = None,
     names: str = "module",
     progress: Callable[[int], None] | None = None,
 ) -> StateFiles:
@@ -50,6 +51,8 @@ def export_safetensors(
     Args:
         names: ``module``: of the torch module of the model, so that it loads the file strictly, buffers included;
             ``layout``: of the layout, e.g. ``conv1.weight``, equal for all models, without buffers.
+        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
+            warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -57,7 +60,7 @@ def export_safetensors(
     """
     if names not in NAMES:
         raise StorageUsageError(f"names {names!r}: expected {' or '.join(NAMES)}")
-    wanted = wanted_states(zoo, epochs, models, split, where)
+    wanted = wanted_states(zoo, epochs, models, split, where, weight_threshold)
     extra = [name for name in (".buffers", ".counters") if names == "module" and name in zoo.manifest.fields]
     with fresh_folder(Path(folder)) as root:
         for states in pieces(zoo, wanted, masked=True):

@@ -64,6 +64,7 @@ def export_sane(
     epochs: Selector = None,
     models: Selector = None,
     where: str | None = None,
+    weight_threshold: float | None = None,
     token_size: int = 0,
     window: int = 0,
     precision: str = "32",
@@ -83,6 +84,8 @@ def export_sane(
         standardize: subtract the mean and divide by the deviation of each layer, fitted on the train split.
         align: put hidden units into a canonical order.
         dataset_pt: write one file ``dataset.pt`` instead of a file per sample.
+        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
+            warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -94,7 +97,7 @@ def export_sane(
         )
     table, positions = token_places(zoo.layout, token_size or None)
     starts = _window_starts(len(table), window)
-    chosen = {split: zoo.wanted(epochs, models, split, where) for split in SPLITS}
+    chosen = {split: zoo.wanted(epochs, models, split, where, weight_threshold) for split in SPLITS}
     if not any(here for wanted in chosen.values() for here in wanted.values()):
         raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
     labels = _properties(zoo)

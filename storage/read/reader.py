@@ -24,11 +24,21 @@ from .label_tables import LabelTables
 from .selection import Selection, Selector, names_one, select
 from .shard_reader import shard_reader
 from .state_selector import StateSelector
-from .states import State, States, checked_threshold, columns_of, sub_layout
+from .states import (
+    State,
+    States,
+    checked_threshold,
+    columns_of,
+    is_within,
+    sub_layout,
+    warn_of_large_weights,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
+
+PIECE_BYTES = 32 * 2**20  # of weights that are read at once to look at them
 
 
 class ZooReader:
@@ -200,14 +210,43 @@ class ZooReader:
         return States(values, states.models, states.epochs, layout, self, states.left_out)
 
     def select(
-        self, epochs: Selector = None, models: Selector = None, split: str | None = None, where: str | None = None
+        self,
+        epochs: Selector = None,
+        models: Selector = None,
+        split: str | None = None,
+        where: str | None = None,
+        weight_threshold: float | None = None,
     ) -> Selection:
-        """The states that ``weights`` reads for these arguments, without reading them. Raises as ``weights`` does."""
-        return self._selector.states(epochs, models, split, where)
+        """The states that ``weights`` reads for these arguments. Raises as ``weights`` does.
 
-    def wanted(self, epochs: Selector, models: Selector, split: str | None, where: str | None) -> dict[int, list[int]]:
+        They are not read, except for a ``weight_threshold``: then all of them are, in bounded memory, and a warning is
+        logged that says how many are left out.
+        """
+        if weight_threshold is None:
+            return self._selector.states(epochs, models, split, where)
+        limit = checked_threshold(weight_threshold)
+        selection = self._selector.states(epochs, models, split, where)
+        size = max(1, PIECE_BYTES // (4 * max(1, self.layout.size)))
+        kept: list[NDArray[np.int64]] = []
+        for epoch, models_there in selection.by_epoch().items():
+            for start in range(0, len(models_there), size):
+                states = self.read({epoch: models_there[start : start + size]})
+                here = Selection(states.models.astype(np.int64), states.epochs.astype(np.int64))
+                kept.append(here.keys[is_within(states.values, limit)])
+        fits = np.isin(selection.keys, np.concatenate(kept) if kept else np.zeros(0, np.int64))
+        warn_of_large_weights(fits, limit)
+        return Selection(selection.models[fits], selection.epochs[fits])
+
+    def wanted(
+        self,
+        epochs: Selector,
+        models: Selector,
+        split: str | None,
+        where: str | None,
+        weight_threshold: float | None = None,
+    ) -> dict[int, list[int]]:
         """As ``select``: epoch to its ascending models, each once."""
-        return self.select(epochs, models, split, where).by_epoch()
+        return self.select(epochs, models, split, where, weight_threshold).by_epoch()
 
     def read(self, states: Selection | Mapping[int, Iterable[int]], *, masked: bool = True) -> States:
         """Weights of states that are here, as ``select`` or ``wanted`` give them."""

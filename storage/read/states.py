@@ -137,17 +137,8 @@ class States:
         Raises StorageUsageError: not a number above zero.
         """
         limit = checked_threshold(weight_threshold)
-        with np.errstate(invalid="ignore"):
-            largest = np.maximum(self.values.max(axis=1), -self.values.min(axis=1))
-        fits = largest <= limit  # false for NaN
-        num_out = int(len(fits) - fits.sum())
-        if num_out:
-            logger.warning(
-                "weight_threshold %g: %s of %s states left out; a weight of each is larger, or not finite",
-                limit,
-                f"{num_out:,}",
-                f"{len(fits):,}",
-            )
+        fits = is_within(self.values, limit)
+        num_out = warn_of_large_weights(fits, limit)
         kept = self if not num_out else self[fits]
         return replace(kept, left_out=self.left_out + num_out)
 
@@ -233,6 +224,27 @@ def columns_of(layout: Layout, entries: Sequence[Any]) -> NDArray[np.intp] | Non
     if len(entries) == len(layout.entries):
         return None
     return np.concatenate([np.arange(e.offset, e.stop) for e in entries] or [np.zeros(0, np.intp)])
+
+
+def is_within(values: NDArray[np.float32], limit: float) -> NDArray[np.bool_]:
+    """[N]: whether all values of a row of ``values`` [N, D] are finite and at most ``limit`` in size."""
+    with np.errstate(invalid="ignore"):
+        largest = np.maximum(values.max(axis=1), -values.min(axis=1))
+    fits: NDArray[np.bool_] = largest <= limit  # false for NaN
+    return fits
+
+
+def warn_of_large_weights(fits: NDArray[np.bool_], limit: float) -> int:
+    """Log how many states [N] do not fit, if there are any. Returns their number."""
+    num_out = int(len(fits) - fits.sum())
+    if num_out:
+        logger.warning(
+            "weight_threshold %g: %s of %s states left out; a weight of each is larger, or not finite",
+            limit,
+            f"{num_out:,}",
+            f"{len(fits):,}",
+        )
+    return num_out
 
 
 def checked_threshold(weight_threshold: float) -> float:

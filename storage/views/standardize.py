@@ -15,12 +15,11 @@ from ..canonical import parse_json
 from ..errors import FormatError, StorageUsageError
 from ..formats.layout import Layout
 from ..formats.record import check_format
-from ..read.reader import ZooReader
+from ..read.reader import PIECE_BYTES, ZooReader
 from ..read.selection import Selector
 
 FORMAT = "zooforge.standardizer"
 VERSION = 1
-PIECE_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -122,13 +121,17 @@ class Standardizer:
 
 
 def fit_standardizer(
-    zoo: ZooReader, epochs: Selector = None, models: Selector = None, where: str | None = None
+    zoo: ZooReader,
+    epochs: Selector = None,
+    models: Selector = None,
+    where: str | None = None,
+    weight_threshold: float | None = None,
 ) -> Standardizer:
     """Fit the train states among those that ``zoo.weights`` selects for these arguments, in bounded memory.
 
     Neither alignment nor augmentation changes the result, since a tensor's moments do not depend on the order of units.
     """
-    wanted = zoo.wanted(epochs, models, "train", where)
+    wanted = zoo.wanted(epochs, models, "train", where, weight_threshold)
 
     def batches() -> Iterator[NDArray[np.float32]]:
         size = max(1, PIECE_BYTES // (4 * max(1, zoo.layout.size)))

@@ -98,6 +98,7 @@ class Source:
         models: Selector,
         where: str | None,
         columns: Sequence[str] | Literal["all"] | None,
+        weight_threshold: float | None = None,
     ) -> None:
         transform.check(task)
         self._columns = [columns] if isinstance(columns, str) and columns != "all" else columns
@@ -105,14 +106,14 @@ class Source:
         self.zoo, self.transform, self.task = zoo, transform, task
         if transform.align is not None or transform.augment is not None:
             _ = zoo.symmetries  # refused before anything is read
-        self.selection = zoo.select(epochs, models, split, where)
+        self.selection = zoo.select(epochs, models, split, where, weight_threshold)
         self.standardizer: Standardizer | None = None
         if isinstance(transform.standardize, Standardizer):
             self.standardizer = transform.standardize
             if self.standardizer.layout != zoo.layout:
                 raise StorageUsageError("standardize: the Standardizer was fitted on a zoo of another layout")
         elif transform.standardize:
-            self.standardizer = fit_standardizer(zoo, epochs, models, where)
+            self.standardizer = fit_standardizer(zoo, epochs, models, where, weight_threshold)
 
     def __str__(self) -> str:
         return f"zoo {self.zoo.name}, layout {self.transform.layout}, task {self.task}"

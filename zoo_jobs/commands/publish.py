@@ -72,7 +72,7 @@ def command(
             _send(target, packed, plan, as_json)
 
 
-command.params[2:2] = SELECTION.values()
+command.params[2:2] = [SELECTION[name] for name in ("epochs", "models", "split", "where")]
 
 
 def parcel(zoo: Zoo, credits: Credits, images: bool | None) -> Parcel:

@@ -54,6 +54,7 @@ def export_raw(
     models: Selector = None,
     split: str | None = None,
     where: str | None = None,
+    weight_threshold: float | None = None,
     optimizer: bool = False,
     indices: Indices = "plain",
     progress: Callable[[int], None] | None = None,
@@ -68,6 +69,8 @@ def export_raw(
             module of each model.
         optimizer: write the optimizer state beside each model's newest checkpoint; only the store where the zoo was
             trained has it.
+        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
+            warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
@@ -80,7 +83,7 @@ def export_raw(
             f"zoo {zoo.name!r}: its network is a list of layers, {name}, which the reference's trees have no name for; "
             "export-npz and export-safetensors write any network"
         )
-    wanted = wanted_states(zoo, epochs, models, split, where)
+    wanted = wanted_states(zoo, epochs, models, split, where, weight_threshold)
     chosen = sorted({model for here in wanted.values() for model in here})
     moments = OptimizerStates.of(zoo, chosen) if optimizer else None
     rows = {row["model"]: row for row in zoo.model_table().to_pylist()}

@@ -179,3 +179,34 @@ def test_every_export_takes_text_and_the_home_folder(zoo: Zoo, tmp_path: Path, m
         export(zoo, f"~/{export.__name__}")
         assert (tmp_path / export.__name__).is_file()
     assert not (tmp_path / "~").exists()
+
+
+def test_every_export_leaves_out_states_with_large_weights_and_says_how_many(
+    zoo: Zoo, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = zoo.weights()
+    largest = np.abs(whole.values).max(axis=1)
+    limit = float(np.median(largest))
+    kept = whole[largest <= limit]
+    export_npz(zoo, tmp_path / "zoo.npz", weight_threshold=limit)
+    assert (arrays(tmp_path / "zoo.npz")["weights"] == kept.values).all()
+    assert export_safetensors(zoo, tmp_path / "files", weight_threshold=limit).num_states == len(kept)
+    assert len(list((tmp_path / "files").rglob("*.safetensors"))) == len(kept)
+    export_google(zoo, tmp_path / "google", weight_threshold=limit)
+    assert len(np.load(tmp_path / "google" / "weights.npy")) == len(kept)
+    export_sane(zoo, tmp_path / "sane", weight_threshold=limit)
+    assert len(list((tmp_path / "sane").rglob("sample_*.pt"))) == len(kept)
+    said = {record.getMessage().split(";")[0] for record in caplog.records}
+    assert f"weight_threshold {limit:g}: {len(whole) - len(kept)} of {len(whole)} states left out" in said
+    with pytest.raises(EpochNotPresent, match="no state fits"):
+        export_npz(zoo, tmp_path / "none.npz", weight_threshold=1e-30)
+    assert not (tmp_path / "none.npz").exists()
+
+
+def test_the_verbs_take_a_weight_threshold(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"{zoo.store.url}/zoos/{zoo.name}"
+    limit = float(np.median(np.abs(zoo.weights().values).max(axis=1)))
+    assert main(["store", "export-npz", address, str(tmp_path / "zoo.npz"), "--weight-threshold", str(limit)]) == 0
+    assert len(arrays(tmp_path / "zoo.npz")["models"]) == len(zoo.select(weight_threshold=limit)) < len(zoo.select())
+    assert main(["store", "export-npz", address, str(tmp_path / "other.npz"), "--weight-threshold", "-1"]) == 2
+    assert "expected a number above zero" in capsys.readouterr().err and not (tmp_path / "other.npz").exists()

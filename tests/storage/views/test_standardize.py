@@ -75,3 +75,18 @@ def test_one_of_another_layout_or_a_damaged_file_is_refused(zoo: Zoo, tmp_path: 
 def test_epochs_that_come_from_an_iterator_are_selected_and_fitted_alike(zoo: Zoo) -> None:
     fitted: Any = zoo.dataset("val", iter([1, 2]), standardize=True)
     assert fitted.standardizer == zoo.standardizer(epochs=[1, 2])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_states_with_large_weights_are_neither_samples_nor_fitted(zoo: Zoo, stream: bool) -> None:
+    whole = zoo.weights()
+    largest = np.abs(whole.values).max(axis=1)
+    limit = float(np.nanmedian(largest))
+    options = {"stream": True, "shuffle": False} if stream else {}
+    made: Any = zoo.dataset(weight_threshold=limit, standardize=True, **options)
+    kept = whole[largest <= limit]
+    assert len(made) == len(kept) < len(whole)
+    train = kept[kept.labels(["split"])["split"].to_numpy(zero_copy_only=False) == "train"]
+    wanted = Standardizer.fit([train.values], zoo.layout)
+    assert made.standardizer.means == pytest.approx(wanted.means)
+    assert made.standardizer.deviations == pytest.approx(wanted.deviations)
