@@ -4,6 +4,7 @@ PYTHON ?= python3
 STORE ?=
 ZOO ?= mnist5k-cnn-s
 SECONDS ?= 420
+AUTHOR ?=
 BIN := $(VENV)/bin
 EMBEDDED := $(BIN)/python -m zooforge.storage.stores.seaweedfs
 
@@ -106,8 +107,11 @@ bench-quick: setup ## The first three benchmarks, small (10 minutes)
 
 ##### ship
 
-.PHONY: release
+.PHONY: release publish-sandbox
 release: setup ## Build the readers' wheel and the source archive into dist/
 	$(BIN)/python -m hatchling build
+
+publish-sandbox: setup ## Leave ZOO of STORE as a draft of AUTHOR in Zenodo's sandbox; needs ZENODO_SANDBOX_TOKEN
+	$(BIN)/zoo publish $(ZOO) $(if $(STORE),--store $(STORE)) --to zenodo-sandbox --author "$(AUTHOR)"
 
 -include cluster/cluster.mk

@@ -1,5 +1,6 @@
 """What leaves with a published zoo: its objects, its manifest, and papers made anew; nothing of where it was."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,6 +79,23 @@ class Parcel:
         yield manifest_key(self.zoo.name, version), data
         for name, content in self.papers(version).items():
             yield copy_key(self.zoo.name, version, name), content
+
+    def contents(self, version: int) -> Iterator[tuple[str, bytes]]:
+        """``files``, then the objects, each checked."""
+        yield from self.files(version)
+        for ref in sorted(self.manifest.refs, key=lambda ref: ref.key):
+            yield ref.key, get_object(self.zoo.store, ref, f"zoo {self.zoo.name!r}")
+
+    def packed_croissant(self, metadata: bytes, version: int, packed: str, sha256: str, num_bytes: int) -> bytes:
+        """Croissant ``metadata`` of a zoo whose files lie in one zip file, called ``packed``."""
+        value = json.loads(metadata)
+        archive = {
+            "@type": "cr:FileObject", "@id": packed, "name": packed, "contentUrl": packed, "sha256": sha256,
+            "contentSize": f"{num_bytes} B", "encodingFormat": "application/zip",
+        }  # fmt: skip
+        inside = json.loads(root_copy("croissant.json", metadata, version_prefix(self.zoo.name, version), "", None))
+        value["distribution"] = [archive, *(f | {"containedIn": {"@id": packed}} for f in inside["distribution"])]
+        return pretty(value)
 
     def root_files(self, version: int, repository: str | None = None) -> dict[str, bytes]:
         """The papers for the root of the folder or data set, whose paths are relative to that."""

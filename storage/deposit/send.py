@@ -8,6 +8,7 @@ from ..stores.open import open_store
 from .parcel import Parcel
 from .plan import NO_LIMITS, Limits, Plan, plan_of
 from .to_store import Published, publish_to_store
+from .zenodo import SERVICES, ZenodoTarget
 
 TARGETS = "DIR, s3://bucket/prefix, hf:OWNER/NAME, zenodo or zenodo-sandbox"
 Progress = Callable[[int], None]
@@ -59,4 +60,6 @@ def target_of(address: str, *, private: bool = False, publish_draft: bool = Fals
     Raises:
         StoreURLError: no target; the message lists them.
     """
+    if address in SERVICES:
+        return ZenodoTarget(address, publish_draft)
     return StoreTarget(address)

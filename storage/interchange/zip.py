@@ -1,7 +1,7 @@
 """Write a zoo as one zip file; extracted, it is a store like any other."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -37,12 +37,19 @@ class ZipFile(Report):
         return f"{self.num_files:,} files, {human_bytes(self.num_bytes)}"
 
 
-def zip_zoo(zoo: Zoo, path: str | PathLike[str], *, progress: Callable[[int], None] | None = None) -> ZipFile:
+def zip_zoo(
+    zoo: Zoo,
+    path: str | PathLike[str],
+    *,
+    files: Iterable[tuple[str, bytes]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ZipFile:
     """Write all of ``zoo`` and check every object: without compression, in a fixed order, with fixed times.
 
     The file uses ZIP64 where its size requires it.
 
     Args:
+        files: names and bytes of the members; None: ``contents``.
         progress: called with the size of each member in bytes.
 
     Raises:
@@ -51,7 +58,7 @@ def zip_zoo(zoo: Zoo, path: str | PathLike[str], *, progress: Callable[[int], No
     count = 0
     with fresh_file(Path(path)) as part:
         with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in contents(zoo):
+            for name, data in contents(zoo) if files is None else files:
                 info = zipfile.ZipInfo(name)  # its time is 1980-01-01
                 info.create_system = 3
                 info.external_attr = 0o644 << 16

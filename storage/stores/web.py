@@ -202,11 +202,11 @@ class WebStore:
             raise StoreRefused(f"{self.url}: the server redirects to {reason}, which is refused")
 
     def _manager(self, url: str) -> urllib3.PoolManager:
-        proxy = _proxy_of(url)
+        proxy = proxy_of(url)
         with self._lock:
             manager = self._managers.get(proxy)
             if manager is None:
-                manager = self._managers[proxy] = _new_manager(proxy)
+                manager = self._managers[proxy] = new_manager(proxy)
             return manager
 
     def _failure(self, error: Exception, key: str) -> StorageError:
@@ -283,7 +283,12 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSHeaderDeadline
 
 
-def _new_manager(proxy: str | None) -> urllib3.PoolManager:
+def new_manager(proxy: str | None, *, header_deadline: bool = True) -> urllib3.PoolManager:
+    """Connections through ``proxy``.
+
+    Args:
+        header_deadline: whether a reply must have all its headers within ``TIMEOUT_SECONDS``.
+    """
     options: dict[str, Any] = {"num_pools": 8, "maxsize": 32, "retries": False}
     if proxy is None:
         manager = urllib3.PoolManager(**options)
@@ -297,11 +302,12 @@ def _new_manager(proxy: str | None) -> urllib3.PoolManager:
             manager = urllib3.ProxyManager(address, **options)
         except (urllib3.exceptions.HTTPError, ValueError):
             raise StoreURLError("http_proxy or https_proxy: expected http://HOST:PORT") from None
-    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    if header_deadline:
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
     return manager
 
 
-def _proxy_of(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """Address of the proxy that the environment names for ``url``; None if it names none."""
     parts = urlsplit(url)
     proxies = getproxies()
@@ -324,7 +330,7 @@ def _is_private(url: str) -> bool:
         pass
     if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
         return True
-    if _proxy_of(url) is not None:  # the proxy resolves the name
+    if proxy_of(url) is not None:  # the proxy resolves the name
         return False
     try:
         answers = socket.getaddrinfo(host, None)

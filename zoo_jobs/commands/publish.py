@@ -95,7 +95,7 @@ def said(plan: Plan, as_json: bool, err: bool = False) -> None:
 
 
 def _send(target: Target, packed: Parcel, plan: Plan, as_json: bool) -> None:
-    with progress_bar("bytes", sum(ref.bytes for ref in packed.manifest.refs)) as progress:
+    with progress_bar("bytes", plan.num_bytes) as progress:
         published = target.publish(packed, progress)
     if as_json:
         print_json({"plan": plan.to_json(), **published.to_json()})

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.zenodo_server import TOKEN, zenodo_server
 from zooforge.storage.zoo import IMAGES, open_zoo
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.data.registry import DATASETS
@@ -90,3 +91,22 @@ def test_bad_input_is_a_line_and_writes_nothing(
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_zenodo_by_the_command_is_a_draft_until_yes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zenodo_server() as server:
+        monkeypatch.setenv("ZENODO_URL", server.address)
+        monkeypatch.setenv("ZENODO_TOKEN", TOKEN)
+        assert publish("--to", "zenodo", "--dry-run", "--author", "Doe, Jane") == 0 and server.requests == []
+        assert publish("--to", "zenodo", "--author", "Doe, Jane") == 0
+        out = capsys.readouterr().out
+        assert "a draft that only you see" in out and "its DOI will be 10.5281/zenodo.1000" in out
+        assert server.visible == {}
+        assert publish("--to", "zenodo", "--author", "Doe, Jane", "--yes", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["draft"] is False
+        assert len(server.visible) == 1
+        monkeypatch.setenv("ZENODO_TOKEN", "expired")
+        assert publish("--to", "zenodo", "--author", "Doe, Jane") == 2
+        assert "ZENODO_TOKEN is not accepted" in capsys.readouterr().err
