@@ -234,7 +234,7 @@ EXPORT_FORMATS = (
         target="to",
         unit="bytes",
         readers={
-            '`open_zoo("hf://OWNER/NAME")`': "a public data set.",
+            '`open_zoo("hf://OWNER/NAME")`': "a private or gated data set needs `HF_TOKEN`.",
             "`mlcroissant` (tried: 1.1.1)": "recommends `datePublished` and `version`, which you add by hand.",
         },
     ),

@@ -5,9 +5,10 @@ from typing import Protocol
 
 from ..errors import StoreURLError
 from ..stores.open import open_store
+from .hub import HubTarget
 from .parcel import Parcel
 from .plan import NO_LIMITS, Limits, Plan, plan_of
-from .to_store import Published, publish_to_store
+from .to_store import Published, publish_to_store, store_sizes
 from .zenodo import SERVICES, ZenodoTarget
 
 TARGETS = "DIR, s3://bucket/prefix, hf:OWNER/NAME, zenodo or zenodo-sandbox"
@@ -43,13 +44,6 @@ class StoreTarget:
         return publish_to_store(parcel, self._store, self.name, progress=progress)
 
 
-def store_sizes(parcel: Parcel, version: int) -> dict[str, int]:
-    """Path and bytes of every file of a store with this version, with the papers of its root."""
-    sizes = {ref.key: ref.bytes for ref in parcel.manifest.refs}
-    sizes |= {key: len(data) for key, data in parcel.files(version)}
-    return sizes | {name: len(data) for name, data in parcel.root_files(version).items()}
-
-
 def target_of(address: str, *, private: bool = False, publish_draft: bool = False) -> Target:
     """The target of ``--to``.
 
@@ -60,6 +54,8 @@ def target_of(address: str, *, private: bool = False, publish_draft: bool = Fals
     Raises:
         StoreURLError: no target; the message lists them.
     """
+    if address.startswith("hf:"):
+        return HubTarget(address, private)
     if address in SERVICES:
         return ZenodoTarget(address, publish_draft)
     return StoreTarget(address)

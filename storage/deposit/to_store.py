@@ -61,3 +61,10 @@ def publish_to_store(
             if stored is None or stored[0] != data:
                 target.put(name, data)
     return Published(zoo_url(address, zoo.name), copied.number, copied.new, copied.num_bytes, notes=notes)
+
+
+def store_sizes(parcel: Parcel, version: int, repository: str | None = None) -> dict[str, int]:
+    """Path and bytes of every file of a store with this version, with the papers of its root."""
+    sizes = {ref.key: ref.bytes for ref in parcel.manifest.refs}
+    sizes |= {key: len(data) for key, data in parcel.files(version)}
+    return sizes | {name: len(data) for name, data in parcel.root_files(version, repository).items()}

@@ -14,7 +14,7 @@ from ..zoo import Zoo
 from .folders import Report, fresh_folder
 from .zip import NUMBER, contents
 
-_ATTRIBUTES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
+ATTRIBUTES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
 AT_ROOT = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
 
 
@@ -68,7 +68,7 @@ def prepare_hub(
             if progress is not None:
                 progress(len(data))
 
-        write(".gitattributes", _ATTRIBUTES.encode())
+        write(".gitattributes", ATTRIBUTES.encode())
         for key, data in contents(zoo):
             write(key, data)
             name = key.removeprefix(prefix)

@@ -4,6 +4,7 @@
 """
 
 import re
+from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from ..errors import StoreURLError
@@ -62,6 +63,15 @@ def web_addresses(url: str) -> list[str]:
     return [
         "/".join([base, quote("/".join([revision, *pieces[:cut]]), safe=""), *pieces[cut:]]).rstrip("/") for cut in cuts
     ]
+
+
+def hub_token() -> str:
+    """The user's token: HF_TOKEN, else what `hf auth login` wrote; "" without one. It is in no message."""
+    home = variable("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    try:
+        return variable("HF_TOKEN") or Path(variable("HF_TOKEN_PATH") or Path(home) / "token").read_text().strip()
+    except (OSError, ValueError, RuntimeError):
+        return ""
 
 
 def default_zoo(url: str) -> str:

@@ -60,14 +60,15 @@ def open_store(url: str | os.PathLike[str], *, single_writer: bool = False) -> O
 
             return shared_memory_store(parts.netloc + parts.path.rstrip("/"))
         case "http" | "https" | "hf":
-            from .hub import hub_address, web_addresses
+            from .hub import hub_address, hub_token, web_addresses
             from .web import WebStore
 
             address = hub_address(url)
-            first, *others = web_addresses(address) if address.startswith("hf://") else [address]
+            on_hub = address.startswith("hf://")
+            first, *others = web_addresses(address) if on_hub else [address]
             if urlsplit(first).path.rstrip("/").endswith(".zip"):
                 raise StoreURLError(f"{url}: a zip file is read from a disk; download it, then open FILE.zip/zoos/NAME")
-            return WebStore(first, alternatives=others)
+            return WebStore(first, alternatives=others, token=hub_token() if on_hub else None)
         case scheme:
             raise StoreURLError(f"{scheme}:// is no store: use a path, file://, s3://bucket/prefix or https://")
 

@@ -54,11 +54,20 @@ class WebStore:
     root = None
     clock_ahead_seconds = 0.0
 
-    def __init__(self, url: str, *, alternatives: Sequence[str] = (), budget_seconds: float = BUDGET_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        alternatives: Sequence[str] = (),
+        token: str | None = None,
+        budget_seconds: float = BUDGET_SECONDS,
+    ) -> None:
         """
         Args:
             alternatives: other addresses that ``url`` may mean. The first one that has a key that is asked for is used
                 from then on.
+            token: of a user of the Hub, or ""; it goes to the server of ``url`` and to no other that it redirects to.
+                None: this is not the Hub.
             budget_seconds: time that a request may be retried.
         """
         check_no_credentials(url, "a store URL")
@@ -70,11 +79,14 @@ class WebStore:
         self.ignores_ranges = False  # set by the first reply that shows it
         self._bases = [self.url, *(base.rstrip("/") for base in alternatives)]
         self._policy = RetryPolicy(budget_seconds)
+        self._token = token
         self._managers: dict[str | None, urllib3.PoolManager] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        make = partial(WebStore, alternatives=self._bases[1:], budget_seconds=self._policy.budget_seconds)
+        make = partial(
+            WebStore, alternatives=self._bases[1:], token=self._token, budget_seconds=self._policy.budget_seconds
+        )
         return make, (self._bases[0],)
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
@@ -153,10 +165,17 @@ class WebStore:
         if status in (404, 410):
             raise ObjectNotFound(f"{self.url}: no object {key}")
         if status in (401, 403):
-            raise AccessDenied(f"{self.url}: {key} may not be read ({status}); is the bucket public?")
+            raise AccessDenied(f"{self.url}: {key} may not be read ({status}); {self._hint()}")
         failure = StoreUnreachable(f"{self.url}: cannot read {key}: the server answers {status}; check the address")
         failure.transient = status in _RETRIED_STATUS or status >= 500
         raise failure
+
+    def _hint(self) -> str:
+        if self._token is None:
+            return "is the bucket public?"
+        if self._token:
+            return "the token of HF_TOKEN or of `hf auth login` may not read it, or has expired"
+        return "if the data set is private or gated, put a token that may read it into HF_TOKEN"
 
     def _notice(self, byte_range: ByteRange, headers: Mapping[str, str]) -> None:
         """Say once that the server ignores ranges. A reply with all bytes is right where all of them were asked for."""
@@ -173,6 +192,9 @@ class WebStore:
         if byte_range is not None:
             headers["Range"] = f"bytes={byte_range[0]}-{byte_range[1] - 1}"
         for _ in range(MAX_REDIRECTS):
+            headers.pop("Authorization", None)
+            if self._token and urlsplit(url)[:2] == urlsplit(self.url)[:2]:
+                headers["Authorization"] = f"Bearer {self._token}"
             response = self._manager(url).request(
                 method, url, headers=headers, redirect=False, retries=False, preload_content=False,
                 decode_content=False, timeout=TIMEOUT_SECONDS,

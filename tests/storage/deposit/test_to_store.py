@@ -10,8 +10,8 @@ from tests.support.synthetic import RUN, description, train
 from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel, slice_of
 from zooforge.storage.deposit.plan import Limits, estimate, plan_of
-from zooforge.storage.deposit.send import store_sizes, target_of
-from zooforge.storage.deposit.to_store import publish_to_store
+from zooforge.storage.deposit.send import target_of
+from zooforge.storage.deposit.to_store import publish_to_store, store_sizes
 from zooforge.storage.errors import DigestMismatch, NotPublished, StorageUsageError, StoreURLError
 from zooforge.storage.keys import copy_key
 from zooforge.storage.ops.verify import verify_zoo

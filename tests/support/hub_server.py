@@ -1,0 +1,195 @@
+"""A server on loopback that answers as the Hugging Face Hub does to its own client, and fails on request."""
+
+import base64
+import hashlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+TOKEN = "hf_the-token-of-the-test"
+NO_LFS = 10_000  # a smaller file that is no .safetensors and no .parquet is an ordinary blob
+
+
+class Hub:
+    """Data sets of one owner, "me".
+
+    Attributes:
+        fault: gets verb and path of each request; returns a status to answer instead, "cut" to take half of the body
+            and close the connection, or None.
+        commits: of a data set, oldest first: id and files, by path.
+        large: contents of large files by SHA-256, whether or not a commit names them; readers are sent to another host.
+        told: paths on that other host, and whether the token came along.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.fault: Callable[[str, str], int | str | None] = lambda verb, path: None
+        self.commits: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
+        self.private: dict[str, bool] = {}
+        self.large: dict[str, bytes] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.told: list[tuple[str, bool]] = []
+
+    def files(self, repository: str) -> dict[str, bytes]:
+        """What readers see at ``main``."""
+        return self.commits[repository][-1][1]
+
+    def commit(self, repository: str, files: dict[str, bytes]) -> str:
+        sha = hashlib.sha1(f"{repository}{len(self.commits.get(repository, []))}".encode()).hexdigest()
+        self.commits.setdefault(repository, []).append((sha, files))
+        return sha
+
+    def answer(self, verb: str, path: str, body: bytes, known: bool) -> tuple[int, Any]:
+        if match := re.fullmatch(r"/lfs/([0-9a-f]{64})", path):
+            if hashlib.sha256(body).hexdigest() != match[1]:
+                return 400, {"error": "other bytes"}
+            self.large[match[1]] = body
+            return 200, {}
+        if match := re.fullmatch(r"/datasets/(\w+/[\w.-]+)/resolve/(\w+)/(.+)", path):
+            return self.resolved(match[1], match[2], unquote(match[3]), known)
+        if path.startswith("/cdn/"):
+            self.told.append((path, known))
+            return 200, self.large[path.removeprefix("/cdn/")]
+        if not known:
+            return 401, {"error": "Invalid credentials in Authorization header"}
+        if path == "/api/repos/create":
+            value = json.loads(body)
+            repository = f"{value['organization']}/{value['name']}"
+            if not repository.startswith("me/"):
+                return 403, {"error": "You don't have the rights to create a dataset under this namespace"}
+            if repository not in self.commits:
+                self.commit(repository, {".gitattributes": b""})
+                self.private[repository] = value.get("visibility") == "private"
+            return 200, {"url": f"{self.address}/datasets/{repository}"}
+        if path == "/api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        if match := re.fullmatch(r"/datasets/(\w+/[\w.-]+)\.git/info/lfs/objects/batch", path):
+            return 200, {"transfer": "basic", "objects": [self.batched(one) for one in json.loads(body)["objects"]]}
+        if match := re.fullmatch(r"/api/datasets/(\w+/[\w.-]+)(?:/(\w+)/(\w+)(?:/(.*))?)?", path):
+            if match[1] not in self.commits:
+                return 404, {"error": "Repository not found"}
+            return self.of_repository(match[1], match[2], match[4] or "", body)
+        return 404, {"error": "no such address"}
+
+    def batched(self, one: dict[str, Any]) -> dict[str, Any]:
+        there = one["oid"] in self.large
+        actions = {"actions": {"upload": {"href": f"{self.address}/lfs/{one['oid']}"}}}
+        return {"oid": one["oid"], "size": one["size"], **({} if there else actions)}
+
+    def of_repository(self, repository: str, verb: str | None, rest: str, body: bytes) -> tuple[int, Any]:
+        sha, files = self.commits[repository][-1]
+        if verb is None or verb == "revision":
+            return 200, {"id": repository, "sha": sha, "private": self.private.get(repository, False)}
+        if verb == "tree":
+            names = sorted(
+                {path.removeprefix(f"{rest}/").split("/")[0] for path in files if path.startswith(f"{rest}/")}
+            )
+            if not names:
+                return 404, {"error": "Entry not found", "code": "EntryNotFound"}
+            return 200, [{"type": "directory", "path": f"{rest}/{name}", "oid": sha} for name in names]
+        if verb == "preupload":
+            answers = []
+            for one in json.loads(body)["files"]:
+                large = one["size"] >= NO_LFS or one["path"].endswith((".safetensors", ".parquet"))
+                answers.append(
+                    {"path": one["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+                )
+            return 200, {"files": answers}
+        header, *lines = (json.loads(line) for line in body.splitlines())
+        if header["value"].get("parentCommit") not in (None, sha):
+            return 412, {"error": "A commit has happened since. Please refresh and try again."}
+        new = dict(files)
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "lfsFile":
+                if value["oid"] not in self.large:
+                    return 400, {"error": "unknown oid"}
+                new[value["path"]] = self.large[value["oid"]]
+            else:
+                new[value["path"]] = base64.b64decode(value["content"])
+        sha = self.commit(repository, new)
+        return 200, {"commitUrl": f"{self.address}/datasets/{repository}/commit/{sha}", "commitOid": sha}
+
+    def resolved(self, repository: str, revision: str, path: str, known: bool) -> tuple[int, Any]:
+        if repository not in self.commits or (self.private.get(repository) and not known):
+            return 401, {"error": "Repository not found"}
+        commits = dict(self.commits[repository])
+        files = self.files(repository) if revision == "main" else commits.get(revision, {})
+        if path not in files:
+            return 404, {"error": "Entry not found"}
+        oid = hashlib.sha256(files[path]).hexdigest()
+        return (
+            (302, f"{self.address.replace('127.0.0.1', 'localhost')}/cdn/{oid}")
+            if oid in self.large
+            else (200, files[path])
+        )
+
+
+@contextmanager
+def hub_server() -> Iterator[Hub]:
+    """A running server; its address is ``Hub.address``."""
+    state = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            path = urlsplit(self.path).path
+            state.requests.append((self.command, path))
+            fault = state.fault(self.command, path)
+            body = self.body(half=fault == "cut")
+            if fault == "cut":
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            if isinstance(fault, int):
+                return self.reply(fault, {"error": "as the test asks"})
+            self.reply(*state.answer(self.command, path, body, self.headers.get("Authorization") == f"Bearer {TOKEN}"))
+
+        def body(self, half: bool) -> bytes:
+            if "chunked" in self.headers.get("Transfer-Encoding", ""):
+                pieces = []
+                while size := int(self.rfile.readline(), 16):
+                    pieces.append(self.rfile.read(size))
+                    self.rfile.readline()
+                    if half:
+                        return b""
+                self.rfile.readline()
+                return b"".join(pieces)
+            size = int(self.headers.get("Content-Length") or 0)
+            return self.rfile.read(size // 2 if half else size)
+
+        def reply(self, status: int, value: Any) -> None:
+            data = value if isinstance(value, bytes) else b"" if status == 302 else json.dumps(value).encode()
+            wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if status == 200 and wanted is not None:
+                status, data = 206, data[int(wanted[1]) : int(wanted[2]) + 1]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            if status == 302:
+                self.send_header("Location", value)
+            if status == 206 and wanted is not None:
+                self.send_header("Content-Range", f"bytes {wanted[1]}-{int(wanted[1]) + len(data) - 1}/*")
+            if isinstance(value, dict) and "error" in value:
+                self.send_header("X-Error-Message", value["error"])
+                codes = {"Repository not found": "RepoNotFound", "Entry not found": "EntryNotFound"}
+                self.send_header("X-Error-Code", codes.get(value["error"], ""))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else data)
+
+        do_GET = do_POST = do_PUT = do_HEAD = handle_any
+
+        def log_message(self, *unused: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.address = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield state
+        server.shutdown()
