@@ -32,6 +32,7 @@ VERBS = {
     "status": (".commands.status", "Progress of a zoo, when it ends, and its problems"),
     "logs": (".commands.logs", "Events of a run, from the store"),
     "report": (".commands.report", "One HTML page about a published zoo"),
+    "site": (".commands.site", "Static pages of the zoos of a store, with an index"),
     "fidelity": (".commands.fidelity", "Compare a published zoo with the figures of the reference"),
     "benchmark": (".commands.benchmark", "Predict properties of models from their weights, by named protocols"),
     "verify": (".commands.verify", "Recompute the stored accuracy of a sample of states"),

@@ -22,7 +22,7 @@ ORDER = {
     ],
     "zoo_jobs": [
         "errors.py", "quantities.py", "closed.py", "who.py", "logs.py", "events.py", "models", "data", "sparsify",
-        "spec", "engines", "planning", "catalogue", "watching", "metrics", "report", "integrations", "running",
+        "spec", "engines", "planning", "catalogue", "watching", "metrics", "report", "site", "integrations", "running",
         "publishing", "tuning", "benchmark", "commands", "cli.py", "job_output.py", "lives.py",
         "unattended.py",
     ],

@@ -124,7 +124,7 @@ class Section:
     Attributes:
         name: its anchor in the page, and the name of its picture.
         before, after: blocks around the panels.
-        large: whether the panels are wider than usual.
+        large, small: whether the panels are wider, or narrower, than usual.
         columns: of panels in the picture.
     """
 
@@ -134,4 +134,5 @@ class Section:
     panels: Sequence[Panel] = ()
     after: Sequence[Block] = ()
     large: bool = False
+    small: bool = False
     columns: int = 3

@@ -1,5 +1,6 @@
 """Writes the report: one HTML page that loads nothing else, and one picture per section with charts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,13 @@ class Written:
         }
 
 
-def write_report(contents: Contents, folder: Path) -> Written:
-    """Write ``index.html`` and the pictures into ``folder``. Files with these names are replaced."""
-    html, images = page(contents), pictures(contents)
+def write_report(contents: Contents, folder: Path, more: Sequence[Section] = ()) -> Written:
+    """Write ``index.html`` and the pictures into ``folder``. Files with these names are replaced.
+
+    Args:
+        more: further sections, at the end of the page.
+    """
+    html, images = page(contents, more), pictures(contents)
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in images.items():
         (folder / name).write_bytes(data)
@@ -96,16 +101,22 @@ def write_report(contents: Contents, folder: Path) -> Written:
     )
 
 
-def page(contents: Contents) -> str:
+def page(contents: Contents, more: Sequence[Section] = ()) -> str:
     """The HTML. Equal contents give equal text."""
-    return _TEMPLATES.get_template("page.html.j2").render(
+    return rendered(
+        "page.html.j2",
         facts=contents.facts,
-        css=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         extent=extent(contents),
         figures=_figures(contents),
-        sections=_sections(contents),
+        sections=[*_sections(contents), *more],
         svg=panel_svg,
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this folder as HTML, with the style of the report; texts are escaped."""
+    css = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return _TEMPLATES.get_template(template).render(css=css, **values)
 
 
 def pictures(contents: Contents) -> dict[str, bytes]:

@@ -1,0 +1,42 @@
+"""How to load a zoo, as code that runs where the zoo is. Pure."""
+
+from zooforge.storage.deposit.papers import Credits, bibtex
+from zooforge.storage.formats.manifest import Manifest
+from zooforge.storage.keys import zoo_url
+
+from ..report.blocks import Block, Code, Section
+
+
+def snippets(manifest: Manifest, address: str) -> dict[str, str]:
+    """Heading to code.
+
+    Args:
+        address: of the store, as readers reach it.
+    """
+    zoo = zoo_url(address, manifest.zoo)
+    labels = f"{address.rstrip('/')}/{manifest.labels.ref.key}"
+    return {
+        "Python": (
+            "import zooforge\n\n"
+            f'zoo = zooforge.open_zoo("{zoo}")\n'
+            'states = zoo.weights(epochs="last", split="train")  # states.values is [states, weights]\n'
+            'accuracy = states.labels()["test_acc"].to_numpy()\n'
+        ),
+        "PyTorch": (
+            "import zooforge\n\n"
+            f'dataset = zooforge.open_zoo("{zoo}").dataset("train", layout="tokens")\n'
+            "tokens, target, labels = dataset[0]\n"
+        ),
+        "DuckDB": (
+            "import duckdb\n\n"
+            f"query = \"select model, epoch, test_acc from '{labels}' order by test_acc desc limit 5\"\n"
+            "best = duckdb.sql(query).fetchall()\n"
+        ),
+        "Shell": f"zoo store pull {zoo} DIR  # a copy; --epochs, --models, --split and --where take a part\n",
+    }
+
+
+def section(manifest: Manifest, address: str, version: int) -> Section:
+    """How to load and cite the zoo."""
+    blocks: list[Block] = [Code(heading, text) for heading, text in snippets(manifest, address).items()]
+    return Section("load", "Load it", [*blocks, Code("Cite it", bibtex(manifest, Credits(), version))])
