@@ -43,7 +43,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test test-quick test-zoos lint fuzz chaos month soak docs chaos-alerts check-native check-arm check-gpu bench bench-quick
+.PHONY: test test-quick test-zoos lint fuzz chaos month soak docs docs-site chaos-alerts check-native check-arm check-gpu bench bench-quick
 test: setup ## Run the tests, on all cores (11 minutes on two)
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
@@ -87,6 +87,11 @@ docs: setup ## Write the generated documents again and check that all of them sa
 	$(BIN)/python -m tests.support.house
 	$(BIN)/python -m zooforge.zoo_jobs.metrics.registry docs/metrics.md
 	$(BIN)/python -m pytest -q tests/docs tests/storage/formats/test_format.py
+
+docs-site: ## The documentation as a site in build/docs-site; its tools go into build/docs-venv (1 minute)
+	@[ -x build/docs-venv/bin/mkdocs ] || $(PYTHON) -m venv build/docs-venv
+	@build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.lock
+	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --quiet
 
 check-native: setup ## The CPU engine under address, undefined-behaviour and thread sanitizers (15 minutes)
 	sh tests/zoo_jobs/engines/lanes/native/check $(VENV)

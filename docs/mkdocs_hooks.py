@@ -1,0 +1,38 @@
+"""Hooks of `make docs-site`: documents from outside docs/ become pages of the site, and links lead to them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parents[1]
+OUTSIDE = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "SECURITY.md": "SECURITY.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+    "storage/example/README.md": "example.md",
+    "requirements/demo.yaml": "demo.yaml",
+}
+"""Path from the root of the clone to the name in the site."""
+
+
+def on_files(files: Any, config: Any) -> Any:
+    for path, page in OUTSIDE.items():
+        files.append(File.generated(config, page, content=(ROOT / path).read_text(encoding="utf-8")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **unused: Any) -> str:
+    source = next((path for path, name in OUTSIDE.items() if name == page.file.src_uri), f"docs/{page.file.src_uri}")
+    return re.sub(r"\]\(([^)#\s:]+)(?=[)#])", lambda link: f"]({target(source, link[1])}", markdown)
+
+
+def target(source: str, link: str) -> str:
+    """A link of the document ``source`` as the site has it: all pages lie in one folder."""
+    path = (ROOT / source).parent.joinpath(link).resolve()
+    if not path.is_relative_to(ROOT):
+        return link
+    found = path.relative_to(ROOT).as_posix()
+    return OUTSIDE.get(found, found.removeprefix("docs/"))

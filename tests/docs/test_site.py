@@ -1,0 +1,71 @@
+"""The site of `make docs-site` has every document, and its links lead to pages."""
+
+import importlib.util
+import re
+import sys
+import types
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.paths import ROOT
+
+CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+
+@pytest.fixture
+def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """docs/mkdocs_hooks.py; MkDocs itself lives in an environment of its own."""
+    files = types.ModuleType("mkdocs.structure.files")
+    files.File = object  # type: ignore[attr-defined]
+    for name in ("mkdocs", "mkdocs.structure"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, files.__name__, files)
+    spec = importlib.util.spec_from_file_location("mkdocs_hooks", ROOT / "docs" / "mkdocs_hooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pages(entries: Any) -> list[str]:
+    if isinstance(entries, str):
+        return [entries]
+    values = entries.values() if isinstance(entries, dict) else entries
+    return [page for value in values for page in pages(value)]
+
+
+def test_every_document_is_in_the_navigation_once(hooks: Any) -> None:
+    shown = pages(CONFIG["nav"])
+    documents = {path.name for path in (ROOT / "docs").glob("*.md")}
+    documents |= {page for page in hooks.OUTSIDE.values() if page.endswith(".md")}
+    assert sorted(shown) == sorted(documents)
+    assert [next(iter(entry)) for entry in CONFIG["nav"]] == [
+        "Start",
+        "Tutorials",
+        "How-to",
+        "Reference",
+        "Explanation",
+    ]
+
+
+def test_links_out_of_documents_lead_to_pages_of_the_site(hooks: Any) -> None:
+    sources = {*hooks.OUTSIDE, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}
+    there = {*hooks.OUTSIDE.values(), *(p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.*"))}
+    for source in sources:
+        text = re.sub(r"```.*?```", "", (ROOT / source).read_text(), flags=re.DOTALL)
+        for link in re.findall(r"\]\(([^)#\s:]+)(?=[)#])", text):
+            assert hooks.target(source, link) in there, (source, link)
+
+
+def test_nothing_is_loaded_from_elsewhere() -> None:
+    assert CONFIG["theme"]["font"] is False and CONFIG["extra"]["generator"] is False
+    assert CONFIG["plugins"] == ["search"] and "extra_javascript" not in CONFIG and "extra_css" not in CONFIG
+    assert not any("mermaid" in path.read_text() for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_lock_of_its_tools_has_hashes() -> None:
+    text = (ROOT / "requirements" / "docs.lock").read_text()
+    packages = re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE)
+    assert "mkdocs-material" in packages and text.count("--hash=sha256:") >= len(packages)
