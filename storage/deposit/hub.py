@@ -68,6 +68,7 @@ class HubTarget:
                 f"{self.name}: no token; make one that may write at {ENDPOINT}/settings/tokens and put it into "
                 "HF_TOKEN, or run `hf auth login`"
             )
+        package.utils.disable_progress_bars()  # there is one bar, ``progress``
         zoo, manifest = parcel.zoo, parcel.manifest
         api = package.HfApi(endpoint=self._endpoint, token=token, library_name="zooforge")
         with _one_line(self.name):

@@ -53,9 +53,12 @@ def publish(zoo: Zoo, name: str = "hf:me/zoos", *, private: bool = False) -> Pub
     return target_of(name, private=private).publish(Parcel(zoo, JANE), lambda size: None)
 
 
-def test_a_data_set_is_one_commit_that_reads_and_verifies(zoo: Zoo, hub: Hub) -> None:
+def test_a_data_set_is_one_commit_that_reads_and_verifies(
+    zoo: Zoo, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = target_of("hf:me/zoos").plan(Parcel(zoo, JANE))
     published = publish(zoo)
+    assert capsys.readouterr() == ("", "")
     assert (published.address, published.new, len(hub.commits["me/zoos"])) == ("hf://me/zoos/zoos/tiny-zoo", True, 2)
     assert (plan.num_files, plan.num_bytes) == (
         len(hub.files("me/zoos")), sum(map(len, hub.files("me/zoos").values())),
