@@ -73,6 +73,11 @@ def control_key(run: str) -> str:
     return f"{run_prefix(run)}control.json"
 
 
+def chunk_key(run: str, engine: str) -> str:
+    """Of the models that an engine has in memory at once, after workers ran out of memory."""
+    return f"{run_prefix(run)}chunks/{engine}.json"
+
+
 def attempt_id(seconds: float, token: str) -> str:
     """Id of an attempt that starts at a Unix time; ``token`` is 4 random hex digits."""
     return _attempt(f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(seconds))}-{token}")

@@ -15,6 +15,7 @@ from ..keys import (
     attempt_seconds,
     attempt_usage_prefix,
     attempts_prefix,
+    chunk_key,
     control_key,
     parse_attempt_key,
     pin_key,
@@ -206,6 +207,20 @@ def stop_run(store: ObjectStore, run: str, reason: str, *, removing: bool | None
         if write_control(store, run, stop, seen if seen.etag else None):
             return
     raise StorageError(f"{store.url}: {control_key(run)} keeps changing; try again")
+
+
+def write_chunk(store: ObjectStore, run: str, engine: str, num_models: int) -> None:
+    """Remember how many models at once fit into the memory of a worker of ``engine``. The last writer wins."""
+    store.put(chunk_key(run, engine), canonical_json({"chunk_models": num_models}))
+
+
+def read_chunk(store: ObjectStore, run: str, engine: str) -> int | None:
+    """The number that ``write_chunk`` wrote last; None if no worker ran out of memory."""
+    value = read_json(store, chunk_key(run, engine))
+    chunk = None if value is None else value.get("chunk_models")
+    if value is not None and (type(chunk) is not int or chunk < 1):
+        raise FormatError(f"{chunk_key(run, engine)}: `chunk_models` is {chunk!r}, expected a positive integer")
+    return chunk
 
 
 class UsageWriter:

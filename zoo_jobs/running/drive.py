@@ -12,7 +12,7 @@ import numpy as np
 from zooforge.storage.errors import StoreUnreachable
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import read_ledger
-from zooforge.storage.runs.run_files import create_run, is_stop_asked, start_attempt, want_run
+from zooforge.storage.runs.run_files import create_run, is_stop_asked, start_attempt, want_run, write_chunk
 
 from ..catalogue.in_store import register, send_images
 from ..events import Observer, tell
@@ -104,6 +104,7 @@ class _Attempt:
             plan_tasks=self._patiently(self._plan_again),
             stop_asked=self._patiently(lambda: is_stop_asked(self._session.store, run.id)),
             heartbeat=self._heartbeat,
+            remember_chunk=self._remember_chunk,
         )
         state = "failed"
         try:
@@ -126,10 +127,7 @@ class _Attempt:
             if self._pieces is not None:
                 self._pieces.close()
             with contextlib.suppress(StoreUnreachable):  # the error that ended the run is the one to report
-                facts = {"engine": self._context.engine, **self._calibration.to_json()}
-                if self._pool.chunk_models != self._session.options.chunk_models:
-                    facts["chunk_models"] = self._pool.chunk_models  # the next attempt begins with it
-                self._account.close(state, **facts)
+                self._account.close(state, engine=self._context.engine, **self._calibration.to_json())
         seconds, account = time.monotonic() - begun, self._account
         return StageResult(
             run.name, run.stage, seconds, account.dollars, self._stage.expected, finished, account.reason
@@ -163,6 +161,10 @@ class _Attempt:
         self._patience(self._account.beat)
         if self._pieces is not None:
             self._pieces.beat()
+
+    def _remember_chunk(self, num_models: int) -> None:
+        """At once: the driver may be killed too, and the next attempt begins with it."""
+        self._patience(lambda: write_chunk(self._session.store, self._run.id, self._context.engine, num_models))
 
     def _patiently(self, call: Callable[[], T]) -> Callable[[], T]:
         return lambda: self._patience(call)

@@ -125,6 +125,8 @@ class StoreCalls:
     """Whether the run's control object asks to stop. Called once per heartbeat."""
     heartbeat: Callable[[], None] = lambda: None
     """Renew claims and write the usage account."""
+    remember_chunk: Callable[[int], None] = lambda num_models: None
+    """Write how many models at once the workers train from now on, since more did not fit into their memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +353,7 @@ class Driver:
                 "give the workers more memory, or use fewer slots"
             )
         chunk = self._pool.halve_chunk(len(task.models))
+        self._calls.remember_chunk(chunk)
         self._pool.replace(done.slot)
         self._tell_problem("memory", f"a worker ran out of memory; models at once from now on: {chunk} ({done.error})")
 

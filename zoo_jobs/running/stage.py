@@ -8,7 +8,7 @@ from typing import Any
 
 from zooforge.storage.errors import PinMismatch
 from zooforge.storage.runs.ledger import Ledger, read_ledger
-from zooforge.storage.runs.run_files import Control, pin_run, read_attempts, read_control, read_pin
+from zooforge.storage.runs.run_files import Control, pin_run, read_attempts, read_chunk, read_control, read_pin
 from zooforge.storage.stores.probe import Capabilities, probe, require
 from zooforge.storage.stores.protocol import ObjectStore
 
@@ -140,7 +140,7 @@ class Stage:
     capabilities: Capabilities
     expected: Planned
     chunk_models: int | None
-    """Models in memory at once: as asked for, else as an attempt that ran out of memory left it."""
+    """Models in memory at once: as asked for, else what was left when workers ran out of memory."""
     control: Control | None
     """The run's control object as the check has seen it: a stop that is written later stands."""
 
@@ -208,11 +208,7 @@ def check(session: Session, plan: StagePlan) -> Stage:
     check_not_removing(store, run.zoo, control)
     if options.unattended and control is not None and control.wanted == "stopped":
         raise stopped(run)
-    ends = [attempt.end or {} for attempt in read_attempts(store, run.id)]
-    remembered = [
-        end["chunk_models"] for end in ends if end.get("engine") == choice.engine.name and end.get("chunk_models")
-    ]
-    chunk_models = options.chunk_models or (remembered[-1] if remembered else None)
+    chunk_models = options.chunk_models or read_chunk(store, run.id, choice.engine.name)
     return Stage(plan, data, pin, slots, capabilities, expected, chunk_models, control)
 
 

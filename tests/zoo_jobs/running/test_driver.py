@@ -231,8 +231,10 @@ NO_MEMORY = Done(0, None, MemoryError("15.2GB used / 16.0GB limit"), lost=True, 
 def test_a_worker_that_runs_out_of_memory_is_replaced_with_half_the_models_at_once() -> None:
     pool = WidePool(1, range(16))
     pool.faults[0] = deque([NO_MEMORY] * IN_FLIGHT * (MEMORY_KILLS - 1))
-    finished, events = drive(pool)
+    remembered: list[int] = []
+    finished, events = drive(pool, remember_chunk=remembered.append)
     assert finished
+    assert remembered == [8, 4, 2]
     assert (pool.chunk_models, pool.replaced) == (16 // 2 ** (MEMORY_KILLS - 1), [0] * (MEMORY_KILLS - 1))
     problems = [event for event in events if isinstance(event, Problem)]
     assert [problem.kind for problem in problems] == ["memory"] * (MEMORY_KILLS - 1)

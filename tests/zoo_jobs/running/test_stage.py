@@ -1,19 +1,23 @@
 """What a worker reads of its node: how long it may take to leave, what it costs, whether it has a GPU."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from zooforge.storage.runs.run_files import read_attempts, read_control
+from zooforge.storage.errors import FormatError
+from zooforge.storage.runs.run_files import read_attempts, read_chunk, read_control, write_chunk
+from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue.entries import load
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.events import Advance
 from zooforge.zoo_jobs.planning import machines
 from zooforge.zoo_jobs.planning.units import Task
-from zooforge.zoo_jobs.running import notice
+from zooforge.zoo_jobs.running import account, drive, notice
 from zooforge.zoo_jobs.running.stage import most_models
 from zooforge.zoo_jobs.running.unit_runner import UnitRunner
+from zooforge.zoo_jobs.running.worker import WorkerContext
 
 
 @pytest.mark.parametrize(
@@ -80,8 +84,9 @@ def test_a_slot_costs_what_its_machine_and_price_class_say(
         machines._prices.cache_clear()
 
 
+@pytest.mark.parametrize("killed", [False, True])
 def test_a_run_that_is_out_of_memory_stops_and_the_next_attempt_begins_with_the_smaller_chunk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    killed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def no_memory(self: UnitRunner, task: Task, part: int) -> Advance:
         raise MemoryError("cannot allocate 3 GiB")
@@ -91,14 +96,33 @@ def test_a_run_that_is_out_of_memory_stops_and_the_next_attempt_begins_with_the_
     command = ["train", zoo.name, *options.split()]
     with monkeypatch.context() as patched:
         patched.setattr(UnitRunner, "advance", no_memory)
+        if killed:  # before it wrote how its attempt ended
+            patched.setattr(account, "end_attempt", lambda *arguments: None)
         assert main([*command, str(tmp_path / "store")]) == 1
     assert "out of memory: unit" in capsys.readouterr().err
     control = read_control(store, zoo.run_id)
     assert control is not None
     assert control.wanted == "stopped" and "cannot allocate 3 GiB" in control.reason
+    left = read_chunk(store, zoo.run_id, "lanes")
+    assert left is not None and left < 16
+    begun: list[int | None] = []
+
+    def context(*arguments: Any, **settings: Any) -> WorkerContext:
+        begun.append(settings["chunk_models"])
+        return WorkerContext(*arguments, **settings)
+
+    monkeypatch.setattr(drive, "WorkerContext", context)
+    assert main([*command, str(tmp_path / "store"), "--chunk-models", "16", "--epochs", "0"]) == 0
     assert main([*command, str(tmp_path / "store")]) == 0
-    first, second = ((attempt.end or {}) for attempt in read_attempts(store, zoo.run_id))
-    assert first["chunk_models"] == second["chunk_models"] < 16
+    assert begun == [16, left]
+    assert read_chunk(store, zoo.run_id, "sequential") is None
+
+
+def test_a_chunk_that_is_no_number_is_named() -> None:
+    store = MemoryStore()
+    write_chunk(store, "a" * 32, "lanes", 0)
+    with pytest.raises(FormatError, match="`chunk_models` is 0, expected a positive integer"):
+        read_chunk(store, "a" * 32, "lanes")
 
 
 def test_who_trains_is_in_the_attempt_and_in_the_status_and_nowhere_in_the_published_zoo(
