@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/scale.py [--quick]
 
-1. A grid of 1,000,000 models is planned: rows, work units, tasks.
+1. A grid of 1,000,000 models is planned, and a zoo of as many whose hyperparameters are drawn: rows, work units, tasks.
 2. The driver hands parts to 1,000 workers that answer at once, with its usage account over a store in memory: parts
    per second, and the functions that take most of the time.
 3. A part of a unit is committed to a store in memory, and every request is counted. From that follow requests per part
@@ -34,6 +34,7 @@ from zooforge.zoo_jobs.running.driver import Driver, Extent, StoreCalls
 from zooforge.zoo_jobs.running.inputs import Run
 from zooforge.zoo_jobs.running.notice import Notice
 from zooforge.zoo_jobs.spec.grid import rows
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
 from zooforge.zoo_jobs.watching.totals import Meter
 
 WORKERS = 1_000
@@ -74,15 +75,34 @@ def answer(task: Task, part: int) -> Advance:
     return Advance((PartCommitted("zoo", "train", task.models, (part,), {}, NONE, NONE, 1, 1.0, 0.1, 1, True),))
 
 
-def million(num_models: int) -> tuple[float, float, int, int]:
-    """Plan ``num_models``. Returns CPU seconds, peak MiB of the process, models and units."""
+DRAWS = {
+    "seed": 1,
+    "activation": {"choice": ["tanh", "relu"]},
+    "dropout_ratio": {"uniform": [0, 0.5]},
+    "initializer": "kaiming_uniform",
+    "optimizer": {"choice": ["sgd", "adam"]},
+    "learning_rate": {"log_uniform": [1e-4, 1e-1]},
+    "weight_decay": {"normal": [1e-2, 1e-3]},
+}
+
+
+def grid_of(num_models: int) -> ZooSpec:
+    return entries.load("mnist-cnn-s-seed").with_overrides([f'seeds="1:{num_models + 1}"'], name="million")
+
+
+def drawn_of(num_models: int) -> ZooSpec:
+    fields = {name: value for name, value in entries.load("mnist-cnn-s-seed").to_json().items() if name != "axes"}
+    fields |= {"name": "drawn", "seeds": "random", "seed_salt": 1, "sparsify": None}
+    return ZooSpec.from_json(fields | {"draws": {**DRAWS, "num_models": num_models}}, "drawn")
+
+
+def million(spec: ZooSpec) -> tuple[float, float, int, int]:
+    """Plan a zoo. Returns CPU seconds, peak MiB of the process, models and units."""
     start = time.process_time()
-    spec = entries.load("mnist-cnn-s-seed")
-    spec = spec.with_overrides([f'seeds="1:{num_models + 1}"'], name="million")
     made = rows(spec)
     units = work_units(spec, made)
     planned = tasks(units, request(spec), lambda model: 0, slots=WORKERS, bitwise=True, max_models=None)
-    assert sum(len(task.models) for task in planned) == num_models
+    assert sum(len(task.models) for task in planned) == len(made)
     seconds = time.process_time() - start
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, len(made), len(units)
 
@@ -141,10 +161,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="100,000 models, 20,000 parts")
     quick = parser.parse_args().quick
-    seconds, peak, models, units = million(100_000 if quick else 1_000_000)
-    print(
-        f"{models:,} models in {units:,} units planned: {seconds:.1f} s of CPU, the process has {peak:.0f} MiB at most"
-    )
+    for make in (grid_of, drawn_of):
+        seconds, peak, models, units = million(make(100_000 if quick else 1_000_000))
+        rows.cache_clear()
+        print(
+            f"{make.__name__}: {models:,} models in {units:,} units planned: {seconds:.1f} s of CPU, the process has "
+            f"{peak:.0f} MiB at most"
+        )
     rate, heaviest = dispatch(2_000 if quick else 20_000, 10)
     print(
         f"{WORKERS:,} workers: {rate:,.0f} parts per CPU second of the driver; the most own time: {'; '.join(heaviest)}"

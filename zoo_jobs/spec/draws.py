@@ -1,11 +1,13 @@
 """Hyperparameters that are drawn: distributions, and the value that a column has in a row. Pure.
 
 A value is a function of (draw seed, row, name of the column). So rows may be appended, and naming or leaving another
-column moves no value. ``math.log`` differs between machines, so values are computed in ``decimal``.
+column moves no value. ``math.log`` differs between machines in the last digit, so a value that lies that close to the
+middle between two numbers of 9 digits is computed in ``decimal``.
 """
 
 import hashlib
 import json
+import math
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Annotated, Any, Self
 
@@ -21,6 +23,7 @@ from .validation import one_line
 
 DIGITS = 9
 """Significant digits of a drawn number, and the most that the numbers of a distribution may have."""
+_FORMAT = f"%.{DIGITS - 1}e"
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
 _ROUNDED = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
 _TWO_PI = Decimal("6.2831853071795864769252867665590057683943387987502")
@@ -108,9 +111,38 @@ Drawn = Annotated[
 
 def drawn(distribution: Distribution, seed: int, row: int, column: str) -> Any:
     """The value of ``column`` in ``row``: a float of 9 significant digits, or one of the choices."""
+    choice = distribution.choice
+    if choice is not None and len(choice) == 1:
+        return choice[0]
     first, second = words(seed, row, column)
-    if distribution.choice is not None:
-        return distribution.choice[first * len(distribution.choice) >> 64]
+    if choice is not None:
+        return choice[first * len(choice) >> 64]
+    value, error = quick_value(distribution, first, second)
+    text = _FORMAT % (value - error)
+    if 1e-290 < abs(value) < 1e290 and text == _FORMAT % (value + error):
+        return float(text)
+    return exact_value(distribution, first, second)
+
+
+def quick_value(distribution: Distribution, first: int, second: int) -> tuple[float, float]:
+    """A value, and a bound of its error: at least ten times that of correctly rounded operations and functions."""
+    unit = (2 * first + 1) / 2**65
+    if distribution.uniform is not None:
+        low, high = distribution.uniform
+        return low + unit * (high - low), 1e-14 * (abs(low) + abs(high))
+    if distribution.log_uniform is not None:
+        low, high = map(math.log, distribution.log_uniform)
+        value = math.exp(low + unit * (high - low))
+        return value, 1e-14 * (1 + abs(low) + abs(high)) * value
+    assert distribution.normal is not None
+    mean, deviation = distribution.normal
+    log = math.log(unit) if unit < 0.5 else math.log1p(-(2**65 - 2 * first - 1) / 2**65)
+    value = mean + deviation * math.sqrt(-2 * log) * math.cos(2 * math.pi * ((2 * second + 1) / 2**65))
+    return value, 1e-14 * (abs(mean) + 100 * deviation)
+
+
+def exact_value(distribution: Distribution, first: int, second: int) -> float:
+    """The value that two words give, by decimal arithmetic: 20 times the time of ``quick_value``."""
     with localcontext(_EXACT):
         if distribution.uniform is not None:
             low, high = map(_decimal, distribution.uniform)

@@ -120,19 +120,20 @@ def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int,
     values = [getattr(axes, name, None) or spec.axis_values(name) for name in AXIS_ORDER]
     # itertools varies the last factor fastest, the reference the first.
     cells = [dict(zip(reversed(AXIS_ORDER), cell, strict=True)) for cell in itertools.product(*reversed(values))]
-    index = start
+    shared, index = _shared(spec), start
     for number in range(num_seeds):
         for cell in cells:
             seed = seeds[number] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
-            yield ModelRow(index=index, seed=seed, **_shared(spec), **cell)
+            yield ModelRow(index=index, seed=seed, **shared, **cell)
             index += 1
 
 
 def _drawn(spec: ZooSpec, columns: Draws) -> Iterator[ModelRow]:
+    distributions: dict[str, Distribution] = {name: getattr(columns, name) for name in AXIS_ORDER}
+    shared, seeds = _shared(spec), spec.seeds.values
     for index in range(columns.num_models):
         values = {}
-        for name in AXIS_ORDER:
-            distribution: Distribution = getattr(columns, name)
+        for name, distribution in distributions.items():
             values[name] = drawn(distribution, columns.seed, index, name)
             if distribution.normal is not None:
                 try:
@@ -142,8 +143,8 @@ def _drawn(spec: ZooSpec, columns: Draws) -> Iterator[ModelRow]:
                         f"{spec.name}: model {index}: {error}, drawn from {distribution}; use a narrower one or "
                         "log_uniform"
                     ) from None
-        seed = spec.seeds.values[0] if spec.seeds.values is not None else derived_seed(spec.seed_salt or 0, index)
-        yield ModelRow(index=index, seed=seed, **_shared(spec), **values)
+        seed = seeds[0] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
+        yield ModelRow(index=index, seed=seed, **shared, **values)
 
 
 def _shared(spec: ZooSpec) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Drawn hyperparameters: the values of test vectors, their distributions, and what a spec with draws may say."""
 
+import itertools
 import json
 import math
 from decimal import getcontext, localcontext
@@ -14,7 +15,8 @@ from zooforge.zoo_jobs.catalogue.entries import load, load_file
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.planning.units import work_units
 from zooforge.zoo_jobs.publishing.describe import describe
-from zooforge.zoo_jobs.spec.draws import Distribution, drawn
+from zooforge.zoo_jobs.spec import draws
+from zooforge.zoo_jobs.spec.draws import Distribution, drawn, exact_value, quick_value, words
 from zooforge.zoo_jobs.spec.grid import check_extends, rows
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
@@ -54,7 +56,38 @@ def test_the_settings_of_the_callers_decimal_context_change_no_value() -> None:
     with localcontext() as context:
         context.prec = 3
         assert getcontext().prec == 3
-        assert drawn(distribution, vector["seed"], vector["row"], vector["column"]) == vector["value"]
+        found = words(vector["seed"], vector["row"], vector["column"])
+        assert exact_value(distribution, *found) == vector["value"]
+
+
+DISTRIBUTIONS = [
+    Distribution(uniform=(0, 0.5)),
+    Distribution(uniform=(-1e-3, 7)),
+    Distribution(uniform=(123456.789, 123456.79)),
+    Distribution(uniform=(-1e308, 1e308)),
+    Distribution(log_uniform=(1e-4, 1e-1)),
+    Distribution(log_uniform=(1e-300, 1e300)),
+    Distribution(normal=(1e-2, 1e-3)),
+    Distribution(normal=(0, 1e-5)),
+    Distribution(normal=(5, 100)),
+]
+ENDS = (0, 1, 2**62 - 1, 2**62, 2**63 - 1, 2**63, 3 * 2**62, 2**64 - 2, 2**64 - 1)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_a_value_that_floats_give_is_that_of_decimal_arithmetic(distribution: Distribution) -> None:
+    for row in range(200):
+        assert drawn(distribution, 1, row, "x") == exact_value(distribution, *words(1, row, "x"))
+    for first, second in itertools.product(ENDS, ENDS):
+        value, error = quick_value(distribution, first, second)
+        exact = exact_value(distribution, first, second)
+        assert not abs(value - exact) > error / 10 + 5e-9 * abs(exact)  # may be no number where floats end
+
+
+def test_a_value_near_the_middle_of_two_is_that_of_decimal_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [drawn(DISTRIBUTIONS[4], 1, row, "x") for row in range(50)]
+    monkeypatch.setattr(draws, "quick_value", lambda distribution, first, second: (0.01234567895, 1e-15))
+    assert [drawn(DISTRIBUTIONS[4], 1, row, "x") for row in range(50)] == values
 
 
 @pytest.mark.parametrize(
