@@ -70,6 +70,7 @@ def decode_table(
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the limit is {MAX_ROWS}")
         if num_rows is not None and file.metadata.num_rows != num_rows:
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the manifest says {num_rows}")
+        _check_types(file.schema_arrow, what)
         table = _decoded(file, data, Meter(TABLE, what))
         table.validate(full=True)  # text that is not UTF-8 is refused here, not by whoever converts it
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -83,6 +84,16 @@ def decode_table(
     return table
 
 
+def _check_types(schema: "pa.Schema", what: str) -> None:
+    """Raises FormatError for a type that no label has: ``_decoded`` could not bound what its values take."""
+    import pyarrow as pa
+
+    for field in schema:
+        inner = field.type.value_type if pa.types.is_list(field.type) else field.type
+        if not (pa.types.is_primitive(inner) or pa.types.is_string(field.type)):
+            raise FormatError(f"{what}: column {field.name[:100]!r} has the type {str(field.type)[:60]!r}, as no label")
+
+
 def _decoded(file: "pq.ParquetFile", data: bytes, meter: Meter) -> "pa.Table":
     """The table of an open Parquet file. A few bytes may declare large pages, or repeat one long text in every row."""
     import pyarrow as pa
@@ -92,7 +103,8 @@ def _decoded(file: "pq.ParquetFile", data: bytes, meter: Meter) -> "pa.Table":
     for number in range(file.metadata.num_row_groups):
         # pyarrow's RowGroupMetaData.column(i) is not used: it ends the process if that column's metadata is malformed.
         meter.add(num_bytes=max(0, file.metadata.row_group(number).total_byte_size))
-    texts = [field.name for field in file.schema_arrow if pa.types.is_string(field.type)]
+    # By position, which is also that of the values: of two columns with one name, pyarrow finds only the last.
+    texts = [position for position, field in enumerate(file.schema_arrow) if pa.types.is_string(field.type)]
     table = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read(use_threads=False)
     for position, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):

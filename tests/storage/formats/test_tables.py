@@ -18,7 +18,7 @@ from tests.support.parquet_footer import (
     with_size_statistics,
 )
 from zooforge.storage.budget import Budget
-from zooforge.storage.errors import BudgetExceeded
+from zooforge.storage.errors import BudgetExceeded, FormatError
 from zooforge.storage.formats import tables
 from zooforge.storage.formats.tables import decode_table
 
@@ -64,4 +64,25 @@ def test_a_negative_size_in_the_footer_does_not_hide_a_long_text_in_every_row(mo
     assert decode_table(data, "x").num_rows == 2_000
     monkeypatch.setattr(tables, "TABLE", Budget(max_bytes=10**7))
     with pytest.raises(BudgetExceeded, match=r"x: 20,000,000 bytes, the limit is 10,000,000"):
+        decode_table(data, "x")
+
+
+@pytest.mark.parametrize(
+    "column_type", [pa.binary(), pa.large_string(), pa.string_view(), pa.list_(pa.string()), pa.binary(4)], ids=str
+)
+def test_a_type_that_no_label_has_is_refused_before_it_is_decoded(
+    column_type: pa.DataType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = ["abcd"] if pa.types.is_list(column_type) else "abcd"
+    data = parquet(pa.table({"n": pa.array([1, 2]), "reason": pa.array([value] * 2, column_type)}))
+    monkeypatch.delattr(tables, "_decoded")
+    with pytest.raises(FormatError, match=r"^x: column 'reason' has the type '.*', as no label$"):
+        decode_table(data, "x")
+
+
+def test_a_long_text_counts_in_each_of_two_columns_with_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [pa.array([letter * 10_000] * 2_000) for letter in "ab"]
+    data = parquet(pa.Table.from_arrays([pa.array([[1, 2]] * 2_000), *texts], names=["n", "t", "t"]))
+    monkeypatch.setattr(tables, "TABLE", Budget(max_bytes=3 * 10**7))
+    with pytest.raises(BudgetExceeded, match=r"^x: 40,"):
         decode_table(data, "x")
