@@ -1,5 +1,8 @@
 """Gradients of layer lists against differences, and the rules of docs/lanes.md that a digest does not show."""
 
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +14,8 @@ from numpy.typing import NDArray
 from tests.support.lanes_cases import INSTRUCTION_SETS, Case, case, run
 from tests.support.lanes_gradients import loss_and_gradient, trained_values
 from tests.support.layer_lists import any_layer_lists
+from tests.support.paths import ROOT
+from zooforge.zoo_jobs.engines.lanes.engine import VERSION
 from zooforge.zoo_jobs.models.layers import (
     Activation,
     Add,
@@ -81,12 +86,12 @@ def test_an_average_is_a_row_major_sum_times_the_rounded_reciprocal(isa: str) ->
 
 NETWORKS: dict[str, tuple[Layer, ...]] = {
     "strides": (
-        Conv2d(2, 5, 3, 2, 1), Activation("sine", 3.0), Conv2d(5, 6, 4, 3, 2), Activation("tanh"), Flatten(),
+        Conv2d(2, 5, 3, 2, 1), Activation("sine", 3.0), Dropout(), Conv2d(5, 6, 4, 3, 2), Activation("tanh"), Flatten(),
         Linear(24, 3),
     ),
     "pools": (
-        Conv2d(2, 4, 3, 1, 2), MaxPool2d(3, 2), Activation("silu"), AvgPool2d(3, 1), Conv2d(4, 3, 2), GlobalAvgPool2d(),
-        Linear(3, 3),
+        Conv2d(2, 4, 3, 1, 2), MaxPool2d(3, 2), Dropout(), Activation("silu"), AvgPool2d(3, 1), Conv2d(4, 3, 2),
+        GlobalAvgPool2d(), Linear(3, 3),
     ),
     "sums": (
         Conv2d(2, 5, 3, 1, 1), Activation("gelu"), Dropout(), Conv2d(5, 5, 3, 1, 1), Activation("tanh"), Add(2), Add(0),
@@ -94,8 +99,35 @@ NETWORKS: dict[str, tuple[Layer, ...]] = {
     ),
 }  # fmt: skip
 
+KINDS = ("plain", "dropout", "twin")
+GOLDEN = ROOT / "tests" / "golden" / "lanes_lists.json"
 
-@pytest.mark.parametrize("kind", ["plain", "dropout", "twin"])
+
+def trajectories() -> dict[str, str]:
+    """SHA-256 over the whole state of three models, and all their sums, after two epochs."""
+    return {
+        f"{name} {kind}": run(_case(Architecture(name, 2, 10, layers), kind, num_models=3)).digest()
+        for name, layers in NETWORKS.items()
+        for kind in KINDS
+    }
+
+
+def test_two_epochs_of_a_list_end_in_the_bytes_of_this_numerics_version() -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert golden["version"] == VERSION, f"write the golden file again: python -m {__name__}"
+    assert trajectories() == golden["sha256"], "the numbers changed: raise VERSION in lanes/engine.py, or undo that"
+
+
+def test_sessions_of_a_list_in_threads_give_the_bits_of_each_alone() -> None:
+    whole = _case(Architecture("sums", 2, 10, NETWORKS["sums"]), "dropout", num_models=32)
+    halves = [whole.take(range(16)), whole.take(range(16, 32))]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda half: run(half).digest(), halves))
+    expected = run(whole)
+    assert together == [expected.digest(slice(16)), expected.digest(slice(16, 32))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_of_a_list_equal_central_differences(name: str, kind: str) -> None:
     chosen = _case(Architecture(name, 2, 10, NETWORKS[name]), kind)
@@ -110,7 +142,7 @@ def test_gradients_of_a_list_equal_central_differences(name: str, kind: str) -> 
 
 
 @settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(network=any_layer_lists(), kind=st.sampled_from(["plain", "dropout", "twin"]))
+@given(network=any_layer_lists(), kind=st.sampled_from(KINDS))
 def test_single_precision_gradients_of_a_random_list_equal_those_in_double(network: Architecture, kind: str) -> None:
     chosen = _case(network, kind)
     values = trained_values(chosen).astype(np.float32).astype(np.float64)
@@ -121,5 +153,11 @@ def test_single_precision_gradients_of_a_random_list_equal_those_in_double(netwo
         assert np.abs(found - expected).max() < 2e-4 * scale, isa
 
 
-def _case(network: Architecture, kind: str) -> Case:
-    return case(network, "sgd", num_models=1, dropout=0.3 if kind == "dropout" else 0.0, variational=kind == "twin")
+def _case(network: Architecture, kind: str, num_models: int = 1) -> Case:
+    dropout = 0.3 if kind == "dropout" else 0.0
+    return case(network, "sgd", num_models=num_models, dropout=dropout, variational=kind == "twin")
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps({"version": VERSION, "sha256": trajectories()}, indent=2) + "\n")
+    sys.stdout.write(f"{GOLDEN}\n")
