@@ -91,7 +91,9 @@ def _check_types(schema: "pa.Schema", what: str) -> None:
     for field in schema:
         inner = field.type.value_type if pa.types.is_list(field.type) else field.type
         if not (pa.types.is_primitive(inner) or pa.types.is_string(field.type)):
-            raise FormatError(f"{what}: column {field.name[:100]!r} has the type {str(field.type)[:60]!r}, as no label")
+            raise FormatError(
+                f"{what}: column {field.name[:100]!r} has the type {str(field.type)[:60]!r}, which no label has"
+            )
 
 
 def _decoded(file: "pq.ParquetFile", data: bytes, meter: Meter) -> "pa.Table":

@@ -76,7 +76,7 @@ def test_a_type_that_no_label_has_is_refused_before_it_is_decoded(
     value = ["abcd"] if pa.types.is_list(column_type) else "abcd"
     data = parquet(pa.table({"n": pa.array([1, 2]), "reason": pa.array([value] * 2, column_type)}))
     monkeypatch.delattr(tables, "_decoded")
-    with pytest.raises(FormatError, match=r"^x: column 'reason' has the type '.*', as no label$"):
+    with pytest.raises(FormatError, match=r"^x: column 'reason' has the type '.*', which no label has$"):
         decode_table(data, "x")
 
 
