@@ -1,5 +1,6 @@
 """The public interface to published zoos: ``open_zoo``, ``list_zoos`` and the class ``Zoo``."""
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from .errors import FormatError, NotPublished, StorageError, StorageUsageError, StoreURLError, import_optional
 from .formats.images import decode_images
 from .formats.manifest import Manifest
-from .keys import copy_key, manifest_key, zoo_url
+from .formats.splits import SPLITS
+from .keys import manifest_key, zoo_url
 from .publish.head import list_published, read_manifest_bytes, some_names, split_zoo_url
 from .read.selection import Selector
+from .stores.objects import get_object
 from .stores.open import open_store, require_existing
-from .stores.protocol import get_or_none
 from .views.forms import to_numpy
 from .views.networks import Networks
 
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from .views.standardize import Standardizer
 
 Address = str | os.PathLike[str]
-IMAGES = "images.safetensors"  # beside a version; no digest of the manifest covers it
 
 
 class Zoo(Networks):
@@ -47,14 +48,14 @@ class Zoo(Networks):
 
         Args:
             split: train, val or test.
-            file: what `zoo data export` wrote; None: ``images.safetensors`` beside the version, or beside that of the
-                zoo that twins come from.
+            file: what `zoo data export` wrote; None: the images that were published with the zoo, or with the zoo that
+                twins come from.
 
         Raises:
             StorageUsageError: there is no such file, or it lacks the split; the message says how to make one.
             FormatError: damaged, or images of another shape or number than the networks were evaluated on.
         """
-        what = IMAGES if file is None else path_text(file)
+        what = "images" if file is None else path_text(file)
         try:
             data = self._stored_images() if file is None else Path(what).expanduser().read_bytes()
         except OSError as error:
@@ -70,20 +71,22 @@ class Zoo(Networks):
         return pixels, labels
 
     def _stored_images(self) -> bytes:
-        version: int | None = self.version
-        for name in dict.fromkeys((self.name, self.manifest.root_zoo or self.name)):
-            try:
-                number, _ = read_manifest_bytes(self.store, name, version)
-            except NotPublished:
-                continue
-            stored = get_or_none(self.store, copy_key(name, number, IMAGES))
-            if stored is not None:
-                return stored[0]
-            version = None  # of the other zoo: the current one
+        manifests = [self.manifest]
+        if self.manifest.root_zoo not in ("", self.name):
+            with contextlib.suppress(NotPublished):
+                number, data = read_manifest_bytes(self.store, self.manifest.root_zoo)
+                manifests.append(Manifest.from_json(data, f"zoo {self.manifest.root_zoo!r}, version {number}"))
+        for manifest in manifests:
+            if manifest.images is not None:
+                return get_object(self.store, manifest.images, f"zoo {manifest.zoo!r}, images")
+        facts = self.manifest.data or {}
+        known = [
+            f"{words} {facts[name]}" for name, words in (("home", "from"), ("digest", "digest")) if facts.get(name)
+        ]
         raise StorageUsageError(
-            f"zoo {self.name!r}: its images, of {self.manifest.dataset}, are not beside it; in a clone of zooforge "
-            f"that has this data set, `zoo data export {self.manifest.root_zoo or self.name} FILE` writes them, and "
-            "images(split, FILE) reads them"
+            f"zoo {self.name!r}: its images, of {', '.join([self.manifest.dataset, *known])}, are not published with "
+            f"it; in a clone of zooforge that has this data set, `zoo data export {self.manifest.root_zoo or self.name}"
+            " FILE` writes them, and images(split, FILE) reads them"
         )
 
     def evaluate(
@@ -116,6 +119,29 @@ class Zoo(Networks):
         selection = self.select(epoch, models, None, where)
         pixels, labels = self.images(split) if images is None else images
         return evaluate(self, selection, to_numpy(pixels), to_numpy(labels), masked)
+
+    def class_metrics(
+        self, models: Selector = None, epochs: Selector = None, split: str = "test", *, where: str | None = None
+    ) -> "pa.Table":
+        """Recall by class, and what follows from it, of states on a split of the images.
+
+        Args:
+            models, epochs, where: as for ``weights``, in the same order.
+            split: train, val or test, of the images.
+
+        Returns:
+            An Arrow table, a row per state: ``model``, ``epoch``; ``recall``, a list with an entry per class, null for
+            a class without images; ``macro_recall``, their mean; ``largest_predicted_share``, the share of the images
+            that got the most frequent answer. All are null where the labels have no counts, e.g. of faulty models.
+
+        Raises:
+            StorageUsageError: unknown split, or the labels of this zoo have no counts by class.
+        """
+        if split not in SPLITS:
+            raise StorageUsageError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+        from .views.class_metrics import class_metrics
+
+        return class_metrics(self, self.select(epochs, models, None, where), split)
 
     def standardizer(
         self, *, epochs: Selector = None, models: Selector = None, where: str | None = None

@@ -19,7 +19,7 @@ from ..publish.cards import LICENSE, card, carried_files, checksums, croissant, 
 from ..read.selection import Selector
 from ..stores.local import LocalStore
 from ..stores.objects import get_object
-from ..zoo import IMAGES, Zoo
+from ..zoo import Zoo
 from .papers import LICENCE_URL, Credits, abstract, bibtex, citation_cff, datacite, part_sentence
 
 ROOT_PAPERS = (*AT_ROOT, "CITATION.cff", "datacite.json")
@@ -109,7 +109,8 @@ class Parcel:
         return f"**{part}**\n\n" if part else ""
 
     def _figures(self, version: int) -> str:
-        images = f"- `{IMAGES}`: {self.images_licence}\n" if IMAGES in self.carried and self.images_licence else ""
+        here = self.manifest.images is not None and self.images_licence
+        images = f"- the images that the models were evaluated on: {self.images_licence}\n" if here else ""
         cite = f"## Cite it\n\n```bibtex\n{bibtex(self.manifest, self.credits, version)}```\n"
         return f"{images}\n{_accuracies(self.zoo)}{cite}\n"
 
@@ -126,13 +127,12 @@ def parcel_of(
     """
     carried = carried_files(zoo.store, zoo.name, zoo.version)
     left_out = []
-    if IMAGES in carried and not images:
-        del carried[IMAGES]
-        left_out.append(f"{IMAGES}: {why_not or 'not asked for'}")
+    if zoo.manifest.images is not None and not images:
+        zoo = Zoo(zoo.store, replace(zoo.manifest, images=None), zoo.version, progress=False)
+        left_out.append(f"images: {why_not or 'not asked for'}")
     if credits.anonymous:
-        others = sorted(set(carried) - {IMAGES})
-        carried = {name: data for name, data in carried.items() if name == IMAGES}
-        left_out += [f"{name}: --anonymous, and it was written elsewhere" for name in others]
+        left_out += [f"{name}: --anonymous, and it was written elsewhere" for name in sorted(carried)]
+        carried = {}
         zoo = Zoo(zoo.store, anonymised(zoo.manifest), zoo.version, progress=False)
         left_out.append("title, source and notes of the manifest: --anonymous")
     return Parcel(zoo, credits, carried, images_licence, tuple(left_out))

@@ -47,9 +47,7 @@ def decode_images(
     """
     if split not in SPLITS:
         raise StorageUsageError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    tensors, facts = decode(data, what)
-    if not isinstance(facts, dict) or facts.get("digest") != _digest(tensors):
-        raise FormatError(f"{what}: not the images that were written there; the file is damaged or of another kind")
+    tensors = check_images(data, what)
     if f"{split}.images" not in tensors:
         here = ", ".join(name.removesuffix(".images") for name in tensors if name.endswith(".images"))
         raise StorageUsageError(f"{what}: has the images of {here}, not those of {split}")
@@ -66,6 +64,14 @@ def decode_images(
         )
     pixels = np.stack([table[channel][images[:, channel]] for channel in range(shape[0])], axis=1)
     return np.ascontiguousarray(pixels, np.float32), labels.astype(np.int64)
+
+
+def check_images(data: bytes, what: str) -> Arrays:
+    """The tensors of a file. Raises FormatError where they are not those that were written there."""
+    tensors, facts = decode(data, what)
+    if not isinstance(facts, dict) or facts.get("digest") != _digest(tensors):
+        raise FormatError(f"{what}: not the images that were written there; the file is damaged or of another kind")
+    return tensors
 
 
 def _digest(tensors: Mapping[str, NDArray[Any]]) -> str:

@@ -4,16 +4,18 @@ Parts hold the columns with ``where="part"``; a published zoo holds all of them,
 declared here once; readers, writers, the format and its documentation follow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
+from .splits import SPLITS
 
-ColumnType = Literal["int32", "int64", "float64", "string", "bool"]
+ColumnType = Literal["int32", "int64", "float64", "string", "bool", "int32[]"]
+"""``int32[]`` is a list of integers; all lists of a column are equally long."""
 Where = Literal["part", "twin", "row", "derived"]
 FaultReason = Literal["nan", "inf", "parent"]
 
@@ -30,6 +32,26 @@ class Column:
     where: Where
     nullable: bool
     meaning: str
+
+    def to_json(self) -> list[Any]:
+        return [self.name, self.type, self.nullable]
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Column":
+        """A column as a manifest lists it; one that this version does not know has no meaning here.
+
+        Raises:
+            ValueError: not a column, of an unknown type, or a known column of another type.
+        """
+        name, type_, nullable = value
+        if not isinstance(name, str) or type_ not in get_args(ColumnType) or not isinstance(nullable, bool):
+            raise ValueError(f"column {str(value)[:100]}")
+        known = ALL_COLUMNS.get(name) or next((c for c in model_columns() if c.name == name), None)
+        if known is None:
+            return cls(name, type_, "derived", nullable, "")
+        if (known.type, known.nullable) != (type_, nullable):
+            raise ValueError(f"column {name} is {type_}, expected {known.type}")
+        return known
 
 
 def _split_columns(split: str, meaning: str) -> tuple[Column, ...]:
@@ -62,6 +84,22 @@ TWIN_COLUMNS: tuple[Column, ...] = (
     Column("num_pruned", "int32", "twin", True, "weights with mask 0, biases not counted"),
     Column("num_prunable", "int32", "twin", True, "weights that can be pruned"),
 )
+NORM_COLUMNS: tuple[Column, ...] = (
+    Column("weight_norm", "float64", "part", True, "Euclidean norm of the weight vector; null if not finite"),
+    Column(
+        "max_abs_weight", "float64", "part", True, "largest absolute value of the weight vector; null if not finite"
+    ),
+)
+CLASS_COLUMNS: tuple[Column, ...] = tuple(
+    column
+    for split in SPLITS
+    for column in (
+        Column(f"{split}_class_correct", "int32[]", "part", True, f"{split}_correct by true class"),
+        Column(f"{split}_class_predicted", "int32[]", "part", True, f"images of {split}_count by predicted class"),
+    )
+)
+LABEL_VERSION = 2
+"""Version of what training measures: 1 had no ``NORM_COLUMNS`` and no ``CLASS_COLUMNS``. A run keeps its first one."""
 ROW_COLUMNS: tuple[Column, ...] = (
     Column("row_digest", "string", "row", False, "digest of the model's hyperparameters and seed, 16 hex digits"),
     Column("activation", "string", "row", True, "non-linearity"),
@@ -88,21 +126,41 @@ DERIVED_COLUMNS: tuple[Column, ...] = (
 SPARSITY = Column("sparsity_ratio", "float64", "derived", True, "num_pruned / num_prunable")
 
 ALL_COLUMNS: dict[str, Column] = {
-    c.name: c for c in (*PART_COLUMNS, *TWIN_COLUMNS, *ROW_COLUMNS, *DERIVED_COLUMNS, SPARSITY)
+    c.name: c
+    for c in (*PART_COLUMNS, *NORM_COLUMNS, *CLASS_COLUMNS, *TWIN_COLUMNS, *ROW_COLUMNS, *DERIVED_COLUMNS, SPARSITY)
 }
 
 
-def part_columns(twin: bool) -> tuple[Column, ...]:
-    """Columns of a part's labels."""
-    return PART_COLUMNS + (TWIN_COLUMNS if twin else ())
+def measured_columns(version: int) -> frozenset[str]:
+    """Names of the columns that training with labels of ``version`` gives."""
+    later = () if version == 1 else (*NORM_COLUMNS, *CLASS_COLUMNS)
+    return frozenset(c.name for c in (*PART_COLUMNS, *TWIN_COLUMNS, *later))
 
 
-def joined_columns(twin: bool) -> tuple[Column, ...]:
-    """Columns of a published zoo's labels, in their order: identity, split, results, hyperparameters, lineage."""
+def part_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
+    """Columns of a part's labels: those that every part has, and each group of which ``names`` holds a column."""
+    return (*PART_COLUMNS, *_groups(names, NORM_COLUMNS, CLASS_COLUMNS, TWIN_COLUMNS))
+
+
+def joined_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
+    """Columns of a published zoo's labels, in their order: identity, split, results, hyperparameters, lineage.
+
+    Args:
+        names: as for ``part_columns``.
+    """
     head = [ALL_COLUMNS[name] for name in ("model", "epoch", "row_digest", "split")]
-    accuracies = list(DERIVED_COLUMNS[1:])
-    rest = [*PART_COLUMNS[2:], *accuracies, *((*TWIN_COLUMNS, SPARSITY) if twin else ()), *ROW_COLUMNS[1:]]
-    return (*head, *rest)
+    accuracies = DERIVED_COLUMNS[1:]
+    results = _groups(names, NORM_COLUMNS, CLASS_COLUMNS, (*TWIN_COLUMNS, SPARSITY))
+    return (*head, *PART_COLUMNS[2:], *accuracies, *results, *ROW_COLUMNS[1:])
+
+
+def twin_names(twin: bool) -> tuple[str, ...]:
+    """``names`` for ``part_columns`` and ``joined_columns`` of a zoo whose manifest does not list its columns."""
+    return tuple(column.name for column in TWIN_COLUMNS) if twin else ()
+
+
+def _groups(names: Collection[str], *groups: tuple[Column, ...]) -> tuple[Column, ...]:
+    return tuple(column for group in groups if any(c.name in names for c in group) for column in group)
 
 
 def model_columns() -> tuple[Column, ...]:
@@ -129,23 +187,30 @@ class Values:
         return Values(self.data[rows], None if self.valid is None else self.valid[rows])
 
 
-_DTYPES: dict[str, Any] = {"int32": np.int32, "int64": np.int64, "float64": np.float64, "bool": np.bool_}
+_DTYPES: dict[str, Any] = {
+    "int32": np.int32,
+    "int64": np.int64,
+    "float64": np.float64,
+    "bool": np.bool_,
+    "int32[]": np.int32,
+}
 
 
 def part_values(labels: Mapping[str, Any], num_rows: int) -> dict[str, Values]:
     """The columns of a part from the label arrays that training gives.
 
     Null is: a masked value, a float that is not finite, a negative integer in a nullable integer column, None or a
-    negative code in a string column, and every value of a nullable column that is not given.
+    negative code in a string column, a list with a masked value, and every value of a nullable column that is not
+    given.
 
     Args:
-        labels: column name to values [num_rows]; ``faulty_reason`` as strings, or as codes of ``FAULT_REASONS``.
+        labels: column name to values [num_rows], [num_rows, entries] for lists; ``faulty_reason`` as strings, or as
+            codes of ``FAULT_REASONS``.
 
     Raises:
         FormatError: unknown column, other length, a null where none may be.
     """
-    twin = any(column.name in labels for column in TWIN_COLUMNS)
-    columns = part_columns(twin)
+    columns = part_columns(labels)
     if unknown := set(labels) - {c.name for c in columns}:
         raise FormatError(f"labels: unknown columns {sorted(unknown)}; storage/formats/labels.py lists them all")
     return {column.name: column_values(column, labels.get(column.name), num_rows) for column in columns}
@@ -156,13 +221,19 @@ def column_values(column: Column, given: Any, num_rows: int) -> Values:
     if given is None:
         if not column.nullable:
             raise FormatError(f"labels: column {column.name!r} is missing")
-        zeros = np.full(num_rows, "", object) if column.type == "string" else np.zeros(num_rows, _DTYPES[column.type])
+        shape = (num_rows, 0) if column.type == "int32[]" else num_rows
+        zeros = np.full(num_rows, "", object) if column.type == "string" else np.zeros(shape, _DTYPES[column.type])
         return Values(zeros, np.zeros(num_rows, np.bool_))
     mask = np.ma.getmaskarray(given) if isinstance(given, np.ma.MaskedArray) else None
     raw = np.asarray(given.data if isinstance(given, np.ma.MaskedArray) else given)
-    if raw.shape != (num_rows,):
-        raise FormatError(f"labels: column {column.name!r} has shape {raw.shape}, expected ({num_rows},)")
-    if column.type == "string":
+    expected = (num_rows, *raw.shape[1:2]) if column.type == "int32[]" else (num_rows,)
+    if raw.shape != expected or (column.type == "int32[]" and raw.ndim != 2):
+        raise FormatError(f"labels: column {column.name!r} has shape {raw.shape}, expected {expected}")
+    if column.type == "int32[]":
+        if raw.dtype.kind not in "iu":
+            raise FormatError(f"labels: column {column.name!r} holds {raw.dtype}, expected integers")
+        data, valid, mask = raw.astype(np.int32), ~_masked_rows(mask, num_rows) & (raw >= 0).all(axis=1), None
+    elif column.type == "string":
         data, valid = _strings(raw)
     elif raw.dtype == object:
         valid = np.array([value is not None for value in raw], np.bool_)
@@ -174,7 +245,7 @@ def column_values(column: Column, given: Any, num_rows: int) -> Values:
         valid = np.ones(num_rows, np.bool_)
     if column.type == "float64":
         valid &= np.isfinite(data)
-    if column.nullable and column.type.startswith("int"):
+    if column.nullable and column.type in ("int32", "int64"):
         valid &= data >= 0
     if mask is not None:
         valid &= ~mask
@@ -185,6 +256,10 @@ def column_values(column: Column, given: Any, num_rows: int) -> Values:
     data = data.copy()
     data[~valid] = "" if column.type == "string" else 0
     return Values(data, valid)
+
+
+def _masked_rows(mask: NDArray[np.bool_] | None, num_rows: int) -> NDArray[np.bool_]:
+    return np.zeros(num_rows, np.bool_) if mask is None else np.asarray(mask.any(axis=1))
 
 
 def _strings(raw: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -14,13 +14,14 @@ from ..canonical import canonical_json, parse_json
 from ..errors import FormatError
 from ..stores.objects import ObjectRef, is_sha256
 from .compression import KEY_EPOCHS, Compression
+from .labels import Column, joined_columns, model_columns, twin_names
 from .layout import Layout
 from .record import check_format
 from .splits import SplitRule
 from .tensors import parse_tensor_name, tensor_name
 
 FORMAT = "zooforge.zoo"
-VERSION = 2
+VERSION = 3
 
 Ranges = tuple[tuple[int, int], ...]  # ascending half-open ranges
 
@@ -160,7 +161,11 @@ class Parent:
 
 @dataclass(frozen=True)
 class Manifest:
-    """See docs/format.md for every field. ``num_epochs`` is the last epoch that any model has."""
+    """See docs/format.md for every field. ``num_epochs`` is the last epoch that any model has.
+
+    ``version`` is that of the format that it was read in; it is written in the same. ``data`` says which images the
+    models saw and how they were prepared, ``images`` holds them; None where not known or not published.
+    """
 
     zoo: str
     run: str
@@ -192,6 +197,11 @@ class Manifest:
     compression: Compression | None = None
     blocks: ObjectRef | None = None
     notes: tuple[str, ...] = ()
+    label_columns: tuple[Column, ...] = joined_columns()
+    model_columns: tuple[Column, ...] = model_columns()
+    data: dict[str, Any] | None = None
+    images: ObjectRef | None = None
+    version: int = VERSION
 
     def __repr__(self) -> str:
         return f"<Manifest of zoo {self.zoo!r}: {self.describe()}>"
@@ -204,7 +214,7 @@ class Manifest:
     def refs(self) -> list[ObjectRef]:
         """Every object of the version, once."""
         refs = [shard.ref for shard in self.shards] + [self.labels.ref, self.model_table.ref]
-        refs += [] if self.blocks is None else [self.blocks]
+        refs += [ref for ref in (self.blocks, self.images) if ref is not None]
         return list(dict.fromkeys(refs))
 
     def describe(self) -> str:
@@ -220,7 +230,7 @@ class Manifest:
     def to_json(self) -> bytes:
         value = {
             "format": FORMAT,
-            "version": 1,
+            "version": self.version,
             "zoo": self.zoo,
             "run": self.run,
             "title": self.title,
@@ -249,12 +259,18 @@ class Manifest:
             "tables": {"labels": _table_json(self.labels), "models": _table_json(self.model_table)},
             "twin": self.twin,
         }  # fmt: skip
-        if self.compression is not None or self.blocks is not None or self.notes or self.split.kind == "recorded":
+        if self.version > 1:
             value |= {
-                "version": VERSION,
                 "compression": None if self.compression is None else self.compression.to_json(),
                 "blocks": None if self.blocks is None else self.blocks.to_json(),
                 "notes": list(self.notes),
+            }
+        if self.version > 2:
+            listed = {"labels": self.label_columns, "models": self.model_columns}
+            value |= {
+                "columns": {name: [column.to_json() for column in columns] for name, columns in listed.items()},
+                "data": self.data,
+                "images": None if self.images is None else self.images.to_json(),
             }
         return canonical_json(value)
 
@@ -263,7 +279,9 @@ class Manifest:
         """Parse a manifest. Raises NewerFormat, and FormatError for all that docs/format.md tells readers to refuse."""
         value = parse_json(data, what)
         check_format(value, FORMAT, VERSION, what)
+        version = value["version"]
         try:
+            labels, models = _columns(value, version)
             manifest = cls(
                 zoo=_text(value["zoo"]),
                 run=_text(value["run"]),
@@ -292,9 +310,14 @@ class Manifest:
                 labels=_table(value["tables"]["labels"], what),
                 model_table=_table(value["tables"]["models"], what),
                 twin=value["twin"],
-                compression=None if value["version"] == 1 else _compression(value["compression"]),
-                blocks=None if value["version"] == 1 else _blocks(value["blocks"], what),
-                notes=() if value["version"] == 1 else tuple(_text(note) for note in value["notes"]),
+                compression=None if version == 1 else _compression(value["compression"]),
+                blocks=None if version == 1 else _ref(value["blocks"], what),
+                notes=() if version == 1 else tuple(_text(note) for note in value["notes"]),
+                label_columns=labels,
+                model_columns=models,
+                data=None if version < 3 else _facts(value["data"]),
+                images=None if version < 3 else _ref(value["images"], what),
+                version=version,
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise FormatError(f"{what}: no manifest ({type(error).__name__}: {error})") from None
@@ -435,8 +458,26 @@ def _compression(value: Any) -> Compression | None:
     return None if value is None else Compression.from_json(value)
 
 
-def _blocks(value: Any, what: str) -> ObjectRef | None:
+def _ref(value: Any, what: str) -> ObjectRef | None:
     return None if value is None else ObjectRef.from_json(value, what)
+
+
+def _facts(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("data is no JSON object")
+    return value
+
+
+def _columns(value: dict[str, Any], version: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """Columns of the labels and of the model table; before version 3 manifests did not list them."""
+    if version < 3:
+        return joined_columns(twin_names(value["twin"])), model_columns()
+    labels, models = (tuple(map(Column.from_json, value["columns"][name])) for name in ("labels", "models"))
+    for listed, needed in ((labels, joined_columns()), (models, model_columns())):
+        names = [column.name for column in listed]
+        if len(set(names)) < len(names) or not {c.name for c in needed} <= set(names):
+            raise ValueError(f"columns {names} name one twice, or lack one")
+    return labels, models
 
 
 def _table(value: dict[str, Any], what: str) -> TableEntry:

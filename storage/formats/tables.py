@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..budget import TABLE, Meter
 from ..errors import FormatError
-from .labels import Column, Values
+from .labels import Column, Values, part_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,10 +77,7 @@ def decode_table(
         line = str(error).partition("\n")[0][:120]
         raise FormatError(f"{what}: not readable as Parquet ({line}); the object is truncated or damaged") from None
     if columns is not None:
-        expected = [(c.name, _arrow_type(c)) for c in columns]
-        actual = [(field.name, field.type) for field in table.schema]
-        if actual != expected:
-            raise FormatError(f"{what}: columns are {[n for n, _ in actual]}, expected {[n for n, _ in expected]}")
+        _check_columns(table, columns, what)
     return table
 
 
@@ -94,6 +91,35 @@ def _check_types(schema: "pa.Schema", what: str) -> None:
             raise FormatError(
                 f"{what}: column {field.name[:100]!r} has the type {str(field.type)[:60]!r}, which no label has"
             )
+
+
+def decode_part(data: bytes, what: str) -> dict[str, Values]:
+    """The label columns of a part from its Parquet bytes. Raises FormatError as ``decode_table`` does."""
+    table = decode_table(data, what)
+    columns = part_columns(table.column_names)
+    _check_columns(table, columns, what)
+    return table_values(table, columns)
+
+
+def _check_columns(table: "pa.Table", columns: Sequence[Column], what: str) -> None:
+    """Raises FormatError unless the table has exactly these columns, and equally long lists in each."""
+    expected = [(c.name, _arrow_type(c)) for c in columns]
+    actual = [(field.name, field.type) for field in table.schema]
+    if actual != expected:
+        raise FormatError(f"{what}: columns are {[n for n, _ in actual]}, expected {[n for n, _ in expected]}")
+    for column in columns:
+        if column.type == "int32[]":
+            _list_length(table.column(column.name), f"{what}: column {column.name!r}")
+
+
+def _list_length(chunked: "pa.ChunkedArray", what: str) -> int:
+    """Number of entries of every list of a column; 0 if all are null. Raises FormatError if they differ."""
+    import pyarrow.compute as pc
+
+    lengths = pc.unique(pc.list_value_length(chunked)).drop_null().to_pylist()
+    if len(lengths) > 1 or any(pc.list_flatten(chunk).null_count for chunk in chunked.chunks):
+        raise FormatError(f"{what}: its lists are not equally long, or have nulls")
+    return int(lengths[0]) if lengths else 0
 
 
 def _decoded(file: "pq.ParquetFile", data: bytes, meter: Meter) -> "pa.Table":
@@ -126,10 +152,16 @@ def numpy_column(column: "pa.ChunkedArray") -> NDArray[Any]:
     """A label column [rows] as NumPy: a null float is NaN, null integers and booleans are masked, a null text is None.
 
     Integers and booleans are a ``numpy.ma.MaskedArray`` where one of them is null, else a plain array. Text is an
-    array of Python's ``str``.
+    array of Python's ``str``. Lists are [rows, entries], masked where a list is null.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
+
+    if pa.types.is_list(column.type):
+        listed = _lists(column, "labels")
+        if listed.valid is None:
+            return listed.data
+        return np.ma.MaskedArray(listed.data, mask=np.repeat(~listed.valid[:, None], listed.data.shape[1], axis=1))
 
     if pa.types.is_string(column.type):
         return np.array([*column.to_pylist(), None], object)[:-1]
@@ -142,7 +174,8 @@ def numpy_column(column: "pa.ChunkedArray") -> NDArray[Any]:
 def values_digest(columns: Sequence[Column], values: Mapping[str, Values]) -> str:
     """SHA-256 over the values of a table, which does not depend on how a writer encodes them in Parquet.
 
-    Per column: name, type, one byte per row (0 for null), then the values, little-endian; strings as length and UTF-8.
+    Per column: name, type, one byte per row (0 for null), then the values, little-endian; strings as length and UTF-8;
+    lists as their length, 0 where all are null, then all entries row by row, those of a null list zero.
     """
     digest = hashlib.sha256()
     for column in columns:
@@ -155,7 +188,11 @@ def values_digest(columns: Sequence[Column], values: Mapping[str, Values]) -> st
                 data = text.encode()
                 digest.update(len(data).to_bytes(4, "little") + data)
         else:
-            little = one.data.astype(one.data.dtype.newbyteorder("<"))
+            data = one.data
+            if column.type == "int32[]":
+                data = data if valid.any() else data[:, :0]
+                digest.update(data.shape[1].to_bytes(4, "little"))
+            little = data.astype(data.dtype.newbyteorder("<"))
             digest.update(np.ascontiguousarray(little).tobytes())
     return digest.hexdigest()
 
@@ -178,6 +215,8 @@ def model_digests(columns: Sequence[Column], values: Mapping[str, Values], num_m
 def _arrow_type(column: Column) -> Any:
     import pyarrow as pa
 
+    if column.type == "int32[]":
+        return pa.list_(pa.field("element", pa.int32(), nullable=False))
     types = {"int32": pa.int32, "int64": pa.int64, "float64": pa.float64, "bool": pa.bool_, "string": pa.string}
     return types[column.type]()
 
@@ -186,12 +225,33 @@ def _arrow_array(column: Column, values: Values) -> Any:
     import pyarrow as pa
 
     mask = None if values.valid is None else ~values.valid
+    if column.type == "int32[]":
+        lengths = np.full(len(values.data), values.data.shape[1], np.int32)
+        lengths[mask if mask is not None else []] = 0
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+        entries = pa.array((values.data if mask is None else values.data[~mask]).reshape(-1), pa.int32())
+        nulls = None if mask is None else pa.array(mask)
+        return pa.ListArray.from_arrays(offsets, entries, type=_arrow_type(column), mask=nulls)
     return pa.array(values.data, type=_arrow_type(column), mask=mask, from_pandas=False)
+
+
+def _lists(chunked: "pa.ChunkedArray", what: str) -> Values:
+    """The lists of a column as [rows, entries], zero where a list is null."""
+    import pyarrow.compute as pc
+
+    valid = np.asarray(pc.is_valid(chunked).to_numpy(), np.bool_)
+    data = np.zeros((len(valid), _list_length(chunked, what)), np.int32)
+    entries = [np.asarray(chunk.flatten().to_numpy()) for chunk in chunked.chunks]
+    if data.size:
+        data[valid] = np.concatenate(entries).reshape(-1, data.shape[1])
+    return Values(data, None if valid.all() else valid)
 
 
 def _numpy_values(column: Column, chunked: Any) -> Values:
     import pyarrow.compute as pc
 
+    if column.type == "int32[]":
+        return _lists(chunked, f"labels: column {column.name!r}")
     valid = None
     if chunked.null_count:
         if not column.nullable:

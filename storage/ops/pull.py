@@ -11,7 +11,7 @@ from ..canonical import sha256_hex
 from ..errors import EpochNotPresent, StorageError
 from ..formats.blocks import Digests, read_blocks, write_blocks
 from ..formats.compression import decode_shard
-from ..formats.labels import Column, joined_columns, model_columns
+from ..formats.labels import Column
 from ..formats.manifest import Manifest, ShardEntry, TableEntry, group_rows, to_ranges
 from ..formats.splits import SPLITS
 from ..formats.tables import decode_table, encode_table, table_values, values_digest
@@ -115,12 +115,14 @@ class _Puller:
             elif rows:
                 shards.append(self.reduce(shard, rows, source))
         if list(chosen) == self.zoo.models and tuple(shards) == source.shards:
-            for ref in (source.labels.ref, source.model_table.ref, source.blocks):
+            for ref in (source.labels.ref, source.model_table.ref, source.blocks, source.images):
                 if ref is not None:
                     self.copy(ref)
             return source
-        labels = self.table(source.labels, joined_columns(source.twin), chosen)
-        table = self.table(source.model_table, model_columns(), chosen)
+        if source.images is not None:
+            self.copy(source.images)
+        labels = self.table(source.labels, source.label_columns, chosen)
+        table = self.table(source.model_table, source.model_columns, chosen)
         splits = self.zoo.model_table()
         split_of = dict(zip(splits["model"].to_pylist(), splits["split"].to_pylist(), strict=True))
         manifest = replace(

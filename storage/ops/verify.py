@@ -12,9 +12,11 @@ from ..canonical import sha256_hex
 from ..errors import DigestMismatch, FormatError, ObjectMissing
 from ..formats.blocks import BlockTable, read_blocks, tensor_digest
 from ..formats.compression import decode_shard, packed_tensors
-from ..formats.labels import Column, Values, derive, joined_columns, model_columns
+from ..formats.images import check_images
+from ..formats.labels import Column, Values, derive
 from ..formats.manifest import DTYPES, Manifest, ShardEntry, from_ranges
-from ..formats.splits import assign_splits
+from ..formats.norms import weight_norms
+from ..formats.splits import SPLITS, assign_splits
 from ..formats.tables import decode_table, table_values, values_digest
 from ..formats.tensors import decode, tensor_name
 from ..keys import manifest_key
@@ -64,11 +66,13 @@ def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verifica
     problems: list[Problem] = []
     tables = _tables(store, manifest, problems)
     faulty = _faulty_epochs(tables)
+    norms = None if tables is None or "weight_norm" not in tables[0] else tables[0]
     if tables is not None:
         problems += _check_labels(manifest, *tables)
     problems += _check_blocks(store, manifest)
+    problems += _check_images(store, manifest)
     with ThreadPoolExecutor(NUM_READERS) as pool:
-        for shard_problems in pool.map(lambda shard: _check_shard(store, manifest, shard, faulty), chosen):
+        for shard_problems in pool.map(lambda shard: _check_shard(store, manifest, shard, faulty, norms), chosen):
             problems += shard_problems
     return Verification(
         zoo=manifest.zoo,
@@ -105,8 +109,8 @@ Tables = tuple[dict[str, Values], dict[str, Values]]
 def _tables(store: ObjectStore, manifest: Manifest, problems: list[Problem]) -> Tables | None:
     tables = []
     for entry, columns in (
-        (manifest.labels, joined_columns(manifest.twin)),
-        (manifest.model_table, model_columns()),
+        (manifest.labels, manifest.label_columns),
+        (manifest.model_table, manifest.model_columns),
     ):
         try:
             values = _table(store, manifest, entry.ref, columns)
@@ -152,15 +156,25 @@ def _check_labels(manifest: Manifest, labels: dict[str, Values], models: dict[st
         yield Problem(key, "does not have one row per model and epoch, in order")
         return
     derived = derive(labels)
-    columns = [column for column in joined_columns(manifest.twin) if column.name in derived]
+    columns = [column for column in manifest.label_columns if column.name in derived]
     stored = {column.name: labels[column.name] for column in columns}
     if values_digest(columns, derived) != values_digest(columns, stored):
         yield Problem(key, "accuracies do not follow from its counts")
+    for split in SPLITS:
+        for name, total in (("class_correct", "correct"), ("class_predicted", "count")):
+            listed = labels.get(f"{split}_{name}")
+            if listed is not None and not _sums_agree(listed, labels[f"{split}_{total}"]):
+                yield Problem(key, f"column {split}_{name} does not add up to {split}_{total}")
     repeat = np.repeat(np.arange(len(indices)), counts)
     for name in ("row_digest", "seed", "split"):
         if not np.array_equal(labels[name].data, models[name].data[repeat]):
             yield Problem(key, f"column {name} is not that of the models")
     yield from _check_splits(manifest, models)
+
+
+def _sums_agree(listed: Values, total: Values) -> bool:
+    one, other = (np.ones(len(v.data), np.bool_) if v.valid is None else v.valid for v in (listed, total))
+    return np.array_equal(one, other) and np.array_equal(listed.data.sum(axis=1)[one], total.data[one])
 
 
 def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Problem]:
@@ -198,9 +212,23 @@ def _check_blocks(store: ObjectStore, manifest: Manifest) -> Iterator[Problem]:
                 yield Problem(key, f"digests of the blocks of tensor {name} of {shard.ref.key} are not its own")
 
 
+def _check_images(store: ObjectStore, manifest: Manifest) -> Iterator[Problem]:
+    if manifest.images is None:
+        return
+    try:
+        check_images(get_object(store, manifest.images, f"zoo {manifest.zoo!r}, images"), manifest.images.key)
+    except (ObjectMissing, DigestMismatch, FormatError) as error:
+        yield Problem(manifest.images.key, str(error))
+
+
 def _check_shard(
-    store: ObjectStore, manifest: Manifest, shard: ShardEntry, faulty: dict[int, int] | None
+    store: ObjectStore,
+    manifest: Manifest,
+    shard: ShardEntry,
+    faulty: dict[int, int] | None,
+    labels: dict[str, Values] | None,
 ) -> list[Problem]:
+    """Problems of one shard. ``labels`` are compared with the norms of its weights; None where they have no norms."""
     key = shard.ref.key
     try:
         data = get_object(store, shard.ref, f"zoo {manifest.zoo!r}")
@@ -237,7 +265,24 @@ def _check_shard(
                 problems.append(Problem(key, f"tensor {name} is another one than the manifest says"))
     if not problems and faulty is not None:
         problems += _check_finite(key, arrays, by_epoch, faulty)
+    if not problems and labels is not None:
+        problems += _check_norms(key, arrays, by_epoch, labels)
     return problems
+
+
+def _check_norms(
+    key: str, arrays: dict[str, Any], by_epoch: dict[int, list[int]], labels: dict[str, Values]
+) -> Iterator[Problem]:
+    models = labels["model"].data
+    for epoch, here in by_epoch.items():
+        rows = np.searchsorted(models, here) + epoch  # every model has a row per epoch from 0 on
+        for name, measured in zip(
+            ("weight_norm", "max_abs_weight"), weight_norms(arrays[tensor_name(epoch)]), strict=True
+        ):
+            stored = labels[name].take(rows)
+            wrong = np.where(np.isfinite(measured), measured, 0) != stored.data
+            if wrong.any():
+                yield Problem(key, f"{name} of model {here[int(np.argmax(wrong))]} at epoch {epoch} is not its label")
 
 
 def _check_finite(

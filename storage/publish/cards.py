@@ -9,7 +9,6 @@ from typing import Any
 
 from ..canonical import sha256_hex
 from ..formats.index_dict import index_dict
-from ..formats.labels import joined_columns
 from ..formats.manifest import Manifest
 from ..keys import copy_key
 from ..stores.objects import get_object
@@ -27,7 +26,7 @@ The legal text: https://creativecommons.org/licenses/by/4.0/legalcode
 """
 
 
-CARRIED = ("google_layout.csv", "google_metrics.csv.gz", "images.safetensors", "origin.json")
+CARRIED = ("google_layout.csv", "google_metrics.csv.gz", "origin.json")
 """Files beside a version that no manifest names and nobody can make anew: every copy of the zoo takes them along."""
 
 
@@ -155,6 +154,7 @@ def croissant(description: ZooDescription, manifest: Manifest) -> dict[str, Any]
         "float64": "sc:Float",
         "string": "sc:Text",
         "bool": "sc:Boolean",
+        "int32[]": "sc:Integer",
     }
     files = [
         {
@@ -175,9 +175,10 @@ def croissant(description: ZooDescription, manifest: Manifest) -> dict[str, Any]
             "name": column.name,
             "description": column.meaning,
             "dataType": types[column.type],
+            **({"repeated": True} if column.type == "int32[]" else {}),
             "source": {"fileObject": {"@id": manifest.labels.ref.sha256}, "extract": {"column": column.name}},
         }
-        for column in joined_columns(manifest.twin)
+        for column in manifest.label_columns
     ]
     return {
         "@context": _CONTEXT,

@@ -34,6 +34,7 @@ class ZooDescription:
         notes: known conflicts and remarks for the card.
         compression: of the shards; None: as the current version has them, at first not at all.
         shard_shape: (models, epochs) of a shard; None: as many models as fit into 64 MiB.
+        data: JSON: which images the models saw, their licence, how they were prepared and split; None: not known.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ZooDescription:
     notes: tuple[str, ...] = ()
     compression: CompressionName | None = None
     shard_shape: tuple[int, int] | None = None
+    data: Mapping[str, Any] | None = None
 
     @property
     def root(self) -> str:

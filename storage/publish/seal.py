@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,19 +16,20 @@ from ..canonical import sha256_hex
 from ..errors import FormatError, IncompleteRun, ObjectMissing, StorageError
 from ..formats.blocks import read_blocks, write_blocks
 from ..formats.compression import Compression, CompressionName
-from ..formats.labels import Values, part_columns
-from ..formats.manifest import DTYPES, FieldEntry, Manifest, ShardEntry, TableEntry, shard_shape, to_ranges
+from ..formats.labels import Values, model_columns, part_columns
+from ..formats.manifest import DTYPES, FieldEntry, Manifest, ShardEntry, shard_shape, to_ranges
 from ..formats.record import PartRecord
-from ..formats.tables import decode_table, table_values
+from ..formats.tables import decode_part, decode_table, table_values
 from ..keys import RecordKey
 from ..runs.ledger import Ledger, read_ledger
-from ..stores.objects import ObjectRef, get_object
+from ..runs.run_files import read_pin
+from ..stores.objects import ObjectRef, get_object, put_object
 from ..stores.protocol import ObjectStore
 from .cards import write_copies
 from .description import ZooDescription
 from .head import read_current, read_head, require_publishing, seal_manifest
 from .shards import MEMORY_BYTES, Block, Piece, ShardPlan, build_shards
-from .zoo_tables import write_tables
+from .zoo_tables import Tables, write_tables
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +60,14 @@ def vectorize(
     request: Request | None = None,
     *,
     compression: CompressionName | None = None,
+    images: memoryview | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Version:
     """Seal a version of the zoo from what ``run`` has committed.
 
     Args:
         compression: of the shards; None: what the description says, else what the current version has.
+        images: the images that the models saw, from ``encode_images``; None: those of the current version, if any.
 
     Returns:
         The new version, or the current one if it holds the same.
@@ -79,7 +83,7 @@ def vectorize(
         base = base if base and base.run == run else None
         kept = None if base is None else base.compression
         chosen = kept if named is None else Compression.named(named)
-        return _build(store, description, ledger, asked, base, chosen, memory_bytes)
+        return _build(store, description, ledger, asked, base, chosen, images, memory_bytes)
 
     return seal(store, description, build)
 
@@ -120,6 +124,7 @@ def _build(
     request: Request,
     base: Manifest | None,
     compression: Compression | None,
+    images: memoryview | None,
     memory_bytes: int,
 ) -> Manifest:
     base_lasts, base_labels = _base_labels(store, base)
@@ -157,8 +162,19 @@ def _build(
     known = read_blocks(store, base) if base is not None and reuse else {}
     blocks = write_blocks(store, {**known, **digests}, shards)
     fields = _fields(description, fields, base)
-    tables = write_tables(store, description, parts, lasts, twin)
-    return assemble(description, ledger.run, lasts, shards, fields, tables, twin, compression, blocks)
+    tables = write_tables(store, description, parts, lasts)
+    pictures = None if base is None else base.images
+    if images is not None:
+        pictures = put_object(store, images, "safetensors")
+    data = _data(store, description, ledger.run)
+    return assemble(description, ledger.run, lasts, shards, fields, tables, twin, compression, blocks, data, pictures)
+
+
+def _data(store: ObjectStore, description: ZooDescription, run: str) -> dict[str, Any] | None:
+    """What the description says of the images, with what the run has fixed: their digest, and images per class."""
+    pin = read_pin(store, run) or {}
+    fixed = {"digest": pin.get("data"), "class_counts": pin.get("class_counts")}
+    return None if description.data is None else {**description.data, **fixed}
 
 
 def assemble(
@@ -167,18 +183,19 @@ def assemble(
     lasts: Mapping[int, int],
     shards: Sequence[ShardEntry],
     fields: dict[str, FieldEntry],
-    tables: tuple[TableEntry, TableEntry, dict[str, int]],
+    tables: Tables,
     twin: bool,
     compression: Compression | None = None,
     blocks: ObjectRef | None = None,
+    data: dict[str, Any] | None = None,
+    images: ObjectRef | None = None,
 ) -> Manifest:
     """The manifest of a version, whose objects are written.
 
     Args:
         lasts: model to its last epoch.
-        tables: as ``write_tables`` gives them.
+        data, images: as in ``Manifest``.
     """
-    labels, model_table, counts = tables
     manifest = Manifest(
         zoo=description.name,
         run=run,
@@ -201,15 +218,19 @@ def assemble(
         symmetries=description.symmetries,
         fields=fields,
         split=description.split,
-        split_counts=counts,
+        split_counts=tables.split_counts,
         shard_shape=shard_shape(description.shard_shape, description.layout.size, compression is not None),
         shards=tuple(shards),
-        labels=labels,
-        model_table=model_table,
+        labels=tables.labels,
+        model_table=tables.models,
         twin=twin,
         compression=compression,
         blocks=blocks,
         notes=tuple(description.notes),
+        label_columns=tables.label_columns,
+        model_columns=model_columns(),
+        data=data,
+        images=images,
     )
     manifest.check(f"zoo {description.name!r}")
     return manifest
@@ -241,9 +262,7 @@ def _part_labels(
     base_lasts: dict[int, int],
 ) -> dict[str, Values]:
     """Label rows of ``models`` that the version needs and the current one does not have."""
-    columns = part_columns(record.twin)
-    data = get_object(store, record.labels, str(record.key))
-    values = table_values(decode_table(data, record.labels.key, columns), columns)
+    values = decode_part(get_object(store, record.labels, str(record.key)), record.labels.key)
     size = max(record.members) + 1
     low, high = np.full(size, 0, np.int64), np.full(size, -1, np.int64)
     for model in models:
@@ -256,7 +275,7 @@ def _part_labels(
 def _base_labels(store: ObjectStore, base: Manifest | None) -> tuple[dict[int, int], dict[str, Values] | None]:
     if base is None:
         return {}, None
-    columns = part_columns(base.twin)
+    columns = part_columns([column.name for column in base.label_columns])
     data = get_object(store, base.labels.ref, f"zoo {base.zoo!r}")
     values = table_values(decode_table(data, base.labels.ref.key), columns)
     models, first = np.unique(values["model"].data[::-1], return_index=True)

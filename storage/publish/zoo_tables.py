@@ -1,19 +1,30 @@
 """The two tables of a published zoo: labels, one row per (model, epoch), and models, one row per model."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
-from ..formats.labels import ROW_COLUMNS, Values, column_values, derive, joined_columns, model_columns, part_columns
+from ..formats.labels import ROW_COLUMNS, Column, Values, column_values, derive, joined_columns, model_columns
 from ..formats.manifest import TableEntry
 from ..formats.splits import SPLITS, SplitName, assign_splits
 from ..formats.tables import encode_table, values_digest
 from ..stores.objects import put_object
 from ..stores.protocol import ObjectStore
 from .description import ZooDescription
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Both tables of a zoo as written, the columns of its labels, and the number of models per split."""
+
+    labels: TableEntry
+    models: TableEntry
+    label_columns: tuple[Column, ...]
+    split_counts: dict[str, int]
 
 
 def splits_of(description: ZooDescription, models: Sequence[int]) -> list[SplitName]:
@@ -30,7 +41,11 @@ def concatenate(tables: Sequence[Mapping[str, Values]], names: Sequence[str]) ->
     """The rows of all tables, in their order."""
     joined = {}
     for name in names:
-        data = np.concatenate([table[name].data for table in tables])
+        arrays = [table[name].data for table in tables]
+        if arrays[0].ndim == 2:  # lists; where all of a table are null, they have no entries
+            length = max(array.shape[1] for array in arrays)
+            arrays = [np.zeros((len(a), length), a.dtype) if a.shape[1] == 0 else a for a in arrays]
+        data = np.concatenate(arrays)
         if all(table[name].valid is None for table in tables):
             joined[name] = Values(data, None)
             continue
@@ -44,16 +59,20 @@ def write_tables(
     description: ZooDescription,
     parts: Sequence[Mapping[str, Values]],
     last_epochs: Mapping[int, int],
-    twin: bool,
-) -> tuple[TableEntry, TableEntry, dict[str, int]]:
-    """Write both tables; their entries, and the number of models per split.
+) -> Tables:
+    """Write both tables.
 
     Args:
         parts: label columns of parts and earlier versions, together one row per (model, epoch) in any order.
         last_epochs: model to its last epoch; all from 0 on must be in ``parts``.
+
+    Raises:
+        FormatError: the parts have different columns, or lists of different lengths.
     """
-    base = part_columns(twin)
-    values = concatenate(parts, [c.name for c in base])
+    names = list(parts[0])
+    if any(set(part) != set(names) for part in parts):
+        raise FormatError(f"zoo {description.name!r}: its parts do not have the same label columns")
+    values = concatenate(parts, names)
     order = np.lexsort((values["epoch"].data, values["model"].data))
     values = {name: column.take(order) for name, column in values.items()}
     models = np.array(sorted(last_epochs), np.int32)
@@ -71,14 +90,15 @@ def write_tables(
     repeat = np.repeat(np.arange(len(models)), counts)
     values.update({name: column.take(repeat) for name, column in rows.items()})
     values.update(derive(values))
-    labels = _write(store, joined_columns(twin), values, len(repeat))
+    label_columns = joined_columns(names)
+    labels = _write(store, label_columns, values, len(repeat))
     lasts = starts + counts - 1
     for name in ("faulty_epoch", "faulty_reason"):
         rows[name] = values[name].take(lasts)
     rows["model"] = Values(models, None)
     rows["num_epochs"] = Values((counts - 1).astype(np.int32), None)
     model_table = _write(store, model_columns(), rows, len(models))
-    return labels, model_table, {name: splits.count(name) for name in SPLITS}
+    return Tables(labels, model_table, label_columns, {name: splits.count(name) for name in SPLITS})
 
 
 def row_values(description: ZooDescription, models: Sequence[int]) -> dict[str, Values]:

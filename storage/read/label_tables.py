@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
-from ..formats.labels import joined_columns, model_columns
 from ..formats.manifest import Manifest, from_ranges
 from ..formats.tables import decode_table
 from ..stores.objects import get_object
@@ -30,14 +29,14 @@ class LabelTables:
         """Rows by ascending model and epoch. Raises ObjectMissing, DigestMismatch, FormatError."""
         entry = self._manifest.labels
         data = get_object(self._store, entry.ref, f"zoo {self._manifest.zoo!r}, labels")
-        return decode_table(data, entry.ref.key, joined_columns(self._manifest.twin), entry.rows)
+        return decode_table(data, entry.ref.key, self._manifest.label_columns, entry.rows)
 
     @cached_property
     def models(self) -> "pa.Table":
         """Rows by ascending model. Raises as ``labels`` does."""
         entry = self._manifest.model_table
         data = get_object(self._store, entry.ref, f"zoo {self._manifest.zoo!r}, models")
-        table = decode_table(data, entry.ref.key, model_columns(), self._manifest.num_models)
+        table = decode_table(data, entry.ref.key, self._manifest.model_columns, self._manifest.num_models)
         if table["model"].to_pylist() != from_ranges(self._manifest.models):
             raise FormatError(f"{entry.ref.key}: other models than the manifest names")
         return table

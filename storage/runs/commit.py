@@ -95,8 +95,7 @@ def commit_part(
     if after is None and data.part > 0 and not refill:
         after = _last_before(store, key)
     labels = part_values(data.labels, len(data.members) * len(data.epochs))
-    twin = "kl" in labels
-    columns = part_columns(twin)
+    columns = part_columns(labels)
     fields = encode_fields(data.fields)
     arrays = {name: canonical_nan(array) for name, array in data.state.items()}
     state_fields = _kept_fields(data)
@@ -143,7 +142,7 @@ def commit_part(
         totals=Totals(),
         parents=tuple(parents),
         refill=refill,
-        twin=twin,
+        twin="kl" in labels,
         state_fields=state_fields,
     )
     return commit_record(store, _with_totals(record, after), puts, after)

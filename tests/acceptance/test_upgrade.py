@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import zooforge
-from tests.support.command import content, manifest
+from tests.support.command import content
 from tests.support.paths import ROOT
 from zooforge.storage.canonical import canonical_json
+from zooforge.storage.formats.labels import joined_columns
 from zooforge.storage.ops.remove import plan_removal
 from zooforge.storage.ops.usage import usage
 from zooforge.storage.runs.ledger import read_ledger
@@ -63,8 +64,11 @@ def test_an_interrupted_run_of_0_1_is_shown_resumed_extended_and_published_as_a_
     assert kept
     assert kept.items() <= objects(old).items()
     assert run(tmp_path / "new", "0:6", 5) == 0
-    assert manifest(old, ZOO.name) == manifest(tmp_path / "new", ZOO.name)
-    zoo = zooforge.open_zoo(f"{old}/zoos/{ZOO.name}")
+    zoo, new = (zooforge.open_zoo(f"{store}/zoos/{ZOO.name}") for store in (old, tmp_path / "new"))
+    assert (zoo.manifest.shards, zoo.manifest.model_table) == (new.manifest.shards, new.manifest.model_table)
+    assert zoo.manifest.label_columns == joined_columns()  # a run keeps the labels that it began with
+    assert new.manifest.label_columns == joined_columns(["weight_norm", "test_class_correct"])
+    assert zoo.labels().equals(new.labels(columns=zoo.labels().column_names))
     assert zoo.labels().num_rows == 6 * 6
     assert main(["verify", ZOO.name, "--store", str(old)]) == 0
 

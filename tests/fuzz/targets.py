@@ -147,11 +147,11 @@ def look_at_manifest(data: bytes) -> None:
 
 
 def look_at_table(data: bytes) -> None:
-    for columns in (part_columns(False), joined_columns(False)):
+    for columns in (part_columns(), joined_columns()):
         table_values(decode_table(data, "table", columns), columns)
 
 
-def in_files(format_name: str, names: list[str], contents: list[bytes]) -> Target:
+def in_files(format_name: str, names: list[str], contents: list[bytes], hostile: tuple[bytes, ...] = ()) -> Target:
     """Image files ``names`` of one folder; the first byte says which of them the other bytes replace."""
 
     def read_files(data: bytes) -> None:
@@ -163,7 +163,7 @@ def in_files(format_name: str, names: list[str], contents: list[bytes]) -> Targe
                 files[names[data[0] % len(names)]].write_bytes(data[1:])
             read(format_name, files)
 
-    return Target([bytes([number]) + content for number, content in enumerate(contents)], read_files)
+    return Target([bytes([number]) + content for number, content in enumerate(contents)], read_files, hostile=hostile)
 
 
 def image_targets() -> dict[str, Target]:
@@ -221,7 +221,7 @@ def image_targets() -> dict[str, Target]:
         "idx": in_files("idx", prefixes, [idx(noise(2, 28, 28)), idx(noise(2)), idx(noise(2, 28, 28)), idx(noise(2))]),
         "libsvm": in_files("libsvm", ["usps.bz2", "usps.t.bz2"], [lines, lines]),
         "cifar": in_files("cifar", ["c.tar.gz"], [tar({"c/data_batch_1": batch, "c/test_batch": batch})]),
-        "stl": in_files("stl-binary", ["s.tar.gz"], [tar(stl)]),
+        "stl": in_files("stl-binary", ["s.tar.gz"], [tar(stl)], hostile=(b"\0\x1f\x8b\x08",)),
         "tiny-imagenet": in_files("tiny-imagenet-zip", ["tiny-imagenet-200.zip"], [zipped(tiny)]),
         "eurosat": in_files("eurosat-zip", ["EuroSAT.zip"], [zipped(eurosat)]),
         "csv": in_files("mnist5k-csv", ["mnist_5k.csv.gz"], [gzip.compress(digits.getvalue().encode())]),

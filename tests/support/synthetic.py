@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from zooforge.storage.formats.layout import Layout
 from zooforge.storage.formats.manifest import Parent
+from zooforge.storage.formats.norms import weight_norms
 from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.interchange.raw.architectures import SHARD_SHAPES
 from zooforge.storage.publish.description import ZooDescription
@@ -118,8 +119,13 @@ def part_data(
     faulty: dict[int, int] | None = None,
     twin: bool = False,
     nudge: float = 0.0,
+    norms: bool = True,
+    classes: bool = False,
 ) -> PartData:
-    """What training would give. ``nudge`` makes another trajectory of it; ``faulty`` says from which epoch."""
+    """What training would give. ``nudge`` makes another trajectory of it; ``faulty`` says from which epoch.
+
+    ``norms`` and ``classes`` are the columns that labels of version 1 do not have.
+    """
     faulty = faulty or {}
     epochs = range(0, 1) if part == 0 else range((part - 1) * every + 1, part * every + 1)
     saved = [e for e in epochs if kept is None or e in kept]
@@ -145,6 +151,16 @@ def part_data(
         "faulty_epoch": np.where(good, -1, first_bad),
         "faulty_reason": np.where(good, -1, 0),
     }
+    if norms:
+        measured = [weight_norms(stacked(e)) for e in epochs]
+        for place, name in enumerate(("weight_norm", "max_abs_weight")):
+            labels[name] = np.stack([pair[place] for pair in measured], axis=1).reshape(-1)
+    if classes:
+        half = labels["test_correct"] // 2
+        masked = np.repeat(~good[:, None], 3, axis=1)
+        right = np.stack([half, labels["test_correct"] - half, 0 * half], axis=1)
+        labels["test_class_correct"] = np.ma.MaskedArray(right, mask=masked)
+        labels["test_class_predicted"] = np.ma.MaskedArray(np.full_like(right, [40, 35, 25]), mask=masked)
     last = epochs[-1]
     state: dict[str, NDArray[Any]] = {
         "weights": stacked(last),

@@ -8,18 +8,17 @@ from typing import Any
 
 import click
 
-from zooforge.storage.formats.images import encode_images
-from zooforge.storage.formats.splits import SPLITS
 from zooforge.storage.stores.open import open_store
 
 from ..data.mirror import Mirror, mirror
 from ..data.own import ImageFile, OwnImages
 from ..data.own_values import add, added, check_name, keep, kept, read_file, send_values
-from ..data.prepare import load
 from ..data.registry import DATASETS, dataset_entry
 from ..data.sources import Folder, Internet, Origin, Progress, default_cache, fetch, is_present, source_folder
 from ..data.sources import verified_files as verify
 from ..errors import InputError
+from ..publishing.describe import image_facts
+from ..publishing.images import encoded_images, image_splits
 from ..quantities import size
 from ..spec.blocks import validated
 from .options import json_option, print_json, resolve_zoo
@@ -102,33 +101,21 @@ def add_(name: str, as_json: bool, **source: Any) -> None:
 def export_(name: str, file: Path, splits: str) -> None:
     """Write the images that the networks of zoo NAME saw, with labels, into FILE; `zoo.images(split, FILE)` reads it.
 
-    NAME is a zoo of the catalogue or a spec. As images.safetensors beside a published version, FILE is found by
-    `zoo.images(split)`: put it there only if the licence of the data set allows that.
+    NAME is a zoo of the catalogue or a spec. `zoo vectorize NAME --images` publishes the same images with the zoo, for
+    data sets whose licence allows that.
     """
-    chosen = splits.split(",")
-    if unknown := sorted(set(chosen) - set(SPLITS)):
-        raise InputError(f"--splits {splits}: {unknown[0]!r} is none of {', '.join(SPLITS)}")
+    chosen = image_splits(splits, "--splits")
     if file.expanduser().exists():
         raise InputError(f"{file} is there already; name a file that does not exist yet")
     spec = resolve_zoo(name).root
-    data = load(spec, default_cache())
-    dataset = spec.dataset_name
-    entry = DATASETS.get(dataset)  # none for images of one's own
-    facts = {
-        "dataset": dataset,
-        "licence": "yours" if entry is None else entry.licence,
-        "home": None if entry is None else entry.home,
-        "preprocessing": spec.preprocessing.model_dump(mode="json"),
-        "split": spec.split.model_dump(mode="json"),
-    }
-    parts = {part: data.split(part) for part in SPLITS if part in chosen}
-    encoded = encode_images(data.pixel_values, {p: (s.images, s.labels) for p, s in parts.items()}, facts)
+    encoded, counts = encoded_images(spec, chosen)
     try:
         file.expanduser().write_bytes(encoded)
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror})") from None
-    counts = ", ".join(f"{len(split):,} {part}" for part, split in parts.items())
-    click.echo(f"{file}: {counts} images of {dataset}, {size(len(encoded))}; licence: {facts['licence']}")
+    facts = image_facts(spec)
+    shown = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    click.echo(f"{file}: {shown} images of {facts['dataset']}, {size(len(encoded))}; licence: {facts['licence']}")
 
 
 @command.command("verify")

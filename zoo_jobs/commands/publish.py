@@ -28,7 +28,7 @@ from .working import zoo_and_store
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
 @click.option("--author", "authors", multiple=True, metavar="NAME", help="'Family, Given' or a group; repeat for more.")
 @click.option("--anonymous", is_flag=True, help="For review: no author, and none of the texts that people wrote.")
-@click.option("--images/--no-images", default=None, help="Images beside the zoo; default: if their licence lets one.")
+@click.option("--images/--no-images", default=None, help="The zoo's images; default: if their licence lets one.")
 @click.option("--private", is_flag=True, help="Leave a new data set on the Hub private.")
 @click.option("--yes", is_flag=True, help="On Zenodo: publish, for good; without, a draft is left there for you.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be uploaded.")

@@ -38,6 +38,12 @@ class PreparedData:
         split: Split = getattr(self, name)
         return split
 
+    @property
+    def class_counts(self) -> dict[str, list[int]]:
+        """Images of each class, by split."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {n: np.bincount(s.labels, minlength=self.num_classes).tolist() for n, s in splits.items()}
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over shapes and values: equal data have equal digests on any machine."""

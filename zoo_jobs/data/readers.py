@@ -38,9 +38,10 @@ def read(format_name: str, files: Files) -> RawDataset:
     """
     try:
         return READERS[format_name](files)
-    # zipfile raises RuntimeError for an encrypted member, and NotImplementedError for an unknown compression.
+    # zipfile raises RuntimeError for an encrypted member, and NotImplementedError for an unknown compression; tarfile
+    # raises TypeError for a gzip header that ends early.
     except (FormatError, ValueError, KeyError, IndexError, EOFError, OSError, struct.error, tarfile.TarError,
-            zipfile.BadZipFile, zlib.error, RuntimeError) as error:  # fmt: skip
+            zipfile.BadZipFile, zlib.error, RuntimeError, TypeError) as error:  # fmt: skip
         names = ", ".join(str(path) for path in files.values())
         raise InputError(f"{names}: not readable as {format_name} ({error})") from error
 

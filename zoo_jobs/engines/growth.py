@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zooforge.storage.formats.labels import FAULT_REASONS
+from zooforge.storage.formats.norms import weight_norms
 from zooforge.storage.formats.record import STATE_FIELDS
 
 from ..data.prepared import PreparedData
@@ -26,12 +27,12 @@ logger = logging.getLogger(__name__)
 NEVER = -1  # faulty_epoch of a model that is finite
 CANONICAL_NAN = np.array(0x7FC00000, np.uint32).view(np.float32)[()]
 
-Labels = dict[str, Any]  # column -> [P], masked where a value is null
+Labels = dict[str, Any]  # column -> [P], [P, classes] for lists, masked where a value is null
 
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """The result of one epoch: ``fields`` [P, ...] by their suffix in a shard, ``labels`` [P] by column."""
+    """The result of one epoch: ``fields`` [P, ...] by their suffix in a shard, ``labels`` by column."""
 
     epoch: int
     fields: dict[str, NDArray[Any]]
@@ -160,6 +161,19 @@ class Growth:
         def nulls(dtype: type) -> Any:
             return np.ma.MaskedArray(np.zeros(self.num_models, dtype), mask=True)
 
+        def classes(split: str) -> Labels:
+            """Class counts of a split, masked row by row like ``column``."""
+            here = [piece.evaluations[split] for piece in pieces if split in piece.evaluations]
+            both = {"correct": [e.class_correct_PC for e in here], "predicted": [e.class_predicted_PC for e in here]}
+            shape = (self.num_models, self._data.num_classes)
+            return {
+                f"{split}_class_{name}": np.ma.MaskedArray(
+                    np.concatenate(counts) if counts else np.zeros(shape, np.int32),
+                    mask=np.repeat(faulty_P[:, None] | (not counts), shape[1], axis=1),
+                )
+                for name, counts in both.items()
+            }
+
         def metrics(prefix: str, sums: Sequence[Running | Evaluation]) -> Labels:
             if not sums:
                 return {
@@ -177,6 +191,9 @@ class Growth:
         labels = metrics("running_train", [piece.running for piece in pieces if piece.running is not None])
         for split in ("train", "val", "test"):
             labels |= metrics(split, [piece.evaluations[split] for piece in pieces if split in piece.evaluations])
+            labels |= classes(split)
+        norms, largest = weight_norms(self._state["weights"])
+        labels |= {"weight_norm": column(norms), "max_abs_weight": column(largest)}
         sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]
         if sparsities:
             labels["kl"] = column(np.concatenate([s.kl_P for s in sparsities]))

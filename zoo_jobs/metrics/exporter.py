@@ -16,9 +16,9 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from zooforge.storage.errors import ObjectMissing, StorageError
-from zooforge.storage.formats.labels import derive, part_columns
+from zooforge.storage.formats.labels import derive
 from zooforge.storage.formats.manifest import Manifest
-from zooforge.storage.formats.tables import decode_table, table_values
+from zooforge.storage.formats.tables import decode_part
 from zooforge.storage.keys import attempt_seconds, manifest_key, parts_prefix
 from zooforge.storage.publish.head import list_zoos, read_head, read_manifest_bytes
 from zooforge.storage.runs.ledger import Folder, Ledger, read_ledger
@@ -218,8 +218,7 @@ class StoreMetrics(Collector):
             data = get_object(self._store, record.labels, str(record.key))
         except ObjectMissing:
             return None
-        columns = part_columns(record.twin)
-        values = table_values(decode_table(data, str(record.key), columns), columns)
+        values = decode_part(data, str(record.key))
         rows = np.flatnonzero(values["epoch"].data == record.epochs[1] - 1)
         derived = derive({name: column.take(rows) for name, column in values.items()})
 

@@ -7,6 +7,7 @@ from zooforge.storage.formats.manifest import Parent
 from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.publish.description import ZooDescription
 
+from ..data.registry import DATASETS
 from ..engines.contract import noisy_layout
 from ..models.arithmetic import PRECISIONS
 from ..models.layers import (
@@ -65,7 +66,20 @@ def describe(zoo: Zoo) -> ZooDescription:
         notes=(*spec.conflicts, *_start(spec), *_arithmetic(spec)),
         compression=spec.compression,
         shard_shape=spec.architecture_row.shard_shape,
+        data=image_facts(spec),
     )
+
+
+def image_facts(spec: ZooSpec) -> dict[str, Any]:
+    """JSON: the data set of a zoo, its licence, and how its images were prepared and split."""
+    entry = DATASETS.get(spec.dataset_name)  # none for images of one's own
+    return {
+        "dataset": spec.dataset_name,
+        "licence": "yours" if entry is None else entry.licence,
+        "home": None if entry is None else entry.home,
+        "preprocessing": spec.preprocessing.model_dump(mode="json"),
+        "split": spec.split.model_dump(mode="json"),
+    }
 
 
 def _start(spec: ZooSpec) -> tuple[str, ...]:

@@ -20,13 +20,18 @@ READ_BACK_BYTES = 100_000_000_000
 
 
 def publish(
-    store: ObjectStore, zoo: Zoo, wanted: Request | None = None, compression: CompressionName | None = None
+    store: ObjectStore,
+    zoo: Zoo,
+    wanted: Request | None = None,
+    compression: CompressionName | None = None,
+    images: memoryview | None = None,
 ) -> Version:
     """Seal a version with the committed part of the request and everything that the current version has.
 
     Args:
         wanted: the request; None for the whole zoo.
         compression: of the shards; None for that of the spec, else of the current version.
+        images: the images that the models saw, as ``encoded_images`` gives them; None for those of the current version.
 
     Raises:
         IncompleteRun: nothing is committed yet.
@@ -35,7 +40,7 @@ def publish(
     """
     _check_lineage(store, zoo)
     asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
-    version = vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression)
+    version = vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression, images=images)
     check_not_removed(store, zoo.name, zoo.run_id)
     return version
 

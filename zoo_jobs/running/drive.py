@@ -71,6 +71,7 @@ class _Attempt:
             num_gpus=1 if on_gpus(stage.plan.choice, run) else 0,
             refill=stage.plan.refill,
             single_writer=options.single_writer,
+            label_version=stage.pin.get("label_version", 1),
         )
         self._pieces: ClaimedPieces | None = None
         if session.place.is_shared:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
+import ray._private.utils as ray_utils
 import ray.util.scheduling_strategies
 
 from .. import logs
@@ -373,17 +374,33 @@ def _no_cluster(address: str, reason: str) -> InputError:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Restore the handler of SIGTERM, which Ray replaces when it starts.
+    """Handle SIGTERM while Ray starts, in place of Ray's handler.
 
-    Raises Interrupted if SIGTERM arrives meanwhile: Ray turns it into SystemExit.
+    Both raise SystemExit. Python ignores an exception in some places, e.g. in a hook of ``os.fork``, and Ray's handler
+    leaves no other trace of the signal.
+
+    Raises Interrupted if SIGTERM arrives meanwhile.
     """
-    ours = signal.getsignal(signal.SIGTERM)
+    arrived = False
+
+    def leave(number: int, frame: object) -> None:
+        nonlocal arrived
+        arrived = True
+        raise SystemExit(number)
+
+    ours, theirs = signal.getsignal(signal.SIGTERM), ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda handler: None
+    signal.signal(signal.SIGTERM, leave)
     try:
         yield
     except SystemExit:
-        raise Interrupted("SIGTERM came while Ray was starting; the same command goes on") from None
+        if not arrived:
+            raise
     finally:
         signal.signal(signal.SIGTERM, ours)
+        ray_utils.set_sigterm_handler = theirs
+    if arrived:
+        raise Interrupted("SIGTERM came while Ray was starting; the same command goes on")
 
 
 __all__: Sequence[str] = ["RayPool", "connected", "worker_numerics"]

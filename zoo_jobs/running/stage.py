@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zooforge.storage.errors import PinMismatch
+from zooforge.storage.formats.labels import LABEL_VERSION
 from zooforge.storage.runs.ledger import Ledger, read_ledger
 from zooforge.storage.runs.run_files import Control, pin_run, read_attempts, read_chunk, read_control, read_pin
 from zooforge.storage.stores.probe import Capabilities, probe, require
@@ -198,6 +199,8 @@ def check(session: Session, plan: StagePlan) -> Stage:
         "unit_models": (there or {}).get("unit_models", new_unit_models(choice, run)),
         "data": data.digest,
     }
+    if there is None or "label_version" in there:  # a run that began before these were pinned goes on without them
+        pin |= {"label_version": (there or {}).get("label_version", LABEL_VERSION), "class_counts": data.class_counts}
     if there is not None:
         pin_settings(session, run, pin)
     expected = _expected(session, plan)

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
 
-from zooforge.storage.formats.labels import FAULT_REASONS
+from zooforge.storage.formats.labels import FAULT_REASONS, LABEL_VERSION, measured_columns
 from zooforge.storage.formats.record import PartRecord
 from zooforge.storage.keys import run_key
 from zooforge.storage.runs.commit import PartData, commit_part
@@ -41,12 +41,13 @@ class UnitRunner:
         chunk_models: int | None = None,
         refill: frozenset[int] = frozenset(),
         buffer_bytes: int = LIMIT_BYTES,
+        label_version: int = LABEL_VERSION,
     ) -> None:
         """Args:
         refill: train tasks from epoch 0 and commit the parts with these epochs again, with weights.
         buffer_bytes: most bytes of parts that wait for their commit while the slot trains; 0 waits for each commit.
         """
-        self._refill = refill
+        self._refill, self._columns = refill, measured_columns(label_version)
         self._commits: CommitQueue[PartCommitted | None] = CommitQueue(buffer_bytes)
         self._wait = buffer_bytes == 0
         self._commit_seconds = 0.0
@@ -174,7 +175,7 @@ class UnitRunner:
             part=self._next_part,
             epochs=epochs,
             fields=_fields(results, EpochSet(None) if refill else self._run.kept_epochs),
-            labels=_labels(task.models, results),
+            labels=_labels(task.models, results, self._columns),
             state={} if refill else state,
             numerics=self._engine.numerics(program),
             samples=samples,
@@ -228,15 +229,16 @@ def _fields(results: Sequence[EpochResult], kept: EpochSet) -> dict[str, dict[in
     return {suffix: {r.epoch: r.fields[suffix] for r in results if r.epoch in kept} for suffix in suffixes}
 
 
-def _labels(models: Sequence[int], results: Sequence[EpochResult]) -> dict[str, Any]:
-    """Label columns with one row per model and epoch, ordered by model, then epoch."""
+def _labels(models: Sequence[int], results: Sequence[EpochResult], wanted: Set[str]) -> dict[str, Any]:
+    """The wanted label columns with one row per model and epoch, ordered by model, then epoch."""
     num_models, num_epochs = len(models), len(results)
     columns: dict[str, Any] = {
         "model": np.repeat(np.asarray(models, np.int32), num_epochs),
         "epoch": np.tile(np.asarray([r.epoch for r in results], np.int32), num_models),
     }
-    for name in results[0].labels:
-        columns[name] = np.ma.stack([r.labels[name] for r in results], axis=1).reshape(-1)
+    for name in wanted & results[0].labels.keys():
+        stacked = np.ma.stack([r.labels[name] for r in results], axis=1)
+        columns[name] = stacked.reshape(num_models * num_epochs, *stacked.shape[2:])
     return columns
 
 

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 
+from zooforge.storage.formats.labels import LABEL_VERSION
 from zooforge.storage.stores.open import open_store
 
 from ..data.prepared import PreparedData
@@ -32,6 +33,7 @@ class WorkerContext:
     refill: frozenset[int] = frozenset()
     single_writer: bool = False
     """Nobody else writes to the store, which then needs no atomic conditional writes."""
+    label_version: int = LABEL_VERSION
 
     def with_half_chunk(self, num_models: int) -> "WorkerContext":
         """The context with half as many models in memory, where a task of ``num_models`` did not fit."""
@@ -55,6 +57,7 @@ class Worker:
             notice,
             context.chunk_models,
             context.refill,
+            label_version=context.label_version,
         )
 
     def advance(self, task: Task, part: int) -> Advance:

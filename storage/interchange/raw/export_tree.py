@@ -27,7 +27,7 @@ from .masks import flips_of
 from .optimizer_states import OptimizerStates
 from .state_dicts import Indices, torch_state
 
-_NOT_IN_A_TREE = ("shards", "tables", "models", "num_models", "num_epochs", "num_states", "fields")
+_NOT_IN_A_TREE = ("shards", "tables", "models", "num_models", "num_epochs", "num_states", "fields", "columns", "images")
 """Members of a manifest that describe its own objects."""
 
 

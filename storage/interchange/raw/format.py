@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...canonical import digest_of
 from ...errors import FormatError
-from ...formats.labels import ALL_COLUMNS, PART_COLUMNS, TWIN_COLUMNS
+from ...formats.labels import ALL_COLUMNS, NORM_COLUMNS, PART_COLUMNS, TWIN_COLUMNS
 from .metrics import SENTINEL, number
 
 ROOT_FILE = "zooforge.json"
@@ -247,7 +247,7 @@ def result_row(
     return row
 
 
-_OWN = [column for column in (*PART_COLUMNS, *TWIN_COLUMNS) if column.name not in ("model", "epoch")]
+_OWN = [column for column in (*PART_COLUMNS, *NORM_COLUMNS, *TWIN_COLUMNS) if column.name not in ("model", "epoch")]
 
 
 def _or(value: Any, otherwise: Any) -> Any:

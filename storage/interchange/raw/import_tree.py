@@ -174,6 +174,7 @@ def _own_description(
             compression="delta-zstd" if own.get("compression") else None,
             shard_shape=SHARD_SHAPES.get(str(described["name"])),
             notes=tuple(str(note) for note in own.get("notes", ())),
+            data=None if own.get("data") is None else dict(own["data"]),
         )
         tensors = {entry.name for entry in description.layout.entries}
         if any(set(names) != tensors for names in description.state_dict_names.values()):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...formats.labels import PART_COLUMNS, TWIN_COLUMNS, Values, part_values
+from ...formats.labels import NORM_COLUMNS, PART_COLUMNS, TWIN_COLUMNS, Values, part_values
 from ...formats.splits import SPLITS
 from .findings import Findings
 from .format import IMAGES, image_count
@@ -15,6 +15,7 @@ from .tree import RawModel
 
 Faulty = Mapping[int, tuple[int, str]]  # model to its first faulty epoch and the reason
 Pruned = Mapping[tuple[int, int], tuple[int, int]]  # (model, epoch) to (pruned, prunable) weights
+Norms = Mapping[tuple[int, int], tuple[float, float]]  # (model, epoch) to norm and largest absolute weight
 
 _SPARSITY_TOLERANCE = 1e-6  # the reference's ratio may be of single precision
 
@@ -52,6 +53,7 @@ def label_values(
     lasts: Mapping[int, int],
     faulty: Faulty,
     pruned: Pruned,
+    norms: Norms,
     counts: Mapping[str, int | None],
     twin: bool,
     findings: Findings,
@@ -61,7 +63,7 @@ def label_values(
     Args:
         lasts: model to its last epoch.
     """
-    columns = (*PART_COLUMNS, *(TWIN_COLUMNS if twin else ()))
+    columns = (*PART_COLUMNS, *NORM_COLUMNS, *(TWIN_COLUMNS if twin else ()))
     values: dict[str, list[Any]] = {column.name: [] for column in columns}
     for index, last in lasts.items():
         model = models[index]
@@ -77,6 +79,8 @@ def label_values(
                     row.update(_sparsity(model, epoch, pruned, findings))
                 if bad_epoch is not None and epoch >= bad_epoch:
                     row.update(faulty_epoch=bad_epoch, faulty_reason=reason)
+            if "weight_norm" not in row and (index, epoch) in norms:
+                row = {**row, "weight_norm": norms[index, epoch][0], "max_abs_weight": norms[index, epoch][1]}
             for name, column in values.items():
                 column.append(row.get(name))
             values["model"][-1], values["epoch"][-1] = index, epoch

@@ -10,6 +10,7 @@ from ...errors import FormatError, StorageUsageError
 from ...formats.blocks import Digests, write_blocks
 from ...formats.compression import Compression, CompressionName
 from ...formats.manifest import FieldEntry, Manifest, ShardEntry, group_rows, shard_shape
+from ...formats.norms import weight_norms
 from ...formats.tensors import tensor_name, unpack_mask
 from ...publish.description import ZooDescription
 from ...publish.head import read_head, read_manifest_bytes, require_publishing
@@ -67,12 +68,17 @@ def publish_models(
         lasts = builder.lasts
         counts = image_counts(tree.models, description.dataset, images, tree.findings)
         twin = reader.network.noisy_layout is not None
-        labels = label_values(tree.models, lasts, builder.faulty, builder.pruned, counts, twin, tree.findings)
+        labels = label_values(
+            tree.models, lasts, builder.faulty, builder.pruned, builder.norms, counts, twin, tree.findings
+        )
         absent = {**description.absent, **tree.findings.absent}
         described = replace(description, absent={m: r for m, r in absent.items() if m not in lasts})
-        tables = write_tables(store, described, [labels], lasts, twin)
+        tables = write_tables(store, described, [labels], lasts)
         blocks = write_blocks(store, builder.digests, builder.shards)
-        return described, assemble(described, run, lasts, builder.shards, builder.fields, tables, twin, packed, blocks)
+        data = None if described.data is None else dict(described.data)
+        return described, assemble(
+            described, run, lasts, builder.shards, builder.fields, tables, twin, packed, blocks, data
+        )
 
     described, manifest = write()
     written = [manifest]
@@ -140,6 +146,7 @@ class _Shards:
         self.lasts: dict[int, int] = {}
         self.faulty: dict[int, tuple[int, str]] = {}
         self.pruned: dict[tuple[int, int], tuple[int, int]] = {}
+        self.norms: dict[tuple[int, int], tuple[float, float]] = {}
 
     def build(self, progress: Callable[[int], None] | None) -> None:
         num_models, num_epochs = self.shape
@@ -208,5 +215,8 @@ class _Shards:
             )
         if self.noisy is not None:
             self.pruned[index, epoch] = num_pruned(unpack_mask(state[".mask"], self.noisy.size), self.noisy)
+        if finite:
+            norm, largest = weight_norms(state[""][None])
+            self.norms[index, epoch] = float(norm[0]), float(largest[0])
         self.lasts[index] = model.last_epoch
         return True

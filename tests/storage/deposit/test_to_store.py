@@ -1,6 +1,7 @@
 """Publishing into a folder or a bucket: planned, resumed, read back, and never visible by halves."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,18 @@ import pytest
 from tests.support.faulty_store import Died, FaultyStore
 from tests.support.synthetic import RUN, description, train
 from zooforge.storage.deposit.papers import Credits
-from zooforge.storage.deposit.parcel import Parcel, slice_of
+from zooforge.storage.deposit.parcel import Parcel, parcel_of, slice_of
 from zooforge.storage.deposit.plan import Limits, estimate, plan_of
 from zooforge.storage.deposit.send import target_of
 from zooforge.storage.deposit.to_store import publish_to_store, store_sizes
 from zooforge.storage.errors import DigestMismatch, NotPublished, StorageUsageError, StoreURLError
-from zooforge.storage.keys import copy_key
 from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import MemoryStore, shared_memory_store
+from zooforge.storage.stores.objects import put_object
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore
-from zooforge.storage.zoo import IMAGES, Zoo, open_zoo
+from zooforge.storage.zoo import Zoo, open_zoo
 
 
 @pytest.fixture
@@ -132,8 +133,11 @@ def test_a_part_is_a_zoo_of_its_own_and_about_as_large_as_was_estimated(zoo: Zoo
 
 
 def test_images_leave_only_where_that_is_said(zoo: Zoo) -> None:
-    zoo.store.put(copy_key("tiny-zoo", 1, IMAGES), b"pixels")
-    assert f"zoos/tiny-zoo/versions/0001/{IMAGES}" not in store_sizes(Parcel(zoo), 1)
+    pixels = put_object(zoo.store, b"pixels", "safetensors")
+    zoo = Zoo(zoo.store, replace(zoo.manifest, images=pixels), zoo.version, progress=False)
+    kept, left = parcel_of(zoo, Credits(), images=True), parcel_of(zoo, Credits(), why_not="no licence")
+    assert pixels.key in store_sizes(kept, 1) and pixels.key not in store_sizes(left, 1)
+    assert (kept.left_out, left.left_out) == ((), ("images: no licence",))
 
 
 def test_limits_refuse_with_the_numbers(zoo: Zoo) -> None:

@@ -152,7 +152,7 @@ def test_a_program_from_before_refuses_it_with_a_sentence(memory: ObjectStore, m
     train(memory, range(2), 1)
     data = seal(memory).manifest.to_json()
     monkeypatch.setattr(zooforge.storage.formats.manifest, "VERSION", 1)
-    with pytest.raises(NewerFormat, match=r"zooforge\.zoo/2 is newer than zooforge\.zoo/1.*install a later"):
+    with pytest.raises(NewerFormat, match=r"zooforge\.zoo/3 is newer than zooforge\.zoo/1.*install a later"):
         Manifest.from_json(data, "manifest")
 
 

@@ -1,5 +1,6 @@
 """docs/format.md says what is: its reader reads, its tables are the code's, and old files read for ever."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 import zooforge
 from tests.support.paths import ROOT
 from tests.support.synthetic import LAYOUT, RUN, copy_zoo, description, mask, noise, train, weights
-from zooforge.storage.canonical import sha256_hex
-from zooforge.storage.formats.labels import joined_columns
+from zooforge.storage.canonical import canonical_json, sha256_hex
+from zooforge.storage.errors import FormatError
+from zooforge.storage.formats.labels import ALL_COLUMNS, Column, joined_columns, model_columns
 from zooforge.storage.formats.manifest import Manifest, Parent
 from zooforge.storage.interchange.raw.architectures import SHARD_SHAPES
 from zooforge.storage.ops.verify import verify_zoo
@@ -35,13 +37,19 @@ def documented_reader(name: str = "Reader") -> Any:
 
 def golden_zoo(store: ObjectStore) -> None:
     """What lies under tests/golden/storage/v1 and v2 was written by this, once; never write it again."""
-    train(store, range(6), 3, twin=True, faulty={4: 2}, kept=[0, 1, 3])
+    train(store, range(6), 3, twin=True, faulty={4: 2}, kept=[0, 1, 3], norms=False)
+    vectorize(store, description("golden-vd", parent=Parent("golden", "ab" * 16, 3)), RUN)
+
+
+def golden_labelled(store: ObjectStore) -> None:
+    """What lies under tests/golden/storage/v3 was written by this, once; never write it again."""
+    train(store, range(6), 3, twin=True, faulty={4: 2}, kept=[0, 1, 3], classes=True)
     vectorize(store, description("golden-vd", parent=Parent("golden", "ab" * 16, 3)), RUN)
 
 
 def golden_compressed(store: ObjectStore) -> None:
     """What lies under tests/golden/storage/v2-compressed was written by this, once; never write it again."""
-    train(store, range(3), 9, twin=True, faulty={1: 2}, kept=[0, 1, 3, 8, 9])
+    train(store, range(3), 9, twin=True, faulty={1: 2}, kept=[0, 1, 3, 8, 9], norms=False)
     described = description("golden-vd", architecture="resnet18", parent=Parent("golden", "ab" * 16, 9))
     vectorize(store, described, RUN, compression="delta-zstd")
 
@@ -88,10 +96,9 @@ def test_the_documented_reader_refuses_a_flipped_byte(local: ObjectStore) -> Non
 
 
 def test_the_documented_columns_are_the_codes() -> None:
-    listed = re.findall(r"^\| `(\w+)` \| (\w+) \| (yes|no) \|", FORMAT.split("<!-- columns")[1], re.MULTILINE)
-    assert listed[: len(joined_columns(True))] == [
-        (c.name, c.type, "yes" if c.nullable else "no") for c in joined_columns(True)
-    ]
+    listed = re.findall(r"^\| `(\w+)` \| (\w+(?:\[\])?) \| (yes|no) \|", FORMAT.split("<!-- columns")[1], re.MULTILINE)
+    columns = joined_columns(ALL_COLUMNS)
+    assert listed[: len(columns)] == [(c.name, c.type, "yes" if c.nullable else "no") for c in columns]
 
 
 def test_the_documented_shards_are_the_codes() -> None:
@@ -100,8 +107,6 @@ def test_the_documented_shards_are_the_codes() -> None:
 
 
 def test_the_documented_manifest_fields_are_the_codes(memory: ObjectStore) -> None:
-    import json
-
     train(memory, range(3), 1)
     value = json.loads(vectorize(memory, description(), RUN).manifest.to_json())
     section = FORMAT.split("## Manifest")[1].split("## Splits")[0]
@@ -109,7 +114,7 @@ def test_the_documented_manifest_fields_are_the_codes(memory: ObjectStore) -> No
         assert f"`{name}`" in section, name
 
 
-@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
 def test_files_of_every_version_read_for_ever(version: str) -> None:
     zoo = zooforge.open_zoo(f"{GOLDEN / version}/zoos/golden-vd")
     assert verify_zoo(zoo).ok and (zoo.manifest.blocks is None) == (version == "v1")
@@ -162,6 +167,51 @@ def test_this_version_still_writes_the_tensors_of_version_1() -> None:
     assert sha256_hex(store.get(golden.shards[0].ref.key)[0]) == golden.shards[0].ref.sha256
 
 
+def test_this_version_still_writes_the_bytes_of_version_3() -> None:
+    store = MemoryStore()
+    golden_labelled(store)
+    path = "zoos/golden-vd/versions/0001/manifest.json"
+    assert store.get(path)[0] == (GOLDEN / "v3" / path).read_bytes()
+
+
+def test_a_run_with_labels_of_version_1_has_the_columns_of_its_time() -> None:
+    store = MemoryStore()
+    golden_zoo(store)
+    now = Manifest.from_json(store.get("zoos/golden-vd/versions/0001/manifest.json")[0], "now")
+    assert now.version == 3 and now.label_columns == joined_columns(["kl"])
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_labels_of_version_2_are_listed_and_read_back(local: ObjectStore, classes: bool) -> None:
+    train(local, range(4), 2, faulty={1: 2}, classes=classes)
+    vectorize(local, description(), RUN)
+    zoo = zooforge.open_zoo(f"{local.url}/zoos/tiny-zoo")
+    norms = zoo.labels(models=2, epochs=1, columns=["weight_norm", "max_abs_weight"]).to_pylist()[0]
+    vector = weights(2, 1).astype(np.float64)
+    assert norms["max_abs_weight"] == np.abs(vector).max()
+    assert norms["weight_norm"] == pytest.approx(np.linalg.norm(vector), rel=1e-14)
+    assert zoo.labels(models=1, epochs=2, columns=["weight_norm"])["weight_norm"].to_pylist() == [None]
+    assert ("test_class_correct" in zoo.labels().column_names) == classes
+    assert verify_zoo(zoo).ok
+    if classes:
+        table = zoo.labels(epochs=2, columns=["test_class_correct", "test_class_predicted", "train_class_correct"])
+        assert table["test_class_correct"].to_pylist() == [[3, 3, 0], None, [4, 4, 0], [4, 5, 0]]
+        assert table["test_class_predicted"].to_pylist()[0] == [40, 35, 25]
+        assert table["train_class_correct"].to_pylist() == [None] * 4
+
+
+def test_a_column_that_this_version_does_not_know_is_read(local: ObjectStore) -> None:
+    known = [*joined_columns(), Column("weather", "string", "derived", True, "")]
+    listed = {"labels": [c.to_json() for c in known], "models": [c.to_json() for c in model_columns()]}
+    train(local, range(2), 1, norms=False)
+    value = json.loads(vectorize(local, description(), RUN).manifest.to_json())
+    manifest = Manifest.from_json(canonical_json({**value, "columns": listed}), "manifest")
+    assert manifest.label_columns[-1].name == "weather"
+    for wrong in (listed["labels"][1:], [*listed["labels"], ["weather", "text", True]], [["model", "int64", False]]):
+        with pytest.raises(FormatError, match="no manifest"):
+            Manifest.from_json(canonical_json({**value, "columns": {**listed, "labels": wrong}}), "manifest")
+
+
 def write_golden(folder: Path, write: Callable[[ObjectStore], None]) -> None:
     """For the first release of a format version: ``python -m tests.storage.formats.test_format``."""
     from zooforge.storage.stores.local import LocalStore
@@ -176,6 +226,6 @@ def write_golden(folder: Path, write: Callable[[ObjectStore], None]) -> None:
 
 
 if __name__ == "__main__":
-    for name, write in (("v1", golden_zoo), ("v2", golden_zoo), ("v2-compressed", golden_compressed)):
+    for name, write in (("v2-compressed", golden_compressed), ("v3", golden_labelled)):
         if not (GOLDEN / name).exists():
             write_golden(GOLDEN / name, write)

@@ -9,14 +9,16 @@ import pytest
 import zooforge
 from tests.support.module_zoo import module_zoo
 from tests.support.networks import logits
-from tests.support.synthetic import copy_zoo, tiny_zoo, weights
+from tests.support.synthetic import RUN, copy_zoo, description, tiny_zoo, weights
 from zooforge.storage.errors import FormatError, StorageUsageError
 from zooforge.storage.formats.images import decode_images, encode_images
 from zooforge.storage.formats.tensors import decode, encode
 from zooforge.storage.interchange.copy_zoo import import_zoo
+from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.zoo import Zoo, open_zoo
 from zooforge.zoo_jobs.cli import main
+from zooforge.zoo_jobs.data.registry import DATASETS
 
 SHAPE = (1, 5, 5)
 
@@ -72,9 +74,9 @@ def test_a_file_with_other_bytes_is_refused(change: dict[str, Any], message: str
         decode_images(bytes_of()[:-1], "test", SHAPE, "file")
 
 
-def test_images_are_found_beside_the_version_or_in_a_file(zoo: Zoo, tmp_path: Path) -> None:
+def test_images_are_published_with_the_zoo_or_lie_in_a_file(zoo: Zoo, tmp_path: Path) -> None:
     with pytest.raises(
-        StorageUsageError, match=r"its images, of none, are not beside it.*`zoo data export tiny-zoo FILE`"
+        StorageUsageError, match=r"its images, of none, are not published with it.*`zoo data export tiny-zoo FILE`"
     ):
         zoo.images()
     with pytest.raises(StorageUsageError, match="images: cannot be read"):
@@ -82,7 +84,10 @@ def test_images_are_found_beside_the_version_or_in_a_file(zoo: Zoo, tmp_path: Pa
     (tmp_path / "images").write_bytes(bytes_of())
     pixels, labels = zoo.images("test", tmp_path / "images")
     assert pixels.shape == (100, *SHAPE) and labels.shape == (100,)
-    (tmp_path / "store/zoos/tiny-zoo/versions/0001/images.safetensors").write_bytes(bytes_of())
+    version = vectorize(zoo.store, description(architecture="layers"), RUN, images=memoryview(bytes_of()))
+    assert version.new and version.manifest.images in version.manifest.refs
+    assert not vectorize(zoo.store, description(architecture="layers"), RUN).new  # later versions keep the images
+    zoo = open_zoo(f"{zoo.store.url}/zoos/tiny-zoo")
     assert np.array_equal(zoo.images()[0], pixels)
     with pytest.raises(StorageUsageError, match="has the images of test, not those of val"):
         zoo.images("val")
@@ -164,3 +169,38 @@ def test_the_verb_writes_images_and_refuses_bad_input(
         assert main(["data", "export", *arguments]) == 2
         assert message in capsys.readouterr().err
     assert file.read_bytes() == before and not (tmp_path / "b").exists()
+
+
+def test_images_are_published_where_their_licence_lets_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))
+    spec = tmp_path / "tiny.yaml"
+    text = (Path(zooforge.__file__).parent / "storage/example/digits-example.yaml").read_text()
+    spec.write_text(text.replace("name: digits-example", "name: tiny"))
+    store = ["--store", str(tmp_path / "store")]
+    grow = ["train", str(spec), "--models", "0:1", "--epochs", "1", "--ray", "none", "--no-metrics", "--quiet"]
+    assert main([*grow, *store]) == 0
+    assert main(["vectorize", str(spec), "--images", "val,tests", *store]) == 2
+    assert "'tests' is none of train, val, test" in capsys.readouterr().err
+    assert main(["vectorize", str(spec), *store]) == 0
+    tiny = open_zoo(tmp_path / "store" / "zoos" / "tiny")
+    assert tiny.manifest.data is not None
+    with pytest.raises(StorageUsageError, match=rf"of digits8, from .*http.*, digest {tiny.manifest.data['digest']}"):
+        tiny.images()
+    assert main(["vectorize", str(spec), "--images", "test", *store]) == 0
+    tiny = open_zoo(tmp_path / "store" / "zoos" / "tiny")
+    assert tiny.manifest.data is not None
+    counts = tiny.manifest.data["class_counts"]
+    _, labels = tiny.images("test")
+    assert np.bincount(labels).tolist() == counts["test"] and sum(counts["train"]) == 1257
+    metrics = tiny.class_metrics(0, 1).to_pylist()[0]
+    (label,) = tiny.labels(models=0, epochs=1).to_pylist()
+    recalls = [right / true for right, true in zip(label["test_class_correct"], counts["test"], strict=True)]
+    assert metrics["recall"] == recalls and metrics["macro_recall"] == pytest.approx(np.mean(recalls))
+    assert metrics["largest_predicted_share"] == max(label["test_class_predicted"]) / len(labels)
+    with pytest.raises(StorageUsageError, match="expected one of train, val, test"):
+        tiny.class_metrics(split="tests")
+    monkeypatch.setitem(DATASETS, "digits8", DATASETS["digits8"].model_copy(update={"redistribute": False}))
+    assert main(["vectorize", str(spec), "--images", "test", *store]) == 2
+    assert "may not be published with tiny" in capsys.readouterr().err

@@ -279,7 +279,7 @@ def test_a_newer_format_is_refused_in_words(local: ObjectStore) -> None:
     train(local, range(4), 1)
     vectorize(local, description(), RUN)
     key = manifest_key("tiny-zoo", 1)
-    newer = local.get(key)[0].replace(b'"twin":false,"version":2', b'"twin":false,"version":3')
+    newer = local.get(key)[0].replace(b'"twin":false,"version":3', b'"twin":false,"version":4')
     local.put(key, newer)
     assert move_head(local, "tiny-zoo", 1, newer, read_head(local, "tiny-zoo"))
     with pytest.raises(NewerFormat, match="install a later zooforge") as raised:

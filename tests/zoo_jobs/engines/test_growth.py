@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.tiny_runs import RUN, random_data
 from zooforge.storage.formats.labels import FAULT_REASONS
+from zooforge.storage.formats.norms import weight_norms
 from zooforge.zoo_jobs.data.prepared import PreparedData
 from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, StateArrays
 from zooforge.zoo_jobs.engines.growth import CANONICAL_NAN, NEVER, EpochResult, Growth
@@ -82,6 +83,8 @@ def test_a_model_that_stops_being_finite_is_frozen_and_labelled() -> None:
     for result in results:
         labels = result.labels
         null = result.epoch >= 1
+        for name in ("weight_norm", "test_class_correct"):
+            assert bool(np.ma.getmaskarray(labels[name])[1].all()) == null, name
         for name in ("test_loss", "test_correct", "val_loss", "running_train_loss"):
             assert bool(np.ma.getmaskarray(labels[name])[1]) == (null or name == "running_train_loss"), name
             assert not np.ma.getmaskarray(labels[name])[0] or (name == "running_train_loss" and result.epoch == 0)
@@ -108,6 +111,15 @@ def test_labels_count_what_was_seen() -> None:
     assert second.labels["running_train_count"].tolist() == [60] * 4
     assert second.labels["val_count"].tolist() == [20] * 4
     assert (second.labels["test_correct"] <= 20).all()
+    for split in ("val", "test"):
+        by_class = second.labels[f"{split}_class_correct"]
+        assert by_class.shape == (4, DATA.num_classes)
+        assert by_class.sum(axis=1).tolist() == second.labels[f"{split}_correct"].tolist()
+        assert second.labels[f"{split}_class_predicted"].sum(axis=1).tolist() == [20] * 4
+    assert np.ma.getmaskarray(second.labels["train_class_correct"]).all()
+    norms, largest = weight_norms(second.fields[""])
+    assert np.array_equal(second.labels["weight_norm"], norms)
+    assert np.array_equal(second.labels["max_abs_weight"], largest)
 
 
 class SmallMemory(SequentialEngine):

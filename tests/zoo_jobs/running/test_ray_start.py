@@ -1,7 +1,9 @@
 """What goes wrong with Ray is said in one line: one that does not come up, a worker that is lost."""
 
+import contextlib
 import importlib
 import pwd
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from zooforge.zoo_jobs.data.sources import default_cache
 from zooforge.zoo_jobs.engines.device_errors import DeviceBroken
-from zooforge.zoo_jobs.errors import InputError, ZooError
+from zooforge.zoo_jobs.errors import InputError, Interrupted, ZooError
 from zooforge.zoo_jobs.running.memory_use import GiB, MemoryUse, MemoryWatch
 from zooforge.zoo_jobs.running.ray_environment import token_file
 
@@ -157,3 +159,17 @@ def test_a_worker_whose_gpu_is_broken_is_replaced_and_the_cause_is_kept(monkeypa
     pool._actors = ["its successor"]
     pool._done("later")
     assert replaced == [0]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_signal_while_ray_starts_is_not_lost(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """Neither where Ray would install a handler of its own, nor where Python ignores the exception of a handler."""
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="the same command goes on"), ray_pool._own_signals():
+        ray_pool.ray_utils.set_sigterm_handler(lambda number, frame: None)
+        with contextlib.suppress(SystemExit if lost else ()):
+            signal.raise_signal(signal.SIGTERM)
+            pytest.fail("the handler raised nothing")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert ray_pool.ray_utils.set_sigterm_handler.__name__ == "set_sigterm_handler"

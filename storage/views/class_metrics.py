@@ -1,0 +1,41 @@
+"""Metrics per class of many states, from the counts in their labels. Imported when it is asked for."""
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import StorageUsageError
+from ..formats.tables import numpy_column
+from ..read.reader import ZooReader
+from ..read.selection import Selection
+
+
+def class_metrics(zoo: ZooReader, selection: Selection, split: str) -> pa.Table:
+    """See ``Zoo.class_metrics``."""
+    names = [f"{split}_class_correct", f"{split}_class_predicted"]
+    counts = ((zoo.manifest.data or {}).get("class_counts") or {}).get(split)
+    if names[0] not in {column.name for column in zoo.manifest.label_columns} or counts is None:
+        raise StorageUsageError(f"zoo {zoo.name!r}: its models were not counted by class, as new runs are")
+    table = zoo.labels_of(selection, names)
+    correct, predicted = (np.ma.masked_array(numpy_column(table[name])) for name in names)
+    if not correct.shape[1]:  # no state was evaluated on this split
+        correct = predicted = np.ma.masked_array(np.zeros((len(selection), len(counts))), mask=True)
+    true = np.asarray(counts)
+    present = true > 0
+    recall = np.ma.filled(correct / np.maximum(true, 1), np.nan).astype(np.float64)
+    recall[:, ~present] = np.nan
+    with np.errstate(invalid="ignore"):
+        macro = recall[:, present].mean(axis=1)
+        largest = np.ma.filled(predicted.max(axis=1) / max(1, true.sum()), np.nan).astype(np.float64)
+
+    def nullable(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> pa.Array:
+        return pa.array(values, mask=np.isnan(values))
+
+    return pa.table(
+        {
+            "model": selection.models,
+            "epoch": selection.epochs,
+            "recall": pa.FixedSizeListArray.from_arrays(nullable(recall.reshape(-1)), recall.shape[1]),
+            "macro_recall": nullable(macro),
+            "largest_predicted_share": nullable(largest),
+        }
+    )
