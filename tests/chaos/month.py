@@ -34,7 +34,6 @@ from zooforge.storage.runs.ledger import Ledger, read_ledger
 from zooforge.storage.runs.run_files import create_run, read_control, read_usage, start_attempt, want_run
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.protocol import ByteRange, Data, Stat
-from zooforge.zoo_jobs import unattended
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.catalogue.in_store import register
 from zooforge.zoo_jobs.events import Advance, Event, PartCommitted, UsageWritten
@@ -46,6 +45,8 @@ from zooforge.zoo_jobs.running.notice import Notice
 from zooforge.zoo_jobs.running.patience import Patience, StoreAway
 from zooforge.zoo_jobs.spec.epochs import part_epochs
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
+from zooforge.zoo_jobs.unattended.life import num_parts
+from zooforge.zoo_jobs.unattended.listing import pending
 from zooforge.zoo_jobs.watching.totals import Meter
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -278,7 +279,7 @@ def grow(world: World, zoo: ZooSpec, models: str | None, epochs: int | None, pac
 
 def _begin(world: World, zoo: ZooSpec, run: str, name: str, job: RunRequest) -> str:
     """The attempt of the job and that of its driver, as `unattended` and `drive` write them."""
-    parts = unattended.num_parts(world.store, [zoo])
+    parts = num_parts(world.store, [zoo])
     start = {"stage": "job", "zoo": zoo.name, "job": name, "origin": ORIGIN, "parts": parts}
     start_attempt(world.store, run, {**start, "request": json.loads(job.to_json())})
     return start_attempt(world.store, run, {"stage": "train", "zoo": zoo.name, "slots": SLOTS})
@@ -286,7 +287,7 @@ def _begin(world: World, zoo: ZooSpec, run: str, name: str, job: RunRequest) -> 
 
 def _is_submitted_again(world: World, run: str, job: RunRequest, number: int) -> bool:
     """Whether the supervisor, which looks at the store, would submit the run again now."""
-    rows = world.patiently(lambda: unattended.pending(world.store, ORIGIN))
+    rows = world.patiently(lambda: pending(world.store, ORIGIN))
     parts = next(row["parts"] for row in rows if row["run"] == run)
     ended = Submission(
         f"{job.zoo}-{number}", number, job, "Failed", "FAILED", False, "", "rc", "the head is gone",

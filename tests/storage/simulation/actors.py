@@ -3,9 +3,10 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,8 +34,11 @@ from zooforge.storage.runs.run_files import (
 from zooforge.storage.stores import clock
 from zooforge.storage.stores.clock import StoreClock
 from zooforge.storage.stores.objects import get_object
-from zooforge.zoo_jobs import unattended
+from zooforge.zoo_jobs.catalogue import in_store
 from zooforge.zoo_jobs.errors import InputError
+from zooforge.zoo_jobs.unattended import listing
+from zooforge.zoo_jobs.unattended.life import end_life, start_life
+from zooforge.zoo_jobs.unattended.request import Job
 
 from .model import LAST_PART, MODELS, PIECES, QUIET_SHA256, RUN, ZOO, FakeZoo, part_of, publish, train_part
 from .world import Actor, QuietStore, Schedule, SimStore, Violation, World
@@ -166,19 +170,19 @@ def simulated(scene: Scene) -> Iterator[None]:
         (pull, "require_publishing", lambda store: None),
         (pull, "_write_copies", lambda zoo, target, manifest, number: None),
         (pull._Puller, "write", part_of),
-        (unattended, "_say", lambda message, status: status),
         (remove, "StoreClock", sim_clock),
-        (unattended.in_store, "StoreClock", sim_clock),
-        (unattended.in_store, "check", lambda store, zoo: None),
-        (unattended.in_store, "send_images", lambda store, zoo: None),
-        (unattended.in_store, "stored", lambda store, name: job("").zoo),
-        (unattended, "ZooSpec", SimpleNamespace),
+        (in_store, "StoreClock", sim_clock),
+        (in_store, "check", lambda store, zoo: None),
+        (in_store, "send_images", lambda store, zoo: None),
+        (in_store, "stored", lambda store, name: job("").zoo),
+        (listing, "ZooSpec", SimpleNamespace),
     ]
     before = [(module, name, getattr(module, name)) for module, name, _ in patches]
     for module, name, value in patches:
         setattr(module, name, value)
     try:
-        yield
+        with redirect_stderr(StringIO()):
+            yield
     finally:
         for module, name, value in before:
             setattr(module, name, value)
@@ -190,7 +194,7 @@ def register(store: SimStore, zoo: Any) -> None:
 
 def job(name: str, origin: str = "") -> Any:
     zoo = SimpleNamespace(name=ZOO, run_id=RUN, sparsify=None)
-    return unattended.Job(zoo, None, name, {}, origin)  # type: ignore[arg-type]
+    return Job(zoo, None, name, {}, origin)  # type: ignore[arg-type]
 
 
 def run_job(scene: Scene, actor: Actor, name: str, lives: int = 3, origin: str = "") -> None:
@@ -208,7 +212,7 @@ def run_job(scene: Scene, actor: Actor, name: str, lives: int = 3, origin: str =
 
 def attempt_of_job(scene: Scene, actor: Actor, store: SimStore, name: str, origin: str = "") -> int:
     before = scene.now
-    attempt = unattended._start(store, job(name, origin))
+    attempt = start_life(store, job(name, origin))
     if attempt is None:
         return 0
     scene.truth.starts.append((before, scene.now, attempt))
@@ -219,7 +223,7 @@ def attempt_of_job(scene: Scene, actor: Actor, store: SimStore, name: str, origi
         status = 75
     finally:
         scene.truth.at_work.discard(attempt)
-    return unattended._end(store, job(name, origin), attempt, status, "")
+    return end_life(store, job(name, origin), attempt, status, "")
 
 
 def drive(scene: Scene, actor: Actor, store: SimStore, attempt: str) -> int:
@@ -330,7 +334,7 @@ def supervisor(scene: Scene, actor: Actor, cluster: str) -> None:
     """Goes on with the jobs of its cluster that are unfinished and in nobody's hands."""
     store = SimStore(scene, actor)
     for _ in range(2):
-        for row in unattended.pending(store, origin_of(cluster)):
+        for row in listing.pending(store, origin_of(cluster)):
             if not row["job"].startswith(cluster):
                 raise Violation(f"{cluster} goes on with {row['job']}, a job of another cluster")
             run_job(scene, actor, row["job"], 1, origin_of(cluster))

@@ -10,8 +10,9 @@ from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.marks import create_mark
 from zooforge.storage.runs.run_files import create_run, read_control
 from zooforge.storage.stores.objects import put_object
+from zooforge.zoo_jobs.unattended.life import start_life
 
-from .actors import DAY, Scene, check, check_quiet_end, collector, job, register, run_job, unattended
+from .actors import DAY, Scene, check, check_quiet_end, collector, job, register, run_job
 from .model import PIECES, RUN, ZOO, part_objects, publish, train_part
 from .world import Actor, QuietStore, SimStore, Violation
 
@@ -62,7 +63,7 @@ def grow(scene: Scene, parts: int) -> None:
     """A run that a job began and left."""
     quiet = QuietStore(scene)
     scene.judge = judge
-    attempt = unattended._start(quiet, job("zero"))
+    attempt = start_life(quiet, job("zero"))
     assert attempt is not None
     register(quiet, job("").zoo)
     create_run(quiet, RUN, {})

@@ -12,6 +12,9 @@ from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.marks import create_mark
 from zooforge.storage.runs.run_files import UsageWriter, add_usage
 from zooforge.storage.stores.objects import put_object
+from zooforge.zoo_jobs.unattended.life import start_life
+from zooforge.zoo_jobs.unattended.request import Job
+from zooforge.zoo_jobs.unattended.stops import stop_stages
 
 from . import actors
 from .actors import (
@@ -29,7 +32,6 @@ from .actors import (
     simulated,
     stopper,
     supervisor,
-    unattended,
 )  # fmt: skip
 from .model import RUN, ZOO, manifest_of, part_objects, publish, train_part
 from .removal import commit_beside_removal, publish_beside_removal, start_beside_removal, sweep_beside_removal
@@ -136,7 +138,7 @@ def publish_beside_sweep(scene: Scene) -> None:
 def start_beside_stop(scene: Scene) -> None:
     """A job goes on after a preemption while a person stops its run."""
     quiet = QuietStore(scene)
-    assert unattended._start(quiet, job("one"))
+    assert start_life(quiet, job("one"))
     scene.add("job one", start_once)
     scene.add("stopper", stopper, num_lives=1)
 
@@ -144,9 +146,9 @@ def start_beside_stop(scene: Scene) -> None:
 def start_once(scene: Scene, actor: Actor) -> None:
     """As a driver starts: its request is not the one that is on record."""
     store = SimStore(scene, actor)
-    asked = unattended.Job(job("one").zoo, None, "one", {"epochs": 2}, "")
+    asked = Job(job("one").zoo, None, "one", {"epochs": 2}, "")
     before = scene.now
-    attempt = unattended._start(store, asked)
+    attempt = start_life(store, asked)
     if attempt is not None:
         scene.truth.starts.append((before, scene.now, attempt))
 
@@ -154,8 +156,8 @@ def start_once(scene: Scene, actor: Actor) -> None:
 def resume_beside_stop(scene: Scene) -> None:
     """A new job takes back an old stop while a person stops the run again, with the same words."""
     quiet = QuietStore(scene)
-    assert unattended._start(quiet, job("zero"))
-    unattended._stop(quiet, [job("zero").zoo], "enough")
+    assert start_life(quiet, job("zero"))
+    stop_stages(quiet, [job("zero").zoo], "enough")
     scene.add("job one", start_once)
     scene.add("stopper", later_stopper, num_lives=1)
 
@@ -247,7 +249,7 @@ def supervisor_beside_supervisor(scene: Scene) -> None:
     """Two clusters share a bucket, with the namespace and the release name that the chart suggests."""
     quiet = QuietStore(scene)
     quiet.put(spec_key(ZOO), b"{}")
-    assert unattended._start(quiet, job("north job", actors.origin_of("north")))
+    assert start_life(quiet, job("north job", actors.origin_of("north")))
     for cluster in ("south", "north"):
         scene.add(cluster, partial(supervisor, cluster=cluster))
 

@@ -17,7 +17,8 @@ from zooforge.storage.ops import gc, pull
 from zooforge.storage.publish import head
 from zooforge.storage.runs import claims, commit, marks, run_files
 from zooforge.storage.stores.protocol import create, get_or_none
-from zooforge.zoo_jobs import unattended
+from zooforge.zoo_jobs.catalogue import in_store
+from zooforge.zoo_jobs.unattended import life, stops
 
 from . import actors, removal, scenes
 from .scenes import PAIRS, Pair, play, run_pair, scene_of
@@ -93,7 +94,7 @@ def stop_read_again(patch: pytest.MonkeyPatch) -> None:
             store.put(control_key(run), canonical_json(value), if_match=found[1])
         return True
 
-    for module in (run_files, unattended):
+    for module in (run_files, stops):
         patch.setattr(module, "write_control", write_control)
 
 
@@ -113,7 +114,7 @@ def ids_by_the_local_clock(patch: pytest.MonkeyPatch) -> None:
         store.put(attempt_key(run, attempt), canonical_json(dict(content)))
         return attempt
 
-    patch.setattr(unattended, "start_attempt", start_attempt)
+    patch.setattr(life, "start_attempt", start_attempt)
 
 
 def release_by_name(patch: pytest.MonkeyPatch) -> None:
@@ -141,7 +142,7 @@ def one_origin(patch: pytest.MonkeyPatch) -> None:
 
 
 def start_while_removing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(unattended.in_store, "check_not_removing", lambda *arguments: None)
+    patch.setattr(in_store, "check_not_removing", lambda *arguments: None)
 
 
 def control_that_is_gone_stops_nobody(patch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,7 @@ def spec_before_the_claim(patch: pytest.MonkeyPatch) -> None:
         actors.register(store, actors.job("").zoo)
         return run_files.start_attempt(store, run, content)
 
-    patch.setattr(unattended, "start_attempt", start_attempt)
+    patch.setattr(life, "start_attempt", start_attempt)
 
 
 FAULTS: list[tuple[Mend, Pair]] = [

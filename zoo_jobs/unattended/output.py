@@ -71,3 +71,9 @@ def output_copied(environment: Mapping[str, str]) -> Iterator[CopyingStream]:
         stack.enter_context(contextlib.redirect_stdout(CopyingStream(sys.stdout, *pod)))
         stack.enter_context(contextlib.redirect_stderr(stderr))
         yield stderr
+
+
+def say(message: str, status: int) -> int:
+    """Write one line to stderr. Returns ``status``."""
+    sys.stderr.write(f"zoo: {message}\n")
+    return status

@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +28,13 @@ from zooforge.storage.runs.run_files import (
 )
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
-from zooforge.zoo_jobs import cli, unattended
+from zooforge.zoo_jobs import cli
 from zooforge.zoo_jobs.catalogue import entries
-from zooforge.zoo_jobs.lives import job_attempts, reason_to_give_up
 from zooforge.zoo_jobs.spec.twins import Zoo, twins_of
-from zooforge.zoo_jobs.unattended import begun, main, pending
+from zooforge.zoo_jobs.unattended import life
+from zooforge.zoo_jobs.unattended.__main__ import main
+from zooforge.zoo_jobs.unattended.listing import begun, pending
+from zooforge.zoo_jobs.unattended.lives import job_attempts, reason_to_give_up
 
 ZOO = "mnist5k-cnn-s"
 RUN = entries.load(ZOO).run_id
@@ -143,10 +147,10 @@ def test_a_run_whose_time_is_over_does_not_begin(
     monkeypatch.setenv("ZOO_MAX_RUN_HOURS", "24")
     ends.extend([75, 75])
     assert submit(store, monkeypatch, "j1") == 75
-    now = unattended.store_now(store)
-    monkeypatch.setattr(unattended, "store_now", lambda store: now + 23.9 * 3600)
+    now = life.store_now(store)
+    monkeypatch.setattr(life, "store_now", lambda store: now + 23.9 * 3600)
     assert submit(store, monkeypatch, "j1") == 75
-    monkeypatch.setattr(unattended, "store_now", lambda store: now + 24.1 * 3600)
+    monkeypatch.setattr(life, "store_now", lambda store: now + 24.1 * 3600)
     assert submit(store, monkeypatch, "j1") == 0
     assert wanted(store).reason.startswith("it was begun more than 24 hours ago, which run.maxHours allows")
 
@@ -237,13 +241,13 @@ def test_a_stop_between_the_look_and_the_start_of_a_life_stands(
 ) -> None:
     ends.append(75)
     submit(store, monkeypatch, "j1")
-    count = unattended.num_parts
+    count = life.num_parts
 
     def stop_meanwhile(opened: ObjectStore, stages: Sequence[Zoo]) -> int:
         stop_run(store, stages[-1].run_id, "enough")
         return count(opened, stages)
 
-    monkeypatch.setattr(unattended, "num_parts", stop_meanwhile)
+    monkeypatch.setattr(life, "num_parts", stop_meanwhile)
     monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2, "again": true}')
     monkeypatch.setenv("ZOO_JOB", "j2")
     assert main(["run", ZOO, "--store", store.url]) == 0
@@ -265,7 +269,7 @@ def test_a_zoo_that_is_being_removed_is_not_started(
     store.delete(f"zoos/{ZOO}/spec.json")
     assert submit(store, monkeypatch, "j2") == 0
     assert "at this moment; try again in a few minutes" in capsys.readouterr().err
-    monkeypatch.setattr(unattended.in_store, "REMOVAL_VOID_SECONDS", -10.0)
+    monkeypatch.setattr(life.in_store, "REMOVAL_VOID_SECONDS", -10.0)
     ends.append(75)
     assert submit(store, monkeypatch, "j2") == 75
     assert (wanted(store).wanted, wanted(store).removing) == ("run", False)
@@ -309,7 +313,7 @@ def test_a_job_that_was_stopped_before_its_first_life_was_on_record_stays_stoppe
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(unattended, "start_attempt", killed)
+        patched.setattr(life, "start_attempt", killed)
         submit(store, patched, "j1")
     assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
     assert submit(store, monkeypatch, "j1") == 0
@@ -435,6 +439,11 @@ def test_a_spec_travels_with_its_request(store: ObjectStore, monkeypatch: pytest
     monkeypatch.setenv("ZOO_REQUEST", json.dumps({"zoo": "my-zoo", "spec": spec}))
     assert main(["run", "my-zoo", "--store", store.url]) == 0
     assert seen == [spec]
+
+
+def test_a_scheduler_starts_the_package_as_a_program(store: ObjectStore) -> None:
+    command = [sys.executable, "-m", "zooforge.zoo_jobs.unattended", "begun", "--store", store.url, "--origin", "a"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

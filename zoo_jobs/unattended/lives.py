@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from zooforge.storage.keys import attempt_seconds
 from zooforge.storage.runs.run_files import Attempt
 
-from .errors import InputError
+from ..errors import InputError
 
 MAX_FAILURES = 3  # attempts that ended with status 1 and committed no new part
 MAX_KILLS = 10  # attempts in a row that were killed and committed no new part

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from zooforge.zoo_jobs.job_output import CopyingStream, output_copied, rotate
+from zooforge.zoo_jobs.unattended.output import CopyingStream, output_copied, rotate
 
 PRINTS = """
 import sys
-from zooforge.zoo_jobs import job_output
-with job_output.output_copied({}) as stderr:
+from zooforge.zoo_jobs.unattended import output
+with output.output_copied({}) as stderr:
     stderr._most_bytes = sys.stdout._most_bytes = 100_000
     for number in range(20_000):
         print(f"line {number:06d} " + 50 * "x")
