@@ -95,8 +95,8 @@ def bit_planes(integers: np.ndarray) -> np.ndarray:
 
 
 def difference(values: np.ndarray, base: np.ndarray) -> np.ndarray:
-    found = words(values) - words(base)
-    return (found << np.uint32(1)) ^ (np.uint32(0) - (found >> np.uint32(31)))
+    difference = words(values) - words(base)
+    return (difference << np.uint32(1)) ^ (np.uint32(0) - (difference >> np.uint32(31)))
 
 
 WAYS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {
@@ -124,9 +124,9 @@ def compare(weights: list[np.ndarray]) -> None:
     seconds = []
     for _ in range(3):
         begun = time.process_time()
-        found = unpack(packed, values.dtype, values.shape, before, "x")
+        unpacked = unpack(packed, values.dtype, values.shape, before, "x")
         seconds.append(time.process_time() - begun)
-    assert found.tobytes() == values.tobytes()
+    assert unpacked.tobytes() == values.tobytes()
     print(f"  unpacked: {values.nbytes / statistics.median(seconds) / MB:.0f} MB/s")
 
 

@@ -30,7 +30,7 @@ MARGIN = 0.005  # of accuracy: 2.5 of the 500 test images
 def accuracies(engine: Engine, run: Run, models: int, epochs: int, cache: Path) -> NDArray[np.float64]:
     """[models, epochs] on the test split."""
     data = load(run.zoo.root, cache)
-    found = np.empty((models, epochs))
+    accuracies = np.empty((models, epochs))
     families = defaultdict(list)
     for model in range(models):
         families[run.rows[model].family].append(model)
@@ -42,8 +42,8 @@ def accuracies(engine: Engine, run: Run, models: int, epochs: int, cache: Path) 
             for epoch in range(1, epochs + 1):
                 session.train_epoch(epoch, np.ones(len(members), np.bool_))
                 result = session.evaluate("test")
-                found[members, epoch - 1] = result.correct_P / result.num_samples
-    return found
+                accuracies[members, epoch - 1] = result.correct_P / result.num_samples
+    return accuracies
 
 
 def main() -> None:

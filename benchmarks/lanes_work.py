@@ -62,9 +62,9 @@ def _macs(network: Architecture, training: bool) -> int:
 
 
 def network(name: str, channels: int, activation: str = "tanh", dropout: bool = False) -> Architecture:
-    found = architecture(name, channels, activation, dropout)
-    assert isinstance(found, Architecture)
-    return found
+    network = architecture(name, channels, activation, dropout)
+    assert isinstance(network, Architecture)
+    return network
 
 
 def images(of: Architecture, train: int, test: int = 10) -> PreparedData:

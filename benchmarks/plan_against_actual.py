@@ -45,11 +45,11 @@ def fitting(zoo: Zoo, engine: str, epochs: int, slots: int, seconds: float) -> t
     best = None
     for models in range(step, 2048, step):
         wanted = request(zoo, f"0:{models}", epochs)
-        found = tasks(work_units(zoo), wanted, lambda model: 0, slots=slots)
-        planned = stage_seconds(zoo, rate, found, wanted.last_part, slots)
+        work = tasks(work_units(zoo), wanted, lambda model: 0, slots=slots)
+        planned = stage_seconds(zoo, rate, work, wanted.last_part, slots)
         if best is not None and planned > seconds:
             break
-        used = sum(slot_seconds(zoo, rate, len(task.models), range(epochs + 1)) for task in found)
+        used = sum(slot_seconds(zoo, rate, len(task.models), range(epochs + 1)) for task in work)
         best = wanted, planned, used
     assert best is not None
     return best
@@ -88,13 +88,13 @@ def _session_workers(pid: int) -> list[int]:
     """Ray's actors below ``pid``."""
     lines = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in lines.splitlines()]
-    below, found = {pid}, []
+    below, processes = {pid}, []
     for _ in range(4):
         below |= {int(row[0]) for row in rows if int(row[1]) in below}
     for row in rows:
         if int(row[0]) in below and len(row) > 2 and re.match(r"ray::_?\w*Worker", row[2]):
-            found.append(int(row[0]))
-    return found
+            processes.append(int(row[0]))
+    return processes
 
 
 def run(name: str, minutes: float, slots: int, store: Path) -> None:

@@ -37,12 +37,12 @@ HEAVY = ("torch", "ray", "boto3", "botocore", "kubernetes", "prometheus_client",
 
 
 def every_import() -> list[Import]:
-    return [found for path in modules() for found in imports_of(path)]
+    return [one for path in modules() for one in imports_of(path)]
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_the_rooms_that_it_may(room: str) -> None:
-    broken = [str(found) for found in every_import() if found.source.parts[0] == room]
+    broken = [str(one) for one in every_import() if one.source.parts[0] == room]
     broken = [text for text in broken if text.split(" -> ")[1].split("/")[0] in FORBIDDEN[room]]
     assert broken == []
 
@@ -50,9 +50,7 @@ def test_a_room_imports_only_the_rooms_that_it_may(room: str) -> None:
 def test_a_room_is_imported_as_part_of_zooforge_and_from_inside_by_relative_imports() -> None:
     """So that a clone, the image and a wheel that carries the rooms inside ``zooforge`` import alike."""
     bare = [str(path) for path in modules() if top_level_names(path) & set(ROOMS)]
-    inside = [
-        str(found) for found in every_import() if found.absolute and found.source.parts[0] == found.target.parts[0]
-    ]
+    inside = [str(one) for one in every_import() if one.absolute and one.source.parts[0] == one.target.parts[0]]
     assert (bare, inside) == ([], [])
 
 
@@ -66,19 +64,19 @@ def test_the_order_names_every_file_and_folder_of_a_room(room: str) -> None:
 @pytest.mark.parametrize("room", ORDER)
 def test_no_import_points_back_up(room: str) -> None:
     rank = {name: number for number, name in enumerate(ORDER[room])}
-    inside = [found for found in every_import() if found.source.parts[0] == found.target.parts[0] == room]
+    inside = [one for one in every_import() if one.source.parts[0] == one.target.parts[0] == room]
     up = [
-        str(found)
-        for found in inside
-        if place_of(found.target) != "__init__.py" and rank[place_of(found.target)] > rank[place_of(found.source)]
+        str(one)
+        for one in inside
+        if place_of(one.target) != "__init__.py" and rank[place_of(one.target)] > rank[place_of(one.source)]
     ]
     assert up == []
 
 
 def test_no_two_modules_import_each_other_in_a_circle() -> None:
     arrows: dict[Path, set[Path]] = {}
-    for found in every_import():
-        arrows.setdefault(found.source, set()).add(found.target)
+    for one in every_import():
+        arrows.setdefault(one.source, set()).add(one.target)
     done: set[Path] = set()
 
     def visit(path: Path, trail: tuple[Path, ...]) -> None:
@@ -95,7 +93,7 @@ def test_no_two_modules_import_each_other_in_a_circle() -> None:
 def test_no_test_module_imports_another() -> None:
     """Helpers that several tests share are in ``tests/support``."""
     tests = [path for path in Path("tests").rglob("*.py") if "__pycache__" not in path.parts]
-    shared = [str(found) for path in tests for found in imports_of(path) if found.target.name.startswith("test_")]
+    shared = [str(one) for path in tests for one in imports_of(path) if one.target.name.startswith("test_")]
     assert shared == []
 
 

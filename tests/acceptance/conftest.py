@@ -45,9 +45,9 @@ def s3_zoo(zoo: Command, s3_server: seaweedfs.Server) -> Command:
     """`zoo` with the credentials of the S3 server, which no output may show."""
     environment = s3_server.environment()
     del environment["ZOO_STORE"]
-    found = zoo.with_environment(**environment)
-    found.secrets.append(environment["AWS_SECRET_ACCESS_KEY"])
-    return found
+    command = zoo.with_environment(**environment)
+    command.secrets.append(environment["AWS_SECRET_ACCESS_KEY"])
+    return command
 
 
 @pytest.fixture(scope="session")

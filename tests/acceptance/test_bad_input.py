@@ -342,5 +342,5 @@ class TestBesideARun:
 
         from zooforge.zoo_jobs.catalogue.entries import FOLDER
 
-        found: dict[str, Any] = yaml.safe_load((FOLDER / "mnist5k-cnn-s.yaml").read_text())["axes"]
-        return found | {"weight_decay": [0.001, 0.0001]} | changed
+        axes: dict[str, Any] = yaml.safe_load((FOLDER / "mnist5k-cnn-s.yaml").read_text())["axes"]
+        return axes | {"weight_decay": [0.001, 0.0001]} | changed

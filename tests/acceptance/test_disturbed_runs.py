@@ -20,14 +20,14 @@ def is_published_like(quiet: Path, store: str | Path, *zoos: str) -> bool:
 
 
 def wait_for_workers(running: Running) -> list[int]:
-    found: list[int] = []
+    workers: list[int] = []
 
     def there() -> bool:
-        found[:] = [pid for pid, line in running.children().items() if line.startswith("ray::_Worker")]
-        return bool(found)
+        workers[:] = [pid for pid, line in running.children().items() if line.startswith("ray::_Worker")]
+        return bool(workers)
 
     running.wait_until(there, "a worker process")
-    return found
+    return workers
 
 
 @pytest.mark.s3

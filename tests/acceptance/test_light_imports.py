@@ -19,11 +19,11 @@ print(*sorted({heavy} & set(sys.modules)), file=sys.stderr)
 def imported(zoo: Command, body: str) -> set[str]:
     """Heavy modules that a fresh interpreter has imported after ``body``."""
     code = HOOK.format(body=body, heavy=set(HEAVY))
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], env=zoo.environment, capture_output=True, text=True, timeout=240, check=False
     )
-    assert found.returncode == 0, found.stderr
-    return set(found.stderr.splitlines()[-1].split())
+    assert result.returncode == 0, result.stderr
+    return set(result.stderr.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("arguments", ["list", "show mnist5k-cnn-s", "plan mnist5k-cnn-s", "--help", "run --help"])

@@ -25,25 +25,25 @@ def parsed(zoo: Command, *arguments: str | Path) -> Any:
 
 
 def test_list_is_a_list_of_objects_with_the_keys_of_the_contract(zoo: Command) -> None:
-    found = parsed(zoo, "list")
-    assert len(found) >= 29
-    assert all(set(one) >= LIST_KEYS for one in found)
+    output = parsed(zoo, "list")
+    assert len(output) >= 29
+    assert all(set(one) >= LIST_KEYS for one in output)
 
 
 def test_plan_is_a_list_of_objects_with_the_keys_of_the_contract(zoo: Command) -> None:
-    found = parsed(zoo, "plan", "all")
-    assert len(found) >= 29
-    assert all(set(one) >= PLAN_KEYS for one in found)
+    output = parsed(zoo, "plan", "all")
+    assert len(output) >= 29
+    assert all(set(one) >= PLAN_KEYS for one in output)
 
 
 @pytest.mark.ray
 class TestOfARun:
     def test_status_has_the_keys_of_the_contract(self, zoo: Command, quiet: Path) -> None:
-        found = parsed(zoo, "status", "small", "--store", quiet)
-        assert set(found) >= STATUS_KEYS
-        assert (found["zoo"], found["state"], found["done"], found["total"]) == ("small", "finished", 224, 224)
-        assert found["request"] == {"models": [0, 32], "epochs": 6}
-        assert set(found["dollars"]) == {"committed", "wasted"}
+        output = parsed(zoo, "status", "small", "--store", quiet)
+        assert set(output) >= STATUS_KEYS
+        assert (output["zoo"], output["state"], output["done"], output["total"]) == ("small", "finished", 224, 224)
+        assert output["request"] == {"models": [0, 32], "epochs": 6}
+        assert set(output["dollars"]) == {"committed", "wasted"}
         every = parsed(zoo, "status", "all", "--store", quiet)
         assert [one["zoo"] for one in every] == ["small", "small-vd"]
 

@@ -42,11 +42,11 @@ def token(zoo: Command, living: Running) -> Path:
 def listening(processes: set[int]) -> set[tuple[str, int]]:
     """Addresses on which ``processes`` listen for TCP."""
     try:
-        found = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
+        result = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
     except FileNotFoundError:
         pytest.skip("ss is not installed (iproute2)")
     addresses = set()
-    for line in found.splitlines():
+    for line in result.splitlines():
         if any(f"pid={pid}," in line for pid in processes):
             host, _, port = line.split()[3].rpartition(":")
             addresses.add((host.strip("[]"), int(port)))
@@ -59,7 +59,7 @@ def call_gcs(zoo: Command, living: Running, **environment: str) -> str:
     ((host, port),) = listening({gcs})
     host = "127.0.0.1" if host in EVERYWHERE else host
     clean = {name: value for name, value in zoo.environment.items() if not name.startswith(("XDG_", "HOME"))}
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", PROBE, f"{host}:{port}"],
         env=clean | {"HOME": "/nonexistent"} | environment,
         capture_output=True,
@@ -67,7 +67,7 @@ def call_gcs(zoo: Command, living: Running, **environment: str) -> str:
         timeout=120,
         check=False,
     )
-    return found.stdout + found.stderr
+    return result.stdout + result.stderr
 
 
 def test_calls_without_the_token_are_refused_by_the_head(zoo: Command, living: Running) -> None:
@@ -119,4 +119,4 @@ def test_the_token_is_private_and_not_in_the_store(zoo: Command, living: Running
 
 def test_the_drivers_metrics_listen_on_loopback_only(living: Running) -> None:
     port = int(living.err.split("metrics at http://127.0.0.1:")[1].split("/")[0])
-    assert {host for host, found in listening({living.process.pid}) if found == port} == {"127.0.0.1"}
+    assert {host for host, actual in listening({living.process.pid}) if actual == port} == {"127.0.0.1"}

@@ -60,8 +60,8 @@ def test_a_published_state_loads_strictly_and_has_the_accuracy_of_its_label(
     off_by = []
     for label in labels.to_pylist():
         if label["model"] % 3 == 0 and label["epoch"] in (0, NUM_TWIN_EPOCHS):
-            found = num_correct(opened, spec, data, label["model"], label["epoch"])
-            off_by.append(abs(found - label["test_correct"]))
+            correct = num_correct(opened, spec, data, label["model"], label["epoch"])
+            off_by.append(abs(correct - label["test_correct"]))
             assert label["test_acc"] == label["test_correct"] / label["test_count"]
     assert len(off_by) >= 20
     assert max(off_by) <= 1 and sum(off_by) <= 1, "one image may lie on the border between two classes"
@@ -130,9 +130,9 @@ def test_a_partial_zoo_says_how_much_of_it_is_there(grown: Zoo, twins: Zoo) -> N
 
 
 def test_a_dataset_gives_torch_tensors_of_the_split(grown: Zoo) -> None:
-    found = grown.dataset("train", epochs=NUM_EPOCHS)
-    assert len(found) == len(grown.weights(epochs=NUM_EPOCHS, split="train"))
-    assert torch.is_tensor(found[0][0])
+    samples = grown.dataset("train", epochs=NUM_EPOCHS)
+    assert len(samples) == len(grown.weights(epochs=NUM_EPOCHS, split="train"))
+    assert torch.is_tensor(samples[0][0])
 
 
 @pytest.mark.s3

@@ -60,9 +60,9 @@ def test_tasks_that_are_preempted_and_requeued_train_every_model_once_and_publis
     assert num_records(store) == ALL_PARTS
     assert manifest(store, "small") == manifest(quiet, "small")
     opened = open_store(str(store))
-    found = read_spec(opened, "small")
-    assert found is not None
-    events = [e for e in read_logs(opened, found.content["run"]) if e["message"] == "part committed"]
+    spec_read = read_spec(opened, "small")
+    assert spec_read is not None
+    events = [e for e in read_logs(opened, spec_read.content["run"]) if e["message"] == "part committed"]
     times = Counter((event["first_model"], event["epoch"]) for event in events)
     assert len(times) == ALL_PARTS
     assert set(times.values()) == {1}, "a part was trained by two tasks"

@@ -51,8 +51,8 @@ class Scene:
         print(json.dumps(line), flush=True)
 
     def value(self, expression: str) -> float:
-        found = self.prometheus.query(expression)
-        return found[0][1] if found else 0.0
+        series = self.prometheus.query(expression)
+        return series[0][1] if series else 0.0
 
     def wait(self, true: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
@@ -62,7 +62,7 @@ class Scene:
 
     def firing(self, **labels: str) -> list[dict[str, str]]:
         chosen = ",".join(f'{name}="{value}"' for name, value in {"alertstate": "firing", **labels}.items())
-        return [found for found, _ in self.prometheus.query(f"ALERTS{{{chosen}}}")]
+        return [actual for actual, _ in self.prometheus.query(f"ALERTS{{{chosen}}}")]
 
     def wait_firing(self, alert: str, since: float, **labels: str) -> None:
         self.wait(lambda: bool(self.firing(alertname=alert, **labels)), f"{alert} firing")

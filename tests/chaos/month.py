@@ -341,7 +341,7 @@ def _is_stopped(store: MemoryStore, run: str) -> bool:
 
 def faults_of(world: World, zoos: Sequence[tuple[ZooSpec, str | None, int | None]]) -> list[str]:
     """One sentence for each promise that the month broke."""
-    found = []
+    problems = []
     used: dict[str, float] = {}
     for zoo, models, epochs in zoos:
         wanted = request(zoo, models, epochs)
@@ -354,8 +354,8 @@ def faults_of(world: World, zoos: Sequence[tuple[ZooSpec, str | None, int | None
                 seen[model, key.part] = seen.get((model, key.part), 0) + 1
         missing = sum((m, p) not in seen for m in wanted.models for p in range(wanted.last_part + 1))
         twice = sum(count > 1 for count in seen.values())
-        found += [f"{zoo.name}: {missing:,} model-parts are missing"] if missing else []
-        found += [f"{zoo.name}: {twice:,} model-parts were committed twice"] if twice else []
+        problems += [f"{zoo.name}: {missing:,} model-parts are missing"] if missing else []
+        problems += [f"{zoo.name}: {twice:,} model-parts were committed twice"] if twice else []
         for name, amount in read_usage(world.store, zoo.run_id).items():
             used[name] = used.get(name, 0.0) + amount
     for name, expected in (
@@ -364,8 +364,8 @@ def faults_of(world: World, zoos: Sequence[tuple[ZooSpec, str | None, int | None
         ("pod_seconds", used["committed_seconds"] + used["wasted_seconds"]),
     ):
         if abs(used[name] - expected) > 1e-6 * expected:
-            found.append(f"the account says {used[name]:.3f} {name}, the clock {expected:.3f}")
-    return found
+            problems.append(f"the account says {used[name]:.3f} {name}, the clock {expected:.3f}")
+    return problems
 
 
 def simulate(

@@ -52,23 +52,23 @@ def faults(samples: Sequence[dict[str, Any]]) -> list[str]:
     """What grew, or slowed down, beyond its limit, in words."""
     judged = samples[int(len(samples) * WARM_RATIO) :]
     seconds = [sample["second"] for sample in judged]
-    found = []
+    problems = []
     for name, limit in LIMITS_PER_HOUR.items():
         slope = per_hour(seconds, [sample[name] for sample in judged])
         unit, text = (MiB, " MiB") if name.endswith("_bytes") else (1, "")
         if slope > limit:
-            found.append(f"{name} grows by {slope / unit:.1f}{text} an hour, the limit is {limit / unit:.0f}")
+            problems.append(f"{name} grows by {slope / unit:.1f}{text} an hour, the limit is {limit / unit:.0f}")
     third = len(judged) // 3
     first, last = (
         (part[-1]["parts"] - part[0]["parts"]) / (part[-1]["second"] - part[0]["second"])
         for part in (judged[: third + 1], judged[-third - 1 :])
     )
     if last < SLOWEST_RATIO * first:
-        found.append(f"{last * 60:.0f} parts a minute in the end, {first * 60:.0f} in the beginning")
+        problems.append(f"{last * 60:.0f} parts a minute in the end, {first * 60:.0f} in the beginning")
     slowest = max(sample["status_seconds"] for sample in judged)
     if slowest > STATUS_SECONDS:
-        found.append(f"`zoo status` took {slowest:.0f} s")
-    return found
+        problems.append(f"`zoo status` took {slowest:.0f} s")
+    return problems
 
 
 def sample(stage: Stage, store: str, driver: int, slots: list[int], temporary: Path) -> dict[str, Any]:
@@ -127,9 +127,9 @@ def main(arguments: Sequence[str]) -> int:
 
         samples = soak(folder, options.minutes * 60, say)
     shutil.rmtree(folder)
-    found = faults(samples)
-    print("\n".join(found) or f"nothing grew beyond its limit in {options.minutes:g} minutes")
-    return 1 if found else 0
+    problems = faults(samples)
+    print("\n".join(problems) or f"nothing grew beyond its limit in {options.minutes:g} minutes")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

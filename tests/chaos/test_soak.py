@@ -11,12 +11,12 @@ def samples(**per_hour: float) -> list[dict[str, Any]]:
     """Two hours in which everything stays as it is, but for what grows by so much an hour."""
     level = {"driver_bytes": 400 * MiB, "worker_bytes": 300 * MiB, "driver_files": 50, "driver_threads": 40,
              "ray_bytes": 20 * MiB, "status_seconds": 1.0}  # fmt: skip
-    found = []
+    samples = []
     for number in range(240):
         second = number * SAMPLE_SECONDS
         grown = {name: value + per_hour.get(name, 0) * second / 3600 for name, value in level.items()}
-        found.append({"second": second, "parts": 100 * number, **grown})
-    return found
+        samples.append({"second": second, "parts": 100 * number, **grown})
+    return samples
 
 
 def test_what_stays_as_it_is_has_no_faults() -> None:

@@ -293,9 +293,13 @@ def test_preflight_says_whether_a_volume_claim_can_be_bound(
     assert line in zoo("preflight", "--no-inside").out
 
 
-@pytest.mark.parametrize(("found", "said"), [(True, "off, or old versions expire"), (None, "the server does not say")])
-def test_a_bucket_whose_space_comes_back_passes(found: bool | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo_command, "run", lambda *_: json.dumps({"space_comes_back": found}))
+@pytest.mark.parametrize(
+    ("space_comes_back", "said"), [(True, "off, or old versions expire"), (None, "the server does not say")]
+)
+def test_a_bucket_whose_space_comes_back_passes(
+    space_comes_back: bool | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo_command, "run", lambda *_: json.dumps({"space_comes_back": space_comes_back}))
     assert said in selftest.space_comes_back("s3://b")
 
 

@@ -67,8 +67,8 @@ def test_later_layers_win_key_by_key() -> None:
     ],
 )
 def test_images_are_taken_apart(image: str, registry: str, repository: str, tag: str, digest: str) -> None:
-    found = {"registry": registry, "repository": repository, "tag": tag, "digest": digest}
-    assert image_values(image) == found
+    values = {"registry": registry, "repository": repository, "tag": tag, "digest": digest}
+    assert image_values(image) == values
 
 
 @pytest.mark.parametrize("image", ["", "zooforge@latest", "localhost/"])
@@ -132,10 +132,10 @@ KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
     ],
 )
 def test_a_pod_that_does_not_run_says_why_and_what_to_do(shown: dict[str, Any], words: str) -> None:
-    found = view(shown)
-    assert words in found.reason
-    assert bool(found.reason) == bool(words)
-    assert (found.group, found.run, found.component) == ("gpu", "4e261bdc", "worker")
+    image_shown = view(shown)
+    assert words in image_shown.reason
+    assert bool(image_shown.reason) == bool(words)
+    assert (image_shown.group, image_shown.run, image_shown.component) == ("gpu", "4e261bdc", "worker")
 
 
 def test_a_mount_that_fails_is_told_by_its_event() -> None:

@@ -65,11 +65,11 @@ def refusal(words: list[str]) -> str | None:
     while isinstance(command, click.Group):
         if not words or words[0].startswith("-") or not re.fullmatch(r"[a-z-]+", words[0]):
             return None  # about the command in general
-        found = command.get_command(context, words[0])
-        if found is None:
+        subcommand = command.get_command(context, words[0])
+        if subcommand is None:
             return f"`{context.command_path}` has no verb {words[0]!r}"
-        context = click.Context(found, parent=context, info_name=words[0])
-        command, words = found, words[1:]
+        context = click.Context(subcommand, parent=context, info_name=words[0])
+        command, words = subcommand, words[1:]
     known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
     known |= set(context.help_option_names)
     unknown = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]
@@ -91,8 +91,8 @@ def test_links_lead_to_files_and_headings(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_verbs_and_options_exist(name: str) -> None:
-    found = [refusal(words[1:]) for words in command_lines(name) if words[0].rpartition("/")[2] == "zoo"]
-    assert [reason for reason in found if reason is not None] == []
+    refusals = [refusal(words[1:]) for words in command_lines(name) if words[0].rpartition("/")[2] == "zoo"]
+    assert [reason for reason in refusals if reason is not None] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

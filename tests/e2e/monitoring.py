@@ -73,8 +73,8 @@ class ClusterPrometheus:
             wait(120, "Prometheus scrapes all ports of head and worker, and the exporter", up)
         except SystemExit:
             raise SystemExit(f"FAIL  targets that do not answer: {self.down}") from None
-        found = {labels["endpoint"]: labels for labels, _ in self.query(TRAINED) if labels["pod"] == head}
-        labels = found.get("zoo-metrics", {})
+        targets = {labels["endpoint"]: labels for labels, _ in self.query(TRAINED) if labels["pod"] == head}
+        labels = targets.get("zoo-metrics", {})
         expected = {
             "namespace": NAMESPACE, "job": f"{NAMESPACE}/{RELEASE}-ray", "container": "ray-head",
             "ray_io_node_type": "head", "ray_io_group": "headgroup", "zooforge_io_zoo": ZOO,
@@ -90,8 +90,8 @@ class ClusterPrometheus:
         last = self.query(f'max(last_over_time({TRAINED[:-1]},pod="{first}"}}[10m]))')[0][1]
 
         def counted() -> float:
-            found = self.query(f'max({TRAINED[:-1]},pod="{second}"}})')
-            return found[0][1] if found else 0.0
+            series = self.query(f'max({TRAINED[:-1]},pod="{second}"}})')
+            return series[0][1] if series else 0.0
 
         wait(120, f"the driver on {second} is scraped", counted)
         expect(counted() >= last > 0, f"it counts on: {last:.0f} model-epochs before, {counted():.0f} now")
@@ -177,7 +177,7 @@ def observed() -> Iterator[ClusterPrometheus | None]:
             stack.enter_context(Discovery(there))
             process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
             stack.callback(process.terminate)
-            found = ClusterPrometheus()
-            wait(30, f"Prometheus {version.split()[3]} answers", lambda: found.get("status/buildinfo"))
-            yield found
+            prometheus = ClusterPrometheus()
+            wait(30, f"Prometheus {version.split()[3]} answers", lambda: prometheus.get("status/buildinfo"))
+            yield prometheus
     deploy()

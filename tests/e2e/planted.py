@@ -76,9 +76,10 @@ def secret() -> None:
     walk += "    if stat.key.endswith(('.json', '.jsonl')): print(s.get(stat.key)[0].decode(errors='replace'))\n"
     with store() as env:
         seen["the store's records and logs"] = in_store(walk, env=env)
-    found = [where for where, text in seen.items() if any(value in text for value in values)]
+    places = [where for where, text in seen.items() if any(value in text for value in values)]
     expect(
-        not found, f"no secret is in {sum(map(len, seen.values())):,} characters of {len(seen)} listings {found or ''}"
+        not places,
+        f"no secret is in {sum(map(len, seen.values())):,} characters of {len(seen)} listings {places or ''}",
     )
     _image([value.encode() for value in values])
 
@@ -90,7 +91,7 @@ def _image(values: list[bytes]) -> None:
         if not path.is_file():
             skip(f"the image's layers were not searched: its tool cannot save an image ({said.strip()[-80:]})")
             return
-        found, size, files = [], 0, 0
+        places, size, files = [], 0, 0
         # A text that is in the image shows that the search works.
         known = b"Grow, sparsify, publish and read model zoos"
         seen = False
@@ -102,10 +103,10 @@ def _image(values: list[bytes]) -> None:
                     files += 1
                     for chunk in _chunks(file):
                         size += len(chunk)
-                        found += [member.name for value in values if value in chunk]
+                        places += [member.name for value in values if value in chunk]
                         seen = seen or known in chunk
         what = "planted ones and the store's" if planted else "the store's"
-        expect(seen and not found, f"no secret ({what}) is in {files} layers and records of the image, {size:,} bytes")
+        expect(seen and not places, f"no secret ({what}) is in {files} layers and records of the image, {size:,} bytes")
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:

@@ -26,7 +26,7 @@ def label(name: str) -> str:
 
 def targets(pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One target per port that a container of a pod declares, with the labels of Prometheus' discovery."""
-    found = []
+    groups = []
     for pod in pods:
         metadata, status = pod["metadata"], pod["status"]
         if not status.get("podIP"):
@@ -39,11 +39,11 @@ def targets(pods: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 address = f"{status['podIP']}:{port['containerPort']}"
                 labels = {**own, "pod_container_name": container["name"], "pod_container_port_name": port["name"]}
                 meta = {f"__meta_kubernetes_{key}": value for key, value in labels.items()}
-                found.append({"targets": [address], "labels": meta})
-    return found
+                groups.append({"targets": [address], "labels": meta})
+    return groups
 
 
-def scrape_configs(monitor: Mapping[str, Any], found: str) -> list[dict[str, Any]]:
+def scrape_configs(monitor: Mapping[str, Any], targets_file: str) -> list[dict[str, Any]]:
     """One scrape configuration for each endpoint of a PodMonitor.
 
     Args:
@@ -83,7 +83,7 @@ def scrape_configs(monitor: Mapping[str, Any], found: str) -> list[dict[str, Any
             {
                 "job_name": f"podMonitor/{namespace}/{name}/{number}",
                 "honor_labels": False,
-                "file_sd_configs": [{"files": [found], "refresh_interval": "5s"}],
+                "file_sd_configs": [{"files": [targets_file], "refresh_interval": "5s"}],
                 "scrape_interval": endpoint["interval"],
                 "scrape_timeout": endpoint["scrapeTimeout"],
                 "relabel_configs": rules,
@@ -92,6 +92,6 @@ def scrape_configs(monitor: Mapping[str, Any], found: str) -> list[dict[str, Any
     return configs
 
 
-def _only(found: Mapping[str, Any], known: set[str], name: str) -> None:
-    if unknown := sorted(set(found) - known):
+def _only(mapping: Mapping[str, Any], known: set[str], name: str) -> None:
+    if unknown := sorted(set(mapping) - known):
         raise ValueError(f"PodMonitor {name} has {', '.join(unknown)}; only {', '.join(sorted(known))} are known here")

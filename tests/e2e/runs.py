@@ -59,7 +59,7 @@ def stop() -> None:
     awake = [row["job"] for row in jobs().values() if row["state"] in ("running", "starting")]
     expect(not awake and not pods(f"zooforge.io/zoo={ZOO}"), f"it stays stopped for {seconds} s")
     # Heads drain as long as they may; then the claim of their driver has to become void.
-    mark = wait(300, "the store says it too", lambda: (found := done())["state"] == "stopped" and found)
+    mark = wait(300, "the store says it too", lambda: (state := done())["state"] == "stopped" and state)
     expect(mark["done"] < mark["total"], f"{mark['reason']}: {mark['done']} of {mark['total']} model-epochs")
     again = submit(ZOO, *options)
     expect(again != name, f"{again} goes on")

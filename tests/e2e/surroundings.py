@@ -98,9 +98,9 @@ def wait(seconds: float, what: str, condition: Callable[[], Any]) -> Any:
     began = time.monotonic()
     while True:
         with contextlib.suppress(SystemExit, subprocess.TimeoutExpired):
-            if found := condition():
+            if value := condition():
                 say(f"{what} after {time.monotonic() - began:.0f} s")
-                return found
+                return value
         if time.monotonic() - began > seconds:
             raise SystemExit(f"FAIL  not within {seconds:.0f} s: {what}\n{zoo_cluster('status', check=False)}")
         time.sleep(2)

@@ -55,13 +55,13 @@ def fault(target: Target, data: bytes) -> str | None:
 def cost(target: Target, data: bytes) -> str | None:
     """As ``fault``, and whether ``data`` takes too much memory or time."""
     memory, seconds = _peak_bytes(), time.process_time()
-    found = fault(target, data)
+    message = fault(target, data)
     memory, seconds = _peak_bytes() - memory, time.process_time() - seconds
-    if found is None and memory > GROWTH_BYTES:
+    if message is None and memory > GROWTH_BYTES:
         return f"memory: {len(data):,} bytes took {memory / 2**20:.0f} MiB"
-    if found is None and seconds > CPU_SECONDS:
+    if message is None and seconds > CPU_SECONDS:
         return f"time: {len(data):,} bytes took {seconds:.0f} s"
-    return found
+    return message
 
 
 def _peak_bytes() -> int:
@@ -76,8 +76,8 @@ def fuzz(name: str, seconds: float, seed: int, folder: Path) -> int:
     """Fuzz one target in this process. Returns the number of findings; each is printed and kept."""
     target, random = targets()[name], Random(f"{seed} {name}")
     for number, data in enumerate([*target.seeds, *target.hostile]):
-        if found := cost(target, data):
-            print(f"{name}: seed {number} itself: {found}", flush=True)
+        if cost_of := cost(target, data):
+            print(f"{name}: seed {number} itself: {cost_of}", flush=True)
             return 1
     signal.signal(signal.SIGALRM, _hangs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,13 +90,13 @@ def fuzz(name: str, seconds: float, seed: int, folder: Path) -> int:
             kept.seek(0)
             kept.write(len(data).to_bytes(8, "little") + data)
             signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
-            found = cost(target, data)
+            cost_of = cost(target, data)
             signal.setitimer(signal.ITIMER_REAL, 0)
             tried += 1
-            if found is not None and (place := found.partition(": ")[0]) not in places:
+            if cost_of is not None and (place := cost_of.partition(": ")[0]) not in places:
                 places.add(place)
                 path = keep(folder, name, data)
-                print(f"{name}: {found}; again with: python -m tests.fuzz --replay {path}", flush=True)
+                print(f"{name}: {cost_of}; again with: python -m tests.fuzz --replay {path}", flush=True)
     last.unlink()
     print(f"{name}: {tried:,} inputs, {len(places)} findings", flush=True)
     return len(places)

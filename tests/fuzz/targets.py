@@ -279,16 +279,16 @@ def text_targets() -> dict[str, Target]:
     asked = RunRequest("mnist-cnn-s", RUN, "0:32", 6, max_dollars=1.5).to_json()
     return {
         "spec": text(read_spec, *catalogue),
-        "twins": text(lambda found: TwinSpec.from_json(json.loads(found), "spec"), *twins, errors=(*OURS, ValueError)),
+        "twins": text(lambda given: TwinSpec.from_json(json.loads(given), "spec"), *twins, errors=(*OURS, ValueError)),
         "where": text(
-            lambda found: rows_where(found, table),
+            lambda given: rows_where(given, table),
             "epoch > 2 and model in [1, 2] or not split == 'train'", "0 < epoch <= 3", "faulty_reason is None",
             "(model + 3) * 2 / epoch - 1 > 1e3",
         ),
         "epochs": text(
-            lambda found: EpochSet.parse(json.loads(found)), "[0, 3]", '["0:3", 7]', '"all"', errors=(*OURS, ValueError)
+            lambda given: EpochSet.parse(json.loads(given)), "[0, 3]", '["0:3", 7]', '"all"', errors=(*OURS, ValueError)
         ),
-        "models": text(lambda found: model_slice(found, 100, "zoo"), "0:32", ":5", "7:"),
+        "models": text(lambda given: model_slice(given, 100, "zoo"), "0:32", ":5", "7:"),
         "metrics-page": text(progress.parse, page),
         "run-request": text(RunRequest.from_json, asked),
         "record-key": text(keys.parse_record_key, *objects(f"{RUN}/parts/")),

@@ -17,12 +17,12 @@ def test_damaged_bytes_give_a_value_or_one_line_of_ours(name: str) -> None:
     target, random = targets()[name], Random(f"quick {name}")
     number = NUM_STORES if name in ("zoo", "objects", "raw-tree") else NUM_INPUTS  # a whole store is read each time
     given = (data for data in (*target.seeds, *target.hostile) if len(data) < 10**6)
-    assert [found for data in given if (found := fault(target, data))] == []
-    assert [found for _ in range(number) if (found := fault(target, target.draw(random)))] == []
+    assert [message for data in given if (message := fault(target, data))] == []
+    assert [message for _ in range(number) if (message := fault(target, target.draw(random)))] == []
 
 
 def test_an_exception_that_is_not_ours_is_a_finding() -> None:
     target = Target([b'{"a": [1, 2]}'], lambda data: data.decode().index("2"))
     random = Random(0)
-    found = {fault(target, mutated(target.seeds, random)) for _ in range(200)}
-    assert any(text is not None and text.startswith("ValueError at tests/fuzz/test_fuzz.py") for text in found)
+    collected = {fault(target, mutated(target.seeds, random)) for _ in range(200)}
+    assert any(text is not None and text.startswith("ValueError at tests/fuzz/test_fuzz.py") for text in collected)

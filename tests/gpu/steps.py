@@ -44,14 +44,14 @@ def finish() -> None:
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
     """The fastest of ``repeats`` runs, after one that does not count."""
-    found = []
+    seconds = []
     for _ in range(repeats + 1):
         finish()
         started = time.perf_counter()
         work()
         finish()
-        found.append(time.perf_counter() - started)
-    return min(found[1:])
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])
 
 
 def facts() -> Numbers:
@@ -115,12 +115,12 @@ def numbers() -> Numbers:
     on_device = torch.tensor(seeds.astype(np.int64), device=DEVICE)
     epoch, step = (torch.tensor(value, device=DEVICE) for value in (7, 3))
     for purpose in (philox.Purpose.DROPOUT, philox.Purpose.NOISE):
-        found = random_numbers.words(on_device, purpose, epoch, step,
+        drawn = random_numbers.words(on_device, purpose, epoch, step,
                                      random_numbers.sample_streams(1, 10, DEVICE), 1304)  # fmt: skip
         expected = philox.words(
             seeds[:, None], purpose, epoch=7, step=3, stream=philox.sample_streams(1, 10), num_words=1304
         )
-        assert np.array_equal(found.cpu().numpy(), expected), purpose
+        assert np.array_equal(drawn.cpu().numpy(), expected), purpose
     rows = by_size(100, 50_000, 50_000)
     order = torch.zeros((3, rows), dtype=torch.int32, device=DEVICE)
     random_numbers.permutations(on_device, epoch, order)
@@ -145,8 +145,8 @@ def cases() -> Numbers:
         expected = trained(SequentialEngine("cpu"), of, data)
         for graphs in (True, False) if ON_GPU else (True,):
             with eager(not graphs):
-                found = trained(StackedEngine(str(DEVICE)), of, data)
-            worst = max(worst, difference(expected, found))
+                state = trained(StackedEngine(str(DEVICE)), of, data)
+            worst = max(worst, difference(expected, state))
             assert worst < 1e-2, (case, graphs, worst)
     return {"cases": len(chosen), "largest_share_of_values_beyond_rounding": worst}
 
@@ -160,13 +160,13 @@ def trained(engine: Engine, of: Program, data: Any, epochs: range = range(5, 6))
         return {**session.state(), "test_loss": test.loss_sum_P[:, None]}
 
 
-def difference(expected: dict[str, Any], found: dict[str, Any], rtol: float = 1e-3) -> float:
+def difference(expected: dict[str, Any], actual: dict[str, Any], rtol: float = 1e-3) -> float:
     """The largest share of values of an array that differ by more than rounding. Adam divides a first gradient by its
     own size, so a few values whose gradient is nearly nothing may."""
     shares = []
     for name, values in expected.items():
         allowed = rtol * np.abs(values) + 0.1 * rtol * max(1.0, float(np.abs(values).max()))
-        shares.append(float((np.abs(found[name].astype(np.float64) - values) > allowed).mean()))
+        shares.append(float((np.abs(actual[name].astype(np.float64) - values) > allowed).mean()))
     return max(shares)
 
 
@@ -243,9 +243,9 @@ def prediction() -> Numbers:
         if ON_GPU:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        found = stacked_rate(program(**case), by_size(2, 128, 256), steps=5)
+        rate = stacked_rate(program(**case), by_size(2, 128, 256), steps=5)
         if ON_GPU:
-            ratios[name] = round(found["reserved_GiB"] / found["predicted_GiB"], 2)
+            ratios[name] = round(rate["reserved_GiB"] / rate["predicted_GiB"], 2)
             assert 0.3 < ratios[name] < 1.5, (name, ratios[name])
     return ratios
 
@@ -255,16 +255,16 @@ def resnet_equal() -> Numbers:
     size, batch = by_size(16, 32, 32), by_size(4, 32, 32)
     of, data = resnet(batch, 3, size), images(3, size, 3 * batch, 10)
     expected = trained(SequentialEngine("cpu"), of, data, range(1, 2))
-    found = trained(SequentialEngine(str(DEVICE)), of, data, range(1, 2))
-    share = difference({"weights": expected["weights"]}, found, 1e-2)
+    state = trained(SequentialEngine(str(DEVICE)), of, data, range(1, 2))
+    share = difference({"weights": expected["weights"]}, state, 1e-2)
     assert share < 1e-2, share
-    assert found["step"].tolist() == expected["step"].tolist() == [3]
+    assert state["step"].tolist() == expected["step"].tolist() == [3]
     return {"share_of_values_beyond_rounding": share, "augmentations": list(AUGMENTATIONS)}
 
 
 def resnet_speed() -> Numbers:
     """Milliseconds of a ResNet-18 step, batches of 256 images of 32 x 32, in every arithmetic; and of an evaluation."""
-    found: Numbers = {}
+    results: Numbers = {}
     size, batch, steps = by_size(16, 32, 32), by_size(4, 256, 256), by_size(2, 10, 20)
     data = images(3, size, steps * batch, by_size(8, 2000, 2000))
     plans = [("float32", "contiguous"), ("float32", "channels_last"), ("tf32", "channels_last"), ("bf16", "contiguous"),
@@ -282,10 +282,10 @@ def resnet_speed() -> Numbers:
             session.evaluate("test")
             ended = time.perf_counter()
         key = f"{precision} {memory_format}"
-        found[f"{key} ms_per_step"] = round(1e3 * (middle - started) / steps, 2)
-        found[f"{key} train_samples_per_second"] = round(steps * batch / (middle - started))
-        found[f"{key} eval_samples_per_second"] = round(len(data.test) / (ended - middle))
-    return found
+        results[f"{key} ms_per_step"] = round(1e3 * (middle - started) / steps, 2)
+        results[f"{key} train_samples_per_second"] = round(steps * batch / (middle - started))
+        results[f"{key} eval_samples_per_second"] = round(len(data.test) / (ended - middle))
+    return results
 
 
 def stacked_speed() -> Numbers:
@@ -294,17 +294,17 @@ def stacked_speed() -> Numbers:
         ("256 cnn-s", program(), 256), ("1000 dropout", program(dropout=True), 1000),
         ("1000 twins", program(variational=True), 1000), ("256 cnn-l", program("cnn-l", 3), 256),
     ]  # fmt: skip
-    found: Numbers = {}
+    results: Numbers = {}
     for name, of, num_models in plans if SIZE != "tiny" else plans[:1]:
-        found[name] = stacked_rate(of, by_size(2, num_models, num_models), steps=by_size(3, 10, 30))
+        results[name] = stacked_rate(of, by_size(2, num_models, num_models), steps=by_size(3, 10, 30))
     if ON_GPU:
         from torch.profiler import ProfilerActivity, profile
 
         with profile(activities=[ProfilerActivity.CUDA]) as seen:
             stacked_rate(program(), 1000, steps=10)
         rows = sorted(seen.key_averages(), key=lambda row: -row.device_time_total)[:8]
-        found["kernels"] = {row.key[:60]: round(row.device_time_total / 1e3, 2) for row in rows}
-    return found
+        results["kernels"] = {row.key[:60]: round(row.device_time_total / 1e3, 2) for row in rows}
+    return results
 
 
 def rates() -> Numbers:

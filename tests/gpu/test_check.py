@@ -54,9 +54,9 @@ def test_a_step_that_hangs_fails_or_says_nothing_has_not_passed(
     python.write_text(f"#!/bin/sh\necho the last words\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(check.sys, "executable", str(python))
-    found = check.run_step(3, "numbers", 2.0, dict(os.environ), tmp_path)
-    assert (found.outcome, found.numbers["why"]) == (outcome, "the last words")
-    assert str(found).startswith(f"STEP 3 numbers {outcome} ")
+    result = check.run_step(3, "numbers", 2.0, dict(os.environ), tmp_path)
+    assert (result.outcome, result.numbers["why"]) == (outcome, "the last words")
+    assert str(result).startswith(f"STEP 3 numbers {outcome} ")
     assert check.run_step(4, "cases", 0.5, {}, tmp_path).numbers == {"why": "no time left"}
 
 

@@ -63,7 +63,7 @@ def test_every_panel_says_what_it_is_in_a_unit_and_uses_only_variables_that_ther
 
 
 def labels_of(expression: str) -> set[str]:
-    return {name for found in re.findall(r"by \(([^)]*)\)", expression) for name in found.split(", ")}
+    return {name for actual in re.findall(r"by \(([^)]*)\)", expression) for name in actual.split(", ")}
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
@@ -92,9 +92,9 @@ def test_the_documentation_has_the_table_of_the_registry() -> None:
 
 def test_every_alert_has_a_severity_a_summary_a_duration_and_a_section_in_the_runbooks() -> None:
     headings = set(re.findall(r"^## (\w+)", (ROOT / "docs" / "runbooks.md").read_text(), re.MULTILINE))
-    found = {rule["alert"] for rule in alerts()}
-    assert found == headings
-    assert found == {
+    alert_names = {rule["alert"] for rule in alerts()}
+    assert alert_names == headings
+    assert alert_names == {
         *("NoProgress", "FaultyRatioHigh", "PreemptionStorm", "StoreErrors", "EtaSlip", "BudgetBurn"),
         *("HeadMemoryGrowth", "MetricsAbsent", "DiskFilling", "GpuIdle"),
     }

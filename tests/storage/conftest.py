@@ -96,9 +96,9 @@ def memory(tmp_path: Path) -> ObjectStore:
 @pytest.fixture(params=["local", "memory"])
 def copied(request: pytest.FixtureRequest, published: ObjectStore) -> ObjectStore:
     """A store of either kind with a copy of the zoo that the test's module publishes."""
-    found: ObjectStore = request.getfixturevalue(request.param)
-    copy_zoo(published, "tiny-zoo", found)
-    return found
+    actual: ObjectStore = request.getfixturevalue(request.param)
+    copy_zoo(published, "tiny-zoo", actual)
+    return actual
 
 
 @pytest.fixture(name="tree")

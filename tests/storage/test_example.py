@@ -47,11 +47,11 @@ def test_its_images_give_the_accuracy_that_was_stored(twins: bool, split: str) -
     """Of every state; the stored counts are of the engine that trained, those here of torch."""
     zoo = zooforge.example(twins=twins)
     for epoch in zoo.epochs:
-        found, stored = zoo.evaluate(epoch=epoch, split=split), zoo.labels(epochs=epoch)
-        assert found["model"].to_pylist() == list(range(16)) and set(found["epoch"].to_pylist()) == {epoch}
-        assert found["correct"].to_pylist() == stored[f"{split}_correct"].to_pylist()
-        assert found["acc"].to_pylist() == stored[f"{split}_acc"].to_pylist()
-        np.testing.assert_allclose(found["loss"].to_numpy(), stored[f"{split}_loss"].to_numpy(), atol=1e-5)
+        actual, stored = zoo.evaluate(epoch=epoch, split=split), zoo.labels(epochs=epoch)
+        assert actual["model"].to_pylist() == list(range(16)) and set(actual["epoch"].to_pylist()) == {epoch}
+        assert actual["correct"].to_pylist() == stored[f"{split}_correct"].to_pylist()
+        assert actual["acc"].to_pylist() == stored[f"{split}_acc"].to_pylist()
+        np.testing.assert_allclose(actual["loss"].to_numpy(), stored[f"{split}_loss"].to_numpy(), atol=1e-5)
 
 
 @pytest.mark.slower
@@ -71,7 +71,7 @@ def test_the_spec_beside_it_grows_its_weights(tmp_path: Path) -> None:
         zoo = open_zoo(tmp_path / "zoos" / name)
         kept = zooforge.example(twins=twins)
         assert zoo.manifest.run == kept.manifest.run
-        found, expected = zoo.weights(masked=False), kept.weights(models=[0, 1], masked=False)
-        assert np.array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
+        actual, expected = zoo.weights(masked=False), kept.weights(models=[0, 1], masked=False)
+        assert np.array_equal(actual.values.view(np.uint32), expected.values.view(np.uint32))
         columns = ["model", "epoch", "split", "test_correct", "test_loss", "seed"]
-        assert found.labels(columns).equals(expected.labels(columns))
+        assert actual.labels(columns).equals(expected.labels(columns))

@@ -75,8 +75,8 @@ class TestTensors:
 
         arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "m": np.array([1, 0], np.uint8)}
         data = bytes(encode({**arrays, "c": np.array([7], np.int64)}, {"x": 1}))
-        found = load(data)
-        assert sorted(found) == ["a", "c", "m"] and found["c"].tolist() == [7]
+        loaded = load(data)
+        assert sorted(loaded) == ["a", "c", "m"] and loaded["c"].tolist() == [7]
         decoded, provenance = decode(save(arrays), "test")
         np.testing.assert_array_equal(decoded["a"], arrays["a"])
         assert provenance is None
@@ -92,11 +92,11 @@ class TestTensors:
         }
         data = encode(arrays, {"seed": seed})
         assert data == encode(arrays, {"seed": seed})
-        found, provenance = decode(data)
-        assert provenance == {"seed": seed} and set(found) == set(arrays)
+        actual, provenance = decode(data)
+        assert provenance == {"seed": seed} and set(actual) == set(arrays)
         for name, array in arrays.items():
-            assert found[name].dtype == array.dtype
-            np.testing.assert_array_equal(found[name], array)
+            assert actual[name].dtype == array.dtype
+            np.testing.assert_array_equal(actual[name], array)
 
     def test_their_bytes_are_fixed(self) -> None:
         data = bytes(encode({"epoch_000": np.array([[1.5, -2.0]], np.float32)}, {"b": 1, "a": 2}))

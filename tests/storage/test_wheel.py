@@ -67,11 +67,11 @@ def test_the_readers_wheel_reads_without_torch_ray_or_a_clone(installed: Path, t
     run = [sys.executable, "-I", "-c", READER, str(installed), str(ROOT / "tests/golden/storage")]
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stderr.splitlines()[-1])
-    assert found["v1"][:2] == [18, 24] and found["v2-compressed"][:2] == [15, 30]
-    assert found["example"] == [80, 16]
-    assert found["verify"] == 0 and "all good" in done.stdout
-    assert found["file"].startswith(str(installed)) and found["heavy"] == []
+    output = json.loads(done.stderr.splitlines()[-1])
+    assert output["v1"][:2] == [18, 24] and output["v2-compressed"][:2] == [15, 30]
+    assert output["example"] == [80, 16]
+    assert output["verify"] == 0 and "all good" in done.stdout
+    assert output["file"].startswith(str(installed)) and output["heavy"] == []
 
 
 def test_the_wheel_brings_one_name_and_one_command(installed: Path) -> None:
@@ -103,8 +103,8 @@ def test_the_wheel_says_where_training_comes_from(installed: Path, tmp_path: Pat
 
 
 def test_the_wheel_offers_no_extra_that_needs_a_clone(installed: Path) -> None:
-    (found,) = list(importlib.metadata.distributions(name="zooforge", path=[str(installed)]))
-    assert not {"jobs", "demo", "native", "dev"} & set(found.metadata.get_all("Provides-Extra") or ())
+    (actual,) = list(importlib.metadata.distributions(name="zooforge", path=[str(installed)]))
+    assert not {"jobs", "demo", "native", "dev"} & set(actual.metadata.get_all("Provides-Extra") or ())
 
 
 def test_a_folder_called_like_a_room_is_no_obstacle(installed: Path, tmp_path: Path) -> None:

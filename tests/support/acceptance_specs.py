@@ -25,5 +25,5 @@ def write(folder: Path, **fields: Any) -> Path:
     }
     value |= fields
     path = folder / "small.yaml"
-    path.write_text(yaml.safe_dump({key: found for key, found in value.items() if found is not None}))
+    path.write_text(yaml.safe_dump({key: item for key, item in value.items() if item is not None}))
     return path

@@ -22,12 +22,12 @@ class Clock(FaultyStore):
         return etag
 
     def stat(self, key: str) -> Stat | None:
-        found = self.inner.stat(key)
-        return None if found is None else Stat(key, found.size, found.etag, self.times[key])
+        info = self.inner.stat(key)
+        return None if info is None else Stat(key, info.size, info.etag, self.times[key])
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        for found in self.inner.list(prefix):
-            yield Stat(found.key, found.size, found.etag, self.times[found.key])
+        for info in self.inner.list(prefix):
+            yield Stat(info.key, info.size, info.etag, self.times[info.key])
 
 
 DAY = 24 * 3600.0

@@ -185,16 +185,16 @@ def manifest(store: str | Path, zoo: str) -> bytes:
 
 def command_lines() -> dict[int, str]:
     """Command lines of the processes of this machine that live; zombies do not."""
-    found = subprocess.run(["ps", "-ww", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
-    split = (line.split(None, 2) for line in found.splitlines())
+    result = subprocess.run(["ps", "-ww", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    split = (line.split(None, 2) for line in result.splitlines())
     return {int(pid): line[0] if line else "" for pid, stat, *line in split if not stat.startswith("Z")}
 
 
 def descendants(pid: int) -> set[int]:
     """Processes that ``pid`` started, and that those started."""
-    found = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    result = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     children: dict[int, list[int]] = {}
-    for line in found.splitlines():
+    for line in result.splitlines():
         child, parent = map(int, line.split())
         children.setdefault(parent, []).append(child)
     tree: set[int] = set()

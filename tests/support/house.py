@@ -45,8 +45,8 @@ class Import:
 @cache
 def modules() -> tuple[Path, ...]:
     """The modules of the rooms."""
-    found = (path for room in ROOMS for path in (ROOT / room).rglob("*.py") if "__pycache__" not in path.parts)
-    return tuple(sorted(path.relative_to(ROOT) for path in found))
+    paths = (path for room in ROOMS for path in (ROOT / room).rglob("*.py") if "__pycache__" not in path.parts)
+    return tuple(sorted(path.relative_to(ROOT) for path in paths))
 
 
 @cache
@@ -97,13 +97,13 @@ def _module(path: Path) -> Path | None:
 
 def top_level_names(path: Path) -> set[str]:
     """Top-level names that a module imports by absolute imports, anywhere in it."""
-    found = set()
+    names = set()
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+            names.add(node.module.split(".")[0])
+    return names
 
 
 def place_of(path: Path) -> str:

@@ -21,10 +21,10 @@ def logits(vectors: Any) -> Any:
 
     torch.set_num_threads(1)
     images = torch.from_numpy(np.random.default_rng(0).standard_normal((4, 1, 5, 5)).astype(np.float32))
-    found = []
+    outputs = []
     for vector in vectors:
         named = {n: torch.from_numpy(np.array(v)) for n, v in LAYOUT.unflatten(vector).items()}
         hidden = functional.conv2d(images, named["conv1.weight"], named["conv1.bias"])
         hidden = torch.tanh(functional.max_pool2d(hidden, 2)).flatten(1)
-        found.append(functional.linear(hidden, named["linear1.weight"], named["linear1.bias"]).numpy())
-    return np.stack(found)
+        outputs.append(functional.linear(hidden, named["linear1.weight"], named["linear1.bias"]).numpy())
+    return np.stack(outputs)

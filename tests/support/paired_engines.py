@@ -18,15 +18,15 @@ Made = Callable[..., Any]
 
 def accuracies(engine: Engine, made: Any, data: PreparedData, num_epochs: int) -> NDArray[np.float64]:
     """Test accuracy of every model after ``num_epochs``, in chunks of 16 models."""
-    found = []
+    accuracies = []
     for start in range(0, len(made.state["step"]), 16):
         h, state = made.take(list(range(len(made.state["step"])))[start : start + 16])
         with engine.open(made.program, h, state, data) as session:
             for epoch in range(1, num_epochs + 1):
                 session.train_epoch(epoch, np.ones(len(state["step"]), np.bool_))
             evaluation = session.evaluate("test")
-        found.append(evaluation.correct_P / evaluation.num_samples)
-    return np.concatenate(found)
+        accuracies.append(evaluation.correct_P / evaluation.num_samples)
+    return np.concatenate(accuracies)
 
 
 def assert_equivalent(ours: NDArray[np.float64], oracle: NDArray[np.float64]) -> None:

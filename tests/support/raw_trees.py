@@ -31,9 +31,9 @@ CONFIG_KEYS = [
 
 
 def small(dropout: bool = False, channels: int = 1, activation: ActivationName = "tanh") -> Architecture:
-    found = architecture("cnn-s", channels, activation, dropout)
-    assert isinstance(found, Architecture)
-    return found
+    network = architecture("cnn-s", channels, activation, dropout)
+    assert isinstance(network, Architecture)
+    return network
 
 
 def vector(network: Architecture, model: int, epoch: int) -> NDArray[np.float32]:
@@ -173,20 +173,20 @@ class ReferenceDataset:
 
     def _properties(self, offset: int) -> dict[str, list[Any]] | None:
         """Properties by position of the line; None if the row of the first sample is of another epoch."""
-        found: dict[str, list[Any]] = {key: [] for key in (*RESULT_KEYS, *CONFIG_KEYS)}
+        columns: dict[str, list[Any]] = {key: [] for key in (*RESULT_KEYS, *CONFIG_KEYS)}
         for number, (path, epoch) in enumerate(zip(self.paths, self.epochs, strict=True)):
             row = [json.loads(line) for line in (path / "result.json").read_text().splitlines()][epoch - offset]
             if number == 0 and int(row["training_iteration"]) != epoch:
                 return None
             for key in RESULT_KEYS:
-                found[key].append(row["train_acc"] - row["test_acc"] if key == "ggap" else row[key])
+                columns[key].append(row["train_acc"] - row["test_acc"] if key == "ggap" else row[key])
             for key in CONFIG_KEYS:
-                found[key].append(row["config"][key])
-        return found
+                columns[key].append(row["config"][key])
+        return columns
 
 
-def opened(store: ObjectStore, found: Imported) -> Zoo:
-    zoo = open_zoo(f"{store.url}/zoos/{found.version.zoo}")
+def opened(store: ObjectStore, imported: Imported) -> Zoo:
+    zoo = open_zoo(f"{store.url}/zoos/{imported.version.zoo}")
     assert verify_zoo(zoo).problems == ()
     return zoo
 

@@ -59,8 +59,8 @@ def test_every_state_by_itself_is_what_was_trained(store: ObjectStore) -> None:
     for model in range(24):
         zoo = opened(store)
         for epoch in (3, 0):
-            found = vector(zoo, model, epoch)
-            np.testing.assert_array_equal(found, weights(model, epoch, faulty_from=2 if model == 5 else None))
+            values = vector(zoo, model, epoch)
+            np.testing.assert_array_equal(values, weights(model, epoch, faulty_from=2 if model == 5 else None))
 
 
 def test_one_state_reads_and_hashes_its_blocks_only(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

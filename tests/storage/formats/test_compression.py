@@ -69,8 +69,8 @@ def test_odd_floats_come_back_and_equal_values_give_equal_bytes() -> None:
     tensors = {tensor_name(epoch): np.roll(ODD_BITS, epoch).reshape(1, -1) for epoch in (6, 7, 8, 11)}
     data = encode_shard(tensors, Compression())
     assert bytes(data) == bytes(encode_shard({k: np.array(v) for k, v in tensors.items()}, Compression()))
-    for name, found in decode_shard(data, "x").items():
-        assert found.tobytes() == tensors[name].tobytes()
+    for name, actual in decode_shard(data, "x").items():
+        assert actual.tobytes() == tensors[name].tobytes()
 
 
 def test_a_damaged_shard_is_refused_whatever_was_hit() -> None:
@@ -81,11 +81,11 @@ def test_a_damaged_shard_is_refused_whatever_was_hit() -> None:
         damaged = bytearray(data)
         damaged[position] ^= 1 << int(rng.integers(8))
         try:
-            found = decode_shard(bytes(damaged), "x")
+            decoded = decode_shard(bytes(damaged), "x")
         except (FormatError, DigestMismatch):
             continue
         for epoch in range(3):  # what was hit did not matter to the values: the level, a padding
-            np.testing.assert_array_equal(found[tensor_name(epoch)], values + np.float32(epoch * 1e-4))
+            np.testing.assert_array_equal(decoded[tensor_name(epoch)], values + np.float32(epoch * 1e-4))
 
 
 def test_a_frame_cannot_ask_for_more_memory_than_its_size_allows() -> None:
@@ -110,8 +110,8 @@ def test_a_compressed_zoo_reads_as_the_same_zoo(kind: str, architecture: str, re
             expected = weights(model, epoch, faulty_from=6 if model == 3 else None)
             assert values.tobytes() == expected.tobytes(), (model, epoch)
     fresh = opened(store)
-    found = fresh.state_dict(4, 10)["module_list.0.bias"]
-    np.testing.assert_array_equal(found, LAYOUT.unflatten(weights(4, 10))["conv1.bias"])
+    tensors = fresh.state_dict(4, 10)["module_list.0.bias"]
+    np.testing.assert_array_equal(tensors, LAYOUT.unflatten(weights(4, 10))["conv1.bias"])
     np.testing.assert_array_equal(fresh.weights(epochs=9, models=7).values[0], weights(7, 9))
 
 

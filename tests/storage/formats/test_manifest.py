@@ -17,8 +17,8 @@ from zooforge.storage.stores.memory import MemoryStore
 def value() -> dict[str, Any]:
     store = MemoryStore()
     train(store, range(4), 1)
-    found: dict[str, Any] = json.loads(vectorize(store, description(), RUN).manifest.to_json())
-    return found
+    output: dict[str, Any] = json.loads(vectorize(store, description(), RUN).manifest.to_json())
+    return output
 
 
 @pytest.mark.parametrize(

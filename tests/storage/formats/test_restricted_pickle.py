@@ -21,12 +21,14 @@ VALUE = {
 }
 
 
-def same(found: Any, expected: Any) -> bool:
+def same(actual: Any, expected: Any) -> bool:
     if isinstance(expected, np.ndarray):
-        return bool(np.array_equal(found, expected)) and found.dtype == expected.dtype and found.shape == expected.shape
+        return (
+            bool(np.array_equal(actual, expected)) and actual.dtype == expected.dtype and actual.shape == expected.shape
+        )
     if isinstance(expected, dict):
-        return set(found) == set(expected) and all(same(found[k], v) for k, v in expected.items())
-    return bool(found == expected)
+        return set(actual) == set(expected) and all(same(actual[k], v) for k, v in expected.items())
+    return bool(actual == expected)
 
 
 @pytest.mark.parametrize("protocol", range(5))
@@ -41,10 +43,10 @@ def test_a_python_2_pickle_of_an_array_is_read() -> None:
         b"U\x01b\x87Rq\x05(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff"
         b"\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x06\x01\x02\x03\xfd\xfe\xfftbu."
     )
-    found = load(stream, "batch")
-    assert found[b"data"].tolist() == [[1, 2, 3], [253, 254, 255]]
-    assert found[b"data"].flags.owndata
-    assert found[b"data"].flags.writeable
+    loaded = load(stream, "batch")
+    assert loaded[b"data"].tolist() == [[1, 2, 3], [253, 254, 255]]
+    assert loaded[b"data"].flags.owndata
+    assert loaded[b"data"].flags.writeable
 
 
 class Runs:

@@ -44,7 +44,7 @@ def test_groups_stay_together(group: str) -> None:
     for model, split in enumerate(splits):
         value = rows[model]["seed"] if group == "seed" else (rows[model]["activation"], rows[model]["dropout_ratio"])
         by_group.setdefault(value, set()).add(split)
-    assert all(len(found) == 1 for found in by_group.values())
+    assert all(len(splits) == 1 for splits in by_group.values())
     assert set(splits) == {"train", "val", "test"}
 
 

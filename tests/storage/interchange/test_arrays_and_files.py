@@ -54,27 +54,27 @@ def arrays(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("form", ["matrix", "tensors"])
 def test_arrays_hold_every_state_with_its_labels(faulty: Zoo, tmp_path: Path, form: str) -> None:
     report = export_npz(faulty, tmp_path / "zoo.npz", form=form, models=[5, 2])
-    found = arrays(tmp_path / "zoo.npz")
-    assert set(found) == set(report.names) and report.num_states == 8
+    loaded = arrays(tmp_path / "zoo.npz")
+    assert set(loaded) == set(report.names) and report.num_states == 8
     states = faulty.weights(models=[2, 5])
-    assert found["models"].tolist() == states.models.tolist() and found["epochs"].tolist() == states.epochs.tolist()
-    layout = Layout.of([(entry["name"], tuple(entry["shape"])) for entry in json.loads(str(found["layout"]))])
-    assert layout == faulty.layout and str(found["run"]) == RUN
+    assert loaded["models"].tolist() == states.models.tolist() and loaded["epochs"].tolist() == states.epochs.tolist()
+    layout = Layout.of([(entry["name"], tuple(entry["shape"])) for entry in json.loads(str(loaded["layout"]))])
+    assert layout == faulty.layout and str(loaded["run"]) == RUN
     if form == "tensors":
-        tensors = {n.removeprefix("weights."): v for n, v in found.items() if n.startswith("weights.")}
+        tensors = {n.removeprefix("weights."): v for n, v in loaded.items() if n.startswith("weights.")}
         values = faulty.from_state_dict(tensors)
     else:
-        values = found["weights"]
+        values = loaded["weights"]
     assert np.array_equal(values.view(np.uint32), states.values.view(np.uint32)) and np.isnan(values).any()
     table = states.labels()
-    assert {n.removeprefix("labels.") for n in found if n.startswith("labels.")} == set(table.column_names)
+    assert {n.removeprefix("labels.") for n in loaded if n.startswith("labels.")} == set(table.column_names)
     for name in table.column_names:
         expected = table[name].to_pylist()
-        nulls = found.get(f"null.{name}", np.zeros(8, bool)).tolist()
+        nulls = loaded.get(f"null.{name}", np.zeros(8, bool)).tolist()
         assert nulls == [value is None for value in expected]
-        given = [None if null else v for null, v in zip(nulls, found[f"labels.{name}"].tolist(), strict=True)]
+        given = [None if null else v for null, v in zip(nulls, loaded[f"labels.{name}"].tolist(), strict=True)]
         assert given == expected, name
-    assert "null.faulty_epoch" in found and "null.model" not in found
+    assert "null.faulty_epoch" in loaded and "null.model" not in loaded
 
 
 def test_large_selections_are_written_in_pieces_in_the_order_of_rows(
@@ -126,8 +126,8 @@ def test_files_of_resnets_have_their_running_statistics(tmp_path: Path) -> None:
     export_safetensors(zoo, tmp_path / "out")
     for model in range(2):
         expected = residual_module(model).state_dict()
-        found = load_file(tmp_path / f"out/model_{model:05d}/epoch_000.safetensors")
-        assert set(found) == set(expected) and all(torch.equal(found[n], t) for n, t in expected.items())
+        loaded = load_file(tmp_path / f"out/model_{model:05d}/epoch_000.safetensors")
+        assert set(loaded) == set(expected) and all(torch.equal(loaded[n], t) for n, t in expected.items())
 
 
 def test_equal_zoos_give_equal_bytes(zoo: Zoo, tmp_path: Path) -> None:

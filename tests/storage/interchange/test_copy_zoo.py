@@ -145,8 +145,8 @@ def test_a_record_without_a_name_is_no_object(zoo: Zoo, packed: Path) -> None:
 
 
 def test_an_imported_zoo_has_the_same_manifest_and_is_there_once(zoo: Zoo, packed: Path, target: ObjectStore) -> None:
-    found = import_zoo(open_zoo(f"{packed}/zoos/tiny-zoo"), target)
-    assert (found.number, found.new) == (1, True)
+    copied = import_zoo(open_zoo(f"{packed}/zoos/tiny-zoo"), target)
+    assert (copied.number, copied.new) == (1, True)
     there = open_zoo(f"{target.url}/zoos/tiny-zoo")
     assert target.get(manifest_key("tiny-zoo", 1)) == zoo.store.get(manifest_key("tiny-zoo", zoo.version))
     assert verify_zoo(there).ok

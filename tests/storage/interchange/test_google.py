@@ -38,9 +38,9 @@ def shape_of(text: str) -> tuple[int, ...]:
 
 
 def test_layout_and_metrics_give_back_every_state_and_its_labels(zoo: Zoo, tmp_path: Path) -> None:
-    found = export_google(zoo, tmp_path / "out")
+    exported = export_google(zoo, tmp_path / "out")
     weights, metrics, layout = read(tmp_path / "out")
-    assert weights.shape == (found.num_states, found.num_values) == (24, zoo.layout.size)
+    assert weights.shape == (exported.num_states, exported.num_values) == (24, zoo.layout.size)
     assert weights.dtype == np.float32
     assert [row["varname"] for row in layout] == [
         "sequential/conv2d/bias:0", "sequential/conv2d/kernel:0", "sequential/dense/bias:0", "sequential/dense/kernel:0"
@@ -115,14 +115,14 @@ def test_published_readers_train_on_no_model_of_another_split(memory: ObjectStor
     vectorize(memory, description(num_models=60, num_epochs=2), RUN)
     zoo = open_zoo(f"{memory.url}/zoos/tiny-zoo")
     export_google(zoo, tmp_path / "out", splits=True, where="faulty_epoch is None")
-    found = read_as_published(tmp_path / "out")
+    actual = read_as_published(tmp_path / "out")
     split_of = {row["model"]: row["split"] for row in zoo.model_table().to_pylist()}
     members = {split: {model for model, own in split_of.items() if own == split} for split in ("train", "val", "test")}
-    assert {split: len(models) for split, models in found.items()} == {"train": 24, "val": 6, "test": 30}
-    assert set(found["train"]) <= members["train"]
-    assert set(found["val"]) <= members["val"]
-    assert set(found["test"]) >= members["test"]
-    assert sorted(model for models in found.values() for model in models) == list(range(60))
+    assert {split: len(models) for split, models in actual.items()} == {"train": 24, "val": 6, "test": 30}
+    assert set(actual["train"]) <= members["train"]
+    assert set(actual["val"]) <= members["val"]
+    assert set(actual["test"]) >= members["test"]
+    assert sorted(model for models in actual.values() for model in models) == list(range(60))
 
 
 def test_the_names_and_the_deviation_that_the_notebook_needs(zoo: Zoo, tmp_path: Path) -> None:

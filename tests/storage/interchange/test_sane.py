@@ -33,23 +33,23 @@ def read(folder: Path, split: str) -> list[Any]:
 
 def channels(state: dict[str, Any]) -> list[Any]:
     """Incoming weights and bias of every channel, layer by layer: what a token holds."""
-    found = []
+    collected = []
     for name, weight in state.items():
         if name.endswith("weight"):
             bias = state[name.replace("weight", "bias")]
-            found += [np.append(row.reshape(-1), b) for row, b in zip(weight, bias, strict=True)]
-    return found
+            collected += [np.append(row.reshape(-1), b) for row, b in zip(weight, bias, strict=True)]
+    return collected
 
 
 def test_samples_hold_the_channels_of_each_state_of_its_split(zoo: Zoo, tmp_path: Path) -> None:
-    found = export_sane(zoo, tmp_path / "out", standardize=False)
-    assert found.num_left_out == 1
+    exported = export_sane(zoo, tmp_path / "out", standardize=False)
+    assert exported.num_left_out == 1
     labels = {(row["model"], row["epoch"]): row for row in zoo.labels().to_pylist()}
     for split in ("train", "val", "test"):
         samples = read(tmp_path / "out", split)
         states = zoo.weights(split=split)
         kept = np.isfinite(states.values).all(axis=1)
-        assert len(samples) == found.num_samples[split] == kept.sum() > 0
+        assert len(samples) == exported.num_samples[split] == kept.sum() > 0
         for sample, row in zip(samples, np.flatnonzero(kept), strict=True):
             tokens, mask, positions, props = sample
             expected = channels(zoo.layout.unflatten(states.values[row]))
@@ -114,8 +114,8 @@ def test_one_file_holds_what_the_files_of_all_samples_hold(zoo: Zoo, tmp_path: P
             assert torch.equal(samples["w"][number], tokens)
             assert torch.equal(samples["m"][window], mask) and torch.equal(samples["p"][window], positions)
             names = ("test_acc", "training_iteration", "ggap")
-            found = torch.stack([properties[name][number] for name in names])
-            assert torch.equal(found.nan_to_num(-1), props.nan_to_num(-1))
+            actual = torch.stack([properties[name][number] for name in names])
+            assert torch.equal(actual.nan_to_num(-1), props.nan_to_num(-1))
             assert properties["epoch"][number] == props[1]
             assert split_of[int(properties["model"][number])] == split
 

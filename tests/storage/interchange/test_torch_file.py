@@ -35,22 +35,22 @@ def saved(value: Any, **options: Any) -> bytes:
 def test_torch_loads_what_is_written_without_it() -> None:
     data = state_dict_bytes(ARRAYS, "checkpoints")
     for weights_only in (True, False):
-        found = torch.load(io.BytesIO(data), weights_only=weights_only)
-        assert type(found) is OrderedDict
-        assert list(found) == list(ARRAYS)
+        loaded = torch.load(io.BytesIO(data), weights_only=weights_only)
+        assert type(loaded) is OrderedDict
+        assert list(loaded) == list(ARRAYS)
         for name, array in ARRAYS.items():
-            assert found[name].shape == array.shape
-            assert found[name].numpy().tobytes() == array.tobytes()
+            assert loaded[name].shape == array.shape
+            assert loaded[name].numpy().tobytes() == array.tobytes()
 
 
 def test_equal_arrays_give_equal_bytes_and_come_back() -> None:
     data = state_dict_bytes(ARRAYS, "checkpoints")
     assert state_dict_bytes({name: array.copy() for name, array in ARRAYS.items()}, "checkpoints") == data
-    found = read_state_dict(data, "file")
-    assert list(found) == list(ARRAYS)
+    actual = read_state_dict(data, "file")
+    assert list(actual) == list(ARRAYS)
     for name, array in ARRAYS.items():
-        assert found[name].dtype == array.dtype
-        assert found[name].tobytes() == array.tobytes()
+        assert actual[name].dtype == array.dtype
+        assert actual[name].tobytes() == array.tobytes()
 
 
 def test_the_bytes_are_those_of_every_version_of_this_program() -> None:
@@ -66,8 +66,8 @@ def test_what_torch_saves_of_a_module_is_read_views_included(as_zip: bool) -> No
     base = torch.arange(24.0).reshape(4, 6)
     state["transposed"] = base.t()
     state["slice"] = base[1:3, ::2]
-    found = read_state_dict(saved(state, _use_new_zipfile_serialization=as_zip), "file")
-    assert {name: array.tolist() for name, array in found.items()} == {name: t.tolist() for name, t in state.items()}
+    actual = read_state_dict(saved(state, _use_new_zipfile_serialization=as_zip), "file")
+    assert {name: array.tolist() for name, array in actual.items()} == {name: t.tolist() for name, t in state.items()}
 
 
 def test_any_plain_value_is_written_as_torch_reads_it() -> None:
@@ -77,10 +77,10 @@ def test_any_plain_value_is_written_as_torch_reads_it() -> None:
             {"lr": 1e-3, "betas": (0.9, 0.999), "foreach": None, "amsgrad": False, "params": [0, 2**40, -1]}
         ],
     }
-    found = torch.load(io.BytesIO(value_bytes(value, "optimizer")))
-    assert found["param_groups"] == value["param_groups"]
-    assert found["state"][0]["step"].item() == 3.0
-    assert found["state"][0]["exp_avg"].tolist() == [[1.0] * 3] * 2
+    loaded = torch.load(io.BytesIO(value_bytes(value, "optimizer")))
+    assert loaded["param_groups"] == value["param_groups"]
+    assert loaded["state"][0]["step"].item() == 3.0
+    assert loaded["state"][0]["exp_avg"].tolist() == [[1.0] * 3] * 2
 
 
 class Sly:
@@ -215,7 +215,7 @@ def test_a_damaged_file_gives_arrays_or_a_format_error(data: st.DataObject) -> N
     for _ in range(data.draw(st.integers(1, 4))):
         stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = read_state_dict(bytes(stream), "file")
+        actual = read_state_dict(bytes(stream), "file")
     except FormatError:
         return
-    assert all(isinstance(array, np.ndarray) for array in found.values())
+    assert all(isinstance(array, np.ndarray) for array in actual.values())

@@ -35,16 +35,16 @@ def zoo(memory: ObjectStore) -> Zoo:
     return open_zoo(f"{memory.url}/zoos/tiny-zoo")
 
 
-def same(found: Zoo, expected: Zoo) -> bool:
-    equal = np.array_equal(found.weights().values, expected.weights().values, equal_nan=True)
-    return equal and found.labels().equals(expected.labels())
+def same(actual: Zoo, expected: Zoo) -> bool:
+    equal = np.array_equal(actual.weights().values, expected.weights().values, equal_nan=True)
+    return equal and actual.labels().equals(expected.labels())
 
 
 def test_an_extracted_zip_is_a_store_that_reads_and_verifies(zoo: Zoo, tmp_path: Path) -> None:
-    found = zip_zoo(zoo, tmp_path / "zoo.zip")
-    assert found.num_bytes == (tmp_path / "zoo.zip").stat().st_size
+    written = zip_zoo(zoo, tmp_path / "zoo.zip")
+    assert written.num_bytes == (tmp_path / "zoo.zip").stat().st_size
     with zipfile.ZipFile(tmp_path / "zoo.zip") as archive:
-        assert len(archive.namelist()) == len(set(archive.namelist())) == found.num_files
+        assert len(archive.namelist()) == len(set(archive.namelist())) == written.num_files
         assert archive.testzip() is None
         archive.extractall(tmp_path / "out")
     copy = open_zoo(str(tmp_path / "out" / "zoos" / "tiny-zoo"))

@@ -56,11 +56,11 @@ class IgnoresRanges(FaultyStore):
 
 class TestProbe:
     def test_a_good_store_passes(self, store: ObjectStore) -> None:
-        found = probe(store)
-        assert found.atomic_create and found.if_match and found.ranged_reads
-        assert found.wrong_checksum_refused is (True if store.url.startswith("s3:") else None)
+        capabilities = probe(store)
+        assert capabilities.atomic_create and capabilities.if_match and capabilities.ranged_reads
+        assert capabilities.wrong_checksum_refused is (True if store.url.startswith("s3:") else None)
         assert list(store.list("probe/")) == []
-        require(found, store.url, publishing=True)
+        require(capabilities, store.url, publishing=True)
 
     @pytest.mark.parametrize(
         ("broken", "expected"),
@@ -76,13 +76,13 @@ class TestProbe:
         assert probe(broken(memory)) == expected
 
     def test_a_store_without_atomic_creation_is_refused_or_has_one_writer(self) -> None:
-        found = Capabilities(False, True, True, True)
+        actual = Capabilities(False, True, True, True)
         with pytest.raises(StoreRefused, match="--single-writer") as raised:
-            require(found, "s3://b")
+            require(actual, "s3://b")
         assert raised.value.exit_status == 2
-        require(found, "s3://b", single_writer=True)
+        require(actual, "s3://b", single_writer=True)
         with pytest.raises(StoreRefused, match="publish to another store"):
-            require(found, "s3://b", single_writer=True, publishing=True)
+            require(actual, "s3://b", single_writer=True, publishing=True)
 
 
 @pytest.fixture
@@ -278,9 +278,9 @@ class TestPull:
         pull(zoo, target, **wanted)
         copy = zooforge.open_zoo(f"{tmp_path}/copy/zoos/tiny-zoo")
         assert verify_zoo(copy).ok
-        expected, found = zoo.weights(**wanted), copy.weights()
-        np.testing.assert_array_equal(found.values, expected.values)
-        assert found.models.tolist() == expected.models.tolist()
+        expected, actual = zoo.weights(**wanted), copy.weights()
+        np.testing.assert_array_equal(actual.values, expected.values)
+        assert actual.models.tolist() == expected.models.tolist()
         assert copy.labels().num_rows == 5 * len(copy.models)
 
     def test_an_interrupted_pull_goes_on(self, zoo: Any, tmp_path: Path) -> None:

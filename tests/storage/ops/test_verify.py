@@ -64,8 +64,8 @@ def replace_first_shard(store: ObjectStore, manifest: Manifest, tensors: dict[st
 
 
 def test_a_good_zoo_verifies(store: ObjectStore) -> None:
-    found = verify_zoo(zooforge.open_zoo(url(store)))
-    assert found.ok and found.num_objects == 4 and found.num_states == 24 * 4
+    report = verify_zoo(zooforge.open_zoo(url(store)))
+    assert report.ok and report.num_objects == 4 and report.num_states == 24 * 4
 
 
 @pytest.mark.parametrize("number", range(4))

@@ -310,7 +310,7 @@ def test_duckdb_and_pandas_read_the_labels_directly(zoo: Zoo, tmp_path: Path) ->
     duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
     path = tmp_path / "store/zoos/tiny-zoo/versions/0001/labels.parquet"
     connection = duckdb.connect()
-    found = connection.sql(f"select count(*), max(test_acc) from '{path}' where split = 'train'").fetchall()
+    rows = connection.sql(f"select count(*), max(test_acc) from '{path}' where split = 'train'").fetchall()
     connection.close()
     table = zoo.labels(split="train")
-    assert found == [(table.num_rows, max(a for a in table["test_acc"].to_pylist() if a is not None))]
+    assert rows == [(table.num_rows, max(a for a in table["test_acc"].to_pylist() if a is not None))]

@@ -183,8 +183,8 @@ def test_a_ledger_counts_distinct_models_and_parts(memory: ObjectStore) -> None:
 
 def test_faulty_models_are_known_with_epoch_and_reason(memory: ObjectStore) -> None:
     train(memory, range(4), 3, faulty={2: 2})
-    found = read_ledger(memory, RUN).faulty[2]
-    assert (found.epoch, found.reason) == (2, "nan")
+    ledger = read_ledger(memory, RUN).faulty[2]
+    assert (ledger.epoch, ledger.reason) == (2, "nan")
 
 
 def test_a_known_ledger_saves_reading(memory: ObjectStore) -> None:

@@ -235,11 +235,11 @@ class SimStore:
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
         def effect() -> tuple[bytes, str]:
-            found = self._world.objects.get(self._prefix + key)
-            if found is None:
+            entry = self._world.objects.get(self._prefix + key)
+            if entry is None:
                 raise ObjectNotFound(key)
-            data = found[0] if byte_range is None else found[0][byte_range[0] : byte_range[1]]
-            return data, found[1]
+            data = entry[0] if byte_range is None else entry[0][byte_range[0] : byte_range[1]]
+            return data, entry[1]
 
         return self._request("get", key, effect)
 
@@ -248,10 +248,10 @@ class SimStore:
 
         def effect() -> str:
             world, full = self._world, self._prefix + key
-            found = world.objects.get(full)
-            if if_match is not None and found is None and world.answers_404_to_if_match:
+            entry = world.objects.get(full)
+            if if_match is not None and entry is None and world.answers_404_to_if_match:
                 raise ObjectNotFound(key)
-            if (if_absent and found is not None) or (if_match is not None and (found is None or found[1] != if_match)):
+            if (if_absent and entry is not None) or (if_match is not None and (entry is None or entry[1] != if_match)):
                 raise PreconditionFailed(key)
             world.watch(self._actor, "put", full, content)
             tag = world.tag(content)
@@ -262,8 +262,8 @@ class SimStore:
 
     def stat(self, key: str) -> Stat | None:
         def effect() -> Stat | None:
-            found = self._world.objects.get(self._prefix + key)
-            return None if found is None else Stat(key, len(found[0]), found[1], found[2])
+            entry = self._world.objects.get(self._prefix + key)
+            return None if entry is None else Stat(key, len(entry[0]), entry[1], entry[2])
 
         return self._request("stat", key, effect)
 

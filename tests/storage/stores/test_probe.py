@@ -27,18 +27,18 @@ class Without(MemoryStore):
 
 
 def test_a_server_that_refuses_conditional_writes_has_none_and_says_so() -> None:
-    found = probe(Without(NotSupported("memory://without: the server answers 501")))
-    assert found.to_json() == {
+    capabilities = probe(Without(NotSupported("memory://without: the server answers 501")))
+    assert capabilities.to_json() == {
         "atomic_create": False,
         "if_match": False,
         "ranged_reads": True,
         "wrong_checksum_refused": None,
     }
     with pytest.raises(StoreRefused, match=r"are not atomic \(the server answers 501\).*--single-writer"):
-        require(found, "memory://without")
-    require(found, "memory://without", single_writer=True)
+        require(capabilities, "memory://without")
+    require(capabilities, "memory://without", single_writer=True)
     with pytest.raises(StoreRefused, match=r"nothing is published here.*zoo store pull"):
-        require(found, "memory://without", single_writer=True, publishing=True)
+        require(capabilities, "memory://without", single_writer=True, publishing=True)
 
 
 def test_a_server_that_does_not_answer_is_not_one_without_conditional_writes() -> None:
@@ -55,8 +55,8 @@ def test_a_stand_in_for_a_single_writer_does_not_pass_the_probe(
     monkeypatch.setattr(os, "link", link)
     store = LocalStore(tmp_path / "store", single_writer=True)
     store.put("a", b"1", if_absent=True)
-    found = probe(store)
-    assert not found.atomic_create and found.if_match and store.single_writer
+    capabilities = probe(store)
+    assert not capabilities.atomic_create and capabilities.if_match and store.single_writer
     with pytest.raises(StoreRefused, match=r"conditional creation .* \(the file system has no hard links"):
-        require(found, store.url)
+        require(capabilities, store.url)
     assert [stat.key for stat in store.list("")] == ["a"]

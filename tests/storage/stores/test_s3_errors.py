@@ -60,8 +60,8 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Script]:
 
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", "0")))
-            found = told.next(self)
-            status, code, headers = found or (200, "", {})
+            answer = told.next(self)
+            status, code, headers = answer or (200, "", {})
             if code:
                 body = f"<Error><Code>{code}</Code><Message>{SECRET}</Message></Error>".encode()
             elif "list-type=2" in self.path:

@@ -16,10 +16,10 @@ DATA = bytes(range(256)) * 40
 
 @pytest.fixture
 def store(s3_store_url: str) -> S3Store:
-    found = open_store(s3_store_url)
-    assert isinstance(found, S3Store)
-    found.put("a", DATA)
-    return found
+    opened = open_store(s3_store_url)
+    assert isinstance(opened, S3Store)
+    opened.put("a", DATA)
+    return opened
 
 
 def slow(store: S3Store) -> None:
@@ -66,12 +66,12 @@ def test_a_forked_process_reads_by_boto3(store: S3Store) -> None:
     assert s3_reads._runtime_pid is not None
 
     def child(fresh: S3Store, sender: Any) -> None:
-        found = fresh.get("a")[0] == DATA
+        equal = fresh.get("a")[0] == DATA
         try:
             assert fresh._fast is not None
             fresh._fast.get(f"{fresh.prefix}a", None)
         except Unavailable:
-            sender.send(found)
+            sender.send(equal)
 
     receiver, sender = multiprocessing.Pipe()
     from copy import copy

@@ -52,9 +52,9 @@ def test_nfn_gets_what_it_makes_of_state_dicts(zoo: Zoo) -> None:
         single.append(([tensor[None] for _, tensor in named[::2]], [tensor[None] for _, tensor in named[1::2]]))
     expected_weights, expected_biases = default_collate(single)
     found_weights, found_biases = zoo.to_nfn(states)
-    for expected, found in ((expected_weights, found_weights), (expected_biases, found_biases)):
-        assert [tuple(t.shape) for t in found] == [tuple(t.shape) for t in expected]
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    for expected, actual in ((expected_weights, found_weights), (expected_biases, found_biases)):
+        assert [tuple(t.shape) for t in actual] == [tuple(t.shape) for t in expected]
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
     assert [w.dim() for w in found_weights] == [
         6,
         4,
@@ -149,17 +149,17 @@ OPTIONS = [(LAYOUT, None), (CNN_S, None), (CNN_S, (7, 7)), (MLP, None), (POOLED,
 def test_a_graph_is_the_one_that_neural_graphs_builds(layout: Layout, kernel: Any, linear_as_conv: bool) -> None:
     (vector,) = vectors(layout, 1)
     options = GraphOptions(kernel, linear_as_conv=linear_as_conv)
-    found = to_neural_graph(vector, layout, options)
+    graph = to_neural_graph(vector, layout, options)
     largest = [max((e.shape[axis] for e in layout if len(e.shape) == 4), default=1) for axis in (2, 3)]
     expected = dense_graph(channels_last(vector, layout), kernel or tuple(largest), True, linear_as_conv)
-    assert list(found) == list(expected)
+    assert list(graph) == list(expected)
     for name, value in expected.items():
         if isinstance(value, torch.Tensor):
-            assert found[name].dtype == value.numpy().dtype, name
-            assert np.array_equal(found[name], value.numpy()), name
+            assert graph[name].dtype == value.numpy().dtype, name
+            assert np.array_equal(graph[name], value.numpy()), name
         else:
-            assert found[name] == value, name
-    assert np.array_equal(from_neural_graph(found, layout, options), vector)
+            assert graph[name] == value, name
+    assert np.array_equal(from_neural_graph(graph, layout, options), vector)
 
 
 def test_a_graph_without_a_flatten_layer_needs_no_repeated_nodes() -> None:

@@ -122,5 +122,5 @@ def test_vectors_that_are_no_states_are_stacked_as_well(zoo: Zoo, residual: Zoo)
     with pytest.raises(StorageUsageError, match=r'zoo\.field\("buffers", models=1'):
         residual.to_stacked_modules(states, 1)
     buffers = residual.field("buffers", models=[2, 1])[0]
-    found = residual.to_stacked_modules(states, 1, buffers)(images(8))
-    torch.testing.assert_close(found, residual.stacked_modules([2, 1], 0)(images(8)))
+    actual = residual.to_stacked_modules(states, 1, buffers)(images(8))
+    torch.testing.assert_close(actual, residual.stacked_modules([2, 1], 0)(images(8)))

@@ -112,11 +112,11 @@ def test_a_stream_of_sequences_has_the_pairs_of_the_dataset_in_memory(zoo: Zoo) 
     options: Any = {"models": "0:9", "epochs": [0, 1, 4, 6], "task": "sequence"}
     inside: Any = zoo.dataset(**options)
     expected = {(int(s[2]["model"]), int(s[2]["epoch"])): (s[0], s[1]) for s in (inside[i] for i in range(len(inside)))}
-    found = {(int(s[2]["model"]), int(s[2]["epoch"])): (s[0], s[1]) for s in stream(zoo, **options)}
-    assert set(found) == set(expected) and len(found) == 27
+    samples = {(int(s[2]["model"]), int(s[2]["epoch"])): (s[0], s[1]) for s in stream(zoo, **options)}
+    assert set(samples) == set(expected) and len(samples) == 27
     for key, (given, target) in expected.items():
-        np.testing.assert_array_equal(found[key][0], given)
-        np.testing.assert_array_equal(found[key][1], target)
+        np.testing.assert_array_equal(samples[key][0], given)
+        np.testing.assert_array_equal(samples[key][1], target)
     with pytest.raises(EpochNotPresent, match="two epochs"):
         stream(zoo, epochs=1, task="sequence")
 

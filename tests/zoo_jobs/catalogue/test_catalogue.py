@@ -60,8 +60,15 @@ EXPECTED_ROWS = {
 @pytest.mark.parametrize("index", EXPECTED_ROWS)
 def test_grid_order_is_the_references(index: int) -> None:
     row = rows(entries.load("mnist-cnn-s-hyp-fixed"))[index]
-    found = (row.activation, row.dropout_ratio, row.initializer, row.optimizer, row.learning_rate, row.weight_decay)
-    assert (row.index, *found, row.seed) == (index, *EXPECTED_ROWS[index])
+    hyperparameters = (
+        row.activation,
+        row.dropout_ratio,
+        row.initializer,
+        row.optimizer,
+        row.learning_rate,
+        row.weight_decay,
+    )
+    assert (row.index, *hyperparameters, row.seed) == (index, *EXPECTED_ROWS[index])
     assert (row.momentum, row.nesterov) == (0.9, False)
 
 
@@ -131,7 +138,7 @@ def test_optimizer_steps_of_the_24_cnn_zoos_are_those_of_the_reference() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "expected"),
     [
         ("tune_zoo_mnist_uniform", "mnist-cnn-s-seed"),
         ("mnist_uniform", "mnist-cnn-s-seed"),
@@ -150,8 +157,8 @@ def test_optimizer_steps_of_the_24_cnn_zoos_are_those_of_the_reference() -> None
         ("usps-cnn-s-seed-magnitude-70", "usps-cnn-s-seed-magnitude-70"),
     ],
 )
-def test_a_name_of_the_reference_or_of_twins_finds_its_zoo(name: str, found: str) -> None:
-    assert entries.resolve(name).name == found
+def test_a_name_of_the_reference_or_of_twins_finds_its_zoo(name: str, expected: str) -> None:
+    assert entries.resolve(name).name == expected
 
 
 def test_twins_of_a_zoo_that_is_not_in_the_catalogue_are_named_likewise() -> None:

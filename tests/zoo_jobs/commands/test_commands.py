@@ -54,9 +54,9 @@ def test_list_names_every_zoo_and_explains_the_kinds() -> None:
 
 
 def test_list_json_has_the_keys_that_scripts_rely_on() -> None:
-    found = run_json(list_.command)
-    assert {"name", "dataset", "architecture", "num_models", "num_states", "num_epochs"} <= set(found[0])
-    assert sum(z["num_models"] for z in found if z["origin"] == "reference") == 50_360
+    output = run_json(list_.command)
+    assert {"name", "dataset", "architecture", "num_models", "num_states", "num_epochs"} <= set(output[0])
+    assert sum(z["num_models"] for z in output if z["origin"] == "reference") == 50_360
 
 
 PLAN_KEYS = {
@@ -66,9 +66,9 @@ PLAN_KEYS = {
 
 
 def test_plan_json_has_the_keys_that_scripts_rely_on_and_plans_what_was_asked() -> None:
-    (found,) = run_json(plan.command, "mnist5k-cnn-s", "--models", "0:32", "--epochs", "6")
-    assert set(found) >= PLAN_KEYS
-    assert (found["num_models"], found["num_units"], found["num_steps"]) == (32, 8, 32 * 6 * 400)
+    (actual,) = run_json(plan.command, "mnist5k-cnn-s", "--models", "0:32", "--epochs", "6")
+    assert set(actual) >= PLAN_KEYS
+    assert (actual["num_models"], actual["num_units"], actual["num_steps"]) == (32, 8, 32 * 6 * 400)
     everything = run_json(plan.command, "all")
     assert [z["zoo"] for z in everything] == list(entries.names())
 
@@ -80,9 +80,9 @@ def test_plan_echoes_what_was_resolved_on_stderr() -> None:
 
 
 def test_plan_ranks_machines_cheapest_first() -> None:
-    found = run_json(plan.command, "mnist5k-cnn-s", "--on", "h200-141g,epyc-zen4-2:3,epyc-zen4-2")
-    assert [z["machine"] for z in found] == ["epyc-zen4-2", "epyc-zen4-2:3", "h200-141g"]
-    cheaper, dearer, unmeasured = (z["dollars"] for z in found)
+    output = run_json(plan.command, "mnist5k-cnn-s", "--on", "h200-141g,epyc-zen4-2:3,epyc-zen4-2")
+    assert [z["machine"] for z in output] == ["epyc-zen4-2", "epyc-zen4-2:3", "h200-141g"]
+    cheaper, dearer, unmeasured = (z["dollars"] for z in output)
     assert cheaper < dearer  # the third slot costs more than it saves
     assert unmeasured is None
     text = run(plan.command, "mnist5k-cnn-s", "cifar10-resnet18-seed").stdout
@@ -114,8 +114,8 @@ def test_plan_with_twins_is_what_run_does() -> None:
 
 
 def test_plan_of_twins_is_made_by_their_name() -> None:
-    (found,) = run_json(plan.command, "mnist5k-cnn-s-vd-e006", "--models", "0:32", "--epochs", "5")
-    assert (found["zoo"], found["num_models"], found["num_epochs"]) == ("mnist5k-cnn-s-vd-e006", 32, 5)
+    (actual,) = run_json(plan.command, "mnist5k-cnn-s-vd-e006", "--models", "0:32", "--epochs", "5")
+    assert (actual["zoo"], actual["num_models"], actual["num_epochs"]) == ("mnist5k-cnn-s-vd-e006", 32, 5)
     (derived,) = run_json(plan.command, "mnist5k-cnn-s-vd", "--set", "batch_size=20", "--name", "my-zoo")
     assert derived["zoo"] == "my-zoo-vd"
 
@@ -170,9 +170,9 @@ def test_show_says_what_a_person_asks_of_every_zoo() -> None:
 def test_show_prints_rows_and_json() -> None:
     output = run(show.command, "mnist5k-cnn-s", "--models", "8:10").stdout.splitlines()
     assert [line.split()[0] for line in output] == ["index", "8", "9"]
-    found = run_json(show.command, "mnist5k-cnn-s", "--models", "8:9")
-    assert found["run"] == entries.load("mnist5k-cnn-s").run_id
-    assert found["models"][0]["digest"] == rows(entries.load("mnist5k-cnn-s"))[8].digest
+    actual = run_json(show.command, "mnist5k-cnn-s", "--models", "8:9")
+    assert actual["run"] == entries.load("mnist5k-cnn-s").run_id
+    assert actual["models"][0]["digest"] == rows(entries.load("mnist5k-cnn-s"))[8].digest
 
 
 @pytest.mark.parametrize("name", entries.names())
@@ -183,10 +183,10 @@ def test_yaml_that_show_prints_is_the_same_zoo(name: str, tmp_path: Path) -> Non
 
 
 def test_diff_names_fields_and_counts_rows(tmp_path: Path) -> None:
-    found = run_json(diff.command, "mnist-cnn-s-hyp-fixed", "mnist5k-cnn-s")
-    assert found["fields"]["split.train"] == {"a": 50_000, "b": 4_000}
-    assert found["models"] == {"equal": 2560, "changed": 0, "only_a": 0, "only_b": 0}
-    assert found["same_run"] is False
+    output = run_json(diff.command, "mnist-cnn-s-hyp-fixed", "mnist5k-cnn-s")
+    assert output["fields"]["split.train"] == {"a": 50_000, "b": 4_000}
+    assert output["models"] == {"equal": 2560, "changed": 0, "only_a": 0, "only_b": 0}
+    assert output["same_run"] is False
     path = tmp_path / "longer.yaml"
     path.write_text((entries.FOLDER / "mnist5k-cnn-s.yaml").read_text() + "extend: [{activation: [silu]}]\n")
     text = run(diff.command, "mnist5k-cnn-s", str(path)).stdout

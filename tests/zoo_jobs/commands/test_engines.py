@@ -22,18 +22,18 @@ def run(*arguments: str) -> str:
 
 
 def test_every_engine_runs_with_a_rate_or_has_a_reason() -> None:
-    found: dict[str, Any] = json.loads(run("--json"))
-    assert [engine["name"] for engine in found["engines"]] == ["lanes", "stacked", "sequential"]
-    for engine in found["engines"]:
+    output: dict[str, Any] = json.loads(run("--json"))
+    assert [engine["name"] for engine in output["engines"]] == ["lanes", "stacked", "sequential"]
+    for engine in output["engines"]:
         if engine["runs"]:
             assert engine["samples_per_second"] > 0
             assert 0 < engine["peak_ratio"] < 1.2
             assert engine["where"]
         else:
             assert engine["reason"]
-    assert found["auto"]["engine"] in {engine["name"] for engine in found["engines"] if engine["runs"]}
-    assert found["auto"]["why"]
-    assert torch.__version__ in found["gpu"]["words"]
+    assert output["auto"]["engine"] in {engine["name"] for engine in output["engines"] if engine["runs"]}
+    assert output["auto"]["why"]
+    assert torch.__version__ in output["gpu"]["words"]
 
 
 def test_a_person_reads_a_table_and_three_lines() -> None:
@@ -55,9 +55,9 @@ def test_a_person_reads_a_table_and_three_lines() -> None:
     ],
 )
 def test_driver_and_cuda_are_judged_in_one_line(driver: str | None, cuda: str | None, sees: bool, words: str) -> None:
-    found = report_on(driver, "2.13.0", cuda, sees).words
-    assert words in found
-    assert "\n" not in found
+    report = report_on(driver, "2.13.0", cuda, sees).words
+    assert words in report
+    assert "\n" not in report
 
 
 def test_auto_never_takes_stacked_on_a_cpu_even_with_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,8 +98,8 @@ def test_an_archive_packed_again_or_unpacked_is_accepted_and_resource_forks_are_
         files |= {f"__MACOSX/batches-py/{name}": b"Mac OS X" for name in BATCHES}
     (path,) = fetch("batches", tmp_path / "cache", Folder(put(tmp_path / "from", files)))
     with tarfile.open(path) as archive:
-        found = {member.name.rpartition("/")[2]: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    assert {name: found[name] for name in BATCHES} == BATCHES
+        files = {member.name.rpartition("/")[2]: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    assert {name: files[name] for name in BATCHES} == BATCHES
     assert verified_files("batches", path.parent) == {"batches.tar.gz": path}
 
 

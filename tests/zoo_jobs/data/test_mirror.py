@@ -71,9 +71,9 @@ def test_the_list_says_what_is_here(tmp_path: Path) -> None:
 
 def test_packaged_data_verify_and_fetch_without_a_network(tmp_path: Path) -> None:
     runner = CliRunner(env={"ZOO_CACHE": str(tmp_path)})
-    found = runner.invoke(command, ["verify", "mnist5k", "digits8"])
-    assert found.exit_code == 0
-    assert found.stdout.count("is the file of the registry") == 2
+    result = runner.invoke(command, ["verify", "mnist5k", "digits8"])
+    assert result.exit_code == 0
+    assert result.stdout.count("is the file of the registry") == 2
     assert runner.invoke(command, ["fetch", "mnist5k"]).stdout.strip().endswith("mnist_5k.csv.gz")
 
 
@@ -95,7 +95,7 @@ def test_mirroring_twice_sends_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_an_input_error(arguments: list[str], message: str, tmp_path: Path) -> None:
-    found = CliRunner(env={"ZOO_CACHE": str(tmp_path)}).invoke(command, arguments)
-    assert isinstance(found.exception, InputError)
-    assert message in str(found.exception)
+    result = CliRunner(env={"ZOO_CACHE": str(tmp_path)}).invoke(command, arguments)
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
     assert not list(tmp_path.rglob("*.gz*"))

@@ -85,8 +85,8 @@ def test_grey_and_cropped_is_what_pillow_and_torchvision_make_of_svhn() -> None:
     images = raw(3, 32, 32, 3)
     data = one(images, Preprocessing(grayscale=True, center_crop=28, mean=(0.5,), std=(0.5,)))
     assert data.train.images.shape == (3, 1, 28, 28)
-    for pixels, found in zip(images.train.images, data.train.images, strict=True):
-        assert np.array_equal(found[0], np.asarray(Image.fromarray(pixels).convert("L"))[2:30, 2:30])
+    for pixels, actual in zip(images.train.images, data.train.images, strict=True):
+        assert np.array_equal(actual[0], np.asarray(Image.fromarray(pixels).convert("L"))[2:30, 2:30])
     assert data.val.images.shape == (0, 1, 28, 28)
     assert np.array_equal(data.test.images, data.train.images[::-1])
 
@@ -96,10 +96,10 @@ def test_resizing_is_pillows_bilinear(size: int, channels: int, to: int) -> None
     images = raw(2, size, size, channels)
     data = one(images, Preprocessing(resize=to, mean=(0.5,) * channels, std=(0.5,) * channels))
     assert data.train.images.shape == (2, channels, to, to)
-    for pixels, found in zip(images.train.images, data.train.images, strict=True):
+    for pixels, actual in zip(images.train.images, data.train.images, strict=True):
         image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
         expected = np.asarray(image.resize((to, to), Image.Resampling.BILINEAR)).reshape(to, to, channels)
-        assert np.array_equal(found, expected.transpose(2, 0, 1))
+        assert np.array_equal(actual, expected.transpose(2, 0, 1))
 
 
 def test_without_preprocessing_bytes_are_the_files() -> None:

@@ -37,11 +37,11 @@ def test_idx_files_are_read(tmp_path: Path) -> None:
         for name, array in ((f"{prefix}-images-idx3-ubyte.gz", images), (f"{prefix}-labels-idx1-ubyte.gz", labels)):
             files[name] = tmp_path / name
             files[name].write_bytes(idx(array))
-    found = read("idx", files)
-    assert np.array_equal(found.train.images[..., 0], arrays["train"][0])
-    assert np.array_equal(found.train.labels, arrays["train"][1])
-    assert found.test is not None
-    assert np.array_equal(found.test.images[..., 0], arrays["t10k"][0])
+    actual = read("idx", files)
+    assert np.array_equal(actual.train.images[..., 0], arrays["train"][0])
+    assert np.array_equal(actual.train.labels, arrays["train"][1])
+    assert actual.test is not None
+    assert np.array_equal(actual.test.images[..., 0], arrays["t10k"][0])
 
 
 def test_svhn_matrices_are_read_and_the_digit_zero_has_label_ten(tmp_path: Path) -> None:
@@ -50,10 +50,10 @@ def test_svhn_matrices_are_read_and_the_digit_zero_has_label_ten(tmp_path: Path)
     for name in ("train_32x32.mat", "test_32x32.mat"):
         files[name] = tmp_path / name
         savemat(files[name], {"X": pixels.transpose(1, 2, 3, 0), "y": np.array([[10], [1], [9], [10]], np.uint8)})
-    found = read("svhn-mat", files)
-    assert np.array_equal(found.train.images, pixels)
-    assert found.train.labels.tolist() == [0, 1, 9, 0]
-    assert found.test is not None
+    images = read("svhn-mat", files)
+    assert np.array_equal(images.train.images, pixels)
+    assert images.train.labels.tolist() == [0, 1, 9, 0]
+    assert images.test is not None
 
 
 def test_usps_lines_are_read_as_torchvision_reads_them(tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_usps_lines_are_read_as_torchvision_reads_them(tmp_path: Path) -> None:
     for name in ("usps.bz2", "usps.t.bz2"):
         files[name] = tmp_path / name
         files[name].write_bytes(bz2.compress("\n".join(lines).encode()))
-    found = read("libsvm", files)
-    assert found.train.labels.tolist() == [0, 9, 4]
+    images = read("libsvm", files)
+    assert images.train.labels.tolist() == [0, 9, 4]
     expected = ((np.asarray(values, np.float32) + 1) / 2 * 255).astype(np.uint8)
-    assert np.array_equal(found.train.images.reshape(3, 256), expected)
-    assert found.train.images.reshape(3, 256)[0, :2].tolist() == [0, 255]
+    assert np.array_equal(images.train.images.reshape(3, 256), expected)
+    assert images.train.images.reshape(3, 256)[0, :2].tolist() == [0, 255]
 
 
 def tar(path: Path, members: dict[str, bytes]) -> Path:
@@ -92,20 +92,20 @@ def test_cifar10_batches_are_read_in_the_order_of_their_numbers(tmp_path: Path) 
     members = {f"cifar-10-batches-py/data_batch_{i}": batch(pixels[i - 1 : i], [i]) for i in (3, 1, 5, 2, 4)}
     members["cifar-10-batches-py/test_batch"] = batch(pixels[5:], [7])
     members["cifar-10-batches-py/batches.meta"] = pickle.dumps({b"label_names": [b"cat"]}, protocol=2)
-    found = read("cifar", {"cifar-10-python.tar.gz": tar(tmp_path / "cifar.tar.gz", members)})
-    assert found.train.labels.tolist() == [1, 2, 3, 4, 5]
-    assert np.array_equal(found.train.images, pixels[:5].transpose(0, 2, 3, 1))
-    assert found.test is not None
-    assert np.array_equal(found.test.images, pixels[5:].transpose(0, 2, 3, 1))
+    images = read("cifar", {"cifar-10-python.tar.gz": tar(tmp_path / "cifar.tar.gz", members)})
+    assert images.train.labels.tolist() == [1, 2, 3, 4, 5]
+    assert np.array_equal(images.train.images, pixels[:5].transpose(0, 2, 3, 1))
+    assert images.test is not None
+    assert np.array_equal(images.test.images, pixels[5:].transpose(0, 2, 3, 1))
 
 
 def test_cifar100_gives_fine_labels(tmp_path: Path) -> None:
     pixels = noise(2, 3, 32, 32)
     content = {b"data": pixels.reshape(2, 3072), b"fine_labels": [99, 3], b"coarse_labels": [1, 1]}
     members = {f"cifar-100-python/{name}": pickle.dumps(content, protocol=2) for name in ("train", "test", "meta")}
-    found = read("cifar", {"cifar-100-python.tar.gz": tar(tmp_path / "cifar.tar.gz", members)})
-    assert found.train.labels.tolist() == [99, 3]
-    assert np.array_equal(found.train.images, pixels.transpose(0, 2, 3, 1))
+    images = read("cifar", {"cifar-100-python.tar.gz": tar(tmp_path / "cifar.tar.gz", members)})
+    assert images.train.labels.tolist() == [99, 3]
+    assert np.array_equal(images.train.images, pixels.transpose(0, 2, 3, 1))
 
 
 class Hostile:
@@ -125,11 +125,11 @@ def test_stl_bytes_are_columns_first_and_the_unlabelled_images_are_not_read(tmp_
     members = {"stl10_binary/test_X.bin": stored, "stl10_binary/test_y.bin": bytes([1, 10, 2]),
                "stl10_binary/train_X.bin": stored, "stl10_binary/train_y.bin": bytes([3, 4, 5]),
                "stl10_binary/unlabeled_X.bin": b"not a multiple of an image"}  # fmt: skip
-    found = read("stl-binary", {"stl10_binary.tar.gz": tar(tmp_path / "stl.tar.gz", members)})
-    assert np.array_equal(found.train.images, pixels)
-    assert found.train.labels.tolist() == [2, 3, 4]
-    assert found.test is not None
-    assert found.test.labels.tolist() == [0, 9, 1]
+    images = read("stl-binary", {"stl10_binary.tar.gz": tar(tmp_path / "stl.tar.gz", members)})
+    assert np.array_equal(images.train.images, pixels)
+    assert images.train.labels.tolist() == [2, 3, 4]
+    assert images.test is not None
+    assert images.test.labels.tolist() == [0, 9, 1]
 
 
 def jpeg(grey: int, mode: str = "RGB", size: int = 64) -> bytes:
@@ -150,13 +150,13 @@ def test_tiny_imagenet_labels_are_lines_of_wnids_and_its_val_set_is_the_test_set
         archive.writestr(f"{root}/val/images/val_0.JPEG", jpeg(50))
         archive.writestr(f"{root}/val/images/val_1.JPEG", jpeg(60))
         archive.writestr(f"{root}/test/images/test_0.JPEG", jpeg(70))
-    found = read("tiny-imagenet-zip", {path.name: path})
-    assert found.train.labels.tolist() == [0, 1, 1]
-    assert found.train.images.shape == (3, 64, 64, 3)
-    np.testing.assert_allclose(found.train.images[:, 5, 5, 0], [20, 30, 40], atol=1)
-    assert found.test is not None
-    assert found.test.labels.tolist() == [1, 0]
-    np.testing.assert_allclose(found.test.images[:, 5, 5, 2], [60, 50], atol=1)
+    images = read("tiny-imagenet-zip", {path.name: path})
+    assert images.train.labels.tolist() == [0, 1, 1]
+    assert images.train.images.shape == (3, 64, 64, 3)
+    np.testing.assert_allclose(images.train.images[:, 5, 5, 0], [20, 30, 40], atol=1)
+    assert images.test is not None
+    assert images.test.labels.tolist() == [1, 0]
+    np.testing.assert_allclose(images.test.images[:, 5, 5, 2], [60, 50], atol=1)
 
 
 def test_eurosat_classes_are_its_folders_in_order_and_there_is_no_test_set(tmp_path: Path) -> None:
@@ -165,24 +165,24 @@ def test_eurosat_classes_are_its_folders_in_order_and_there_is_no_test_set(tmp_p
         archive.writestr("2750/River/River_1.jpg", jpeg(30))
         archive.writestr("2750/Forest/Forest_2.jpg", jpeg(20))
         archive.writestr("2750/Forest/Forest_10.jpg", jpeg(10))
-    found = read("eurosat-zip", {path.name: path})
-    assert found.train.labels.tolist() == [0, 0, 1]
-    np.testing.assert_allclose(found.train.images[:, 0, 0, 0], [10, 20, 30], atol=1)
-    assert found.test is None
+    images = read("eurosat-zip", {path.name: path})
+    assert images.train.labels.tolist() == [0, 0, 1]
+    np.testing.assert_allclose(images.train.images[:, 0, 0, 0], [10, 20, 30], atol=1)
+    assert images.test is None
 
 
 def test_csv_files_of_packages_are_read(tmp_path: Path) -> None:
     rows = np.concatenate([noise(3, 784), np.array([[1], [2], [3]], np.uint8)], axis=1)
     path = tmp_path / "mnist_5k.csv.gz"
     path.write_bytes(gzip.compress("\n".join(",".join(map(str, row)) for row in rows).encode()))
-    found = read("mnist5k-csv", {path.name: path})
-    assert np.array_equal(found.train.images.reshape(3, 784), rows[:, :784])
-    assert found.train.labels.tolist() == [1, 2, 3]
+    images = read("mnist5k-csv", {path.name: path})
+    assert np.array_equal(images.train.images.reshape(3, 784), rows[:, :784])
+    assert images.train.labels.tolist() == [1, 2, 3]
     small = tmp_path / "digits.csv.gz"
     small.write_bytes(gzip.compress(("0," * 62 + "8,16,5").encode()))
-    found = read("digits8-csv", {small.name: small})
-    assert found.train.images.reshape(-1)[-2:].tolist() == [128, 255]
-    assert found.train.labels.tolist() == [5]
+    images = read("digits8-csv", {small.name: small})
+    assert images.train.images.reshape(-1)[-2:].tolist() == [128, 255]
+    assert images.train.labels.tolist() == [5]
 
 
 @pytest.mark.parametrize(

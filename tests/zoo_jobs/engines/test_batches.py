@@ -50,9 +50,9 @@ def test_a_batch_as_large_as_the_training_set_is_permuted_all_the_same(digits: M
 def test_pixels_are_looked_up_per_channel(digits: Made) -> None:
     data = digits(3)
     table = data.pixel_values * np.array([[1], [2], [3]], np.float32)
-    found = pixels(table, data.test.images)
+    values = pixels(table, data.test.images)
     for channel in range(3):
-        assert np.array_equal(found[:, channel], table[channel][data.test.images[:, channel]])
+        assert np.array_equal(values[:, channel], table[channel][data.test.images[:, channel]])
 
 
 def test_a_split_is_evaluated_in_its_own_order_in_fixed_blocks(digits: Made) -> None:
@@ -74,9 +74,9 @@ def picture(size: int = 32) -> Any:
 @pytest.mark.parametrize(("dy", "dx"), [(0, 0), (4, 4), (8, 0), (3, 7)])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_crop_flip_is_a_shift_into_zeros_then_a_mirror(dy: int, dx: int, mirrored: bool) -> None:
-    found = augmented(picture(), words((dy + 0.5) / 9, (dx + 0.5) / 9, 0.75 if mirrored else 0.25, 0), "crop-flip")
+    image = augmented(picture(), words((dy + 0.5) / 9, (dx + 0.5) / 9, 0.75 if mirrored else 0.25, 0), "crop-flip")
     expected = np.pad(picture(), ((0, 0), (0, 0), (4, 4), (4, 4)))[:, :, dy : dy + 32, dx : dx + 32]
-    assert np.array_equal(found, expected[..., ::-1] if mirrored else expected)
+    assert np.array_equal(image, expected[..., ::-1] if mirrored else expected)
 
 
 def test_every_crop_is_as_likely() -> None:
@@ -98,11 +98,11 @@ def test_a_rotation_is_pillows_with_the_nearest_neighbour(ratio: float) -> None:
     from PIL import Image
 
     smooth = (np.add.outer(np.arange(64), 2 * np.arange(64))).astype(np.uint8)
-    found = augmented(np.broadcast_to(smooth, (1, 1, 64, 64)).copy(), words(0, 0, 0, ratio), "flip-rotate")[0, 0]
+    image = augmented(np.broadcast_to(smooth, (1, 1, 64, 64)).copy(), words(0, 0, 0, ratio), "flip-rotate")[0, 0]
     angle = 40 * ratio - 20
     expected = np.asarray(Image.fromarray(smooth).rotate(angle, resample=Image.Resampling.NEAREST, fillcolor=0))
-    assert (found == expected).mean() > 0.98
-    assert (found == 0).sum() > 100
+    assert (image == expected).mean() > 0.98
+    assert (image == 0).sum() > 100
 
 
 def test_augmentation_depends_on_epoch_step_and_sample_alone(digits: Made) -> None:

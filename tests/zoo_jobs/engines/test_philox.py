@@ -17,9 +17,9 @@ DOCUMENT = ROOT / "docs" / "determinism.md"
 
 def documented(kind: str) -> list[dict[str, Any]]:
     (text,) = re.findall(r"```json\n(.*?)\n```", DOCUMENT.read_text(encoding="utf-8"), re.S)
-    found = [vector for vector in json.loads(text) if vector["kind"] == kind]
-    assert found
-    return found
+    vectors = [vector for vector in json.loads(text) if vector["kind"] == kind]
+    assert vectors
+    return vectors
 
 
 def hexadecimal(words: Any) -> list[str]:
@@ -37,7 +37,7 @@ def test_the_known_answers_of_random123_are_met(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", documented("words"))
 def test_keys_and_counters_are_laid_out_as_documented(vector: dict[str, Any]) -> None:
-    found = philox.words(
+    drawn = philox.words(
         vector["seed"],
         philox.Purpose(vector["purpose"]),
         epoch=vector["epoch"],
@@ -45,7 +45,7 @@ def test_keys_and_counters_are_laid_out_as_documented(vector: dict[str, Any]) ->
         stream=vector["stream"],
         num_words=len(vector["words"]),
     )
-    assert hexadecimal(found) == vector["words"]
+    assert hexadecimal(drawn) == vector["words"]
     counter = np.array([[0, vector["step"], vector["epoch"], vector["stream"]]], np.uint32)
     key = np.array([[vector["seed"], vector["purpose"]]], np.uint32)
     assert hexadecimal(philox.blocks(counter, key)[0]) == vector["words"][:4]
@@ -59,7 +59,7 @@ def test_permutations_are_those_of_the_document(vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize("vector", documented("dropout"))
 def test_dropout_masks_are_those_of_the_document(vector: dict[str, Any]) -> None:
     kept = vector["kept"]
-    found = philox.keep_mask(
+    mask = philox.keep_mask(
         vector["seed"],
         epoch=vector["epoch"],
         step=vector["step"],
@@ -68,7 +68,7 @@ def test_dropout_masks_are_those_of_the_document(vector: dict[str, Any]) -> None
         num_values=len(kept[0]),
         ratio=vector["ratio"],
     )
-    assert ["".join("01"[int(x)] for x in row) for row in found] == kept
+    assert ["".join("01"[int(x)] for x in row) for row in mask] == kept
     assert philox.dropout_threshold(vector["ratio"]) == vector["threshold"]
     assert float(philox.dropout_scale(vector["ratio"])).hex() == vector["scale"]
 
@@ -88,10 +88,10 @@ def test_noise_is_that_of_the_document(vector: dict[str, Any]) -> None:
     u, v = philox.uniform_pairs(words)
     assert [[float(x).hex() for x in row] for row in u] == vector["u"]
     assert [[float(x).hex() for x in row] for row in v] == vector["v"]
-    found = philox.gaussians(
+    noise = philox.gaussians(
         vector["seed"], **where, layer=vector["layer"], num_samples=num_samples, num_values=num_values
     )
-    np.testing.assert_allclose(found, gaussians, rtol=4 * 2.0**-23, atol=1e-7)
+    np.testing.assert_allclose(noise, gaussians, rtol=4 * 2.0**-23, atol=1e-7)
 
 
 @given(

@@ -90,17 +90,17 @@ def test_tensorboard_gets_one_run_per_zoo_with_quantiles_per_epoch(tmp_path: Pat
                 sparsity = [0.1 * epoch] * 4 if stage == "sparsify" else []
                 tracker(committed(zoo, range(4), epoch, stage=stage, accuracy=[0.2 * epoch] * 4, sparsity=sparsity))
     assert {path.name for path in tmp_path.iterdir()} == {"tiny", "tiny-vd"}
-    found: dict[tuple[str, int], float] = {}
+    values: dict[tuple[str, int], float] = {}
     for path in (tmp_path / "tiny-vd").iterdir():
         data = path.read_bytes()
         while data:
             (size,) = struct.unpack("<Q", data[:8])
             event = event_pb2.Event.FromString(data[12 : 12 + size])
-            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+            values |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
             data = data[16 + size :]
-    assert found["test_accuracy/q0.5", 2] == pytest.approx(0.4)
-    assert found["sparsity/q1.0", 2] == pytest.approx(0.2)
-    assert {step for _, step in found} == {0, 1, 2}
+    assert values["test_accuracy/q0.5", 2] == pytest.approx(0.4)
+    assert values["sparsity/q1.0", 2] == pytest.approx(0.2)
+    assert {step for _, step in values} == {0, 1, 2}
 
 
 def test_mlflow_continues_the_run_that_a_zoo_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,16 +90,16 @@ def test_resnet18_has_the_parameters_buffers_and_names_of_torchvision(classes: i
     assert network.layers is None
     assert network.layout.size == num_parameters
     assert network.buffer_layout.size + len(network.counter_names) == 9_620
-    found = torch_module(network).state_dict()
-    assert len(found) == 122
+    tensors = torch_module(network).state_dict()
+    assert len(tensors) == 122
     expected = {e.name: e.shape for e in (*network.layout.entries, *network.buffer_layout.entries)}
     expected |= dict.fromkeys(network.counter_names, ())
-    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == expected
+    assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == expected
     parameters = [name for name, _ in torch_module(network).named_parameters()]
     assert parameters == [e.name for e in network.layout.entries]
     buffers = [name for name, b in torch_module(network).named_buffers() if b.dtype == torch.float32]
     assert buffers == [e.name for e in network.buffer_layout.entries]
-    assert list(found)[:6] == ["conv1.weight", "bn1.weight", "bn1.bias", *(
+    assert list(tensors)[:6] == ["conv1.weight", "bn1.weight", "bn1.bias", *(
         f"bn1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")
     )]  # fmt: skip
 

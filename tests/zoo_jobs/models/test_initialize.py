@@ -144,9 +144,9 @@ def test_the_global_generators_are_neither_read_nor_moved() -> None:
     torch.manual_seed(1)
     np.random.seed(1)
     first = initial_weights(network, "normal", 8)
-    found = torch.rand(2), np.random.random(2)
-    assert torch.equal(found[0], expected[0])
-    assert np.array_equal(found[1], expected[1])
+    actual = torch.rand(2), np.random.random(2)
+    assert torch.equal(actual[0], expected[0])
+    assert np.array_equal(actual[1], expected[1])
     assert np.array_equal(initial_weights(network, "normal", 8), first)
 
 

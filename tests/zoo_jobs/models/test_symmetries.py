@@ -45,15 +45,15 @@ class Models:
 
     def logits(self, values: NDArray[np.float32], buffers: NDArray[np.float32] | None) -> Any:
         torch.set_num_threads(1)
-        found = []
+        collected = []
         for row, vector in enumerate(values):
             module = torch_module(self.network).eval()
             counters = np.zeros(len(self.network.counter_names), np.int64) if buffers is not None else None
             own = None if buffers is None else buffers[row]
             module.load_state_dict(state_dict(self.network, vector, own, counters), strict=True)
             with torch.no_grad():
-                found.append(module(self.images).numpy())
-        return np.stack(found)
+                collected.append(module(self.images).numpy())
+        return np.stack(collected)
 
 
 @pytest.fixture(params=ALL, ids=[name for name, _, _ in ALL], scope="module")

@@ -36,14 +36,14 @@ def fixed(rate: float = 1000.0) -> Machine:
 
 def test_steps_and_flop_of_an_mnist_seed_zoo_are_those_counted_by_hand() -> None:
     spec = entries.load("mnist-cnn-s-seed")
-    found = estimate(spec, request(spec), BARE)
-    assert found.num_steps == 1000 * 50 * 5000
+    plan = estimate(spec, request(spec), BARE)
+    assert plan.num_steps == 1000 * 50 * 5000
     trained, evaluated = 50 * 50_000, 51 * 20_000 + 6 * 50_000
     assert samples(spec, 50).trained == trained
     assert samples(spec, 50).evaluated == evaluated
-    assert found.num_flop == 2 * 1000 * (trained * TRAIN + evaluated * FORWARD)
-    assert found.num_flop == pytest.approx(2.72e15, rel=0.05)  # without epoch 0 and clean train metrics
-    assert (found.num_params, found.num_states, found.num_units) == (2464, 51_000, 4)
+    assert plan.num_flop == 2 * 1000 * (trained * TRAIN + evaluated * FORWARD)
+    assert plan.num_flop == pytest.approx(2.72e15, rel=0.05)  # without epoch 0 and clean train metrics
+    assert (plan.num_params, plan.num_states, plan.num_units) == (2464, 51_000, 4)
 
 
 def test_resnet_flop_are_those_of_the_reference_study() -> None:
@@ -55,14 +55,14 @@ def test_resnet_flop_are_those_of_the_reference_study() -> None:
 
 def test_seconds_are_samples_over_rates_and_dollars_follow() -> None:
     spec = entries.load("mnist5k-cnn-s")
-    found = estimate(spec, request(spec, "0:32", 6), fixed())
+    plan = estimate(spec, request(spec, "0:32", 6), fixed())
     per_model = 6 * 4000 / 1000 + (7 * 1000 + 1 * 4000) / 2000
     # Eight families of four models; `lanes` takes as long for four as for sixteen.
-    assert found.seconds == pytest.approx(8 * 16 * per_model / 2)
+    assert plan.seconds == pytest.approx(8 * 16 * per_model / 2)
     assert estimate(spec, request(spec, None, 6), fixed()).seconds == pytest.approx(2560 * per_model / 2)
-    assert found.dollars == pytest.approx(found.seconds / 3600 * 3.0)
-    assert found.spot_dollars == pytest.approx(found.seconds / 3600)
-    assert found.engine == "lanes"
+    assert plan.dollars == pytest.approx(plan.seconds / 3600 * 3.0)
+    assert plan.spot_dollars == pytest.approx(plan.seconds / 3600)
+    assert plan.engine == "lanes"
     assert epoch_seconds_per_model(spec, fixed()) == pytest.approx(4.0 + 0.5)
     alone = estimate(spec, request(spec, "0:1", 6), fixed())
     assert alone.seconds == pytest.approx(16 * per_model)  # one model keeps one slot busy
@@ -106,19 +106,19 @@ def test_what_was_not_measured_is_none_and_ranks_last() -> None:
 
 def test_bytes_of_an_mnist_seed_zoo_are_about_weights_twice_then_once() -> None:
     spec = entries.load("mnist-cnn-s-seed")
-    found = estimate(spec, request(spec), BARE)
+    plan = estimate(spec, request(spec), BARE)
     weights = 51_000 * 2464 * 4
-    assert weights < found.final_bytes < 1.15 * weights
-    assert 2 * weights < found.peak_bytes < 2.2 * weights
+    assert weights < plan.final_bytes < 1.15 * weights
+    assert 2 * weights < plan.peak_bytes < 2.2 * weights
     # 4 units x 51 parts x (weights, labels, record), 4 states, 8 shards, and what a run and a version always have.
-    assert found.num_objects == 4 * 51 * 3 + 4 + 8 + 4 + 10
+    assert plan.num_objects == 4 * 51 * 3 + 4 + 8 + 4 + 10
 
 
 def test_a_resnet_part_is_its_shard_so_nothing_is_stored_twice() -> None:
     spec = entries.load("cifar10-resnet18-seed")
-    found = estimate(spec, request(spec, "0:10"), BARE)
+    plan = estimate(spec, request(spec, "0:10"), BARE)
     weights = 510 * (11_173_962 * 4 + 9_600 * 4 + 20 * 8)
-    assert weights < found.peak_bytes < 1.05 * weights
+    assert weights < plan.peak_bytes < 1.05 * weights
 
 
 def test_epochs_that_are_not_kept_take_no_room() -> None:
@@ -133,12 +133,12 @@ def test_epochs_that_are_not_kept_take_no_room() -> None:
 def test_variational_twins_cost_two_convolutions_a_step_and_keep_their_variances() -> None:
     spec = entries.load("mnist-cnn-s-seed")
     twins = twins_of(spec)
-    found = estimate(twins, request(twins), BARE)
+    plan = estimate(twins, request(twins), BARE)
     trained, evaluated = 25 * 50_000, 26 * 20_000 + 3 * 50_000
-    assert found.num_flop == 2 * 1000 * (2 * trained * TRAIN + evaluated * FORWARD)
-    assert found.final_bytes > 1000 * 26 * (2464 + 2434) * 4
+    assert plan.num_flop == 2 * 1000 * (2 * trained * TRAIN + evaluated * FORWARD)
+    assert plan.final_bytes > 1000 * 26 * (2464 + 2434) * 4
     magnitude = twins_of(spec, SparsifySpec(method="magnitude", sparsity_ratio=0.9))
-    assert estimate(magnitude, request(magnitude), BARE).num_flop < found.num_flop
+    assert estimate(magnitude, request(magnitude), BARE).num_flop < plan.num_flop
 
 
 @given(st.data())
@@ -185,11 +185,11 @@ def test_a_resnet_that_was_not_measured_is_estimated_from_flop_and_says_so() -> 
     h200 = machine("h200-141g")
     plain, sister = (entries.load(f"cifar10-resnet18-seed{ending}") for ending in ("", "-bf16"))
     for spec, peak, ratio in ((plain, 67e12, 0.6), (sister, 989e12, 0.22)):
-        found = estimate(spec, request(spec), h200)
-        assert found.seconds == pytest.approx(found.num_flop / (ratio * peak))
-        assert found.dollars == pytest.approx(found.seconds / 3600 * h200.dollars_per_hour)
-        assert found.assumed == f"{ratio:.0%} of {peak / 1e12:g} TFLOP/s"
-        assert found.to_json()["assumed"] == found.assumed
+        plan = estimate(spec, request(spec), h200)
+        assert plan.seconds == pytest.approx(plan.num_flop / (ratio * peak))
+        assert plan.dollars == pytest.approx(plan.seconds / 3600 * h200.dollars_per_hour)
+        assert plan.assumed == f"{ratio:.0%} of {peak / 1e12:g} TFLOP/s"
+        assert plan.to_json()["assumed"] == plan.assumed
     small = entries.load("mnist-cnn-s-seed")
     assert estimate(small, request(small), h200).seconds is None  # bound by memory and launches
     assert estimate(plain, request(plain), machine()).seconds is None  # no peak is known

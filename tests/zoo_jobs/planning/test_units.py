@@ -46,10 +46,10 @@ def test_a_request_trains_exactly_its_models_and_never_changes_a_unit(data: st.D
     start = data.draw(st.integers(0, num_models - 1))
     stop = data.draw(st.integers(start + 1, num_models))
     wanted = request(spec, f"{start}:{stop}", data.draw(st.integers(0, 9)))
-    found = tasks(units, wanted, lambda _: 0, slots=data.draw(st.integers(1, 40)))
-    assert sorted(model for task in found for model in task.models) == list(range(start, stop))
+    work = tasks(units, wanted, lambda _: 0, slots=data.draw(st.integers(1, 40)))
+    assert sorted(model for task in work for model in task.models) == list(range(start, stop))
     unit_of = {model: unit.id for unit in units for model in unit.models}
-    assert all({unit_of[model] for model in task.models} == {task.unit} for task in found)
+    assert all({unit_of[model] for model in task.models} == {task.unit} for task in work)
 
 
 @given(st.data())
@@ -84,10 +84,10 @@ def test_tasks_are_what_is_missing_grouped_by_unit_and_next_part(data: st.DataOb
     dice = random.Random(data.draw(st.integers(0, 99)))
     next_part = [dice.randint(0, wanted.last_part + 1) for _ in rows(spec)]
     max_models = data.draw(st.none() | st.integers(0, 50))
-    found = tasks(units, wanted, next_part.__getitem__, slots=data.draw(st.integers(1, 9)), max_models=max_models)
-    trained = [model for task in found for model in task.models]
+    work = tasks(units, wanted, next_part.__getitem__, slots=data.draw(st.integers(1, 9)), max_models=max_models)
+    trained = [model for task in work for model in task.models]
     assert sorted(trained) == [model for model, part in enumerate(next_part) if part <= wanted.last_part]
-    for task in found:
+    for task in work:
         assert all(next_part[model] == task.part for model in task.models)
         if max_models is not None:
             assert len(task.models) <= max(1, max_models)
@@ -95,16 +95,16 @@ def test_tasks_are_what_is_missing_grouped_by_unit_and_next_part(data: st.DataOb
 
 def test_an_engine_that_is_not_bitwise_keeps_units_whole() -> None:
     spec = entries.load("mnist-cnn-s-seed")
-    found = tasks(work_units(spec), request(spec), lambda _: 0, slots=64, bitwise=False, max_models=16)
-    assert [len(task.models) for task in found] == [256, 256, 256, 232]
+    work = tasks(work_units(spec), request(spec), lambda _: 0, slots=64, bitwise=False, max_models=16)
+    assert [len(task.models) for task in work] == [256, 256, 256, 232]
 
 
 def test_units_are_split_by_multiples_of_16_when_slots_would_idle() -> None:
     units = [WorkUnit(tuple(range(256))), WorkUnit(tuple(range(256, 300)))]
     spec = entries.load("mnist-cnn-s-seed")
-    found = tasks(units, request(spec, "0:300"), lambda _: 0, slots=6)
-    sizes = [len(task.models) for task in found]
-    assert len(found) >= 6
+    work = tasks(units, request(spec, "0:300"), lambda _: 0, slots=6)
+    sizes = [len(task.models) for task in work]
+    assert len(work) >= 6
     assert sorted(size % 16 for size in sizes)[-2:] == [0, 300 % 16]
     assert max(sizes) <= 64
     assert len(tasks(units, request(spec, "0:300"), lambda _: 0, slots=1000)) == 16 + 3

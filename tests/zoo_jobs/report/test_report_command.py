@@ -35,11 +35,11 @@ def test_the_report_shows_the_zoo_its_twins_and_how_it_was_made(
     store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["report", NAME, "--store", store.url, "--out", str(tmp_path / "out"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    html = Path(found["page"]).read_text()
-    assert found["extent"] == "8 of 2,560 models, 2 of 50 epochs"
-    assert found["num_faulty"] == 1
-    assert all(Path(path).stat().st_size > 1000 for path in found["pictures"])
+    output = json.loads(capsys.readouterr().out)
+    html = Path(output["page"]).read_text()
+    assert output["extent"] == "8 of 2,560 models, 2 of 50 epochs"
+    assert output["num_faulty"] == 1
+    assert all(Path(path).stat().st_size > 1000 for path in output["pictures"])
     for text in (f"{NAME}-vd-e002", "sequential, version 1, torch 2.13.0", "How it was made", "Sparse twins"):
         assert text in html
     assert store.url not in html
@@ -57,15 +57,15 @@ def test_without_the_run_equal_zoos_give_equal_bytes_in_every_store(store: Objec
 
 
 def test_figures_are_those_of_the_labels(store: ObjectStore) -> None:
-    found = read_contents(store, store.url, NAME)
-    assert found.population.models_N.tolist() == list(range(8))
-    assert found.population.final("test_acc")[[0, 7]].tolist() == pytest.approx([20 / 60, 27 / 60])
-    assert (found.population.faulty_epochs_N[3], found.population.faulty_reasons_N[3]) == (1, "nan")
-    assert found.facts.num_cells == 256
-    assert found.twins is not None
-    assert found.twins.population.final("sparsity_ratio")[0] == pytest.approx(400 / 2416)
-    assert found.weight_map is not None
-    assert found.weight_map.points_NK2.shape == (8, 3, 2)
+    contents = read_contents(store, store.url, NAME)
+    assert contents.population.models_N.tolist() == list(range(8))
+    assert contents.population.final("test_acc")[[0, 7]].tolist() == pytest.approx([20 / 60, 27 / 60])
+    assert (contents.population.faulty_epochs_N[3], contents.population.faulty_reasons_N[3]) == (1, "nan")
+    assert contents.facts.num_cells == 256
+    assert contents.twins is not None
+    assert contents.twins.population.final("sparsity_ratio")[0] == pytest.approx(400 / 2416)
+    assert contents.weight_map is not None
+    assert contents.weight_map.points_NK2.shape == (8, 3, 2)
 
 
 def test_models_of_different_length_are_shown_together(tmp_path: Path) -> None:
@@ -129,19 +129,19 @@ def test_an_s3_store_gives_what_a_folder_gives(
     remote = published(s3_store_url)
     assert page(read_contents(remote, s3_store_url, NAME)) == page(read_contents(store, store.url, NAME))
     assert main(["status", NAME, "--store", s3_store_url, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["state"], found["done"], found["version"]) == ("finished", 24, 1)
+    output = json.loads(capsys.readouterr().out)
+    assert (output["state"], output["done"], output["version"]) == ("finished", 24, 1)
 
 
 def test_the_benchmark_writes_what_it_prints(
     store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["benchmark", NAME, "--store", store.url, "--out", str(tmp_path / "b"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found == json.loads((tmp_path / "b" / "benchmark.json").read_text())
-    assert found["epochs"] == [0, 1, 2] and found["num_left_out"] == 2
-    assert {score["features"] for score in found["scores"]} == {"statistics", "weights"}
-    assert {"test_acc", "epoch"} <= {score["target"] for score in found["scores"]}
+    output = json.loads(capsys.readouterr().out)
+    assert output == json.loads((tmp_path / "b" / "benchmark.json").read_text())
+    assert output["epochs"] == [0, 1, 2] and output["num_left_out"] == 2
+    assert {score["features"] for score in output["scores"]} == {"statistics", "weights"}
+    assert {"test_acc", "epoch"} <= {score["target"] for score in output["scores"]}
     assert main(["benchmark", NAME, "--store", store.url, "--out", str(tmp_path / "c"), "--epochs", "7"]) == 2
     assert not (tmp_path / "c").exists()
 

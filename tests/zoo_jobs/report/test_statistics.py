@@ -37,33 +37,33 @@ def test_models_that_are_not_as_far_as_others_have_no_final_value() -> None:
     keep = [
         i for i, (m, e) in enumerate(zip(columns["model"], columns["epoch"], strict=True)) if not (m == 1 and e == 3)
     ]
-    found = population({name: [values[i] for i in keep] for name, values in columns.items()})
-    assert np.isnan(found.final("test_acc")).tolist() == [False, True]
-    assert found.num_states == 7
+    summary = population({name: [values[i] for i in keep] for name, values in columns.items()})
+    assert np.isnan(summary.final("test_acc")).tolist() == [False, True]
+    assert summary.num_states == 7
 
 
 def test_bands_leave_out_epochs_without_values(here: Population) -> None:
-    found = bands(here.epochs_E, here.metrics["running_train_acc"])
-    assert found.epochs_E.tolist() == [1, 2, 3, 4, 5, 6]
-    assert found.counts_E.tolist() == [64, 64, 63, 63, 63, 63]
-    np.testing.assert_allclose(found.values_QE[2], np.nanmedian(here.metrics["running_train_acc"][:, 1:], axis=0))
+    summary = bands(here.epochs_E, here.metrics["running_train_acc"])
+    assert summary.epochs_E.tolist() == [1, 2, 3, 4, 5, 6]
+    assert summary.counts_E.tolist() == [64, 64, 63, 63, 63, 63]
+    np.testing.assert_allclose(summary.values_QE[2], np.nanmedian(here.metrics["running_train_acc"][:, 1:], axis=0))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_quantiles_ascend_within_the_range(values: list[float]) -> None:
-    found = quantiles(np.array([*values, np.nan]))
-    assert (np.diff(found) >= -1e-12).all()
-    assert min(values) - 1e-12 <= found[0]
-    assert found[-1] <= max(values) + 1e-12
+    summary = quantiles(np.array([*values, np.nan]))
+    assert (np.diff(summary) >= -1e-12).all()
+    assert min(values) - 1e-12 <= summary[0]
+    assert summary[-1] <= max(values) + 1e-12
 
 
 def test_what_decides_comes_first_and_shares_are_ratios(here: Population) -> None:
-    found = influences(here)
-    assert found[0].name == "initializer"
-    assert all(0 <= influence.share <= 1 for influence in found)
-    assert sum(len(group) for group in found[0].groups.values()) == 63
-    assert {influence.name for influence in found} == set(here.varying())
+    effects = influences(here)
+    assert effects[0].name == "initializer"
+    assert all(0 <= influence.share <= 1 for influence in effects)
+    assert sum(len(group) for group in effects[0].groups.values()) == 63
+    assert {influence.name for influence in effects} == set(here.varying())
 
 
 def test_medians_by_two_hyperparameters_are_those_of_the_cells(here: Population) -> None:
@@ -85,17 +85,17 @@ def test_the_map_is_the_principal_components(here: Population) -> None:
     from sklearn.decomposition import PCA
 
     sample = states(here)
-    found = weight_map(sample)
-    assert found is not None
+    actual = weight_map(sample)
+    assert actual is not None
     flat = sample.weights_NKD.reshape(-1, sample.weights_NKD.shape[2])
-    finite = np.isfinite(found.points_NK2.reshape(-1, 2)[:, 0])
+    finite = np.isfinite(actual.points_NK2.reshape(-1, 2)[:, 0])
     theirs = PCA(2, svd_solver="full").fit(flat[finite].astype(np.float64))
-    ours = found.points_NK2.reshape(-1, 2)[finite]
+    ours = actual.points_NK2.reshape(-1, 2)[finite]
     reference = theirs.transform(flat[finite].astype(np.float64))
     signs = np.sign((ours * reference).sum(axis=0))
     np.testing.assert_allclose(ours, reference * signs, atol=2e-4 * np.abs(reference).max())
-    np.testing.assert_allclose(found.explained, theirs.explained_variance_ratio_, rtol=1e-6)
-    assert found.num_left_out == int((~finite).sum()) >= 4
+    np.testing.assert_allclose(actual.explained, theirs.explained_variance_ratio_, rtol=1e-6)
+    assert actual.num_left_out == int((~finite).sum()) >= 4
 
 
 def test_more_parameters_than_states_give_the_same_map(here: Population) -> None:
@@ -103,19 +103,19 @@ def test_more_parameters_than_states_give_the_same_map(here: Population) -> None
     few = StateSample(sample.models_N[:6], sample.epochs_K[:3], sample.weights_NKD[:6, :3])
     tall = StateSample(few.models_N, few.epochs_K, few.weights_NKD[:, :, :10])
     for one in (few, tall):
-        found = weight_map(one)
-        assert found is not None
-        np.testing.assert_allclose(np.nanmean(found.points_NK2.reshape(-1, 2), axis=0), 0, atol=1e-3)
+        actual = weight_map(one)
+        assert actual is not None
+        np.testing.assert_allclose(np.nanmean(actual.points_NK2.reshape(-1, 2), axis=0), 0, atol=1e-3)
 
 
 def test_a_model_that_blows_up_does_not_decide_the_map(here: Population) -> None:
     sample = states(here)
     weights = sample.weights_NKD.copy()
     weights[7, 2:] *= 1e20
-    found = weight_map(StateSample(sample.models_N, sample.epochs_K, weights))
-    assert found is not None
-    assert np.isnan(found.points_NK2[7, 2:]).all()
-    assert np.nanmax(np.abs(found.points_NK2)) < 1e3
+    actual = weight_map(StateSample(sample.models_N, sample.epochs_K, weights))
+    assert actual is not None
+    assert np.isnan(actual.points_NK2[7, 2:]).all()
+    assert np.nanmax(np.abs(actual.points_NK2)) < 1e3
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 5), (1, 2, 5), (2, 1, 5)])
@@ -125,9 +125,9 @@ def test_too_few_states_make_no_map(shape: tuple[int, int, int]) -> None:
 
 
 def test_states_that_are_all_equal_lie_on_one_point() -> None:
-    found = weight_map(StateSample(np.arange(4), np.arange(2), np.ones((4, 2, 6), np.float32)))
-    assert found is not None
-    assert found.points_NK2.tolist() == np.zeros((4, 2, 2)).tolist()
+    actual = weight_map(StateSample(np.arange(4), np.arange(2), np.ones((4, 2, 6), np.float32)))
+    assert actual is not None
+    assert actual.points_NK2.tolist() == np.zeros((4, 2, 2)).tolist()
 
 
 def test_numbers_read_well() -> None:
@@ -142,10 +142,10 @@ def test_numbers_read_well() -> None:
 
 def test_drawn_numbers_are_grouped_in_ranges_and_explain_no_more_than_they_do(here: Population) -> None:
     rates = np.logspace(-4, -1, 64)
-    found = levels(rates)
-    assert next(iter(found)) == "0.0001 to 0.000373"
-    assert sorted(int(chosen.sum()) for chosen in found.values()) == [12, 13, 13, 13, 13]
-    assert sum(chosen.astype(int) for chosen in found.values()).tolist() == [1] * 64
+    labels = levels(rates)
+    assert next(iter(labels)) == "0.0001 to 0.000373"
+    assert sorted(int(chosen.sum()) for chosen in labels.values()) == [12, 13, 13, 13, 13]
+    assert sum(chosen.astype(int) for chosen in labels.values()).tolist() == [1] * 64
     order = np.random.default_rng(1).permutation(64)
     mixed = Population(**{**vars(here), "hyperparameters": {"learning_rate": rates[order]}})
     (influence,) = influences(mixed)

@@ -45,16 +45,16 @@ def num_records(store: ObjectStore) -> int:
 
 def test_tasks_and_requests_tried_again_are_counted_apart_and_so_is_what_was_lost(store: ObjectStore) -> None:
     clock = Clock()
-    found = account(store, clock)
-    found(Problem("tiny", "train", "store", "no answer"))
-    found(Problem("tiny", "train", "retried", "unit 0"))
-    found(Problem("tiny", "train", "preempted", "a worker was lost"))
-    found(Spent("tiny", "train", lost_epochs=16, store_retries=4, read_bytes=1000))
-    found(committed("tiny", range(4), 0, seconds=30))
+    usage = account(store, clock)
+    usage(Problem("tiny", "train", "store", "no answer"))
+    usage(Problem("tiny", "train", "retried", "unit 0"))
+    usage(Problem("tiny", "train", "preempted", "a worker was lost"))
+    usage(Spent("tiny", "train", lost_epochs=16, store_retries=4, read_bytes=1000))
+    usage(committed("tiny", range(4), 0, seconds=30))
     store.traffic.add(retries=2)
     before = store.traffic.read_bytes
     clock.now = 100.0
-    found.close("finished")
+    usage.close("finished")
     sums = read_usage(store, RUN.id)
     assert {name: sums[name] for name in ("preemptions", "retries", "store_retries", "lost_epochs")} == {
         "preemptions": 1,
@@ -70,15 +70,15 @@ def test_tasks_and_requests_tried_again_are_counted_apart_and_so_is_what_was_los
 
 def test_the_account_is_written_every_five_minutes_and_soon_after_a_loss(store: ObjectStore) -> None:
     clock, told = Clock(), list[Event]()
-    found = account(store, clock, told=told)
+    usage = account(store, clock, told=told)
     clock.now = USAGE_SECONDS - 1
-    found.beat()
+    usage.beat()
     assert num_records(store) == 0
-    found(Problem("tiny", "train", "preempted", "a worker was lost"))
-    found.beat()
+    usage(Problem("tiny", "train", "preempted", "a worker was lost"))
+    usage.beat()
     assert num_records(store) == 1
     clock.now += USAGE_SECONDS + 1
-    found.beat()
+    usage.beat()
     assert num_records(store) == 2
     sums = [event.sums for event in told if isinstance(event, UsageWritten)]
     assert sums[-1] == read_usage(store, RUN.id)
@@ -108,14 +108,14 @@ def test_what_is_under_way_is_neither_committed_nor_wasted_and_in_the_end_all_is
     store: ObjectStore,
 ) -> None:
     clock, told = Clock(), list[Event]()
-    found = account(store, clock, told=told)
+    usage = account(store, clock, told=told)
     for minute in range(1, 31):
         clock.now = 60.0 * minute
         if minute in (9, 18):  # of both slots
-            found(committed("tiny", range(4), minute, seconds=539))
-            found(committed("tiny", range(4, 8), minute, seconds=539))
-        found.beat()
-    found.close("stopped")
+            usage(committed("tiny", range(4), minute, seconds=539))
+            usage(committed("tiny", range(4, 8), minute, seconds=539))
+        usage.beat()
+    usage.close("stopped")
     split = [split_dollars(event.sums) for event in told if isinstance(event, UsageWritten)]
     assert split[0] == (0.0, 0.0)  # the first parts were still being trained
     assert split == sorted(split) and [wasted for _, wasted in split] == sorted(wasted for _, wasted in split)

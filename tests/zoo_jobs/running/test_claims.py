@@ -33,7 +33,12 @@ def leases(store: ObjectStore, number: int, first: int = 0) -> ClaimedPieces:
 def test_a_unit_is_claimed_in_pieces_that_depend_on_no_request() -> None:
     names = claims_of(UNITS, bitwise=True)
     assert len(set(names.values())) == 3 + 1
-    assert [sum(name == found for found in names.values()) for name in dict.fromkeys(names.values())] == [32, 32, 16, 4]
+    assert [sum(name == actual for actual in names.values()) for name in dict.fromkeys(names.values())] == [
+        32,
+        32,
+        16,
+        4,
+    ]
     whole = claims_of(UNITS, bitwise=False)
     assert len(set(whole.values())) == 2
 
@@ -41,11 +46,11 @@ def test_a_unit_is_claimed_in_pieces_that_depend_on_no_request() -> None:
 def test_a_task_is_cut_where_another_claim_begins() -> None:
     names = claims_of(UNITS, bitwise=True)
     task = Task(0, UNITS[0].models[30:70], 5)
-    found = cut([task], names)
-    assert [len(piece.models) for piece in found] == [2, 32, 6]
-    assert {(piece.unit, piece.part) for piece in found} == {(0, 5)}
-    assert sum((piece.models for piece in found), ()) == task.models
-    assert all(len(piece.models) <= PIECE_MODELS for piece in found)
+    pieces = cut([task], names)
+    assert [len(piece.models) for piece in pieces] == [2, 32, 6]
+    assert {(piece.unit, piece.part) for piece in pieces} == {(0, 5)}
+    assert sum((piece.models for piece in pieces), ()) == task.models
+    assert all(len(piece.models) <= PIECE_MODELS for piece in pieces)
 
 
 def test_only_one_of_several_has_a_piece_and_the_next_gets_it_afterwards(store: ObjectStore) -> None:

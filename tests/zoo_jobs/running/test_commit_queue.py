@@ -157,9 +157,9 @@ def test_training_goes_on_while_a_part_is_committed_and_the_records_are_the_same
     store.let.set()
     last = made.advance(TASK, 2)
     assert (epochs(last), last.pending) == ([0, 1, 2], 0)
-    found, expected = read_ledger(store, RUN.id), read_ledger(quiet, RUN.id)
+    actual, expected = read_ledger(store, RUN.id), read_ledger(quiet, RUN.id)
     for part in (0, 1, 2):
-        ours, theirs = (ledger.record(ledger.holder(0, part)) for ledger in (found, expected))
+        ours, theirs = (ledger.record(ledger.holder(0, part)) for ledger in (actual, expected))
         assert (ours.weights, ours.weight_digests, ours.label_digests) == (
             theirs.weights, theirs.weight_digests, theirs.label_digests,
         )  # fmt: skip

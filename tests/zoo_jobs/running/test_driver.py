@@ -68,7 +68,7 @@ class LatePool(FakePool):
     def wait(self, timeout_seconds: float) -> list[Done]:
         leaving = self._notice is not None
         calls = list(self._calls)
-        found = []
+        collected = []
         for done in super().wait(timeout_seconds):
             slot, task, _ = calls[0]
             late = self.late.pop(slot, [])
@@ -78,12 +78,12 @@ class LatePool(FakePool):
                 return [Done(slot, None, ValueError("the last commit failed"))]
             assert done.advance is not None
             if leaving:
-                found.append(Done(slot, Advance(tuple(late), "notice")))
+                collected.append(Done(slot, Advance(tuple(late), "notice")))
                 continue
             if done.advance.events:
                 self.late[slot] = list(done.advance.events)
-            found.append(Done(slot, Advance(tuple(late), pending=len(done.advance.events))))
-        return found
+            collected.append(Done(slot, Advance(tuple(late), pending=len(done.advance.events))))
+        return collected
 
 
 @pytest.mark.parametrize("slots", [1, 2, 5])

@@ -24,9 +24,9 @@ def test_a_cgroup_of_version_2_is_read_without_its_page_cache(tmp_path: Path) ->
         memory__stat="anon 1073741824\nfile 5368709120\nshmem 1073741824\n",
         memory__events="low 0\nhigh 0\nmax 31\noom 2\noom_kill 2\noom_group_kill 0\n",
     )
-    found = read_memory_use(tmp_path, tmp_path / "none")
-    assert found == use(2, kills=2)
-    assert str(found) == "2.00 GiB used, a limit of 8.00 GiB"
+    memory = read_memory_use(tmp_path, tmp_path / "none")
+    assert memory == use(2, kills=2)
+    assert str(memory) == "2.00 GiB used, a limit of 8.00 GiB"
     (tmp_path / "memory.max").write_text("max\n")
     unlimited = read_memory_use(tmp_path, tmp_path / "none")
     assert unlimited is not None
@@ -42,8 +42,8 @@ def test_a_cgroup_of_version_1_is_read_at_its_own_path_or_at_the_mount(own: str,
         memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
     )
     (tmp_path / "self").write_text("3:cpuset:/\n4:memory:/kubepods/pod1/worker\n0::/\n")
-    found = read_memory_use(tmp_path / "cgroup", tmp_path / "self")
-    assert found == MemoryUse(GiB, None, 3)
+    memory = read_memory_use(tmp_path / "cgroup", tmp_path / "self")
+    assert memory == MemoryUse(GiB, None, 3)
 
 
 def test_a_system_without_cgroups_says_nothing(tmp_path: Path) -> None:
@@ -55,12 +55,12 @@ def test_each_kill_that_the_kernel_counts_explains_the_loss_of_one_worker() -> N
     for slot in range(3):
         watch.note(slot, "a", use(7.5, kills=4))
     now = use(1, kills=6)
-    found = [watch.evidence(slot, lambda node: now) for slot in range(3)]
+    evidence = [watch.evidence(slot, lambda node: now) for slot in range(3)]
     assert (
-        found[:2]
+        evidence[:2]
         == ["the kernel killed it for memory (exit 137); it was last seen at 7.50 GiB used, a limit of 8.00 GiB"] * 2
     )
-    assert found[2] is None
+    assert evidence[2] is None
 
 
 def test_a_kill_that_is_counted_later_is_seen_whatever_other_workers_said_meanwhile() -> None:
@@ -78,10 +78,10 @@ def test_a_node_that_ends_without_a_word_while_its_memory_is_full_ended_for_memo
 ) -> None:
     watch = MemoryWatch()
     watch.note(0, "a", use(used))
-    found = watch.evidence(0, lambda node: None)
-    assert (found is not None) == is_memory
-    if found is not None:
-        assert found == "its node was lost at 7.30 GiB used, a limit of 8.00 GiB"
+    evidence_given = watch.evidence(0, lambda node: None)
+    assert (evidence_given is not None) == is_memory
+    if evidence_given is not None:
+        assert evidence_given == "its node was lost at 7.30 GiB used, a limit of 8.00 GiB"
 
 
 def test_nothing_is_said_of_a_worker_that_never_spoke_or_of_one_that_was_replaced() -> None:

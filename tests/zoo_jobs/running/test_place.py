@@ -78,8 +78,11 @@ def test_slots_on_gpus_are_those_there_are_and_on_a_cluster_those_that_may_come(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.WARNING)
-    with offering(monkeypatch, CPU=64.0, GPU=float(gpus)), ray_pool.connected(address, asked, 0, on_gpus=True) as found:
-        assert found == slots
+    with (
+        offering(monkeypatch, CPU=64.0, GPU=float(gpus)),
+        ray_pool.connected(address, asked, 0, on_gpus=True) as actual,
+    ):
+        assert actual == slots
     assert ("a slot takes a whole GPU" in caplog.text) == (address == "local" and asked == 16)
 
 

@@ -17,8 +17,10 @@ ZOO = entries.load("mnist5k-cnn-s")
 
 
 def options(text: str) -> dict[str, str]:
-    found = (line.removeprefix("#SBATCH --").partition("=") for line in text.splitlines() if line.startswith("#SBATCH"))
-    return {key: value for key, _, value in found}
+    options = (
+        line.removeprefix("#SBATCH --").partition("=") for line in text.splitlines() if line.startswith("#SBATCH")
+    )
+    return {key: value for key, _, value in options}
 
 
 def slurm(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:

@@ -394,10 +394,10 @@ def test_choices_of_twins_enter_their_run_id_only_where_they_are_not_the_default
 def test_equal_sets_of_epochs_have_one_spelling(single: list[int], spans: list[tuple[int, int]]) -> None:
     items: list[Any] = [*single, *(f"{start}:{start + length}" for start, length in spans)]
     wanted = set(single) | {epoch for start, length in spans for epoch in range(start, start + length)}
-    found = EpochSet.parse(items)
-    assert set(found.below(100)) == wanted
-    assert EpochSet.parse(sorted(wanted)).to_json() == found.to_json()
-    assert EpochSet.parse(found.to_json()) == found
+    epochs = EpochSet.parse(items)
+    assert set(epochs.below(100)) == wanted
+    assert EpochSet.parse(sorted(wanted)).to_json() == epochs.to_json()
+    assert EpochSet.parse(epochs.to_json()) == epochs
 
 
 def test_epochs_are_written_as_people_write_them() -> None:

@@ -28,13 +28,13 @@ SPEC = TuneSpec.from_yaml(TEXT, "search")
 
 
 def test_draws_are_within_their_ranges_and_the_same_for_the_same_file() -> None:
-    found = draws(SPEC, BASE)
-    assert found == draws(SPEC, BASE)
-    assert len(found) == 40
-    assert all(1e-5 <= values["learning_rate"] <= 1 and 0 <= values["dropout_ratio"] <= 0.5 for values in found)
-    assert sum(values["learning_rate"] < 3e-3 for values in found) in range(12, 29)  # half of them, by ratios
-    assert len({values["activation"] for values in found}) == 2
-    assert draws(SPEC.model_copy(update={"seed": 1}), BASE) != found
+    trials = draws(SPEC, BASE)
+    assert trials == draws(SPEC, BASE)
+    assert len(trials) == 40
+    assert all(1e-5 <= values["learning_rate"] <= 1 and 0 <= values["dropout_ratio"] <= 0.5 for values in trials)
+    assert sum(values["learning_rate"] < 3e-3 for values in trials) in range(12, 29)  # half of them, by ratios
+    assert len({values["activation"] for values in trials}) == 2
+    assert draws(SPEC.model_copy(update={"seed": 1}), BASE) != trials
 
 
 def test_only_what_is_named_is_searched_and_all_else_has_the_first_value_of_the_zoo() -> None:
@@ -68,12 +68,12 @@ def test_the_proposal_spans_the_best_trials_and_keeps_what_was_not_searched() ->
         Trial(values, None if values["learning_rate"] > 0.1 else float(values["activation"] == "relu"), 1)
         for values in draws(SPEC, BASE)
     ]
-    found = proposal(SPEC, BASE, trials)
-    assert found.axes.activation == ("relu",)
-    assert len(found.axes.learning_rate) == SPEC.num_values
-    assert max(found.axes.learning_rate) <= 0.1
-    assert (found.axes.initializer, found.axes.optimizer) == (("uniform",), ("adam",))
-    assert (found.name, found.seeds, found.reference) == ("tuned", BASE.seeds, None)
+    proposed = proposal(SPEC, BASE, trials)
+    assert proposed.axes.activation == ("relu",)
+    assert len(proposed.axes.learning_rate) == SPEC.num_values
+    assert max(proposed.axes.learning_rate) <= 0.1
+    assert (proposed.axes.initializer, proposed.axes.optimizer) == (("uniform",), ("adam",))
+    assert (proposed.name, proposed.seeds, proposed.reference) == ("tuned", BASE.seeds, None)
     with pytest.raises(ValueError, match="finite"):
         proposal(SPEC, BASE, [Trial(values) for values in draws(SPEC, BASE)])
 
@@ -112,8 +112,8 @@ def test_a_search_proposes_a_zoo_that_can_be_planned(tmp_path: Path, capsys: pyt
     path, out = tmp_path / "search.yaml", tmp_path / "zoo.yaml"
     path.write_text(TEXT.replace("num_trials: 40", "num_trials: 6"))
     assert main(["tune", str(path), "--ray", "local", "--slots", "2", "--out", str(out), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert len(found["trials"]) == 6
+    output = json.loads(capsys.readouterr().out)
+    assert len(output["trials"]) == 6
     assert yaml.safe_load(out.read_text())["name"] == "tuned"
     rows = list(csv.DictReader((tmp_path / "tuned.trials.csv").read_text().splitlines()))
     assert len(rows) == 6

@@ -41,9 +41,9 @@ def test_events_come_back_by_time_with_the_run_id_on_every_line(store: ObjectSto
             handler.handle(record(f"{source} at {at:.0f}", at))
             handler.save()
         handler.close()
-    found = list(read_logs(store, run.zoo.run_id))
-    assert [event["message"] for event in found] == ["driver at 1", "worker-1 at 2", "driver at 3"]
-    assert {event["run"] for event in found} == {run.zoo.run_id}
+    lines = list(read_logs(store, run.zoo.run_id))
+    assert [event["message"] for event in lines] == ["driver at 1", "worker-1 at 2", "driver at 3"]
+    assert {event["run"] for event in lines} == {run.zoo.run_id}
 
 
 def test_a_store_that_does_not_answer_costs_no_event(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,9 +128,9 @@ def test_what_happens_in_a_run_is_in_its_log_and_problems_reach_the_status(store
         assert len(list(read_logs(store, run.zoo.run_id))) == 4
         logging.getLogger("zooforge.zoo_jobs.running.driver").info("a detail", extra={"unit": 7})
         log(StageEnded(NAME, "train", "finished"))
-    found = list(read_logs(store, run.zoo.run_id))
-    assert [event["message"] for event in found][-2:] == ["a detail", "stage ended"]
-    assert {"first_model": 0, "epoch": 1, "test_accuracy": 0.6}.items() <= found[1].items()
+    lines = list(read_logs(store, run.zoo.run_id))
+    assert [event["message"] for event in lines][-2:] == ["a detail", "stage ended"]
+    assert {"first_model": 0, "epoch": 1, "test_accuracy": 0.6}.items() <= lines[1].items()
     (problem,) = status(read_facts(store, parent()), time.time()).problems
     assert (problem.kind, problem.message) == ("preempted", "a worker was lost")
 

@@ -58,12 +58,12 @@ def test_the_reference_loads_weights_properties_and_filters_of_all_splits(zoo: Z
     epochs = [0, 1, 2, 3]
     seen = []
     for split in ("train", "val", "test"):
-        found = ReferenceDataset(tree, layers, epochs, split)
-        models = [folders[path.name] for path in found.paths]
-        for row, (model, epoch) in enumerate(zip(models, found.epochs, strict=True)):
+        dataset = ReferenceDataset(tree, layers, epochs, split)
+        models = [folders[path.name] for path in dataset.paths]
+        for row, (model, epoch) in enumerate(zip(models, dataset.epochs, strict=True)):
             label = labels[model, epoch]
-            assert np.array_equal(found.weights[row], zoo.weights(models=model, epochs=epoch).values[0])
-            theirs = {key: values[row] for key, values in found.properties.items()}
+            assert np.array_equal(dataset.weights[row], zoo.weights(models=model, epochs=epoch).values[0])
+            theirs = {key: values[row] for key, values in dataset.properties.items()}
             assert theirs == {
                 "test_acc": label["test_acc"],
                 "training_iteration": epoch,
@@ -78,10 +78,10 @@ def test_the_reference_loads_weights_properties_and_filters_of_all_splits(zoo: Z
             }
             seen.append((model, epoch))
         limited = ReferenceDataset(tree, layers, epochs, split, weight_threshold=4.0)
-        inside = [np.abs(found.weights[row]).max() <= np.float32(4.0) for row in range(len(found.weights))]
-        assert limited.weights.tobytes() == found.weights[inside].tobytes()
+        inside = [np.abs(dataset.weights[row]).max() <= np.float32(4.0) for row in range(len(dataset.weights))]
+        assert limited.weights.tobytes() == dataset.weights[inside].tobytes()
         even = ReferenceDataset(tree, layers, epochs, split, filter_function=lambda path: folders[path.name] % 2 == 1)
-        assert even.weights.tobytes() == found.weights[[model % 2 == 0 for model in models]].tobytes()
+        assert even.weights.tobytes() == dataset.weights[[model % 2 == 0 for model in models]].tobytes()
     assert sorted(seen) == [(m, e) for m in range(NUM_MODELS) for e in epochs if (m, e) not in ((6, 2), (6, 3))]
 
 
@@ -106,9 +106,9 @@ def test_layer_numbers_are_alike_or_those_of_the_module_with_dropout(zoo: Zoo, t
     for model, dropout in ((0, 0.0), (1, 0.5)):
         (folder,) = (tmp_path / "raw").glob(f"*_{model:05d}_*")
         assert json.loads((folder / "params.json").read_text())["model::dropout"] == dropout
-        found = read_state_dict((folder / "checkpoint_000001" / "checkpoints").read_bytes(), "file")
+        tensors = read_state_dict((folder / "checkpoint_000001" / "checkpoints").read_bytes(), "file")
         expected = zoo.state_dict(0 if indices == "plain" else model, 1)
-        assert list(found) == list(expected)
+        assert list(tensors) == list(expected)
 
 
 def test_chosen_epochs_only_but_all_metrics(zoo: Zoo, tmp_path: Path) -> None:
@@ -125,15 +125,15 @@ def test_optimizer_states_are_those_that_torch_loads(zoo: Zoo, tmp_path: Path) -
     (folder,) = (path for path in (tmp_path / "raw").iterdir() if path.is_dir())
     assert [path.parent.name for path in folder.rglob("optimizer")] == ["checkpoint_000003"]
     checkpoint = torch.load(folder / "checkpoint_000003" / "checkpoints")
-    found = torch.load(folder / "checkpoint_000003" / "optimizer")
-    (group,) = found["param_groups"]
-    assert group["params"] == list(found["state"]) == list(range(len(checkpoint)))
+    loaded = torch.load(folder / "checkpoint_000003" / "optimizer")
+    (group,) = loaded["param_groups"]
+    assert group["params"] == list(loaded["state"]) == list(range(len(checkpoint)))
     assert group["lr"] == rows[model]["learning_rate"]
     assert group["weight_decay"] == rows[model]["weight_decay"]
-    for state, tensor in zip(found["state"].values(), checkpoint.values(), strict=True):
+    for state, tensor in zip(loaded["state"].values(), checkpoint.values(), strict=True):
         assert state["exp_avg"].shape == tensor.shape
         assert state["step"].item() == 7 * 3
-    moments = torch.cat([state["exp_avg"].reshape(-1) for state in found["state"].values()])
+    moments = torch.cat([state["exp_avg"].reshape(-1) for state in loaded["state"].values()])
     expected = np.random.default_rng([model, 3 + 1000, 1]).standard_normal(zoo.layout.size, np.float32)
     assert moments.numpy().tobytes() == expected.tobytes()
 

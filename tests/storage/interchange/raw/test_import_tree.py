@@ -37,9 +37,9 @@ def test_all_variants_of_one_zoo_are_read_alike(tree: Path, store: ObjectStore) 
     write_model(tree, 1, padded=False, old=False)
     write_model(tree, 2, dropout=0.5)
     write_model(tree, 3, dropout=0.0, padded=False)
-    found = import_raw(tree, store, "mnist")
-    assert found.findings.lines() == []
-    zoo = opened(store, found)
+    imported = import_raw(tree, store, "mnist")
+    assert imported.findings.lines() == []
+    zoo = opened(store, imported)
     assert zoo.models == [0, 1, 2, 3]
     assert zoo.epochs == [0, 1, 2, 3]
     for model in zoo.models:
@@ -85,13 +85,15 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_read(tree: Path, st
     for epoch in (2, 3):
         shutil.rmtree(folders[11] / f"checkpoint_{epoch:06d}")
         save_checkpoint(folders[11] / f"checkpoint_{epoch:06d}", small(), values)
-    found = import_raw(tree, store, "mnist")
-    assert found.findings.strays == [".ipynb_checkpoints", "plots"]
-    assert found.findings.absent == {
+    imported = import_raw(tree, store, "mnist")
+    assert imported.findings.strays == [".ipynb_checkpoints", "plots"]
+    assert imported.findings.absent == {
         8: "no checkpoint in its folder",
         9: "neither params.json nor result.json has its config, so its seed is not known",
     }
-    reasons = {model: [r for r, models in found.findings.by_reason.items() if model in models] for model in range(12)}
+    reasons = {
+        model: [r for r, models in imported.findings.by_reason.items() if model in models] for model in range(12)
+    }
     assert reasons[0] == []
     assert reasons[3] == ["epoch 2: no checkpoint, other models have it: no weights of that epoch"]
     assert reasons[1] == ["result.json has no row of epoch 0: its metrics are null"]
@@ -102,9 +104,9 @@ def test_what_is_missing_or_damaged_is_named_and_the_rest_is_read(tree: Path, st
     assert reasons[7] == ["no result.json: no metrics"]
     assert "conv1.weight has shape [8, 3, 5, 5], the zoo's [8, 1, 5, 5]" in reasons[10][0]
     assert reasons[11] == ["weights are not finite (inf) from epoch 2 on; it stays, labelled"]
-    zoo = opened(store, found)
+    zoo = opened(store, imported)
     assert zoo.models == [0, 1, 2, 3, 4, 5, 6, 7, 10, 11]
-    assert dict(zoo.manifest.absent) == found.findings.absent
+    assert dict(zoo.manifest.absent) == imported.findings.absent
     assert [(row["epoch"], row["test_correct"]) for row in label_rows(zoo, 1)] == [
         (0, None),
         (1, 101),
@@ -156,9 +158,9 @@ def test_a_zoo_of_ours_comes_back_byte_for_byte(tmp_path: Path, store: ObjectSto
     train(store, range(9), 4, faulty={5: 3}, twin=twin)
     version = vectorize(store, description(num_models=64, parent=parent), RUN)
     export_raw(open_zoo(f"{store.url}/zoos/tiny-zoo"), tmp_path / "raw")
-    found = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/copy"))
-    assert found.findings.lines() == []
-    assert found.version.manifest.to_json() == version.manifest.to_json()
+    imported = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/copy"))
+    assert imported.findings.lines() == []
+    assert imported.version.manifest.to_json() == version.manifest.to_json()
 
 
 def test_masks_and_sparsity_of_sparsified_models_are_recomputed(tree: Path, store: ObjectStore) -> None:
@@ -195,9 +197,9 @@ def test_masks_and_sparsity_of_sparsified_models_are_recomputed(tree: Path, stor
         lines.append({**result(epoch, settings, 9000, old=False), "sparsity_ratio": pruned / total})
     (folder / "params.json").write_text(json.dumps(settings))
     (folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = import_raw(tree, store, "mnist-vd")
-    assert found.findings.lines() == []
-    zoo = opened(store, found)
+    imported = import_raw(tree, store, "mnist-vd")
+    assert imported.findings.lines() == []
+    zoo = opened(store, imported)
     stored, _, epochs = zoo.field("mask")
     assert zoo.manifest.noisy_layout is not None
     for row, epoch in enumerate(epochs.tolist()):
@@ -263,9 +265,9 @@ def test_networks_with_batch_normalisation_keep_their_122_entries(
     assert zoo.manifest.architecture["name"] == "resnet18"
     export_raw(zoo, tmp_path / "raw")
     (path,) = (tmp_path / "raw").rglob("checkpoints")
-    found = torch.load(path)
-    assert list(found) == list(state)
-    assert all(torch.equal(found[name], state[name]) for name in state)
+    loaded = torch.load(path)
+    assert list(loaded) == list(state)
+    assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
 @pytest.mark.parametrize("name", ["cnn-s", "cnn2", "cnn-l"])
@@ -273,11 +275,11 @@ def test_networks_with_batch_normalisation_keep_their_122_entries(
 def test_networks_are_known_by_their_shapes(name: str, channels: int) -> None:
     plain, dropout = (architecture(name, channels, "tanh", with_dropout) for with_dropout in (False, True))
     assert isinstance(plain, Architecture) and isinstance(dropout, Architecture)
-    found = network({plain.state_dict_names[entry.name]: entry.shape for entry in plain.layout.entries})
-    assert (found.name, found.layout, found.image_size) == (name, plain.layout, plain.image_size)
+    actual = network({plain.state_dict_names[entry.name]: entry.shape for entry in plain.layout.entries})
+    assert (actual.name, actual.layout, actual.image_size) == (name, plain.layout, plain.image_size)
     variants = {"plain": plain} if plain == dropout else {"plain": plain, "dropout": dropout}
-    assert found.state_dict_names == {variant: net.state_dict_names for variant, net in variants.items()}
-    assert found.layers == {
+    assert actual.state_dict_names == {variant: net.state_dict_names for variant, net in variants.items()}
+    assert actual.layers == {
         variant: [
             {"type": "activation"} if isinstance(layer, Activation) else layer_json(layer) for layer in net.layers
         ]
@@ -338,5 +340,5 @@ def test_the_commands_say_what_was_read_and_written(
     assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", url]) == 2
     assert "has 3 states that the tree lacks, e.g. model 0 at epoch 0" in capsys.readouterr().err
     assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", f"{url}2", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["zoo"], found["version"], found["states"], found["findings"]) == ("mnist", 1, 4, [])
+    output = json.loads(capsys.readouterr().out)
+    assert (output["zoo"], output["version"], output["states"], output["findings"]) == ("mnist", 1, 4, [])

@@ -87,9 +87,9 @@ def test_a_config_of_another_kind_leaves_the_model_out(
 ) -> None:
     write_model(tree, 0, epochs=(0,))
     write_model(tree, 1, epochs=(0,), settings={**config(2), **change})
-    found = import_raw(tree, store, "mnist")
-    assert reason in found.findings.absent[1]
-    assert opened(store, found).models == [0]
+    imported = import_raw(tree, store, "mnist")
+    assert reason in imported.findings.absent[1]
+    assert opened(store, imported).models == [0]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,6 @@ def test_absurd_numbers_do_not_fill_the_memory(tree: Path, store: ObjectStore) -
     with (folder / "result.json").open("a") as file:
         for row in ({"training_iteration": 10**9}, {"training_iteration": 1, "test_acc": 1e300, "test_loss": 1e999}):
             file.write(json.dumps(row) + "\n")
-    found = import_raw(tree, store, "mnist")
-    assert label_rows(opened(store, found), 0)[1]["test_loss"] is None
-    assert len(label_rows(opened(store, found), 0)) == 2
+    imported = import_raw(tree, store, "mnist")
+    assert label_rows(opened(store, imported), 0)[1]["test_loss"] is None
+    assert len(label_rows(opened(store, imported), 0)) == 2

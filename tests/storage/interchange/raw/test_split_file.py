@@ -31,10 +31,10 @@ def data_set_class() -> Iterator[Any]:
     """A class under the name that the reference's has, so that torch pickles instances as its programs do."""
     package = types.ModuleType("checkpoints_to_datasets")
     module = types.ModuleType("checkpoints_to_datasets.dataset_base")
-    found = type("ModelDatasetBase", (torch.utils.data.Dataset,), {"__module__": module.__name__})
-    module.ModelDatasetBase = found
+    fake = type("ModelDatasetBase", (torch.utils.data.Dataset,), {"__module__": module.__name__})
+    module.ModelDatasetBase = fake
     sys.modules |= {package.__name__: package, module.__name__: module}
-    yield found
+    yield fake
     for name in (package.__name__, module.__name__):
         del sys.modules[name]
 
@@ -59,12 +59,12 @@ def test_models_get_the_splits_that_were_recorded(
     folders = [write_model(tree, index) for index in range(6)]
     sets = {name: [Path("/net/elsewhere") / folders[m].name for m in models] for name, models in SETS.items()}
     recorded = read_splits(save(tmp_path / "set.pt", data_set_class, sets, legacy))
-    found = import_raw(tree, store, "mnist", splits=recorded)
-    zoo = opened(store, found)  # verified there
+    imported = import_raw(tree, store, "mnist", splits=recorded)
+    zoo = opened(store, imported)  # verified there
     expected = {m: name.removesuffix("set") for name, models in SETS.items() for m in models}
     splits = {row["model"]: row["split"] for row in zoo.model_table().to_pylist()}
     assert {m: splits[m] for m in expected} == expected
-    assert found.findings.lines() == ["models 5: no split of it was recorded: it gets one by hash"]
+    assert imported.findings.lines() == ["models 5: no split of it was recorded: it gets one by hash"]
     assert zoo.weights(split="test").models.tolist() == [2] * 4 + ([5] * 4 if splits[5] == "test" else [])
     export_raw(zoo, tmp_path / "again")
     again = import_raw(tmp_path / "again", MemoryStore()).version.manifest

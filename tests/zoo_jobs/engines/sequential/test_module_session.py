@@ -41,9 +41,9 @@ def test_augmented_bytes_are_those_of_numpy(augment: str, size: int) -> None:
     images = random.integers(0, 256, (500, 3, size, size), dtype=np.uint8)
     words = philox.augment_words(7, epoch=3, step=np.arange(5), num_samples=100).reshape(-1, 4)
     numbers = {name: torch.from_numpy(values) for name, values in augment_numbers(words, augment).items()}
-    found = augmented(torch.from_numpy(images), numbers, augment)
-    assert found.dtype == torch.uint8
-    assert np.array_equal(found.numpy(), batches.augmented(images, words, augment))
+    image = augmented(torch.from_numpy(images), numbers, augment)
+    assert image.dtype == torch.uint8
+    assert np.array_equal(image.numpy(), batches.augmented(images, words, augment))
 
 
 @pytest.mark.parametrize("case", [{}, {"augment": "flip-rotate"}, {"augment": None, "schedule": None}], ids=str)
@@ -59,11 +59,11 @@ def test_it_trains_and_evaluates_as_the_session_of_a_cpu_does(case: dict[str, An
             running = session.train_epoch(1, everyone)
             tests = session.evaluate("test")
             results.append((session.state(), running, tests))
-    (expected, running, tests), (found, other_running, other_tests) = results
-    assert expected.keys() == found.keys()
+    (expected, running, tests), (actual, other_running, other_tests) = results
+    assert expected.keys() == actual.keys()
     for name, values in expected.items():
-        assert found[name].dtype == values.dtype and found[name].shape == values.shape
-        np.testing.assert_allclose(found[name], values, rtol=2e-3, atol=2e-4, err_msg=name)
+        assert actual[name].dtype == values.dtype and actual[name].shape == values.shape
+        np.testing.assert_allclose(actual[name], values, rtol=2e-3, atol=2e-4, err_msg=name)
     np.testing.assert_allclose(other_running.loss_sum_P, running.loss_sum_P, rtol=1e-4)
     np.testing.assert_allclose(other_tests.loss_sum_P, tests.loss_sum_P, rtol=1e-3)
     assert np.abs(other_tests.correct_P - tests.correct_P).max() <= 1

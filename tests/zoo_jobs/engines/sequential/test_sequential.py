@@ -64,14 +64,14 @@ def test_two_epochs_are_those_of_plain_pytorch(case: dict[str, Any], population:
     with SequentialEngine("cpu").open(made.program, made.hyperparameters, made.state, data) as session:
         session.train_epoch(1, everyone)
         running = session.train_epoch(2, everyone)
-        found = session.state()
+        state = session.state()
     for model in range(2):
         weights, loss_sum, correct = plain_pytorch(made, data, model, range(1, 3))
-        np.testing.assert_allclose(found["weights"][model], weights, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(state["weights"][model], weights, rtol=2e-4, atol=2e-5)
         np.testing.assert_allclose(running.loss_sum_P[model], loss_sum, rtol=1e-4)
         assert abs(int(running.correct_P[model]) - correct) <= 1
     assert running.num_samples == 57
-    assert found["step"].tolist() == [2 * -(-57 // made.program.batch_size)] * 2
+    assert state["step"].tolist() == [2 * -(-57 // made.program.batch_size)] * 2
 
 
 @pytest.mark.parametrize("case", [{}, {"dropout": True}, {"optimizer": "sgd"}, {"optimizer": "rmsprop"},
@@ -132,7 +132,7 @@ def test_an_evaluation_is_that_of_the_module_in_eval_mode(split: Any, population
     made = population(dropout=True, initializer="normal")
     data = digits()
     with SequentialEngine("cpu").open(made.program, made.hyperparameters, made.state, data) as session:
-        found = session.evaluate(split)
+        evaluation = session.evaluate(split)
     part = data.split(split)
     module = torch_module(made.program.architecture, 0.3).eval()
     for model, weights in enumerate(made.state["weights"]):
@@ -140,9 +140,11 @@ def test_an_evaluation_is_that_of_the_module_in_eval_mode(split: Any, population
         with torch.no_grad():
             logits = module(torch.from_numpy(pixels(data.pixel_values, part.images))).double()
         labels = torch.from_numpy(part.labels.astype(np.int64))
-        np.testing.assert_allclose(found.loss_sum_P[model], F.cross_entropy(logits, labels, reduction="sum"), rtol=1e-5)
-        assert found.correct_P[model] == (logits.argmax(1) == labels).sum()
-    assert found.num_samples == len(part)
+        np.testing.assert_allclose(
+            evaluation.loss_sum_P[model], F.cross_entropy(logits, labels, reduction="sum"), rtol=1e-5
+        )
+        assert evaluation.correct_P[model] == (logits.argmax(1) == labels).sum()
+    assert evaluation.num_samples == len(part)
 
 
 def test_training_learns(population: Made, digits: Made) -> None:
@@ -169,7 +171,7 @@ def test_a_schedule_moves_rate_and_momentum_of_every_step(population: Made, digi
     """One epoch of six steps against torch.optim and torch's OneCycleLR."""
     made = population(optimizer="sgd", num_models=1, schedule=OneCycle(6), learning_rate=0.05)
     data = digits()
-    found = grow(made, data, range(1, 2))
+    trajectory = grow(made, data, range(1, 2))
     module = torch_module(made.program.architecture)
     module.load_state_dict(state_dict(made.program.architecture, made.state["weights"][0]))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, weight_decay=0.001)
@@ -182,7 +184,7 @@ def test_a_schedule_moves_rate_and_momentum_of_every_step(population: Made, digi
         optimizer.step()
         scheduler.step()
     expected = torch.cat([p.detach().reshape(-1) for p in module.parameters()])
-    np.testing.assert_allclose(found["weights"][0], expected, rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(trajectory["weights"][0], expected, rtol=2e-4, atol=2e-5)
 
 
 def test_what_cannot_run_is_refused_with_a_reason(population: Made) -> None:

@@ -54,11 +54,11 @@ def test_pruned_weights_stay_zero_while_the_others_train(optimizer: str, populat
         sparsity = session.sparsity()
         for epoch in (1, 2):
             session.train_epoch(epoch, np.ones(2, np.bool_))
-        found = session.state()
-    assert (found["weights"][mask] == 0).all()
-    changed = found["weights"] != state["weights"]
+        actual = session.state()
+    assert (actual["weights"][mask] == 0).all()
+    changed = actual["weights"] != state["weights"]
     assert changed[~mask].mean() > 0.9
-    assert np.array_equal(found["mask"], mask)
+    assert np.array_equal(actual["mask"], mask)
     assert sparsity.num_prunable == 2416
     assert sparsity.num_pruned_P.tolist() == [round(2416 * 0.6)] * 2
     assert sparsity.mask_PV.sum(axis=1).tolist() == sparsity.num_pruned_P.tolist()

@@ -25,8 +25,8 @@ Made = Callable[..., Any]
 
 @pytest.mark.parametrize(("log_alpha", "kl"), [(-10, 5.6358), (-8, 4.6359), (0, 0.431239), (3, 0.02542), (8, 0.000168)])
 def test_the_kl_term_has_the_values_of_the_reference(log_alpha: float, kl: float) -> None:
-    found = vd.kl_from_log_uniform(torch.tensor([float(log_alpha)], dtype=torch.float64)).item()
-    assert math.isclose(found, kl, rel_tol=3e-3 if kl < 0.001 else 5e-5)
+    actual = vd.kl_from_log_uniform(torch.tensor([float(log_alpha)], dtype=torch.float64)).item()
+    assert math.isclose(actual, kl, rel_tol=3e-3 if kl < 0.001 else 5e-5)
 
 
 @given(st.floats(-10, 10), st.floats(0.01, 1))
@@ -68,8 +68,8 @@ def test_at_the_start_values_up_to_0_0015_are_pruned() -> None:
 def test_log_alpha_stays_within_the_clamp_of_its_layer() -> None:
     values = torch.tensor([100.0, 1e-9, 100.0, 1e-9])
     clamp = torch.tensor([vd.CONV_CLAMP, vd.CONV_CLAMP, vd.LINEAR_CLAMP, vd.LINEAR_CLAMP])
-    found = vd.log_alpha(torch.full((4,), LOG_SIGMA2_START), values, clamp)
-    assert found.tolist() == [-8.0, 8.0, -10.0, 10.0]
+    values_given = vd.log_alpha(torch.full((4,), LOG_SIGMA2_START), values, clamp)
+    assert values_given.tolist() == [-8.0, 8.0, -10.0, 10.0]
 
 
 def test_sparsity_counts_weights_of_2416_and_masks_biases_of_convolutions_too(population: Made, digits: Made) -> None:

@@ -20,7 +20,7 @@ def test_words_are_those_of_philox(seeds: list[int], epoch: int, step: int, laye
         np.array(seeds, np.uint32)[:, None], philox.Purpose.NOISE, epoch=epoch, step=step, stream=streams,
         num_words=num_words,
     )  # fmt: skip
-    found = random_numbers.words(
+    drawn = random_numbers.words(
         torch.tensor(seeds),
         philox.Purpose.NOISE,
         torch.tensor(epoch),
@@ -28,8 +28,8 @@ def test_words_are_those_of_philox(seeds: list[int], epoch: int, step: int, laye
         random_numbers.sample_streams(layer, 3, torch.device("cpu")),
         num_words,
     )
-    assert found.shape == expected.shape
-    assert np.array_equal(found.numpy(), expected)
+    assert drawn.shape == expected.shape
+    assert np.array_equal(drawn.numpy(), expected)
 
 
 @pytest.mark.parametrize("num_rows", [1, 10, 1001])
@@ -39,15 +39,15 @@ def test_orders_are_those_of_philox_whatever_the_tile(num_rows: int, monkeypatch
     for tile_bytes in (1, random_numbers.TILE_BYTES):
         monkeypatch.setattr(random_numbers, "TILE_BYTES", tile_bytes)
         order = torch.zeros((3, num_rows), dtype=torch.int32)
-        found = random_numbers.permutations(torch.tensor(seeds.astype(np.int64)), torch.tensor(7), order)
-        assert found is order  # a second buffer would not be in the predicted memory
-        assert np.array_equal(found.numpy(), expected)
+        orders = random_numbers.permutations(torch.tensor(seeds.astype(np.int64)), torch.tensor(7), order)
+        assert orders is order  # a second buffer would not be in the predicted memory
+        assert np.array_equal(orders.numpy(), expected)
 
 
 def test_uniforms_are_the_same_bits_and_gaussians_agree_to_a_few_ulp() -> None:
     words = np.array([[0, 0, 2**32 - 1, 2**32 - 1, 123_456_789, 987_654_321]], np.uint32)
-    found = random_numbers.uniform_pairs(torch.tensor(words.astype(np.int64)))
-    for one, other in zip(found, philox.uniform_pairs(words), strict=True):
+    pairs = random_numbers.uniform_pairs(torch.tensor(words.astype(np.int64)))
+    for one, other in zip(pairs, philox.uniform_pairs(words), strict=True):
         assert one.numpy().tobytes() == other.tobytes()
     expected = philox.box_muller(words)
     gaussians = random_numbers.box_muller(torch.tensor(words.astype(np.int64))).numpy()

@@ -70,8 +70,8 @@ def test_it_trains_as_the_oracle_does(case: dict[str, Any], num_train: int, popu
     made = population(**case, num_models=3)
     data = digits(case.get("channels", 1), made.program.architecture.image_size, num_train)
     oracle, expected, sums = grown(SequentialEngine("cpu"), made, data)
-    sparsity, found, others = grown(StackedEngine("cpu"), made, data)
-    same_to_rounding(expected, found)
+    sparsity, actual, others = grown(StackedEngine("cpu"), made, data)
+    same_to_rounding(expected, actual)
     for name, values in sums.items():
         np.testing.assert_allclose(others[name].loss_sum_P, values.loss_sum_P, rtol=2e-4)
         assert np.abs(others[name].correct_P - values.correct_P).max() <= 1
@@ -91,9 +91,9 @@ def test_weights_pruned_by_magnitude_stay_zero(optimizer: Any, population: Made,
     weights = made.state["weights"]
     made.state = initial_state(made.program, weights, {"mask": np.abs(weights) < 0.05})
     oracle, expected, _ = grown(SequentialEngine("cpu"), made, digits())
-    sparsity, found, _ = grown(StackedEngine("cpu"), made, digits())
-    same_to_rounding(expected, found)
-    assert not found["weights"][made.state["mask"]].any()
+    sparsity, actual, _ = grown(StackedEngine("cpu"), made, digits())
+    same_to_rounding(expected, actual)
+    assert not actual["weights"][made.state["mask"]].any()
     assert np.array_equal(oracle.mask_PV, sparsity.mask_PV)
     assert sparsity.num_pruned_P.tolist() == oracle.num_pruned_P.tolist()
 
