@@ -1,4 +1,4 @@
-"""What the driver costs beside the run that it drives.
+"""The cost of the driver, compared with the run that it drives.
 
     PYTHONPATH=. python benchmarks/driver_units.py [--quick]
 

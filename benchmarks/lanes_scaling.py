@@ -2,9 +2,9 @@
 
     python benchmarks/lanes_scaling.py [--quick]
 
-Cost per model for 16 ... 4,096 models; two slots against one beside what a pure FMA loop gains; conversion between
-published and lane-interleaved layout as a share of an epoch; 1,000 CNN-s models x 50 epochs on 50,000 images, reckoned
-from a measured slice, against the FMA floor.
+Cost per model for 16 ... 4,096 models; two slots against one, compared with the gain of a pure FMA loop; conversion
+between published and lane-interleaved layout as a share of an epoch; 1,000 CNN-s models x 50 epochs on 50,000 images,
+computed from a measured part, against the FMA floor.
 
 Last result: docs/performance.md.
 """
@@ -48,7 +48,7 @@ def per_model(counts: list[int]) -> None:
 
 
 def wall_of_peak(threads: int) -> float:
-    """Multiply-adds per second of ``threads`` pure FMA loops, by the clock."""
+    """Multiply-adds per second of ``threads`` pure FMA loops, in wall time."""
     done: list[float] = []  # each loop runs for a tenth of a CPU second
     workers = [threading.Thread(target=lambda: done.append(0.1 * peak())) for _ in range(threads)]
     start = time.perf_counter()
@@ -71,7 +71,7 @@ def two_slots() -> None:
                 walls.append((time.perf_counter() - start) / slots.num_models)
             gains.append(walls[0] / walls[1])
             pure.append(wall_of_peak(2) / wall_of_peak(1))
-    print(f"two slots against one: {median(gains):.2f} x by the clock; pure FMA loops {median(pure):.2f} x")
+    print(f"two slots against one: {median(gains):.2f} x in wall time; pure FMA loops {median(pure):.2f} x")
 
 
 def conversion() -> None:

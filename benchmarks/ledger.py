@@ -57,7 +57,7 @@ def commit(store: ObjectStore, zoo: ZooSpec, num_parts: int) -> int:
 
 
 def published_objects(zoo: ZooSpec) -> int:
-    """Objects of a published zoo: shards, tables, and what lies beside the manifest."""
+    """Objects of a published zoo: shards, tables, and the additional files."""
     described = describe(zoo)
     models, epochs = shard_shape(described.shard_shape, described.layout.size)
     return -(-described.num_models // models) * -(-(zoo.num_epochs + 1) // epochs) + TABLES + VERSION_OBJECTS
@@ -96,7 +96,7 @@ def main() -> None:
             seaweedfs.down(Path(name))
     print(
         f"{num_models:,} models in {num_folders:,} folders of {options.parts} parts listed and set against their plan: "
-        f"{statistics.median(cpu):.2f} CPU s, {statistics.median(wall):.2f} s by the clock; {missing:,} to go on; "
+        f"{statistics.median(cpu):.2f} CPU s, {statistics.median(wall):.2f} s of wall time; {missing:,} parts missing; "
         f"load {os.getloadavg()[0]:.1f}"
     )
 

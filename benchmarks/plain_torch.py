@@ -46,7 +46,7 @@ class NoisyLayer(nn.Module):
         self.log_sigma2_bias = nn.Parameter(torch.full_like(layer.bias, -10.0)) if convolution else None
 
     def log_alpha(self) -> tuple[Tensor, Tensor | None]:
-        """Of the weight and, where it is noisy, of the bias."""
+        """log alpha of the weight and, if the bias is noisy, of the bias."""
 
         def clamped(value: Tensor, log_sigma2: Tensor) -> Tensor:
             return torch.clamp(log_sigma2 - 2 * torch.log(value.abs() + 1e-15), -self.limit, self.limit)

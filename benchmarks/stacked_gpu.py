@@ -54,7 +54,7 @@ def finish(device: torch.device) -> None:
 
 
 def peak_flop_per_second(device: torch.device) -> float:
-    """Of a float32 matrix product, no TF32: the best of ten."""
+    """FLOP per second of a float32 matrix product without TF32: the best of ten."""
     torch.set_float32_matmul_precision("highest")
     side = 8192 if device.type == "cuda" else 512
     left = torch.rand(side, side, device=device)

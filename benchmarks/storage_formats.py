@@ -2,9 +2,9 @@
 
     python benchmarks/storage_formats.py [--models 1000] [--epochs 50] [--s3]
 
-Ratios by the clock and of CPU seconds of this process, each taken in turns with the reference's way (the machine may be
+Ratios of wall times and of CPU seconds of this process, interleaved with the reference's way (the machine may be
 shared), medians of the pairs. The reference's way is a file per state in a directory, or an object per state in S3
-through the same client; its training writes a second one, of the optimizer's state, beside each: commits are set
+through the same client; its training writes a second one, of the optimizer's state, next to each: commits are set
 against both. A commit holds more than that: labels, digests of every object and model, all of it synced to disk;
 torch.save syncs nothing. Last result: docs/performance.md, "Storage".
 """
@@ -49,7 +49,7 @@ UNIT = 256
 MiB = 2**20
 RANDOM = np.random.default_rng(1)
 
-Taken = tuple[float, float]  # CPU seconds, seconds by the clock
+Taken = tuple[float, float]  # CPU seconds, wall seconds
 
 
 def take(run: Callable[[], object]) -> Taken:
@@ -75,7 +75,7 @@ class Reference:
         folder.mkdir()
 
     def save(self, count: int, optimizer: bool = False) -> None:
-        """Write ``count`` states; with ``optimizer`` a second file beside each, as the reference's training does."""
+        """Write ``count`` states; with ``optimizer`` a second file next to each, as the reference's training does."""
         for number in range(count):
             self._write(self._state, f"{number}.pt")
             if optimizer:
@@ -115,7 +115,7 @@ class Pairs:
         own = [statistics.median(o[i] for o in self.ours) for i in (0, 1)]
         unit, scale = ("s", 1.0) if own[1] >= 1 else ("ms", 1e3)
         return (
-            f"  {self.what}: {clock:.1f} x by the clock, {own[1] * scale:.3g} {unit}; {cpu:.1f} x of CPU, "
+            f"  {self.what}: {clock:.1f} x in wall time, {own[1] * scale:.3g} {unit}; {cpu:.1f} x of CPU, "
             f"{own[0] * scale:.3g} {unit}"
         )
 

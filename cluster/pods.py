@@ -12,7 +12,7 @@ REMEDIES = (
     ),
     (r"Insufficient (\S+)", "no node has enough {0} left: lower the group's requests, or add nodes"),
     (r"untolerated taint", "every node that fits has a taint: set the group's tolerations"),
-    (r"didn't match Pod's node affinity/selector", "no node has the labels asked for: check the group's nodeSelector"),
+    (r"didn't match Pod's node affinity/selector", "no node has the requested labels: check the group's nodeSelector"),
     (r"were unschedulable", "a node is cordoned, or not ready: kubectl get nodes"),
     (r"unbound immediate PersistentVolumeClaims", "its volume claim is not bound: check the storage class"),
     (r"exceeded quota", "the namespace's quota is used up"),

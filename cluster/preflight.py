@@ -234,7 +234,7 @@ def storage_class(cluster: Cluster, target: Target) -> Check:
             )
         if wanted and wanted not in names:
             return Check("storage class", False, f"claim {name} asks for {wanted}; {there}", remedy)
-        return Check("storage class", True, f"{wanted or 'the default'} is there; claim {name} waits to be bound")
+        return Check("storage class", True, f"{wanted or 'the default'} exists; claim {name} waits to be bound")
     return Check("storage class", True, f"{len(claims)} volume claims are bound")
 
 
@@ -250,7 +250,7 @@ def secret(cluster: Cluster, target: Target, release: Release) -> Check:
     try:
         content = cluster.find("secrets", target.namespace, name)
     except NotAllowed:
-        return Check(f"Secret {name}", None, "this user may not read Secrets; the check from inside tells")
+        return Check(f"Secret {name}", None, "this user may not read Secrets; the check from inside says more")
     if content is None:
         remedy = f"kubectl -n {target.namespace} create secret generic {name} --from-file=credentials=FILE"
         return Check(f"Secret {name}", False, "missing", remedy)

@@ -28,9 +28,9 @@ class Action:
 def decide(pending: Iterable[Mapping[str, Any]], known: Sequence[Submission], now: float) -> list[Action]:
     """The actions for runs that are wanted and unfinished according to the store, and have no live driver.
 
-    A live RayJob is left alone, because KubeRay retries it. If a person stopped the RayJob, the store is told so. A
-    RayJob that Kueue suspended is queued: it counts as live unless a person stopped it. A RayJob that failed is
-    submitted again after a pause that doubles with every failure in a row, and after ten the run is stopped.
+    A live RayJob is left alone, because KubeRay retries it. If a person stopped the RayJob, the stop is written to the
+    store. A RayJob that Kueue suspended is queued: it counts as live unless a person stopped it. A RayJob that failed
+    is submitted again after a pause that doubles with every failure in a row, and after ten the run is stopped.
 
     Args:
         pending: the output of `python -m zooforge.zoo_jobs.unattended pending`.

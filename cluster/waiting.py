@@ -1,4 +1,4 @@
-"""Says what runs wait for: drivers that do not begin, and workers that were asked for. No requests, no clock."""
+"""Says what runs wait for: drivers that do not start, and workers that were requested. No requests, no clock."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def late(known: Iterable[Submission], now: float) -> list[str]:
 
 
 def missing_workers(rays: Iterable[Mapping[str, Any]], known: Sequence[Submission]) -> list[str]:
-    """A sentence for each Ray cluster of a live submission that has fewer workers than its autoscaler asked for."""
+    """A sentence for each Ray cluster of a live submission that has fewer workers than its autoscaler requested."""
     jobs = {one.cluster: one.name for one in known if one.live and one.cluster}
     said = []
     for ray in rays:
@@ -41,6 +41,6 @@ def missing_workers(rays: Iterable[Mapping[str, Any]], known: Sequence[Submissio
             most = sum(int(group.get("maxReplicas", 0)) for group in groups)
             said.append(
                 f"{jobs[name]} works with {ready} workers and waits for {wanted - ready} more "
-                f"that its autoscaler asked for (at most {most}); it goes on with what there is"
+                f"that its autoscaler requested (at most {most}); it continues with the workers that exist"
             )
     return said

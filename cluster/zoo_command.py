@@ -18,7 +18,7 @@ def plan(zoo: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def spec_text(file: str) -> str:
-    """`zoo show FILE --yaml`: the spec without paths of this machine; images of one's own are in it by their digest."""
+    """`zoo show FILE --yaml`: the spec without paths of this machine; a user's own images are in it by their digest."""
     return run(["show", file, "--yaml"])
 
 

@@ -92,7 +92,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(f"key {name[:80]!r} is there twice")
+                raise ValueError(f"key {name[:80]!r} occurs twice")
             seen.add(name)
     return value
 

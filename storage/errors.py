@@ -43,7 +43,7 @@ class PinMismatch(StorageUsageError):
 
 
 class IncompleteRun(StorageUsageError):
-    """The run has no states for the version that was asked for."""
+    """The run has no states for the requested version."""
 
 
 class NotPublished(StorageUsageError, LookupError):
@@ -59,7 +59,7 @@ class EpochNotPresent(StorageUsageError, LookupError):
 
 
 class EpochNotKept(EpochNotPresent):
-    """The epoch was trained and its labels are there, its weights were not kept."""
+    """The epoch was trained and has labels, but its weights were not kept."""
 
 
 class PredicateError(StorageUsageError):

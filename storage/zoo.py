@@ -99,7 +99,7 @@ class Zoo(Networks):
         masked: bool = True,
         images: "tuple[NDArray[np.float32], NDArray[np.int64]] | None" = None,
     ) -> "pa.Table":
-        """Accuracy and loss of states on images, computed anew with torch.
+        """Accuracy and loss of states on images, computed again with torch.
 
         Args:
             models, epoch, where, masked: as for ``weights``, in the same order; -1 is the last kept epoch.
@@ -226,10 +226,10 @@ def open_zoo(
         raise _no_zoo(address, error) from None
     store = open_store(base)
     if number is not None and version is not None and number != version:
-        raise StorageUsageError(f"{address}: names version {number}, asked for {version}")
+        raise StorageUsageError(f"{address}: names version {number}, but version {version} was requested")
     wanted = version if version is not None else number
     if wanted is not None and wanted < 1:
-        raise NotPublished(f"zoo {name!r}: versions count from 1; asked for {wanted}")
+        raise NotPublished(f"zoo {name!r}: versions count from 1; requested: {wanted}")
     number, data = read_manifest_bytes(store, name, wanted)
     manifest = Manifest.from_json(data, manifest_key(name, number))
     if manifest.zoo != name:

@@ -1,4 +1,4 @@
-"""Who imports whom: rooms point one way, folders within a room point down, heavy packages have their one place."""
+"""Import rules: rooms import in one direction, folders import folders below them, heavy packages have one place."""
 
 import ast
 import subprocess

@@ -248,7 +248,7 @@ END = "<!-- end of exports -->\n"
 
 
 def documented(page: str) -> str:
-    """docs/interchange.md with its table of formats, their readers, and what these assert, written anew."""
+    """docs/interchange.md with its table of formats, their readers and what these assert, written again."""
     lines = ["| command | writes | read by | which asserts or assumes |", "| --- | --- | --- | --- |"]
     for row in EXPORT_FORMATS:
         path = {"folder": "DIR", "file": "FILE", "to": "--to DIR"}[row.target]

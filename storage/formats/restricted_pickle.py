@@ -299,7 +299,7 @@ class _Resolver:
         else:
             items = [self._resolved(item, depth + 1) for item in value]
             resolved, size = type(value)(item for item, _ in items), sum(n for _, n in items) + 1
-        if size > self._meter.budget.max_elements:  # whoever walks through such a value does not come to an end
+        if size > self._meter.budget.max_elements:  # code that walks through such a value would not end
             raise ValueError(f"it unfolds to more than {self._meter.budget.max_elements:,} values")
         self._done[id(value)] = resolved, size
         return self._done[id(value)]

@@ -72,7 +72,7 @@ def decode_table(
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the manifest says {num_rows}")
         _check_types(file.schema_arrow, what)
         table = _decoded(file, data, Meter(TABLE, what))
-        table.validate(full=True)  # text that is not UTF-8 is refused here, not by whoever converts it
+        table.validate(full=True)  # refuse text that is not UTF-8 here, not at a later conversion
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         line = str(error).partition("\n")[0][:120]
         raise FormatError(f"{what}: not readable as Parquet ({line}); the object is truncated or damaged") from None

@@ -36,8 +36,8 @@ def import_zoo(
     Objects are written first, then the manifest, its copies and HEAD. Running it again continues where it stopped.
 
     Args:
-        papers: number of the version to the files beside its manifest, by name; None: those of ``zoo``.
-        read_back: read each object back before the manifest is written; leave those alone that are there and good.
+        papers: function from the number of the version to its additional files, by name; None: those of ``zoo``.
+        read_back: read each object back before the manifest is written; good objects that exist are not written again.
         progress: called with the size of each object in bytes.
 
     Raises:

@@ -47,7 +47,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     """
     path = path.expanduser().absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageUsageError(f"{path} is there already and is not empty; name a folder that does not exist yet")
+        raise StorageUsageError(f"{path} exists already and is not empty; name a folder that does not exist yet")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir(parents=True)
@@ -59,7 +59,7 @@ def fresh_folder(path: Path) -> Iterator[Path]:
             path.rmdir()
         part.rename(path)
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); nothing is there now") from None
+        raise StorageError(f"{path}: could not be written ({error.strerror}); nothing is left of it") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -69,7 +69,7 @@ def fresh_file(path: Path) -> Iterator[Path]:
     """Yield a temporary file that becomes ``path``, as ``fresh_folder`` does for a folder."""
     path = path.expanduser().absolute()
     if path.exists():
-        raise StorageUsageError(f"{path} is there already; name a file that does not exist yet")
+        raise StorageUsageError(f"{path} exists already; name a file that does not exist yet")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def fresh_file(path: Path) -> Iterator[Path]:
         yield part
         part.rename(path)
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); nothing is there now") from None
+        raise StorageError(f"{path}: could not be written ({error.strerror}); nothing is left of it") from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -100,7 +100,7 @@ def wanted_states(
     """
     wanted = zoo.wanted(epochs, models, split, where, weight_threshold)
     if not any(wanted.values()):
-        raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
+        raise EpochNotPresent(f"zoo {zoo.name!r}: no state matches the selection")
     return wanted
 
 

@@ -1,4 +1,4 @@
-"""Publish a matrix in the format of Google's Small CNN Zoo as a zoo, and keep its own tables beside the version.
+"""Publish a matrix in the format of Google's Small CNN Zoo as a zoo, and keep its own tables with the version.
 
 The folder holds weights.npy and metrics.csv.gz (or all_weights.npy and all_metrics.csv) and layout.csv. The tables are
 kept word for word, so that ``export_google`` writes the same files again.

@@ -20,7 +20,7 @@ from ..zoo import Zoo
 from .raw.format import MAX_EPOCH
 
 NAMES = {"short": ("weights.npy", "metrics.csv.gz"), "all": ("all_weights.npy", "all_metrics.csv")}
-TABLES = ("google_metrics.csv.gz", "google_layout.csv")  # beside the version of an imported zoo
+TABLES = ("google_metrics.csv.gz", "google_layout.csv")  # in the folder of a version of an imported zoo
 
 
 def compress(data: bytes) -> bytes:

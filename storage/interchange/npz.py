@@ -60,7 +60,7 @@ def export_npz(
         progress: called with the number of states of each piece.
 
     Raises:
-        StorageUsageError: ``path`` is there already, nothing fits, or another form; nothing was written.
+        StorageUsageError: ``path`` exists already, nothing fits, or another form; nothing was written.
     """
     if form not in FORMS:
         raise StorageUsageError(f"form {form!r}: expected {' or '.join(FORMS)}")

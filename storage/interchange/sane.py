@@ -99,7 +99,7 @@ def export_sane(
     starts = _window_starts(len(table), window)
     chosen = {split: zoo.wanted(epochs, models, split, where, weight_threshold) for split in SPLITS}
     if not any(here for wanted in chosen.values() for here in wanted.values()):
-        raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
+        raise EpochNotPresent(f"zoo {zoo.name!r}: no state matches the selection")
     labels = _properties(zoo)
     left_out = 0
     counts: dict[str, int] = {}

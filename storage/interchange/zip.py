@@ -53,7 +53,7 @@ def zip_zoo(
         progress: called with the size of each member in bytes.
 
     Raises:
-        StorageUsageError: ``path`` is there already; nothing was written. ObjectMissing, DigestMismatch.
+        StorageUsageError: ``path`` exists already; nothing was written. ObjectMissing, DigestMismatch.
     """
     count = 0
     with fresh_file(Path(path)) as part:
@@ -94,7 +94,7 @@ def contents(zoo: Zoo) -> Iterator[tuple[str, bytes]]:
 
 
 def copies_of(zoo: Zoo) -> dict[str, bytes]:
-    """The files beside the manifest (card, licence, tables, checksums), else made anew."""
+    """The additional files of the version (card, licence, tables, checksums), or new ones if it has none."""
     manifest = zoo.manifest
     description = described(manifest)
     copies = carried_files(zoo.store, zoo.name, zoo.version)

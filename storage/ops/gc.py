@@ -40,7 +40,7 @@ SIGN_OF_LIFE_SECONDS = 120.0  # with the budgets of a stat and a delete far belo
 
 @runtime_checkable
 class HoldsUploads(Protocol):
-    """A store whose server keeps multipart uploads that nobody completed."""
+    """A store whose server keeps incomplete multipart uploads."""
 
     def abort_stale_uploads(self, older_than_seconds: float, now_seconds: float) -> int: ...
 

@@ -44,20 +44,20 @@ def pull(
     split: str | None = None,
     where: str | None = None,
 ) -> Pulled:
-    """Copy the selected states of ``zoo`` to ``target``, every byte checked. Pulling again goes on where it ended.
+    """Copy the selected states of ``zoo`` to ``target``, every byte checked. Pulling again continues where it ended.
 
     A whole zoo keeps its manifest, byte for byte. A part of one has its own: the same shards with fewer rows, and the
     labels of the models that are in it.
 
     Raises:
-        EpochNotPresent and others of ``Zoo.weights``: no state fits, or what was asked for is not there.
+        EpochNotPresent and others of ``Zoo.weights``: no state matches, or a selected state does not exist.
         StorageUsageError: the target has another run of this name, or states that the copy would not hold; nothing
             was written.
     """
     wanted = {epoch: here for epoch, here in zoo.wanted(epochs, models, split, where).items() if here}
     chosen = sorted({model for here in wanted.values() for model in here})
     if not chosen:
-        raise EpochNotPresent(f"zoo {zoo.name!r}: no state fits what was asked for")
+        raise EpochNotPresent(f"zoo {zoo.name!r}: no state matches the selection")
     num_read = 0
     for attempt in range(64):
         head, current = read_current(target, zoo.name)
@@ -148,7 +148,7 @@ class _Puller:
         else:
             if ref in self.named:
                 return
-        # Also what is there already: a collection may be about to delete it.
+        # Also objects that exist already: a collection may be about to delete it.
         self.target.put(ref.key, data)
 
     def reduce(self, shard: ShardEntry, rows: dict[int, list[int]], manifest: Manifest) -> ShardEntry:

@@ -1,6 +1,6 @@
 """Reads a published zoo: from its manifest on, by ranges, every byte checked, without listing the store.
 
-Results are NumPy arrays, and Arrow or torch where that is asked for. Torch, Arrow and boto3 are imported when needed.
+Results are NumPy arrays, or Arrow and torch on request. Torch, Arrow and boto3 are imported when needed.
 """
 
 import difflib

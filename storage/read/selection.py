@@ -15,7 +15,7 @@ Selector = SupportsIndex | str | slice | Iterable[SupportsIndex] | None
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """N states, row by row: ``models`` [N] and ``epochs`` [N], model-major, in the order that was asked for."""
+    """N states, row by row: ``models`` [N] and ``epochs`` [N], model-major, in the requested order."""
 
     models: NDArray[np.int64]
     epochs: NDArray[np.int64]

@@ -69,7 +69,7 @@ class ShardReader(ABC):
 
     @abstractmethod
     def read(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Tensors:
-        """(epoch, [rows, values]) for each of ``epochs``; an array is valid until the next one is asked for.
+        """(epoch, [rows, values]) for each of ``epochs``; an array is valid until the next one is requested.
 
         Raises ObjectMissing, DigestMismatch, FormatError.
         """

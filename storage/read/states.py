@@ -83,7 +83,7 @@ class States:
     other.
 
     Attributes:
-        layout: where each tensor lies in a row: the zoo's layout, or the part of it that was asked for.
+        layout: where each tensor lies in a row: the zoo's layout, or the selected part of it.
         zoo: what the states were read from; ``labels`` needs it.
         left_out: how many states ``within``, or ``weight_threshold`` of the read, left out.
     """

@@ -62,7 +62,7 @@ class Claims:
             self._held.remove(name)
             self._store.delete(claim_key(self._run, name))
         elif name in self._taken:
-            # No store deletes conditionally, so the claim is given to nobody and its object stays.
+            # No store deletes conditionally, so the claim is written without a holder and its object stays.
             self._write(name, self._taken[name], owner="")
             self._taken.pop(name, None)
 
@@ -104,7 +104,7 @@ def read_claims(store: ObjectStore, run: str, now_seconds: float | None = None) 
     """Claims that are not void, by name.
 
     Args:
-        now_seconds: by the store's clock; None takes the time that the store told last, which is good enough to show.
+        now_seconds: by the store's clock; None takes the time of the store's last reply, which is exact enough to show.
     """
     prefix = claims_prefix(run)
     now = store_now(store) if now_seconds is None else now_seconds

@@ -57,7 +57,7 @@ class LoadedState:
     Attributes:
         part: after which they have it.
         epoch: the last epoch of that part.
-        arrays: each [M, ...], in the order of the models that were asked for.
+        arrays: each [M, ...], in the order of the requested models.
         parents: keys of the records that the rows came from.
     """
 
@@ -205,7 +205,7 @@ class Ledger:
 
     def _state_of(self, record: PartRecord, models: Sequence[int]) -> dict[str, NDArray[Any]]:
         if record.state is None:
-            raise ObjectMissing(f"{record.key}: the record names no state to go on from")
+            raise ObjectMissing(f"{record.key}: the record names no state from which training can continue")
         try:
             data = get_object(self.store, record.state, str(record.key))
             kept = b""
@@ -214,7 +214,9 @@ class Ledger:
         except ObjectMissing:
             newer = read_ledger(self.store, self.run)
             if any(newer.next_part(model) > record.part + 1 for model in models):
-                raise Superseded(f"{record.key}: others went on from its state; read the ledger again") from None
+                raise Superseded(
+                    f"{record.key}: other drivers continued from its state; read the ledger again"
+                ) from None
             raise
         arrays, provenance = decode(data, record.state.key)
         if not isinstance(provenance, dict) or provenance.get("members") != list(record.members):

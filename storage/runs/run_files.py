@@ -54,7 +54,7 @@ def pin_run(
     names = sorted((set(pinned) | set(value)) - set(may_differ))
     differ = [name for name in names if pinned.get(name) != value.get(name)]
     if differ:
-        shown = "; ".join(f"{n} is {_short(pinned.get(n))}, asked for {_short(value.get(n))}" for n in differ)
+        shown = "; ".join(f"{n} is {_short(pinned.get(n))}, requested {_short(value.get(n))}" for n in differ)
         raise PinMismatch(f"run {run[:8]} was started with other settings: {shown}")
     return pinned
 
@@ -66,7 +66,7 @@ def read_pin(store: ObjectStore, run: str) -> dict[str, Any] | None:
 def start_attempt(store: ObjectStore, run: str, content: Mapping[str, Any], now_seconds: float | None = None) -> str:
     """Write the record of a driver's start and return its id: a UTC second and 4 hex digits.
 
-    The id sorts behind the ids of all attempts that are there: a node whose clock is behind takes a later second.
+    The id sorts after the ids of all existing attempts: a node whose clock is behind takes a later second.
     """
     now = int(store_now(store) if now_seconds is None else now_seconds)
     for _ in range(16):
@@ -133,7 +133,7 @@ class Control:
 
 
 def read_control(store: ObjectStore, run: str) -> Control | None:
-    """The run's control, or None if nobody has said anything yet. Raises FormatError."""
+    """The run's control, or None if there is none yet. Raises FormatError."""
     content = get_or_none(store, control_key(run))
     if content is None:
         return None
@@ -242,7 +242,7 @@ class UsageWriter:
         Raises:
             StorageError: the store does not answer. The record is kept; ``flush`` or the next ``write`` writes it.
         """
-        # Different at every write, so that equal amounts of two writers are told from a lost reply.
+        # Different at every write, so that equal amounts of two writers differ from a lost reply.
         self._unwritten.append(canonical_json({**amounts, "write": secrets.token_hex(8)}))
         self.flush()
 

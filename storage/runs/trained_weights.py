@@ -12,7 +12,7 @@ from .ledger import Ledger
 
 
 def read_weights(ledger: Ledger, models: Sequence[int], epoch: int) -> NDArray[np.float32]:
-    """Weights [M, D] of ``models``, in the order asked for, after ``epoch``.
+    """Weights [M, D] of ``models``, in the given order, after ``epoch``.
 
     Raises:
         ModelNotPresent: a model has not come that far.

@@ -13,7 +13,7 @@ MEASURE_SECONDS = 600.0
 
 
 def store_now(store: ObjectStore) -> float:
-    """Unix time by the store's clock, as the store last told it. Sends nothing: good enough to show an age."""
+    """Unix time by the store's clock, as of the store's last reply. Sends no request; exact enough to show an age."""
     return time.time() + store.clock_ahead_seconds
 
 

@@ -39,7 +39,7 @@ class LocalStore:
     def __init__(self, root: Path, *, single_writer: bool = False) -> None:
         """
         Args:
-            single_writer: the caller vouches that nobody else writes; a file system without links or locks will do.
+            single_writer: the caller guarantees that nothing else writes; allow a file system without links or locks.
         """
         self.root: Path = root.expanduser().absolute()
         self.url = self.root.as_uri()

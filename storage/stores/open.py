@@ -19,8 +19,8 @@ def open_store(url: str | os.PathLike[str], *, single_writer: bool = False) -> O
     installed.
 
     Args:
-        single_writer: the caller vouches that nobody else writes meanwhile. Conditional writes that the store does not
-            support are then replaced by a look and a plain write.
+        single_writer: the caller guarantees that no other process writes meanwhile. Conditional writes that the store
+            does not support are then replaced by a check and a plain write.
 
     Raises:
         StoreURLError: no backend for this URL.

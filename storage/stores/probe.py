@@ -116,7 +116,7 @@ def _without_single_writer(store: ObjectStore) -> ObjectStore:
 
 
 def _creates_once(store: ObjectStore, key: str, missing: list[str]) -> bool:
-    """Whether exactly one of many concurrent creations succeeds, and its bytes are there."""
+    """Whether exactly one of many concurrent creations succeeds, and the object has its bytes."""
     line = threading.Barrier(NUM_RACERS)
 
     def attempt(number: int) -> bool:

@@ -63,7 +63,7 @@ class ObjectStore(Protocol):
 
     @property
     def clock_ahead_seconds(self) -> float:
-        """The store's clock minus this machine's, as the store last told it; 0 where it never does."""
+        """The store's clock minus this machine's, as of the store's last reply; 0 if replies carry no time."""
         ...
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:

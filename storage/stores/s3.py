@@ -83,7 +83,7 @@ class S3Store:
         Args:
             budget_seconds: time that a request may be retried.
             client_options: of the boto3 client, instead of the environment, for a program that runs its own server.
-            single_writer: the caller vouches that nobody else writes; a server without conditional writes will do.
+            single_writer: the caller guarantees that nothing else writes; allow a server without conditional writes.
         """
         self.bucket = bucket
         self._options = dict(client_options or {})
@@ -222,7 +222,7 @@ class S3Store:
         fast.reset_failures()
 
     def _refresh_clock(self, prefix: str) -> None:
-        """Ask for the server's clock if it was last told a while ago: obstore does not show the dates of replies."""
+        """Ask for the server's clock if the last answer is old: obstore does not show the dates of replies."""
         if time.monotonic() < self._clock_due:
             return
         arguments = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": 1}
@@ -320,7 +320,7 @@ class S3Store:
                 try:
                     check_environment()
                     session = _session()
-                    # One small request tells a wrong bucket, key or region apart in words.
+                    # One small request gives an error text that tells a wrong bucket, key or region.
                     self._probe(_client(session, FIRST_READ_SECONDS, self._options))
                     self._client = _client(session, READ_SECONDS, self._options)
                     self._fast = FastReads(self.bucket, self._client, session, (CONNECT_SECONDS, READ_SECONDS))

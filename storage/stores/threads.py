@@ -1,4 +1,4 @@
-"""Work in a background thread while the caller goes on."""
+"""Run work in a background thread while the caller continues."""
 
 import threading
 from collections.abc import Callable

@@ -64,7 +64,7 @@ class WebStore:
     ) -> None:
         """
         Args:
-            alternatives: other addresses that ``url`` may mean. The first one that has a key that is asked for is used
+            alternatives: other addresses that ``url`` may mean. The first one that has a requested key is used
                 from then on.
             token: of a user of the Hub, or ""; it goes to the server of ``url`` and to no other that it redirects to.
                 None: this is not the Hub.
@@ -178,7 +178,7 @@ class WebStore:
         return "if the data set is private or gated, put a token that may read it into HF_TOKEN"
 
     def _notice(self, byte_range: ByteRange, headers: Mapping[str, str]) -> None:
-        """Say once that the server ignores ranges. A reply with all bytes is right where all of them were asked for."""
+        """Say once that the server ignores ranges. A reply with all bytes is right if all of them were requested."""
         length = headers.get("content-length", "")
         if byte_range[0] == 0 and length.isdecimal() and int(length) <= byte_range[1]:
             return
@@ -255,7 +255,7 @@ def _body(response: urllib3.BaseHTTPResponse, byte_range: ByteRange | None, mete
         if response.status == 200:  # the server ignores ranges and sends everything
             skip = byte_range[0]
         elif match is not None and int(match[1]) != byte_range[0]:
-            raise http.client.HTTPException("another range than was asked for")
+            raise http.client.HTTPException("a range that was not requested")
     data = bytearray()
     while len(data) < skip + wanted and (piece := response.read1(min(PIECE_BYTES, skip + wanted - len(data)))):
         meter.check_time()

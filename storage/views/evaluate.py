@@ -1,4 +1,4 @@
-"""Accuracy and loss of many states on images. Imported when it is asked for."""
+"""Accuracy and loss of many states on images. Imported only when needed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The torch module of a model, built from the layer list in its zoo's manifest. Imported when one is asked for."""
+"""The torch module of a model, built from the layer list in its zoo's manifest. Imported only when needed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""ResNet-18 as a torch module, with torchvision's names. Imported when one is asked for."""
+"""ResNet-18 as a torch module, with torchvision's names. Imported only when needed."""
 
 from collections.abc import Sequence
 from typing import Any

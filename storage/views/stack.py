@@ -1,4 +1,4 @@
-"""Networks of many models in one module, for ``torch.func``. Imported when it is asked for."""
+"""Networks of many models in one module, for ``torch.func``. Imported only when needed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +64,7 @@ def stack_modules(zoo: ZooReader, selection: Selection, masked: bool) -> Stacked
             f"e.g. where=\"activation == '{used[0]}'\""
         )
     if not used:
-        raise StorageUsageError(f"zoo {zoo.name!r}: no state fits what was asked for")
+        raise StorageUsageError(f"zoo {zoo.name!r}: no state matches the selection")
     states = zoo.read(selection, masked=masked)
     buffers = zoo.read_field(selection, ".buffers")[0] if ".buffers" in zoo.manifest.fields else None
     counters = zoo.read_field(selection, ".counters")[0] if ".counters" in zoo.manifest.fields else None

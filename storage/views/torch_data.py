@@ -1,4 +1,4 @@
-"""Torch data sets over a published zoo, in memory and as a stream. Imported when one is asked for: it imports torch."""
+"""Torch data sets over a published zoo, in memory and as a stream. Imports torch; imported only when needed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ class Source:
         return f"zoo {self.zoo.name}, layout {self.transform.layout}, task {self.task}"
 
     def read(self, selection: Selection) -> Fields:
-        """The fields of the selected states, row by row, aligned if that was asked for."""
+        """The fields of the selected states, row by row, aligned if requested."""
         fields: Fields = {"": self.zoo.read(selection).values}
         for name in self.transform.fields(self.zoo)[1:]:
             fields[name] = self.zoo.read_field(selection, name)[0]

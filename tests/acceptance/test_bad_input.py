@@ -29,7 +29,7 @@ def nowhere(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def typed(zoo: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Typed:
-    """As typing `zoo ...`, but in this process: a table of mistakes would take minutes to start otherwise."""
+    """Runs `zoo ...` in this process, since starting a process for each mistake would take minutes."""
     for name in set(os.environ) - set(zoo.environment):
         monkeypatch.delenv(name)
     for name, value in zoo.environment.items():

@@ -1,4 +1,4 @@
-"""However a run is disturbed, cut up or resumed, what it publishes is byte for byte what a quiet run publishes."""
+"""A run that is disturbed, split or resumed publishes the same bytes as an undisturbed run."""
 
 import os
 import signal
@@ -60,7 +60,7 @@ def test_a_run_that_gets_sigterm_then_ctrl_c_says_how_to_go_on_and_ends_with_the
             leave(running)
             ended = running.wait()
             assert ended.status == 75, ended.err
-            assert "the same command goes on" in ended.err.splitlines()[-1]
+            assert "the same command continues" in ended.err.splitlines()[-1]
             assert "Traceback" not in ended.err
             assert num_records(tmp_path) < 8 * ALL_PARTS
             assert not running.children()
@@ -74,7 +74,7 @@ def test_a_signal_while_ray_starts_ends_with_75_and_says_how_to_go_on(zoo: Comma
         running.terminate()
         ended = running.wait()
     assert ended.status == 75, ended.err
-    assert "the same command goes on" in ended.err.splitlines()[-1]
+    assert "the same command continues" in ended.err.splitlines()[-1]
     assert "Traceback" not in ended.err
 
 

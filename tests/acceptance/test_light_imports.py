@@ -1,4 +1,4 @@
-"""What needs neither Ray nor torch does not import them, so that it starts at once and runs where they are not."""
+"""Commands that need neither Ray nor torch do not import them, so they start fast and run without them."""
 
 import subprocess
 import sys

@@ -54,7 +54,7 @@ def listening(processes: set[int]) -> set[tuple[str, int]]:
 
 
 def call_gcs(zoo: Command, living: Running, **environment: str) -> str:
-    """What the head service answers to a process with only ``environment`` to show."""
+    """The answer of the head service to a process that has only ``environment``."""
     (gcs,) = (pid for pid, line in living.children().items() if "gcs_server" in line.split(" ")[0])
     ((host, port),) = listening({gcs})
     host = "127.0.0.1" if host in EVERYWHERE else host

@@ -1,4 +1,4 @@
-"""What was published reads back: states, their accuracy, labels, splits, and how much of the whole is there."""
+"""A published zoo can be read: states, their accuracy, labels, splits, and the number of published models."""
 
 from pathlib import Path
 

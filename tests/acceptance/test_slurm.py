@@ -28,7 +28,7 @@ def task(zoo: Command, script: Path, tools: Path, number: int) -> Running:
 
 
 def terminate(running: Running) -> None:
-    """As Slurm does with --signal=TERM@120: to the step, not to the shell of the batch script."""
+    """Send SIGTERM to the step, not to the shell of the batch script, as Slurm does with --signal=TERM@120."""
     (step,) = (pid for pid, line in running.children().items() if " run " in line)
     os.kill(step, signal.SIGTERM)
 

@@ -74,7 +74,7 @@ class Round:
         return self.stage.zoo.start(*self.arguments, "--ray", ray, *options)
 
     def _disturb(self, drivers: list[Running], stack: contextlib.ExitStack, deadline: float) -> None:
-        """Until a driver is gone, on its own or by us."""
+        """Wait until a driver has ended by itself, or end it."""
         while all(driver.process.poll() is None for driver in drivers):
             if time.monotonic() > deadline:
                 raise Disturbed(f"not at its end after {ROUND_SECONDS:g} s, {num_records(self.store)} records")
@@ -87,7 +87,7 @@ class Round:
                 self.counts[kind] += 1
 
     def _one(self, kind: str, victim: Running, drivers: list[Running], stack: contextlib.ExitStack) -> bool:
-        """Whether there was something to disturb."""
+        """Whether there was a process to disturb."""
         slots = workers(victim.children())
         match kind:
             case "kill worker" if slots:
@@ -139,7 +139,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def quiet_manifests(zoo: Command, spec: Path, store: Path) -> dict[str, bytes]:
-    """Of a run that nobody disturbs, in one process."""
+    """Manifests of an undisturbed run in one process."""
     options = ("--models", MODELS, "--ray", "none", "--no-metrics")
     done(zoo("run", spec, *options, "--store", store, deadline_seconds=ROUND_SECONDS))
     return {name: manifest(store, name) for name in ZOOS}

@@ -30,7 +30,7 @@ LIMITS_PER_HOUR: dict[str, float] = {
     "driver_bytes": 60 * MiB, "worker_bytes": 30 * MiB, "driver_files": 10.0, "driver_threads": 5.0,
     "ray_bytes": 100 * MiB,
 }  # fmt: skip
-"""What each may grow by, as a straight line through its samples."""
+"""How much each quantity may grow, from a straight line through its samples."""
 SLOWEST_RATIO = 0.5  # parts a minute in the last third, of those in the first: the ledger is longer by then
 STATUS_SECONDS = 60.0
 
@@ -49,7 +49,7 @@ def per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
 
 
 def faults(samples: Sequence[dict[str, Any]]) -> list[str]:
-    """What grew, or slowed down, beyond its limit, in words."""
+    """Messages for everything that grew or slowed down beyond its limit."""
     judged = samples[int(len(samples) * WARM_RATIO) :]
     seconds = [sample["second"] for sample in judged]
     problems = []

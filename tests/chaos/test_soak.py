@@ -1,4 +1,4 @@
-"""What a soak run calls growth."""
+"""The definition of growth in a soak run."""
 
 from typing import Any
 

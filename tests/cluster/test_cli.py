@@ -192,7 +192,7 @@ def test_status_says_what_a_run_waits_for_and_a_queued_run_costs_no_request_that
     ray["status"] = {"desiredWorkerReplicas": 60, "readyWorkerReplicas": 3}
     assert f"{JOB} works with 3 workers and waits for 57 more" in zoo("status").out
     (wait,) = json.loads(zoo("status", "--json").out)["waits"]
-    assert "goes on with what there is" in wait
+    assert "continues with the workers that exist" in wait
     job["spec"]["suspend"], job["status"] = True, {}
     before = list(api.writes)
     for _ in range(3):

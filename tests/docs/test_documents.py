@@ -1,4 +1,4 @@
-"""What the documents say can be done: links lead somewhere, commands and options exist, blocks of code are code."""
+"""The documents are correct: links have targets, commands and options exist, code blocks can be parsed."""
 
 import ast
 import importlib.util
@@ -31,7 +31,7 @@ def prose(name: str) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """Of a document's headings, as GitHub makes them."""
+    """Anchors of a document's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ +(.*?) *$", FENCE.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 

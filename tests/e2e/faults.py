@@ -80,7 +80,7 @@ def finished(where: tuple[str, str] = HERE) -> None:
 
 
 def _new_job(uid: str) -> bool:
-    """Whether a RayJob lives that is not the one of this uid."""
+    """Whether there is a RayJob with another uid."""
     items = json.loads(kubectl("get", "rayjobs", "-o", "json"))["items"]
     alive = [job for job in items if job.get("status", {}).get("jobDeploymentStatus") not in ("Complete", "Failed")]
     return bool(alive) and all(job["metadata"]["uid"] != uid for job in alive)
@@ -136,7 +136,7 @@ def unschedulable(quiet: QuietRuns) -> None:
     try:
         kubectl("delete", "pod", ready(HEAD)[0], "--grace-period=1", "--wait=false")
         began = time.monotonic()
-        wait(200, "status says why the head waits", lambda: "no node has the labels asked for" in zoo_cluster("status"))
+        wait(200, "status says why the head waits", lambda: "no node has the requested labels" in zoo_cluster("status"))
         time.sleep(max(0.0, 360 - (time.monotonic() - began)))
         say(f"after six minutes the RayJob is {jobs()[name]['state']}: {jobs()[name]['reason']}")
     finally:

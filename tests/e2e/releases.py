@@ -176,7 +176,7 @@ def admission() -> None:
 
 
 def _forward(pod_name: str, port: str, env: dict[str, str]) -> str:
-    """What three seconds of a port-forward print."""
+    """The output of a port-forward of three seconds."""
     command = ["timeout", "3", "kubectl", "-n", NAMESPACE, "port-forward", pod_name, f":{port}"]
     return sh(*command, check=False, env=env)
 

@@ -1,4 +1,4 @@
-"""On one node the drain is skipped and counted, and nothing is done to the node."""
+"""On one node the drain is skipped and counted, and the node is not changed."""
 
 import json
 from typing import Any

@@ -35,7 +35,7 @@ class Hangs(BaseException):
 
 
 def fault(target: Target, data: bytes) -> str | None:
-    """What is wrong with how ``target`` reads ``data``, with the place in the code; None if nothing is."""
+    """The fault of ``target`` when it reads ``data``, with the place in the code; None if there is none."""
     try:
         target.read(data)
     except target.errors as error:
@@ -53,7 +53,7 @@ def fault(target: Target, data: bytes) -> str | None:
 
 
 def cost(target: Target, data: bytes) -> str | None:
-    """As ``fault``, and whether ``data`` takes too much memory or time."""
+    """Like ``fault``; also checks whether ``data`` takes too much memory or time."""
     memory, seconds = _peak_bytes(), time.process_time()
     message = fault(target, data)
     memory, seconds = _peak_bytes() - memory, time.process_time() - seconds

@@ -99,7 +99,7 @@ def look_at_checkpoint(data: bytes) -> None:
 
 
 def split_file() -> bytes:
-    """What torch.save makes of the reference's preprocessed data set, but for its class."""
+    """A torch.save file of the reference's preprocessed data set, without its class."""
     source = zipfile.ZipFile(io.BytesIO(saved({"trainset": {"paths": ["a/b"], "w": torch.ones(2)}})))
     return source.read(next(name for name in source.namelist() if name.endswith("data.pkl")))
 

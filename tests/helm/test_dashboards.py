@@ -76,7 +76,7 @@ def test_every_expression_names_only_series_that_there_are(path: Path) -> None:
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
 def test_a_driver_and_the_exporter_in_view_count_once(path: Path) -> None:
-    """What both give is aggregated by max first; histograms are given by one of them alone, and may be summed."""
+    """What both driver and exporter expose is aggregated with max first; only drivers expose histograms."""
     for panel in panels(path):
         for target in panel["targets"]:
             for match in re.finditer(r"(\w+) by \([^)]*\) \((?:rate\(|increase\()?(zooforge_\w+)", target["expr"]):

@@ -44,7 +44,7 @@ def test_its_models_have_learned_and_its_twins_are_sparse() -> None:
 @pytest.mark.parametrize("twins", [False, True])
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_its_images_give_the_accuracy_that_was_stored(twins: bool, split: str) -> None:
-    """Of every state; the stored counts are of the engine that trained, those here of torch."""
+    """Counts for every state; the stored counts come from the training engine, the counts here from torch."""
     zoo = zooforge.example(twins=twins)
     for epoch in zoo.epochs:
         actual, stored = zoo.evaluate(epoch=epoch, split=split), zoo.labels(epochs=epoch)

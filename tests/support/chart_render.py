@@ -53,7 +53,7 @@ def render(values: dict[str, Any], release: str = "zoo", namespace: str = "zoos"
 
 
 def lint(values: dict[str, Any]) -> list[str]:
-    """What `helm lint --strict` finds; empty when it finds nothing."""
+    """The findings of `helm lint --strict`; empty if there are none."""
     if command := helm():
         arguments = [command, "lint", "--strict", "--quiet", str(CHART), "--values", "-"]
         done = subprocess.run(arguments, input=yaml.safe_dump(values), text=True, capture_output=True)

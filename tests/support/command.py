@@ -53,7 +53,7 @@ class Running:
         return self._file("err").read_text()
 
     def wait_until(self, true: Callable[[], bool], what: str, deadline_seconds: float = DEADLINE_SECONDS) -> None:
-        """Until ``true()``. Fails where the command ends first, or the time is over."""
+        """Wait until ``true()``. Fails if the command ends first or the time is over."""
         deadline = time.monotonic() + deadline_seconds
         while not true():
             if self.process.poll() is not None:
@@ -78,11 +78,11 @@ class Running:
         self.process.wait(DEADLINE_SECONDS)
 
     def interrupt(self) -> None:
-        """What a terminal does at Ctrl-C: SIGINT to the whole process group in front."""
+        """Send SIGINT to the whole foreground process group, as a terminal does at Ctrl-C."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def terminate(self) -> None:
-        """What a supervisor does: SIGTERM to the process that it started."""
+        """Send SIGTERM to the process, as a supervisor does."""
         self.process.terminate()
 
     def children(self) -> dict[int, str]:
@@ -91,7 +91,7 @@ class Running:
         return {pid: line for pid, line in command_lines().items() if pid in tree}
 
     def survivors(self) -> dict[int, str]:
-        """Of the processes that were under the command when it was killed, those that still live."""
+        """The processes that were under the command when it was killed and are still alive."""
         return {pid: line for pid, line in command_lines().items() if pid in self._tree}
 
     def __enter__(self) -> "Running":

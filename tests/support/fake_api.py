@@ -18,7 +18,7 @@ Object = dict[str, Any]
 
 
 class FakeAPI:
-    """What the server holds, and every request that changed something."""
+    """The objects of the server, and every request that changed one."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Object] = {}

@@ -141,7 +141,7 @@ def catalogue_case(name: str, activation: ActivationName, optimizer: OptimizerNa
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run ends with."""
+    """The end of a run."""
 
     state: StateArrays
     running: Running

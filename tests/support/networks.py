@@ -15,7 +15,7 @@ CNN_S = Layout.of(
 
 
 def logits(vectors: Any) -> Any:
-    """Of the tiny network that LAYOUT describes, on fixed images."""
+    """Logits of the tiny network that LAYOUT describes, on fixed images."""
     import torch
     from torch.nn import functional
 

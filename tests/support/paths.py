@@ -1,4 +1,4 @@
-"""Where the clone lies."""
+"""The folder of the clone."""
 
 from pathlib import Path
 

@@ -84,7 +84,7 @@ def load_all() -> tuple[ZooSpec, ...]:
 
 
 def load_file(path: Path) -> ZooSpec:
-    """The zoo of a YAML file. Images of one's own that it names are read, and kept in the cache.
+    """The zoo of a YAML file. The user's own images that it names are read, and kept in the cache.
 
     Raises:
         InputError: the file cannot be read or is not a spec, or its images cannot be read.

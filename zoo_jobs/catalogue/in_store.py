@@ -104,7 +104,7 @@ def check_not_removing(store: ObjectStore, zoo: Zoo, control: Control | None) ->
 
 
 def send_images(store: ObjectStore, zoo: Zoo) -> None:
-    """Write the zoo's images, if they are one's own. Raises InputError: neither the store nor the cache has them."""
+    """Write the zoo's images, if they are a user's own. Raises InputError: neither the store nor the cache has them."""
     if isinstance(zoo.root.dataset, OwnImages):
         from ..data.own_values import send_values  # imports Pillow, which the catalogue's zoos do without
 

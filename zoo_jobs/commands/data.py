@@ -106,7 +106,7 @@ def export_(name: str, file: Path, splits: str) -> None:
     """
     chosen = image_splits(splits, "--splits")
     if file.expanduser().exists():
-        raise InputError(f"{file} is there already; name a file that does not exist yet")
+        raise InputError(f"{file} exists already; name a file that does not exist yet")
     spec = resolve_zoo(name).root
     encoded, counts = encoded_images(spec, chosen)
     try:

@@ -172,7 +172,7 @@ def _place(e: Estimate, machines: list[Machine]) -> str:
         where = f"{e.machine} ({place.description}; {_slots(e.slots)}, {e.engine})"
         return f"estimated, not measured: {duration(e.seconds)} on {where}, at an assumed {e.assumed}: {price}"
     where = f"{e.machine} ({place.description}; {_slots(e.slots)}, {e.engine})"
-    return f"{duration(e.seconds)}, to {duration(e.busy_seconds)} beside other work, on {where}: {price}"
+    return f"{duration(e.seconds)}, to {duration(e.busy_seconds)} if other work runs there, on {where}: {price}"
 
 
 def _price(on_demand: float | None, spot: float | None) -> str:

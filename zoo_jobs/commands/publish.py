@@ -28,7 +28,9 @@ from .working import zoo_and_store
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
 @click.option("--author", "authors", multiple=True, metavar="NAME", help="'Family, Given' or a group; repeat for more.")
 @click.option("--anonymous", is_flag=True, help="For review: no author, and none of the texts that people wrote.")
-@click.option("--images/--no-images", default=None, help="The zoo's images; default: if their licence lets one.")
+@click.option(
+    "--images/--no-images", default=None, help="Publish the zoo's images; default: if their licence allows it."
+)
 @click.option("--private", is_flag=True, help="Leave a new data set on the Hub private.")
 @click.option("--yes", is_flag=True, help="On Zenodo: publish, for good; without, a draft is left there for you.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be uploaded.")
@@ -52,7 +54,7 @@ def command(
 ) -> None:
     """Publish NAME: its objects, a card, a citation, a licence, checksums, Croissant and DataCite metadata.
 
-    It says first what it will upload. After a kill the same command goes on. Every byte is read back.
+    It says first what it will upload. After a kill the same command continues. Every byte is read back.
     """
     target = target_of(address, private=private, publish_draft=yes)
     credits = Credits(authors, datetime.now(UTC).year, anonymous=anonymous)

@@ -107,7 +107,9 @@ def command(
         check_not_removing(opened, stage, control)
         if control is not None and control.wanted == "stopped":
             if want_run(opened, stage.run_id, control.request, control) is not None:
-                raise InputError(f"{stage.name} was stopped meanwhile by another user; run this command again to go on")
+                raise InputError(
+                    f"{stage.name} was stopped meanwhile by another user; run this command again to continue"
+                )
             click.echo(f"{stage.name} was stopped ({control.reason or 'by hand'}) and is wanted again", err=True)
     if tasks is not None and tasks > len(covered):
         click.echo(f"{len(covered)} tasks are enough: a task takes up to {PIECE_MODELS} models at a time", err=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-PREEMPTED = 75  # exit status: run again to go on
+PREEMPTED = 75  # exit status: run again to continue
 NO_STORE = "no store: give --store, or set ZOO_STORE, to a path or s3://bucket/prefix; or name the zoo STORE/zoos/NAME"
 
 
@@ -204,7 +204,7 @@ def at_work(store: str, values: dict[str, Any], stages: Sequence[tuple[Zoo, Requ
         except StoreUnreachable as error:
             if not (work.attempted or values["unattended"]):
                 raise
-            raise StoreAway(f"{error}; what is committed stays, the same command goes on") from error
+            raise StoreAway(f"{error}; committed work stays, and the same command continues the run") from error
 
 
 def _confirm(price: str) -> None:
@@ -218,7 +218,7 @@ def end(finished: bool, name: str, reason: str = "") -> int:
         return 0
     why = f", {reason}" if reason else ""
     sys.stderr.write(
-        f"{name}: stopped before the end{why}; everything done is in the store, the same command goes on\n"
+        f"{name}: stopped before the end{why}; everything done is in the store; the same command continues the run\n"
     )
     return PREEMPTED
 

@@ -32,7 +32,7 @@ def is_resource_fork(name: str) -> bool:
 
 
 def holds_contents(file: LockedFile, path: Path) -> bool:
-    """Whether ``path`` is ``file`` packed again: every content that the registry knows is there, with its digest."""
+    """Whether ``path`` is ``file`` packed again: it has every content that the registry knows, with its digest."""
     if not file.contents:
         return False
     seen: set[str] = set()

@@ -30,7 +30,7 @@ def is_mirrored(store: ObjectStore, dataset: str) -> bool:
 
 
 def mirror(store: ObjectStore, dataset: str, source: Path | None) -> int:
-    """Copy the files of ``dataset`` into ``store``; nothing is sent if they are there. Returns the bytes sent.
+    """Copy the files of ``dataset`` into ``store``; nothing is sent if the store has them. Returns the bytes sent.
 
     Raises InputError where a file is missing here or not the locked one.
     """

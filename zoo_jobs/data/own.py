@@ -1,4 +1,4 @@
-"""Images of one's own as a spec holds them: the digest of their values, and their facts. Pure."""
+"""A user's own images as a spec describes them: the digest of their values, and their facts. Pure."""
 
 import hashlib
 from typing import Annotated, Any, Literal, Protocol
@@ -30,7 +30,7 @@ class ImageFacts(Protocol):
 
 
 class ImageFile(Closed):
-    """Where a spec's file says that images of one's own are: an npz file, or a folder of pictures."""
+    """The place of a user's own images in a spec's file: an npz file, or a folder of pictures."""
 
     npz: str | None = None
     """File with the arrays images [N, H, W] or [N, H, W, C] uint8 and labels [N], perhaps test_images, test_labels."""
@@ -67,7 +67,7 @@ class OwnImages(Closed):
 
 
 Images = str | OwnImages
-"""The `dataset` of a spec: the name of a registered data set, or images of one's own."""
+"""The `dataset` of a spec: the name of a registered data set, or a user's own images."""
 
 
 def facts_of(dataset: Images) -> ImageFacts:

@@ -1,4 +1,4 @@
-"""Read images of one's own from an npz file or a folder of pictures, within the reading budget; nothing is guessed."""
+"""Read a user's own images from an npz file or a folder of pictures, within the reading budget; nothing is guessed."""
 
 import hashlib
 import math
@@ -99,7 +99,7 @@ def _refusal(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"{error.filename or path}: no such file or folder") from None
     except BudgetExceeded as error:
-        raise InputError(f"{error}; it is more than is read as images of one's own") from None
+        raise InputError(f"{error}; it is more than may be read as your own images") from None
     except Exception as error:
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: {message}") from error
@@ -151,7 +151,7 @@ def _check_header(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, me
     elif len(shape) == 4 and shape[3] not in (1, 3):
         raise ValueError(f"{name} have {shape[3]} channels, expected 1 or 3 in the last axis")
     if min(shape) < 1:
-        raise ValueError(f"{name} have the shape {_shown(shape)}: none are there")
+        raise ValueError(f"{name} have the shape {_shown(shape)}: it is empty")
     num_bytes = math.prod(shape) * dtype.itemsize
     meter.add(num_bytes=num_bytes, num_elements=shape[0])
     if info.file_size != header_bytes + num_bytes:

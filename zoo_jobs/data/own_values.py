@@ -1,4 +1,4 @@
-"""Values of images of one's own: read once from their files, kept in the cache by digest, and in the stores of zoos.
+"""Values of a user's own images: read once from their files, kept in the cache by digest, and in the stores of zoos.
 
 The first decoding of pictures is the truth. The cache remembers by the digest of the files which values they gave.
 """
@@ -33,7 +33,7 @@ def read_file(source: ImageFile, beside: Path, cache: Path) -> tuple[OwnImages, 
     """Facts and values of the images that ``source`` names.
 
     Args:
-        beside: folder that relative paths begin at.
+        beside: folder from which relative paths start.
 
     Returns:
         None as values where the cache has them.

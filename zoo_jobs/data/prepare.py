@@ -109,7 +109,7 @@ def pixel_values(preprocessing: Preprocessing) -> NDArray[np.float32]:
 
 
 def load(spec: DataSpec, cache: Path, mirror: ObjectStore | None = None) -> PreparedData:
-    """Return what ``prepare`` returns, from the cache if it is there; then neither the files nor torch are needed.
+    """Return what ``prepare`` returns, from the cache if possible; then neither the files nor torch are needed.
 
     Two processes may prepare the same data at the same time: they write the same file.
 

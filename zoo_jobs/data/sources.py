@@ -22,7 +22,7 @@ from .registry import Dataset, LockedFile, dataset_entry
 
 TIMEOUT_SECONDS = 30
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENOTDIR)
-RECORDED = ".sha256"  # suffix of the note beside a file whose SHA-256 the registry does not know
+RECORDED = ".sha256"  # suffix of the note for a file whose SHA-256 the registry does not know
 
 Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all
 
@@ -84,7 +84,7 @@ def verified_file(dataset: str, file: LockedFile, source: Path | None) -> Path:
 
 
 def fetch(dataset: str, cache: Path, origin: "Origin | None" = None) -> list[Path]:
-    """Make every file of ``dataset`` present and right under ``source_folder``; what is there already is only checked.
+    """Make every file of ``dataset`` present and right under ``source_folder``; existing files are only checked.
 
     Args:
         origin: where files come from; None: the internet.
@@ -123,7 +123,7 @@ def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") 
         came_from = origin.get(dataset, file, partial)
         sha256 = _check(dataset, file, partial, came_from)
         if file.sha256 is None:
-            # Written before the file appears: a file without its note would be trusted anew.
+            # Written before the file appears: a file without its note would be trusted again.
             path.with_name(path.name + RECORDED).write_text(f"{sha256}\n", encoding="ascii")
         partial.replace(path)
     return path
@@ -131,7 +131,7 @@ def _fetch_file(dataset: str, file: LockedFile, folder: Path, origin: "Origin") 
 
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` for a file that replaces it when it is whole; what is left of it is deleted."""
+    """A name in the folder of ``path`` for a file that replaces it once complete; an incomplete file is deleted."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial

@@ -51,7 +51,7 @@ def choose(requested: str, programs: Iterable[Program]) -> Choice:
         for program in programs:
             if reason := engine.refuses(program):
                 raise InputError(f"engine {requested} cannot run this zoo: {reason}")
-        return Choice(engine, "asked for")
+        return Choice(engine, "requested")
     refused: list[str] = []
     order = ["stacked", "lanes", "sequential"] if has_gpu() else ["lanes", "sequential"]
     for name in order:

@@ -122,7 +122,7 @@ class Session(Protocol):
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
         """Take other models of the program in place of the present ones, as if the session were opened with them.
 
-        Returns False, and changes nothing, if the session has to be opened anew for them.
+        Returns False, and changes nothing, if the session has to be opened again for them.
         """
         ...
 

@@ -15,7 +15,7 @@ BROKEN = ("CUDA error", "STATUS_EXECUTION_FAILED", "STATUS_INTERNAL_ERROR", "STA
 
 
 class DeviceBroken(RuntimeError):
-    """A CUDA call failed in a way that may spoil the CUDA context: only another process can go on."""
+    """A CUDA call failed in a way that may break the CUDA context: only another process can continue."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -143,7 +143,7 @@ class Tracker:
         self._sink = sink
         self._background = Background("tracker")
         self._failed = False
-        self._runs: dict[str, tuple[str, int]] = {}  # run id, models asked for
+        self._runs: dict[str, tuple[str, int]] = {}  # run id, requested models
         self._epochs: dict[str, dict[int, _Epoch]] = {}
 
     def __enter__(self) -> Self:

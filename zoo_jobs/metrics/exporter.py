@@ -66,7 +66,7 @@ class StoreMetrics(Collector):
     """The metrics of all zoos of ``store``. ``refresh`` reads the store; scrapes show what was read last.
 
     A run that is finished or stopped is read again when the request changes, or after ten minutes. A zoo that cannot be
-    read is logged and keeps its last numbers; the others go on.
+    read is logged and keeps its last numbers; the others are read as usual.
 
     Attributes:
         free_bytes: None where the store does not know.

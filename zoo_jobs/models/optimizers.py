@@ -13,7 +13,7 @@ class OptimizerRow:
         torch_class: as ``package.module:Class``, imported only where a step is taken.
         moments: tensors of the class's state per parameter, in the order in which they are stored.
         settings: arguments of the class, besides learning rate and weight decay, that a model row sets.
-        counts_steps: whether the class keeps a step count beside the moments.
+        counts_steps: whether the class keeps a step count in addition to the moments.
     """
 
     torch_class: str

@@ -42,13 +42,13 @@ class MachineRates(Closed):
     """A key of prices.yaml."""
     rates: tuple[Rate, ...]
     peak_tflop_per_second: dict[str, Positive] = Field(default_factory=dict)
-    """Of one slot, by precision, as the data sheet of its device says; for estimates where nothing was measured."""
+    """Peak of one slot, by precision, from the data sheet of its device; for estimates if nothing was measured."""
 
 
 class RateTable(Closed):
     default: str
     assumed_ratio: dict[str, Annotated[float, Field(gt=0, le=1)]]
-    """Share of the peak that a network which is no layer list is assumed to reach, by precision."""
+    """Assumed share of the peak that a network reaches if it is not a layer list, by precision."""
     machines: dict[str, MachineRates]
 
 

@@ -225,7 +225,7 @@ class Calibration:
         logger.warning("dearer than confirmed", extra={"kind": "dearer", "zoo": zoo, **figures})
         self._stop(
             f"by its first minute {zoo} takes {duration(seconds)} and {dollars(cost)}, {ratio:.1f} times the "
-            f"{dollars(plan.dollars)} that were confirmed; the same command confirms the new price and goes on"
+            f"{dollars(plan.dollars)} that were confirmed; the same command confirms the new price and continues"
         )
 
 

@@ -44,7 +44,7 @@ class Account:
     Args:
         price: dollars per hour of all slots at present; None if it is not known.
         meter: of the driver's store; traffic from before the account began counts too.
-        listeners: told of every record.
+        listeners: get every record.
     """
 
     def __init__(

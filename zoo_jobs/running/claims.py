@@ -1,6 +1,6 @@
 """Divides the work of a run among drivers that share it: each claims the pieces that it trains. No Ray.
 
-Pieces are cut from the whole zoo, so that all drivers cut alike, whatever parts of the ledger each has read.
+Pieces are cut from the whole zoo, so that all drivers cut the same pieces, whatever parts of the ledger each has read.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""A notice to leave: a signal, a draining node, a stop that was asked for. It is looked at between epochs."""
+"""A notice to leave: a signal, a draining node, a requested stop. Drivers check it between epochs."""
 
 import logging
 import threading

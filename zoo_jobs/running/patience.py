@@ -21,7 +21,7 @@ class StoreAway(ZooError):
 
 
 class Patience:
-    """Repeats a stage's calls to the store while it does not answer, and tells the observers.
+    """Repeats a stage's calls to the store while it does not answer, and informs the observers.
 
     Raises StoreAway when the budget is spent, or when a notice is given meanwhile.
     """
@@ -48,7 +48,7 @@ class Patience:
                 sleep=self._sleep,
             )
         except StoreUnreachable as error:
-            raise StoreAway(f"{error}; what is committed stays, the same command goes on") from error
+            raise StoreAway(f"{error}; committed work stays, and the same command continues the run") from error
 
     def _on_retry(self, error: StorageError) -> None:
         tell(self._observers, Problem(self._zoo, self._stage, "store", str(error)))

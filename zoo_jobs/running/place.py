@@ -52,7 +52,7 @@ class Place:
         return ray_environment.prepare(self._ray) not in ("local", "none")
 
     def expected_slots(self, choice: Choice, run: Run) -> int:
-        """Slots before the connection: the number asked for, else the CPUs or GPUs of this machine."""
+        """Slots before the connection: the requested number, else the CPUs or GPUs of this machine."""
         if self._slots is not None:
             return self._slots
         if self._wanted is not None or self.is_shared:
@@ -62,7 +62,7 @@ class Place:
     def slots(self, choice: Choice, run: Run, data: PreparedData) -> int:
         """Number of tasks that can run at once. Connects.
 
-        A process trains on one GPU with one thread. On GPUs that are there and cannot become more, more slots than GPUs
+        A process trains on one GPU with one thread. If the number of GPUs is fixed, more slots than GPUs
         are capped, and the log says so.
 
         Raises InputError: no cluster at the address, or no GPU for a program that uses one.

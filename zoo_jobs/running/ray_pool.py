@@ -180,7 +180,7 @@ class RayPool:
             offered = {kind: ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU")}
             logger.warning(
                 f"{started or 'no'} of {self.slots} workers have started"
-                f"{'; the run goes on with them' if started else ''}; waiting for the cluster to offer room, "
+                f"{'; the run continues with them' if started else ''}; waiting for the cluster to offer room, "
                 "as its autoscaler may",
                 extra={"kind": "room", "wanted": self.slots, "cpus": offered["CPU"], "gpus": offered["GPU"]},
             )
@@ -293,7 +293,7 @@ def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = 
                     raise _no_cluster(address, str(error)) from error
         offered = int(ray.cluster_resources().get("GPU" if on_gpus else "CPU", 0))
         if not (slots or offered):
-            logger.warning("the cluster offers no slot yet; a worker is asked for", extra={"address": address})
+            logger.warning("the cluster offers no slot yet; a worker is requested", extra={"address": address})
         if on_gpus and address == "local":
             if not offered:
                 raise InputError("Ray sees no GPU on this machine, which torch sees; is CUDA_VISIBLE_DEVICES set?")
@@ -347,7 +347,7 @@ def _start_local(num_cpus: int, data_bytes: int, common: dict[str, Any]) -> None
                 ) from error
             if attempt == START_ATTEMPTS:
                 raise ZooError(
-                    f"Ray does not start on this machine: {reason} With less load the same command goes on; "
+                    f"Ray does not start on this machine: {reason} With less load the same command continues; "
                     f"Ray's logs are in {_temporary_folder()}/ray/session_latest/logs"
                 ) from error
             logger.warning("Ray did not start, trying again", extra={"reason": reason})
@@ -400,7 +400,7 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, ours)
         ray_utils.set_sigterm_handler = theirs
     if arrived:
-        raise Interrupted("SIGTERM came while Ray was starting; the same command goes on")
+        raise Interrupted("SIGTERM came while Ray was starting; the same command continues")
 
 
 __all__: Sequence[str] = ["RayPool", "connected", "worker_numerics"]

@@ -70,7 +70,7 @@ class Session:
     metrics: RunMetrics | None = None
     """One of ``observers``, if the command serves metrics."""
     confirm: Callable[[str], None] | None = None
-    """Shows a person the price of a stage and raises if it is refused; None: nobody is asked."""
+    """Shows a person the price of a stage and raises if it is refused; None: no question is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Stage:
     capabilities: Capabilities
     expected: Planned
     chunk_models: int | None
-    """Models in memory at once: as asked for, else what was left when workers ran out of memory."""
+    """Models in memory at once: as requested, else the number to which workers without enough memory reduced it."""
     control: Control | None
     """The run's control object as the check has seen it: a stop that is written later stands."""
 
@@ -221,7 +221,7 @@ def new_unit_models(choice: Choice, run: Run) -> int:
 
 
 def pin_settings(session: Session, run: Run, pin: Mapping[str, Any]) -> None:
-    """Write the run's pin, or compare with the one that is there. Raises InputError where they differ."""
+    """Write the run's pin, or compare it with the existing one. Raises InputError if they differ."""
     may_differ = ("engine",) if session.options.mix_engines else ()
     try:
         pin_run(session.store, run.id, pin, may_differ=may_differ)
@@ -229,13 +229,15 @@ def pin_settings(session: Session, run: Run, pin: Mapping[str, Any]) -> None:
         there = read_pin(session.store, run.id) or {}
         hint = "undo that change, or give the zoo another name"
         if all(there.get(name) == value for name, value in pin.items() if name != "engine"):
-            hint = "name its engine with --engine, or go on with another one, recorded, with --mix-engines"
+            hint = "name its engine with --engine, or continue with another one, recorded, with --mix-engines"
         raise InputError(f"{error}; {hint}") from error
 
 
 def stopped(run: Run) -> Stopped:
     """The error of a run that was stopped, and that this command does not start again."""
-    return Stopped(f"run {run.id[:8]} of {run.name} was stopped and stays so; `zoo run` without --unattended goes on")
+    return Stopped(
+        f"run {run.id[:8]} of {run.name} was stopped and stays so; `zoo run` without --unattended continues it"
+    )
 
 
 def most_models(zoo: Zoo, engine: str, environment: Mapping[str, str], grace_seconds: float) -> int | None:

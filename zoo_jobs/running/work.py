@@ -30,7 +30,7 @@ class Work:
     """Runs the stages of a command. A signal asks the workers to commit and leave; a second one ends at once.
 
     Args:
-        metrics: told of every event, and of what the store holds when a stage begins.
+        metrics: gets every event, and the contents of the store when a stage begins.
         confirm: shows a person the price of the first stage that costs something, and raises if it is refused.
 
     Attributes:
@@ -110,7 +110,7 @@ class Work:
             return False
         stage = check(session, plan)
         if stage.expected.workers.dollars_per_hour is not None:
-            self._session = replace(session, confirm=None)  # later stages start when nobody is there to answer
+            self._session = replace(session, confirm=None)  # later stages may start when no person is there to answer
         self.attempted = True
         result = drive(session, stage, wait=wait)
         self.results.append(result)
@@ -119,5 +119,5 @@ class Work:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.notice.given:
             raise KeyboardInterrupt
-        sys.stderr.write("\nleaving after the present epochs; once more to leave at once\n")
+        sys.stderr.write("\nleaving after the current epochs; press Ctrl-C again to leave immediately\n")
         self.notice.give("signal", node_notice_seconds(os.environ, GRACE_SECONDS))

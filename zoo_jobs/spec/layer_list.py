@@ -37,7 +37,7 @@ UNIT_MACS, LEAST_UNIT, LARGEST_UNIT = 1 << 27, 16, 1024
 
 @dataclass(frozen=True, slots=True)
 class ListedLayer:
-    """One entry in its normal form: every argument is there, in a fixed order."""
+    """One entry in its normal form: it has every argument, in a fixed order."""
 
     kind: str
     arguments: tuple[tuple[str, Any], ...] = ()

@@ -30,7 +30,7 @@ def imported_seeds(spec: ZooSpec, tree: Path) -> tuple[int, ...]:
     compared with the row of that index, so a tree of another grid is refused.
 
     Raises:
-        InputError: a trial is missing, is there twice, cannot be read or has other hyperparameters.
+        InputError: a trial is missing, exists twice, cannot be read or has other hyperparameters.
     """
     if spec.draws is not None:
         raise InputError(f"{spec.name}: its hyperparameters are drawn; seeds are imported into grids")
@@ -44,7 +44,7 @@ def imported_seeds(spec: ZooSpec, tree: Path) -> tuple[int, ...]:
             continue
         index = int(match[1])
         if index in seeds:
-            raise InputError(f"{tree}: trial {index} is there twice")
+            raise InputError(f"{tree}: trial {index} exists twice")
         if index >= len(expected):
             raise InputError(f"{tree}: trial {index} is beyond {spec.name}, which has models 0:{len(expected)}")
         seeds[index] = _seed(folder / "params.json", expected[index])

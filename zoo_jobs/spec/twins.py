@@ -86,7 +86,7 @@ Zoo = ZooSpec | TwinSpec
 
 
 def twins_of(spec: ZooSpec, sparsify: SparsifySpec | None = None, source_epoch: int | None = None) -> TwinSpec:
-    """The twins of a zoo, by its own ``sparsify`` block and from its last epoch unless told otherwise.
+    """The twins of a zoo, by its own ``sparsify`` block and from its last epoch by default.
 
     Raises:
         InputError: where the zoo has no such block and none is given, or its models have no twins.

@@ -88,7 +88,7 @@ class ZooSpec(Closed):
     axes: Axes | None = Field(examples=[AXES_EXAMPLE])
     """The grid; null where hyperparameters are drawn."""
     draws: DrawsField = None
-    """In place of axes: hyperparameters of each model drawn from distributions, or {like: ZOO}."""
+    """Instead of axes: hyperparameters of each model drawn from distributions, or {like: ZOO}."""
     seeds: Seeds = Field(examples=['"1:11"'])
     """A half-open range such as "1:11", a list, or random: one per model, from seed_salt and model index."""
     seeds_per_cell: SeedsPerCell | None = None
@@ -131,7 +131,7 @@ class ZooSpec(Closed):
     sparsify: SparsifySpec | None = None
     """How `zoo run` makes twins; null: it makes none."""
     compression: CompressionName | None = None
-    """Compression of published shards: delta-zstd (lossless, for large networks) or none; null keeps what is there."""
+    """Compression of published shards: delta-zstd (lossless, for large networks), none; null: as before."""
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Self:

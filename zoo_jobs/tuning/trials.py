@@ -21,7 +21,7 @@ from ..running.ray_pool import connected
 from ..spec.zoo import ZooSpec
 from .search_spec import Trial, TuneSpec, draws, trial_zoo
 
-REDUCTION = 3  # of three trials that came equally far, one goes on
+REDUCTION = 3  # of three trials that reached the same epoch, one continues
 
 
 def search(

@@ -84,7 +84,7 @@ class RunFacts:
 
 
 def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> RunFacts:
-    """Read the run of ``zoo``. A run that nobody has started gives empty facts."""
+    """Read the run of ``zoo``. A run that was never started gives empty facts."""
     run = zoo.run_id
     control = read_control(store, run)
     wanted = wanted_of(zoo, control)

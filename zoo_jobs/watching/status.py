@@ -36,7 +36,7 @@ WHAT_TO_DO = {
     "dearer": "the same command confirms the new price; everything done is in the store",
     "room": "see why no worker starts: `zoo cluster status`, or the load of this machine",
     "failed": "`zoo logs NAME --level error` says why; then run the same command again",
-    "gone": "run the same command again; it goes on where the store ends",
+    "gone": "run the same command again; it continues from what the store has",
     "quiet": "see that its workers live: `zoo logs NAME --since 1h`",
     "clock": "set it (NTP): S3 refuses requests signed 15 minutes off; times shown here are the store's",
     "faulty": "`zoo report NAME` lists them; a learning rate may be too high",
@@ -169,7 +169,7 @@ def state_of(
 ) -> State:
     """The state of a run, by the first rule that applies.
 
-    finished: everything requested is committed. live: a driver holds its claim. stopped: a person or a cap asked for
+    finished: everything requested is committed. live: a driver holds its claim. stopped: a person or a cap requested
     it. failed: the last driver recorded that it failed. waiting: for a driver.
 
     Args:
@@ -191,12 +191,12 @@ def _reason(facts: "RunFacts", state: State) -> str:
     match state:
         case "finished":
             done = "published as version " + str(facts.version) if facts.version else "not published yet"
-            return f"all that was asked for is trained, {done}"
+            return f"everything requested is trained, {done}"
         case "live":
             return ""
         case "stopped":
             assert facts.control is not None
-            return facts.control.reason or "somebody asked for it"
+            return facts.control.reason or "by request"
         case "failed":
             errors = [logged.message for logged in facts.problems if logged.level in ("error", "critical")]
             return errors[-1] if errors else "the last driver ended with an error"
@@ -206,7 +206,7 @@ def _reason(facts: "RunFacts", state: State) -> str:
             if last.state is None:
                 return "its driver is gone and did not record why"
             endings = {"signal": "interrupted", "preempted": "preempted", "stopped": "told to stop"}
-            return f"the last driver was {endings.get(last.state, last.state)}; the same command goes on"
+            return f"the last driver was {endings.get(last.state, last.state)}; the same command continues the run"
 
 
 def _rate(facts: "RunFacts", now: float) -> float | None:

@@ -105,7 +105,7 @@ def screen(statuses: Sequence[Status], now: float) -> RenderableType:
         parts.append(Padding(Text(f"{when(problem.time)}{zoo}: {problem.message}"), (0, 0, 0, 2)))
         parts.append(Padding(Text(problem.advice, style="dim"), (0, 0, 1, 8)))
     clock = time.strftime("%H:%M:%S UTC", time.gmtime(now))
-    parts.append(Text(f"{clock}, from the store alone. Ctrl-C leaves this screen, the run goes on.", style="dim"))
+    parts.append(Text(f"{clock}, from the store alone. Ctrl-C leaves this screen; the run continues.", style="dim"))
     return Group(*parts)
 
 

@@ -63,7 +63,7 @@ class Counts:
 
     @property
     def model_epochs(self) -> int:
-        """Committed model-epochs, whoever asked for them."""
+        """Committed model-epochs, of all requests."""
         return int(self.states_M.sum())
 
     @property

@@ -58,7 +58,7 @@ def _named(model: Numbered) -> dict[int, int]:
 
 
 def _follow_shift(index: int, model: Numbered, epoch_of: dict[int, int], findings: Findings) -> None:
-    """Add folders that no row names, if all named ones are shifted alike."""
+    """Add folders that no row names, if all named ones have the same shift."""
     shifts = {epoch - place for place, epoch in epoch_of.items()}
     if len(shifts) == 1:
         (shift,) = shifts
@@ -86,7 +86,7 @@ def _shift_of_most(root: Path, models: Mapping[int, Numbered], findings: Finding
 
 
 def _vote(epochs: Collection[int], places: Collection[int]) -> int | None:
-    """1 if folders count from 0 and rows from 1, 0 if they count alike, None if it cannot be told."""
+    """1 if folders count from 0 and rows from 1, 0 if both count from the same number, None if unknown."""
     if 0 in epochs or max(places) == max(epochs):
         return 0
     if max(places) + 1 == max(epochs) and all(place + 1 in epochs for place in places):

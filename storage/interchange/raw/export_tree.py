@@ -67,7 +67,7 @@ def export_raw(
         indices: numbers of layers behind dropout layers. ``plain``: as if there were no dropout layers, which the
             reference's data set class needs to read a zoo with several dropout ratios; ``module``: as in the torch
             module of each model.
-        optimizer: write the optimizer state beside each model's newest checkpoint; only the store where the zoo was
+        optimizer: write the optimizer state next to each model's newest checkpoint; only the store where the zoo was
             trained has it.
         weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
             warning says how many.

@@ -1,4 +1,4 @@
-"""Keep the configs of imported models beside their version, so that a later export writes them again.
+"""Keep the configs of imported models with their version, so that a later export writes them again.
 
 No reader needs ``origin.json``, and no digest covers it.
 """

@@ -50,7 +50,7 @@ class OptimizerStates:
         return cls(zoo, arrays, epochs)
 
     def write(self, target: Path, names: Mapping[int, str], wanted: Wanted) -> int:
-        """Write the file ``optimizer`` beside each checkpoint that a state belongs to. Returns the number of files."""
+        """Write the file ``optimizer`` next to each checkpoint that has a state. Returns the number of files."""
         rows = {row["model"]: row for row in self.zoo.model_table().to_pylist()}
         count = 0
         for model, epoch in self.epochs.items():

@@ -28,7 +28,7 @@ _DTYPES = {"": "F32", ".log_sigma2": "F32", ".mask": "U8", ".buffers": "F32", ".
 
 
 class ModelReader(Protocol):
-    """Reads the states of a tree's models; ``network`` is what they have in common."""
+    """Reads the states of a tree's models; ``network`` describes the network that they share."""
 
     network: Network
 
@@ -99,7 +99,7 @@ def _refuse_other_zoo(store: ObjectStore, name: str, run: str, here: set[tuple[i
     number, data = read_manifest_bytes(store, name, head.number)
     base = Manifest.from_json(data, f"zoo {name!r}, version {number}")
     if base.run != run:
-        raise StorageUsageError(f"{store.url}: zoo {name!r} is there already, with other models; --name gives another")
+        raise StorageUsageError(f"{store.url}: zoo {name!r} exists already, with other models; --name gives another")
     _refuse_to_shrink(store, base, here)
 
 

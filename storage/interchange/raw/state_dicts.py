@@ -22,7 +22,7 @@ def torch_state(
 
     Args:
         extra: other fields of the same state: ``.buffers`` and ``.counters``, or ``.log_sigma2``.
-        indices: ``plain`` numbers layers as if there were no dropout layers, alike for all models of a zoo.
+        indices: ``plain`` numbers layers as if there were no dropout layers, so all models have the same numbers.
     """
     if indices == "module":
         tensors = zoo.to_state_dict(values, model)

@@ -37,7 +37,7 @@ def test_arrays_and_plain_values_are_read_from_every_protocol(protocol: int) -> 
 
 
 def test_a_python_2_pickle_of_an_array_is_read() -> None:
-    """What Python 2 wrote: array bytes and dtype codes as its strings."""
+    """Pickles of Python 2, with array bytes and dtype codes as its strings."""
     stream = (
         b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq\x04K\x00\x85"
         b"U\x01b\x87Rq\x05(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x06U\x02u1K\x00K\x01\x87Rq\x07(K\x03U\x01|NNNJ\xff\xff"
@@ -123,7 +123,7 @@ NESTED = b"".join([b"(t", *(100 * [b"2\x86"])])  # the opcodes of nested(100): D
     ],
 )
 def test_nested_tuples_are_neither_hashed_nor_printed(stream: bytes, reason: str) -> None:
-    """Without an end: each takes 2 ** 100 steps."""
+    """Inputs that would take 2 ** 100 steps each."""
     with pytest.raises(FormatError, match=reason):
         load(stream, "value")
 

@@ -162,7 +162,7 @@ def test_bad_options_write_nothing(zoo: Zoo, tmp_path: Path) -> None:
         export_npz(zoo, tmp_path / "zoo.npz", where="test_acc > 2")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "zoo.npz").write_text("mine")
-    with pytest.raises(StorageUsageError, match="is there already"):
+    with pytest.raises(StorageUsageError, match="exists already"):
         export_npz(zoo, tmp_path / "zoo.npz")
     assert (tmp_path / "zoo.npz").read_text() == "mine"
 

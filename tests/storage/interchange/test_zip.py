@@ -120,7 +120,7 @@ def test_the_commands_refuse_what_is_there(zoo: Zoo, tmp_path: Path, capsys: pyt
     assert main(["store", "zip", address, str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] == file.stat().st_size
     assert main(["store", "zip", address, str(file)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert main(["store", "publish", address, "--to", str(tmp_path / "hub"), "--repo", "me/my-zoos"]) == 0
     assert "hf upload me/my-zoos" in capsys.readouterr().err
     assert main(["store", "publish", address, "--to", str(tmp_path / "hub")]) == 2

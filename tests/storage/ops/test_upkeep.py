@@ -32,14 +32,14 @@ from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore, Stat
 
 
 class IgnoresConditions(FaultyStore):
-    """As rclone, JuiceFS and s3rver do: every conditional put succeeds."""
+    """Every conditional put succeeds, as with rclone, JuiceFS and s3rver."""
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         return self.inner.put(key, data)
 
 
 class LetsSomeWin(FaultyStore):
-    """As Swift does: looks, then writes; rivals pass between the two."""
+    """Checks, then writes, as Swift does; a rival can write in between."""
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         there = self.inner.stat(key) is not None

@@ -161,7 +161,7 @@ def test_the_verb_writes_images_and_refuses_bad_input(
     assert kept.images("train", file)[0].shape == (1257, 1, 28, 28)
     before = file.read_bytes()
     for arguments, message in (
-        ([spec, str(file)], "is there already"),
+        ([spec, str(file)], "exists already"),
         ([spec, str(tmp_path / "b"), "--splits", "test,tests"], "'tests' is none of train, val, test"),
         ([spec, str(tmp_path / "no/such/folder")], "cannot be written"),
         (["nosuch", str(tmp_path / "b")], "nosuch"),

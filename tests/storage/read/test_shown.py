@@ -141,7 +141,7 @@ def test_a_server_that_ignores_ranges_is_noticed_once_and_shards_are_read_whole(
 def test_a_server_of_small_objects_is_not_suspected(
     tmp_path: Path, serve: Callable[[Path], tuple[str, list[str]]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A reply with all bytes is right where all of them were asked for."""
+    """A reply with all bytes is right if all of them were requested."""
     copy_zoo(module_zoo(), "tiny-zoo", LocalStore(tmp_path / "store"))
     url, _ = serve(tmp_path / "store")
     zoo: Zoo = zooforge.open_zoo(f"{url}/zoos/tiny-zoo")

@@ -49,7 +49,7 @@ MIRROR = "mirror/"
 
 @dataclass
 class Truth:
-    """What really happened, by which the store is judged."""
+    """The events that really happened, with which the store is compared."""
 
     used_at_least: float = 0.0
     used_at_most: float = 0.0
@@ -127,7 +127,7 @@ class Scene(World):
         return Manifest.from_json(content, "manifest")
 
     def _check_claim(self, actor: Actor, key: str, data: bytes | None) -> None:
-        """Who holds a claim that is not void keeps it, whoever writes or deletes it."""
+        """A driver keeps a claim that is not void, even if others write or delete it."""
         if key not in self.objects:
             return
         content, _, modified = self.objects[key]
@@ -227,7 +227,7 @@ def attempt_of_job(scene: Scene, actor: Actor, store: SimStore, name: str, origi
 
 
 def drive(scene: Scene, actor: Actor, store: SimStore, attempt: str) -> int:
-    """What a driver does with the store. Raises Violation where the store lost what it needs."""
+    """The store operations of a driver. Raises Violation if the store lost an object that it needs."""
     mine, usage = Claims(store, RUN, attempt), UsageWriter(store, RUN, attempt)
     mine.hold(driver_claim(attempt))
     known = None

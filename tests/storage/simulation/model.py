@@ -108,7 +108,7 @@ def publish(store: ObjectStore) -> Version:
 
 
 def build(store: ObjectStore, ledger: Ledger, base: Manifest | None) -> Manifest:
-    """As ``vectorize`` does: what the current version holds, and all that is committed beyond it."""
+    """The states of the current version and all committed states beyond it, as ``vectorize`` publishes them."""
     states = {} if base is None else {epoch: set(models) for epoch, models in states_of(base).items()}
     for model in ledger.models:
         for epoch in range(ledger.num_epochs(model)):

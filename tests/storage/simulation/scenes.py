@@ -96,7 +96,7 @@ def write_beside_sweep(scene: Scene) -> None:
 
 
 def dying_writer_beside_sweep(scene: Scene) -> None:
-    """As ``write_beside_sweep``, but the writer dies right after its record."""
+    """Like ``write_beside_sweep``, but the writer dies right after its record."""
     write_beside_sweep(scene)
     scene.actors[0].work, scene.actors[0].num_lives = partial(die_after_record, scene), 1
 
@@ -144,7 +144,7 @@ def start_beside_stop(scene: Scene) -> None:
 
 
 def start_once(scene: Scene, actor: Actor) -> None:
-    """As a driver starts: its request is not the one that is on record."""
+    """Like a starting driver, whose request differs from the recorded one."""
     store = SimStore(scene, actor)
     asked = Job(job("one").zoo, None, "one", {"epochs": 2}, "")
     before = scene.now
@@ -262,7 +262,7 @@ def _train_all(store: QuietStore, epochs: int) -> None:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is enumerated of a pair: every schedule with at most ``depth`` choices other than running on.
+    """Every schedule of a pair of actors with at most ``depth`` choices that interrupt the running actor.
 
     Attributes:
         faults: of writes, which are among the choices.

@@ -104,7 +104,7 @@ def equal_controls(patch: pytest.MonkeyPatch) -> None:
 
 
 def if_match_answers_404(patch: pytest.MonkeyPatch) -> None:
-    """To replace what is gone is not a failed precondition, as on AWS."""
+    """Replacing a deleted object is not a failed precondition, as on AWS."""
     patch.setattr(World, "answers_404_to_if_match", True)
 
 

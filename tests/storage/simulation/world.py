@@ -218,7 +218,7 @@ class World:
         self.now = max(self.now, until)
 
     def tag(self, data: bytes) -> str:
-        """As most S3 servers make it: equal contents have equal tags."""
+        """The tag that most S3 servers use: equal contents have equal tags."""
         return str(hash(data))
 
 

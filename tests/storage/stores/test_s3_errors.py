@@ -1,4 +1,4 @@
-"""What S3 can answer besides yes: one line that says what to do, retries within a budget, and never a secret."""
+"""Errors of S3 give one line that says what to do; retries stay within a budget; no message contains a secret."""
 
 import re
 import socket
@@ -199,7 +199,7 @@ def test_keys_rotated_in_the_middle_cost_retries_only(script: Script, tmp_path: 
 
 
 def test_keys_rotated_three_times_in_a_run_cost_one_retry_each(script: Script, tmp_path: Path) -> None:
-    """As a mounted Secret changes: the file is replaced, then the server refuses the keys of before."""
+    """Replace the file as Kubernetes replaces a mounted Secret; then the server refuses the old keys."""
     store = S3Store("bucket")
     store.put("before", b"1")
     for number, key in enumerate(("SECONDKEY", "THIRDKEY", "FOURTHKEY"), start=1):

@@ -1,4 +1,4 @@
-"""How verbs are told which zoo of which store they work on, and what they say of a store that is not there."""
+"""How verbs take the name of a zoo and its store, and their message for a store that does not exist."""
 
 import json
 from pathlib import Path

@@ -67,7 +67,7 @@ def test_auto_never_takes_stacked_on_a_cpu_even_with_a_driver(monkeypatch: pytes
     choice = choose.choose("auto", [calibration_program()])
     assert choice.engine.name != "stacked"
     assert choice.why.startswith("not stacked: torch")
-    assert choose.choose("stacked", [calibration_program()]).why == "asked for"
+    assert choose.choose("stacked", [calibration_program()]).why == "requested"
 
 
 def test_auto_takes_stacked_where_torch_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

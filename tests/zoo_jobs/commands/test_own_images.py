@@ -1,4 +1,4 @@
-"""Images of one's own, from a spec's file to the reader: afterwards only the store is needed."""
+"""A user's own images, from a spec's file to the reader: afterwards only the store is needed."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A network of one's own, from a layer list in a spec's file to a reader's torch module."""
+"""A user's own network, from a layer list in a spec's file to a reader's torch module."""
 
 import json
 from pathlib import Path

@@ -114,9 +114,9 @@ def test_what_is_missing_is_said_with_what_the_folder_has(tmp_path: Path) -> Non
     put(tmp_path / "from", {f"picture-{number}.png": b"png" for number in range(7)} | {"._tiny.gz": b"Mac OS X"})
     with pytest.raises(
         InputError, match=r"ubyte\.gz is missing, packed or unpacked; the folder has picture-0\.png,"
-    ) as told:
+    ) as raised:
         fetch("tiny", tmp_path / "cache", Folder(tmp_path / "from"))
-    assert "picture-4.png and 2 more" in str(told.value)
+    assert "picture-4.png and 2 more" in str(raised.value)
     (tmp_path / "deep" / "/".join("abcdef")).mkdir(parents=True)
     (tmp_path / "deep" / "/".join("abcdef") / "tiny.gz").write_bytes(b"gz")
     with pytest.raises(InputError, match="the folder has no files in its first 6 levels"):
@@ -162,9 +162,9 @@ def test_a_cache_on_a_full_disk_is_one_line_that_names_the_variable(
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(sources, "save_file", full)
-    with pytest.raises(InputError, match=r"No space left on device.*set ZOO_CACHE") as told:
+    with pytest.raises(InputError, match=r"No space left on device.*set ZOO_CACHE") as raised:
         prepare.load(Spec(), tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert not list((tmp_path / "prepared").iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Images of one's own: arrays and pictures are read as they are, and refused in one line where they are not right."""
+"""A user's own images: arrays and pictures are read unchanged, and refused in one line if they are invalid."""
 
 import hashlib
 import io
@@ -90,10 +90,10 @@ def test_the_digest_is_of_the_values_not_of_the_file(tmp_path: Path) -> None:
 )
 def test_arrays_that_are_not_right_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = npz(tmp_path / "mine.npz", **arrays)
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as raised:
         read_npz(path)
-    assert str(told.value).startswith(str(path))
-    assert "\n" not in str(told.value)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
 
 
 def test_labels_beyond_the_stated_number_of_classes_are_refused(tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_pictures_that_are_not_right_are_refused_by_name(
     name: str, pixels: NDArray[Any], settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     picture(pictures(tmp_path) / name, pixels, **settings)
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as raised:
         read_folder(tmp_path)
-    assert str(told.value).startswith(str(tmp_path / name.partition("/")[0]))
+    assert str(raised.value).startswith(str(tmp_path / name.partition("/")[0]))
 
 
 def test_folders_that_are_not_right_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Full memory and a broken device are told apart in all the words of the libraries, hidden ones included."""
+"""Full memory and a broken device are distinguished for all error texts of the libraries, including wrapped ones."""
 
 import pickle
 
@@ -41,22 +41,22 @@ def test_full_memory_is_known_in_all_its_words(error: Exception) -> None:
     assert is_out_of_memory(hiding(error)) and not is_broken(hiding(error))
     with pytest.raises(MemoryError), named("cuda:0"):
         raise error
-    with pytest.raises(MemoryError) as told, named("cuda:0"):
+    with pytest.raises(MemoryError) as raised, named("cuda:0"):
         raise hiding(error)
-    assert str(error) in str(told.value)
+    assert str(error) in str(raised.value)
 
 
 @pytest.mark.parametrize("error", BROKEN, ids=str)
 def test_a_broken_device_is_known_and_its_first_words_are_kept(error: Exception) -> None:
     assert is_broken(error) and not is_out_of_memory(error)
-    with pytest.raises(DeviceBroken) as told, named("cuda:0"):
+    with pytest.raises(DeviceBroken) as raised, named("cuda:0"):
         raise hiding(error)
-    assert str(error) in str(pickle.loads(pickle.dumps(told.value)))
+    assert str(error) in str(pickle.loads(pickle.dumps(raised.value)))
 
 
 def test_other_errors_stay_what_they_are() -> None:
     error = ValueError("shapes do not fit")
     assert not is_broken(error) and not is_out_of_memory(error)
-    with pytest.raises(ValueError, match="shapes") as told, named("cuda:0"):
+    with pytest.raises(ValueError, match="shapes") as raised, named("cuda:0"):
         raise error
-    assert told.value is error
+    assert raised.value is error

@@ -1,4 +1,4 @@
-"""What storage does in weight space leaves the logits of every architecture as they were."""
+"""The operations of storage in weight space do not change the logits of any architecture."""
 
 from typing import Any
 

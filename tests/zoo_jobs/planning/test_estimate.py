@@ -1,4 +1,4 @@
-"""What plans reckon, against arithmetic done by hand, and the tables that they reckon with."""
+"""Plans are compared with arithmetic done by hand; the tables of rates and prices are checked."""
 
 import re
 from dataclasses import replace

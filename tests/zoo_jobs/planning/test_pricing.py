@@ -167,7 +167,7 @@ def test_a_store_that_comes_back_was_waited_for_and_one_that_does_not_is_given_u
     patience = Patience("tiny", "train", Notice(), [told.append], lambda: now[0], sleep)
     assert patience(Away(3)) == "here"
     assert [event.kind for event in told if isinstance(event, Problem)] == ["store", "store"]
-    with pytest.raises(StoreAway, match="same command goes on") as raised:
+    with pytest.raises(StoreAway, match="same command continues") as raised:
         patience(Away(1000))
     assert raised.value.exit_status == 1
     assert now[0] >= POLICY.budget_seconds

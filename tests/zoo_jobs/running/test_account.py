@@ -1,4 +1,4 @@
-"""What a driver writes down of its own cost."""
+"""A driver records its own cost."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where an engine's numbers depend on how models are grouped, records name what they came from, and losers follow."""
+"""If numbers depend on the grouping of models, records name their source, and losers of a race follow the winner."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ DATA = random_data()
 
 
 class Grouped(SequentialEngine):
-    """As an engine whose bits depend on its chunk: every rival's weights are a little different."""
+    """Like an engine whose bits depend on its chunk: the weights of every rival driver differ slightly."""
 
     def bitwise(self, program: Program) -> bool:
         return False

@@ -21,7 +21,7 @@ RESNET = Run(load("cifar10-resnet18-seed"))
 
 
 def choice(name: str) -> Choice:
-    return Choice(make_engine(name), "asked for")
+    return Choice(make_engine(name), "requested")
 
 
 @pytest.mark.parametrize(("engine", "run", "takes"), [("sequential", RESNET, True), ("stacked", RUN, True),

@@ -1,4 +1,4 @@
-"""What goes wrong with Ray is said in one line: one that does not come up, a worker that is lost."""
+"""Failures of Ray give a one-line message: a Ray that does not start, a lost worker."""
 
 import contextlib
 import importlib

@@ -1,4 +1,4 @@
-"""What a worker reads of its node: how long it may take to leave, what it costs, whether it has a GPU."""
+"""A worker reads the facts of its node: the seconds of notice, the price, whether it has a GPU."""
 
 from pathlib import Path
 from typing import Any

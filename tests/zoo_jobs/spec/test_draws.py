@@ -195,9 +195,9 @@ def test_plan_and_description_take_drawn_rows() -> None:
     ids=str,
 )
 def test_draws_that_are_not_right_are_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message) as told:
+    with pytest.raises(InputError, match=message) as raised:
         spec(**changes)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_normal_number_that_a_column_cannot_have_is_named_with_its_model() -> None:

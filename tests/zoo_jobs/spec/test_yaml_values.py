@@ -46,12 +46,12 @@ def test_plain_values_are_those_of_yaml_1_2() -> None:
     ids=lambda value: value[:24].encode("unicode_escape").decode(),
 )
 def test_what_is_no_spec_is_one_line_with_its_place(text: str, said: str) -> None:
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as raised:
         yaml_values(text, "file")
-    assert said in str(told.value)
-    assert str(told.value).startswith("file")
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 200
+    assert said in str(raised.value)
+    assert str(raised.value).startswith("file")
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 200
 
 
 def test_a_document_that_would_overflow_the_stack_of_libyaml_ends_no_process() -> None:

@@ -1,4 +1,4 @@
-"""What a scheduler is told, and when trying again ends."""
+"""The exit statuses for a scheduler, and the end of retries."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ with output.output_copied({}) as stderr:
 
 
 def test_the_output_of_a_job_stays_within_two_files_and_its_end_is_there(tmp_path: Path) -> None:
-    """As Ray starts a job: stdout and stderr go to one file that is opened for appending."""
+    """Start a job as Ray does: stdout and stderr go to one file that is opened for appending."""
     log = tmp_path / "job-driver-zoo-1.log"
     with log.open("a") as file:
         subprocess.run([sys.executable, "-c", PRINTS], stdout=file, stderr=subprocess.STDOUT, check=True)

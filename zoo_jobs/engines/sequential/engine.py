@@ -59,7 +59,7 @@ class SequentialEngine:
         self._requested = None if device is None else torch.device(device)
 
     def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
-        """A CUDA device for torch modules where there is one, the CPU for layer lists; else as asked for."""
+        """The requested device; by default a CUDA device (if any) for torch modules, the CPU for layer lists."""
         if self._requested is not None:
             return "cpu" if self._requested.type == "cpu" else "cuda"
         return "cuda" if gpu and not isinstance(program.architecture, Architecture) else "cpu"

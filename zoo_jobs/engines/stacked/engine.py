@@ -26,7 +26,7 @@ class StackedEngine:
         self._requested = None if device is None else torch.device(device)
 
     def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
-        """A CUDA device where there is one, unless another was asked for."""
+        """A CUDA device if there is one, unless another was requested."""
         del program
         if self._requested is not None:
             return "cpu" if self._requested.type == "cpu" else "cuda"

@@ -16,7 +16,7 @@ def section(contents: Contents) -> Section:
     positions = np.searchsorted(population.models_N, shown.models_N)
     panels = [accuracy_map_panel(shown, population.final("test_acc")[positions])]
     candidates = [i.name for i in influences(population) if len(set(population.hyperparameters[i.name].tolist())) <= 7]
-    # The initializer sets the scale of the initial weights, which is what a map of weights shows most.
+    # The initializer sets the scale of the initial weights, and a map of weights shows mostly this scale.
     chosen = "initializer" if "initializer" in candidates else candidates[0] if candidates else None
     if chosen is not None:
         panels.append(category_map_panel(shown, chosen, population.hyperparameters[chosen][positions]))

@@ -1,4 +1,4 @@
-"""What `zoo store import-raw` refuses, leaves out or leaves alone."""
+"""Trees that `zoo store import-raw` refuses, and parts that it leaves out or does not change."""
 
 import json
 from pathlib import Path
