@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -60,7 +60,8 @@ class Price(Closed):
 
 
 class PriceTable(Closed):
-    currency: str
+    currency: Literal["USD"]
+    """Options, metrics and messages say dollars."""
     prices: dict[str, Price]
 
 

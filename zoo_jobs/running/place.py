@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ..data.prepared import PreparedData
@@ -36,9 +35,7 @@ class Place:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     @property

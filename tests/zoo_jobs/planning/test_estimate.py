@@ -79,6 +79,7 @@ def test_seconds_are_samples_over_rates_and_dollars_follow() -> None:
         ("dollars_per_hour: 4.5", "dollars_per_hour: four", "prices.h200-141g.dollars_per_hour is 'four'"),
         ("dollars_per_hour: 4.5", "dollars_per_hour: -4", "greater than 0"),
         ("currency: USD", "curency: USD", "did you mean 'currency'"),
+        ("currency: USD", "currency: EUR", "currency is 'EUR'"),
     ],
 )
 def test_a_mistake_in_the_price_table_is_named_in_one_line(

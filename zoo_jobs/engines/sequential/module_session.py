@@ -5,7 +5,6 @@ device once per epoch and model. Shape suffixes: P = models, D = parameters, N =
 """
 
 from functools import partial
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -132,9 +131,7 @@ class ModuleSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         place = self._place
         precision.release(self)
         self.__dict__.clear()

@@ -6,7 +6,6 @@ T = D + V for twins, D otherwise.
 
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -183,9 +182,7 @@ class StackedSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         place = self._place
         precision.release(self)
         self.__dict__.clear()
