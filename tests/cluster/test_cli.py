@@ -275,9 +275,9 @@ def test_preflight_looks_at_the_driver_of_gpu_nodes(api: FakeAPI, zoo: Any) -> N
         (None, [], "skip  storage class: the release asks for no volume"),
         ({"phase": "Bound"}, [], "pass  storage class: 1 volume claims are bound"),
         ({}, ["fast"], "FAIL  storage class: claim data asks for the default and there is none; there are fast; set"),
-        ({}, ["default"], "pass  storage class: the default is there; claim data waits to be bound"),
+        ({}, ["default"], "pass  storage class: the default exists; claim data waits to be bound"),
         ({"class": "slow"}, ["fast"], "FAIL  storage class: claim data asks for slow; there are fast; set embedded"),
-        ({"class": "fast"}, ["fast"], "pass  storage class: fast is there; claim data waits to be bound"),
+        ({"class": "fast"}, ["fast"], "pass  storage class: fast exists; claim data waits to be bound"),
     ],
 )
 def test_preflight_says_whether_a_volume_claim_can_be_bound(

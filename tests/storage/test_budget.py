@@ -58,7 +58,7 @@ def test_a_repeated_key_is_found_without_comparing_every_pair() -> None:
     from zooforge.storage import canonical
 
     pairs = [(Key(number), None) for number in range(20_000)]
-    with pytest.raises(ValueError, match="'19999' is there twice"):
+    with pytest.raises(ValueError, match="'19999' occurs twice"):
         canonical._unique_keys([*pairs, (Key(19_999), None)])
     assert compared < 100_000
 

@@ -151,7 +151,7 @@ def _check_header(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo, me
     elif len(shape) == 4 and shape[3] not in (1, 3):
         raise ValueError(f"{name} have {shape[3]} channels, expected 1 or 3 in the last axis")
     if min(shape) < 1:
-        raise ValueError(f"{name} have the shape {_shown(shape)}: it is empty")
+        raise ValueError(f"{name} have the shape {_shown(shape)}, which is empty")
     num_bytes = math.prod(shape) * dtype.itemsize
     meter.add(num_bytes=num_bytes, num_elements=shape[0])
     if info.file_size != header_bytes + num_bytes:

@@ -146,7 +146,7 @@ def test_nothing_is_written_where_something_is_or_nothing_fits(zoo: Zoo, tmp_pat
     for options in ({"final_step": -1}, {"names": "other"}):
         with pytest.raises(StorageUsageError, match="expected 0 or more"):
             export_google(zoo, tmp_path / "none", **options)  # type: ignore[arg-type]
-    with pytest.raises(EpochNotPresent, match="no state fits"):
+    with pytest.raises(EpochNotPresent, match="no state matches"):
         export_google(zoo, tmp_path / "none", where="test_acc > 2")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
 

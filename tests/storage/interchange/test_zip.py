@@ -110,7 +110,7 @@ def test_a_full_disk_is_a_line_and_leaves_nothing(
     target = [str(tmp_path / "out")] if verb == "zip" else ["--to", str(tmp_path / "out")]
     assert main(["store", verb, f"{zoo.store.url}/zoos/tiny-zoo", *target]) == 1
     assert capsys.readouterr().err.endswith(
-        "out: could not be written (No space left on device); nothing is there now\n"
+        "out: could not be written (No space left on device); nothing is left of it\n"
     )
     assert list(tmp_path.iterdir()) == []
 

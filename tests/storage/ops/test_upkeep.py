@@ -361,6 +361,6 @@ class TestPull:
         assert Counting.iterated == len(wanted)
 
     def test_nothing_that_fits_is_an_error(self, zoo: Any, tmp_path: Path) -> None:
-        with pytest.raises(EpochNotPresent, match="no state fits"):
+        with pytest.raises(EpochNotPresent, match="no state matches"):
             pull(zoo, open_store(str(tmp_path / "copy")), where="test_acc > 2")
         assert not (tmp_path / "copy").exists()

@@ -63,7 +63,7 @@ def test_a_stack_has_the_keys_of_torch_and_can_be_trained(zoo: Zoo) -> None:
 def test_models_of_two_activations_are_no_one_network(zoo: Zoo) -> None:
     with pytest.raises(StorageUsageError, match=r"activations relu, tanh are no one network.*where="):
         zoo.stacked_modules([0, 2])
-    with pytest.raises(StorageUsageError, match="no state fits"):
+    with pytest.raises(StorageUsageError, match="no state matches"):
         zoo.stacked_modules(where="test_acc > 2")
     with pytest.raises(EpochNotKept):
         zoo.stacked_modules([0], 2)

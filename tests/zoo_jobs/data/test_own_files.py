@@ -74,7 +74,7 @@ def test_the_digest_is_of_the_values_not_of_the_file(tmp_path: Path) -> None:
         ({"images": IMAGES, "labels": LABELS * 1.0}, "labels are float64 of shape"),
         ({"images": IMAGES, "labels": np.array(list("abc") * 4)}, "labels are <U1 of shape"),
         ({"images": IMAGES, "labels": np.array([None] * 12)}, "labels holds Python objects, which would be unpickled"),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "none are there"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "which is empty"),
         ({"images": IMAGES}, "has no array 'labels'"),
         ({"images": IMAGES, "labels": LABELS, "test_images": IMAGES}, "has no array 'test_labels'"),
         ({"images": IMAGES, "label": LABELS}, "has an array 'label'; did you mean 'labels'"),

@@ -166,7 +166,7 @@ def test_a_signal_while_ray_starts_is_not_lost(monkeypatch: pytest.MonkeyPatch, 
     """Neither where Ray would install a handler of its own, nor where Python ignores the exception of a handler."""
     ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="the same command goes on"), ray_pool._own_signals():
+    with pytest.raises(Interrupted, match="the same command continues"), ray_pool._own_signals():
         ray_pool.ray_utils.set_sigterm_handler(lambda number, frame: None)
         with contextlib.suppress(SystemExit if lost else ()):
             signal.raise_signal(signal.SIGTERM)
