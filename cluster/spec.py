@@ -1,4 +1,4 @@
-"""Where a release is installed, its settings, and what a submission asks for. Pure."""
+"""The place and the settings of a release, and the request of a submission. Pure."""
 
 import json
 from collections.abc import Mapping

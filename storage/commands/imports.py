@@ -1,18 +1,18 @@
 """`zoo store import`, `import-raw` and `import-google`: publish what others wrote as a zoo of a store."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ..errors import StorageUsageError
-from ..formats.compression import CompressionName
 from ..keys import zoo_url
 from ..quantities import human_bytes
 from ..read.progress import progress_bar
 from ..stores.open import open_store
-from .options import as_json, compression_option, opened, print_json, store_option, version_option
+from .options import Command, as_json, compression_option, opened, print_json, store_option, version_option
 
 if TYPE_CHECKING:
     from ..interchange.raw.import_tree import Imported
@@ -61,13 +61,29 @@ def _address_in_zip(source: str) -> str:
     return zoo_url(source, names[0])
 
 
+def _source_options(what: str, dataset: str) -> Callable[[Command], Command]:
+    """``--store``, ``--dataset``, ``--source``, ``--images``, ``--compression`` and ``--json``."""
+    options = (
+        store_option,
+        click.option("--dataset", help=dataset),
+        click.option("--source", help=f"Where the {what} comes from, for the card."),
+        click.option("--images", metavar="TRAIN,VAL,TEST", help="Numbers of images that accuracies are fractions of."),
+        compression_option,
+        as_json,
+    )
+
+    def decorated(function: Command) -> Command:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated
+
+
 @click.command("import-raw")
 @click.argument("tree", type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the zoo; a tree that export-raw wrote has one.")
-@store_option
-@click.option("--dataset", help="E.g. mnist; default: what the folder's name and the configs say.")
-@click.option("--source", help="Where the tree comes from, for the card.")
-@click.option("--images", metavar="TRAIN,VAL,TEST", help="Numbers of images that accuracies are fractions of.")
+@_source_options("tree", "E.g. mnist; default: what the folder's name and the configs say.")
 @click.option(
     "--split-rule",
     type=click.Choice(["hash", "reference"]),
@@ -87,83 +103,55 @@ def _address_in_zip(source: str) -> str:
     type=click.Choice(["0", "1"]),
     help="Epoch of checkpoint_000000 where rows do not name their checkpoints; default: as most models have it.",
 )
-@click.option("--parent", metavar="ZOO", help="Of sparsified models: the zoo of this store that they come from.")
-@compression_option
-@as_json
+@click.option("--parent", metavar="ZOO", help="The zoo of the parents of sparsified models, in the same store.")
 def import_raw(
     tree: Path,
-    name: str | None,
-    store_url: str | None,
-    dataset: str | None,
-    source: str | None,
-    images: str | None,
     split_rule: Literal["hash", "reference"],
     splits_file: Path | None,
     first_checkpoint: str | None,
-    parent: str | None,
-    compression: CompressionName | None,
-    as_json: bool,
+    **values: Any,
 ) -> None:
     """Publish the models of a TREE of the reference as a zoo. Names each model that cannot be read, with the reason."""
     from ..formats.splits import SplitRule
     from ..interchange.raw.import_tree import import_raw as import_tree
     from ..interchange.raw.split_file import read_splits
 
-    counts = _image_counts(images)
-    store = opened(store_url)
-    with progress_bar("states") as progress:
-        imported = import_tree(
-            tree,
-            store,
-            name,
-            dataset=dataset,
-            source=source,
-            images=counts,
-            split=SplitRule(kind=split_rule),
-            splits=None if splits_file is None else read_splits(splits_file),
-            parent=parent,
-            first_checkpoint=None if first_checkpoint is None else int(first_checkpoint),
-            compression=compression,
-            progress=progress,
-        )
-    _report(imported, store_url, as_json)
+    _publish(
+        import_tree,
+        tree,
+        split=SplitRule(kind=split_rule),
+        splits=None if splits_file is None else read_splits(splits_file),
+        first_checkpoint=None if first_checkpoint is None else int(first_checkpoint),
+        **values,
+    )
 
 
 @click.command("import-google")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name of the zoo.")
-@store_option
-@click.option("--dataset", help="E.g. cifar10; default: what the tables say.")
-@click.option("--source", help="Where the matrix comes from, for the card.")
-@click.option("--images", metavar="TRAIN,VAL,TEST", help="Numbers of images that accuracies are fractions of.")
-@compression_option
-@as_json
-def import_google(
-    folder: Path,
-    name: str,
-    store_url: str | None,
-    dataset: str | None,
-    source: str | None,
-    images: str | None,
-    compression: CompressionName | None,
-    as_json: bool,
-) -> None:
+@_source_options("matrix", "E.g. cifar10; default: what the tables say.")
+def import_google(folder: Path, **values: Any) -> None:
     """Publish the matrix in FOLDER, in the format of Google's Small CNN Zoo, as a zoo. export-google writes it back."""
     from ..interchange.google_import import import_google as import_matrix
 
+    _publish(import_matrix, folder, **values)
+
+
+def _publish(
+    import_folder: "Callable[..., Imported]",
+    folder: Path,
+    *,
+    name: str | None,
+    store_url: str | None,
+    images: str | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Publish ``folder`` with ``import_folder``, and print the version and the findings."""
     counts = _image_counts(images)
     store = opened(store_url)
     with progress_bar("states") as progress:
-        imported = import_matrix(
-            folder,
-            store,
-            name,
-            dataset=dataset,
-            source=source,
-            images=counts,
-            compression=compression,
-            progress=progress,
-        )
+        imported = import_folder(folder, store, name, images=counts, progress=progress, **values)
     _report(imported, store_url, as_json)
 
 

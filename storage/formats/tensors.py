@@ -33,7 +33,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies in its object. ``start`` and ``stop`` count bytes from the beginning of the object."""
+    """The place of a tensor in its object. ``start`` and ``stop`` count bytes from the beginning of the object."""
 
     name: str
     dtype: np.dtype[Any]

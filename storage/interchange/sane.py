@@ -166,7 +166,7 @@ def _finite(zoo: Zoo, wanted: Wanted, align: bool) -> Iterator[States]:
 
 
 class _Target(Protocol):
-    """Where samples are written."""
+    """Writes samples."""
 
     def begin(self, split: str, max_samples: int, dtype: type[np.floating[Any]]) -> None:
         """The samples of a split follow, ``max_samples`` at most."""

@@ -65,7 +65,7 @@ _STORAGE_OF = {np.dtype(text): name for name, text in _NUMPY_STORAGES.items()}
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the values of a tensor are: storage, first value, shape and strides in values, size of the storage."""
+    """The place of a tensor's values: storage, first value, shape and strides in values, size of the storage."""
 
     key: str
     kind: _Kind

@@ -49,10 +49,10 @@ def usage(store: ObjectStore) -> list[Usage]:
     require_existing(store)
     sizes = {stat.key: stat.size for stat in store.list("")}
     named = named_objects(store)
-    found: dict[tuple[Kind, str], Usage] = {}
+    usages: dict[tuple[Kind, str], Usage] = {}
 
     def of(kind: Kind, name: str) -> Usage:
-        return found.setdefault((kind, name), Usage(kind, name))
+        return usages.setdefault((kind, name), Usage(kind, name))
 
     owners: dict[str, Usage] = {}
     for zoo, keys in sorted(named.by_zoo.items()):
@@ -76,4 +76,4 @@ def usage(store: ObjectStore) -> list[Usage]:
         else:
             of("other", "").add(size)
     order = ("zoo", "run", "data set", "orphans", "other")
-    return sorted(found.values(), key=lambda one: (order.index(one.kind), one.name))
+    return sorted(usages.values(), key=lambda one: (order.index(one.kind), one.name))

@@ -80,7 +80,7 @@ class ZooReader:
 
     @property
     def layout(self) -> Layout:
-        """Where each tensor lies in a weight vector."""
+        """The place of each tensor in a weight vector."""
         return self.manifest.layout
 
     @property
@@ -360,7 +360,7 @@ class ZooReader:
 
     @cached_property
     def buffers_layout(self) -> Layout:
-        """Where each buffer lies in the field ``buffers``; empty for architectures that have none."""
+        """The place of each buffer in the field ``buffers``; empty for architectures without buffers."""
         return Layout.from_json(self.manifest.architecture.get("buffers_layout", ()))
 
     def _model_and_epoch(self, model: SupportsIndex, epoch: SupportsIndex | str) -> tuple[int, int]:

@@ -110,7 +110,7 @@ class ShardReader(ABC):
             yield epoch, array
 
     def _info(self, shard: ShardEntry, field: str, epoch: int) -> TensorInfo:
-        """Where a tensor lies in its shard. Raises FormatError unless its rows are those that the manifest names."""
+        """The place of a tensor in its shard. Raises FormatError unless its rows are those that the manifest names."""
         name = tensor_name(epoch, field)
         entry = shard.tensors[name]
         described = self._manifest.fields[field]

@@ -231,7 +231,7 @@ class Ledger:
         return arrays
 
     def _compare_overlaps(self) -> None:
-        """Where several records hold a model's part they must say the same, unless the engine chains its records."""
+        """Several records of the same part of a model must agree, unless the engine chains its records."""
         pairs: set[tuple[str, str]] = set()
         for folders in self._by_model.values():
             if len(folders) > 1:

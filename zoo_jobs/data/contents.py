@@ -1,4 +1,4 @@
-"""The contents of a data set's file, apart from how it is packed: found in other packings, and packed as we read it.
+"""The contents of a data set's file, in any packing: finds them in other packings, and packs them as we read them.
 
 A gzip file of one stream holds one content, called by the file's name without ``.gz``. A tar archive holds one per
 member, called by the last part of the member's name.

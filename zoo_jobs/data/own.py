@@ -15,7 +15,7 @@ MAX_CLASSES = 256  # labels are bytes
 
 
 class ImageFacts(Protocol):
-    """What a spec has to know of its images; `Dataset` and `OwnImages` have it."""
+    """The facts about its images that a spec needs; `Dataset` and `OwnImages` have them."""
 
     @property
     def channels(self) -> int: ...
@@ -62,7 +62,7 @@ class OwnImages(Closed):
 
     @property
     def name(self) -> str:
-        """What a manifest calls them: it follows from the values, so that equal runs have equal manifests."""
+        """Name of the images in a manifest: it follows from the values, so that equal runs have equal manifests."""
         return f"images-{self.digest[:8]}"
 
 
@@ -76,7 +76,7 @@ def facts_of(dataset: Images) -> ImageFacts:
 
 
 def name_of(dataset: Images) -> str:
-    """What messages, cards and manifests call the images."""
+    """Name of the images in messages, cards and manifests."""
     return dataset if isinstance(dataset, str) else dataset.name
 
 

@@ -218,8 +218,8 @@ def _pictures(folder: Path, meter: Meter) -> tuple[list[str], Pictures]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as found:
-        entries = [entry for entry in found if not entry.name.startswith(".")]
+    with os.scandir(folder) as names:
+        entries = [entry for entry in names if not entry.name.startswith(".")]
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -250,10 +250,10 @@ def _decoded(pictures: Pictures, first: tuple[int, int], meter: Meter) -> RawIma
     images = np.empty((len(pictures), side, side, channels), np.uint8)
     for number, (_, path) in enumerate(pictures):
         meter.check_time()
-        found = _opened(path)
-        if found != first:
+        size = _opened(path)
+        if size != first:
             raise InputError(
-                f"{path}: {found[0]} x {found[0]} with {found[1]} channels, the first picture has "
+                f"{path}: {size[0]} x {size[0]} with {size[1]} channels, the first picture has "
                 f"{side} x {side} with {channels}"
             )
         with _refusal(path), Image.open(path, formats=("PNG", "JPEG")) as image:

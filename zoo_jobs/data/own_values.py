@@ -137,8 +137,8 @@ def check_name(name: str, facts: OwnImages, cache: Path) -> None:
 
 def added(cache: Path) -> Mapping[str, OwnImages]:
     """Images that `zoo data add` named on this machine, by name."""
-    found = {path.stem: _facts_in(path) for path in sorted((cache / "images" / "named").glob("*.json"))}
-    return {name: facts for name, facts in found.items() if facts is not None}
+    named = {path.stem: _facts_in(path) for path in sorted((cache / "images" / "named").glob("*.json"))}
+    return {name: facts for name, facts in named.items() if facts is not None}
 
 
 def _path(facts: OwnImages, cache: Path) -> Path:

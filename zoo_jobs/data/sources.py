@@ -54,7 +54,7 @@ def user_folder(variable: str, below_home: str, remedy: str) -> Path:
 
 
 def source_folder(cache: Path, dataset: str) -> Path:
-    """Where ``fetch`` puts the files of ``dataset`` and ``load`` looks for them."""
+    """The folder in which ``fetch`` stores the files of ``dataset`` and ``load`` reads them."""
     return cache / "datasets" / dataset
 
 
@@ -155,7 +155,7 @@ def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mappi
 
 
 class Origin(Protocol):
-    """Where a dataset's files come from."""
+    """The sources of a data set's files."""
 
     def get(self, dataset: str, file: LockedFile, to: Path) -> str:
         """Write the file to ``to`` and return its address; the caller checks it."""

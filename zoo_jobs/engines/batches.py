@@ -77,8 +77,8 @@ def augmented(images: NDArray[np.uint8], words_n4: NDArray[np.uint32], augment: 
 
 def mirrored(words_n4: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Whether each image is mirrored, [n]."""
-    found: NDArray[np.bool_] = words_n4[:, 2] >= np.uint32(1 << 31)
-    return found
+    mirrored: NDArray[np.bool_] = words_n4[:, 2] >= np.uint32(1 << 31)
+    return mirrored
 
 
 def skipped(words_n4: NDArray[np.uint32]) -> NDArray[np.intp]:

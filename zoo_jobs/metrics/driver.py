@@ -70,8 +70,8 @@ class RunMetrics(Collector):
         with self._lock:
             self._add_traffic()
             zoos = [samples("zoo", zoo, {"zoo": zoo.zoo}) for zoo in self._zoos.values()]
-            found = list(families([samples("process"), *zoos]))
-        yield from found
+            metrics = list(families([samples("process"), *zoos]))
+        yield from metrics
 
     def _zoo(self, name: str, stage: str) -> ZooMetrics:
         if name not in self._zoos:

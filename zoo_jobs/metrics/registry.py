@@ -155,15 +155,15 @@ Samples = list[tuple[MetricRow, dict[str, str], Any]]
 
 def samples(scope: str, source: Any = None, labels: Mapping[str, str] | None = None) -> Samples:
     """The values of every metric of ``scope`` for ``source``, with ``labels`` added to each sample."""
-    found: Samples = []
+    collected: Samples = []
     for row in METRICS:
         if row.scope != scope or (value := row.value(source)) is None:
             continue
         for key, number in (value if row.labels else {(): value}).items():
             values = key if isinstance(key, tuple) else (key,)
             own = {name: str(text) for name, text in zip(row.labels, values, strict=True)}
-            found.append((row, {**(labels or {}), **own}, number if row.type == "histogram" else float(number)))
-    return found
+            collected.append((row, {**(labels or {}), **own}, number if row.type == "histogram" else float(number)))
+    return collected
 
 
 def families(parts: Iterable[Samples]) -> Iterator[Metric]:

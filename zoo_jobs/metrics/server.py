@@ -35,8 +35,8 @@ def _application(registry: CollectorRegistry) -> Callable[..., Iterable[bytes]]:
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/metrics":
-            found: Iterable[bytes] = metrics(environ, start_response)
-            return found
+            page: Iterable[bytes] = metrics(environ, start_response)
+            return page
         status, text = _PAGES.get(environ["PATH_INFO"], _NOT_FOUND)
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [text]

@@ -61,7 +61,7 @@ class Estimate:
     slots: int
     seconds: float | None
     busy_seconds: float | None
-    """Where other work shares the machine."""
+    """Seconds if other work shares the machine."""
     dollars: float | None
     spot_dollars: float | None
     assumed: str | None = None

@@ -45,7 +45,7 @@ def read_memory_use(cgroups: Path = CGROUPS, process: Path = PROCESS) -> MemoryU
 
 
 def _folders(cgroups: Path, process: Path) -> list[Path]:
-    """Where this process's cgroup may be mounted: at its own path, or at the root as in most containers."""
+    """Paths at which this process's cgroup may be mounted: its own, or the root as in most containers."""
     own: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in process.read_text().splitlines():

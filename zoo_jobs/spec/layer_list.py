@@ -78,7 +78,7 @@ class LayerList:
         return f"layers-{digest_of(self.content)[:8]}"
 
     def to_json(self) -> dict[str, Any]:
-        """What ``parse`` reads back, defaults written out."""
+        """JSON for ``parse``, with defaults written out."""
         width = {} if self.width == 1 else {"width": self.width}
         return {"layers": [layer.to_json() for layer in self.layers], **width}
 

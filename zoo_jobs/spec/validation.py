@@ -95,7 +95,7 @@ def _accepted_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+    return next((model for arg in get_args(annotation) if (model := _model_in(arg))), None)
 
 
 def _short(value: Any) -> str:

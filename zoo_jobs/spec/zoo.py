@@ -253,7 +253,7 @@ class ZooSpec(Closed):
 
     @property
     def dataset_name(self) -> str:
-        """What messages, cards and manifests call the images."""
+        """Name of the images in messages, cards and manifests."""
         return name_of(self.dataset)
 
     def axis_values(self, name: str) -> tuple[Any, ...]:
@@ -309,7 +309,7 @@ class ZooSpec(Closed):
 
     @property
     def architecture_name(self) -> str:
-        """What messages, cards and manifests call the network; of a list it is ``layers-`` and 8 hex digits."""
+        """Name of the network in messages, cards and manifests; ``layers-`` and 8 hex digits for a layer list."""
         return self.architecture if isinstance(self.architecture, str) else self.architecture.name
 
     @property
@@ -399,7 +399,7 @@ class ZooSpec(Closed):
     def from_json(cls, value: Any, where: str = "spec") -> "ZooSpec":
         """The spec in ``value``. Raises InputError, in one line that begins with ``where``, if it is none."""
         if isinstance(value, dict) and value.get("draws") is not None:
-            value = {"axes": None} | value  # a field without a default, so that a grid that lacks it is told so
+            value = {"axes": None} | value  # a field without a default, so that a grid without it is refused
         return validated(cls, value, where)
 
     def with_overrides(self, settings: Sequence[str], *, name: str | None) -> "ZooSpec":

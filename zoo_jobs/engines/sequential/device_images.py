@@ -16,7 +16,7 @@ from ..batches import CROP_PAD, angles, mirrored, skipped
 
 
 def augment_numbers(words_n4: NDArray[np.uint32], augment: str) -> dict[str, NDArray[np.generic]]:
-    """What ``augmented`` needs to know of each image, by name, each [n, ...]."""
+    """The inputs of ``augmented`` for each image, by name, each [n, ...]."""
     if augment == "crop-flip":
         return {"mirrored": mirrored(words_n4), "skipped": skipped(words_n4)}
     angle = angles(words_n4)

@@ -82,7 +82,7 @@ class StackedSession:
         return True
 
     def _arrays(self, h: Hyperparameters, state: StateArrays) -> StateArrays:
-        """What differs between the models of a program, by the names of ``_inputs``."""
+        """The values that differ between the models of a program, by the names of ``_inputs``."""
         program = self._program
         trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
         moments = {name: state[name] for name in MOMENTS[program.optimizer]}

@@ -1,4 +1,4 @@
-"""What is here: the part of the grid, the models and the splits that the version holds."""
+"""Coverage: the part of the grid, the models and the splits that the version has."""
 
 from .. import words
 from ..blocks import Block, Cell, Details, Paragraph, Row, Section, Table, number
