@@ -198,7 +198,7 @@ def test_every_export_leaves_out_states_with_large_weights_and_says_how_many(
     assert len(list((tmp_path / "sane").rglob("sample_*.pt"))) == len(kept)
     said = {record.getMessage().split(";")[0] for record in caplog.records}
     assert f"weight_threshold {limit:g}: {len(whole) - len(kept)} of {len(whole)} states left out" in said
-    with pytest.raises(EpochNotPresent, match="no state fits"):
+    with pytest.raises(EpochNotPresent, match="no state matches"):
         export_npz(zoo, tmp_path / "none.npz", weight_threshold=1e-30)
     assert not (tmp_path / "none.npz").exists()
 
