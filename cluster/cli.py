@@ -115,6 +115,7 @@ def deploy(
 @click.option("--epochs", type=int, metavar="N", help="States 0 to N; default: the zoo's own.")
 @click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
 @click.option("--no-twins", is_flag=True, help="Make no sparse twins.")
+@click.option("--allow-code", is_flag=True, help="Run the code that the spec has as its network, here and there.")
 @click.option("--max-dollars", type=click.FloatRange(0), help="Commit and stop when the run has cost this much.")
 @click.option("--max-hours", type=click.FloatRange(0), help="Commit and stop after this many hours.")
 @click.option("--max-workers", type=click.IntRange(1), help="Largest number of workers.")
@@ -137,7 +138,11 @@ def submit(
     if asked["no_twins"] and asked["twin_epochs"] is not None:
         raise InputError(f"--twin-epochs {asked['twin_epochs']} and --no-twins contradict each other; give one of them")
     path = Path(name)
-    spec = zoo_command.spec_text(name) if path.suffix in (".yaml", ".yml") and path.is_file() else None
+    spec = (
+        zoo_command.spec_text(name, asked["allow_code"])
+        if path.suffix in (".yaml", ".yml") and path.is_file()
+        else None
+    )
     plans = zoo_command.plan(name, costs.plan_options(asked))
     request = RunRequest(zoo=plans[0]["zoo"], run=plans[0]["run"], spec=spec, **asked)
     run_job.job_name(request.zoo, request.run, 1)

@@ -10,6 +10,7 @@ def plan_options(asked: Mapping[str, Any]) -> list[str]:
     """The options of `zoo plan` for the options of `zoo cluster submit`. Twins are planned unless none are made."""
     named = (("--models", "models"), ("--epochs", "epochs"), ("--twin-epochs", "twin_epochs"))
     options = [word for option, key in named if asked[key] is not None for word in (option, str(asked[key]))]
+    options += ["--allow-code"] if asked.get("allow_code") else []
     return options if asked["no_twins"] else [*options, "--twins"]
 
 

@@ -83,6 +83,8 @@ class RunRequest:
     no_twins: bool = False
     single_writer: bool = False
     """Nobody else writes meanwhile: the store may do without atomic conditional writes."""
+    allow_code: bool = False
+    """The code that the spec has as its network may be run."""
     max_dollars: float | None = None
     max_hours: float | None = None
     max_workers: int | None = None

@@ -17,9 +17,13 @@ def plan(zoo: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:
     return rows
 
 
-def spec_text(file: str) -> str:
-    """`zoo show FILE --yaml`: the spec without paths of this machine; a user's own images are in it by their digest."""
-    return run(["show", file, "--yaml"])
+def spec_text(file: str, allow_code: bool) -> str:
+    """`zoo show FILE --yaml`: the spec without paths of this machine.
+
+    It contains a user's own images by their digest, and the text of a network that is code. If ``allow_code`` is true,
+    that code is run here for its facts.
+    """
+    return run(["show", file, "--yaml", *(["--allow-code"] if allow_code else [])])
 
 
 def pending(store: str, origin: str) -> list[dict[str, Any]]:

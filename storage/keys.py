@@ -69,6 +69,10 @@ def pin_key(run: str) -> str:
     return f"{run_prefix(run)}pin.json"
 
 
+def code_key(run: str) -> str:
+    return f"{run_prefix(run)}code.py"
+
+
 def control_key(run: str) -> str:
     return f"{run_prefix(run)}control.json"
 

@@ -16,6 +16,7 @@ from ..keys import (
     attempt_usage_prefix,
     attempts_prefix,
     chunk_key,
+    code_key,
     control_key,
     parse_attempt_key,
     pin_key,
@@ -31,6 +32,12 @@ def create_run(store: ObjectStore, run: str, content: Mapping[str, Any]) -> None
     """Write ``run.json``, whose digest is the run id. Raises SpecChanged if it exists with other content."""
     if not create(store, run_key(run), canonical_json(dict(content))):
         raise SpecChanged(f"{store.url}: {run_key(run)} exists and differs; was it written by another version?")
+
+
+def put_code(store: ObjectStore, run: str, text: str) -> None:
+    """Write ``code.py``, the text of a network that is code. Raises SpecChanged if it exists with another text."""
+    if not create(store, code_key(run), text.encode()):
+        raise SpecChanged(f"{store.url}: {code_key(run)} exists and differs; was it written by another version?")
 
 
 def pin_run(

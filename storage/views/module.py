@@ -9,6 +9,7 @@ from torch.nn.utils import skip_init
 
 from ..errors import FormatError, StorageUsageError
 from ..formats.manifest import Manifest
+from ..keys import code_key
 from .resnet18 import ResNet18Module
 
 
@@ -68,6 +69,12 @@ def network(manifest: Manifest, activation: str | None, dropout_ratio: float) ->
     if layers:
         return build_module(layers, activation, dropout_ratio)
     name = manifest.architecture["name"]
+    if name.startswith("code-"):
+        raise StorageUsageError(
+            f"zoo {manifest.zoo!r}: its networks ({name}) are code, which readers never run; the text is in "
+            f"{code_key(manifest.run)} of the store where they were grown, and the card names the class: load "
+            "zoo.state_dict(model, epoch, torch=True) into an instance of it"
+        )
     if name == "resnet18":
         widths = [manifest.layout[f"layer{stage}.0.conv1.weight"].shape[0] for stage in range(1, 5)]
         return ResNet18Module(manifest.architecture["in_channels"], manifest.architecture["num_classes"], widths)

@@ -146,6 +146,24 @@ def test_a_spec_of_ones_own_travels_with_the_request_without_paths_of_this_machi
     assert json.loads(job["metadata"]["annotations"]["zooforge.io/request"])["spec"] == "name: my-zoo\n"
 
 
+def test_code_runs_here_and_there_only_if_the_submitter_allows_it(
+    api: FakeAPI, zoo: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    plans: list[list[str]] = []
+    planned = zoo_command.plan
+    monkeypatch.setattr(zoo_command, "run", lambda arguments: ran.append(list(arguments)) or "name: my-zoo\n")
+    monkeypatch.setattr(zoo_command, "plan", lambda name, options: plans.append(options) or planned(name, options))
+    for number, options in enumerate(([], ["--allow-code"])):
+        path = tmp_path / f"my-zoo-{number}.yaml"
+        path.write_text("name: my-zoo\n")
+        assert zoo("submit", str(path), "--yes", *options).status == 0
+        assert (plans[-1].count("--allow-code"), ran[-1].count("--allow-code")) == (number, number)
+    jobs = api.collection(f"/{RAY}/rayjobs")
+    requests = [json.loads(job["metadata"]["annotations"]["zooforge.io/request"]) for job in jobs]
+    assert sorted(request.get("allow_code", False) for request in requests) == [False, True]
+
+
 def test_stop_is_one_patch_and_stays(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     job = live(api)

@@ -14,6 +14,7 @@ from ..spec.draws import DrawsLike
 from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.yaml_values import yaml_values
 from ..spec.zoo import SparsifySpec, ZooSpec
+from .code_file import read_code
 
 FOLDER = Path(__file__).parent
 MAX_SPEC_BYTES = 16 * 1024 * 1024
@@ -25,22 +26,25 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
-def load(name: str) -> ZooSpec:
+def load(name: str, allow_code: bool = False) -> ZooSpec:
     """The zoo of a catalogue name, a name of the reference, or the path of a YAML file.
+
+    Args:
+        allow_code: whether code that the file names as its network may be run.
 
     Raises:
         InputError: an unknown name, or one of twins: they have no file.
     """
-    zoo = resolve(name)
+    zoo = resolve(name, allow_code)
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{name!r} names the twins of {zoo.parent.name}; `zoo sparsify {zoo.parent.name}` makes them")
     return zoo
 
 
-def resolve(name: str) -> Zoo:
+def resolve(name: str, allow_code: bool = False) -> Zoo:
     """``load``, also of twins: ``<zoo>-vd``, ``<zoo>-magnitude-NN``, either with ``-eNNN`` for a source epoch."""
     if name.endswith((".yaml", ".yml")):
-        return load_file(Path(name))
+        return load_file(Path(name), allow_code)
     if name in names():
         return _entry(name)
     parent = twin_parent(name)
@@ -83,11 +87,14 @@ def load_all() -> tuple[ZooSpec, ...]:
     return tuple(_entry(name) for name in names())
 
 
-def load_file(path: Path) -> ZooSpec:
+def load_file(path: Path, allow_code: bool = False) -> ZooSpec:
     """The zoo of a YAML file. The user's own images that it names are read, and kept in the cache.
 
+    Args:
+        allow_code: whether code that the file names as its network may be run, which gives the facts about it.
+
     Raises:
-        InputError: the file cannot be read or is not a spec, or its images cannot be read.
+        InputError: the file cannot be read or is not a spec, its images cannot be read, or its code is not allowed.
     """
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
@@ -107,17 +114,25 @@ def load_file(path: Path) -> ZooSpec:
     dataset = value.get("dataset")
     named = isinstance(dataset, str) and dataset not in DATASETS
     if not named and (not isinstance(dataset, dict) or "digest" in dataset):
-        return ZooSpec.from_json(value, where)
+        return _zoo(value, path, allow_code)
     from ..data.own_values import added, keep, read_file  # imports Pillow, which the catalogue's zoos do without
 
     if named:
         own = added(default_cache()).get(str(dataset))
-        return ZooSpec.from_json(value if own is None else value | {"dataset": own.model_dump(mode="json")}, where)
+        return _zoo(value if own is None else value | {"dataset": own.model_dump(mode="json")}, path, allow_code)
     source = validated(ImageFile, dataset, f"{where}: dataset")
     facts, raw = read_file(source, path.parent, default_cache())
-    zoo = ZooSpec.from_json(value | {"dataset": facts.model_dump(mode="json")}, where)
+    zoo = _zoo(value | {"dataset": facts.model_dump(mode="json")}, path, allow_code)
     keep(facts, raw, default_cache(), source, path.parent)
     return zoo
+
+
+def _zoo(value: dict[str, Any], path: Path, allow_code: bool) -> ZooSpec:
+    """The spec ``value`` of the file ``path``, whose images are known."""
+    network = value.get("architecture")
+    if isinstance(network, dict) and "file" in network:
+        value = value | {"architecture": read_code(value, path, allow_code)}
+    return ZooSpec.from_json(value, str(path))
 
 
 def _draws_like(wanted: DrawsLike, path: Path) -> dict[str, Any]:

@@ -44,15 +44,18 @@ class Imported(InputError):
     """The zoo was imported into the store: it has no spec and no run."""
 
 
-def resolve(name: str, store: ObjectStore) -> Zoo:
+def resolve(name: str, store: ObjectStore, allow_code: bool = False) -> Zoo:
     """The zoo called ``name`` in the catalogue or in the store.
+
+    Args:
+        allow_code: as for ``entries.load_file``; code in a store is not run here.
 
     Raises:
         Imported: the store has published models by this name, and no spec.
         InputError: an unknown name; the nearest one is offered.
     """
     try:
-        return entries.resolve(name)
+        return entries.resolve(name, allow_code)
     except InputError as error:
         if name.endswith((".yaml", ".yml")):
             raise

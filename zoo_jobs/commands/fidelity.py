@@ -26,9 +26,9 @@ def command(name: str, store: str, version: int | None, out: Path | None, as_jso
     from ..report.read import read_labels_only
 
     contents = read_labels_only(open_existing_store(store), store, name, version)
-    if contents.facts.architecture.startswith("layers-"):
+    if contents.facts.architecture.startswith(("layers-", "code-")):
         raise InputError(
-            f"{contents.facts.name}: its network is a list of layers, {contents.facts.architecture}; the reference has "
+            f"{contents.facts.name}: its network, {contents.facts.architecture}, is one's own; the reference has "
             "figures of its own networks only"
         )
     facts, reference = contents.facts, references().get(contents.facts.name)

@@ -65,14 +65,20 @@ def set_options(function: F) -> F:
     )(function)
 
 
-def resolve_zoo(name: str, settings: Sequence[str] = (), new_name: str | None = None) -> Zoo:
+def allow_code_option(function: F) -> F:
+    """``--allow-code``: ``allow_code``."""
+    text = "Run the code that a spec has as its network. It may do whatever you may."
+    return click.option("--allow-code", is_flag=True, help=text)(function)
+
+
+def resolve_zoo(name: str, settings: Sequence[str] = (), new_name: str | None = None, allow_code: bool = False) -> Zoo:
     """The zoo of a catalogue name, a twins' name, a reference name or a YAML path, with ``--set`` applied.
 
-    Settings of twins change their parent.
+    Settings of twins change their parent. ``allow_code`` is as for ``entries.load_file``.
     """
     if new_name is not None and not settings:
         raise InputError(f"--name {new_name}: a name belongs to --set; nothing is changed without it")
-    zoo = entries.resolve(name)
+    zoo = entries.resolve(name, allow_code)
     if not isinstance(zoo, TwinSpec):
         return zoo.with_overrides(settings, name=new_name)
     if not settings:

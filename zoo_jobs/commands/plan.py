@@ -22,7 +22,16 @@ from ..quantities import dollars, duration, flop, size, table
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.zoo import ZooSpec
-from .options import echo_request, epochs_option, json_option, models_option, print_json, resolve_zoo, set_options
+from .options import (
+    allow_code_option,
+    echo_request,
+    epochs_option,
+    json_option,
+    models_option,
+    print_json,
+    resolve_zoo,
+    set_options,
+)
 from .working import resolve
 
 
@@ -36,6 +45,7 @@ from .working import resolve
 @click.option("--engine", metavar="ENGINE", help="Default: the fastest that was measured.")
 @click.option("--store", metavar="URL", help="Also estimate what this store lacks, at the pace measured there.")
 @set_options
+@allow_code_option
 @json_option
 def command(
     names: tuple[str, ...],
@@ -48,6 +58,7 @@ def command(
     store: str | None,
     settings: tuple[str, ...],
     new_name: str | None,
+    allow_code: bool,
     as_json: bool,
 ) -> None:
     """Estimate models, steps, FLOP, time, dollars, bytes and objects of zoos. Needs no data, and no store.
@@ -67,9 +78,9 @@ def command(
         if name == "all":
             named: Sequence[Zoo] = entries.load_all()
         elif opened is None:
-            named = (resolve_zoo(name, settings, new_name),)
+            named = (resolve_zoo(name, settings, new_name, allow_code),)
         else:
-            named = (resolve(name, opened, settings, new_name),)
+            named = (resolve(name, opened, settings, new_name, allow_code),)
         zoos += [zoo for zoo in named if zoo not in zoos]
     asked: list[tuple[Zoo, Request]] = []
     for zoo in zoos:

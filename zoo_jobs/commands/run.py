@@ -58,7 +58,7 @@ def command(
     """Train, sparsify, vectorize and verify a zoo. After an interruption the same command resumes."""
     check_twins(twin_epochs, no_twins)
     opened = open_store(store)
-    zoo = grown_zoo(resolve(name, opened, settings, new_name))
+    zoo = grown_zoo(resolve(name, opened, settings, new_name, values["allow_code"]))
     stages = asked_stages(zoo, models, epochs, twin_epochs, no_twins)
     with at_work(store, values, stages) as work:
         from ..integrations.trackers import attach_report

@@ -12,11 +12,12 @@ from ..planning.units import model_slice, work_units
 from ..quantities import table
 from ..spec.grid import rows
 from ..spec.layer_list import LayerList
+from ..spec.own_code import OwnCode
 from ..spec.reference_seeds import with_imported_seeds
 from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import AXIS_ORDER, Reference, ZooSpec
 from .list_ import KINDS
-from .options import json_option, models_option, print_json, resolve_zoo, set_options
+from .options import allow_code_option, json_option, models_option, print_json, resolve_zoo, set_options
 
 
 @click.command("show")
@@ -31,6 +32,7 @@ from .options import json_option, models_option, print_json, resolve_zoo, set_op
     type=click.Path(path_type=Path),
     help="Seeds from the trials of a published tree; needs --name, prints YAML.",
 )
+@allow_code_option
 @json_option
 def command(
     name: str,
@@ -39,10 +41,11 @@ def command(
     new_name: str | None,
     as_yaml: bool,
     tree: Path | None,
+    allow_code: bool,
     as_json: bool,
 ) -> None:
     """One zoo: grid, data, training, sources, known conflicts. With --models, the rows of these models."""
-    zoo = resolve_zoo(name, settings, new_name) if tree is None else _imported(name, tree, new_name)
+    zoo = resolve_zoo(name, settings, new_name, allow_code) if tree is None else _imported(name, tree, new_name)
     if as_yaml or (tree is not None and not as_json):
         click.echo(yaml.safe_dump(writable(zoo), sort_keys=False, allow_unicode=True, width=120), nl=False)
         return
@@ -98,6 +101,9 @@ def _lines(zoo: Zoo) -> list[str]:
     )
     if isinstance(spec.architecture, LayerList):
         lines += [f"  {number:<4} {_layer(layer)}" for number, layer in enumerate(spec.architecture.content)]
+    if isinstance(spec.architecture, OwnCode):
+        own = spec.architecture
+        lines.append(f"  class {own.class_name} of code with the SHA-256 {own.text.sha256}")
     val = f"{spec.split.val:,} val" if spec.split.val else "no val"
     lines.append(f"data       {spec.dataset_name}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
     momentum = f", momentum {spec.momentum}{' (nesterov)' if spec.nesterov else ''} of SGD" if spec.momentum else ""

@@ -19,7 +19,8 @@ from ..planning.machines import machine
 from ..planning.units import work_units
 from ..running.claims import PIECE_MODELS, claims_of
 from ..running.slurm import NOTICE_SECONDS, Array, script
-from .options import asked_stages, check_twins, epochs_option, models_option, twins_options
+from ..spec.own_code import check_allowed
+from .options import allow_code_option, asked_stages, check_twins, epochs_option, models_option, twins_options
 from .working import grown_zoo, open_store, resolve, zoo_and_store
 
 MOST_TASKS = 64
@@ -31,6 +32,7 @@ MOST_TASKS = 64
 @epochs_option
 @twins_options
 @click.option("--engine", type=click.Choice(["auto", *ENGINES]), default="auto", show_default=True)
+@allow_code_option
 @click.option("--tasks", type=click.IntRange(1), help="Of the array; default: one per 32 models, at most 64.")
 @click.option("--at-once", type=click.IntRange(1), help="Most tasks that run at once; default: Slurm decides.")
 @click.option("--cpus", type=click.IntRange(1), default=1, show_default=True, help="Cores per task; each is a slot.")
@@ -58,6 +60,7 @@ def command(
     tasks: int | None,
     at_once: int | None,
     extra: tuple[str, ...],
+    allow_code: bool,
     **asked: Any,
 ) -> None:
     """Write an sbatch array that runs a zoo. Tasks share the store, resume after preemption, and need no Ray.
@@ -74,7 +77,8 @@ def command(
     if container is not None and "://" not in container and not Path(container).exists():
         raise InputError(f"--container {container}: no such image; docs/deploy.md says how to build it")
     opened = open_store(store)
-    zoo = grown_zoo(resolve(name, opened))
+    zoo = grown_zoo(resolve(name, opened, allow_code=allow_code))
+    check_allowed(zoo.name, zoo.architecture, allow_code)
     stages = asked_stages(zoo, models, epochs, twin_epochs, no_twins)
     wanted = stages[0][1]
     covered = {claim for model, claim in claims_of(work_units(zoo), bitwise=True).items() if model in wanted.models}
@@ -83,7 +87,7 @@ def command(
     options = {"--models": models, "--epochs": epochs, "--twin-epochs": twin_epochs}
     arguments = ["run", spec, "--store", where, *(["--engine", engine] if engine != "auto" else [])]
     arguments += [word for key, value in options.items() if value is not None for word in (key, str(value))]
-    arguments += ["--no-twins"] if no_twins else []
+    arguments += [*(["--no-twins"] if no_twins else []), *(["--allow-code"] if allow_code else [])]
     binds = [] if "://" in where else [where]
     binds += [str(Path(spec).parent)] if spec != name or Path(spec).is_absolute() else []
     array = Array(

@@ -34,7 +34,7 @@ def command(
     **values: Any,
 ) -> int:
     """Sparsify the models of a zoo at one of its epochs. The twins are another zoo, named NAME-vd."""
-    zoo = resolve(name, open_store(store), settings, new_name)
+    zoo = resolve(name, open_store(store), settings, new_name, values["allow_code"])
     if isinstance(zoo, TwinSpec) and (method or sparsity or epochs is not None):
         raise InputError(
             f"{zoo.name} are twins already: method, sparsity and source epoch are in the name; "

@@ -31,7 +31,7 @@ def command(
     **values: Any,
 ) -> int:
     """Train models A to B - 1 to epoch N. Every epoch is committed; epochs in the store are not trained again."""
-    zoo = grown_zoo(resolve(name, open_store(store), settings, new_name))
+    zoo = grown_zoo(resolve(name, open_store(store), settings, new_name, values["allow_code"]))
     wanted = request(zoo, models, epochs)
     refilled = _epochs(refill)
     with at_work(store, values, [(zoo, wanted)]) as work:

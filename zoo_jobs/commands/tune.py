@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..quantities import table
 from ..running import ray_environment
 from ..spec.grid import rows
+from ..spec.own_code import OwnCode
 from ..spec.twins import TwinSpec
 from ..tuning.search_spec import Trial, TuneSpec, best, draws, fixed, proposal, trial_zoo
 from .options import json_option, print_json
@@ -60,6 +61,8 @@ def command(
         raise InputError(
             f"{spec}: zoo: the hyperparameters of {base.name} are drawn; a search needs the first of a grid"
         )
+    if isinstance(base.architecture, OwnCode):
+        raise InputError(f"{spec}: zoo: the network of {base.name} is code, which a search does not run")
     if not base.split.val:
         raise InputError(f"{spec}: zoo: {base.name} has no validation split to judge by")
     trials_out = trials_out or (out.parent if out is not None else Path()) / f"{search_for.name}.trials.csv"

@@ -8,8 +8,9 @@ import click
 
 from ..catalogue.in_store import Imported
 from ..errors import ZooError
+from ..spec.own_code import check_allowed
 from ..spec.twins import Zoo
-from .options import json_option, print_json
+from .options import allow_code_option, json_option, print_json
 from .working import open_existing_store, resolve, zoo_and_store
 
 if TYPE_CHECKING:
@@ -21,16 +22,19 @@ if TYPE_CHECKING:
 @click.option("--states", type=click.IntRange(1), default=20, show_default=True, help="States to evaluate again.")
 @click.option("--deep", is_flag=True, help="Train a sample of models again and compare bits.")
 @click.option("--deep-models", type=click.IntRange(1), default=2, show_default=True, help="Models to train again.")
+@allow_code_option
 @json_option
-def command(name: str, store: str, states: int, deep: bool, deep_models: int, as_json: bool) -> int:
+def command(name: str, store: str, states: int, deep: bool, deep_models: int, allow_code: bool, as_json: bool) -> int:
     """Evaluate a sample of published states on the test images and compare with their labels."""
     from ..publishing.recompute import Check, recompute, retrain
 
     opened = open_existing_store(store)
     try:
-        zoo: Zoo | None = resolve(name, opened)
+        zoo: Zoo | None = resolve(name, opened, allow_code=allow_code)
     except Imported:
         zoo = None
+    if zoo is not None:
+        check_allowed(zoo.name, zoo.root.architecture, allow_code)
     shown = name if zoo is None else zoo.name
     checks = recompute(store, zoo or name, states, opened)
     if deep and zoo is not None:

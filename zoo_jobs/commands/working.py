@@ -22,7 +22,7 @@ from ..planning.machines import slot_price
 from ..planning.units import Request
 from ..running.patience import StoreAway
 from ..spec.twins import TwinSpec, Zoo
-from .options import echo_request, resolve_zoo
+from .options import allow_code_option, echo_request, resolve_zoo
 
 if TYPE_CHECKING:
     from ..running.work import Work
@@ -115,6 +115,7 @@ _WORK = (
         envvar="ZOO_DOLLARS_PER_HOUR",
         help="Price of one slot; default: $ZOO_DOLLARS_PER_HOUR, else what the workers' $ZOO_MACHINE costs.",
     ),
+    allow_code_option,
     click.option("--yes", is_flag=True, help="Do not ask for confirmation of the price."),
     click.option("--metrics-port", type=click.IntRange(1, 65535), help="Default: 9095, or the next free one."),
     click.option("--no-metrics", is_flag=True, help="Serve no metrics."),
@@ -129,11 +130,17 @@ def work_options(function: F) -> F:
     return function
 
 
-def resolve(name: str, store: ObjectStore, settings: tuple[str, ...] = (), new_name: str | None = None) -> Zoo:
+def resolve(
+    name: str,
+    store: ObjectStore,
+    settings: tuple[str, ...] = (),
+    new_name: str | None = None,
+    allow_code: bool = False,
+) -> Zoo:
     """The zoo called ``name``: with ``--set`` in the catalogue, else in the catalogue or the store."""
     if settings or new_name is not None:
-        return resolve_zoo(name, settings, new_name)
-    return in_store.resolve(name, store)
+        return resolve_zoo(name, settings, new_name, allow_code)
+    return in_store.resolve(name, store, allow_code)
 
 
 def grown_zoo(zoo: Zoo) -> Any:

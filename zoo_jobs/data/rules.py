@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ..closed import Closed, Number
+from .own import ImageFacts
 
 
 class Preprocessing(Closed):
@@ -20,6 +21,11 @@ class Preprocessing(Closed):
     """Per channel, of values in 0-1."""
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(examples=["[0.3081]"])
     """Per channel, of values in 0-1."""
+
+    def shape_of(self, images: ImageFacts) -> tuple[int, int]:
+        """Channels and side of the square images that a network sees."""
+        channels = 1 if self.grayscale else images.channels
+        return channels, self.resize or self.center_crop or images.image_size
 
 
 class SplitRule(Closed):

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import unknown
+from .code_module import code_module, filled_layers
+from .code_network import CodeNetwork
 from .layers import Architecture
 from .registry import INITIALIZERS, Network, ResNet18
 from .resnet18 import BLOCKS_PER_STAGE, WIDTHS
@@ -28,6 +30,9 @@ def initial_weights(
     architecture: Network, initializer: str, seed: int, *, scale: float = 1.0, bias: float = BIAS
 ) -> NDArray[np.float32]:
     """Parameters [D] in layout order, before the first step. Normalisations of a ResNet have weight 1 and bias 0.
+
+    Of a network that is code, the initializer gives the weights of convolutions and linear layers; all other parameters
+    are as the constructor makes them under the seed.
 
     Args:
         scale: multiplies the weights that the initializer gives.
@@ -45,6 +50,8 @@ def initial_weights(
         layers = [p.name for p in architecture.parametric]
         for name in layers:
             _default(tensors[f"{name}.weight"], tensors[f"{name}.bias"], generator)
+    elif isinstance(architecture, CodeNetwork):
+        layers = _constructor(architecture, tensors, seed)
     else:
         layers = [*(unit.conv for unit in architecture.units), "fc"]
         _torchvision_constructor(architecture, tensors, generator)
@@ -61,11 +68,32 @@ def initial_buffers(architecture: Network, num_models: int) -> dict[str, NDArray
     """Initial ``buffers`` [P, B] and ``counters`` [P, C] for ``initial_state``; empty for a layer list."""
     if isinstance(architecture, Architecture):
         return {}
+    if isinstance(architecture, CodeNetwork):
+        return _constructed_buffers(architecture, num_models)
     buffers = np.zeros((num_models, architecture.buffer_layout.size), np.float32)
     for name, values in architecture.buffer_layout.unflatten(buffers).items():
         if name.endswith("running_var"):
             values[...] = 1
     return {"buffers": buffers, "counters": np.zeros((num_models, len(architecture.counter_names)), np.int64)}
+
+
+def _constructor(architecture: CodeNetwork, tensors: dict[str, Tensor], seed: int) -> list[str]:
+    """Fill in the parameters that the constructor makes. Returns the names of the layers that an initializer fills."""
+    module = code_module(architecture, seed)
+    for name, parameter in module.named_parameters():
+        tensors[name].copy_(parameter.detach())
+    return [name for name in filled_layers(module) if f"{name}.weight" in tensors]
+
+
+def _constructed_buffers(architecture: CodeNetwork, num_models: int) -> dict[str, NDArray[Any]]:
+    values = code_module(architecture).state_dict()
+    arrays: dict[str, NDArray[Any]] = {}
+    if architecture.buffers:
+        named = {name: values[name].numpy() for name, _ in architecture.buffers}
+        arrays["buffers"] = architecture.buffer_layout.flatten(named)
+    if architecture.counter_names:
+        arrays["counters"] = np.array([int(values[name]) for name in architecture.counter_names], np.int64)
+    return {name: np.tile(array, (num_models, 1)) for name, array in arrays.items()}
 
 
 def _default(weight: Tensor, bias: Tensor | None, generator: torch.Generator) -> None:

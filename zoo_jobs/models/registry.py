@@ -7,10 +7,11 @@ from ..errors import InputError, unknown
 from .cnn2 import cnn2
 from .cnn_l import cnn_l
 from .cnn_s import cnn_s
+from .code_network import CodeNetwork
 from .layers import ACTIVATIONS, Architecture
 from .resnet18 import ResNet18, resnet18
 
-Network = Architecture | ResNet18
+Network = Architecture | ResNet18 | CodeNetwork
 
 
 class Builder(Protocol):
@@ -81,7 +82,8 @@ INITIALIZERS: dict[str, str] = {
 
 
 __all__ = [
-    "ARCHITECTURES", "INITIALIZERS", "Architecture", "ArchitectureRow", "Network", "ResNet18", "architecture",
+    "ARCHITECTURES", "INITIALIZERS", "Architecture", "ArchitectureRow", "CodeNetwork", "Network", "ResNet18",
+    "architecture",
 ]  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from torch.nn.utils import skip_init
 from zooforge.storage.views.module import GlobalAverage, LayerListModule, Residual
 from zooforge.storage.views.resnet18 import ResNet18Module
 
+from .code_module import code_module
+from .code_network import CodeNetwork
 from .layers import (
     ACTIVATIONS,
     WITH_OMEGA,
@@ -29,7 +31,6 @@ from .layers import (
     MaxPool2d,
 )
 from .registry import Network
-from .resnet18 import ResNet18
 
 
 def activation_module(name: ActivationName, omega: float = 1.0) -> nn.Module:
@@ -40,10 +41,15 @@ def activation_module(name: ActivationName, omega: float = 1.0) -> nn.Module:
 
 
 def torch_module(architecture: Network, dropout_ratio: float = 0.0) -> nn.Module:
-    """A module whose parameters are zero until a state dict is loaded; draws no random number."""
+    """A module whose convolutions and linear layers are zero until a state dict is loaded; draws no random number.
+
+    Of a network that is code this runs the code. Raises InputError where the code cannot be run here.
+    """
     module: nn.Module
     if isinstance(architecture, Architecture):
         module = LayerListModule([_module(layer, dropout_ratio) for layer in architecture.layers])
+    elif isinstance(architecture, CodeNetwork):
+        module = code_module(architecture)
     else:
         module = ResNet18Module(architecture.in_channels, architecture.num_classes)
     with torch.no_grad():
@@ -63,16 +69,16 @@ def state_dict(
     """Tensors that ``torch_module(architecture)`` loads with ``strict=True``. They own their memory.
 
     Args:
-        buffers_B: running statistics of a ResNet, in the order of its ``buffer_layout``; with ``counters_C``.
+        buffers_B: running statistics, in the order of the network's ``buffer_layout``; with ``counters_C``.
     """
     names = architecture.state_dict_names
     tensors = {
         names[name]: torch.from_numpy(np.array(values))
         for name, values in architecture.layout.unflatten(weights_D).items()
     }
-    if isinstance(architecture, ResNet18):
+    if architecture.buffer_layout.size or architecture.counter_names:
         if buffers_B is None or counters_C is None:
-            raise ValueError("a ResNet's state dict needs its buffers and counters")
+            raise ValueError("the state dict of this network needs its buffers and counters")
         for name, values in architecture.buffer_layout.unflatten(buffers_B).items():
             tensors[name] = torch.from_numpy(np.array(values))
         for name, value in zip(architecture.counter_names, counters_C, strict=True):

@@ -14,7 +14,7 @@ from typing import Any
 from zooforge.storage.formats.manifest import shard_shape
 
 from ..engines.contract import MOMENTS, noisy_layout
-from ..models.registry import Network, ResNet18
+from ..models.registry import Architecture, Network, ResNet18
 from ..spec.epochs import part_epochs
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo
@@ -210,11 +210,10 @@ def _slot_seconds(rate: Rate, seen: Samples) -> float:
 def _stored(zoo: Zoo, wanted: Request, net: Network, asked: list[int], optimizers: Mapping[str, int]) -> dict[str, int]:
     """Bytes and objects. The peak is when a version is sealed: parts and shards are both there. Final is after `gc`."""
     num_models, num_params = len(wanted.models), net.layout.size
-    num_noisy = noisy_layout(net).size if is_variational(zoo) and not isinstance(net, ResNet18) else 0
+    num_noisy = noisy_layout(net).size if is_variational(zoo) and isinstance(net, Architecture) else 0
     kept = zoo.save_epochs.below(wanted.num_epochs + 1)
     model_bytes = 4 * (num_params + num_noisy) + -(-num_noisy // 8)
-    if isinstance(net, ResNet18):
-        model_bytes += 4 * net.buffer_layout.size + 8 * len(net.counter_names)
+    model_bytes += 4 * net.buffer_layout.size + 8 * len(net.counter_names)
     trained = num_params + num_noisy
     moments = sum(count * len(MOMENTS[optimizer]) for optimizer, count in optimizers.items())
     state_bytes = num_models * model_bytes + 4 * trained * moments

@@ -5,6 +5,7 @@ from typing import Any
 
 from zooforge.storage.formats.manifest import Parent
 from zooforge.storage.formats.splits import SplitRule
+from zooforge.storage.keys import code_key
 from zooforge.storage.publish.description import ZooDescription
 
 from ..data.registry import DATASETS
@@ -23,9 +24,10 @@ from ..models.layers import (
     Linear,
     MaxPool2d,
 )
-from ..models.registry import ResNet18
+from ..models.registry import CodeNetwork, Network, ResNet18
 from ..models.resnet18 import ConvUnit
 from ..spec.grid import ModelRow, rows
+from ..spec.own_code import OwnCode
 from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import ZooSpec
 
@@ -56,14 +58,14 @@ def describe(zoo: Zoo) -> ZooDescription:
         layers={name: _layers(spec, name == "dropout") for name in variants if isinstance(plain, Architecture)},
         symmetries=symmetries(plain),
         noisy_layout=noisy_layout(plain) if twins and isinstance(plain, Architecture) else None,
-        buffers_layout=plain.buffer_layout if isinstance(plain, ResNet18) else None,
-        counters=plain.counter_names if isinstance(plain, ResNet18) else (),
+        buffers_layout=plain.buffer_layout if plain.buffer_layout.size or plain.counter_names else None,
+        counters=plain.counter_names,
         split=SplitRule(spec.split_rule.kind, group=spec.split_rule.group),
         root_zoo=spec.name,
         root_rows={row.index: _row(row, spec) for row in rows(spec)} if twins and spec.split_rule.group else None,
         num_root_models=len(rows(spec)),
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
-        notes=(*spec.conflicts, *_start(spec), *_arithmetic(spec)),
+        notes=(*spec.conflicts, *_code(spec), *_start(spec), *_arithmetic(spec)),
         compression=spec.compression,
         shard_shape=spec.architecture_row.shard_shape,
         data=image_facts(spec),
@@ -90,6 +92,17 @@ def _start(spec: ZooSpec) -> tuple[str, ...]:
     if spec.initial_bias != ZooSpec.model_fields["initial_bias"].default:
         notes.append(f"The initial biases of every model are {spec.initial_bias:g}.")
     return tuple(notes)
+
+
+def _code(spec: ZooSpec) -> tuple[str, ...]:
+    """Where the code of a network is that no reader can build."""
+    own = spec.architecture
+    if not isinstance(own, OwnCode):
+        return ()
+    return (
+        f"The networks are instances of the class {own.class_name} in {code_key(spec.run_id)} of the store where they "
+        f"were grown, SHA-256 {own.text.sha256}. Readers never run it.",
+    )
 
 
 def _arithmetic(spec: ZooSpec) -> tuple[str, ...]:
@@ -144,8 +157,13 @@ def layer_json(layer: Layer) -> dict[str, Any]:
             return {"type": "linear", **asdict(layer)}
 
 
-def symmetries(network: Architecture | ResNet18) -> list[dict[str, Any]]:
-    """Permutation groups in the form that storage/formats/symmetry.py reads: reordering them changes no logit."""
+def symmetries(network: Network) -> list[dict[str, Any]]:
+    """Permutation groups in the form that storage/formats/symmetry.py reads: reordering them changes no logit.
+
+    Those of code are not known: none.
+    """
+    if isinstance(network, CodeNetwork):
+        return []
     return _of_list(network) if isinstance(network, Architecture) else _residual(network)
 
 

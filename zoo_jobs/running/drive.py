@@ -12,12 +12,20 @@ import numpy as np
 from zooforge.storage.errors import StoreUnreachable
 from zooforge.storage.runs.claims import Claims
 from zooforge.storage.runs.ledger import read_ledger
-from zooforge.storage.runs.run_files import create_run, is_stop_asked, start_attempt, want_run, write_chunk
+from zooforge.storage.runs.run_files import (
+    create_run,
+    is_stop_asked,
+    put_code,
+    start_attempt,
+    want_run,
+    write_chunk,
+)
 
 from ..catalogue.in_store import register, send_images
 from ..events import Observer, tell
 from ..planning.pricing import Calibration, StageResult
 from ..planning.units import Task, work_units
+from ..spec.own_code import OwnCode
 from ..watching.run_log import RunLog
 from ..who import who
 from .account import GRACE_SECONDS, Account, Caps
@@ -143,6 +151,8 @@ class _Attempt:
         if not is_stop_asked(session.store, run.id):
             register(session.store, run.zoo, session.options.new_lineage)
             create_run(session.store, run.id, run.zoo.run_content)
+            if isinstance(own := run.zoo.root.architecture, OwnCode):
+                put_code(session.store, run.id, own.code)
             pin_settings(session, run, self._stage.pin)
 
     def _tasks(self) -> Sequence[Task]:

@@ -13,6 +13,7 @@ from zooforge.storage.runs.run_files import Control, pin_run, read_attempts, rea
 from zooforge.storage.stores.probe import Capabilities, probe, require
 from zooforge.storage.stores.protocol import ObjectStore
 
+from ..catalogue.code_file import check_code
 from ..catalogue.in_store import check as check_extends
 from ..catalogue.in_store import check_not_removing
 from ..data.prepare import load
@@ -29,6 +30,7 @@ from ..planning.pricing import Pace, Planned, planned, workers_here
 from ..planning.refill import refill_tasks
 from ..planning.units import Request, Task, WorkUnit, models_that_fit, tasks, unit_models, work_units
 from ..spec.epochs import part_of
+from ..spec.own_code import check_allowed
 from ..spec.twins import TwinSpec, Zoo
 from ..watching.totals import Meter, StoreTotals, store_totals
 from .account import GRACE_SECONDS
@@ -51,6 +53,7 @@ class Options:
     unattended: bool = False
     mix_engines: bool = False
     new_lineage: bool = False
+    allow_code: bool = False
     single_writer: bool = False
     max_hours: float | None = None
     max_dollars: float | None = None
@@ -159,7 +162,9 @@ def plan_stage(session: Session, zoo: Zoo, request: Request, refill: frozenset[i
         InputError: the zoo changes rows of the one in the store, no engine can train it, or no parent is trained.
     """
     store, options = session.store, session.options
+    check_allowed(zoo.name, zoo.root.architecture, options.allow_code)
     check_extends(store, zoo, options.new_lineage)
+    check_code(zoo.root)
     pin = read_pin(store, zoo.run_id) or {}
     _check_commit_every(zoo, pin)
     run = Run(zoo)

@@ -26,6 +26,7 @@ from ..models.registry import ARCHITECTURES, INITIALIZERS
 from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 from .epochs import EPOCHS_JSON_SCHEMA, EpochSet
 from .layer_list import ARCHITECTURE_JSON_SCHEMA, LayerList, parse
+from .own_code import CodeFile, OwnCode
 from .seeds import SEEDS_JSON_SCHEMA, SeedRule
 from .validation import one_line
 
@@ -74,26 +75,38 @@ DatasetField = Annotated[
 ]
 
 
-def _architecture(value: Any) -> str | LayerList:
-    if isinstance(value, LayerList) or (isinstance(value, str) and value in ARCHITECTURES):
+NetworkOfSpec = str | LayerList | OwnCode
+"""The `architecture` of a spec: a name of the registry, a list of layers, or code."""
+
+
+def _architecture(value: Any) -> NetworkOfSpec:
+    if isinstance(value, LayerList | OwnCode) or (isinstance(value, str) and value in ARCHITECTURES):
         return value
     if isinstance(value, dict):
-        return parse(value)
+        if "file" in value:
+            raise ValueError("code is read from a file only where a file holds the spec")
+        if "code" not in value and "class" not in value:
+            return parse(value)
+        try:
+            return OwnCode.model_validate_json(json.dumps(value))
+        except ValidationError as error:
+            raise ValueError(one_line(error, OwnCode)) from None
     # As pydantic says it of a Literal, which one_line shows with the nearest name.
     raise PydanticCustomError(
         "literal_error", "Input should be {expected}", {"expected": ", ".join(f"'{name}'" for name in ARCHITECTURES)}
     )
 
 
-def _architecture_json(value: str | LayerList) -> Any:
+def _architecture_json(value: NetworkOfSpec) -> Any:
     return value if isinstance(value, str) else value.to_json()
 
 
+CODE_JSON_SCHEMAS = [CodeFile.model_json_schema(), OwnCode.model_json_schema()]
 ArchitectureField = Annotated[
-    str | LayerList,
+    NetworkOfSpec,
     PlainValidator(_architecture),
     PlainSerializer(_architecture_json),
-    WithJsonSchema(ARCHITECTURE_JSON_SCHEMA),
+    WithJsonSchema({"anyOf": [*ARCHITECTURE_JSON_SCHEMA["anyOf"], *CODE_JSON_SCHEMAS]}),
 ]
 
 

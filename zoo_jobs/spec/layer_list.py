@@ -25,7 +25,7 @@ from ..models.layers import (
     MaxPool2d,
     output_shape,
 )
-from ..models.registry import ARCHITECTURES
+from ..models.registry import ARCHITECTURES, Network
 from .validation import MisplacedError
 
 OWN = "own"  # an activation that is the model's, from its row
@@ -143,7 +143,7 @@ def parse(value: Any) -> LayerList:
     return LayerList(listed, float(width))
 
 
-def unit_models(network: Architecture) -> int:
+def unit_models(network: Network) -> int:
     """Models of a work unit: the largest power of two, 16 to 1,024, whose models together take at most 2^27
     multiply-adds to train on one sample. The rule never changes; existing runs pin its result too."""
     fit = max(1, UNIT_MACS // network.num_train_macs)

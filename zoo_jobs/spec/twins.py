@@ -9,6 +9,7 @@ from zooforge.storage.canonical import digest_of
 from ..errors import InputError
 from .blocks import validated
 from .epochs import EpochSet
+from .own_code import OwnCode
 from .zoo import NUMERICS_VERSION, SparsifySpec, ZooSpec
 
 
@@ -92,7 +93,7 @@ def twins_of(spec: ZooSpec, sparsify: SparsifySpec | None = None, source_epoch: 
         InputError: where the zoo has no such block and none is given, or its models have no twins.
     """
     chosen = sparsify or spec.sparsify
-    if spec.architecture_row.fixed_activation is not None:
+    if spec.architecture_row.fixed_activation is not None or isinstance(spec.architecture, OwnCode):
         raise InputError(f"{spec.name}: twins are made of CNNs, its models are {spec.architecture_name}")
     if chosen is None:
         raise InputError(f"{spec.name} has no `sparsify:` block; name a method, e.g. --method variational-dropout")

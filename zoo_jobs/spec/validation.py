@@ -89,7 +89,7 @@ def _accepted_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list
     for part in loc:
         if part in model.model_fields:  # else a key of a mapping, whose values are what the field before says
             model = _model_in(model.model_fields[str(part)].annotation) or model
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -40,6 +40,7 @@ from .blocks import (
 from .draws import DrawsField
 from .epochs import EpochSet
 from .layer_list import LayerList, unit_models
+from .own_code import OwnCode
 from .validation import MisplacedError
 from .yaml_values import yaml_values
 
@@ -84,7 +85,7 @@ class ZooSpec(Closed):
     """Random changes to training images: crop-flip (pad 4, crop, mirror) or flip-rotate (mirror, up to 20 degrees)."""
 
     architecture: ArchitectureField = Field(examples=["cnn-s"])
-    """Network: a name, or a list of layers, {layers: [...], width: 1}."""
+    """Network: a name, a list of layers, {layers: [...], width: 1}, or your code, {file: ./net.py, class: Net}."""
     axes: Axes | None = Field(examples=[AXES_EXAMPLE])
     """The grid; null where hyperparameters are drawn."""
     draws: DrawsField = None
@@ -207,12 +208,20 @@ class ZooSpec(Closed):
             except MisplacedError as error:
                 raise ValueError(f"architecture.{error}") from None
             takes_activation, takes_dropout = network.takes_activation, network.has_dropout
+        elif isinstance(network, OwnCode):
+            self._check_code_fits(network)
+            takes_activation, takes_dropout = False, bool(network.dropouts)
         elif self.image_size not in ARCHITECTURES[network].image_sizes:
             sizes = " or ".join(f"{size} x {size}" for size in ARCHITECTURES[network].image_sizes)
             raise ValueError(
                 f"{network} takes images of {sizes}, {self.dataset_name} gives "
                 f"{self.image_size} x {self.image_size}; set preprocessing.resize"
             )
+        put = (
+            "put `{}` into its layers"
+            if isinstance(network, LayerList)
+            else "its code has {} layers of its own, if any"
+        )
         for axis, taken, layer in (
             ("activation", takes_activation, "activation"), ("dropout_ratio", takes_dropout, "dropout"),
         ):  # fmt: skip
@@ -221,7 +230,7 @@ class ZooSpec(Closed):
             if taken and axis not in columns.model_fields_set:
                 raise ValueError(f"{place}.{axis} is required, e.g. {place}.{axis}: {(field.examples or [''])[0]}")
             if not taken and (getattr(columns, axis) != field.default or any(getattr(b, axis) for b in self.extend)):
-                raise ValueError(f"{place}.{axis}: no layer of the architecture uses it; put `{layer}` into its layers")
+                raise ValueError(f"{place}.{axis}: no layer of the architecture uses it; {put.format(layer)}")
         return self
 
     @model_validator(mode="after")
@@ -233,7 +242,9 @@ class ZooSpec(Closed):
         fixed = self.architecture_row.fixed_activation
         for name, value in (("precision", self.precision), ("memory_format", self.memory_format)):
             if fixed is None and value != type(self).model_fields[name].default:
-                raise ValueError(f"{name}: {self.architecture_name} is a layer list, which is not computed in {value}")
+                raise ValueError(f"{name}: {self._kind_of_network}, which is not computed in {value}")
+        if isinstance(self.architecture, OwnCode) and self.sparsify is not None:
+            raise ValueError(f"sparsify: twins are made of CNNs; {self._kind_of_network}")
         if fixed is not None:
             if self.axis_values("activation") != (fixed,) or self.axis_values("dropout_ratio") != (0.0,):
                 raise ValueError(
@@ -245,6 +256,21 @@ class ZooSpec(Closed):
             if self.sparsify is not None:
                 raise ValueError(f"sparsify: twins are made of CNNs; {self.architecture} has none")
         return self
+
+    def _check_code_fits(self, network: OwnCode) -> None:
+        examined = network.in_channels, network.image_size, network.num_classes
+        if examined != (self.in_channels, self.image_size, self.image_facts.num_classes):
+            channels, size, classes = examined
+            raise ValueError(
+                f"architecture: the facts of {network.name} are of {channels} x {size} x {size} images and {classes} "
+                f"classes, here are {self.in_channels} x {self.image_size} x {self.image_size} and "
+                f"{self.image_facts.num_classes}; change it in the spec whose `architecture` names the code's file"
+            )
+
+    @property
+    def _kind_of_network(self) -> str:
+        kind = "code" if isinstance(self.architecture, OwnCode) else "a layer list"
+        return f"{self.architecture_name} is {kind}"
 
     @property
     def image_facts(self) -> ImageFacts:
@@ -295,12 +321,12 @@ class ZooSpec(Closed):
 
     @property
     def in_channels(self) -> int:
-        return 1 if self.preprocessing.grayscale else self.image_facts.channels
+        return self.preprocessing.shape_of(self.image_facts)[0]
 
     @property
     def image_size(self) -> int:
         """Side of the square images that the network sees."""
-        return self.preprocessing.resize or self.preprocessing.center_crop or self.image_facts.image_size
+        return self.preprocessing.shape_of(self.image_facts)[1]
 
     @property
     def num_classes(self) -> int:
@@ -309,33 +335,39 @@ class ZooSpec(Closed):
 
     @property
     def architecture_name(self) -> str:
-        """Name of the network in messages, cards and manifests; ``layers-`` and 8 hex digits for a layer list."""
+        """Name of the network in messages, cards and manifests; a user's own is ``layers-`` or ``code-`` and a digest."""
         return self.architecture if isinstance(self.architecture, str) else self.architecture.name
 
     @property
     def architecture_row(self) -> ArchitectureRow:
-        """The registry's row of the network; for a list the row that it would have."""
+        """The registry's row of the network; for one's own network the row that it would have."""
         if isinstance(self.architecture, str):
             return ARCHITECTURES[self.architecture]
-        return self._list_row
+        return self._own_row
 
     @cached_property
-    def _list_row(self) -> ArchitectureRow:
-        listed = self.architecture
-        assert isinstance(listed, LayerList)
+    def _own_row(self) -> ArchitectureRow:
+        own = self.architecture
+        assert not isinstance(own, str)
 
         def build(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Network:
-            del dropout  # the layers stay in the list at ratio 0
-            return listed.network(in_channels, image_size, num_classes, activation)
+            del dropout  # the layers stay in the network at ratio 0
+            return (
+                own.network
+                if isinstance(own, OwnCode)
+                else own.network(in_channels, image_size, num_classes, activation)
+            )
 
-        network = listed.network(self.in_channels, self.image_size, self.image_facts.num_classes, "relu")
-        return ArchitectureRow("a list of layers", build, (self.image_size,), unit_models(network), least_outputs=1)
+        network = build(self.in_channels, self.image_size, self.image_facts.num_classes, "relu", dropout=True)
+        return ArchitectureRow(
+            "a network of one's own", build, (self.image_size,), unit_models(network), least_outputs=1
+        )
 
     def network(self, activation: str, dropout: bool) -> Network:
         """The network of the models with this activation; ``dropout`` says whether their dropout ratio is positive."""
-        if isinstance(self.architecture, LayerList):
+        if not isinstance(self.architecture, str):
             classes = self.image_facts.num_classes
-            return self.architecture.network(self.in_channels, self.image_size, classes, activation)
+            return self._own_row.build(self.in_channels, self.image_size, classes, activation, dropout)
         return architecture(
             self.architecture,
             self.in_channels,
@@ -373,6 +405,8 @@ class ZooSpec(Closed):
             content["dataset"] = {"digest": self.dataset.digest}
         if isinstance(self.architecture, LayerList):
             content["architecture"] = {"layers": self.architecture.content}
+        if isinstance(self.architecture, OwnCode):
+            content["architecture"] = {"code": self.architecture.content}
         if self.draws is not None:
             del content["axes"]
             content["draws"] = self.draws.model_dump(mode="json", exclude={"num_models"})

@@ -30,6 +30,7 @@ class Asked(BaseModel):
     twin_epochs: int | None = None
     no_twins: bool = False
     single_writer: bool = False
+    allow_code: bool = False
     max_dollars: float | None = None
     max_hours: float | None = None
     dollars_per_hour: float | None = None

@@ -74,13 +74,13 @@ def export_raw(
         progress: called with the number of states of each piece.
 
     Raises:
-        StorageUsageError: the network is a list of layers, ``folder`` is not empty, nothing fits, or no optimizer
+        StorageUsageError: the network is one's own, ``folder`` is not empty, nothing fits, or no optimizer
             states; nothing was written.
     """
     name = zoo.manifest.architecture["name"]
-    if name.startswith("layers-"):
+    if name.startswith(("layers-", "code-")):
         raise StorageUsageError(
-            f"zoo {zoo.name!r}: its network is a list of layers, {name}, which the reference's trees have no name for; "
+            f"zoo {zoo.name!r}: its network, {name}, is one's own, which the reference's trees have no name for; "
             "export-npz and export-safetensors write any network"
         )
     wanted = wanted_states(zoo, epochs, models, split, where, weight_threshold)

@@ -366,10 +366,10 @@ def test_the_request_alone_says_what_is_asked(store: ObjectStore, monkeypatch: p
     arguments: list[list[str]] = []
     monkeypatch.setattr(cli, "main", lambda given: arguments.append(given) or 0)
     asked = {"models": "0:4", "epochs": 2, "no_twins": True, "max_hours": 2.5, "max_workers": 3, "zoo": ZOO}
-    asked |= {"single_writer": True}
+    asked |= {"single_writer": True, "allow_code": True}
     monkeypatch.setenv("ZOO_REQUEST", json.dumps(asked))
     assert main(["run", ZOO, "--store", store.url, "--slots", "8"]) == 0
-    options = "--unattended --models 0:4 --epochs 2 --no-twins --single-writer --max-hours 2.5 --slots 8"
+    options = "--unattended --models 0:4 --epochs 2 --no-twins --single-writer --allow-code --max-hours 2.5 --slots 8"
     assert arguments == [["run", ZOO, "--store", store.url, *options.split()]]
     control = read_control(store, RUN)
     assert control is not None

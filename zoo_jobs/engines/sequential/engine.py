@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 from ...data.prepared import PreparedData
 from ...models.layers import Architecture
 from ...models.optimizers import OPTIMIZERS
+from ...models.resnet18 import ResNet18
 from ...sparsify import variational_dropout as vd
 from ...sparsify.kl_schedule import kl_weight
 from .. import device_errors, precision
@@ -128,8 +129,8 @@ class SequentialEngine:
 
 def _on_device(program: Program, device: torch.device) -> bool:
     """Whether everything of a session stays on the device. A CPU keeps the session whose bits earlier zoos have."""
-    is_module = not isinstance(program.architecture, Architecture)
-    return is_module and program.optimizer == "sgd" and device.type == "cuda"
+    is_resnet = isinstance(program.architecture, ResNet18)  # a device cannot capture the steps of any code
+    return is_resnet and program.optimizer == "sgd" and device.type == "cuda"
 
 
 class SequentialSession:

@@ -4,11 +4,10 @@ Shape suffixes: D = parameters, V = values with a noise variance, T = D + V for 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
@@ -26,11 +25,9 @@ from ...models.layers import (
 )
 from ...models.torch_module import activation_module
 from ...sparsify import variational_dropout as vd
-from .. import philox
 from ..contract import Program, noisy_layout
-from ..random_layers import RandomLayer, random_layers
-
-WORDS_AT_ONCE = 1 << 20  # random words in memory at a time
+from ..random_layers import random_layers
+from .draws import Steps, draws, dropout_masks, noise
 
 Draws = Sequence[Tensor]  # for one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
 
@@ -101,44 +98,10 @@ class LayerListModel:
         self, seed: int, ratio: float, epoch: int, first_step: int, sizes: Sequence[int]
     ) -> Iterator[tuple[Tensor, ...]]:
         """Random tensors of consecutive steps, whose batches have ``sizes`` samples (only the last may be smaller)."""
-        layers = list(self._random.values())
-        if not layers:
-            yield from (() for _ in sizes)
-            return
-        at_once = max(1, WORDS_AT_ONCE // (sizes[0] * sum(layer.num_values for layer in layers)))
-        for start in range(0, len(sizes), at_once):
-            steps = np.arange(first_step + start, first_step + min(start + at_once, len(sizes)))
-            tensors = [self._draw_layer(layer, seed, ratio, epoch, steps, sizes[0]) for layer in layers]
-            for i in range(len(steps)):
-                num_samples = sizes[start + i]
-                yield tuple(tensor[i, :num_samples] for tensor in tensors)
-
-    def _draw_layer(
-        self, layer: RandomLayer, seed: int, ratio: float, epoch: int, steps: NDArray[np.intp], num_samples: int
-    ) -> Tensor:
-        """[steps, num_samples, *shape] float32."""
-        if self._variational:
-            words = philox.words(
-                seed,
-                philox.Purpose.NOISE,
-                epoch=epoch,
-                step=steps[:, None],
-                stream=philox.sample_streams(layer.ordinal, num_samples),
-                num_words=layer.num_values + layer.num_values % 2,
-            )
-            drawn = _box_muller(words)[..., : layer.num_values]
-        else:
-            kept = philox.keep_mask(
-                seed,
-                epoch=epoch,
-                step=steps,
-                layer=layer.ordinal,
-                num_samples=num_samples,
-                num_values=layer.num_values,
-                ratio=ratio,
-            )
-            drawn = torch.from_numpy(kept * philox.dropout_scale(ratio))
-        return drawn.reshape(len(steps), num_samples, *layer.shape).to(self._device)
+        draw_layer = noise if self._variational else partial(dropout_masks, ratio=ratio)
+        return draws(
+            list(self._random.values()), draw_layer, Steps(seed, epoch, first_step, tuple(sizes)), self._device
+        )
 
     def _tensors(self) -> tuple[dict[str, Tensor], Tensor]:
         """Parameters by name, and log sigma^2 [V] of a twin (else the last parameter, unused): views."""
@@ -219,11 +182,3 @@ def _affine(p: Parametric, values: Tensor, weight: Tensor, bias: Tensor) -> Tens
     if isinstance(p.layer, Conv2d):
         return F.conv2d(values, weight, bias, p.layer.stride, p.layer.padding)
     return F.linear(values, weight, bias)
-
-
-def _box_muller(words: NDArray[np.uint32]) -> Tensor:
-    """``philox.box_muller`` with torch's functions, which are several times faster."""
-    u, v = (torch.from_numpy(uniform) for uniform in philox.uniform_pairs(words))
-    radius = torch.log_(u).mul_(-2).sqrt_()
-    angle = v.mul_(float(np.float32(2 * np.pi)))
-    return torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1).flatten(-2)

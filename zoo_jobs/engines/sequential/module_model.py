@@ -1,15 +1,20 @@
-"""One model that is a torch module (ResNet-18) whose tensors are views of flat rows: arithmetic of ``sequential``."""
+"""One model that is a torch module (ResNet-18, code of one's own) whose tensors are views of flat rows: arithmetic of
+``sequential``."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
-from ...models.registry import ResNet18
+from ...models.code_module import dropouts
+from ...models.registry import Architecture, CodeNetwork
 from ...models.torch_module import torch_module
 from ..contract import Program
 from ..precision import autocast
+from ..random_layers import RandomLayer
+from .draws import Steps, draws, dropout_masks
 
 
 class ModuleModel:
@@ -17,7 +22,7 @@ class ModuleModel:
 
     def __init__(self, program: Program, device: torch.device) -> None:
         network = program.architecture
-        if not isinstance(network, ResNet18):
+        if isinstance(network, Architecture):
             raise ValueError(f"{network.name} is a layer list")
         self._network = network
         self._device = device
@@ -26,6 +31,9 @@ class ModuleModel:
             program.memory_format
         ]
         self._module = torch_module(network).to(device)
+        self._dropouts = dropouts(self._module)
+        shapes = dict(network.dropouts) if isinstance(network, CodeNetwork) and program.dropout else {}
+        self._random = [RandomLayer(n, shapes[name]) for n, name in enumerate(self._dropouts) if name in shapes]
         self.parameters = [dict(self._module.named_parameters())[entry.name] for entry in network.layout.entries]
         """In the order of the layout, to take gradients of."""
         self._gradient_D = torch.zeros(network.layout.size, device=device)
@@ -42,17 +50,19 @@ class ModuleModel:
         modules = dict(self._module.named_modules())
         for entry in self._network.buffer_layout.entries:
             owner, _, name = entry.name.rpartition(".")
-            setattr(modules[owner], name, rows["buffers"][entry.offset : entry.stop])
+            setattr(modules[owner], name, rows["buffers"][entry.offset : entry.stop].view(entry.shape))
         for i, counter in enumerate(self._network.counter_names):
             owner, _, name = counter.rpartition(".")
             setattr(modules[owner], name, rows["counters"][i])
         return values_D
 
     def training_loss(
-        self, images: Tensor, labels: Tensor, draws: Sequence[Tensor], kl_weight: float
+        self, images: Tensor, labels: Tensor, masks: Sequence[Tensor], kl_weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss that is minimised, the mean cross-entropy (the same value), and the logits [B, K]."""
-        del draws, kl_weight
+        del kl_weight
+        for layer, mask in zip(self._dropouts.values(), masks, strict=bool(self._random)):
+            layer.mask = mask
         self._gradient_D.zero_()
         self._module.train()
         logits = self._logits(images)
@@ -72,6 +82,6 @@ class ModuleModel:
     def draw(
         self, seed: int, ratio: float, epoch: int, first_step: int, sizes: Sequence[int]
     ) -> Iterator[tuple[Tensor, ...]]:
-        """An empty tuple per step: these networks have no dropout and no noise."""
-        del seed, ratio, epoch, first_step
-        yield from (() for _ in sizes)
+        """A scaled mask per dropout layer for each step; an empty tuple where there is no dropout."""
+        draw_layer = partial(dropout_masks, ratio=ratio)
+        return draws(self._random, draw_layer, Steps(seed, epoch, first_step, tuple(sizes)), self._device)

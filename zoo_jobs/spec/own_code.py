@@ -1,0 +1,115 @@
+"""Code of one's own as the network of a spec: where a file says that it is, and what the spec holds of it. Pure."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ..closed import Closed
+from ..data.registry import Count
+from ..errors import InputError
+from ..models.code_network import Code, CodeNetwork
+
+MAX_CODE_BYTES = 64 * 1024  # a request of the cluster, which holds the text, is a variable of the environment
+NUM_AXES = 8
+MAX_TENSORS = 100_000
+
+Length = Annotated[int, Field(ge=0, lt=2**31)]
+NamedShapes = Annotated[
+    tuple[tuple[str, Annotated[tuple[Length, ...], Field(max_length=NUM_AXES)]], ...], Field(max_length=MAX_TENSORS)
+]
+ClassName = Annotated[str, Field(alias="class", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+
+
+class CodeFile(Closed):
+    """Where a spec's file says that the code of its network is."""
+
+    file: Annotated[str, Field(min_length=1)]
+    """Path of one Python file, relative to the spec's; it may import torch and what is installed, no other file."""
+    class_name: ClassName
+    """Name of the torch.nn.Module in it."""
+
+
+class OwnCode(Closed):
+    """A network that is code: its text, and the facts that one run of it gave, so that no reader has to run it."""
+
+    code: Annotated[str, Field(min_length=1, max_length=MAX_CODE_BYTES)]
+    """Text of the file; its SHA-256 stands for it in the run id."""
+    class_name: ClassName
+    """Name of the torch.nn.Module in it."""
+    in_channels: Count
+    """Channels of the images."""
+    image_size: Count
+    """Side of the images."""
+    num_classes: Count
+    """Values that the network gives."""
+    parameters: NamedShapes
+    """Names and shapes of the parameters, in the order of the state dict."""
+    buffers: NamedShapes = ()
+    """Names and shapes of float32 buffers, in the order of the state dict."""
+    counters: tuple[str, ...] = ()
+    """Names of int64 numbers of the state dict."""
+    dropouts: NamedShapes = ()
+    """Dropout layers, and the shape of their input for one image."""
+    num_macs: Count
+    """Multiply-adds of the forward pass for one image."""
+    num_train_macs: Count
+    """Multiply-adds of forward and backward pass for one image."""
+
+    @property
+    def text(self) -> Code:
+        return Code(self.code, self.class_name)
+
+    @property
+    def name(self) -> str:
+        """What a manifest calls the network: ``code-`` and 8 hex digits."""
+        return self.text.name
+
+    @property
+    def content(self) -> dict[str, str]:
+        """What enters the digest of a run: the facts follow from it."""
+        return {"class": self.class_name, "sha256": self.text.sha256}
+
+    @property
+    def network(self) -> CodeNetwork:
+        return CodeNetwork(
+            code=self.text,
+            in_channels=self.in_channels,
+            image_size=self.image_size,
+            num_classes=self.num_classes,
+            parameters=self.parameters,
+            buffers=self.buffers,
+            counter_names=self.counters,
+            dropouts=self.dropouts,
+            num_macs=self.num_macs,
+            num_train_macs=self.num_train_macs,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``OwnCode`` reads back."""
+        dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return dumped
+
+
+def own_code(network: CodeNetwork) -> OwnCode:
+    """What a spec holds of a network."""
+    return OwnCode.model_validate(
+        {
+            "code": network.code.text,
+            "class": network.code.class_name,
+            "counters": network.counter_names,
+            **{
+                name: getattr(network, name)
+                for name in OwnCode.model_fields
+                if name not in ("code", "class_name", "counters")
+            },
+        }
+    )
+
+
+def check_allowed(name: str, architecture: Any, allow_code: bool) -> None:
+    """Raises InputError: ``architecture`` of the zoo ``name`` is code, and nobody has allowed to run it."""
+    if isinstance(architecture, OwnCode) and not allow_code:
+        raise InputError(
+            f"{name}: its network is code, class {architecture.class_name} ({architecture.name}), and is run only with "
+            "--allow-code; read it first, it may do whatever you may"
+        )
