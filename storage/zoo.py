@@ -72,10 +72,10 @@ class Zoo(Networks):
 
     def _stored_images(self) -> bytes:
         manifests = [self.manifest]
-        if self.manifest.root_zoo not in ("", self.name):
+        if self._images_zoo != self.name:
             with contextlib.suppress(NotPublished):
-                number, data = read_manifest_bytes(self.store, self.manifest.root_zoo)
-                manifests.append(Manifest.from_json(data, f"zoo {self.manifest.root_zoo!r}, version {number}"))
+                number, data = read_manifest_bytes(self.store, self._images_zoo)
+                manifests.append(Manifest.from_json(data, f"zoo {self._images_zoo!r}, version {number}"))
         for manifest in manifests:
             if manifest.images is not None:
                 return get_object(self.store, manifest.images, f"zoo {manifest.zoo!r}, images")
@@ -85,9 +85,14 @@ class Zoo(Networks):
         ]
         raise StorageUsageError(
             f"zoo {self.name!r}: its images, of {', '.join([self.manifest.dataset, *known])}, are not published with "
-            f"it; in a clone of zooforge that has this data set, `zoo data export {self.manifest.root_zoo or self.name}"
-            " FILE` writes them, and images(split, FILE) reads them"
+            f"it; in a clone of zooforge that has this data set, `zoo data export {self._images_zoo} FILE` "
+            "writes them, and images(split, FILE) reads them"
         )
+
+    @property
+    def _images_zoo(self) -> str:
+        """The zoo whose images these networks saw: of twins their parents'. Families may have images of their own."""
+        return self.name if self.manifest.parent is None else self.manifest.parent.zoo
 
     def evaluate(
         self,

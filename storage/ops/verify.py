@@ -186,9 +186,12 @@ def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Pro
     rule = manifest.split
     parents = models["parent_model"]
     roots = models["model"].data
-    if manifest.parent is not None and parents.valid is None:
+    descends = manifest.parent is not None or manifest.root_zoo != manifest.zoo
+    if descends and parents.valid is None:
+        if set(models["parent_zoo"].data.tolist()) != {manifest.root_zoo}:
+            return  # only the specs of the parents know the roots
         roots = parents.data
-    if rule.kind == "recorded" or rule.group is not None or (rule.kind == "reference" and manifest.parent is not None):
+    if rule.kind == "recorded" or rule.group is not None or (rule.kind == "reference" and descends):
         return  # only the spec of the root knows the groups, and how many models it has
     expected = assign_splits(rule, manifest.root_zoo, roots.tolist(), {}, manifest.planned_models)
     for model, split, wanted in zip(models["model"].data.tolist(), splits, expected, strict=True):

@@ -13,7 +13,7 @@ from ..spec.blocks import validated
 from ..spec.draws import DrawsLike
 from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.yaml_values import yaml_values
-from ..spec.zoo import SparsifySpec, ZooSpec
+from ..spec.zoo import SparsifySpec, Start, ZooSpec
 from .code_file import read_code
 
 FOLDER = Path(__file__).parent
@@ -129,10 +129,25 @@ def load_file(path: Path, allow_code: bool = False) -> ZooSpec:
 
 def _zoo(value: dict[str, Any], path: Path, allow_code: bool) -> ZooSpec:
     """The spec ``value`` of the file ``path``, whose images are known."""
+    start = value.get("start")
+    if isinstance(start, dict) and "parent" not in start:
+        value = value | {"start": _start(validated(Start, start, f"{path}: start"), path)}
     network = value.get("architecture")
     if isinstance(network, dict) and "file" in network:
         value = value | {"architecture": read_code(value, path, allow_code)}
     return ZooSpec.from_json(value, str(path))
+
+
+def _start(wanted: Start, path: Path) -> dict[str, Any]:
+    """JSON of ``start`` with the spec of the parents' zoo. Raises InputError: no such zoo, or it is one of twins."""
+    is_file = wanted.zoo.endswith((".yaml", ".yml"))
+    if is_file and (path.parent / wanted.zoo).resolve() == path.resolve():
+        raise InputError(f"{path}: start.zoo: the file names itself")
+    try:
+        parent = load(str(path.parent / wanted.zoo) if is_file else wanted.zoo)
+    except InputError as error:
+        raise InputError(f"{path}: start.zoo: {error}") from None
+    return wanted.model_dump(mode="json") | {"zoo": parent.name, "parent": parent.to_json()}
 
 
 def _draws_like(wanted: DrawsLike, path: Path) -> dict[str, Any]:

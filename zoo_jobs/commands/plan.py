@@ -165,7 +165,8 @@ def _cells(zoo: Zoo, e: Estimate) -> str:
         return ""
     if zoo.draws is not None:
         return " with hyperparameters that are drawn"
-    return f" = {zoo.num_cells:,} cells x {zoo.num_seeds:,} seeds"
+    parents = "" if zoo.start is None else f"{len(zoo.start.parents):,} parents x "
+    return f" = {parents}{zoo.num_cells:,} cells x {zoo.num_seeds:,} seeds"
 
 
 def _slots(count: int) -> str:

@@ -16,6 +16,7 @@ from ..spec.own_code import OwnCode
 from ..spec.reference_seeds import with_imported_seeds
 from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import AXIS_ORDER, Reference, ZooSpec
+from .family import family_of
 from .list_ import KINDS
 from .options import allow_code_option, json_option, models_option, print_json, resolve_zoo, set_options
 
@@ -88,6 +89,8 @@ def _lines(zoo: Zoo) -> list[str]:
             f"Sparsified twins of {spec.name} ({zoo.sparsify.method}), from weights after epoch {zoo.source_epoch};"
         )
         lines.append("optimizer and learning rate are the parent's, weight decay and dropout are 0.")
+    if (family := family_of(spec)) is not None:
+        lines += ["", *family]
     num_states = len(all_rows) * (zoo.num_epochs + 1)
     sizes = f"{len(all_rows):,} of {net.layout.size:,} parameters, {zoo.num_epochs} epochs: {num_states:,} states"
     lines += ["", f"run        {zoo.run_id}", f"models     {sizes}"]
@@ -122,7 +125,7 @@ def _lines(zoo: Zoo) -> list[str]:
         lines.append(f"twins      {spec.name}-{spec.sparsify.suffix}, {spec.sparsify.num_epochs} epochs")
     lines += [f"source     {spec.source}", *_reference("reference", spec.reference)]
     lines += _reference("its twins", spec.reference_twins)
-    if spec.kind == "hyp-fixed":
+    if spec.kind == "hyp-fixed" and spec.start is None:
         lines.append("")
         lines.append(
             "Models of one seed and initializer start from the same weights in every cell: split with `group: seed`"
@@ -161,7 +164,8 @@ def _reference(title: str, reference: Reference | None) -> list[str]:
 
 
 def _row_lines(chosen: list[Any]) -> list[str]:
-    names = [*type(chosen[0]).__slots__, "digest"]
+    names = [name for name in type(chosen[0]).__slots__ if any(getattr(row, name) is not None for row in chosen)]
+    names.append("digest")
     cells = [[str(getattr(row, name)) for name in names] for row in chosen]
     return table([names, *cells], ">" + "<" * (len(names) - 1))
 

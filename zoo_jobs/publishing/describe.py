@@ -26,7 +26,7 @@ from ..models.layers import (
 )
 from ..models.registry import CodeNetwork, Network, ResNet18
 from ..models.resnet18 import ConvUnit
-from ..spec.grid import ModelRow, rows
+from ..spec.grid import ModelRow, root_models, rows
 from ..spec.own_code import OwnCode
 from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import ZooSpec
@@ -39,7 +39,7 @@ def describe(zoo: Zoo) -> ZooDescription:
     variants = {"plain": plain}
     if isinstance(plain, Architecture) and with_dropout != plain:
         variants["dropout"] = with_dropout
-    twins = isinstance(zoo, TwinSpec)
+    twins, root = isinstance(zoo, TwinSpec), spec.family_root
     table = rows(zoo)
     return ZooDescription(
         name=zoo.name,
@@ -60,12 +60,12 @@ def describe(zoo: Zoo) -> ZooDescription:
         noisy_layout=noisy_layout(plain) if twins and isinstance(plain, Architecture) else None,
         buffers_layout=plain.buffer_layout if plain.buffer_layout.size or plain.counter_names else None,
         counters=plain.counter_names,
-        split=SplitRule(spec.split_rule.kind, group=spec.split_rule.group),
-        root_zoo=spec.name,
-        root_rows={row.index: _row(row, spec) for row in rows(spec)} if twins and spec.split_rule.group else None,
-        num_root_models=len(rows(spec)),
+        split=SplitRule(root.split_rule.kind, group=root.split_rule.group),
+        root_zoo=root.name,
+        root_rows={row.index: _row(row, root) for row in rows(root)} if zoo != root and root.split_rule.group else None,
+        num_root_models=len(rows(root)),
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
-        notes=(*spec.conflicts, *_code(spec), *_start(spec), *_arithmetic(spec)),
+        notes=(*spec.conflicts, *_family(zoo), *_code(spec), *_start(spec), *_arithmetic(spec)),
         compression=spec.compression,
         shard_shape=spec.architecture_row.shard_shape,
         data=image_facts(spec),
@@ -94,6 +94,19 @@ def _start(spec: ZooSpec) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _family(zoo: Zoo) -> tuple[str, ...]:
+    """What the models of a family began with."""
+    start = zoo.root.start
+    if start is None or isinstance(zoo, TwinSpec):
+        return ()
+    head = "" if start.head == "keep" else " but those of the last layer"
+    return (
+        f"Every model began with the weights of a model of {start.zoo} (run {start.spec.run_id}) after epoch "
+        f"{start.epoch}, all{head}; columns parent_zoo, parent_model and parent_epoch say of which. A model is in the "
+        f"split of its root, a model of {zoo.root.family_root.name}.",
+    )
+
+
 def _code(spec: ZooSpec) -> tuple[str, ...]:
     """Where the code of a network is that no reader can build."""
     own = spec.architecture
@@ -114,10 +127,12 @@ def _arithmetic(spec: ZooSpec) -> tuple[str, ...]:
 def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:
     values = asdict(row)
     index = values.pop("index")
-    parent = {}
+    lineage: dict[str, Any] = {}
+    if zoo.root.start is not None:
+        lineage = {"parent_zoo": zoo.root.start.zoo, "root_model": root_models(zoo.root)[index]}
     if isinstance(zoo, TwinSpec):
-        parent = {"parent_zoo": zoo.parent.name, "parent_model": index, "parent_epoch": zoo.source_epoch}
-    return {"row_digest": row.digest, **values, **parent}
+        lineage |= {"parent_zoo": zoo.parent.name, "parent_model": index, "parent_epoch": zoo.source_epoch}
+    return {"row_digest": row.digest, **values, **lineage}
 
 
 def _layers(spec: ZooSpec, dropout: bool) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.runs.trained_weights import read_weights
 from zooforge.storage.stores.protocol import ObjectStore
 
+from ..catalogue.parents import read_parents
 from ..engines.contract import Hyperparameters, OneCycle, Program, StateArrays, initial_state
 from ..engines.growth import NEVER
 from ..models.initialize import initial_buffers, initial_weights
@@ -19,6 +20,7 @@ from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 from ..sparsify.magnitude import pruned_by_magnitude
 from ..spec.epochs import EpochSet
 from ..spec.grid import Family, ModelRow, rows
+from ..spec.start import kept
 from ..spec.twins import TwinSpec, Zoo
 
 
@@ -78,18 +80,15 @@ class Run:
         )
 
     def first_state(self, models: Sequence[int], store: ObjectStore) -> StateArrays:
-        """State at epoch 0: initial weights by seed, or for twins the weights of their parents at the source epoch.
+        """State at epoch 0: initial weights by seed, or weights of the parents of twins and families.
 
-        A twin whose parent is faulty at that epoch is faulty from epoch 0.
+        A model whose parent is faulty at that epoch is faulty from epoch 0.
         """
         program = self.program(self.rows[models[0]].family)
         if isinstance(self.zoo, TwinSpec):
             weights_PD = read_weights(read_ledger(store, self.zoo.parent.run_id), models, self.zoo.source_epoch)
             state = initial_state(program, weights_PD, self._mask(program, weights_PD))
-            faulty_P = ~np.isfinite(weights_PD).all(axis=1)
-            state["faulty_epoch"] = np.where(faulty_P, 0, NEVER).astype(np.int32)
-            state["faulty_reason"] = np.where(faulty_P, FAULT_REASONS.index("parent"), NEVER).astype(np.int8)
-            return state
+            return _faulty_as_parents(state, np.asarray(np.isfinite(weights_PD).all(axis=1)))
         network = program.architecture
         chosen = [self.rows[model] for model in models]
         weights_PD = np.stack(
@@ -98,7 +97,13 @@ class Run:
                 for r in chosen
             ]
         )
-        return initial_state(program, weights_PD, initial_buffers(network, len(models)))
+        if self.zoo.start is None:
+            return initial_state(program, weights_PD, initial_buffers(network, len(models)))
+        parents = read_parents(store, self.zoo, chosen)
+        tensors, theirs = network.layout.unflatten(weights_PD), parents.layout.unflatten(parents.weights_PD)
+        for entry in kept(network.layout, self.zoo.start.head):
+            tensors[entry.name][...] = theirs[entry.name]
+        return _faulty_as_parents(initial_state(program, weights_PD, parents.others), parents.finite_P)
 
     @property
     def _method(self) -> str | None:
@@ -117,3 +122,10 @@ class Run:
     @property
     def train_eval_epochs(self) -> EpochSet:
         return self.zoo.train_eval_epochs.with_epoch_0()
+
+
+def _faulty_as_parents(state: StateArrays, finite_P: NDArray[np.bool_]) -> StateArrays:
+    """``state`` in which models are faulty from epoch 0 if their parents are, whose numbers are not all finite."""
+    state["faulty_epoch"] = np.where(finite_P, NEVER, 0).astype(np.int32)
+    state["faulty_reason"] = np.where(finite_P, NEVER, FAULT_REASONS.index("parent")).astype(np.int8)
+    return state

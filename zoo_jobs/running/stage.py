@@ -16,6 +16,7 @@ from zooforge.storage.stores.protocol import ObjectStore
 from ..catalogue.code_file import check_code
 from ..catalogue.in_store import check as check_extends
 from ..catalogue.in_store import check_not_removing
+from ..catalogue.parents import check_parents, parent_pin
 from ..data.prepare import load
 from ..data.prepared import PreparedData
 from ..data.sources import default_cache
@@ -32,6 +33,7 @@ from ..planning.units import Request, Task, WorkUnit, models_that_fit, tasks, un
 from ..spec.epochs import part_of
 from ..spec.own_code import check_allowed
 from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import ZooSpec
 from ..watching.totals import Meter, StoreTotals, store_totals
 from .account import GRACE_SECONDS
 from .inputs import Run
@@ -159,7 +161,8 @@ def plan_stage(session: Session, zoo: Zoo, request: Request, refill: frozenset[i
     """Plan the missing part of ``request``. Needs neither data nor Ray.
 
     Raises:
-        InputError: the zoo changes rows of the one in the store, no engine can train it, or no parent is trained.
+        InputError: the zoo changes rows of the one in the store, no engine can train it, no parent of twins is trained,
+            or the parents of a family are not published.
     """
     store, options = session.store, session.options
     check_allowed(zoo.name, zoo.root.architecture, options.allow_code)
@@ -170,14 +173,17 @@ def plan_stage(session: Session, zoo: Zoo, request: Request, refill: frozenset[i
     run = Run(zoo)
     choice = choose(options.engine, run.programs())
     absent: set[int] = set()
+    ledger = read_ledger(store, run.id)
     if isinstance(zoo, TwinSpec):
         absent = absent_parents(read_ledger(store, zoo.parent.run_id), zoo, request)
+    else:
+        check_parents(store, zoo, [m for m in request.models if refill or ledger.next_part(m) == 0])
     return StagePlan(
         run=run,
         request=request,
         refill=refill,
         choice=choice,
-        ledger=read_ledger(store, run.id),
+        ledger=ledger,
         units=work_units(zoo, run.rows, size=pin.get("unit_models", new_unit_models(choice, run))),
         absent=frozenset(absent),
         max_models=most_models(zoo, choice.engine.name, os.environ, GRACE_SECONDS),
@@ -206,6 +212,8 @@ def check(session: Session, plan: StagePlan) -> Stage:
     }
     if there is None or "label_version" in there:  # a run that began before these were pinned goes on without them
         pin |= {"label_version": (there or {}).get("label_version", LABEL_VERSION), "class_counts": data.class_counts}
+    if isinstance(run.zoo, ZooSpec) and run.zoo.start is not None:
+        pin["parent"] = parent_pin(store, run.zoo)
     if there is not None:
         pin_settings(session, run, pin)
     expected = _expected(session, plan)

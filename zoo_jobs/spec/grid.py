@@ -12,7 +12,7 @@ from ..errors import InputError
 from .draws import Distribution, Draws, drawn
 from .seeds import derived_seed
 from .twins import TwinSpec, Zoo
-from .zoo import AXIS_ORDER, ZooSpec
+from .zoo import AXIS_ORDER, Start, ZooSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class ModelRow:
     seed: int
     initializer_scale: float = 1.0
     initial_bias: float = 0.01
+    parent_run: str | None = None
+    parent_model: int | None = None
+    parent_epoch: int | None = None
 
     @property
     def family(self) -> Family:
@@ -68,7 +71,8 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
     on log sigma^2 prunes by itself.
 
     Raises:
-        InputError: an extend block repeats a model that is already there, or a number that is drawn cannot be used.
+        InputError: an extend block repeats a model that is already there, a number that is drawn cannot be used, or a
+            parent is none of its zoo's models.
     """
     if isinstance(zoo, TwinSpec):
         kept = zoo.sparsify.weight_decay == "parent"
@@ -77,6 +81,8 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
         )
     if zoo.draws is not None:
         return tuple(_drawn(zoo, zoo.draws))
+    if zoo.start is not None:
+        return tuple(_children(zoo, zoo.start))
     table = list(_grid(zoo, zoo.axes, zoo.seeds.values, zoo.num_seeds, 0))
     if zoo.imported_seeds is not None:
         table = [replace(row, seed=seed) for row, seed in zip(table, zoo.imported_seeds, strict=True)]
@@ -92,6 +98,15 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
                 )
             table.append(row)
     return tuple(table)
+
+
+@lru_cache(maxsize=64)
+def root_models(spec: ZooSpec) -> tuple[int, ...]:
+    """For each model of a zoo the model of ``spec.family_root`` that it descends from; itself without parents."""
+    if spec.start is None:
+        return tuple(range(len(rows(spec))))
+    roots = root_models(spec.start.spec)
+    return tuple(roots[row.parent_model] for row in rows(spec) if row.parent_model is not None)
 
 
 def check_extends(old: Zoo, new: Zoo) -> None:
@@ -125,6 +140,18 @@ def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int,
         for cell in cells:
             seed = seeds[number] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
             yield ModelRow(index=index, seed=seed, **shared, **cell)
+            index += 1
+
+
+def _children(spec: ZooSpec, start: Start) -> Iterator[ModelRow]:
+    """The grid of the zoo once for each parent, the parent varying slowest."""
+    count = len(rows(start.spec))
+    if start.parents.stop > count:
+        raise InputError(f"{spec.name}: start.models {start.models}: {start.spec.name} has {count:,} models")
+    index = 0
+    for model in start.parents:
+        for row in _grid(spec, spec.axes, spec.seeds.values, spec.num_seeds, index):
+            yield replace(row, parent_run=start.spec.run_id, parent_model=model, parent_epoch=start.epoch)
             index += 1
 
 

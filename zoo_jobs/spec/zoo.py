@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Optional, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, WithJsonSchema, model_validator
 
 from zooforge.storage.canonical import digest_of
 from zooforge.storage.formats.compression import CompressionName
@@ -41,13 +41,14 @@ from .draws import DrawsField
 from .epochs import EpochSet
 from .layer_list import LayerList, unit_models
 from .own_code import OwnCode
+from .start import Head, ModelRange, difference
 from .validation import MisplacedError
 from .yaml_values import yaml_values
 
 __all__ = [
     "AXIS_ORDER", "NUMERICS_VERSION", "AugmentName", "Axes", "ExtendBlock", "InitializerName",
     "OptimizerName", "Preprocessing", "Reference", "ScheduleName", "SparsifyMethod", "SparsifySpec", "SplitRule",
-    "ZooKind", "ZooSpec", "json_schema",
+    "Start", "ZooKind", "ZooSpec", "json_schema",
 ]  # fmt: skip
 
 
@@ -55,6 +56,39 @@ AXES_EXAMPLE = (
     "{activation: [tanh], dropout_ratio: [0.0], initializer: [uniform], optimizer: [adam], learning_rate: [3e-4], "
     "weight_decay: [0.0]}"
 )
+
+
+def _whole(spec: "ZooSpec | None") -> dict[str, Any] | None:
+    """All fields of a parents' spec, also where only those of the child are written that differ from the defaults."""
+    return None if spec is None else spec.to_json()
+
+
+class Start(Closed):
+    """Which models of which zoo a zoo's models begin with. The parent is the slowest axis of the grid."""
+
+    zoo: Annotated[str, Field(min_length=1)]
+    """The parents' zoo: a name of the catalogue, or the path of a spec's file."""
+    epoch: Annotated[int, Field(ge=0)]
+    """Epoch of the parents whose weights are taken; they must be published."""
+    models: ModelRange
+    """Indices of the parents, "A:B"; a larger B appends models to the zoo."""
+    head: Head = "keep"
+    """new: the last layer begins anew, so it may have other classes; keep: all weights are the parent's."""
+    parent: Annotated[Optional["ZooSpec"], PlainSerializer(_whole), WithJsonSchema({"type": ["object", "null"]})] = None
+    """Spec of the parents' zoo, which is filled in when a file is read."""
+
+    @property
+    def parents(self) -> range:
+        """Indices of the parents."""
+        first, stop = self.models.split(":")
+        return range(int(first), int(stop))
+
+    @property
+    def spec(self) -> "ZooSpec":
+        """The spec of the parents' zoo."""
+        if self.parent is None:
+            raise ValueError("the spec of the parents' zoo is not filled in")
+        return self.parent
 
 
 class ZooSpec(Closed):
@@ -86,6 +120,8 @@ class ZooSpec(Closed):
 
     architecture: ArchitectureField = Field(examples=["cnn-s"])
     """Network: a name, a list of layers, {layers: [...], width: 1}, or your code, {file: ./net.py, class: Net}."""
+    start: Start | None = None
+    """The parents' weights with which the models begin; null: their initializer's."""
     axes: Axes | None = Field(examples=[AXES_EXAMPLE])
     """The grid; null where hyperparameters are drawn."""
     draws: DrawsField = None
@@ -234,6 +270,33 @@ class ZooSpec(Closed):
         return self
 
     @model_validator(mode="after")
+    def _start_fits(self) -> Self:
+        start = self.start
+        if start is None:
+            return self
+        if start.parent is None:
+            raise ValueError("start: the parents' zoo is read only where a file holds the spec")
+        for name, unset in (
+            ("draws", self.draws is None), ("extend", not self.extend), ("imported_seeds", self.imported_seeds is None),
+        ):  # fmt: skip
+            if not unset:
+                raise ValueError(f"{name}: a zoo with `start` has a grid for each parent, and grows by start.models")
+        if self.split_rule != ModelSplitRule():
+            raise ValueError(f"split_rule: models stay in the split of their root, a model of {self.family_root.name}")
+        if start.head == "keep" and len(self.axis_values("initializer")) > 1:
+            raise ValueError("axes.initializer: nothing is initialised with start.head keep; name one")
+        here, there = (one.network(one.axis_values("activation")[0], dropout=False) for one in (self, start.parent))
+        if (different := difference(there, here, start.head)) is not None:
+            hint = "; head: new leaves the last layer out" if start.head == "keep" else ""
+            raise ValueError(f"start: the networks of {start.parent.name} have another layout: {different}{hint}")
+        if start.epoch not in start.parent.save_epochs:
+            raise ValueError(
+                f"start.epoch: {start.parent.name} keeps no weights of epoch {start.epoch}; it keeps "
+                f"{start.parent.save_epochs}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _training_fits(self) -> Self:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
@@ -335,7 +398,7 @@ class ZooSpec(Closed):
 
     @property
     def architecture_name(self) -> str:
-        """Name of the network in messages, cards and manifests; a user's own is ``layers-`` or ``code-`` and a digest."""
+        """Name of the network in messages and manifests; a user's own is ``layers-`` or ``code-`` and a digest."""
         return self.architecture if isinstance(self.architecture, str) else self.architecture.name
 
     @property
@@ -392,12 +455,17 @@ class ZooSpec(Closed):
         return self
 
     @property
+    def family_root(self) -> "ZooSpec":
+        """The zoo that the models descend from without further parents; the zoo itself without ``start``."""
+        return self if self.start is None else self.start.spec.family_root
+
+    @property
     def run_content(self) -> dict[str, Any]:
         """JSON of the fields that can change a result, and no others.
 
-        Not in it: names and sources, ``extend`` (it only appends rows), ``draws.num_models``, ``save_epochs``,
-        ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own), ``compression``, and
-        ``num_epochs`` unless the schedule depends on it.
+        Not in it: names and sources, ``extend`` (it only appends rows), ``draws.num_models``, ``start.models``,
+        ``save_epochs``, ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own),
+        ``compression``, and ``num_epochs`` unless the schedule depends on it.
         """
         later = ("split_rule", "initializer_scale", "initial_bias", "memory_format", "precision")
         content = self.digest_fields(always=_RESULT_FIELDS, if_set=later)
@@ -410,6 +478,8 @@ class ZooSpec(Closed):
         if self.draws is not None:
             del content["axes"]
             content["draws"] = self.draws.model_dump(mode="json", exclude={"num_models"})
+        if self.start is not None:
+            content["start"] = {"run": self.start.spec.run_id, "epoch": self.start.epoch, "head": self.start.head}
         content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)
         content["train_eval_epochs"] = self.train_eval_epochs.with_epoch_0().to_json()
         if self.imported_seeds is not None:
@@ -466,6 +536,9 @@ class ZooSpec(Closed):
         }
         return ZooSpec.from_json(value, f"{self.name} with --set")
 
+
+Start.model_rebuild()
+ZooSpec.model_rebuild()
 
 _RESULT_FIELDS = (
     "architecture", "augment", "axes", "batch_size", "dataset", "imported_seeds", "momentum", "nesterov",

@@ -9,7 +9,7 @@ import pytest
 
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.errors import InputError
-from zooforge.zoo_jobs.spec.grid import rows
+from zooforge.zoo_jobs.spec.grid import root_models, rows
 from zooforge.zoo_jobs.spec.twins import TwinSpec
 from zooforge.zoo_jobs.spec.yaml_values import yaml_values
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
@@ -31,6 +31,10 @@ COUNTS = {
 """Models of each zoo of the reference, counted by executing its scripts."""
 
 
+FAMILY = {"digits8-tuned": 16, "digits8-new-head": 16, "digits8-tuned-again": 32}
+"""Zoos that descend from digits8-cnn-s, and their models."""
+
+
 def test_the_27_zoos_of_the_reference_have_50360_models_and_2588360_states() -> None:
     assert {spec.name: len(rows(spec)) for spec in REFERENCE} == COUNTS
     assert sum(COUNTS.values()) == 50_360
@@ -40,8 +44,23 @@ def test_the_27_zoos_of_the_reference_have_50360_models_and_2588360_states() -> 
 def test_files_are_named_after_their_zoos_and_twins_names_are_free() -> None:
     assert tuple(spec.name for spec in ALL) == entries.names()
     sisters = {f"{data}-resnet18-seed-bf16" for data in ("cifar10", "cifar100", "tiny-imagenet")}
-    assert set(entries.names()) - set(COUNTS) == {"eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", *sisters}
+    assert set(entries.names()) - set(COUNTS) == {
+        "eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", *sisters, *FAMILY,
+    }  # fmt: skip
     assert len({spec.run_id for spec in ALL}) == len(ALL)
+
+
+def test_the_family_of_digits_is_a_tree_of_three_levels() -> None:
+    members = {spec.name: spec for spec in ALL if spec.family_root.name == "digits8-cnn-s"}
+    assert {name: len(rows(spec)) for name, spec in members.items() if spec.start is not None} == FAMILY
+    above = {name: spec.start.zoo for name, spec in members.items() if spec.start is not None}
+    assert above == {
+        "digits8-tuned": "digits8-cnn-s", "digits8-new-head": "digits8-cnn-s", "digits8-tuned-again": "digits8-tuned",
+    }  # fmt: skip
+    first, last = rows(members["digits8-tuned-again"])[0], rows(members["digits8-tuned-again"])[-1]
+    assert (first.parent_model, last.parent_model, last.parent_epoch) == (0, 15, 10)
+    assert first.parent_run == members["digits8-tuned"].run_id
+    assert set(root_models(members["digits8-tuned-again"])) == set(range(8))
 
 
 EXPECTED_ROWS = {
@@ -106,7 +125,7 @@ RESNET_SPLITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [spec for spec in ALL if spec.start is None], ids=lambda spec: spec.name)
 def test_splits_images_and_networks_fit_the_references(spec: ZooSpec) -> None:
     expected = RESNET_SPLITS if spec.architecture == "resnet18" else SPLITS
     assert (spec.split.train, spec.split.val, spec.num_test) == expected[spec.dataset]

@@ -168,6 +168,8 @@ RESULT_CHANGES: list[dict[str, Any]] = [
     {"split_rule": {"kind": "reference"}},
     {"draws": {"seed": 1, "num_models": 9} | {axis: values[0] for axis, values in AXES.items()}, "axes": None,
      "seeds": [1]},
+    {"start": {"zoo": "mnist5k-cnn-s", "epoch": 1, "models": "0:8", "parent": GOOD.to_json()},
+     "axes": AXES | {"initializer": ["uniform"]}, "sparsify": None},
     RESNET,
     RESNET | {"precision": "tf32"},
     RESNET | {"precision": "bf16"},
