@@ -136,8 +136,9 @@ class Zoo(Networks):
 
         Returns:
             An Arrow table, a row per state: ``model``, ``epoch``; ``recall``, a list with an entry per class, null for
-            a class without images; ``macro_recall``, their mean; ``largest_predicted_share``, the share of the images
-            that got the most frequent answer. All are null where the labels have no counts, e.g. of faulty models.
+            a class without images; ``predicted_share``, the share of the images that got each answer;
+            ``macro_recall``, the mean of the recalls; ``largest_predicted_share``, the largest of the shares. All are
+            null where the labels have no counts, e.g. of faulty models.
 
         Raises:
             StorageUsageError: unknown split, or the labels of this zoo have no counts by class.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ..errors import StorageUsageError
 from ..formats.tables import numpy_column
@@ -23,18 +24,22 @@ def class_metrics(zoo: ZooReader, selection: Selection, split: str) -> pa.Table:
     present = true > 0
     recall = np.ma.filled(correct / np.maximum(true, 1), np.nan).astype(np.float64)
     recall[:, ~present] = np.nan
+    share = np.ma.filled(predicted / max(1, true.sum()), np.nan).astype(np.float64)
     with np.errstate(invalid="ignore"):
-        macro = recall[:, present].mean(axis=1)
-        largest = np.ma.filled(predicted.max(axis=1) / max(1, true.sum()), np.nan).astype(np.float64)
+        macro, largest = recall[:, present].mean(axis=1), share.max(axis=1)
 
-    def nullable(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> pa.Array:
+    def nullable(values: NDArray[np.float64]) -> pa.Array:
         return pa.array(values, mask=np.isnan(values))
+
+    def lists(values: NDArray[np.float64]) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(nullable(values.reshape(-1)), values.shape[1])
 
     return pa.table(
         {
             "model": selection.models,
             "epoch": selection.epochs,
-            "recall": pa.FixedSizeListArray.from_arrays(nullable(recall.reshape(-1)), recall.shape[1]),
+            "recall": lists(recall),
+            "predicted_share": lists(share),
             "macro_recall": nullable(macro),
             "largest_predicted_share": nullable(largest),
         }

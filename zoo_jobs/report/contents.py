@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import words
 from .fidelity import Comparison
 from .population import Population
@@ -63,6 +66,23 @@ class RunAccount:
 
 
 @dataclass(frozen=True)
+class ByClass:
+    """Results by class of N models on the test split, at their last kept epoch. C classes.
+
+    Attributes:
+        images_C: test images of each class; ``predicted_C``: share of the answers of all models that name it.
+        recall_NC: NaN for a class without images. ``macro_N``: its mean over classes.
+        largest_N: share of the images that got a model's most frequent answer.
+    """
+
+    images_C: NDArray[np.int64]
+    predicted_C: NDArray[np.float64]
+    recall_NC: NDArray[np.float64]
+    macro_N: NDArray[np.float64]
+    largest_N: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything in one report; ``twins`` is the contents of the sparsified zoo."""
 
@@ -73,6 +93,7 @@ class Contents:
     twins: "Contents | None" = None
     accounts: tuple[RunAccount, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    by_class: ByClass | None = None
 
 
 def extent(contents: Contents) -> str:

@@ -15,6 +15,7 @@ from .contents import Contents, extent
 from .sections import (
     accuracy_over_epochs,
     best_and_worst,
+    classes,
     coverage,
     faulty_models,
     fidelity,
@@ -32,6 +33,7 @@ SECTIONS = (
     in_short,
     accuracy_over_epochs,
     final_accuracy,
+    classes,
     weights,
     generalisation_gap,
     sparsification,

@@ -25,7 +25,7 @@ from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import ZooSpec
 from ..watching.facts import RunFacts, read_facts
 from . import words
-from .contents import Contents, RunAccount, ZooFacts
+from .contents import ByClass, Contents, RunAccount, ZooFacts
 from .fidelity import compare, is_sample, references
 from .population import HYPERPARAMETERS, METRICS, Population, population
 from .weight_map import StateSample, weight_map
@@ -81,7 +81,22 @@ def _contents(
     sample = is_sample(here, root_kind, facts.num_cells)
     comparisons = () if reference is None else compare(reference, here, sample)
     shown = weight_map(_states(published, here)) if with_map and not published.manifest.twin else None
-    return Contents(facts, here, shown, comparisons, twins, notes=notes)
+    return Contents(facts, here, shown, comparisons, twins, notes=notes, by_class=_by_class(published))
+
+
+def _by_class(published: Published) -> ByClass | None:
+    """None where the labels have no counts by class, or no model has any."""
+    counts = ((published.manifest.data or {}).get("class_counts") or {}).get("test")
+    if counts is None or "test_class_correct" not in published.labels().column_names:
+        return None
+    table = published.class_metrics(epochs=-1)
+    macro, largest = (
+        table[name].to_numpy(zero_copy_only=False) for name in ("macro_recall", "largest_predicted_share")
+    )
+    if not np.isfinite(macro).any():
+        return None
+    recall, share = (np.array(table[name].to_pylist(), np.float64) for name in ("recall", "predicted_share"))
+    return ByClass(np.array(counts), np.nanmean(share, axis=0), recall, macro, largest)
 
 
 def _population(published: Published) -> Population:

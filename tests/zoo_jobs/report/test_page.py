@@ -3,11 +3,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.support.report_zoo import contents, facts, label_columns, states
-from zooforge.zoo_jobs.report.contents import Contents, RunAccount
+from zooforge.zoo_jobs.report.contents import ByClass, Contents, RunAccount
 from zooforge.zoo_jobs.report.fidelity import compare, references
 from zooforge.zoo_jobs.report.page import page, pictures
 from zooforge.zoo_jobs.report.population import population
@@ -75,6 +76,15 @@ def checked(html: str) -> Checker:
     return checker
 
 
+BY_CLASS = ByClass(
+    images_C=np.array([40, 60, 0]),
+    predicted_C=np.array([0.5, 0.25, 0.25]),
+    recall_NC=np.array([[1, 0.5, np.nan], [1, 0.7, np.nan], [np.nan] * 3]),
+    macro_N=np.array([0.75, 0.85, np.nan]),
+    largest_N=np.array([0.95, 0.5, np.nan]),
+)
+
+
 @pytest.fixture(scope="module")
 def whole() -> Contents:
     """Contents with faulty models, twins, comparisons and an account, so that every section is there."""
@@ -88,7 +98,8 @@ def whole() -> Contents:
         attempts=((1000.0, 1060.0, "preempted"), (1070.0, None, "no end")),
         problems=((1060.0, "preempted", "a worker was lost"),),
     )
-    return replace(made, comparisons=compare(reference, made.population, True), accounts=(account,))
+    comparisons = compare(reference, made.population, True)
+    return replace(made, comparisons=comparisons, accounts=(account,), by_class=BY_CLASS)
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +109,18 @@ def html(whole: Contents) -> str:
 
 def test_every_section_is_there_in_reading_order(html: str) -> None:
     assert checked(html).headings == [
-        "In short", "Accuracy and loss over epochs", "Final accuracy by hyperparameter", "Map of the weights",
-        "Generalisation gap", "Sparse twins", "Faulty models", "Best and worst models", "What is here",
-        "Fidelity to the reference", "How it was made", "Provenance",
+        "In short", "Accuracy and loss over epochs", "Final accuracy by hyperparameter", "Results by class",
+        "Map of the weights", "Generalisation gap", "Sparse twins", "Faulty models", "Best and worst models",
+        "What is here", "Fidelity to the reference", "How it was made", "Provenance",
     ]  # fmt: skip
+
+
+def test_results_by_class_have_a_row_per_class_and_name_models_with_one_answer(html: str) -> None:
+    part = html.split('id="classes"')[1].split("</section>")[0]
+    assert "is 80.0%. 1 model gave one answer for more than 90% of the images" in part
+    cells = [re.sub(r"<[^>]+>", " ", row).split() for row in part.split("<tr>")[2:]]
+    assert [row[:3] for row in cells] == [["0", "40", "50.0%"], ["1", "60", "25.0%"], ["2", "0", "25.0%"]]
+    assert cells[1][5] == "60.0%" and cells[2][5] == "–"
 
 
 def test_the_page_needs_nothing_from_anywhere(html: str) -> None:
@@ -143,7 +162,7 @@ def test_faulty_models_are_listed_with_epoch_and_reason(html: str) -> None:
 
 def test_equal_zoos_give_equal_bytes(whole: Contents, html: str) -> None:
     again = contents()
-    assert page(replace(again, comparisons=whole.comparisons, accounts=whole.accounts)) == html
+    assert page(replace(again, comparisons=whole.comparisons, accounts=whole.accounts, by_class=BY_CLASS)) == html
     small = contents(4, 2, twins=False, with_faulty=False)
     assert pictures(small) == pictures(contents(4, 2, twins=False, with_faulty=False))
 

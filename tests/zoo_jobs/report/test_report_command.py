@@ -4,11 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.made_runs import NAME, MadeRun, parent, twins, whole_run
+from tests.support.paths import ROOT
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.storage.zoo import open_zoo
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.publishing.publish import publish
 from zooforge.zoo_jobs.report.page import page
@@ -66,6 +69,17 @@ def test_figures_are_those_of_the_labels(store: ObjectStore) -> None:
     assert contents.twins.population.final("sparsity_ratio")[0] == pytest.approx(400 / 2416)
     assert contents.weight_map is not None
     assert contents.weight_map.points_NK2.shape == (8, 3, 2)
+
+
+def test_results_by_class_are_those_of_the_labels(store: ObjectStore) -> None:
+    assert read_contents(store, store.url, NAME).by_class is None  # its run has no counts by class
+    example = open_store(str(ROOT / "storage/example"))
+    by_class = read_contents(example, example.url, "digits-example").by_class
+    assert by_class is not None and by_class.images_C.sum() == 270
+    zoo = open_zoo(f"{example.url}/zoos/digits-example")
+    counts = np.array(zoo.labels(epochs=-1)["test_class_correct"].to_pylist())
+    assert np.array_equal(by_class.recall_NC, counts / by_class.images_C)
+    assert by_class.predicted_C.sum() == pytest.approx(1)
 
 
 def test_models_of_different_length_are_shown_together(tmp_path: Path) -> None:
