@@ -38,11 +38,10 @@ class PreparedData:
         split: Split = getattr(self, name)
         return split
 
-    @property
-    def class_counts(self) -> dict[str, list[int]]:
-        """Images of each class, by split."""
+    def class_counts(self, num_outputs: int) -> dict[str, list[int]]:
+        """Images of each class, by split; an output of the networks that no label names has none."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
-        return {n: np.bincount(s.labels, minlength=self.num_classes).tolist() for n, s in splits.items()}
+        return {n: np.bincount(s.labels, minlength=num_outputs).tolist() for n, s in splits.items()}
 
     @cached_property
     def digest(self) -> str:

@@ -165,7 +165,7 @@ class Growth:
             """Class counts of a split, masked row by row like ``column``."""
             here = [piece.evaluations[split] for piece in pieces if split in piece.evaluations]
             both = {"correct": [e.class_correct_PC for e in here], "predicted": [e.class_predicted_PC for e in here]}
-            shape = (self.num_models, self._data.num_classes)
+            shape = (self.num_models, self._program.architecture.num_classes)
             return {
                 f"{split}_class_{name}": np.ma.MaskedArray(
                     np.concatenate(counts) if counts else np.zeros(shape, np.int32),

@@ -86,12 +86,12 @@ def stop_read_again(patch: pytest.MonkeyPatch) -> None:
     """Control is read again before it is replaced, so that the tag always matches."""
 
     def write_control(store: Any, run: str, control: Any, seen: Any) -> bool:
-        control = get_or_none(store, control_key(run))
+        standing = get_or_none(store, control_key(run))
         value = {"wanted": control.wanted, "reason": control.reason, "request": control.request, "job": control.job}
-        if control is None:
+        if standing is None:
             store.put(control_key(run), canonical_json(value), if_absent=True)
         else:
-            store.put(control_key(run), canonical_json(value), if_match=control[1])
+            store.put(control_key(run), canonical_json(value), if_match=standing[1])
         return True
 
     for module in (run_files, stops):
