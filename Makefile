@@ -82,7 +82,7 @@ soak: setup ## Train for two hours and see that neither memory, files nor folder
 
 docs: setup ## Write the generated documents again and check that all of them say what is (3 minutes)
 	$(BIN)/python -m zooforge.cluster.values_schema
-	$(BIN)/python -m zooforge.zoo_jobs.spec.zoo > docs/zoo-spec.schema.json
+	$(BIN)/python -m zooforge.zoo_jobs.spec.schema > docs/zoo-spec.schema.json
 	$(BIN)/python -m zooforge.zoo_jobs.spec.names docs/zoo-spec.md
 	$(BIN)/python -m tests.support.house
 	$(BIN)/python -m zooforge.zoo_jobs.metrics.registry docs/metrics.md

@@ -35,6 +35,7 @@ from zooforge.zoo_jobs.engines.choose import make_engine
 from zooforge.zoo_jobs.engines.growth import EpochResult, Growth
 from zooforge.zoo_jobs.publishing.describe import describe
 from zooforge.zoo_jobs.running.inputs import Run
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 ATTEMPT = "20260101T000000Z-0001"
@@ -46,7 +47,7 @@ def spec_of(architecture: str, images: int) -> ZooSpec:
         "dataset=mnist5k", "preprocessing.resize=32", "preprocessing.mean=[0.1307]", "preprocessing.std=[0.3081]",
         f"split.train={images}", "split.val=100", "split.test=100", "batch_size=10", "schedule=null", "augment=null",
     ]  # fmt: skip
-    return load(f"cifar10-{architecture}-seed").with_overrides(settings, name=f"bench-{architecture}")
+    return with_overrides(load(f"cifar10-{architecture}-seed"), settings, name=f"bench-{architecture}")
 
 
 def trained(run: Run, models: int, epochs: int) -> list[EpochResult]:

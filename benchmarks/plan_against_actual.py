@@ -22,6 +22,7 @@ from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.planning.estimate import slot_seconds, stage_seconds
 from zooforge.zoo_jobs.planning.pricing import rate_here
 from zooforge.zoo_jobs.planning.units import Request, request, tasks, work_units
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.twins import Zoo, twins_of
 
 ZOO = Path(sys.executable).parent / "zoo"
@@ -99,7 +100,7 @@ def _session_workers(pid: int) -> list[int]:
 
 def run(name: str, minutes: float, slots: int, store: Path) -> None:
     engine, twins, epochs = RUNS[name]
-    zoo = entries.load("mnist5k-cnn-s").with_overrides(SETTINGS, name="planned")
+    zoo = with_overrides(entries.load("mnist5k-cnn-s"), SETTINGS, name="planned")
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     common = [*settings, "--name", "planned", "--store", str(store), "--slots", str(slots), "--quiet", "--ray", "local"]
     grown: Zoo = twins_of(zoo, source_epoch=0) if twins else zoo

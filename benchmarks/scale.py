@@ -34,6 +34,7 @@ from zooforge.zoo_jobs.running.driver import Driver, Extent, StoreCalls
 from zooforge.zoo_jobs.running.inputs import Run
 from zooforge.zoo_jobs.running.notice import Notice
 from zooforge.zoo_jobs.spec.grid import rows
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 from zooforge.zoo_jobs.watching.totals import Meter
 
@@ -87,7 +88,7 @@ DRAWS = {
 
 
 def grid_of(num_models: int) -> ZooSpec:
-    return entries.load("mnist-cnn-s-seed").with_overrides([f'seeds="1:{num_models + 1}"'], name="million")
+    return with_overrides(entries.load("mnist-cnn-s-seed"), [f'seeds="1:{num_models + 1}"'], name="million")
 
 
 def drawn_of(num_models: int) -> ZooSpec:

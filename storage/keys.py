@@ -78,7 +78,7 @@ def control_key(run: str) -> str:
 
 
 def chunk_key(run: str, engine: str) -> str:
-    """Of the models that an engine has in memory at once, after workers ran out of memory."""
+    """Key of the chunk size that an engine was left with after workers ran out of memory."""
     return f"{run_prefix(run)}chunks/{engine}.json"
 
 

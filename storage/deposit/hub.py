@@ -117,8 +117,8 @@ class HubTarget:
     def _others(self, api: Any, package: Any, parent: str, zoo: str) -> list[str]:
         """Folders of other zoos in the data set."""
         try:
-            found = api.list_repo_tree(self.repository, "zoos", repo_type=_KIND, revision=parent)
-            return [entry.path for entry in found if entry.path != f"zoos/{zoo}"]
+            folders = api.list_repo_tree(self.repository, "zoos", repo_type=_KIND, revision=parent)
+            return [entry.path for entry in folders if entry.path != f"zoos/{zoo}"]
         except package.errors.EntryNotFoundError:
             return []
 
@@ -144,7 +144,7 @@ def _one_line(target: str) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except Exception as error:  # the client raises those of its HTTP library, RuntimeError and ValueError
+    except Exception as error:  # those of its HTTP library have no base of their own, and the library changes with it
         raise _failure(target, error) from None
 
 

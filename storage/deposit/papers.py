@@ -19,7 +19,7 @@ LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
 
 @dataclass(frozen=True, slots=True)
 class Credits:
-    """Who published a zoo, when and under which DOI.
+    """Authors, year and DOI of a publication.
 
     Attributes:
         authors: "Family, Given" of a person, or the name of a group; empty: "The makers of ZOO".
@@ -76,7 +76,7 @@ def title(manifest: Manifest) -> str:
 
 
 def abstract(manifest: Manifest) -> str:
-    """What the zoo is, in sentences on one line."""
+    """A summary of the zoo, as one line of text."""
     text = (
         f"{manifest.describe()} of {manifest.architecture['name']} on {manifest.dataset}: {manifest.num_states:,} "
         f"states of {manifest.layout.size:,} weights, each with its labels. {part_sentence(manifest)} "

@@ -1,4 +1,4 @@
-"""What leaves with a published zoo: its objects, its manifest, and papers made anew; nothing of where it was."""
+"""The content of a publication: objects and manifest of a zoo, and new metadata files that do not name its store."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -118,7 +118,7 @@ class Parcel:
 def parcel_of(
     zoo: Zoo, credits: Credits, *, images: bool = False, images_licence: str = "", why_not: str = ""
 ) -> Parcel:
-    """What leaves of ``zoo``.
+    """The content of a publication of ``zoo``.
 
     Args:
         images: whether ``images.safetensors``, if it is beside the version, leaves too.

@@ -1,4 +1,4 @@
-"""What publishing would take, compared with what the target allows. Pure.
+"""Files and bytes of a publication, compared with the limits of its target. Pure.
 
 Sources of the limits: about.zenodo.org/policies (50 GB and 100 files per record); huggingface.co/docs/hub,
 "Storage limits" (100,000 files, 10,000 per folder, files of at most 50 GB uploaded through Git LFS).
@@ -19,7 +19,7 @@ GB = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a service takes: files, bytes in all, bytes of a file, files of a folder; None: as many as one likes."""
+    """Limits of a service: files, bytes of all files, bytes of one file, files of one folder. None: no limit."""
 
     service: str
     files: int | None = None

@@ -171,7 +171,7 @@ def _build(
 
 
 def _data(store: ObjectStore, description: ZooDescription, run: str) -> dict[str, Any] | None:
-    """What the description says of the images, with what the run has fixed: their digest, and images per class."""
+    """The manifest's ``data``: the facts of the description, the digest of the images, and the counts by class."""
     pin = read_pin(store, run) or {}
     fixed = {"digest": pin.get("data"), "class_counts": pin.get("class_counts")}
     return None if description.data is None else {**description.data, **fixed}

@@ -26,6 +26,7 @@ from zooforge.storage.runs.run_files import read_usage
 from zooforge.storage.stores import seaweedfs
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue.entries import load
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 FACTOR = 6.0
@@ -81,7 +82,7 @@ def main(folder: Path) -> None:
 
 def _watch(folder: Path, zoo: Command, url: str) -> None:
     driver_port, exporter_port = _free_port(), _free_port()
-    spec = load("mnist5k-cnn-s").with_overrides(SETTINGS, name=NAME)
+    spec = with_overrides(load("mnist5k-cnn-s"), SETTINGS, name=NAME)
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     train = ["train", "mnist5k-cnn-s", *settings, "--name", NAME, "--store", url, "--ray", "local", "--slots", "2"]
     train += ["--metrics-port", str(driver_port)]

@@ -9,7 +9,10 @@ import pytest
 import yaml
 
 from tests.support.fake_api import FakeAPI, running
+from zooforge.cluster import zoo_command
+from zooforge.cluster.errors import InputError
 from zooforge.cluster.spec import Release, Target
+from zooforge.zoo_jobs import cli
 
 RAY = "apis/ray.io/v1/namespaces/zoos"
 CORE = "api/v1/namespaces/zoos"
@@ -96,3 +99,39 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAPI]:
     with running(fake):
         monkeypatch.setenv("KUBECONFIG", str(fake.kubeconfig(tmp_path)))
         yield fake
+
+
+RUN = "4e261bdc3f742728126c3fc6c7922184"
+PLAN = {
+    "zoo": "mnist5k-cnn-s", "run": RUN, "num_models": 2560, "num_epochs": 50, "seconds": 7200.0, "dollars": 1.5,
+    "machine": "l4", "peak_bytes": 2**31, "final_bytes": 2**30,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(zoo: str, options: Any = ()) -> list[dict[str, Any]]:
+        if zoo == "mnist5k-cnn":
+            raise InputError("unknown zoo 'mnist5k-cnn'; did you mean 'mnist5k-cnn-s'?")
+        name = zoo if not zoo.endswith(".yaml") else Path(zoo).stem
+        twins = {**PLAN, "zoo": f"{name}-vd", "num_epochs": 25, "seconds": 3600.0, "dollars": 0.75}
+        return [{**PLAN, "zoo": name}, *([twins] if "--twins" in options else [])]
+
+    monkeypatch.setattr(zoo_command, "plan", plan)
+
+
+class Said:
+    """Exit status, stdout and stderr of one command."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def zoo(capsys: pytest.CaptureFixture[str]) -> Any:
+    def run(*arguments: str) -> Said:
+        status = cli.main(["cluster", *arguments])
+        captured = capsys.readouterr()
+        return Said(status, captured.out, captured.err)
+
+    return run

@@ -18,7 +18,7 @@ CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
     """docs/mkdocs_hooks.py; MkDocs itself lives in an environment of its own."""
     files = types.ModuleType("mkdocs.structure.files")
-    files.File = object  # type: ignore[attr-defined]
+    monkeypatch.setattr(files, "File", object, raising=False)
     for name in ("mkdocs", "mkdocs.structure"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, files.__name__, files)

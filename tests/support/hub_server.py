@@ -4,36 +4,32 @@ import base64
 import hashlib
 import json
 import re
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.support.faulty_service import FaultyService
+
 TOKEN = "hf_the-token-of-the-test"
+ERROR_CODES = {"Repository not found": "RepoNotFound", "Entry not found": "EntryNotFound"}
 NO_LFS = 10_000  # a smaller file that is no .safetensors and no .parquet is an ordinary blob
 
 
-class Hub:
+class Hub(FaultyService):
     """Data sets of one owner, "me".
 
     Attributes:
-        fault: gets verb and path of each request; returns a status to answer instead, "cut" to take half of the body
-            and close the connection, or None.
         commits: of a data set, oldest first: id and files, by path.
         large: contents of large files by SHA-256, whether or not a commit names them; readers are sent to another host.
         told: paths on that other host, and whether the token came along.
     """
 
+    token = TOKEN
+
     def __init__(self) -> None:
-        self.address = ""
-        self.fault: Callable[[str, str], int | str | None] = lambda verb, path: None
+        super().__init__()
         self.commits: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
         self.private: dict[str, bool] = {}
         self.large: dict[str, bytes] = {}
-        self.requests: list[tuple[str, str]] = []
         self.told: list[tuple[str, bool]] = []
 
     def files(self, repository: str) -> dict[str, bytes]:
@@ -45,7 +41,16 @@ class Hub:
         self.commits.setdefault(repository, []).append((sha, files))
         return sha
 
-    def answer(self, verb: str, path: str, body: bytes, known: bool) -> tuple[int, Any]:
+    def refusal(self, status: int) -> dict[str, Any]:
+        return {"error": "as the test asks"}
+
+    def headers(self, value: Any) -> dict[str, str]:
+        if not isinstance(value, dict) or "error" not in value:
+            return {}
+        return {"X-Error-Message": value["error"], "X-Error-Code": ERROR_CODES.get(value["error"], "")}
+
+    def answer(self, verb: str, url: str, body: bytes, known: bool) -> tuple[int, Any]:
+        path = urlsplit(url).path
         if match := re.fullmatch(r"/lfs/([0-9a-f]{64})", path):
             if hashlib.sha256(body).hexdigest() != match[1]:
                 return 400, {"error": "other bytes"}
@@ -129,67 +134,3 @@ class Hub:
             if oid in self.large
             else (200, files[path])
         )
-
-
-@contextmanager
-def hub_server() -> Iterator[Hub]:
-    """A running server; its address is ``Hub.address``."""
-    state = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle_any(self) -> None:
-            path = urlsplit(self.path).path
-            state.requests.append((self.command, path))
-            fault = state.fault(self.command, path)
-            body = self.body(half=fault == "cut")
-            if fault == "cut":
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            if isinstance(fault, int):
-                return self.reply(fault, {"error": "as the test asks"})
-            self.reply(*state.answer(self.command, path, body, self.headers.get("Authorization") == f"Bearer {TOKEN}"))
-
-        def body(self, half: bool) -> bytes:
-            if "chunked" in self.headers.get("Transfer-Encoding", ""):
-                pieces = []
-                while size := int(self.rfile.readline(), 16):
-                    pieces.append(self.rfile.read(size))
-                    self.rfile.readline()
-                    if half:
-                        return b""
-                self.rfile.readline()
-                return b"".join(pieces)
-            size = int(self.headers.get("Content-Length") or 0)
-            return self.rfile.read(size // 2 if half else size)
-
-        def reply(self, status: int, value: Any) -> None:
-            data = value if isinstance(value, bytes) else b"" if status == 302 else json.dumps(value).encode()
-            wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            if status == 200 and wanted is not None:
-                status, data = 206, data[int(wanted[1]) : int(wanted[2]) + 1]
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            if status == 302:
-                self.send_header("Location", value)
-            if status == 206 and wanted is not None:
-                self.send_header("Content-Range", f"bytes {wanted[1]}-{int(wanted[1]) + len(data) - 1}/*")
-            if isinstance(value, dict) and "error" in value:
-                self.send_header("X-Error-Message", value["error"])
-                codes = {"Repository not found": "RepoNotFound", "Entry not found": "EntryNotFound"}
-                self.send_header("X-Error-Code", codes.get(value["error"], ""))
-            self.end_headers()
-            self.wfile.write(b"" if self.command == "HEAD" else data)
-
-        do_GET = do_POST = do_PUT = do_HEAD = handle_any
-
-        def log_message(self, *unused: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        state.address = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield state
-        server.shutdown()

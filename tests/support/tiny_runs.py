@@ -5,11 +5,12 @@ import numpy as np
 from zooforge.zoo_jobs.catalogue.entries import load
 from zooforge.zoo_jobs.data.prepared import PreparedData, Split
 from zooforge.zoo_jobs.running.inputs import Run
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
-SPEC: ZooSpec = load("mnist5k-cnn-s").with_overrides(
-    ["split.train=60", "split.val=20", "split.test=20", "num_epochs=4"], name="tiny"
+SPEC: ZooSpec = with_overrides(
+    load("mnist5k-cnn-s"), ["split.train=60", "split.val=20", "split.test=20", "num_epochs=4"], name="tiny"
 )
 TWINS: TwinSpec = twins_of(SPEC, source_epoch=2)
 

@@ -3,40 +3,40 @@
 import hashlib
 import json
 import re
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.faulty_service import FaultyService
 
 TOKEN = "the-token-of-the-test"
 
 
-class Zenodo:
+class Zenodo(FaultyService):
     """The records of one user.
 
     Attributes:
-        fault: gets verb and path of each request; returns a status to answer instead, "cut" to take half of the body
-            and close the connection, or None.
         quota: bytes that the files of a record may have.
     """
 
+    token = TOKEN
+
     def __init__(self) -> None:
-        self.address = ""
-        self.fault: Callable[[str, str], int | str | None] = lambda verb, path: None
+        super().__init__()
         self.quota = 50 * 10**9
         self.depositions: dict[int, dict[str, Any]] = {}
         self.buckets: dict[int, dict[str, bytes]] = {}
-        self.requests: list[tuple[str, str]] = []
 
     @property
     def visible(self) -> dict[int, dict[str, bytes]]:
         """What everybody sees: the files of published records."""
         return {number: self.buckets[number] for number, one in self.depositions.items() if one["submitted"]}
 
-    def answer(self, verb: str, url: str, body: bytes) -> tuple[int, Any]:
+    def refusal(self, status: int) -> dict[str, Any]:
+        return {"message": "as the test asks", "status": status}
+
+    def answer(self, verb: str, url: str, body: bytes, known: bool) -> tuple[int, Any]:
+        if not known:
+            return 401, {"message": "The server could not verify that you are authorized."}
         path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
         if verb == "GET" and path == "/api/deposit/depositions":
             size, page = int(query["size"][0]), int(query["page"][0])
@@ -109,46 +109,3 @@ class Zenodo:
             "record_html": f"{self.address}/records/{number}",
         }
         return {**self.depositions[number], "id": number, "files": files, "links": links}
-
-
-@contextmanager
-def zenodo_server() -> Iterator[Zenodo]:
-    """A running server; its address is ``Zenodo.address``."""
-    state = Zenodo()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def handle_any(self) -> None:
-            path = urlsplit(self.path).path
-            state.requests.append((self.command, path))
-            size, fault = int(self.headers.get("Content-Length") or 0), state.fault(self.command, path)
-            if fault == "cut":
-                self.rfile.read(size // 2)
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            body = self.rfile.read(size)
-            if isinstance(fault, int):
-                return self.reply(fault, {"message": "as the test asks", "status": fault})
-            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                return self.reply(401, {"message": "The server could not verify that you are authorized."})
-            self.reply(*state.answer(self.command, self.path, body))
-
-        def reply(self, status: int, value: Any) -> None:
-            data = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_GET = do_POST = do_PUT = do_DELETE = handle_any
-
-        def log_message(self, *unused: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        state.address = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield state
-        server.shutdown()

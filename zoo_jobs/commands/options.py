@@ -10,6 +10,7 @@ from ..catalogue import entries
 from ..errors import InputError
 from ..planning.units import Request, request
 from ..spec.grid import rows
+from ..spec.overrides import with_overrides
 from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.zoo import ZooSpec
 
@@ -80,10 +81,10 @@ def resolve_zoo(name: str, settings: Sequence[str] = (), new_name: str | None = 
         raise InputError(f"--name {new_name}: a name belongs to --set; nothing is changed without it")
     zoo = entries.resolve(name, allow_code)
     if not isinstance(zoo, TwinSpec):
-        return zoo.with_overrides(settings, name=new_name)
+        return with_overrides(zoo, settings, name=new_name)
     if not settings:
         return zoo
-    parent = zoo.parent.with_overrides(settings, name=new_name)
+    parent = with_overrides(zoo.parent, settings, name=new_name)
     early = None if zoo.source_epoch == zoo.parent.num_epochs else zoo.source_epoch
     return twins_of(parent, zoo.sparsify, early)
 

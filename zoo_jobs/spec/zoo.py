@@ -1,6 +1,5 @@
 """A zoo as a value: what is trained and how, typed, closed and frozen. Pure."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Optional, Self
 
@@ -12,7 +11,6 @@ from zooforge.storage.formats.compression import CompressionName
 from ..closed import Closed, Number
 from ..data.own import ImageFacts, facts_of, name_of
 from ..data.rules import Preprocessing, SplitRule
-from ..errors import InputError, unknown
 from ..models.registry import ARCHITECTURES, ArchitectureRow, Network, architecture
 from .blocks import (
     AXIS_ORDER,
@@ -43,12 +41,11 @@ from .layer_list import LayerList, unit_models
 from .own_code import OwnCode
 from .start import Head, ModelRange, difference
 from .validation import MisplacedError
-from .yaml_values import yaml_values
 
 __all__ = [
     "AXIS_ORDER", "NUMERICS_VERSION", "AugmentName", "Axes", "ExtendBlock", "InitializerName",
     "OptimizerName", "Preprocessing", "Reference", "ScheduleName", "SparsifyMethod", "SparsifySpec", "SplitRule",
-    "Start", "ZooKind", "ZooSpec", "json_schema",
+    "Start", "ZooKind", "ZooSpec",
 ]  # fmt: skip
 
 
@@ -506,36 +503,6 @@ class ZooSpec(Closed):
             value = {"axes": None} | value  # a field without a default, so that a grid without it is refused
         return validated(cls, value, where)
 
-    def with_overrides(self, settings: Sequence[str], *, name: str | None) -> "ZooSpec":
-        """A new spec: this one with ``key=value`` settings, under another name.
-
-        Keys are fields, with dots inside blocks (``split.train=4000``); an axis may be named alone
-        (``learning_rate=0.01``, ``activation=[tanh, relu]``). Values are YAML.
-
-        Raises:
-            InputError: without a name, or where a setting is not one.
-        """
-        if not settings:
-            return self
-        if name is None or name == self.name:
-            raise InputError(f"--set makes another zoo than {self.name!r}: name it, e.g. with --name my-zoo")
-        value = self.to_json()
-        for setting in settings:
-            key, equals, text = setting.partition("=")
-            if not equals or not key:
-                raise InputError(f"--set {setting!r} is not of the form key=value")
-            _check_field(key.strip())
-            _assign(value, key.strip(), yaml_values(text, f"--set {key}"))
-        value |= {
-            "name": name,
-            "description": f"{self.description.rstrip('.')}, with {'; '.join(settings)}.",
-            "source": f"derived from {self.name}",
-            "origin": "ours",
-            "reference": None,
-            "reference_twins": None,
-        }
-        return ZooSpec.from_json(value, f"{self.name} with --set")
-
 
 Start.model_rebuild()
 ZooSpec.model_rebuild()
@@ -544,40 +511,3 @@ _RESULT_FIELDS = (
     "architecture", "augment", "axes", "batch_size", "dataset", "imported_seeds", "momentum", "nesterov",
     "preprocessing", "schedule", "seed_salt", "seeds_per_cell", "split",
 )  # fmt: skip
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of a catalogue file, for editors; checked in as docs/zoo-spec.schema.json."""
-    schema: dict[str, Any] = ZooSpec.model_json_schema()
-    schema["required"].remove("axes")
-    schema["anyOf"] = [{"required": ["axes"]}, {"required": ["draws"]}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "zooforge zoo"}
-
-
-def _check_field(key: str) -> None:
-    """Raises InputError, axes being among the names that are offered, where ``key`` begins with no field."""
-    names = [*ZooSpec.model_fields, *Axes.model_fields]
-    if key.partition(".")[0] not in names:
-        raise unknown("field", key, names)
-
-
-def _assign(value: dict[str, Any], key: str, setting: Any) -> None:
-    """Set ``key`` (dotted) in the JSON of a spec; unknown keys are left for validation to name."""
-    if key in Axes.model_fields:
-        key = f"axes.{key}" if value.get("draws") is None else f"draws.{key}"
-    *blocks, last = key.split(".")
-    for block in blocks:
-        inner = value.get(block)
-        if not isinstance(inner, dict):
-            inner = value[block] = {}
-        value = inner
-    if blocks == ["axes"] and last in Axes.model_fields and not isinstance(setting, list):
-        setting = [setting]
-    value[last] = setting
-
-
-if __name__ == "__main__":
-    import json
-    import sys
-
-    sys.stdout.write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.hub_server import TOKEN, Hub, hub_server
+from tests.support.faulty_service import serving
+from tests.support.hub_server import TOKEN, Hub
 from tests.support.synthetic import RUN, description, train
 from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel
@@ -24,7 +25,6 @@ from zooforge.storage.errors import (
 from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import shared_memory_store
-from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo, open_zoo
 
 package = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
@@ -33,17 +33,10 @@ JANE = Credits(("Doe, Jane",), 2026)
 
 
 @pytest.fixture
-def zoo(memory: ObjectStore) -> Zoo:
-    train(memory, range(6), 3)
-    vectorize(memory, description(num_models=6, num_epochs=3), RUN)
-    return open_zoo(f"{memory.url}/zoos/tiny-zoo")
-
-
-@pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # the server speaks Git LFS
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    with hub_server() as running:
+    with serving(Hub()) as running:
         monkeypatch.setenv("HF_ENDPOINT", running.address)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         yield running

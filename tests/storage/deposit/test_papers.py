@@ -18,17 +18,9 @@ from zooforge.storage.ops.pull import pull
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.open import open_store
-from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo, open_zoo
 
 JANE = Credits(("Doe, Jane", "The Zoo & Co_group"), 2026, "10.5281/zenodo.7")
-
-
-@pytest.fixture
-def zoo(memory: ObjectStore) -> Zoo:
-    train(memory, range(6), 3)
-    vectorize(memory, description(num_models=6, num_epochs=2), RUN)
-    return open_zoo(f"{memory.url}/zoos/tiny-zoo")
 
 
 def test_papers_name_authors_licence_and_the_digest_of_the_manifest(zoo: Zoo) -> None:

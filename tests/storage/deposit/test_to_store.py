@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.faulty_store import Died, FaultyStore
-from tests.support.synthetic import RUN, description, train
+from tests.support.synthetic import description, train
 from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel, parcel_of, slice_of
 from zooforge.storage.deposit.plan import Limits, estimate, plan_of
@@ -19,15 +19,8 @@ from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import MemoryStore, shared_memory_store
 from zooforge.storage.stores.objects import put_object
 from zooforge.storage.stores.open import open_store
-from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore
+from zooforge.storage.stores.protocol import ByteRange, Data
 from zooforge.storage.zoo import Zoo, open_zoo
-
-
-@pytest.fixture
-def zoo(memory: ObjectStore) -> Zoo:
-    train(memory, range(6), 3)
-    vectorize(memory, description(num_models=6, num_epochs=2), RUN)
-    return open_zoo(f"{memory.url}/zoos/tiny-zoo")
 
 
 def test_a_folder_has_the_plans_files_and_reads_and_verifies(zoo: Zoo, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.faulty_service import serving
 from tests.support.synthetic import RUN, description, train
-from tests.support.zenodo_server import TOKEN, Zenodo, zenodo_server
+from tests.support.zenodo_server import TOKEN, Zenodo
 from zooforge.storage.deposit import zenodo_client
 from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel
@@ -19,7 +20,6 @@ from zooforge.storage.deposit.to_store import Published
 from zooforge.storage.errors import CredentialsRefused, StorageError, StorageUsageError, StoreRefused, StoreUnreachable
 from zooforge.storage.ops.verify import verify_zoo
 from zooforge.storage.publish.seal import vectorize
-from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.stores.retries import RetryPolicy
 from zooforge.storage.zoo import Zoo, open_zoo
 
@@ -27,16 +27,9 @@ JANE = Credits(("Doe, Jane",), 2026)
 
 
 @pytest.fixture
-def zoo(memory: ObjectStore) -> Zoo:
-    train(memory, range(6), 3)
-    vectorize(memory, description(num_models=6, num_epochs=2), RUN)
-    return open_zoo(f"{memory.url}/zoos/tiny-zoo")
-
-
-@pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zenodo]:
     monkeypatch.setattr(zenodo_client, "RETRIES", RetryPolicy(5.0, first_pause_seconds=0.0, max_pause_seconds=0.0))
-    with zenodo_server() as running:
+    with serving(Zenodo()) as running:
         monkeypatch.setenv("ZENODO_URL", running.address)
         monkeypatch.setenv("ZENODO_SANDBOX_TOKEN", TOKEN)
         yield running
@@ -167,14 +160,16 @@ def test_what_does_not_pass_is_a_line_that_says_what_to_do(
     assert server.visible == {}
 
 
-def test_other_bytes_that_come_back_are_not_published(zoo: Zoo, server: Zenodo) -> None:
+def test_other_bytes_that_come_back_are_not_published(
+    zoo: Zoo, server: Zenodo, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = server.of_file
 
     def other(verb: str, number: int, name: str, body: bytes) -> tuple[int, Any]:
         status, value = answer(verb, number, name, body)
         return status, value[:-1] + b"?" if verb == "GET" and name.endswith(".zip") else value
 
-    server.of_file = other  # type: ignore[method-assign]
+    monkeypatch.setattr(server, "of_file", other)
     with pytest.raises(StorageError, match="came back with other bytes; the draft was not published"):
         publish(zoo, yes=True)
     assert server.visible == {}
@@ -187,7 +182,7 @@ def test_an_author_is_needed_and_anonymous_is_one(zoo: Zoo, server: Zenodo) -> N
     assert server.depositions[1000]["metadata"]["creators"] == [{"name": "Anonymous"}]
 
 
-def test_the_token_goes_to_no_other_host(zoo: Zoo, server: Zenodo) -> None:
+def test_the_token_goes_to_no_other_host(zoo: Zoo, server: Zenodo, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = server.shown
 
     @functools.wraps(shown)
@@ -196,6 +191,6 @@ def test_the_token_goes_to_no_other_host(zoo: Zoo, server: Zenodo) -> None:
         value["links"]["bucket"] = "http://127.0.0.2:1/api/files/b"
         return value
 
-    server.shown = elsewhere  # type: ignore[method-assign]
+    monkeypatch.setattr(server, "shown", elsewhere)
     with pytest.raises(StoreRefused, match="another host"):
         publish(zoo)

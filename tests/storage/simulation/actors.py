@@ -193,8 +193,8 @@ def register(store: SimStore, zoo: Any) -> None:
 
 
 def job(name: str, origin: str = "") -> Any:
-    zoo = SimpleNamespace(name=ZOO, run_id=RUN, sparsify=None)
-    return Job(zoo, None, name, {}, origin)  # type: ignore[arg-type]
+    zoo: Any = SimpleNamespace(name=ZOO, run_id=RUN, sparsify=None)
+    return Job(zoo, None, name, {}, origin)
 
 
 def run_job(scene: Scene, actor: Actor, name: str, lives: int = 3, origin: str = "") -> None:

@@ -10,6 +10,7 @@ import pytest
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.spec.grid import root_models, rows
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.twins import TwinSpec
 from zooforge.zoo_jobs.spec.yaml_values import yaml_values
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
@@ -181,7 +182,7 @@ def test_a_name_of_the_reference_or_of_twins_finds_its_zoo(name: str, expected: 
 
 
 def test_twins_of_a_zoo_that_is_not_in_the_catalogue_are_named_likewise() -> None:
-    mine = entries.load("mnist5k-cnn-s").with_overrides(["batch_size=20"], name="my-zoo")
+    mine = with_overrides(entries.load("mnist5k-cnn-s"), ["batch_size=20"], name="my-zoo")
     assert entries.twin_parent("my-zoo-magnitude-80-e006") == "my-zoo"
     assert entries.twin_parent("my-zoo") is None
     twins = entries.twins_named("my-zoo-magnitude-80-e006", mine)

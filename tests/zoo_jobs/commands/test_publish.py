@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.faulty_service import serving
 from tests.support.paths import ROOT
-from tests.support.zenodo_server import TOKEN, zenodo_server
+from tests.support.zenodo_server import TOKEN, Zenodo
 from zooforge.storage.zoo import open_zoo
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.data.registry import DATASETS
@@ -97,7 +98,7 @@ def test_bad_input_is_a_line_and_writes_nothing(
 def test_zenodo_by_the_command_is_a_draft_until_yes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with zenodo_server() as server:
+    with serving(Zenodo()) as server:
         monkeypatch.setenv("ZENODO_URL", server.address)
         monkeypatch.setenv("ZENODO_TOKEN", TOKEN)
         assert publish("--to", "zenodo", "--dry-run", "--author", "Doe, Jane") == 0 and server.requests == []

@@ -98,7 +98,8 @@ def test_an_archive_packed_again_or_unpacked_is_accepted_and_resource_forks_are_
         files |= {f"__MACOSX/batches-py/{name}": b"Mac OS X" for name in BATCHES}
     (path,) = fetch("batches", tmp_path / "cache", Folder(put(tmp_path / "from", files)))
     with tarfile.open(path) as archive:
-        files = {member.name.rpartition("/")[2]: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+        streams = ((member.name.rpartition("/")[2], archive.extractfile(member)) for member in archive)
+        files = {name: stream.read() for name, stream in streams if stream is not None}
     assert {name: files[name] for name in BATCHES} == BATCHES
     assert verified_files("batches", path.parent) == {"batches.tar.gz": path}
 

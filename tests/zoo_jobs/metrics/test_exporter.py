@@ -31,6 +31,7 @@ from zooforge.storage.stores.protocol import Stat
 from zooforge.zoo_jobs.catalogue import entries, in_store
 from zooforge.zoo_jobs.metrics.exporter import StoreMetrics
 from zooforge.zoo_jobs.metrics.server import serve
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.twins import twins_of
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
@@ -41,7 +42,7 @@ def tiny() -> ZooSpec:
     """A zoo of 8 models in two operation families, 3 epochs."""
     settings = ["activation=[tanh, relu]", "dropout_ratio=0.0", "initializer=uniform", "optimizer=adam"]
     settings += ["learning_rate=0.001", "weight_decay=0.001", 'seeds="1:5"', "num_epochs=3", "train_eval_epochs=[0, 3]"]
-    return entries.load("mnist5k-cnn-s").with_overrides(settings, name="tiny")
+    return with_overrides(entries.load("mnist5k-cnn-s"), settings, name="tiny")
 
 
 def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:

@@ -14,6 +14,7 @@ from zooforge.zoo_jobs.commands.run import report_verification
 from zooforge.zoo_jobs.commands.verify import NotWhatItSays
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.publishing.publish import publish, read_back
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_an_earlier_lineage_does_not_become_the_current_version_again(store: Obj
     grown(store)
     register(store, parent())
     publish(store, parent())
-    newer = parent().with_overrides(["batch_size=20"], name="other").model_copy(update={"name": NAME})
+    newer = with_overrides(parent(), ["batch_size=20"], name="other").model_copy(update={"name": NAME})
     register(store, newer, new_lineage=True)
     MadeRun(store, newer, (0, 4), 3).commit((0, 1, 2, 3), 0)
     publish(store, newer)

@@ -18,6 +18,7 @@ from zooforge.zoo_jobs.publishing.describe import describe
 from zooforge.zoo_jobs.spec import draws
 from zooforge.zoo_jobs.spec.draws import Distribution, drawn, exact_value, quick_value, words
 from zooforge.zoo_jobs.spec.grid import check_extends, rows
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 VECTORS = json.loads((ROOT / "tests" / "golden" / "draws.json").read_text())
@@ -237,6 +238,6 @@ def test_columns_that_no_layer_uses_are_left_out() -> None:
 
 
 def test_set_reaches_into_draws() -> None:
-    other = spec().with_overrides(["optimizer=adam", "draws.num_models=5"], name="other")
+    other = with_overrides(spec(), ["optimizer=adam", "draws.num_models=5"], name="other")
     assert {row.optimizer for row in rows(other)} == {"adam"}
     assert len(rows(other)) == 5

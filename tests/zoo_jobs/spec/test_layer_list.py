@@ -14,8 +14,10 @@ from zooforge.zoo_jobs.planning.units import unit_models as units_of
 from zooforge.zoo_jobs.publishing.describe import describe
 from zooforge.zoo_jobs.spec.grid import rows
 from zooforge.zoo_jobs.spec.layer_list import LayerList, unit_models
+from zooforge.zoo_jobs.spec.overrides import with_overrides
+from zooforge.zoo_jobs.spec.schema import json_schema
 from zooforge.zoo_jobs.spec.twins import twins_of
-from zooforge.zoo_jobs.spec.zoo import ZooSpec, json_schema
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 GOOD = entries.load("mnist5k-cnn-s").to_json()
 LAYERS: list[Any] = [
@@ -115,7 +117,7 @@ def test_width_scales_hidden_sizes_and_two_widths_are_two_runs() -> None:
     ]  # fmt: skip
     assert wide.run_id == spec_of(scaled).run_id
     assert wide.architecture_name == spec_of(scaled).architecture_name
-    again = wide.with_overrides(["architecture.width=2"], name="wider")
+    again = with_overrides(wide, ["architecture.width=2"], name="wider")
     assert again.run_id == spec_of(layers, width=2).run_id
     assert "architecture.width: 0.3 times the 4 of layers[0] is 1.2, not a whole number" in refusal(layers, width=0.3)
 

@@ -21,10 +21,12 @@ from zooforge.zoo_jobs.spec.blocks import validated
 from zooforge.zoo_jobs.spec.epochs import EpochSet, last_part, part_epochs, part_of
 from zooforge.zoo_jobs.spec.grid import ModelRow, check_extends, rows
 from zooforge.zoo_jobs.spec.names import BEGIN, END, tables
+from zooforge.zoo_jobs.spec.overrides import with_overrides
+from zooforge.zoo_jobs.spec.schema import json_schema
 from zooforge.zoo_jobs.spec.seeds import derived_seed
 from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
 from zooforge.zoo_jobs.spec.yaml_values import yaml_values
-from zooforge.zoo_jobs.spec.zoo import SparsifySpec, ZooSpec, json_schema
+from zooforge.zoo_jobs.spec.zoo import SparsifySpec, ZooSpec
 from zooforge.zoo_jobs.tuning.search_spec import TuneSpec
 
 GOOD = entries.load("mnist5k-cnn-s")
@@ -309,14 +311,14 @@ def test_an_edit_that_would_change_rows_is_refused_and_named() -> None:
 
 
 def test_settings_make_another_zoo_which_needs_a_name() -> None:
-    other = GOOD.with_overrides(["batch_size=20", "learning_rate=1e-2", "split.train=3000"], name="my-zoo")
+    other = with_overrides(GOOD, ["batch_size=20", "learning_rate=1e-2", "split.train=3000"], name="my-zoo")
     assert (other.name, other.batch_size, other.axes.learning_rate, other.split.train) == ("my-zoo", 20, (0.01,), 3000)
     assert other.run_id != GOOD.run_id
     assert other.origin == "ours"
-    assert GOOD.with_overrides([], name=None) is GOOD
+    assert with_overrides(GOOD, [], name=None) is GOOD
     for name in (None, GOOD.name):
         with pytest.raises(InputError, match="--name"):
-            GOOD.with_overrides(["batch_size=20"], name=name)
+            with_overrides(GOOD, ["batch_size=20"], name=name)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +335,7 @@ def test_settings_make_another_zoo_which_needs_a_name() -> None:
 )
 def test_a_setting_that_is_none_is_refused_in_one_line(setting: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        GOOD.with_overrides([setting], name="other")
+        with_overrides(GOOD, [setting], name="other")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -465,10 +467,10 @@ def test_the_page_about_specs_shows_what_is_true() -> None:
 @pytest.mark.parametrize("setting", ["precision=bf16", "precision=tf32", "memory_format=channels_last"])
 def test_arithmetic_is_part_of_the_identity_of_a_run_and_only_of_networks_that_can_have_it(setting: str) -> None:
     resnet = entries.load("cifar10-resnet18-seed")
-    assert resnet.with_overrides([setting], name="other").run_id != resnet.run_id
+    assert with_overrides(resnet, [setting], name="other").run_id != resnet.run_id
     assert "precision" not in resnet.run_content
     with pytest.raises(InputError, match="cnn-s is a layer list, which is not computed in"):
-        entries.load("mnist5k-cnn-s").with_overrides([setting], name="other")
+        with_overrides(entries.load("mnist5k-cnn-s"), [setting], name="other")
 
 
 def test_the_bfloat16_sisters_differ_from_the_references_zoos_in_arithmetic_alone() -> None:

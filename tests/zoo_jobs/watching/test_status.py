@@ -19,6 +19,7 @@ from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.publishing.publish import publish
+from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.watching.facts import read_facts
 from zooforge.zoo_jobs.watching.status import Status, status
 from zooforge.zoo_jobs.watching.status_screen import lines, screen, span, watch
@@ -141,7 +142,7 @@ def test_many_faulty_models_are_a_problem(store: ObjectStore) -> None:
 
 
 def test_a_zoo_that_expects_faulty_models_tells_nobody_of_them(store: ObjectStore) -> None:
-    zoo = parent().with_overrides(["expected_faulty_ratio=0.3"], name="tiny-bold")
+    zoo = with_overrides(parent(), ["expected_faulty_ratio=0.3"], name="tiny-bold")
     assert zoo.run_id == parent().run_id
     whole_run(store, zoo, faulty={0: 1})
     shown = status(read_facts(store, zoo), time.time())

@@ -31,10 +31,7 @@ def load_plugin(text: str) -> tuple[str, Fit]:
     spec = importlib.util.spec_from_file_location(f"zooforge_method_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file does
-        raise InputError(f"--method {text}: {path} cannot be imported ({_named(error)})") from error
+    _called(f"--method {text}: {path} cannot be imported", spec.loader.exec_module, module)
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError(f"--method {text}: {path} has no function {name}")
@@ -47,12 +44,12 @@ def _wrapped(name: str, function: Callable[..., Any]) -> Fit:
 
         np.random.seed(problem.seed)
         torch.manual_seed(problem.seed)
-        predict = _called(name, "fit", function, problem.train.given.states, problem.train.truth)
+        predict = _called(f"method {name}: fit failed", function, problem.train.given.states, problem.train.truth)
         if not callable(predict):
             raise InputError(f"method {name}: fit returned {type(predict).__name__}, expected a function")
 
         def checked(given: Given) -> NDArray[Any]:
-            answer = np.asarray(_called(name, "predict", predict, given.states))
+            answer = np.asarray(_called(f"method {name}: predict failed", predict, given.states))
             if answer.shape != (len(given),):
                 raise InputError(f"method {name}: predictions of shape {list(answer.shape)}, expected [{len(given)}]")
             return answer.astype(np.float64) if problem.kind == "regression" else answer.astype(object)
@@ -62,12 +59,9 @@ def _wrapped(name: str, function: Callable[..., Any]) -> Fit:
     return fit
 
 
-def _called(name: str, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def _called(failed: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of code that is the user's own: whatever it raises is bad input."""
     try:
         return function(*arguments)
-    except Exception as error:  # whatever the plugin does
-        raise InputError(f"method {name}: {what} failed ({_named(error)})") from error
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    except Exception as error:
+        raise InputError(f"{failed} ({type(error).__name__}: {error})") from error
