@@ -189,7 +189,8 @@ class States:
         pandas = import_optional("pandas")
         index = pandas.MultiIndex.from_arrays([self.models, self.epochs], names=["model", "epoch"])
         columns = [f"{entry.name}[{place}]" for entry in self.layout for place in range(entry.size)]
-        return pandas.DataFrame(self.values, index=index, columns=columns)
+        frame: pd.DataFrame = pandas.DataFrame(self.values, index=index, columns=columns)
+        return frame
 
     def arrow(self) -> "pa.Table":
         """Columns ``model``, ``epoch`` and ``weights``, a fixed-size list per state that shares the array's memory."""
