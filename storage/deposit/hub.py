@@ -24,11 +24,11 @@ from ..errors import (
 )
 from ..interchange.hub_folder import ATTRIBUTES
 from ..publish.head import check_copy, read_current, states_of
+from ..publish.papers import digest
 from ..stores.environment import check_endpoint, variable
 from ..stores.hub import ENDPOINT, hub_token
 from ..stores.objects import get_object
 from ..stores.web import WebStore
-from .papers import digest
 from .parcel import Parcel
 from .plan import HUB, Plan, plan_of
 from .to_store import Published, store_sizes

@@ -16,13 +16,11 @@ from ..interchange.zip import described, head_of
 from ..keys import copy_key, head_key, manifest_key, version_prefix
 from ..ops.pull import pull
 from ..publish.cards import LICENSE, card, carried_files, checksums, croissant, pretty
+from ..publish.papers import LICENCE_URL, Credits, abstract, bibtex, citation_files, part_sentence
 from ..read.selection import Selector
 from ..stores.local import LocalStore
 from ..stores.objects import get_object
 from ..zoo import Zoo
-from .papers import LICENCE_URL, Credits, abstract, bibtex, citation_cff, datacite, part_sentence
-
-ROOT_PAPERS = (*AT_ROOT, "CITATION.cff", "datacite.json")
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,7 @@ class Parcel:
             **self.carried,
             "README.md": card(description, manifest, self._first(), self._figures(version)).encode(),
             "LICENSE": LICENSE.encode(),
-            "CITATION.cff": citation_cff(manifest, self.credits, version),
-            "datacite.json": datacite(manifest, self.credits, version),
+            **citation_files(manifest, self.credits, version),
             "croissant.json": pretty(metadata),
             "labels.parquet": get_object(self.zoo.store, manifest.labels.ref, owner),
             "models.parquet": get_object(self.zoo.store, manifest.model_table.ref, owner),
@@ -101,7 +98,7 @@ class Parcel:
         """The papers for the root of the folder or data set, whose paths are relative to that."""
         prefix = version_prefix(self.zoo.name, version)
         papers = self.papers(version)
-        named = {name: papers[name] for name in ROOT_PAPERS if name in papers}
+        named = {name: papers[name] for name in AT_ROOT if name in papers}
         return {name: root_copy(name, data, prefix, self.zoo.name, repository) for name, data in named.items()}
 
     def _first(self) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from ..errors import StorageUsageError
 from ..formats.manifest import DTYPES, Manifest
+from ..publish.papers import part_sentence
 from ..quantities import human_bytes
-from .papers import part_sentence
 
 GB = 10**9
 

@@ -17,9 +17,9 @@ from typing import Any
 from ..canonical import sha256_hex
 from ..errors import CredentialsRefused, DigestMismatch, StorageUsageError
 from ..interchange.zip import zip_zoo
+from ..publish.papers import abstract, digest, keywords, title
 from ..quantities import human_bytes
 from ..stores.environment import check_endpoint, variable
-from .papers import abstract, digest, keywords, title
 from .parcel import Parcel
 from .plan import ZENODO, Plan, plan_of
 from .to_store import Published

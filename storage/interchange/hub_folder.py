@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..keys import version_prefix
-from ..publish.cards import pretty
+from ..publish.cards import CITATION, RECORD, pretty
 from ..quantities import human_bytes
 from ..zoo import Zoo
 from .folders import Report, fresh_folder
 from .zip import NUMBER, contents
 
 ATTRIBUTES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
-AT_ROOT = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
+AT_ROOT = (CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json")
 
 
 @dataclass(frozen=True, slots=True)

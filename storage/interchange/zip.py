@@ -10,17 +10,16 @@ from typing import Any
 from ..canonical import canonical_json, sha256_hex
 from ..formats.manifest import Manifest
 from ..keys import copy_key, head_key, manifest_key
-from ..publish.cards import LICENSE, card, carried_files, checksums, croissant, pretty
+from ..publish.cards import CARRIED, CITATION, LICENSE, RECORD, card, carried_files, checksums, croissant, pretty
 from ..publish.description import ZooDescription
 from ..publish.head import HEAD_FORMAT, HEAD_VERSION
 from ..quantities import human_bytes
 from ..stores.objects import get_object
-from ..stores.protocol import get_or_none
 from ..zoo import Zoo
 from .folders import Report, fresh_file
 
 NUMBER = 1  # of the version in every zip file, so that equal zoos give equal bytes
-COPIES = ("LICENSE", "README.md", "croissant.json", "index_dict.json")
+COPIES = (*CARRIED, CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +96,7 @@ def copies_of(zoo: Zoo) -> dict[str, bytes]:
     """The additional files of the version (card, licence, tables, checksums), or new ones if it has none."""
     manifest = zoo.manifest
     description = described(manifest)
-    copies = carried_files(zoo.store, zoo.name, zoo.version)
-    for name in COPIES:
-        stored = get_or_none(zoo.store, copy_key(zoo.name, zoo.version, name))
-        if stored is not None:
-            copies[name] = stored[0]
+    copies = carried_files(zoo.store, zoo.name, zoo.version, COPIES)
     copies.setdefault("LICENSE", LICENSE.encode())
     copies.setdefault("README.md", card(description, manifest).encode())
     copies.setdefault("croissant.json", pretty(croissant(description, manifest)))

@@ -17,8 +17,9 @@ from ..formats.splits import SPLITS
 from ..formats.tables import decode_table, encode_table, table_values, values_digest
 from ..formats.tensors import tensor_name
 from ..keys import copy_key
-from ..publish.cards import carried_files, checksums
+from ..publish.cards import CITATION, RECORD, carried_files, checksums
 from ..publish.head import check_copy, read_current, require_publishing, seal_manifest
+from ..publish.papers import citation_files, credits_of
 from ..publish.shards import write_shard
 from ..read.selection import Selector
 from ..stores.objects import ObjectRef, get_object, put_object
@@ -77,6 +78,10 @@ def pull(
 
 def _write_copies(zoo: Zoo, target: ObjectStore, manifest: Manifest, number: int) -> None:
     copies = carried_files(zoo.store, zoo.name, zoo.version)
+    citation = carried_files(zoo.store, zoo.name, zoo.version, (CITATION, RECORD))
+    if manifest != zoo.manifest and RECORD in citation:  # a citation names its manifest, and a part has its own
+        citation = citation_files(manifest, credits_of(citation[RECORD]), number)
+    copies |= citation
     copies["SHA256SUMS"] = checksums(manifest, copies).encode()
     for name, data in copies.items():
         target.put(copy_key(manifest.zoo, number, name), data)

@@ -29,10 +29,13 @@ The legal text: https://creativecommons.org/licenses/by/4.0/legalcode
 CARRIED = ("google_layout.csv", "google_metrics.csv.gz", "origin.json")
 """Files beside a version that no manifest names and nobody can make anew: every copy of the zoo takes them along."""
 
+CITATION, RECORD = "CITATION.cff", "datacite.json"
+"""The citation that `zoo publish` writes: copies of the whole zoo take it along as it is."""
 
-def carried_files(store: ObjectStore, zoo: str, number: int) -> dict[str, bytes]:
-    """Those of version ``number`` that are there, by name."""
-    stored = {name: get_or_none(store, copy_key(zoo, number, name)) for name in CARRIED}
+
+def carried_files(store: ObjectStore, zoo: str, number: int, names: tuple[str, ...] = CARRIED) -> dict[str, bytes]:
+    """Those files of version ``number`` that are there, by name."""
+    stored = {name: get_or_none(store, copy_key(zoo, number, name)) for name in names}
     return {name: content[0] for name, content in stored.items() if content is not None}
 
 

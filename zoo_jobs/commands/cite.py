@@ -2,8 +2,8 @@
 
 import click
 
-from zooforge.storage.deposit.papers import Credits, bibtex, credits_of, digest
 from zooforge.storage.keys import copy_key, zoo_url
+from zooforge.storage.publish.papers import Credits, bibtex, credits_of, digest
 from zooforge.storage.stores.protocol import get_or_none
 from zooforge.storage.zoo import open_zoo
 

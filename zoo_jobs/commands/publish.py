@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 import click
 
 from zooforge.storage.commands.options import SELECTION
-from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel, parcel_of, slice_of
 from zooforge.storage.deposit.plan import Plan, estimate
 from zooforge.storage.deposit.send import Target, target_of
 from zooforge.storage.keys import zoo_url
+from zooforge.storage.publish.papers import Credits
 from zooforge.storage.read.progress import progress_bar
 from zooforge.storage.zoo import Zoo, open_zoo
 

@@ -1,8 +1,8 @@
 """How to load a zoo, as code that runs where the zoo is. Pure."""
 
-from zooforge.storage.deposit.papers import Credits, bibtex
 from zooforge.storage.formats.manifest import Manifest
 from zooforge.storage.keys import zoo_url
+from zooforge.storage.publish.papers import Credits, bibtex
 
 from ..report.blocks import Block, Code, Section
 

@@ -9,7 +9,6 @@ import pytest
 from tests.support.faulty_service import serving
 from tests.support.hub_server import TOKEN, Hub
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel
 from zooforge.storage.deposit.send import target_of
 from zooforge.storage.deposit.to_store import Published
@@ -23,6 +22,7 @@ from zooforge.storage.errors import (
     Superseded,
 )
 from zooforge.storage.ops.verify import verify_zoo
+from zooforge.storage.publish.papers import Credits
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import shared_memory_store
 from zooforge.storage.zoo import Zoo, open_zoo

@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.deposit.papers import Credits, bibtex, citation_cff, credits_of, datacite, digest, ranges_text
 from zooforge.storage.deposit.parcel import Parcel, parcel_of
 from zooforge.storage.deposit.to_store import publish_to_store
 from zooforge.storage.errors import StorageUsageError
+from zooforge.storage.interchange.copy_zoo import import_zoo
+from zooforge.storage.interchange.zip import zip_zoo
 from zooforge.storage.keys import copy_key
 from zooforge.storage.ops.pull import pull
+from zooforge.storage.publish.papers import Credits, bibtex, citation_cff, credits_of, datacite, digest, ranges_text
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.open import open_store
@@ -113,3 +115,27 @@ def test_what_croissant_asks_for_is_there(zoo: Zoo) -> None:
     value = json.loads(Parcel(zoo, JANE).papers(3)["croissant.json"])
     assert value["version"] == "3.0.0" and value["creator"][0]["name"] == "Doe, Jane"
     assert digest(zoo.manifest) in value["citeAs"]
+
+
+def test_copies_of_a_publication_take_its_citation_along(zoo: Zoo, tmp_path: Path) -> None:
+    publish_to_store(Parcel(zoo, JANE), open_store(str(tmp_path / "public")), "public")
+    public = open_zoo(tmp_path / "public/zoos/tiny-zoo")
+    pull(public, open_store(str(tmp_path / "pulled")))
+    zip_zoo(public, tmp_path / "zoo.zip")
+    import_zoo(open_zoo(tmp_path / "zoo.zip/zoos/tiny-zoo"), open_store(str(tmp_path / "imported")))
+    for name in ("CITATION.cff", "datacite.json"):
+        key = copy_key("tiny-zoo", 1, name)
+        for copy in ("pulled", "imported"):
+            assert (tmp_path / copy / key).read_bytes() == (tmp_path / "public" / key).read_bytes()
+            assert name in (tmp_path / copy / copy_key("tiny-zoo", 1, "SHA256SUMS")).read_text()
+
+
+def test_a_pulled_part_has_a_citation_of_its_own_with_the_same_authors(zoo: Zoo, tmp_path: Path) -> None:
+    publish_to_store(Parcel(zoo, JANE), open_store(str(tmp_path / "public")), "public")
+    pull(open_zoo(tmp_path / "public/zoos/tiny-zoo"), open_store(str(tmp_path / "part")), models="0:2")
+    part = open_zoo(tmp_path / "part/zoos/tiny-zoo")
+    record = part.store.get(copy_key("tiny-zoo", 1, "datacite.json"))[0]
+    assert credits_of(record) == JANE and digest(part.manifest) in record.decode()
+    cff = yaml.safe_load(part.store.get(copy_key("tiny-zoo", 1, "CITATION.cff"))[0])
+    assert cff["identifiers"][0]["value"] == f"sha256:{digest(part.manifest)}"
+    assert "2 of 6 models" in cff["abstract"]

@@ -8,13 +8,13 @@ import pytest
 
 from tests.support.faulty_store import Died, FaultyStore
 from tests.support.synthetic import description, train
-from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel, parcel_of, slice_of
 from zooforge.storage.deposit.plan import Limits, estimate, plan_of
 from zooforge.storage.deposit.send import target_of
 from zooforge.storage.deposit.to_store import publish_to_store, store_sizes
 from zooforge.storage.errors import DigestMismatch, NotPublished, StorageUsageError, StoreURLError
 from zooforge.storage.ops.verify import verify_zoo
+from zooforge.storage.publish.papers import Credits
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.memory import MemoryStore, shared_memory_store
 from zooforge.storage.stores.objects import put_object

@@ -13,12 +13,12 @@ from tests.support.faulty_service import serving
 from tests.support.synthetic import RUN, description, train
 from tests.support.zenodo_server import TOKEN, Zenodo
 from zooforge.storage.deposit import zenodo_client
-from zooforge.storage.deposit.papers import Credits
 from zooforge.storage.deposit.parcel import Parcel
 from zooforge.storage.deposit.send import target_of
 from zooforge.storage.deposit.to_store import Published
 from zooforge.storage.errors import CredentialsRefused, StorageError, StorageUsageError, StoreRefused, StoreUnreachable
 from zooforge.storage.ops.verify import verify_zoo
+from zooforge.storage.publish.papers import Credits
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.retries import RetryPolicy
 from zooforge.storage.zoo import Zoo, open_zoo

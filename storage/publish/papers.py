@@ -12,7 +12,7 @@ from typing import Any
 from ..canonical import sha256_hex
 from ..errors import StorageUsageError
 from ..formats.manifest import Manifest, from_ranges
-from ..publish.cards import pretty, yaml_text
+from .cards import CITATION, RECORD, pretty, yaml_text
 
 LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
 
@@ -113,6 +113,11 @@ def citation_cff(manifest: Manifest, credits: Credits, version: int) -> bytes:
 
 def keywords(manifest: Manifest) -> list[str]:
     return ["model zoo", "weight space learning", manifest.architecture["name"], manifest.dataset]
+
+
+def citation_files(manifest: Manifest, credits: Credits, version: int) -> dict[str, bytes]:
+    """CITATION.cff and DataCite's record, by name."""
+    return {CITATION: citation_cff(manifest, credits, version), RECORD: datacite(manifest, credits, version)}
 
 
 def datacite(manifest: Manifest, credits: Credits, version: int) -> bytes:
