@@ -173,7 +173,7 @@ def _submitted(one: runs.Submitted, as_json: bool) -> None:
     if as_json:
         print_json({"job": one.name, "made": one.made})
     else:
-        click.echo(f"submitted {one.name}" if one.made else f"{one.name} is running already with the same request")
+        click.echo(f"submitted {one.name}" if one.made else f"{one.name} was submitted already with the same request")
 
 
 @command.command("status")

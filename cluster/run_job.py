@@ -17,6 +17,7 @@ from .spec import PREFIX, Manifest, Release, RunRequest
 MAX_NAME = 47  # KubeRay's limit for the name of a RayJob
 MAX_ZOO = 34
 JOB_ID = re.compile(r"\bZOO_JOB=(\S+)")
+QUEUE = "kueue.x-k8s.io/queue-name"
 OVER = ("Complete", "Failed")
 STATES = {"Initializing": "starting", "Waiting": "starting", "Running": "running", "Retrying": "retrying"}
 
@@ -45,15 +46,19 @@ class Submission:
     """Seconds that it may wait for its pods; None: no limit."""
     job_id: str = ""
     """Identifies the submission in the store, unlike ``name``, which begins again in a new namespace."""
+    queue: str = ""
+    """The LocalQueue from which Kueue admits it by ending its suspension; empty without Kueue."""
 
     @property
     def live(self) -> bool:
-        return self.deployment not in (*OVER, "Suspended") and not self.suspended
+        """Whether it has not ended and was not stopped. A queued submission is live."""
+        waits = self.suspended or self.deployment == "Suspended"
+        return self.deployment not in OVER and (not waits or bool(self.queue and not self.stopped))
 
     @property
     def state(self) -> str:
         """The state as `zoo cluster status` shows it."""
-        if self.stopped or (self.suspended and self.deployment == "Suspended"):
+        if self.stopped or (self.suspended and self.deployment == "Suspended" and not self.queue):
             return "stopped"
         if self.deployment == "Complete":
             return "ended"
@@ -100,6 +105,7 @@ def submission(job: Mapping[str, Any]) -> Submission | None:
         created=seconds_of(metadata.get("creationTimestamp")),
         deadline_seconds=job["spec"].get("preRunningDeadlineSeconds"),
         job_id=found[1] if (found := JOB_ID.search(job["spec"].get("entrypoint", ""))) else "",
+        queue=metadata.get("labels", {}).get(QUEUE, ""),
     )
 
 

@@ -58,7 +58,7 @@ def known_submissions(cluster: Cluster, target: Target) -> list[Submission]:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The result of a submission: RayJob ``name`` was made now, or was already running with the same request."""
+    """The result of a submission: RayJob ``name`` was made now, or was live already with the same request."""
 
     name: str
     made: bool
@@ -170,7 +170,7 @@ def stop(cluster: Cluster, target: Target, one: Submission) -> str:
     """Stop a run with one patch, so that it is not started again. Workers commit first. Returns what was done."""
     job = cluster.get("rayjobs", target.namespace, one.name)
     by = f"{datetime.now(UTC).isoformat(timespec='seconds')} by {getpass.getuser()}"
-    if "clusterSelector" in job["spec"] or "kueue.x-k8s.io/queue-name" in job["metadata"].get("labels", {}):
+    if "clusterSelector" in job["spec"] or one.queue:
         # KubeRay cannot suspend a job of a standing cluster, and Kueue would start a suspended job again.
         cluster.delete("rayjobs", target.namespace, one.name)
         return f"RayJob {one.name} is deleted"

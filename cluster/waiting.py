@@ -17,7 +17,7 @@ def late(known: Iterable[Submission], now: float) -> list[str]:
     said = []
     for one in known:
         waits = one.deployment in BEGINNING or one.job == "PENDING"
-        if not (one.live and waits) or one.created is None:
+        if not (one.live and waits) or one.suspended or one.created is None:
             continue
         limit = one.deadline_seconds or DRIVER_SECONDS
         if now - one.created > limit:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.conftest import CORE, RAY, RUN, pod_template, template
+from tests.cluster.conftest import CORE, RAY, RUN, config_data, pod_template, template
 from tests.support.fake_api import FakeAPI
 from zooforge.cluster import runs, selftest, zoo_command
 from zooforge.cluster.client import connect
@@ -143,8 +143,38 @@ def test_stop_is_one_patch_and_stays(api: FakeAPI, zoo: Any) -> None:
 def test_what_kueue_would_start_again_is_deleted(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     live(api)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "q"
+    live(api, jobDeploymentStatus="Suspended")["spec"]["suspend"] = True
     assert "is deleted" in zoo("stop", "mnist5k-cnn-s").out
     assert api.collection(f"/{RAY}/rayjobs") == []
+
+
+def test_a_release_is_upgraded_while_its_run_is_queued(api: FakeAPI, zoo: Any) -> None:
+    def upgrade(*groups: str) -> None:
+        made = template()
+        made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "q"
+        spec = made["spec"]["rayClusterSpec"]
+        spec["workerGroupSpecs"] = [group for group in spec["workerGroupSpecs"] if group["groupName"] in groups]
+        data = {**config_data(), "rayjob.yaml": yaml.safe_dump(made)}
+        api.put(f"{CORE}/configmaps", "zooforge-runs", data=data)
+
+    def groups(job: dict[str, Any]) -> list[str]:
+        return [group["groupName"] for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+
+    upgrade("cpu")
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    job = live(api, jobDeploymentStatus="Suspended")
+    job["spec"]["suspend"] = True  # by Kueue's webhook
+    upgrade("cpu", "more")
+    assert f"{JOB}  queued" in zoo("status").out
+    assert json.loads(zoo("submit", "mnist5k-cnn-s", "--yes", "--json").out) == {"job": JOB, "made": False}
+    assert zoo("submit", "mnist5k-cnn-s", "--epochs", "3", "--yes").status == 1
+    job["spec"]["suspend"], job["status"] = False, {"jobDeploymentStatus": "Running"}  # admitted
+    assert f"{JOB}  running" in zoo("status").out
+    assert groups(job) == ["cpu"]
+    job["status"] = {"jobDeploymentStatus": "Complete"}
+    zoo("submit", "mnist5k-cnn-s", "--yes")
+    assert [groups(one) for one in api.collection(f"/{RAY}/rayjobs")] == [["cpu"], ["cpu", "more"]]
+    assert len(api.writes) == 2
 
 
 def test_status_shows_runs_progress_and_why_a_pod_waits(api: FakeAPI, zoo: Any) -> None:

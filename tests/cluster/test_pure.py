@@ -240,6 +240,8 @@ def test_a_job_whose_driver_has_not_begun_by_its_deadline_is_named(
         assert words in said[0]
     made["spec"]["suspend"] = True  # queued
     assert late(submissions([made]), now) == []
+    made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "q"
+    assert late(submissions([made]), now) == []
 
 
 def test_workers_that_the_autoscaler_asked_for_and_that_are_not_there_are_named(release: Release) -> None:

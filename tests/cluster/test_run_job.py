@@ -137,6 +137,7 @@ def test_a_submission_is_read_back_from_its_rayjob(release: Release) -> None:
         ({"jobDeploymentStatus": "Failed"}, {}, {}, "failed", False),
         ({"jobDeploymentStatus": "Suspended"}, {"suspend": True}, {"zooforge.io/stopped": "now"}, "stopped", False),
         ({"jobDeploymentStatus": "Suspending"}, {"suspend": True}, {"zooforge.io/stopped": "now"}, "stopped", False),
+        ({"jobDeploymentStatus": "Suspended"}, {"suspend": True}, {}, "stopped", False),
     ],
 )
 def test_states_have_words_for_people(
@@ -145,6 +146,30 @@ def test_states_have_words_for_people(
     job = fill(release, request(), 1, "", "")
     job["status"] = status
     job["spec"].update(spec)
+    job["metadata"]["annotations"].update(annotations)
+    one = submission(job)
+    assert one is not None
+    assert (one.state, one.live) == (state, live)
+
+
+@pytest.mark.parametrize(
+    ("status", "suspend", "annotations", "state", "live"),
+    [
+        ({}, True, {}, "queued", True),
+        ({"jobDeploymentStatus": "Suspended"}, True, {}, "queued", True),
+        ({"jobDeploymentStatus": "Suspended"}, False, {}, "starting", True),
+        ({"jobDeploymentStatus": "Suspending"}, True, {}, "queued", True),
+        ({"jobDeploymentStatus": "Suspended"}, True, {"zooforge.io/stopped": "now"}, "stopped", False),
+        ({"jobDeploymentStatus": "Failed"}, True, {}, "failed", False),
+    ],
+)
+def test_a_run_that_kueue_suspends_is_queued_and_live(
+    release: Release, status: dict[str, Any], suspend: bool, annotations: dict[str, str], state: str, live: bool
+) -> None:
+    job = fill(release, request(), 1, "", "")
+    job["status"] = status
+    job["spec"]["suspend"] = suspend
+    job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "research"
     job["metadata"]["annotations"].update(annotations)
     one = submission(job)
     assert one is not None
