@@ -1,8 +1,8 @@
 """Runs steps against a real Kubernetes: ``python -m tests.e2e [STEP ...]``; without a step all of `make e2e`, with
 ``chaos`` all of `make chaos-cluster`. Each step prints its checks and its duration.
 
-CLUSTER and IMAGE_TOOL are commands with the verbs up, down, env, load, gpu, exec, kill and build, load, save. Those for
-kind and docker are in cluster/adapters.
+CLUSTER and IMAGE_TOOL are commands with the verbs up, down, env, load, gpu, exec, kill, node2 and build, load, save.
+Those for kind and docker are in cluster/adapters.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "stop": runs.stop,
     "caps": runs.caps,
     "crash": runs.crash,
+    "queued": runs.queued,
     "gpu": releases.gpu,
     "secret": planted.secret,
     "uninstall": releases.uninstall,
@@ -36,10 +37,25 @@ COMPARED: dict[str, tuple[Callable[[QuietRuns], None], tuple[str, ...]]] = {
     "unschedulable": (faults.unschedulable, MEDIUM),
     "namespace": (faults.namespace, LONG),
     "drain": (nodes.drain, LONG),
+    "cable": (nodes.cable, LONG),
+    "power": (nodes.power, LONG),
 }
 WHOLE = {
-    (): ("install", "admission", "run", "faults", "stop", "caps", "crash", "gpu", "bad", "secret", "uninstall"),
-    ("chaos",): ("install", "unschedulable", "drain", "namespace"),
+    (): (
+        "install",
+        "admission",
+        "run",
+        "faults",
+        "stop",
+        "caps",
+        "crash",
+        "queued",
+        "gpu",
+        "bad",
+        "secret",
+        "uninstall",
+    ),
+    ("chaos",): ("install", "unschedulable", "drain", "cable", "power", "namespace"),
 }
 
 

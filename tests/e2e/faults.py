@@ -62,8 +62,8 @@ def _faults(quiet: QuietRuns, prometheus: ClusterPrometheus | None) -> None:
     sh(*CLUSTER, "up", check=False)
     uid = kubectl("get", "rayjob", name, "-o", "jsonpath={.metadata.uid}")
     kubectl("delete", "rayjob", name, "--wait=false")
-    wait(400, "the RayJob deleted, its work goes on", lambda: _new_job(uid) or done()["state"] == "finished")
-    if not _new_job(uid):  # a busy machine: the operator came back when the driver had trained everything
+    wait(400, "the RayJob deleted, its work goes on", lambda: new_job(uid) or done()["state"] == "finished")
+    if not new_job(uid):  # a busy machine: the operator came back when the driver had trained everything
         skip("a RayJob that is deleted is submitted again: the run finished before its Ray cluster was deleted")
     finished()
     if prometheus:
@@ -71,9 +71,11 @@ def _faults(quiet: QuietRuns, prometheus: ClusterPrometheus | None) -> None:
     quiet.same(LONG)
 
 
-def goes_on(when: str) -> None:
-    mark = done()["done"]
-    wait(400, f"{when} the run goes on", lambda: done()["done"] > mark + 30)
+def goes_on(when: str, seconds: float = 400) -> None:
+    """Wait until 30 more model-epochs are committed, or the rest if that is less."""
+    mark = done()
+    goal = max(mark["done"] + 1, min(mark["done"] + 31, mark["total"]))
+    wait(seconds, f"{when} the run goes on", lambda: done()["done"] >= goal)
 
 
 def finished(where: tuple[str, str] = HERE) -> None:
@@ -82,7 +84,7 @@ def finished(where: tuple[str, str] = HERE) -> None:
     say(f"what it cost: {json.dumps({key: n for key, n in done(where=where)['losses'].items() if n})}")
 
 
-def _new_job(uid: str) -> bool:
+def new_job(uid: str) -> bool:
     """Whether there is a RayJob with another uid."""
     items = json.loads(kubectl("get", "rayjobs", "-o", "json"))["items"]
     alive = [job for job in items if job.get("status", {}).get("jobDeploymentStatus") not in ("Complete", "Failed")]
@@ -145,7 +147,7 @@ def unschedulable(quiet: QuietRuns) -> None:
     finally:
         sh("kubectl", "label", "--overwrite", *nodes, f"{label}=here")
     wait(600, "with a node again the run goes on", lambda: done()["state"] in ("live", "finished"))
-    say("under a RayJob that the supervisor submitted" if _new_job(uid) else "under its old RayJob")
+    say("under a RayJob that the supervisor submitted" if new_job(uid) else "under its old RayJob")
     finished()
     quiet.same(MEDIUM)
     sh("kubectl", "label", *nodes, f"{label}-")

@@ -12,6 +12,7 @@ from tests.e2e.surroundings import (
     SMALL,
     ZOO,
     catalogue,
+    deploy,
     done,
     expect,
     in_store,
@@ -31,7 +32,7 @@ def run(quiet: QuietRuns) -> None:
     """A run from train to verify; submitted twice it is one run; its manifests equal a local run's."""
     submitted = zoo_cluster("submit", ZOO, *SMALL, "--yes")
     twice = zoo_cluster("submit", ZOO, *SMALL, "--yes")
-    expect("is running already" in twice, f"{submitted.strip()}; twice is one run")
+    expect("was submitted already" in twice, f"{submitted.strip()}; twice is one run")
     another = zoo_cluster("submit", ZOO, "--epochs", "9", "--yes", check=False)
     expect(another.startswith("1 "), f"another request is refused: {another[2:].strip()}")
     name = submitted.split()[-1]
@@ -66,6 +67,44 @@ def stop() -> None:
     wait(300, "it commits again", lambda: done()["done"] > mark["done"])
     wait(600, "it ended", lambda: jobs()[again]["state"] == "ended")
     expect(done()["state"] == "finished", "finished")
+
+
+def queued() -> None:
+    """A run is suspended as Kueue does it, and the release gets a worker group; admitted, the run finishes."""
+    zoo, options = "digits8-cnn-s", ("--models", "0:8", "--epochs", "2", "--no-twins")
+    fixed = ("queue.name=e2e", "autoscaler.enabled=false", "workerGroups.cpu.replicas=1")
+    if zoo in known_zoos():
+        with store() as env:
+            sh(*PYTHON, "store", "rm", zoo, "--yes", env=env)
+    deploy(*fixed)
+    name = submit(zoo, *options)
+    _suspend(name, True)
+    selector = f"zooforge.io/zoo={zoo}"
+    wait(200, "it is queued and has no pod", lambda: jobs()[name]["state"] == "queued" and not pods(selector))
+    deploy(*fixed, "workerGroups.more.replicas=1")
+    again = json.loads(zoo_cluster("submit", zoo, *options, "--yes", "--json"))
+    expect(again == {"job": name, "made": False}, "the release has another worker group; submitted again it is one run")
+    seconds = 75  # a look of the supervisor
+    time.sleep(seconds)
+    states = {row["job"]: row["state"] for row in jobs().values() if row["zoo"] == zoo}
+    waits = states.pop(name) == "queued" and set(states.values()) <= {"ended", "failed"} and not pods(selector)
+    expect(waits, f"it waits in the queue for {seconds} s")
+    _suspend(name, False)
+    wait(300, "admitted, it starts", lambda: pods(selector))
+    groups: set[str] = set()
+
+    def ended() -> bool:
+        groups.update(pod["metadata"]["labels"].get("ray.io/group", "") for pod in pods(selector))
+        return jobs()[name]["state"] == "ended"
+
+    wait(400, "it ended", ended)
+    expect(done(zoo)["state"] == "finished" and "more" not in groups, f"finished, with the groups {sorted(groups)}")
+    deploy()
+
+
+def _suspend(name: str, value: bool) -> None:
+    """Set what Kueue sets."""
+    kubectl("patch", "rayjob", name, "--type=merge", "-p", json.dumps({"spec": {"suspend": value}}))
 
 
 def _head_is_kept(job: str) -> bool:
