@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _loggers_as_they_were() -> Iterator[None]:
-    """A command line that ran in this process has set up the rooms' loggers; the next test finds them untouched."""
+    """Restore the rooms' loggers after each test, because a command line that runs in this process configures them."""
     logger = logging.getLogger("zooforge")
     before = logger.handlers, logger.level, logger.propagate
     yield

@@ -1,6 +1,6 @@
-"""Plant one fault at a time in a copy of the code, and see that the tests catch it: ``python -m tests.mutants``.
+"""Put one fault at a time into a copy of the code and check that the tests notice it: ``python -m tests.mutants``.
 
-Each mutant changes one expression. The tests beside it must fail; where they pass, the mutant has escaped and the exit
+Each mutant changes one expression. The tests that it names must fail. If they pass, the mutant has escaped and the exit
 status is 1. Names as arguments choose among the mutants.
 """
 
@@ -45,22 +45,22 @@ MUTANTS = {
     "kl": Mutant(  # two digits of a constant of the KL term are swapped
         "zoo_jobs/sparsify/variational_dropout.py", "1.48695", "1.48659", "tests/zoo_jobs/engines/sparsify"
     ),
-    "gc": Mutant(  # a sweep deletes objects that a record names by now
+    "gc": Mutant(  # a sweep deletes objects that a record has named meanwhile
         "storage/ops/gc.py", "sorted(mark.keys - named)", "sorted(mark.keys)", "tests/storage/ops/test_upkeep.py"
     ),
-    "claims": Mutant(  # a claim is taken from an attempt that lives
+    "claims": Mutant(  # a claim is taken from a live attempt
         "storage/runs/claims.py", "> CLAIM_VOID_SECONDS\n\n", "> 0\n\n", "tests/storage/runs/test_claims.py"
     ),
-    "shard-reader": Mutant(  # one row is read a value too late
+    "shard-reader": Mutant(  # one row is read one value too late
         "storage/read/shard_reader.py", "return np.frombuffer(view, info.dtype, info.shape[1], start).copy()",
         "return np.frombuffer(view, info.dtype, info.shape[1], start + info.dtype.itemsize).copy()",
         "tests/storage/read/test_zoo.py",
     ),
-    "planner": Mutant(  # the last models of a task that is split are never trained
+    "planner": Mutant(  # the last models of a split task are never trained
         "zoo_jobs/planning/units.py", "count = -(-len(members) // limit)", "count = max(1, len(members) // limit)",
         "tests/zoo_jobs/planning/test_units.py",
     ),
-    "exporter": Mutant(  # one zoo that cannot be read ends the metrics of all
+    "exporter": Mutant(  # one unreadable zoo ends the metrics of all zoos
         "zoo_jobs/metrics/exporter.py", "            except Exception as error:\n                whole = False",
         "            except ZeroDivisionError as error:\n                whole = False",
         "tests/zoo_jobs/metrics/test_hostile_store.py",

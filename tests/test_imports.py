@@ -48,7 +48,7 @@ def test_a_room_imports_only_the_rooms_that_it_may(room: str) -> None:
 
 
 def test_a_room_is_imported_as_part_of_zooforge_and_from_inside_by_relative_imports() -> None:
-    """So that a clone, the image and a wheel that carries the rooms inside ``zooforge`` import alike."""
+    """With this rule, imports work in a clone, in the image, and in a wheel that contains the rooms in ``zooforge``."""
     bare = [str(path) for path in modules() if top_level_names(path) & set(ROOMS)]
     inside = [str(one) for one in every_import() if one.absolute and one.source.parts[0] == one.target.parts[0]]
     assert (bare, inside) == ([], [])

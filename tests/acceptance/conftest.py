@@ -57,7 +57,7 @@ def spec(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def quiet(folder: Path, zoo: Command, spec: Path) -> Path:
-    """A store in which one undisturbed `zoo run` made a zoo and its twins."""
+    """A store with a zoo and its twins from one undisturbed `zoo run`."""
     store = folder / "quiet"
     done(zoo("run", spec, "--models", MODELS, "--store", store))
     return store

@@ -91,7 +91,7 @@ def one_line(zoo: Command, *arguments: str | Path, said: tuple[str, ...], **envi
         ("store sl", ("sl",)),
     ],
 )
-def test_a_command_that_cannot_be_meant_is_one_line_with_exit_status_2(
+def test_an_invalid_command_gives_one_line_and_exit_status_2(
     typed: Typed, nowhere: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, said: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("ZOO_STORE", str(nowhere))
@@ -107,7 +107,7 @@ def test_a_command_that_cannot_be_meant_is_one_line_with_exit_status_2(
         ("sparsify mnist5k-cnn-s --models 0:8 --epochs 3", ("--models 0:8 --epochs 3` comes first",)),
     ],
 )
-def test_a_command_that_cannot_be_meant_ends_a_process_with_one_line(
+def test_an_invalid_command_ends_a_real_process_with_one_line(
     zoo: Command, nowhere: Path, arguments: str, said: tuple[str, ...]
 ) -> None:
     one_line(zoo, *arguments.split(), said=said, ZOO_STORE=str(nowhere))
@@ -128,19 +128,21 @@ def test_a_command_that_cannot_be_meant_ends_a_process_with_one_line(
         ({"axes": None, "seeds": None}, ("axes and seeds are required, e.g. axes: {", 'seeds: "1:11"')),
     ],
 )
-def test_a_spec_that_is_none_is_one_line_that_names_the_field(
+def test_an_invalid_spec_gives_one_line_that_names_the_field(
     typed: Typed, nowhere: Path, tmp_path: Path, fields: dict[str, Any], said: tuple[str, ...]
 ) -> None:
     path = write(tmp_path / "spec", **fields)
     assert str(path) in refused(typed("run", path, "--store", nowhere), *said)
 
 
-def test_a_spec_that_is_none_ends_a_process_with_one_line(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
+def test_an_invalid_spec_ends_a_real_process_with_one_line(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "spec", num_epoch=3)
     one_line(zoo, "run", path, "--store", nowhere, said=("unknown field 'num_epoch'", "did you mean 'num_epochs'?"))
 
 
-def test_epochs_that_no_commit_ends_with_are_refused(typed: Typed, nowhere: Path, tmp_path: Path) -> None:
+def test_a_number_of_epochs_that_is_no_multiple_of_commit_every_is_refused(
+    typed: Typed, nowhere: Path, tmp_path: Path
+) -> None:
     path = write(tmp_path / "spec", commit_every=2)
     refused(typed("train", path, "--epochs", "3", "--store", nowhere), "--epochs 3", "multiple", "2")
 
@@ -160,13 +162,13 @@ def test_a_store_url_that_no_backend_understands_is_refused(typed: Typed, url: s
     assert "name:secret" not in refused(typed("run", "mnist5k-cnn-s", "--store", url), *said)
 
 
-def test_a_store_that_is_not_named_at_all_is_asked_for(typed: Typed) -> None:
+def test_a_missing_store_option_is_asked_for(typed: Typed) -> None:
     refused(typed("run", "mnist5k-cnn-s"), "give --store, or set ZOO_STORE")
 
 
 @pytest.mark.s3
 @pytest.mark.parametrize("verb", ["run", "status", "vectorize"])
-def test_a_bucket_that_is_not_there_is_named(s3_zoo: Command, verb: str) -> None:
+def test_a_missing_bucket_is_named(s3_zoo: Command, verb: str) -> None:
     url = "s3://no-such-bucket/zoos"
     one_line(s3_zoo, verb, "mnist5k-cnn-s", "--store", url, said=("there is no bucket 'no-such-bucket'",))
 
@@ -175,9 +177,7 @@ def test_a_bucket_that_is_not_there_is_named(s3_zoo: Command, verb: str) -> None
 @pytest.mark.parametrize(
     "wrong", [{"AWS_SECRET_ACCESS_KEY": "planted-secret-key"}, {"AWS_ACCESS_KEY_ID": "planted-access-key"}]
 )
-def test_credentials_that_are_wrong_are_refused_and_not_shown(
-    s3_zoo: Command, s3_store_url: str, wrong: dict[str, str]
-) -> None:
+def test_wrong_credentials_are_refused_and_not_shown(s3_zoo: Command, s3_store_url: str, wrong: dict[str, str]) -> None:
     command = s3_zoo.with_environment(**wrong)
     command.secrets.extend(wrong.values())
     one_line(command, "run", "mnist5k-cnn-s", "--store", s3_store_url, said=("credentials were refused",))
@@ -185,7 +185,7 @@ def test_credentials_that_are_wrong_are_refused_and_not_shown(
 
 
 @pytest.mark.s3
-def test_credentials_that_are_missing_are_asked_for(zoo: Command, s3_zoo: Command, s3_store_url: str) -> None:
+def test_missing_credentials_are_asked_for(zoo: Command, s3_zoo: Command, s3_store_url: str) -> None:
     endpoint = s3_zoo.environment["AWS_ENDPOINT_URL"]
     said = ("no credentials found", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
     one_line(zoo, "run", "mnist5k-cnn-s", "--store", s3_store_url, said=said, AWS_ENDPOINT_URL=endpoint)
@@ -230,7 +230,7 @@ def num_waiting(server: socket.socket) -> int:
     return count
 
 
-def test_data_that_are_not_here_are_asked_for(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
+def test_missing_data_are_asked_for(zoo: Command, nowhere: Path, tmp_path: Path) -> None:
     said = ("mnist", "is missing", "`zoo data fetch mnist` gets it")
     arguments = ("train", "mnist-cnn-s-seed", "--models", "0:8", "--store", nowhere)
     one_line(zoo, *arguments, said=said, ZOO_CACHE=str(tmp_path / "empty"))
@@ -273,14 +273,14 @@ def test_a_folder_that_cannot_be_made_is_named_before_anything_is_written(
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_standard_streams_that_are_closed_stop_nothing(zoo: Command, spec: Path, tmp_path: Path, closed: str) -> None:
+def test_closed_standard_streams_do_not_stop_a_command(zoo: Command, spec: Path, tmp_path: Path, closed: str) -> None:
     shell = zoo.after("sh", "-c", f'exec "$0" "$@" {closed}')
     options = ["--models", "0:2", "--epochs", "1", "--ray", "none", "--no-metrics"]
     assert shell("train", spec, *options, "--store", tmp_path / "store").status == 0
     assert num_records(tmp_path / "store") > 0
 
 
-def test_a_store_that_may_only_be_read_is_refused(zoo: Command, spec: Path, tmp_path: Path) -> None:
+def test_a_read_only_store_is_refused(zoo: Command, spec: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     store.chmod(0o555)
@@ -295,8 +295,8 @@ def test_a_store_that_may_only_be_read_is_refused(zoo: Command, spec: Path, tmp_
 
 
 @pytest.mark.ray
-class TestBesideARun:
-    """Bad input about a store that holds a zoo; the store has to stay as it is."""
+class TestWithAnExistingRun:
+    """Bad input for a store that holds a zoo. The store must not change."""
 
     @pytest.fixture(autouse=True)
     def unchanged(self, quiet: Path) -> Iterator[None]:
@@ -326,7 +326,7 @@ class TestBesideARun:
         arguments = ("train", path, "--models", MODELS, "--epochs", "9", "--store", quiet)
         refused(typed(*arguments), "commit_every is 3, but its run began with 1", "commit_every: 1")
 
-    def test_what_is_not_published_is_said_of_every_reader(self, typed: Typed, quiet: Path, tmp_path: Path) -> None:
+    def test_every_reader_says_that_the_zoo_is_not_published(self, typed: Typed, quiet: Path, tmp_path: Path) -> None:
         for arguments in (
             ("verify", "mnist5k-cnn-s"),
             ("report", "mnist5k-cnn-s", "--out", tmp_path / "out"),

@@ -31,7 +31,7 @@ def wait_for_workers(running: Running) -> list[int]:
 
 
 @pytest.mark.s3
-def test_a_run_on_s3_whose_driver_is_killed_twice_ends_with_the_bytes_of_a_quiet_one(
+def test_a_run_on_s3_whose_driver_is_killed_twice_publishes_the_bytes_of_an_undisturbed_run(
     quiet: Path, s3_zoo: Command, spec: Path, s3_store_url: str
 ) -> None:
     arguments = ("run", spec, "--models", MODELS, "--store", s3_store_url)
@@ -50,7 +50,7 @@ def test_a_run_on_s3_whose_driver_is_killed_twice_ends_with_the_bytes_of_a_quiet
     assert is_published_like(quiet, s3_store_url, "small", "small-vd")
 
 
-def test_a_run_that_gets_sigterm_then_ctrl_c_says_how_to_go_on_and_ends_with_the_bytes_of_a_quiet_one(
+def test_a_run_that_gets_sigterm_then_ctrl_c_says_how_to_continue_and_publishes_the_bytes_of_an_undisturbed_run(
     quiet: Path, zoo: Command, spec: Path, tmp_path: Path
 ) -> None:
     arguments = ("run", spec, "--models", MODELS, "--no-twins", "--store", tmp_path)
@@ -68,7 +68,9 @@ def test_a_run_that_gets_sigterm_then_ctrl_c_says_how_to_go_on_and_ends_with_the
     assert is_published_like(quiet, tmp_path, "small")
 
 
-def test_a_signal_while_ray_starts_ends_with_75_and_says_how_to_go_on(zoo: Command, spec: Path, tmp_path: Path) -> None:
+def test_a_signal_while_ray_starts_ends_with_75_and_says_how_to_continue(
+    zoo: Command, spec: Path, tmp_path: Path
+) -> None:
     with zoo.start("train", spec, "--models", "0:4", "--store", tmp_path) as running:
         running.wait_until(lambda: any("gcs_server" in line for line in running.children().values()), "Ray starting")
         running.terminate()

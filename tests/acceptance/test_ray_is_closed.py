@@ -1,4 +1,4 @@
-"""Ray opens ports beyond loopback even for `--ray local`: without the token nothing there obeys."""
+"""Ray opens ports beyond loopback even for `--ray local`. None of them accepts a request without the token."""
 
 import http.client
 import stat
@@ -25,7 +25,7 @@ EVERYWHERE = ("*", "0.0.0.0", "::")
 
 @pytest.fixture(scope="module")
 def living(zoo: Command, spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A local run in the middle of its work."""
+    """A local run that is training."""
     store = tmp_path_factory.mktemp("living")
     arguments = ("train", spec, "--models", "0:4", "--epochs", "100000", "--store", store, "--slots", "1")
     with zoo.start(*arguments) as running:
@@ -77,7 +77,7 @@ def test_calls_without_the_token_are_refused_by_the_head(zoo: Command, living: R
         assert "InvalidAuthToken" in answer, answer
 
 
-def test_a_call_with_the_token_is_obeyed(zoo: Command, living: Running, token: Path) -> None:
+def test_a_call_with_the_token_is_accepted(zoo: Command, living: Running, token: Path) -> None:
     assert "obeyed" in call_gcs(zoo, living, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
 
 

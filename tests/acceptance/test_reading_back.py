@@ -38,7 +38,7 @@ def twins(quiet: Path) -> Zoo:
 
 
 def num_correct(opened: Zoo, spec: Path, data: PreparedData, model: int, epoch: int) -> int:
-    """Test images that the published state puts right, by plain PyTorch."""
+    """The number of test images that the published state classifies correctly, computed with plain PyTorch."""
     parent = load_file(spec)
     row = rows(parent if opened.name == parent.name else twins_of(parent))[model]
     network = architecture(parent.architecture, 1, row.activation, row.dropout_ratio > 0, num_classes=10, image_size=28)
@@ -102,7 +102,7 @@ def test_labels_are_joined_with_rows_and_splits(grown: Zoo, spec: Path) -> None:
         assert (label["train_correct"] is not None) == (label["epoch"] in (0, NUM_EPOCHS))
 
 
-def test_splits_part_the_models_and_twins_follow_their_parents(grown: Zoo, twins: Zoo) -> None:
+def test_splits_partition_the_models_and_twins_follow_their_parents(grown: Zoo, twins: Zoo) -> None:
     parts = {split: set(grown.weights(epochs=0, split=split).models.tolist()) for split in ("train", "val", "test")}
     assert all(parts.values())
     assert sum(map(len, parts.values())) == NUM_MODELS == len(set().union(*parts.values()))
@@ -122,7 +122,7 @@ def test_a_slice_of_epochs_and_layers_is_that_part_of_the_whole(grown: Zoo) -> N
     assert part.values.tobytes() == np.ascontiguousarray(whole.values[at][:, : part.values.shape[1]]).tobytes()
 
 
-def test_a_partial_zoo_says_how_much_of_it_is_there(grown: Zoo, twins: Zoo) -> None:
+def test_a_partial_zoo_says_how_many_of_its_models_are_published(grown: Zoo, twins: Zoo) -> None:
     assert "32 of 2,560 models" in repr(grown)
     assert "32 of 2,560 models" in repr(twins)
     with pytest.raises(EpochNotPresent, match="32 of 2,560 models"):

@@ -1,4 +1,4 @@
-"""Tasks of an sbatch array over one store, each under its own SIGTERM, by the script that `zoo slurm` writes."""
+"""The tasks of an sbatch array share a store; each runs the script of `zoo slurm` and gets its own SIGTERM."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def terminate(running: Running) -> None:
     os.kill(step, signal.SIGTERM)
 
 
-def test_tasks_that_are_preempted_and_requeued_train_every_model_once_and_publish_the_bytes_of_a_quiet_run(
+def test_tasks_that_are_preempted_and_requeued_train_every_model_once_and_publish_the_bytes_of_an_undisturbed_run(
     quiet: Path, zoo: Command, spec: Path, tmp_path: Path
 ) -> None:
     tools, store, script = tmp_path / "bin", tmp_path / "store", tmp_path / "array.sh"

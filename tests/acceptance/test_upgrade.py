@@ -73,7 +73,7 @@ def test_an_interrupted_run_of_0_1_is_shown_resumed_extended_and_published_as_a_
     assert main(["verify", ZOO.name, "--store", str(old)]) == 0
 
 
-def test_a_record_of_a_later_version_is_refused_by_a_sentence(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_of_a_later_version_is_refused_with_a_sentence(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = next(old.glob("runs/*/parts/*/*.json"))
     record.write_bytes(canonical_json({**json.loads(record.read_text()), "version": 99}))
     assert run(old, "0:4", 4) != 0

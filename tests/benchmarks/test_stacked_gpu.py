@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs through on a CPU, and divides samples by the time that they took."""
+"""The benchmark for a GPU also runs on a CPU, and divides samples by the time that they took."""
 
 import runpy
 from types import SimpleNamespace

@@ -1,1 +1,1 @@
-"""Runs that are disturbed at random, and runs that go on for hours: `make chaos`, `make soak`."""
+"""Runs that are disturbed, runs of many hours, and a simulated month: `make chaos`, `make soak`, `make month`."""

@@ -1,10 +1,10 @@
 """Disturb runs at random and compare what they publish: ``python -m tests.chaos [--minutes 20] [--seed N]``.
 
-Each round grows a small zoo and its twins into a fresh store on an S3 server, while drivers and workers are killed,
-told to leave or frozen, second drivers start beside the first, and the server itself is killed. However often it was
-disturbed, the run has to end, with the manifests of a quiet run, byte for byte, and no store may need repair. A round
-that does not is kept with its store and its seed, and makes the exit status 1. Meanwhile ``tests.storage.simulation``
-runs as many schedules of the store protocol as fit.
+Each round trains a small zoo and its twins into a new store on an S3 server. Meanwhile drivers and workers are killed,
+frozen or told to leave, second drivers start, and the server is killed. The run must finish nevertheless, without a
+repair of the store, and publish the same manifests, byte for byte, as an undisturbed run. If a round fails, its store
+and seed are kept and the exit status is 1. At the same time ``tests.storage.simulation`` runs as many schedules of the
+store protocol as the time allows.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from tests.support.command import Command, Running, done, manifest, num_records
 NUM_EPOCHS = 30
 ZOOS = ("small", "small-vd")
 ROUND_SECONDS = 900.0
-BUSY = "Ray does not start on this machine"  # no fault of the run: the machine has too much to do
-NO_STORE = ("no answer at", "the server answers 5")  # a driver that starts while the server is down does not wait long
+BUSY = "Ray does not start on this machine"  # the machine is too busy; this is no fault of the run
+NO_STORE = ("no answer at", "the server answers 5")  # a driver that starts while the server is down gives up soon
 KINDS = ("kill worker", "kill driver", "leave", "freeze worker", "freeze driver", "second driver", "kill server")
 
 
 class Disturbed(Exception):
-    """A round that did not end as a quiet run does."""
+    """A round whose end differs from that of an undisturbed run."""
 
 
 class Round:
-    """One run, started again as often as it ends before its end."""
+    """One run, which is started again until it is finished."""
 
     def __init__(self, stage: Stage, store: str, spec: Path, random: Random, without_ray: bool) -> None:
         self.stage, self.store, self.random, self.without_ray = stage, store, random, without_ray
@@ -47,7 +47,7 @@ class Round:
         self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Disturb until the run ends by itself. Raises Disturbed where it fails or does not end."""
+        """Disturb the run until it finishes. Raises Disturbed if it fails or does not finish."""
         deadline = time.monotonic() + ROUND_SECONDS
         while True:
             with contextlib.ExitStack() as stack:
@@ -68,7 +68,7 @@ class Round:
                     raise Disturbed(f"a driver ended with {end.status}: {end.err[-1500:]}")
 
     def _driver(self, *options: str) -> Running:
-        """With Ray, or in one process: both kinds share a store."""
+        """Start a driver, with Ray or in one process. Both kinds use the same store."""
         ray = "none" if self.without_ray or self.random.random() < 0.5 else "local"
         self.counts["driver with Ray" if ray == "local" else "driver without Ray"] += 1
         return self.stage.zoo.start(*self.arguments, "--ray", ray, *options)
@@ -87,7 +87,7 @@ class Round:
                 self.counts[kind] += 1
 
     def _one(self, kind: str, victim: Running, drivers: list[Running], stack: contextlib.ExitStack) -> bool:
-        """Whether there was a process to disturb."""
+        """Disturb one process. Returns whether there was one."""
         slots = workers(victim.children())
         match kind:
             case "kill worker" if slots:
@@ -114,14 +114,14 @@ class Round:
         _signal(pid, signal.SIGCONT)
 
     def check(self, quiet: dict[str, bytes]) -> None:
-        """Raises Disturbed unless the store is as after a quiet run."""
+        """Raises Disturbed unless the store equals that of an undisturbed run."""
         for name, expected in quiet.items():
             if manifest(self.store, name) != expected:
-                raise Disturbed(f"the manifest of {name} is not that of a quiet run")
+                raise Disturbed(f"the manifest of {name} is not that of an undisturbed run")
             self._zoo("store", "verify", name)
         again = self._zoo(*self.arguments[:4], "--ray", "none", "--no-metrics")
         if again.count("(nothing new)") != len(quiet):
-            raise Disturbed(f"running again made something new: {again}")
+            raise Disturbed(f"a further run wrote new objects: {again}")
         for row in json.loads(self._zoo("status", *quiet, "--json")):
             if row["state"] != "finished" or row["done"] != row["total"]:
                 raise Disturbed(f"status of {row['zoo']} says {row['state']}, {row['done']} of {row['total']} states")
@@ -139,14 +139,14 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def quiet_manifests(zoo: Command, spec: Path, store: Path) -> dict[str, bytes]:
-    """Manifests of an undisturbed run in one process."""
+    """The manifests of an undisturbed run in one process."""
     options = ("--models", MODELS, "--ray", "none", "--no-metrics")
     done(zoo("run", spec, *options, "--store", store, deadline_seconds=ROUND_SECONDS))
     return {name: manifest(store, name) for name in ZOOS}
 
 
 class Simulation:
-    """Schedules of the store protocol, as many as fit into the time, in a process at low priority."""
+    """A process at low priority that runs schedules of the store protocol until the time is over."""
 
     def __init__(self, minutes: float, seed: int) -> None:
         options = f"--minutes {minutes} --seed {seed}".split()
@@ -154,7 +154,7 @@ class Simulation:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def result(self) -> str:
-        """Its last words: how many schedules it ran, or the one that broke a promise."""
+        """The last line of its output: the number of schedules, or the schedule that broke a promise."""
         return self._process.communicate(timeout=ROUND_SECONDS)[0].strip()
 
     @property
@@ -170,7 +170,7 @@ class Simulation:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--minutes", type=float, default=20.0, help="a round that has begun is ended")
+    parser.add_argument("--minutes", type=float, default=20.0, help="a round that has begun is finished")
     parser.add_argument("--without-ray", action="store_true", help="every driver in one process, as under Slurm")
     parser.add_argument("--seed", type=int, default=None, help="default: drawn, and printed")
     options = parser.parse_args(arguments)

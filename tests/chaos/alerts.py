@@ -1,10 +1,10 @@
-"""Makes four alerts happen to a real run and watches them fire: ``python -m tests.chaos.alerts FOLDER``.
+"""Cause four alerts in a real run and check that they fire: ``python -m tests.chaos.alerts FOLDER``.
 
-A zoo half of whose models have a learning rate of 1e6 grows with Ray on an S3 server; a real Prometheus scrapes its
-driver and the exporter, with the rules of ``quick_rules``. Its workers are killed, one after the other; then the store
-is stopped until nothing has been committed for long, and comes back, and the run goes on. At last the driver is killed,
-a second one ends the run, every alert has to fall silent, and the totals that Prometheus shows have to be the store's.
-Takes a quarter of an hour; FOLDER keeps the logs, and ``seen.json`` with what was seen.
+A zoo trains with Ray on an S3 server; half of its models have a learning rate of 1e6. A real Prometheus scrapes driver
+and exporter, with the rules of ``quick_rules``. First the workers are killed one after the other. Then the store is
+stopped until NoProgress fires, and started again; the run must go on. At last the driver is killed and a second one
+finishes the run. Then no alert may fire any more, and the totals in Prometheus must equal those of the store. This
+takes a quarter of an hour. FOLDER keeps the logs; ``seen.json`` lists the alerts.
 """
 
 import json
@@ -39,7 +39,7 @@ WAIT_SECONDS = 900.0
 
 
 class Scene:
-    """Prometheus, what it saw, and when."""
+    """Prometheus, the alerts that it has shown, and when."""
 
     def __init__(self, prometheus: Prometheus) -> None:
         self.prometheus = prometheus
@@ -112,7 +112,7 @@ def _faulty_and_losses(scene: Scene, driver: Running) -> None:
         for worker in _workers(driver):
             os.kill(worker, signal.SIGKILL)
             killed += 1
-        # The next ones not before a commit: a task that takes ten workers down in a row ends the run.
+        # Kill the next ones only after a commit, because a task that ends ten workers in a row ends the run.
         scene.wait(lambda before=before: scene.value("max(zooforge_model_epochs_total)") > before, "committing")
         assert time.monotonic() - since < WAIT_SECONDS, "PreemptionStorm did not fire"
     scene.note("fires", alert="PreemptionStorm", zoo=NAME, seconds=round(time.monotonic() - since), workers=killed)
@@ -134,7 +134,7 @@ def _store_stopped(scene: Scene, server: Path) -> None:
     scene.note("the store is back")
     scene.wait(lambda: scene.value("max(zooforge_model_epochs_total)") > before, "going on")
     scene.note("the run goes on by itself", seconds=round(time.monotonic() - since))
-    # Requests that were tried again are written down with the next usage record.
+    # The next usage record contains the number of retried requests.
     scene.wait(lambda: scene.value('max(zooforge_store_retries_total{pod="exporter"})') > 20, "accounted for")
 
 
@@ -164,7 +164,7 @@ def _end(scene: Scene, zoo: Command, spec: ZooSpec, url: str, train: list[str]) 
 
 
 def _workers(driver: Running) -> list[int]:
-    """Processes of Ray's actors below the driver."""
+    """Process ids of the driver's Ray actors."""
     return sorted(pid for pid, line in driver.children().items() if re.match(r"ray::_?\w*Worker", line))
 
 

@@ -1,10 +1,10 @@
 """Grow the whole catalogue in a simulated month: ``python -m tests.chaos.month [--zoos N] [--models N]``.
 
-The driver, its account, the commits, the ledger, the claims, the job's attempts and the supervisor's decisions are the
-real ones, over a store in memory. What is simulated is the clock and the work: a part of a unit takes time of the fake
-clock and commits labels of its models, no weights. Every ten minutes a worker is lost, every day the head, and once
-a week the store does not answer for an hour. At the end every part is there once, nothing is missing, and the account
-of the cost is that of the clock.
+Real are the driver, its account, commits, ledger, claims, the job's attempts and the supervisor's decisions; the store
+is in memory. Only the clock and the training are simulated: a part takes time of the fake clock and commits labels of
+its models, no weights. A worker is lost every ten minutes, the head every day, and once a week the store does not
+answer for an hour. At the end every part must be committed exactly once, and the recorded cost must equal that of the
+simulated time.
 """
 
 import argparse
@@ -54,7 +54,7 @@ BEGIN = 1_800_000_000.0
 SLOTS, PRICE = 16, 3.2  # dollars per hour of all slots
 STEP_SECONDS = 30.0
 NOT_OF_THE_REFERENCE = ("digits8", "eurosat", "mnist5k")
-LEAST_UNIT = 64  # a unit of one ResNet-18 would make ten times as many parts, and show nothing more
+LEAST_UNIT = 64  # units of one ResNet-18 would make ten times as many parts without testing anything else
 ORIGIN = "simulated/zoos/zooforge"
 
 
@@ -73,7 +73,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Faults:
-    """Seconds between two losses; ``away_seconds`` is how long the store does not answer each time."""
+    """Seconds between two losses. ``away_seconds`` is the duration of each interruption of the store."""
 
     worker: float = 10 * MINUTE
     head: float = DAY
@@ -86,7 +86,7 @@ class Faults:
 
 
 class SimulatedStore(MemoryStore):
-    """A store in memory whose times are those of ``clock``, and which does not answer while the faults say so."""
+    """A store in memory with the times of ``clock``. It does not answer during the interruptions of ``Faults``."""
 
     def __init__(self, clock: Clock, faults: Faults) -> None:
         super().__init__(clock=clock)
@@ -127,12 +127,12 @@ class SimulatedStore(MemoryStore):
 
 
 class HeadLost(BaseException):
-    """The process of the driver is gone; it writes nothing more."""
+    """The driver's process was lost; it writes nothing more."""
 
 
 @dataclass
 class Counts:
-    """Counts of what happened that the store does not record."""
+    """Counts of events that the store does not record."""
 
     workers_lost: int = 0
     heads_lost: int = 0
@@ -144,7 +144,7 @@ class Counts:
 
 
 class SimulatedPool:
-    """``driver.Pool`` on the fake clock: a call ends when its time is over, and commits its part."""
+    """``driver.Pool`` on the fake clock. A call ends when its simulated time is over, and commits its part."""
 
     chunk_models = None
 
@@ -228,7 +228,7 @@ class SimulatedPool:
 
 
 class World:
-    """The clock, the store and what will fail when."""
+    """The clock, the store, and the times of the next faults."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults, self.clock, self.counts = faults, Clock(), Counts()
@@ -237,7 +237,7 @@ class World:
         self._next_look, self._was_away = BEGIN, False
 
     def look(self) -> None:
-        """Once a simulated day, note the memory of this process without the store's."""
+        """Once per simulated day, record the memory of this process without that of the store."""
         is_away = self.faults.is_away(self.clock.now)
         self.counts.stores_away += is_away and not self._was_away
         self._was_away = is_away
@@ -248,7 +248,7 @@ class World:
             self.counts.resident_bytes.append(held - self.store.num_bytes)
 
     def patiently(self, call: Callable[[], Any]) -> Any:
-        """``call``, again every minute while the store does not answer, as a scheduler begins a job again."""
+        """Repeat ``call`` every minute while the store does not answer, as a scheduler restarts a job."""
         while True:
             try:
                 return call()
@@ -258,7 +258,7 @@ class World:
 
 
 def grow(world: World, zoo: ZooSpec, models: str | None, epochs: int | None, pace: float) -> None:
-    """Grow one zoo to its end, over all lives of its driver."""
+    """Train one zoo to the end, restarting its driver after each loss."""
     run, wanted = Run(zoo), request(zoo, models, epochs)
     units = work_units(zoo, run.rows, size=max(LEAST_UNIT, unit_models(zoo)))
     world.patiently(lambda: register(world.store, zoo))
@@ -271,14 +271,14 @@ def grow(world: World, zoo: ZooSpec, models: str | None, epochs: int | None, pac
         world.counts.lives += 1
         if _live(world, run, wanted, units, attempt, pace):
             return
-        # KubeRay starts a head in two minutes; by then the claim of the driver that is gone is void.
+        # KubeRay needs two minutes to start a head; by then the claim of the lost driver is void.
         world.clock.sleep(2 * MINUTE + 1)
         while not _is_submitted_again(world, run.id, job, number):
             world.clock.sleep(MINUTE)
 
 
 def _begin(world: World, zoo: ZooSpec, run: str, name: str, job: RunRequest) -> str:
-    """The attempt of the job and that of its driver, as `unattended` and `drive` write them."""
+    """Write the attempts of job and driver, as `unattended` and `drive` do."""
     parts = num_parts(world.store, [zoo])
     start = {"stage": "job", "zoo": zoo.name, "job": name, "origin": ORIGIN, "parts": parts}
     start_attempt(world.store, run, {**start, "request": json.loads(job.to_json())})
@@ -286,7 +286,7 @@ def _begin(world: World, zoo: ZooSpec, run: str, name: str, job: RunRequest) -> 
 
 
 def _is_submitted_again(world: World, run: str, job: RunRequest, number: int) -> bool:
-    """Whether the supervisor, which looks at the store, would submit the run again now."""
+    """Whether the supervisor, which reads the store, would submit the run again now."""
     rows = world.patiently(lambda: pending(world.store, ORIGIN))
     parts = next(row["parts"] for row in rows if row["run"] == run)
     ended = Submission(
@@ -299,7 +299,7 @@ def _is_submitted_again(world: World, run: str, job: RunRequest, number: int) ->
 
 
 def _live(world: World, run: Run, wanted: Any, units: Sequence[WorkUnit], attempt: str, pace: float) -> bool:
-    """One life of the driver. Returns whether nothing is missing at its end."""
+    """Run the driver until it ends or is lost. Returns whether the zoo is complete."""
     clock, store, notice = world.clock, world.store, Notice(world.clock)
     ledger: list[Ledger | None] = [None]
     paid = [clock.now]
@@ -340,7 +340,7 @@ def _is_stopped(store: MemoryStore, run: str) -> bool:
 
 
 def faults_of(world: World, zoos: Sequence[tuple[ZooSpec, str | None, int | None]]) -> list[str]:
-    """One sentence for each promise that the month broke."""
+    """One sentence for each promise that was broken."""
     problems = []
     used: dict[str, float] = {}
     for zoo, models, epochs in zoos:
@@ -371,9 +371,9 @@ def faults_of(world: World, zoos: Sequence[tuple[ZooSpec, str | None, int | None
 def simulate(
     zoos: Sequence[tuple[ZooSpec, str | None, int | None]], days: float, faults: Faults = Faults()
 ) -> tuple[World, list[str]]:
-    """Grow ``zoos`` (spec, models, epochs) one after the other within about ``days``. Returns what is wrong, too."""
+    """Train ``zoos`` (spec, models, epochs) one after the other within about ``days``. Returns the faults, too."""
     work = sum(len(wanted.models) * (wanted.num_epochs + 1) for wanted in (request(*zoo) for zoo in zoos))
-    pace = days * DAY * SLOTS / work * 0.6  # seconds of a model-epoch; the rest is for losses and idle slots
+    pace = days * DAY * SLOTS / work * 0.6  # seconds per model-epoch; the remaining time is for losses and idle slots
     world = World(faults)
     logging.getLogger("zooforge").setLevel(logging.ERROR)
     for zoo, models, epochs in zoos:
@@ -395,11 +395,12 @@ def main(arguments: Sequence[str]) -> int:
     print(
         f"{sum(len(request(spec, options.models).models) for spec in specs):,} models of {len(specs)} zoos in "
         f"{(world.clock.now - BEGIN) / DAY:.1f} simulated days: {counts.parts:,} parts, {counts.lives} lives, "
-        f"{counts.workers_lost:,} workers lost, {counts.heads_lost} heads lost, {counts.stores_away} times no store"
+        f"{counts.workers_lost:,} workers lost, {counts.heads_lost} heads lost, "
+        f"{counts.stores_away} interruptions of the store"
     )
     third = max(1, len(memory) // 3)
     grown = (max(memory[-third:]) - max(memory[third : 2 * third] or memory)) / 2**20
-    print(f"memory besides the store: {max(memory) / 2**20:.0f} MiB at most, {grown:+.0f} MiB in the last third")
+    print(f"memory without the store: {max(memory) / 2**20:.0f} MiB at most, {grown:+.0f} MiB in the last third")
     if grown > 64:
         wrong.append(f"memory grew by {grown:.0f} MiB in the last third")
     for fault in wrong:

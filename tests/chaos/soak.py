@@ -1,9 +1,9 @@
 """Grow one zoo for hours and see that nothing else grows: ``python -m tests.chaos.soak [--minutes 120]``.
 
-32 models train on an S3 server, thousands of epochs of which only the labels are kept. Every half minute it is looked
-at what the driver and its workers hold (memory, open files, threads), how many parts were committed, how large Ray's
-folder is, how long `zoo status` takes. At the end the driver is told to leave, the zoo is published, and a straight
-line through each series has to stay under its limit. The samples are printed as JSON lines and kept in --out.
+32 models train on an S3 server for thousands of epochs, of which only the labels are kept. Every half minute a sample
+is taken: memory, open files and threads of driver and workers, committed parts, size of Ray's folder, duration of
+`zoo status`. At the end the driver is told to leave and the zoo is published. The slope of a straight line through each
+series must be below its limit. The samples are printed as JSON lines and kept in --out.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from tests.support.acceptance_specs import MODELS, write
 from tests.support.command import done, num_records
 
 SAMPLE_SECONDS = 30.0
-WARM_RATIO = 0.2  # of the samples, before anything is judged
+WARM_RATIO = 0.2  # this share of the samples comes before the fit
 MiB = 2**20
 LIMITS_PER_HOUR: dict[str, float] = {
     "driver_bytes": 60 * MiB, "worker_bytes": 30 * MiB, "driver_files": 10.0, "driver_threads": 5.0,
     "ray_bytes": 100 * MiB,
 }  # fmt: skip
-"""How much each quantity may grow, from a straight line through its samples."""
-SLOWEST_RATIO = 0.5  # parts a minute in the last third, of those in the first: the ledger is longer by then
+"""How much each quantity may grow per hour, by a straight line through its samples."""
+SLOWEST_RATIO = 0.5  # parts per minute in the last third relative to the first; a longer ledger takes longer to read
 STATUS_SECONDS = 60.0
 
 
@@ -44,7 +44,7 @@ def folder_bytes(folder: Path) -> int:
 
 
 def per_hour(seconds: Sequence[float], values: Sequence[float]) -> float:
-    """Slope of the straight line through the samples."""
+    """The slope of the straight line through the samples."""
     return float(np.polyfit(np.asarray(seconds) / 3600, np.asarray(values, np.float64), 1)[0])
 
 
@@ -87,7 +87,7 @@ def sample(stage: Stage, store: str, driver: int, slots: list[int], temporary: P
 
 
 def soak(folder: Path, seconds: float, say: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
-    """Run for so long; the samples. Fails where the run ends early or cannot be ended and published."""
+    """Run for ``seconds`` and return the samples. Fails if the run ends early or cannot be stopped and published."""
     stage = Stage(folder)
     temporary = folder / "ray"
     spec = write(folder, num_epochs=1_000_000, save_epochs=[0], train_eval_epochs=[0], sparsify=None)
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/soak.jsonl"), help="the samples")
     options = parser.parse_args(arguments)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="zs-"))  # short: Ray's sockets have long names
+    folder = Path(tempfile.mkdtemp(prefix="zs-"))  # a short path, because Ray's socket names are long
     with options.out.open("w") as out:
 
         def say(line: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Where a disturbed run takes place: its folder, its S3 server, its command."""
+"""The folder, the S3 server and the command of a disturbed run."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class Stage:
             if not name.startswith(("AWS_", "ZOO_", "ZOOFORGE_", "RAY_", "KUBERNETES_", "COLUMNS"))
         }
         environment |= self.server.environment() | {"OMP_NUM_THREADS": "1", "AWS_EC2_METADATA_DISABLED": "true"}
-        os.environ |= self.server.environment()  # for what looks into the store from here
+        os.environ |= self.server.environment()  # for code in this process that reads the store
         self.zoo = Command(environment, [environment["AWS_SECRET_ACCESS_KEY"]])
 
     def store(self, name: str) -> str:
@@ -29,7 +29,7 @@ class Stage:
         return f"{self.server.url}/{name}"
 
     def kill_server(self, seconds: float) -> None:
-        """SIGKILL to the S3 server; it is back, on its old ports, after ``seconds``."""
+        """Kill the S3 server with SIGKILL and start it again on the same ports after ``seconds``."""
         os.kill(self.server.pid, signal.SIGKILL)
         time.sleep(seconds)
         self.server = seaweedfs.up(self.folder / "s3")

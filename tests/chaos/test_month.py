@@ -1,4 +1,4 @@
-"""A short simulated month: real driver, account, commits and supervisor on a fake clock."""
+"""A short simulated month with the real driver, account, commits and supervisor on a fake clock."""
 
 from tests.chaos.month import BEGIN, DAY, HOUR, Faults, faults_of, simulate
 from zooforge.storage.keys import parts_prefix
@@ -20,7 +20,7 @@ def test_two_runs_survive_every_loss_with_all_parts_done_once_and_an_exact_accou
     assert world.clock.now - BEGIN > DAY
 
 
-def test_what_is_missing_or_miscounted_would_be_said() -> None:
+def test_missing_parts_and_a_wrong_account_are_reported() -> None:
     zoos = [(ZOOS[0][0], "0:64", 2)]
     world, wrong = simulate(zoos, 0.05, Faults(away_every=30 * DAY))
     assert wrong == []

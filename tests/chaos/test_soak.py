@@ -1,4 +1,4 @@
-"""The definition of growth in a soak run."""
+"""When a soak run counts as growing or slowing down."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tests.chaos.soak import SAMPLE_SECONDS, MiB, faults
 
 
 def samples(**per_hour: float) -> list[dict[str, Any]]:
-    """Two hours in which everything stays as it is, but for what grows by so much an hour."""
+    """Samples of two hours. Each quantity is constant unless ``per_hour`` gives its increase."""
     level = {"driver_bytes": 400 * MiB, "worker_bytes": 300 * MiB, "driver_files": 50, "driver_threads": 40,
              "ray_bytes": 20 * MiB, "status_seconds": 1.0}  # fmt: skip
     samples = []
@@ -19,7 +19,7 @@ def samples(**per_hour: float) -> list[dict[str, Any]]:
     return samples
 
 
-def test_what_stays_as_it_is_has_no_faults() -> None:
+def test_constant_quantities_have_no_faults() -> None:
     assert faults(samples()) == []
 
 
@@ -31,11 +31,11 @@ def test_what_stays_as_it_is_has_no_faults() -> None:
         ("status_seconds", 60, "`zoo status` took 120 s"),
     ],
 )
-def test_what_grows_is_said(name: str, grows: float, said: str) -> None:
+def test_growing_quantities_are_reported(name: str, grows: float, said: str) -> None:
     assert faults(samples(**{name: grows})) == [said]
 
 
-def test_commits_that_become_rare_are_said() -> None:
+def test_commits_that_become_rare_are_reported() -> None:
     slower = samples()
     for number, sample in enumerate(slower):
         sample["parts"] = 100 * number if number < 150 else 15_000 + 20 * (number - 150)

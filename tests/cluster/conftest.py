@@ -1,3 +1,5 @@
+"""Fixtures of the cluster tests: a fake API server with a release, a kubeconfig, and the command line."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-"""`zoo cluster` against an API server over HTTP: what it creates, what it refuses, and in which words."""
+"""`zoo cluster` with an API server over HTTP: the objects that it creates, its refusals and their messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JOB = "mnist5k-cnn-s-4e261bdc-1"
 
 
 def live(api: FakeAPI, **status: str) -> dict[str, Any]:
-    """The submitted RayJob as KubeRay would have it a moment later."""
+    """The submitted RayJob with the status that KubeRay gives it a moment later."""
     job = api.objects[f"/{RAY}/rayjobs/{JOB}"]
     job["status"] = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "rayClusterName": "rc", **status}
     return job
@@ -41,7 +41,7 @@ def test_submit_makes_one_rayjob(api: FakeAPI, zoo: Any) -> None:
     assert api.writes == [("POST", f"/{RAY}/rayjobs")]
 
 
-def test_a_single_writer_is_told_what_may_be_lost_and_the_driver_is_told_of_it(api: FakeAPI, zoo: Any) -> None:
+def test_submitting_for_a_single_writer_warns_of_losses_and_tells_the_driver(api: FakeAPI, zoo: Any) -> None:
     assert "not atomic" not in zoo("submit", "mnist5k-cnn-s", "--dry-run").err
     said = zoo("submit", "mnist5k-cnn-s", "--single-writer", "--yes")
     assert said.status == 0
@@ -60,7 +60,7 @@ def test_submit_without_twins_says_the_cost_of_one_stage(api: FakeAPI, zoo: Any)
     assert (both.status, len(both.err.splitlines())) == (2, 1)
 
 
-def test_the_same_again_is_one_run(api: FakeAPI, zoo: Any) -> None:
+def test_the_same_request_twice_is_one_run(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     live(api)
     said = zoo("submit", "mnist5k-cnn-s", "--yes", "--json")
@@ -92,7 +92,7 @@ def test_a_dry_run_prints_the_rayjob_and_makes_nothing(api: FakeAPI, zoo: Any) -
     assert api.writes == []
 
 
-def test_nobody_there_to_ask_needs_a_yes(api: FakeAPI, zoo: Any) -> None:
+def test_without_a_terminal_the_option_yes_is_required(api: FakeAPI, zoo: Any) -> None:
     said = zoo("submit", "mnist5k-cnn-s")
     assert said.status == 2
     assert "give --yes" in said.err
@@ -129,7 +129,7 @@ def test_code_runs_here_and_there_only_if_the_submitter_allows_it(
     assert sorted(request.get("allow_code", False) for request in requests) == [False, True]
 
 
-def test_stop_is_one_patch_and_stays(api: FakeAPI, zoo: Any) -> None:
+def test_stop_is_one_patch_and_the_run_stays_stopped(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     job = live(api)
     said = zoo("stop", "mnist5k-cnn-s")
@@ -140,7 +140,7 @@ def test_stop_is_one_patch_and_stays(api: FakeAPI, zoo: Any) -> None:
     assert "nothing to stop" in zoo("stop", "mnist5k-cnn-s").out
 
 
-def test_what_kueue_would_start_again_is_deleted(api: FakeAPI, zoo: Any) -> None:
+def test_stop_deletes_a_run_that_kueue_would_start_again(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     live(api)["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "q"
     live(api, jobDeploymentStatus="Suspended")["spec"]["suspend"] = True
@@ -237,7 +237,7 @@ def test_the_token_is_that_of_the_runs_own_cluster(api: FakeAPI, zoo: Any) -> No
     assert zoo("token").out == "t0ken\n"
 
 
-def test_the_supervisor_submits_again_what_is_gone_and_tells_the_store_what_is_stopped(
+def test_the_supervisor_submits_lost_runs_again_and_records_stopped_ones_in_the_store(
     api: FakeAPI, zoo: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = RunRequest("mnist5k-cnn-s", RUN, epochs=2, single_writer=True)
@@ -254,7 +254,7 @@ def test_the_supervisor_submits_again_what_is_gone_and_tells_the_store_what_is_s
     assert len(api.collection(f"/{RAY}/rayjobs")) == 1
 
 
-def test_a_pod_that_tries_the_store_is_like_the_head(api: FakeAPI) -> None:
+def test_the_pod_that_checks_the_store_is_configured_like_the_head(api: FakeAPI) -> None:
     from zooforge.cluster.preflight import probe_pod
 
     spec = template()["spec"]["rayClusterSpec"]

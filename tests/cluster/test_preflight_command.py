@@ -1,4 +1,4 @@
-"""`zoo cluster preflight` against an API server over HTTP: what it looks at, and the remedy of each failure."""
+"""`zoo cluster preflight` with an API server over HTTP: its checks, and the remedy for each failure."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_preflight_says_whether_a_volume_claim_can_be_bound(
 @pytest.mark.parametrize(
     ("space_comes_back", "said"), [(True, "off, or old versions expire"), (None, "the server does not say")]
 )
-def test_a_bucket_whose_space_comes_back_passes(
+def test_a_bucket_that_frees_the_space_of_deleted_objects_passes(
     space_comes_back: bool | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zoo_command, "run", lambda *_: json.dumps({"space_comes_back": space_comes_back}))

@@ -66,18 +66,20 @@ def test_later_layers_win_key_by_key() -> None:
         ("registry.example.org:5000/a/b:1@sha256:00", "registry.example.org:5000", "a/b", "1", "sha256:00"),
     ],
 )
-def test_images_are_taken_apart(image: str, registry: str, repository: str, tag: str, digest: str) -> None:
+def test_image_names_are_split_into_their_parts(
+    image: str, registry: str, repository: str, tag: str, digest: str
+) -> None:
     values = {"registry": registry, "repository": repository, "tag": tag, "digest": digest}
     assert image_values(image) == values
 
 
 @pytest.mark.parametrize("image", ["", "zooforge@latest", "localhost/"])
-def test_what_is_no_image_is_refused(image: str) -> None:
+def test_an_invalid_image_name_is_refused(image: str) -> None:
     with pytest.raises(InputError, match="expected \\[REGISTRY/\\]REPOSITORY"):
         image_values(image)
 
 
-def test_helms_complaints_become_one_line() -> None:
+def test_errors_of_helm_become_one_line() -> None:
     own = (
         "Error: execution error at (zooforge/templates/runs.yaml:1:4): storage.url is empty: where?\n\nUse --debug flag"
     )
@@ -151,7 +153,7 @@ def test_a_mount_that_fails_is_told_by_its_event() -> None:
     assert view(waiting("ContainerCreating"), events).reason == 'FailedMount: secret "s" not found'
 
 
-def test_what_nobody_knows_is_passed_on() -> None:
+def test_an_unknown_reason_is_shown_as_it_is() -> None:
     assert explain("something  new") == "something new"
 
 
@@ -172,12 +174,12 @@ zooforge_build_info{version="1"} 1
 
 
 @pytest.mark.parametrize("page", ["zooforge_models{", "<html>", 'zooforge_models{zoo="a} 1'])
-def test_a_page_that_is_not_of_metrics_is_refused_in_one_line(page: str) -> None:
+def test_a_page_without_metrics_is_refused_in_one_line(page: str) -> None:
     with pytest.raises(ClusterError, match="not in Prometheus' text format"):
         parse(page)
 
 
-def test_what_a_node_lacks_is_named() -> None:
+def test_the_resource_that_a_node_lacks_is_named() -> None:
     assert lacking({"cpu": "2", "memory": "1Gi", "nvidia.com/gpu": 1}, {"cpu": "1500m", "memory": "2Gi"}) == [
         "cpu",
         "nvidia.com/gpu",
@@ -273,7 +275,7 @@ def test_a_stopped_run_is_stopped_in_the_store_too(release: Release) -> None:
     assert action.what == "stop"
 
 
-def test_nothing_pending_is_nothing_to_do(release: Release) -> None:
+def test_without_pending_runs_the_supervisor_does_nothing(release: Release) -> None:
     assert decide([], submissions([job(release, "Failed")]), 0.0) == []
 
 

@@ -1,4 +1,4 @@
-"""The policies of docs/deploy.md on a real S3 server: with them a zoo is trained, collected and read, and no more."""
+"""The policies of docs/deploy.md on a real S3 server allow training, garbage collection and reading, and no more."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_a_standing_cluster_is_selected_and_keeps_its_workers(target: Target) ->
 
 
 @given(most=st.integers(1, 9))
-def test_never_more_workers_than_allowed(most: int) -> None:
+def test_a_run_never_gets_more_workers_than_allowed(most: int) -> None:
     groups = template()["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     limit_workers(groups, most)
     assert sum(group["maxReplicas"] for group in groups) == min(most, 5)

@@ -58,7 +58,7 @@ def command_lines(name: str) -> Iterator[list[str]]:
 
 
 def refusal(words: list[str]) -> str | None:
-    """Why `zoo` would not take the command; None if it takes its verb and options."""
+    """Why `zoo` would refuse the command; None if its verb and options exist."""
     command: click.Command = zoo
     context = click.Context(command, info_name="zoo")
     words = [word for word in words if word not in ("-v", "--verbose")]
@@ -109,7 +109,7 @@ def test_targets_of_make_and_modules_of_python_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_blocks_of_code_are_code(name: str) -> None:
+def test_code_blocks_can_be_parsed(name: str) -> None:
     for block in blocks(name, "python"):
         ast.parse(block)
     for block in blocks(name, "yaml"):

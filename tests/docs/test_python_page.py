@@ -1,4 +1,4 @@
-"""docs/python.md is true: its blocks run one after the other, and each result is the one that it states."""
+"""docs/python.md is correct: its blocks run one after the other, and each result is the one that it states."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_every_line_of_the_page_runs_and_gives_what_it_says(tmp_path: Path, monk
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_ten_lines_of_the_readme_run_where_no_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_the_readme_runs_without_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names: dict[str, Any] = {}

@@ -16,7 +16,7 @@ CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """docs/mkdocs_hooks.py; MkDocs itself lives in an environment of its own."""
+    """The module docs/mkdocs_hooks.py. MkDocs itself is installed in an environment of its own."""
     files = types.ModuleType("mkdocs.structure.files")
     monkeypatch.setattr(files, "File", object, raising=False)
     for name in ("mkdocs", "mkdocs.structure"):

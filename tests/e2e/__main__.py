@@ -1,5 +1,7 @@
-"""Runs steps against a real Kubernetes: ``python -m tests.e2e [STEP ...]``; without a step all of `make e2e`, with
-``chaos`` all of `make chaos-cluster`. Each step prints its checks and its duration.
+"""Run steps on a real Kubernetes cluster: ``python -m tests.e2e [STEP ...]``. Each step prints its checks and duration.
+
+Without arguments all steps of `make e2e` run; with ``chaos`` all steps of `make chaos-cluster`. This is no part of
+`make test`; docs/e2e.md says what the steps need.
 
 CLUSTER and IMAGE_TOOL are commands with the verbs up, down, env, load, gpu, exec, kill, node2 and build, load, save.
 Those for kind and docker are in cluster/adapters.
@@ -76,7 +78,7 @@ def main(names: tuple[str, ...]) -> None:
                 revision = f"REVISION={sh('git', 'rev-parse', 'HEAD').strip()}"
                 sh(*IMAGE_TOOL, "build", context, IMAGE, "--build-arg", revision, seconds=3600)
             sh(*IMAGE_TOOL, "load", IMAGE)
-            print(f"----  the image, built and loaded: {time.monotonic() - began:.0f} s", flush=True)
+            print(f"----  building and loading the image: {time.monotonic() - began:.0f} s", flush=True)
         began = time.monotonic()
         for name in steps:
             step = STEPS[name] if name in STEPS else partial(COMPARED[name][0], quiet)
@@ -85,7 +87,7 @@ def main(names: tuple[str, ...]) -> None:
             at = time.monotonic()
             step()
             print(f"----  {name}: {time.monotonic() - at:.0f} s", flush=True)
-        print(f"----  everything: {time.monotonic() - began:.0f} s; skipped: {len(skipped)}", flush=True)
+        print(f"----  all steps: {time.monotonic() - began:.0f} s; skipped: {len(skipped)}", flush=True)
         for text in skipped:
             print(f"skip  {text}", flush=True)
 

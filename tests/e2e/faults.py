@@ -39,7 +39,7 @@ HEAD, WORKER = f"{RUN},ray.io/node-type=head", f"{RUN},ray.io/node-type=worker"
 
 
 def faults(quiet: QuietRuns) -> None:
-    """Worker, head, operator and RayJob are lost in turn; manifests and totals in Prometheus equal a local run's."""
+    """Worker, head, operator and RayJob are removed in turn; manifests and totals in Prometheus equal a local run's."""
     with observed() as prometheus:
         _faults(quiet, prometheus)
 
@@ -62,8 +62,8 @@ def _faults(quiet: QuietRuns, prometheus: ClusterPrometheus | None) -> None:
     sh(*CLUSTER, "up", check=False)
     uid = kubectl("get", "rayjob", name, "-o", "jsonpath={.metadata.uid}")
     kubectl("delete", "rayjob", name, "--wait=false")
-    wait(400, "the RayJob deleted, its work goes on", lambda: new_job(uid) or done()["state"] == "finished")
-    if not new_job(uid):  # a busy machine: the operator came back when the driver had trained everything
+    wait(400, "the RayJob was deleted and its work goes on", lambda: new_job(uid) or done()["state"] == "finished")
+    if not new_job(uid):  # on a busy machine the operator may return after the driver has trained everything
         skip("a RayJob that is deleted is submitted again: the run finished before its Ray cluster was deleted")
     finished()
     if prometheus:
@@ -81,7 +81,7 @@ def goes_on(when: str, seconds: float = 400) -> None:
 def finished(where: tuple[str, str] = HERE) -> None:
     wait(900, "the run finished", lambda: done(where=where)["state"] == "finished" and done(where=where)["version"])
     wait(300, "its job ended", lambda: all(row["state"] in ("ended", "failed") for row in jobs().values()))
-    say(f"what it cost: {json.dumps({key: n for key, n in done(where=where)['losses'].items() if n})}")
+    say(f"losses of the run: {json.dumps({key: n for key, n in done(where=where)['losses'].items() if n})}")
 
 
 def new_job(uid: str) -> bool:
@@ -92,7 +92,7 @@ def new_job(uid: str) -> bool:
 
 
 def namespace(quiet: QuietRuns) -> None:
-    """The namespace is deleted during a run, whose store is in another namespace, and deployed again."""
+    """A run's namespace is deleted and deployed again; its store is in another namespace, and the run goes on."""
     elsewhere = f"{NAMESPACE}-store"
     where = (elsewhere, "outside")
     values = ["-f", str(VALUES), "--embedded-store", "--image", IMAGE, "--wait", "300"]

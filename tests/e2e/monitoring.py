@@ -46,7 +46,7 @@ class ClusterPrometheus:
     def get(self, what: str, **parameters: str) -> Any:
         words = [word for key, value in parameters.items() for word in ("--data-urlencode", f"{key}={value}")]
         text = sh(*CLUSTER, "exec", "curl", "-sS", "-G", *words, f"http://127.0.0.1:{PORT}/api/v1/{what}", seconds=60)
-        if not text.startswith("{"):  # while it starts, it answers in words
+        if not text.startswith("{"):  # Prometheus answers with plain text while it starts
             raise SystemExit(f"FAIL  Prometheus: {text.strip()}")
         answer = json.loads(text)
         if answer["status"] != "success":
@@ -94,7 +94,7 @@ class ClusterPrometheus:
             return series[0][1] if series else 0.0
 
         wait(120, f"the driver on {second} is scraped", counted)
-        expect(counted() >= last > 0, f"it counts on: {last:.0f} model-epochs before, {counted():.0f} now")
+        expect(counted() >= last > 0, f"its counter continues: {last:.0f} model-epochs before, {counted():.0f} now")
 
     def expect_totals(self) -> None:
         """Check that totals never decreased and equal those of the store, and that no rule failed."""
@@ -129,7 +129,7 @@ class ClusterPrometheus:
 
 
 class Discovery:
-    """Writes the targets of all pods into a file every two seconds while the block runs."""
+    """While the block runs, writes the targets of all pods into a file every two seconds."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._over = path, threading.Event()
@@ -153,7 +153,7 @@ class Discovery:
 
 @contextlib.contextmanager
 def observed() -> Iterator[ClusterPrometheus | None]:
-    """Run a Prometheus that scrapes the release during the block. Yields None if there is none (skipped)."""
+    """Run a Prometheus that scrapes the release during the block. Yields None if none can run; the step says so."""
     crd = sh("kubectl", "get", "crd", "podmonitors.monitoring.coreos.com", "-o", "name", check=False)
     version = sh(*CLUSTER, "exec", "prometheus", "--version", check=False)
     if not crd.startswith("0 ") or not version.startswith("0 "):

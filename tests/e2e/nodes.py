@@ -45,7 +45,7 @@ HEAD_SECONDS = 900.0
 
 
 def drain(quiet: QuietRuns) -> None:
-    """The workers' node is drained, then the head's: its PodDisruptionBudget refuses the head, workers go on."""
+    """The workers' node is drained, then the head's; a PodDisruptionBudget keeps the head, and the workers go on."""
     with _two_nodes("no node was drained", verbs=False) as names:
         if not names:
             return

@@ -1,4 +1,4 @@
-"""Searches for secrets: some are put into the image's build context, and the store has a key; none may appear."""
+"""Searches for leaked secrets: those put into the image's build context, and the keys of the store."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def context() -> Iterator[str]:
 
 
 def secret() -> None:
-    """No secret is in objects, events, logs, status, the store, or the image's layers."""
+    """No secret appears in objects, events, logs, status, the store, or the image's layers."""
     key = re.search(rb"aws_secret_access_key *= *(\S+)", credentials())
     assert key is not None
     values = [key[1].decode(), base64.b64encode(key[1]).decode().rstrip("=")[:-1], *planted]
@@ -99,7 +99,7 @@ def _image(values: list[bytes]) -> None:
             for member in image:
                 if (
                     member.isfile() and (file := image.extractfile(member)) is not None
-                ):  # links lead to what is read anyway
+                ):  # the targets of links are read as files of their own
                     files += 1
                     for chunk in _chunks(file):
                         size += len(chunk)
@@ -110,7 +110,7 @@ def _image(values: list[bytes]) -> None:
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """The decompressed content of a member in chunks, which overlap so that no secret is split between two."""
+    """The decompressed content of a member, in chunks. They overlap so that no secret is split between two."""
     with contextlib.ExitStack() as stack:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)

@@ -17,7 +17,7 @@ LIMIT_SECONDS = 3600.0
 
 
 class QuietRuns:
-    """Local runs, which begin at once, one after another and with the lowest priority, to be ready when needed."""
+    """Local runs. They begin at once, one after another at the lowest priority, so that they are ready when needed."""
 
     def __init__(self, requests: Iterable[tuple[str, ...]]) -> None:
         self._pool = ThreadPoolExecutor(1)
@@ -45,7 +45,7 @@ class QuietRuns:
             there = manifests(env)
         expect(
             here and {name: text for name, text in there.items() if name in here} == here,
-            f"{len(here)} manifests are those of a run here without Ray, byte for byte",
+            f"{len(here)} manifests equal those of a local run without Ray, byte for byte",
         )
 
     def _run(self, request: tuple[str, ...]) -> dict[str, bytes]:
@@ -59,5 +59,5 @@ class QuietRuns:
                 self._processes.append(process)
                 if process.wait(LIMIT_SECONDS):
                     errors.seek(0)
-                    raise SystemExit(f"FAIL  the run here ended with {process.returncode}: {errors.read()[-800:]}")
+                    raise SystemExit(f"FAIL  the local run ended with {process.returncode}: {errors.read()[-800:]}")
             return manifests({"ZOO_STORE": where})

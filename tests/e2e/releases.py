@@ -1,4 +1,4 @@
-"""Steps about the release itself: install, a GPU group, least rights, bad input, uninstall."""
+"""Steps that test the release itself: install, a GPU group, least rights, bad input, uninstall."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def researcher() -> Iterator[dict[str, str]]:
 
 
 def admission() -> None:
-    """RayJobs with other pods than the release's are refused to a submitter, and so is a port-forward to the store."""
+    """A submitter can create no RayJob with other pods than the release's, and no port-forward to the store."""
 
     def pod(job: dict[str, Any]) -> Any:
         return job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
@@ -182,7 +182,7 @@ def _forward(pod_name: str, port: str, env: dict[str, str]) -> str:
 
 
 def gpu() -> None:
-    """A group that requests a GPU: without one the reason is shown; with one it scales from 0 to 1 and back."""
+    """A group requests a GPU. Without a GPU the reason is shown; with one the group scales from 0 to 1 and back."""
     sh(*CLUSTER, "gpu", "0")
     deploy("workerGroups.cpu.enabled=false", "workerGroups.gpu.gpu.count=1", "workerGroups.gpu.maxReplicas=1",
            "mode=cluster", "workerGroups.gpu.minReplicas=1")  # fmt: skip
@@ -196,7 +196,7 @@ def gpu() -> None:
     deploy("workerGroups.cpu.enabled=false", "workerGroups.gpu.gpu.count=1", "workerGroups.gpu.maxReplicas=1",
            "mode=cluster", "workerGroups.gpu.idleTimeoutSeconds=20")  # fmt: skip
     wait(400, "without work it is taken away", lambda: not pods("ray.io/group=gpu"))
-    zoo = "digits8-gpu"  # a run of its own: others are pinned to the engine of CPUs
+    zoo = "digits8-gpu"  # a new run, because the others are pinned to an engine for CPUs
     with tempfile.TemporaryDirectory() as folder:
         text = (ROOT / "zoo_jobs" / "catalogue" / "digits8-cnn-s.yaml").read_text()
         spec = Path(folder) / f"{zoo}.yaml"
@@ -268,7 +268,7 @@ def bad() -> None:
 
 
 def uninstall() -> None:
-    """Removing the release leaves only its volume claim and names it; a new install has the old zoos."""
+    """Uninstalling the release leaves only its volume claim and names it; a new install has the old zoos."""
     folder, volume = os.environ.get("E2E_VOLUME"), "zooforge-e2e"
     if folder:  # of the node, writable for uid 1000; where there is no storage class
         spec = {"capacity": {"storage": "4Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": volume,

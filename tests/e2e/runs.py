@@ -29,7 +29,7 @@ from tests.e2e.surroundings import (
 
 
 def run(quiet: QuietRuns) -> None:
-    """A run from train to verify; submitted twice it is one run; its manifests equal a local run's."""
+    """A run does everything from train to verify. Submitted twice it is one run. Its manifests equal a local run's."""
     submitted = zoo_cluster("submit", ZOO, *SMALL, "--yes")
     twice = zoo_cluster("submit", ZOO, *SMALL, "--yes")
     expect("was submitted already" in twice, f"{submitted.strip()}; twice is one run")
@@ -42,7 +42,7 @@ def run(quiet: QuietRuns) -> None:
 
 
 def stop() -> None:
-    """A user with only the submitter's Role stops a run; it stays stopped; submitted again it continues."""
+    """A user with only the submitter's Role stops a run. It stays stopped, and continues when submitted again."""
     options = ["--models", "0:96", "--epochs", "40", "--no-twins"]
     before = done()["done"] if ZOO in known_zoos() else 0
     with researcher() as person:
@@ -54,13 +54,13 @@ def stop() -> None:
         said = zoo_cluster("stop", ZOO, env=person)
         expect("is suspended" in said, f"and stop: {said.strip()}")
     wait(200, "its pods are gone", lambda: not pods(f"zooforge.io/zoo={ZOO}"))
-    wait(60, "and so is the budget", lambda: not kubectl("get", "pdb", "-o", "name"))
-    seconds = 150  # longer than a driver's claim holds, and two looks of the supervisor
+    wait(60, "and so is the disruption budget", lambda: not kubectl("get", "pdb", "-o", "name"))
+    seconds = 150  # longer than a driver's claim is valid, and than two intervals of the supervisor
     time.sleep(seconds)
     awake = [row["job"] for row in jobs().values() if row["state"] in ("running", "starting")]
     expect(not awake and not pods(f"zooforge.io/zoo={ZOO}"), f"it stays stopped for {seconds} s")
-    # Heads drain as long as they may; then the claim of their driver has to become void.
-    mark = wait(300, "the store says it too", lambda: (state := done())["state"] == "stopped" and state)
+    # A head may use its whole grace period; after it the claim of its driver still has to expire.
+    mark = wait(300, "the store says that it is stopped", lambda: (state := done())["state"] == "stopped" and state)
     expect(mark["done"] < mark["total"], f"{mark['reason']}: {mark['done']} of {mark['total']} model-epochs")
     again = submit(ZOO, *options)
     expect(again != name, f"{again} goes on")
@@ -125,7 +125,7 @@ def caps() -> None:
 
 
 def crash() -> None:
-    """A run that fails as soon as it begins has three attempts and never gets a worker."""
+    """A run that always fails at its start has three attempts and never gets a worker."""
     zoo = "eurosat-cnn-s-seed" if "eurosat-cnn-s-seed" in catalogue() else next(iter(set(catalogue()) - {ZOO}))
     run_id = json.loads(sh(*PYTHON, "plan", zoo, "--json"))[0]["run"]
     with store() as env:
@@ -138,7 +138,7 @@ def crash() -> None:
         workers.update(pod["metadata"]["name"] for pod in pods(selector))
         return jobs()[name]["state"] == "ended"
 
-    wait(600, "a run that crashes at once is given up", ended)
+    wait(600, "a run that always crashes at its start is given up", ended)
     expect(not workers, "no worker was started for it")
     code = "from zooforge.storage.runs.run_files import read_attempts, read_control; c = read_control(s, a[0])\n"
     code += "print(json.dumps([len(read_attempts(s, a[0])), c.wanted, c.reason]))"

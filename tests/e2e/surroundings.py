@@ -83,7 +83,7 @@ skipped: list[str] = []
 
 
 def skip(text: str) -> None:
-    """Say that something was not checked, and why; counted at the end."""
+    """Print that something was not checked, and why. The last line counts these."""
     skipped.append(text)
     print(f"skip  {text}", flush=True)
 

@@ -1,1 +1,1 @@
-"""Damaged and hostile bytes for every reader of bytes that others wrote: ``python -m tests.fuzz`` (`make fuzz`)."""
+"""Damaged and hostile bytes for every reader of foreign data: ``python -m tests.fuzz`` (`make fuzz`)."""

@@ -1,8 +1,8 @@
 """Fuzz for a time: ``python -m tests.fuzz [--minutes 30] [--jobs 2] [--seed N] [TARGET ...]``, or ``--replay FILE``.
 
-Each target has a process of its own, so that a crash of a native library is a finding too. So is an input that takes
-more memory or time than ``GROWTH_BYTES``, ``CPU_SECONDS`` and ``HANG_SECONDS``. A finding is kept as
-FOLDER/TARGET-DIGEST.bin, once per place in the code, and makes the exit status 1.
+Each target has a process of its own, so that a crash of a native library is a finding, too. An input that takes more
+memory or time than ``GROWTH_BYTES``, ``CPU_SECONDS`` or ``HANG_SECONDS`` is also a finding. The input of a finding is
+kept as FOLDER/TARGET-DIGEST.bin, one for each place in the code. With findings the exit status is 1.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from tests.fuzz.target import Target
 from tests.fuzz.targets import targets
 
 ROOT = Path(__file__).parents[2]
-HANG_SECONDS = 120.0  # of real time, which other work on the machine takes part of
+HANG_SECONDS = 120.0  # of wall time; other work on the machine also uses it
 CPU_SECONDS = 20.0
-GROWTH_BYTES = 600 * 2**20  # of the process while it reads one input
+GROWTH_BYTES = 600 * 2**20  # of memory for one input
 ADDRESS_BYTES = 6 * 2**30
 
 
 class Hangs(BaseException):
-    """One input took too long. No parser's ``except Exception`` catches it."""
+    """One input took too long. It is no Exception, so that no parser's ``except Exception`` catches it."""
 
 
 def fault(target: Target, data: bytes) -> str | None:
-    """The fault of ``target`` when it reads ``data``, with the place in the code; None if there is none."""
+    """The error of ``target`` for ``data``, with the place in the code. None if the target behaves."""
     try:
         target.read(data)
     except target.errors as error:
@@ -53,7 +53,7 @@ def fault(target: Target, data: bytes) -> str | None:
 
 
 def cost(target: Target, data: bytes) -> str | None:
-    """Like ``fault``; also checks whether ``data`` takes too much memory or time."""
+    """Like ``fault``, but ``data`` that takes too much memory or time is a fault, too."""
     memory, seconds = _peak_bytes(), time.process_time()
     message = fault(target, data)
     memory, seconds = _peak_bytes() - memory, time.process_time() - seconds
@@ -109,7 +109,7 @@ def keep(folder: Path, name: str, data: bytes) -> Path:
 
 
 def in_process(name: str, seconds: float, seed: int, folder: Path) -> bool:
-    """Fuzz one target in a process of its own. Returns whether it is without findings."""
+    """Fuzz one target in a process of its own. Returns whether there were no findings."""
     line = [sys.executable, "-m", "tests.fuzz", name, "--here", "--seconds", str(seconds), "--seed", str(seed)]
     done = subprocess.run([*line, "--out", str(folder)], cwd=ROOT, check=False)
     if done.returncode in (0, 1):

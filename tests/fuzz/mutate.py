@@ -33,7 +33,7 @@ def _json(data: bytes) -> Any:
 
 
 def _changed(value: Any, random: Random) -> Any:
-    """A copy with one value, anywhere in it, replaced, removed, doubled or renamed."""
+    """A copy in which one value, at any depth, is replaced, removed, duplicated or renamed."""
     if isinstance(value, dict) and value:
         key = random.choice(list(value))
         if isinstance(value[key], dict | list) and value[key] and random.random() < 0.75:

@@ -1,4 +1,4 @@
-"""Readers of bytes that come from outside: pickles, checkpoints, trees, JSON."""
+"""Targets that read foreign files: pickles, checkpoints, trees, JSON."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ from zooforge.storage.interchange.torch_file import read_state_dict
 from zooforge.storage.stores.memory import MemoryStore
 
 SHAPES = {"0": (2, 1, 2, 2), "3": (2, 2, 2, 2), "6": (3, 8)}
-_FOLDED = b"(t" + 60 * b"2\x86"  # a tuple of two that are one, 60 levels deep: 2 ** 60 parts
+_FOLDED = b"(t" + 60 * b"2\x86"  # a tuple that holds the same tuple twice, 60 levels deep: 2 ** 60 parts
 
 _PIECES = [
     *(bytes([code]) for code in b"()]}\x85\x86\x87tldsuaeR\x81bQ20N\x88\x89.\x8f\x90\x91"),
@@ -41,7 +41,7 @@ _PIECES = [
 
 
 def program(random: Random) -> bytes:
-    """A pickle of opcodes that mostly fit together, and repeat what makes values grow."""
+    """A pickle of opcodes that mostly fit together. Opcodes that enlarge values are repeated."""
     pieces = []
     for _ in range(random.randint(1, 30)):
         pieces += [random.choice(_PIECES)] * random.choice((1, 1, 1, 1, 2, 40))
@@ -117,7 +117,7 @@ def in_folder(name: str, look: Callable[[Path], Any]) -> Callable[[bytes], None]
 
 
 def raw_tree() -> Target:
-    """A tree of two models; the first byte says which of its files is replaced."""
+    """Read a tree of two models. The first byte chooses the file that the other bytes replace."""
     settings = {**config(1), "model::o_dim": 3}
     rows = "".join(json.dumps(result(epoch, settings, 10 * epoch, old=False)) + "\n" for epoch in range(3))
     contents = [json.dumps(settings).encode(), rows.encode(), saved(state(1, torch.bfloat16, "module."))]
@@ -150,7 +150,7 @@ ROWS = b"modeldir,step,test_accuracy,config.random_seed\na,0,0.1,7\nb,0,0.5,8\na
 
 
 def look_at_tables(data: bytes) -> None:
-    """Read the tables of a matrix; the first byte says which of the two the other bytes replace."""
+    """Read the two tables of a matrix. The first byte chooses the one that the other bytes replace."""
     if data:
         tables = [ROWS, LAYOUT]
         tables[data[0] % 2] = data[1:]
@@ -158,7 +158,7 @@ def look_at_tables(data: bytes) -> None:
 
 
 def outside_targets() -> dict[str, Target]:
-    """All of them, by name."""
+    """All targets of this module, by name."""
     saved_states = [saved(state(seed, dtype), as_zip) for seed, dtype, as_zip in (
         (0, torch.float32, True), (1, torch.bfloat16, True), (2, torch.float8_e5m2, False), (3, torch.float32, False)
     )]  # fmt: skip

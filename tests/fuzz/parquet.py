@@ -1,4 +1,4 @@
-"""Parquet files whose footers are changed field by field, so that they still parse. Pure."""
+"""Parquet files with changed fields in their footers, which still parse. Pure."""
 
 import io
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def rich_table() -> bytes:
 
 
 def changed_footer(files: list[bytes], random: Random) -> bytes:
-    """One of ``files`` with one to three changes of its footer; the pages stay."""
+    """One of ``files`` with one to three changes in its footer. The pages are unchanged."""
     pages, footer = split_footer(random.choice(files))
     for _ in range(random.randint(1, 3)):
         structs = list(_structs(STRUCT, footer))

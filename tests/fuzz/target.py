@@ -1,4 +1,4 @@
-"""A reader that is fuzzed, and what it may raise."""
+"""A fuzzed reader, its inputs, and the errors that it may raise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ OURS = (StorageError, ZooError, ClusterError)
 
 @dataclass(frozen=True)
 class Target:
-    """A reader of bytes that somebody else wrote.
+    """A reader of foreign bytes.
 
     Attributes:
-        seeds: real inputs, which are changed to make others.
+        seeds: valid inputs; changed copies of them are the test inputs.
         read: may return a value or raise one of ``errors``; any other exception is a finding.
-        hostile: inputs that were made to cost memory or time.
+        hostile: inputs that are made to cost memory or time.
         make: draws an input from a grammar; used for half of the inputs.
     """
 

@@ -1,4 +1,4 @@
-"""The readers that are fuzzed: objects of a store, texts of commands, image files, and all of ``outside``."""
+"""All fuzzed readers: objects of a store, texts of commands, image files, and those of ``outside``."""
 
 import bz2
 import csv
@@ -69,7 +69,7 @@ ZOO = "tiny-zoo"
 
 @cache
 def published() -> MemoryStore:
-    """A run of eight models and four epochs with everything that a run has beside its parts, published."""
+    """A published zoo of eight models and four epochs. Its run has attempts, usage, claims and logs besides parts."""
     store = MemoryStore()
     train(store, range(8), 4, faulty={3: 2})
     create_run(store, RUN, {"numerics_version": 1})
@@ -93,7 +93,7 @@ def objects(part: str) -> dict[str, bytes]:
 
 @contextmanager
 def replaced(key: str, data: bytes) -> Iterator[MemoryStore]:
-    """The published store with other bytes in one place."""
+    """A copy of the published store in which one object has other bytes."""
     store = published()
     before = store.get(key)[0]
     store.put(key, data)
@@ -104,7 +104,7 @@ def replaced(key: str, data: bytes) -> Iterator[MemoryStore]:
 
 
 def numbered(part: str, look: Callable[[MemoryStore], Any]) -> Target:
-    """The first byte is the number of an object of the store; the others replace its bytes, then ``look`` is called."""
+    """Call ``look`` on a store in which one object is replaced. The first byte of the input chooses the object."""
     stored = sorted(objects(part))
 
     def read_one(data: bytes) -> None:
@@ -152,7 +152,7 @@ def look_at_table(data: bytes) -> None:
 
 
 def in_files(format_name: str, names: list[str], contents: list[bytes], hostile: tuple[bytes, ...] = ()) -> Target:
-    """Image files ``names`` of one folder; the first byte says which of them the other bytes replace."""
+    """Read the image files ``names``, one of them replaced. The first byte of the input chooses the file."""
 
     def read_files(data: bytes) -> None:
         with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
@@ -256,7 +256,7 @@ def record_targets() -> dict[str, Target]:
         "parquet": Target(
             tables,
             look_at_table,
-            hostile=(with_size_statistics(tables[0], [8, 0, 0]),),  # ended the process
+            hostile=(with_size_statistics(tables[0], [8, 0, 0]),),  # this input once ended the process
             make=lambda random: changed_footer(tables, random),
         ),
     }
@@ -297,5 +297,5 @@ def text_targets() -> dict[str, Target]:
 
 @cache
 def targets() -> dict[str, Target]:
-    """All of them, by name."""
+    """All targets of this module, by name."""
     return {**outside_targets(), **web_targets(), **record_targets(), **text_targets(), **image_targets()}

@@ -1,4 +1,4 @@
-"""Answers of web servers: a server on this machine sends the fuzzed bytes to whoever asks."""
+"""Targets for answers of web servers: a server on this machine answers each request with the fuzzed bytes."""
 
 import contextlib
 import socket
@@ -37,7 +37,7 @@ HOSTILE = (
 
 @cache
 def server() -> tuple[list[bytes], int]:
-    """The bytes that are sent, in a list of one, and the port."""
+    """A list that holds the bytes to send, and the port of the server."""
     reply = [b""]
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -52,18 +52,18 @@ def server() -> tuple[list[bytes], int]:
                 connection.sendall(reply[0])
                 connection.shutdown(socket.SHUT_WR)
                 connection.settimeout(0.02)
-                connection.recv(65536)  # closing at once could reset what the reader has not read
+                connection.recv(65536)  # closing at once could reset the connection before everything was read
 
     threading.Thread(target=serve, daemon=True).start()
     return reply, listener.getsockname()[1]
 
 
 def look_at_reply(data: bytes) -> None:
-    """Read an object, a range of one, and the size of one."""
+    """Read an object, a range of it, and its size."""
     reply, port = server()
     reply[0] = data
     store = WebStore(f"http://127.0.0.1:{port}/store", budget_seconds=0)
-    store.ignores_ranges = True  # else each reply without a range is logged as the first
+    store.ignores_ranges = True  # otherwise every reply without a range is logged as the first one
     reads: list[Callable[[], Any]] = [
         lambda: store.get("a/b"),
         lambda: store.get("a/b", (2, 12)),

@@ -1,1 +1,1 @@
-"""`make check-gpu`: what a machine with a card shows, with numpy and torch alone."""
+"""`make check-gpu`: checks and measurements on a machine with a GPU, which needs only numpy and torch."""

@@ -1,11 +1,11 @@
 """Checks and measures the engines on this machine's CUDA device, step by step, each in a process of its own.
 
     PYTHONPATH=. python3 -u -m tests.gpu.check --seconds 420
-    DEVICE=cpu PYTHONPATH=. python3 -u -m tests.gpu.check          does it run? tiny sizes, no figure means anything
+    DEVICE=cpu PYTHONPATH=. python3 -u -m tests.gpu.check          tiny sizes: shows only that every step runs
 
 Needs Python, numpy and torch, and no network. Each step prints one line as soon as it ends, ``STEP n NAME
-PASS|FAIL|TIMEOUT seconds numbers``, and is added to a JSON file. The first steps tell the main figure. A step for which
-no time is left is TIMEOUT after 0 seconds. The exit status is 0 where every step passed.
+PASS|FAIL|TIMEOUT seconds numbers``, and is added to a JSON file. The first steps measure the main figure. A step for
+which no time is left is TIMEOUT after 0 seconds. The exit status is 0 if every step passed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_SECONDS = 300  # below, sizes are small
-NUMBERS = "numbers: "  # begins the line in which a step gives its results
+NUMBERS = "numbers: "  # the start of the line with the results of a step
 
 LIMITS = {
     "facts": 60, "replays": 60, "numbers": 60, "cases": 90, "no_synchronisation": 60, "memory": 60, "prediction": 60,
@@ -34,7 +34,7 @@ LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a step ended. ``numbers`` are its results, or the last line that it wrote."""
+    """How a step ended. ``numbers`` are its results, or the last line of its output."""
 
     number: int
     name: str
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def run_step(number: int, name: str, limit_seconds: float, environment: dict[str, str], before: Path) -> Outcome:
-    """Run one step in a process group, which is killed when its time is over."""
+    """Run one step in a process group of its own, which is killed when its time is over."""
     if limit_seconds < 1:
         return Outcome(number, name, "TIMEOUT", 0.0, {"why": "no time left"})
     started = time.monotonic()

@@ -11,7 +11,7 @@ from zooforge.zoo_jobs.models.registry import architecture
 
 
 def images(channels: int, size: int, num_train: int, num_test: int = 100) -> PreparedData:
-    """Random bytes: neither speed nor equality depends on what images show."""
+    """Random bytes as images, because neither speed nor equality depends on their content."""
     random = np.random.default_rng(0)
 
     def split(count: int) -> Split:
@@ -30,7 +30,7 @@ def program(name: str = "cnn-s", channels: int = 1, *, activation: str = "tanh",
 
 
 def resnet(batch_size: int, steps: int, size: int = 32, **fields: Any) -> Program:
-    """The program of the reference's ResNets: one cycle, augmented."""
+    """The program of the reference's ResNets: one-cycle schedule and augmentation."""
     return program(
         "resnet18", 3, activation="relu", optimizer="sgd", batch_size=batch_size, image_size=size,
         schedule=OneCycle(steps), augment="crop-flip", **fields,
@@ -38,7 +38,7 @@ def resnet(batch_size: int, steps: int, size: int = 32, **fields: Any) -> Progra
 
 
 def population(of: Program, num_models: int, **values: Any) -> tuple[Hyperparameters, StateArrays]:
-    """Models with seeds from 1 on, and different rates and weight decays."""
+    """Models with the seeds 1, 2, ... and different learning rates and weight decays."""
     number = np.arange(1, num_models + 1)
     rate = 0.05 if of.schedule is not None else 0.002 / number
     chosen: dict[str, Any] = {"learning_rate": rate, "weight_decay": 1e-4 * (number % 3), "momentum": 0.9,

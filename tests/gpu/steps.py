@@ -43,7 +43,7 @@ def finish() -> None:
 
 
 def seconds_of(work: Callable[[], Any], repeats: int) -> float:
-    """The fastest of ``repeats`` runs, after one that does not count."""
+    """The time of the fastest of ``repeats`` runs, after one warm-up."""
     seconds = []
     for _ in range(repeats + 1):
         finish()
@@ -55,7 +55,7 @@ def seconds_of(work: Callable[[], Any], repeats: int) -> float:
 
 
 def facts() -> Numbers:
-    """Versions, and the rates of copies and products that the other figures are shares of."""
+    """Versions, and the rates of memory copies and matrix products, to which the other figures are compared."""
     values = torch.ones(by_size(1 << 20, 1 << 28, 1 << 28), device=DEVICE)
     copy = seconds_of(lambda: values.clone(), 3)
     side = by_size(128, 4096, 8192)
@@ -75,12 +75,12 @@ def facts() -> Numbers:
 
 
 def replays() -> Numbers:
-    """Twenty steps of 1,000 CNN-s models, and the time of their zoo that follows."""
+    """The time of twenty steps of 1,000 CNN-s models, and the time of a whole zoo that follows from it."""
     return stacked_rate(program(), by_size(4, 1000, 1000), steps=20)
 
 
 def stacked_rate(of: Program, num_models: int, steps: int) -> Numbers:
-    """Milliseconds of a step and of an evaluation of 1,000 images: epoch 2, whose every step is a replay on a GPU."""
+    """Milliseconds of a step and of an evaluation of 1,000 images in epoch 2, whose steps replay a graph on a GPU."""
     network = of.architecture
     data = images(network.in_channels, network.image_size, steps * of.batch_size, by_size(20, 1000, 1000))
     h, state = population(of, num_models)
@@ -110,7 +110,7 @@ def stacked_rate(of: Program, num_models: int, steps: int) -> Numbers:
 
 
 def numbers() -> Numbers:
-    """Words, dropout masks, orders and augmented images made on the device are those of NumPy, bit for bit."""
+    """Random words, dropout masks, orders and augmented images of the device equal those of NumPy bit for bit."""
     seeds = np.array([1, 999_999, 2**32 - 1], np.uint32)
     on_device = torch.tensor(seeds.astype(np.int64), device=DEVICE)
     epoch, step = (torch.tensor(value, device=DEVICE) for value in (7, 3))
@@ -136,7 +136,7 @@ CASES: list[dict[str, Any]] = [
 
 
 def cases() -> Numbers:
-    """The cases of the CPU's tests: an epoch of each program as ``sequential`` trains it on the CPU, to rounding."""
+    """An epoch of each program in the CPU's tests equals that of ``sequential`` on the CPU within rounding."""
     worst = 0.0
     chosen = CASES[: by_size(2, len(CASES), len(CASES))]
     for case in chosen:
@@ -172,7 +172,7 @@ def difference(expected: dict[str, Any], actual: dict[str, Any], rtol: float = 1
 
 @contextlib.contextmanager
 def eager(yes: bool) -> Iterator[None]:
-    """Let ``stacked`` capture no graph."""
+    """Keep ``stacked`` from capturing graphs."""
     before = cuda.EAGER_CALLS
     cuda.EAGER_CALLS = 1 << 60 if yes else before
     try:
@@ -187,7 +187,7 @@ def no_synchronisation() -> Numbers:
     h, state = population(of, 3)
     data = images(1, 28, 60, 40)
     with StackedEngine(str(DEVICE)).open(of, h, state, data) as session:
-        for epoch in (1, 2):  # the first captures
+        for epoch in (1, 2):  # the first one captures the graph
             session.train_epoch(epoch, np.ones(3, np.bool_))
             session.evaluate("test")
         with session._place.active(), torch.no_grad():
@@ -204,7 +204,7 @@ def no_synchronisation() -> Numbers:
 
 
 def memory() -> Numbers:
-    """Full memory is a MemoryError after which training goes on; a NaN stays alone; closing gives memory back."""
+    """Full memory raises MemoryError and training can continue; a NaN stays in its model; closing frees the memory."""
     of = program()
     data = images(1, 28, 57, 30)
     h, state = population(of, 3)
@@ -236,7 +236,7 @@ def memory() -> Numbers:
 
 
 def prediction() -> Numbers:
-    """Reserved memory over the predicted one."""
+    """Reserved memory divided by the predicted memory."""
     ratios: Numbers = {}
     for name, case in (("cnn-s", {}), ("dropout", {"dropout": True}), ("twins", {"variational": True}),
                        ("cnn-l", {"name": "cnn-l", "channels": 3})):  # fmt: skip
@@ -251,7 +251,7 @@ def prediction() -> Numbers:
 
 
 def resnet_equal() -> Numbers:
-    """Three float32 steps of ResNet-18 are those of the CPU, to rounding."""
+    """Three float32 steps of ResNet-18 equal those of the CPU within rounding."""
     size, batch = by_size(16, 32, 32), by_size(4, 32, 32)
     of, data = resnet(batch, 3, size), images(3, size, 3 * batch, 10)
     expected = trained(SequentialEngine("cpu"), of, data, range(1, 2))
@@ -263,7 +263,7 @@ def resnet_equal() -> Numbers:
 
 
 def resnet_speed() -> Numbers:
-    """Milliseconds of a ResNet-18 step, batches of 256 images of 32 x 32, in every arithmetic; and of an evaluation."""
+    """Milliseconds of a ResNet-18 step and evaluation, in every arithmetic, with batches of 256 images of 32 x 32."""
     results: Numbers = {}
     size, batch, steps = by_size(16, 32, 32), by_size(4, 256, 256), by_size(2, 10, 20)
     data = images(3, size, steps * batch, by_size(8, 2000, 2000))
@@ -289,7 +289,7 @@ def resnet_speed() -> Numbers:
 
 
 def stacked_speed() -> Numbers:
-    """``stacked`` with 256 and 1,000 models, dropout, twins and CNN-l, and the kernels that take longest."""
+    """Rates of ``stacked`` with 256 and 1,000 models, dropout, twins and CNN-l, and the slowest kernels."""
     plans: list[tuple[str, Program, int]] = [
         ("256 cnn-s", program(), 256), ("1000 dropout", program(dropout=True), 1000),
         ("1000 twins", program(variational=True), 1000), ("256 cnn-l", program("cnn-l", 3), 256),

@@ -1,4 +1,4 @@
-"""`make check-gpu` runs on a bare machine, and says of every step how it ended."""
+"""`make check-gpu` runs on a machine with only numpy and torch, and reports how each step ended."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_every_step_passes_on_a_cpu_with_numpy_and_torch_alone(tmp_path: Path) -
     assert [line.split()[:4] for line in lines[: len(STEPS)]] == [
         ["STEP", str(number), name, "PASS"] for number, name in enumerate(STEPS, start=1)
     ]
-    assert lines[len(STEPS) + 1 :] == lines[: len(STEPS)]  # the table again, at the end
+    assert lines[len(STEPS) + 1 :] == lines[: len(STEPS)]  # the table is repeated at the end
     content = json.loads(result.read_text())
     assert (content["device"], content["size"]) == ("cpu", "tiny")
     rows = content["steps"][-1]["numbers"]["rows"]
@@ -47,7 +47,7 @@ def test_every_step_passes_on_a_cpu_with_numpy_and_torch_alone(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("script", "outcome"), [("sleep 600", "TIMEOUT"), ("exit 3", "FAIL"), ("true", "FAIL")])
-def test_a_step_that_hangs_fails_or_says_nothing_has_not_passed(
+def test_a_step_that_hangs_fails_or_reports_nothing_has_not_passed(
     script: str, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = tmp_path / "python"

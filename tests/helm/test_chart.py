@@ -340,7 +340,7 @@ def test_releases_of_two_clusters_tell_their_runs_apart() -> None:
     assert (here.origin, there.origin) == ("a/zoos/zoo", "b/zoos/zoo")
 
 
-def test_switches_off_leave_nothing_behind(cases: dict[str, Case]) -> None:
+def test_a_disabled_feature_leaves_no_objects(cases: dict[str, Case]) -> None:
     assert sorted({m["kind"] for m in cases["open"].manifests}) == ["ConfigMap", "Pod", "RayCluster", "ServiceAccount"]
 
 

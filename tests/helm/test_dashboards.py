@@ -1,4 +1,4 @@
-"""Boards and rules as files: what Grafana and Prometheus would stumble over."""
+"""Dashboards and alert rules as files: mistakes that Grafana or Prometheus would reject or show as empty panels."""
 
 import re
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_a_board_has_a_stable_uid_and_panels_with_unique_ids_that_do_not_overlap
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
-def test_every_panel_says_what_it_is_in_a_unit_and_uses_only_variables_that_there_are(path: Path) -> None:
+def test_every_panel_has_a_description_and_a_unit_and_uses_only_defined_variables(path: Path) -> None:
     variables = {variable["name"] for variable in board(path)["templating"]["list"]}
     assert variables == {"datasource", "namespace", "zoo"}
     for panel in panels(path):
@@ -67,7 +67,7 @@ def labels_of(expression: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
-def test_every_expression_names_only_series_that_there_are(path: Path) -> None:
+def test_every_expression_uses_only_existing_series(path: Path) -> None:
     for panel in panels(path):
         for target in panel["targets"]:
             named = set(SERIES.findall(target["expr"])) - LABELS
@@ -105,7 +105,7 @@ def test_every_alert_has_a_severity_a_summary_a_duration_and_a_section_in_the_ru
         assert rule["annotations"]["runbook_url"] == f"docs/runbooks.md#{rule['alert'].lower()}"
 
 
-def test_every_rule_names_only_series_that_there_are() -> None:
+def test_every_rule_uses_only_existing_series() -> None:
     rules: list[Any] = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
     recorded = {rule["record"] for rule in rules if "record" in rule}
     for rule in rules:

@@ -39,7 +39,7 @@ def rendered(values: dict[str, Any]) -> Case:
 
 
 def endpoints(case: Case) -> dict[str, Endpoint]:
-    """The release's pods with the labels that the chart renders, and everything around them."""
+    """The release's pods with the labels that the chart renders, and the other ends of their connections."""
     known = {
         name: Endpoint(name, "zoos", template["metadata"]["labels"])
         for name, template in zip(("head", "worker"), case.ray_pods, strict=True)

@@ -28,7 +28,7 @@ def monitors(case: Case) -> list[dict[str, Any]]:
 
 
 @pytest.mark.skipif(no_promtool() is not None, reason=str(no_promtool()))
-def test_prometheus_takes_what_the_operator_makes_of_the_monitors(
+def test_prometheus_accepts_the_scrape_configurations_of_the_monitors(
     monitors: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     configs = [one for monitor in monitors for one in scrape_configs(monitor, str(tmp_path / "targets.json"))]

@@ -1,4 +1,4 @@
-"""Every backend behaves as a dict does, whatever the order of calls; two processes share a directory safely."""
+"""Every backend behaves like a dict for any order of calls, and two processes share a directory safely."""
 
 import subprocess
 import sys
@@ -21,8 +21,8 @@ KEYS = st.sampled_from(["a/x", "a/y", "b", "a-b/z"])
 DATA = st.binary(max_size=8)
 
 
-class Beside(RuleBasedStateMachine):
-    """The store under test beside a dict; etags are only compared with themselves."""
+class StoreAgainstDict(RuleBasedStateMachine):
+    """Does the same operations on a store and on a dict. Etags are compared only with each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,12 +84,12 @@ class Beside(RuleBasedStateMachine):
             assert self.store.get(key) == (data, self.etags[key])
 
 
-class MemoryBeside(Beside):
+class MemoryBeside(StoreAgainstDict):
     def make(self) -> ObjectStore:
         return MemoryStore()
 
 
-class LocalBeside(Beside):
+class LocalBeside(StoreAgainstDict):
     def make(self) -> ObjectStore:
         self.folder = tempfile.TemporaryDirectory()
         return LocalStore(Path(self.folder.name))
@@ -106,8 +106,8 @@ TestLocalBesideADict.settings = settings(max_examples=15, stateful_step_count=15
 _numbers = iter(range(10**6))
 
 
-def test_s3_beside_a_dict(s3_store_url: str) -> None:
-    class S3Beside(Beside):
+def test_s3_behaves_as_a_dict(s3_store_url: str) -> None:
+    class S3Beside(StoreAgainstDict):
         def make(self) -> ObjectStore:
             return open_store(f"{s3_store_url}/{next(_numbers)}")
 

@@ -1,4 +1,4 @@
-"""The example in the wheel is small, real, whole, and what its spec grows."""
+"""The example in the wheel is small and complete, and training its spec gives the same weights."""
 
 import os
 import subprocess
@@ -55,7 +55,7 @@ def test_its_images_give_the_accuracy_that_was_stored(twins: bool, split: str) -
 
 
 @pytest.mark.slower
-def test_the_spec_beside_it_grows_its_weights(tmp_path: Path) -> None:
+def test_its_spec_grows_its_weights(tmp_path: Path) -> None:
     """Two of its models, and the images."""
     command = [sys.executable, "-m", "zooforge", "run", str(FOLDER / "digits-example.yaml"), "--store", str(tmp_path)]
     quiet = ["--models", "0:2", "--slots", "1", "--ray", "none", "--no-metrics", "--quiet"]

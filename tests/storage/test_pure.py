@@ -57,7 +57,7 @@ class TestCanonicalJson:
         assert canonical_json({"b": 1, "a": [1e-5, 1.0, "é\n"]}) == '{"a":[1e-05,1.0,"é\\n"],"b":1}'.encode()
 
     @pytest.mark.parametrize("data", [b'{"a":1,"a":2}', b"NaN", b"[1,", b"\xff", b"", b'{"a":Infinity}'])
-    def test_refuses_what_is_not_json_or_says_a_thing_twice(self, data: bytes) -> None:
+    def test_refuses_invalid_json_and_repeated_keys(self, data: bytes) -> None:
         with pytest.raises(FormatError, match=r"^what: ") as raised:
             parse_json(data, "what")
         assert "\n" not in str(raised.value)
@@ -70,7 +70,7 @@ class TestCanonicalJson:
 
 
 class TestTensors:
-    def test_the_public_library_reads_and_agrees(self) -> None:
+    def test_the_public_library_reads_the_same_values(self) -> None:
         from safetensors.numpy import load, save
 
         arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "m": np.array([1, 0], np.uint8)}
@@ -163,7 +163,7 @@ class TestKeys:
         assert keys.parse_manifest_key("zoos/a-b/versions/0007/manifest.json") == ("a-b", 7)
 
     @pytest.mark.parametrize("zoo", ["", "A", "a/b", "..", "a--b", "-a", "a_b", "é"])
-    def test_refuses_names_that_are_none(self, zoo: str) -> None:
+    def test_refuses_invalid_names(self, zoo: str) -> None:
         with pytest.raises(KeyFormatError):
             keys.head_key(zoo)
 
@@ -173,7 +173,7 @@ class TestKeys:
 
 
 class TestLabels:
-    def test_null_is_said_in_every_way(self) -> None:
+    def test_null_is_accepted_in_every_form(self) -> None:
         values = part_values(
             {
                 "model": [0, 1, 2],
@@ -198,7 +198,7 @@ class TestLabels:
         [{"model": [0], "epoch": [-1], "accuracy": [1]}, {"model": [0]}, {"model": [0, 1], "epoch": [0]},
          {"model": [0.5], "epoch": [0]}, {"model": np.ma.masked_all(1, int), "epoch": [0]}],
     )  # fmt: skip
-    def test_refuses_columns_that_are_none(self, labels: dict[str, Any]) -> None:
+    def test_refuses_invalid_columns(self, labels: dict[str, Any]) -> None:
         with pytest.raises(FormatError, match="labels: "):
             part_values(labels, 1)
 

@@ -1,4 +1,4 @@
-"""The readers' wheel, installed with nothing but what it asks for, reads every golden zoo."""
+"""The readers' wheel, installed with only its declared dependencies, reads every golden zoo."""
 
 import importlib.metadata
 import json

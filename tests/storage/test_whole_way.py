@@ -1,4 +1,4 @@
-"""Zoos and stores as a whole: a thousand models on their way, rivals that die, a server that is killed."""
+"""From training to reading: a thousand models, rivals that die, a server that is killed."""
 
 import os
 import random
@@ -56,7 +56,7 @@ def read(url: str) -> Zoo:
     return zooforge.open_zoo(f"{url}/zoos/tiny-zoo")
 
 
-def test_what_rivals_with_other_numbers_left_behind_is_collected_and_nothing_else() -> None:
+def test_a_collection_deletes_what_rivals_with_other_numbers_left_and_nothing_else() -> None:
     store = Clock(MemoryStore())
 
     def rival(job: tuple[int, int]) -> None:
@@ -134,8 +134,8 @@ def test_a_killed_server_loses_nothing_acknowledged_and_the_run_goes_on(tmp_path
             before = dict(acknowledged)
             time.sleep(1)
             server = seaweedfs.up(tmp_path)
-            assert server.endpoint == options["endpoint_url"]  # clients know no other
-            for record in before.values():  # as soon as it answers, all that it said yes to is there
+            assert server.endpoint == options["endpoint_url"]  # clients know only this address
+            for record in before.values():  # as soon as it answers, everything that it acknowledged is there
                 assert PartRecord.from_json(store.get(str(record.key))[0], record.key) == record
         for thread in threads:
             thread.join(300)

@@ -1,4 +1,4 @@
-"""A store whose clock a test sets."""
+"""A store with a clock that the test sets."""
 
 import time
 from collections.abc import Iterator

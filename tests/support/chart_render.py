@@ -1,4 +1,4 @@
-"""Renders the chart offline, with the `helm` command or, where there is none, Helm's library as a Python package."""
+"""Renders the chart offline, with the `helm` command or, if there is none, with Helm's library as a Python package."""
 
 from __future__ import annotations
 

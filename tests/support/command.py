@@ -1,4 +1,4 @@
-"""The command `zoo` as a person types it: a process of its own, killed like one, and what it leaves in a store."""
+"""Runs the command `zoo` in a process of its own, as a person starts it, and looks at what it leaves in a store."""
 
 import functools
 import hashlib
@@ -63,7 +63,7 @@ class Running:
             time.sleep(POLL_SECONDS)
 
     def wait(self, deadline_seconds: float = DEADLINE_SECONDS) -> Ended:
-        """The end, which has to come in time and must not have shown a secret."""
+        """Wait for the end. Fails if it does not come in time or the output shows a secret."""
         status = self.process.wait(deadline_seconds)
         seconds = time.monotonic() - self._started
         ended = Ended(status, self._file("out").read_text(), self.err, seconds)
@@ -72,7 +72,7 @@ class Running:
         return ended
 
     def kill(self) -> None:
-        """SIGKILL to the command itself; its Ray has to notice by itself."""
+        """Send SIGKILL to the command alone; its Ray has to notice by itself."""
         self._tree |= descendants(self.process.pid)
         self.process.kill()
         self.process.wait(DEADLINE_SECONDS)
@@ -110,7 +110,7 @@ class Running:
 
 @dataclass
 class Command:
-    """`zoo` in an environment of its own, started by way of ``before``; no output may show ``secrets``."""
+    """`zoo` in an environment of its own, started with ``before`` as prefix. No output may show ``secrets``."""
 
     environment: dict[str, str]
     secrets: list[str] = field(default_factory=list)
@@ -131,14 +131,14 @@ class Command:
 
 
 def done(ended: Ended) -> Ended:
-    """``ended``, which has to be a success without a traceback."""
+    """Return ``ended`` after checking that it is a success without a traceback."""
     assert ended.status == 0, f"exit status {ended.status}: {ended.err}"
     assert "Traceback" not in ended.err
     return ended
 
 
 def refused(ended: Ended, *said: str) -> str:
-    """The one line that bad input gets, which has to hold every text of ``said``."""
+    """The one line that bad input gives. It must contain every text of ``said``."""
     assert "Traceback" not in ended.err, ended.err
     assert ended.status == 2, f"exit status {ended.status}: {ended.out}{ended.err}"
     assert ended.out == ""
@@ -163,7 +163,7 @@ def content(store: str | Path) -> dict[str, str]:
 
 @functools.cache
 def _opened(store: str) -> ObjectStore:
-    """A store that is looked at again and again: to open it takes longer than a small run."""
+    """The opened store, kept because opening a store takes longer than a small run."""
     return open_store(store)
 
 

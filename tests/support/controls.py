@@ -1,4 +1,4 @@
-"""Set what is wanted of a run, whatever was wanted before."""
+"""Sets the control of a run, whatever it was before."""
 
 from zooforge.storage.runs.run_files import Control, read_control, write_control
 from zooforge.storage.stores.protocol import ObjectStore

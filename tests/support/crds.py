@@ -1,8 +1,8 @@
 """The operators' CRDs as closed JSON schemas, small enough to keep.
 
 ``python -m tests.support.crds FOLDER > tests/support/crds.json`` writes them.
-FOLDER holds the CRDs as their projects release them. Descriptions are left out, what is said twice is said once, and
-unknown fields, which the API server prunes silently, are refused.
+FOLDER holds the CRDs as their projects release them. Descriptions are left out, repeated parts become definitions, and
+unknown fields are refused, which the API server would prune silently.
 """
 
 from __future__ import annotations

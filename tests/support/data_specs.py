@@ -1,4 +1,4 @@
-"""The part of a zoo's spec that preparing its data looks at."""
+"""The fields of a zoo's spec that preparing its data needs."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""A CUDA device that torch says is there. Nothing computes on it: tests ask who would use it."""
+"""Makes torch report a CUDA device. Nothing can compute on it; tests ask which program would use it."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ NAME = "Fake GPU"
 
 
 def see_cuda(monkeypatch: pytest.MonkeyPatch, *, device: bool = True) -> None:
-    """Let torch say that there is a device, or that there is none."""
+    """Make torch report a device, or none."""
     monkeypatch.delenv("ZOO_WORKER_GPUS", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: device)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: int(device))

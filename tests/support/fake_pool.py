@@ -1,4 +1,4 @@
-"""A pool of slots that commits what it is told to, for tests of the driver."""
+"""A pool of slots that a test controls, for tests of the driver."""
 
 from collections import deque
 from collections.abc import Callable, Sequence

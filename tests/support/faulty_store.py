@@ -1,4 +1,4 @@
-"""A store whose requests fail on purpose: the only mock, to inject what a network does."""
+"""A store whose requests fail on purpose. It is the only mock of a store; it imitates faults of a network."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,11 +6,11 @@ from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore, Stat
 
 
 class Died(Exception):
-    """The process that used the store is gone."""
+    """The process that used the store was killed."""
 
 
 class FaultyStore:
-    """Passes on, but calls ``fault(verb, key)`` before and ``after(verb, key)`` after each write."""
+    """Passes each request on; calls ``fault(verb, key)`` before and ``after(verb, key)`` after each write."""
 
     root = None
     clock_ahead_seconds = 0.0

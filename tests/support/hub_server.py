@@ -33,7 +33,7 @@ class Hub(FaultyService):
         self.told: list[tuple[str, bool]] = []
 
     def files(self, repository: str) -> dict[str, bytes]:
-        """What readers see at ``main``."""
+        """The files that readers see at ``main``."""
         return self.commits[repository][-1][1]
 
     def commit(self, repository: str, files: dict[str, bytes]) -> str:

@@ -1,4 +1,4 @@
-"""Small programs for the lanes engine: their data and weights come from the counter-based generator alone."""
+"""Small programs for the lanes engine, whose data and weights come from the counter-based generator alone."""
 
 import hashlib
 from collections.abc import Iterable
@@ -65,7 +65,7 @@ def weights(architecture: Architecture, num_models: int, scale: float = 0.3) -> 
 def hyperparameters(
     num_models: int, *, dropout: float = 0.0, rate: float = 1e-3, decay: float = 1e-2, momentum: float = 0.9
 ) -> Hyperparameters:
-    """Every model its own values, so that a mixed-up lane shows."""
+    """Different values for every model, so that exchanged lanes give other results."""
     i = np.arange(num_models)
     return Hyperparameters(
         seed_P=(1 + 1000 * i).astype(np.uint32),
@@ -149,7 +149,7 @@ class Result:
     sparsity: Sparsity | None
 
     def digest(self, models: slice = slice(None), *, classes: bool = True) -> str:
-        """SHA-256 over every byte of the chosen models; ``classes``: the counts by class with them."""
+        """SHA-256 over every byte of the chosen models; with ``classes`` also over their counts by class."""
         arrays = {**self.state, "running": self.running.loss_sum_P, "hits": self.running.correct_P}
         arrays |= {"loss": self.test.loss_sum_P, "correct": self.test.correct_P}
         if classes:

@@ -10,7 +10,7 @@ STEP, EPOCH, KL_WEIGHT = 3, 2, 0.01
 
 
 def trained_values(chosen: Case) -> NDArray[np.float64]:
-    """[P, T]: of twins with log sigma^2 on both sides of every clamp."""
+    """Values [P, T] of twins, with log sigma^2 on both sides of every clamp."""
     weights = chosen.weights.astype(np.float64)
     if not chosen.program.variational:
         return weights
@@ -20,7 +20,7 @@ def trained_values(chosen: Case) -> NDArray[np.float64]:
 
 
 def loss_and_gradient(chosen: Case, isa: str, values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Of model 0 and a batch of five rows."""
+    """Loss and gradient of model 0 for a batch of five rows."""
     session = native_session(chosen.program, chosen.hyperparameters, isa)
     if isa == "double":
         session.put_double(np.ascontiguousarray(values))

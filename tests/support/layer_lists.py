@@ -1,4 +1,4 @@
-"""Random layer lists of every kind of layer, and the same networks in torch's own words."""
+"""Random layer lists of every kind of layer, and the same networks built from torch's own layers."""
 
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class Sine(nn.Module):
 
 
 class Plain(nn.Module):
-    """A layer list written a second time, with torch's own layers; dropout is left out."""
+    """The network of a layer list, built independently from torch's own layers, without dropout."""
 
     def __init__(self, network: Architecture) -> None:
         super().__init__()

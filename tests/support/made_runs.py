@@ -119,7 +119,7 @@ class MadeRun:
         self.leave()
 
     def leave(self) -> None:
-        """End without a record, like a killed driver whose claim has expired."""
+        """End without writing a record, like a killed driver whose claim has expired."""
         self.claims.release(f"driver-{self.attempt}")
 
 

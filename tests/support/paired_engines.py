@@ -32,7 +32,7 @@ def accuracies(engine: Engine, made: Any, data: PreparedData, num_epochs: int) -
 def assert_equivalent(ours: NDArray[np.float64], oracle: NDArray[np.float64]) -> None:
     """The mean of the paired differences lies within the margin, by two one-sided t-tests."""
     difference = ours - oracle
-    if np.ptp(difference) == 0:  # no spread: nothing is left to test
+    if np.ptp(difference) == 0:  # without spread there is nothing to test
         assert abs(difference[0]) < MARGIN
         return
     above = stats.ttest_1samp(difference, -MARGIN, alternative="greater").pvalue

@@ -13,7 +13,7 @@ from zooforge.zoo_jobs.models.torch_module import state_dict, torch_module
 
 
 class MaskedDropout(torch.nn.Module):
-    """Dropout that takes its mask from Philox; ``where`` is set by the loop."""
+    """Dropout with masks from Philox. The training loop sets ``where``."""
 
     def __init__(self, seed: int, layer: int, ratio: float) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class MaskedDropout(torch.nn.Module):
 
 
 def plain_pytorch(population: Any, data: Any, model: int, epochs: range) -> tuple[np.ndarray, float, int]:
-    """Twenty lines without the project's engine: module, torch.optim, a loop. Weights, running loss sum, correct."""
+    """Train with a module, torch.optim and a loop, without the project's engine. Returns weights, loss sum, correct."""
     program, h = population.program, population.hyperparameters
     seed, ratio = int(h.seed_P[model]), float(h.dropout_ratio_P[model])
     module = torch_module(program.architecture, ratio)

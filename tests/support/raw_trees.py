@@ -136,7 +136,7 @@ class ReferenceDataset:
         weight_threshold: float = float("inf"),
         filter_function: Callable[[Path], bool] | None = None,
     ) -> None:
-        folders = [path for path in root.iterdir() if path.is_dir()]  # in whatever order the file system has
+        folders = [path for path in root.iterdir() if path.is_dir()]  # in the order of the file system
         random.Random(42).shuffle(folders)
         first, second = int(0.7 * len(folders)), int(0.15 * len(folders))
         bounds = {"train": (0, first), "val": (first, first + second), "test": (first + second, len(folders))}
@@ -172,7 +172,7 @@ class ReferenceDataset:
         return None
 
     def _properties(self, offset: int) -> dict[str, list[Any]] | None:
-        """Properties by position of the line; None if the row of the first sample is of another epoch."""
+        """Properties by position of the line. None if the first sample's row has another epoch."""
         columns: dict[str, list[Any]] = {key: [] for key in (*RESULT_KEYS, *CONFIG_KEYS)}
         for number, (path, epoch) in enumerate(zip(self.paths, self.epochs, strict=True)):
             row = [json.loads(line) for line in (path / "result.json").read_text().splitlines()][epoch - offset]

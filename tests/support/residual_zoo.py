@@ -16,7 +16,7 @@ WIDTHS = (2, 3, 4, 5)
 
 
 def residual_module(model: int) -> ResNet18Module:
-    """The network of a model: every parameter and running statistic is drawn, so that none can be confused."""
+    """The network of a model. All its parameters and running statistics are random, so that an exchange would show."""
     module = ResNet18Module(1, 3, WIDTHS)
     generator = torch.Generator().manual_seed(model)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A zoo without training: weights and labels are functions of (model, epoch), so any test can say what is right."""
+"""A zoo without training: weights and labels are functions of (model, epoch), so any test knows the right values."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -122,7 +122,7 @@ def part_data(
     norms: bool = True,
     classes: bool = False,
 ) -> PartData:
-    """What training would give. ``nudge`` makes another trajectory of it; ``faulty`` says from which epoch.
+    """The result of training. ``nudge`` makes another trajectory; ``faulty`` gives the first faulty epoch.
 
     ``norms`` and ``classes`` are the columns that labels of version 1 do not have.
     """
@@ -225,7 +225,7 @@ def tiny_zoo() -> MemoryStore:
 
 
 def copy_zoo(source: ObjectStore, zoo: str, target: ObjectStore) -> None:
-    """Copy what a reader of the zoo's versions may need."""
+    """Copy everything that a reader of the zoo's versions may need."""
     for stat in [*source.list(f"zoos/{zoo}/"), *source.list("objects/")]:
-        if b'\\"kind\\":\\"state\\"' not in source.get(stat.key)[0][:400]:  # states are for training
+        if b'\\"kind\\":\\"state\\"' not in source.get(stat.key)[0][:400]:  # only training needs state objects
             target.put(stat.key, source.get(stat.key)[0])

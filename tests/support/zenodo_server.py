@@ -28,7 +28,7 @@ class Zenodo(FaultyService):
 
     @property
     def visible(self) -> dict[int, dict[str, bytes]]:
-        """What everybody sees: the files of published records."""
+        """The public files: those of published records."""
         return {number: self.buckets[number] for number, one in self.depositions.items() if one["submitted"]}
 
     def refusal(self, status: int) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_the_token_goes_to_no_host_that_the_hub_redirects_to(zoo: Zoo, hub: Hub)
 
 
 @pytest.mark.parametrize("fault", [429, 503, "cut"])
-def test_what_passes_by_itself_is_tried_again(fault: int | str, zoo: Zoo, hub: Hub) -> None:
+def test_temporary_failures_are_retried(fault: int | str, zoo: Zoo, hub: Hub) -> None:
     met: set[str] = set()
 
     def once(verb: str, path: str) -> int | str | None:
@@ -116,7 +116,9 @@ def test_what_passes_by_itself_is_tried_again(fault: int | str, zoo: Zoo, hub: H
 
 
 @pytest.mark.parametrize("number", range(0, 26, 3))
-def test_killed_at_any_request_nothing_is_visible_by_halves_and_it_goes_on(number: int, zoo: Zoo, hub: Hub) -> None:
+def test_a_publication_killed_at_any_request_shows_nothing_partial_and_can_continue(
+    number: int, zoo: Zoo, hub: Hub
+) -> None:
     left = number
 
     def kill(verb: str, path: str) -> int | str | None:
@@ -154,7 +156,7 @@ def test_killed_at_any_request_nothing_is_visible_by_halves_and_it_goes_on(numbe
         (lambda m, h: fail(h, "/lfs/", "cut"), StoreUnreachable, "run again"),
     ],
 )
-def test_what_does_not_pass_is_a_line_that_says_what_to_do(
+def test_permanent_failures_give_one_line_that_says_what_to_do(
     break_it: Any, error: type[StorageError], said: str, zoo: Zoo, hub: Hub, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -174,13 +176,13 @@ def fail(hub: Hub, part: str, how: int | str) -> None:
     hub.fault = lambda verb, path: how if part in path else None
 
 
-def test_a_name_of_others_is_refused(zoo: Zoo, hub: Hub) -> None:
+def test_a_data_set_of_another_owner_is_refused(zoo: Zoo, hub: Hub) -> None:
     with pytest.raises(AccessDenied, match="refused"):
         publish(zoo, "hf:others/zoos")
 
 
 @pytest.mark.parametrize("address", ["hf:", "hf:me", "hf:me/a b", "hf:me/a/b", "hf:me/a?x"])
-def test_what_is_no_data_set_is_refused(address: str) -> None:
+def test_an_invalid_data_set_name_is_refused(address: str) -> None:
     with pytest.raises(StoreURLError, match="expected hf:OWNER/NAME"):
         target_of(address)
 

@@ -41,7 +41,7 @@ def test_papers_name_authors_licence_and_the_digest_of_the_manifest(zoo: Zoo) ->
 
 
 @pytest.mark.parametrize("damaged", [b"", b"[]", b'{"creators": [1]}', b'{"creators": [{"name": ""}]}', b"\xff"])
-def test_damaged_credits_are_none(damaged: bytes) -> None:
+def test_damaged_credits_count_as_missing(damaged: bytes) -> None:
     assert credits_of(damaged) == Credits()
 
 
@@ -64,12 +64,12 @@ def test_ranges_are_written_as_selectors_read_them() -> None:
 
 
 @pytest.mark.parametrize("authors, anonymous", [((" ",), False), (("a\nb",), False), (("A",), True)])
-def test_names_that_are_none_are_refused(authors: tuple[str, ...], anonymous: bool) -> None:
+def test_invalid_author_names_are_refused(authors: tuple[str, ...], anonymous: bool) -> None:
     with pytest.raises(StorageUsageError, match="--author"):
         Credits(authors, anonymous=anonymous)
 
 
-def test_anonymous_papers_and_objects_hold_nothing_of_who_made_them(
+def test_anonymous_papers_and_objects_do_not_identify_their_authors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = "canary7f3a"
@@ -95,7 +95,7 @@ def test_anonymous_papers_and_objects_hold_nothing_of_who_made_them(
     assert zoo.manifest.title == f"Zoo of {canary}", "the zoo itself stays as it is"
 
 
-def test_the_canary_is_found_where_nothing_is_left_out(zoo: Zoo) -> None:
+def test_the_same_search_sees_the_author_of_a_zoo_that_is_not_anonymous(zoo: Zoo) -> None:
     target = MemoryStore()
     publish_to_store(parcel_of(zoo, Credits(("canary7f3a",))), target, "DIR")
     assert any(b"canary7f3a" in target.get(stat.key)[0] for stat in target.list(""))
@@ -111,7 +111,7 @@ def test_croissant_loads_with_mlcroissant_and_gives_the_labels(zoo: Zoo, tmp_pat
     assert [record["labels/epoch"] for record in records] == zoo.labels()["epoch"].to_pylist()
 
 
-def test_what_croissant_asks_for_is_there(zoo: Zoo) -> None:
+def test_everything_that_croissant_requires_is_there(zoo: Zoo) -> None:
     value = json.loads(Parcel(zoo, JANE).papers(3)["croissant.json"])
     assert value["version"] == "3.0.0" and value["creator"][0]["name"] == "Doe, Jane"
     assert digest(zoo.manifest) in value["citeAs"]

@@ -40,13 +40,13 @@ def test_a_folder_has_the_plans_files_and_reads_and_verifies(zoo: Zoo, tmp_path:
 
 
 @pytest.mark.s3
-def test_a_bucket_does_too(zoo: Zoo, s3_store_url: str) -> None:
+def test_a_bucket_has_the_plans_files_and_reads_and_verifies(zoo: Zoo, s3_store_url: str) -> None:
     published = target_of(s3_store_url).publish(Parcel(zoo), lambda size: None)
     assert verify_zoo(open_zoo(published.address)).ok
 
 
 @pytest.mark.parametrize("last", range(1, 40, 3))
-def test_killed_anywhere_it_is_invisible_or_whole_and_goes_on(last: int, zoo: Zoo) -> None:
+def test_a_publication_killed_anywhere_is_invisible_or_whole_and_can_continue(last: int, zoo: Zoo) -> None:
     inner = shared_memory_store(f"killed-{last}")
     puts: list[str] = []
 
@@ -64,7 +64,7 @@ def test_killed_anywhere_it_is_invisible_or_whole_and_goes_on(last: int, zoo: Zo
     assert verify_zoo(open_zoo(f"{inner.url}/zoos/tiny-zoo")).ok and inner.stat("README.md") is not None
 
 
-def test_objects_that_are_there_are_not_uploaded_again(zoo: Zoo) -> None:
+def test_existing_objects_are_not_uploaded_again(zoo: Zoo) -> None:
     inner = MemoryStore()
     first, *others = zoo.manifest.refs
     for ref in others:
@@ -78,8 +78,8 @@ def test_objects_that_are_there_are_not_uploaded_again(zoo: Zoo) -> None:
     assert {key for key in written if key.startswith("objects/")} == {first.key, others[0].key}
 
 
-class _Forgetful(FaultyStore):
-    """Gives back other bytes of one object than it was given."""
+class _ReturnsOtherBytes(FaultyStore):
+    """Returns other bytes of one object than were written."""
 
     def get(self, key: str, byte_range: ByteRange | None = None) -> tuple[bytes, str]:
         data, etag = self.inner.get(key, byte_range)
@@ -92,7 +92,7 @@ class _Forgetful(FaultyStore):
 def test_a_store_that_gives_other_bytes_back_publishes_nothing(zoo: Zoo) -> None:
     inner = shared_memory_store("forgetful")
     with pytest.raises(DigestMismatch, match="read back"):
-        publish_to_store(Parcel(zoo), _Forgetful(inner), inner.url)
+        publish_to_store(Parcel(zoo), _ReturnsOtherBytes(inner), inner.url)
     with pytest.raises(NotPublished):
         open_zoo(f"{inner.url}/zoos/tiny-zoo")
 
@@ -125,7 +125,7 @@ def test_a_part_is_a_zoo_of_its_own_and_about_as_large_as_was_estimated(zoo: Zoo
     assert b"weights of epochs 2 of 0:3" in target.get("README.md")[0]
 
 
-def test_images_leave_only_where_that_is_said(zoo: Zoo) -> None:
+def test_images_are_published_only_on_request(zoo: Zoo) -> None:
     pixels = put_object(zoo.store, b"pixels", "safetensors")
     zoo = Zoo(zoo.store, replace(zoo.manifest, images=pixels), zoo.version, progress=False)
     kept, left = parcel_of(zoo, Credits(), images=True), parcel_of(zoo, Credits(), why_not="no licence")
@@ -133,7 +133,7 @@ def test_images_leave_only_where_that_is_said(zoo: Zoo) -> None:
     assert (kept.left_out, left.left_out) == ((), ("images: no licence",))
 
 
-def test_limits_refuse_with_the_numbers(zoo: Zoo) -> None:
+def test_a_refusal_by_a_limit_states_the_numbers(zoo: Zoo) -> None:
     sizes = {"a/1": 40 * 10**9, "a/2": 20 * 10**9, "b": 1}
     for limits, said in (
         (Limits("S", files=2), "3 files, S takes 2"),
@@ -146,7 +146,7 @@ def test_limits_refuse_with_the_numbers(zoo: Zoo) -> None:
 
 
 @pytest.mark.parametrize("address", ["https://host/x", "http://host", "ftp://host/x", "", "hf:me"])
-def test_what_is_no_target_is_refused(address: str) -> None:
+def test_an_invalid_target_is_refused(address: str) -> None:
     with pytest.raises(StoreURLError):
         target_of(address)
 

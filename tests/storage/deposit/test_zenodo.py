@@ -44,7 +44,9 @@ def count(server: Zenodo, verb: str, part: str) -> int:
     return sum(v == verb and part in path for v, path in server.requests)
 
 
-def test_a_draft_is_left_and_yes_publishes_it_without_a_second_upload(zoo: Zoo, server: Zenodo, tmp_path: Path) -> None:
+def test_the_first_command_leaves_a_draft_and_yes_publishes_it_without_a_second_upload(
+    zoo: Zoo, server: Zenodo, tmp_path: Path
+) -> None:
     draft = publish(zoo)
     assert draft.draft and draft.doi == "10.5281/zenodo.1000" and server.visible == {}
     uploads = count(server, "PUT", "/api/files/")
@@ -98,7 +100,7 @@ def test_a_zoo_that_grew_is_a_new_version_of_its_record(zoo: Zoo, server: Zenodo
 
 
 @pytest.mark.parametrize("fault", [429, 500, 503, "cut"])
-def test_what_passes_by_itself_is_tried_again(fault: int | str, zoo: Zoo, server: Zenodo) -> None:
+def test_temporary_failures_are_retried(fault: int | str, zoo: Zoo, server: Zenodo) -> None:
     met: set[tuple[str, str]] = set()
 
     def once(verb: str, path: str) -> int | str | None:
@@ -115,7 +117,9 @@ def test_what_passes_by_itself_is_tried_again(fault: int | str, zoo: Zoo, server
 
 
 @pytest.mark.parametrize("number", range(1, 24, 2))
-def test_killed_at_any_request_nothing_is_visible_and_it_goes_on(number: int, zoo: Zoo, server: Zenodo) -> None:
+def test_a_publication_killed_at_any_request_shows_nothing_and_can_continue(
+    number: int, zoo: Zoo, server: Zenodo
+) -> None:
     left = number
 
     def kill(verb: str, path: str) -> int | str | None:
@@ -149,7 +153,7 @@ def test_killed_at_any_request_nothing_is_visible_and_it_goes_on(number: int, zo
         (lambda m, s: setattr(s, "fault", lambda v, p: 429), StoreUnreachable, "answers 429.*run again later"),
     ],
 )
-def test_what_does_not_pass_is_a_line_that_says_what_to_do(
+def test_permanent_failures_give_one_line_that_says_what_to_do(
     break_it: Any, error: type[StorageError], said: str, zoo: Zoo, server: Zenodo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(zenodo_client, "RETRIES", RetryPolicy(0.0))
@@ -175,7 +179,7 @@ def test_other_bytes_that_come_back_are_not_published(
     assert server.visible == {}
 
 
-def test_an_author_is_needed_and_anonymous_is_one(zoo: Zoo, server: Zenodo) -> None:
+def test_zenodo_needs_an_author_and_accepts_anonymous(zoo: Zoo, server: Zenodo) -> None:
     with pytest.raises(StorageUsageError, match="--author"):
         target_of("zenodo-sandbox").plan(Parcel(zoo))
     publish(zoo, credits=Credits(anonymous=True))

@@ -1,4 +1,4 @@
-"""One state is checked by the blocks around it: little is read, and nothing is believed that was not hashed."""
+"""A single state is verified by the digests of its blocks: few bytes are read, and every byte used was hashed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_one_state_reads_and_hashes_its_blocks_only(store: ObjectStore, monkeypa
     )
 
 
-def test_neighbours_of_a_remote_store_come_together(store: ObjectStore) -> None:
+def test_one_request_to_a_remote_store_fetches_neighbouring_blocks(store: ObjectStore) -> None:
     zoo = opened(store)
     vector(zoo, 0, 1)
     vector(zoo, 1, 1)
@@ -91,7 +91,7 @@ def test_neighbours_of_a_remote_store_come_together(store: ObjectStore) -> None:
     assert zoo.store.traffic.num_requests == before
 
 
-def test_a_flipped_byte_is_refused_by_whoever_reads_its_block(store: ObjectStore) -> None:
+def test_every_reader_of_a_block_refuses_a_flipped_byte(store: ObjectStore) -> None:
     manifest = opened(store).manifest
     shard = manifest.shards[0]
     data = bytearray(store.get(shard.ref.key)[0])
@@ -105,7 +105,7 @@ def test_a_flipped_byte_is_refused_by_whoever_reads_its_block(store: ObjectStore
         opened(store).weights(epochs=2)
 
 
-def test_digests_of_other_blocks_are_found(store: ObjectStore) -> None:
+def test_verify_and_readers_notice_digests_of_other_blocks(store: ObjectStore) -> None:
     manifest = opened(store).manifest
     shard = manifest.shards[0]
     table = dict(blocks.read_blocks(store, manifest))

@@ -1,4 +1,4 @@
-"""Compressed shards give every bit back, to every reader, and what is not compressed stays as it was."""
+"""Every reader gets every bit back from compressed shards; shards without compression are unchanged."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_odd_floats_come_back_and_equal_values_give_equal_bytes() -> None:
         assert actual.tobytes() == tensors[name].tobytes()
 
 
-def test_a_damaged_shard_is_refused_whatever_was_hit() -> None:
+def test_a_damaged_shard_is_refused_wherever_the_damage_is() -> None:
     rng = np.random.default_rng(3)
     values = rng.standard_normal((2, 60), np.float32)
     data = bytes(encode_shard({tensor_name(e): values + np.float32(e * 1e-4) for e in range(3)}, Compression()))
@@ -84,7 +84,7 @@ def test_a_damaged_shard_is_refused_whatever_was_hit() -> None:
             decoded = decode_shard(bytes(damaged), "x")
         except (FormatError, DigestMismatch):
             continue
-        for epoch in range(3):  # what was hit did not matter to the values: the level, a padding
+        for epoch in range(3):  # the damaged byte has no effect on the values: the level, or padding
             np.testing.assert_array_equal(decoded[tensor_name(epoch)], values + np.float32(epoch * 1e-4))
 
 
@@ -141,14 +141,16 @@ def test_a_zoo_keeps_its_compression_until_another_is_asked_for(memory: ObjectSt
     assert verify_zoo(opened(memory)).ok
 
 
-def test_a_spec_can_ask_for_it(memory: ObjectStore) -> None:
+def test_a_spec_can_request_compression(memory: ObjectStore) -> None:
     train(memory, range(2), 1)
     asked = replace(description(), compression=PACKED)
     assert vectorize(memory, asked, RUN).manifest.compression == Compression()
     assert vectorize(memory, asked, RUN, compression="none").manifest.compression is None
 
 
-def test_a_program_from_before_refuses_it_with_a_sentence(memory: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_program_refuses_a_compressed_zoo_with_a_sentence(
+    memory: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(memory, range(2), 1)
     data = seal(memory).manifest.to_json()
     monkeypatch.setattr(zooforge.storage.formats.manifest, "VERSION", 1)
@@ -156,7 +158,7 @@ def test_a_program_from_before_refuses_it_with_a_sentence(memory: ObjectStore, m
         Manifest.from_json(data, "manifest")
 
 
-def test_its_copies_read_alike(memory: ObjectStore, tmp_path: Path) -> None:
+def test_copies_of_a_compressed_zoo_read_alike(memory: ObjectStore, tmp_path: Path) -> None:
     train(memory, range(5), 10)
     seal(memory, architecture="resnet18")
     zoo = opened(memory)
@@ -173,7 +175,7 @@ def test_its_copies_read_alike(memory: ObjectStore, tmp_path: Path) -> None:
     np.testing.assert_array_equal(packed.weights(epochs=9).values, zoo.weights(epochs=9).values)
 
 
-def test_it_goes_out_as_a_tree_and_comes_back_as_it_was(memory: ObjectStore, tmp_path: Path) -> None:
+def test_a_compressed_zoo_survives_export_and_import_as_a_tree(memory: ObjectStore, tmp_path: Path) -> None:
     train(memory, range(3), 9)
     manifest = seal(memory).manifest
     export_raw(opened(memory), tmp_path / "tree")
@@ -205,7 +207,7 @@ class TestVerify:
             zoo.weights(epochs=9)
         assert len(zoo.weights(epochs=7)) == 3
 
-    def test_a_manifest_with_another_base_or_digest_is_refused_or_found(
+    def test_a_manifest_with_another_base_or_digest_is_refused_or_reported(
         self, memory: ObjectStore, manifest: Manifest
     ) -> None:
         with pytest.raises(FormatError, match="cannot follow epoch 0"):
@@ -221,7 +223,9 @@ class TestVerify:
         zoo._states._reader._manifest = zoo.manifest = self.changed(memory, manifest, base=None)
         assert verify_zoo(zoo).problems
 
-    def test_a_frame_of_other_values_is_found_by_their_digest(self, memory: ObjectStore, manifest: Manifest) -> None:
+    def test_a_frame_of_other_values_is_recognised_by_their_digest(
+        self, memory: ObjectStore, manifest: Manifest
+    ) -> None:
         tensors = decode_shard(get_object(memory, manifest.shards[0].ref, "x"), "x")
         shard = encode_shard({name: tensors[name] for name in sorted(tensors)}, Compression(level=1))
         reference = encode_shard({name: tensors[name] for name in sorted(tensors)}, Compression())

@@ -1,4 +1,4 @@
-"""docs/format.md says what is: its reader reads, its tables are the code's, and old files read for ever."""
+"""docs/format.md is correct: its reader works, its tables agree with the code, and old files stay readable."""
 
 import json
 import re
@@ -36,19 +36,19 @@ def documented_reader(name: str = "Reader") -> Any:
 
 
 def golden_zoo(store: ObjectStore) -> None:
-    """What lies under tests/golden/storage/v1 and v2 was written by this, once; never write it again."""
+    """This wrote the files in tests/golden/storage/v1 and v2, once. Never write them again."""
     train(store, range(6), 3, twin=True, faulty={4: 2}, kept=[0, 1, 3], norms=False)
     vectorize(store, description("golden-vd", parent=Parent("golden", "ab" * 16, 3)), RUN)
 
 
 def golden_labelled(store: ObjectStore) -> None:
-    """What lies under tests/golden/storage/v3 was written by this, once; never write it again."""
+    """This wrote the files in tests/golden/storage/v3, once. Never write them again."""
     train(store, range(6), 3, twin=True, faulty={4: 2}, kept=[0, 1, 3], classes=True)
     vectorize(store, description("golden-vd", parent=Parent("golden", "ab" * 16, 3)), RUN)
 
 
 def golden_compressed(store: ObjectStore) -> None:
-    """What lies under tests/golden/storage/v2-compressed was written by this, once; never write it again."""
+    """This wrote the files in tests/golden/storage/v2-compressed, once. Never write them again."""
     train(store, range(3), 9, twin=True, faulty={1: 2}, kept=[0, 1, 3, 8, 9], norms=False)
     described = description("golden-vd", architecture="resnet18", parent=Parent("golden", "ab" * 16, 9))
     vectorize(store, described, RUN, compression="delta-zstd")
@@ -95,18 +95,18 @@ def test_the_documented_reader_refuses_a_flipped_byte(local: ObjectStore) -> Non
         documented_reader()(local.url.removeprefix("file://"), "tiny-zoo").weights(1)
 
 
-def test_the_documented_columns_are_the_codes() -> None:
+def test_the_documented_columns_are_those_of_the_code() -> None:
     listed = re.findall(r"^\| `(\w+)` \| (\w+(?:\[\])?) \| (yes|no) \|", FORMAT.split("<!-- columns")[1], re.MULTILINE)
     columns = joined_columns(ALL_COLUMNS)
     assert listed[: len(columns)] == [(c.name, c.type, "yes" if c.nullable else "no") for c in columns]
 
 
-def test_the_documented_shards_are_the_codes() -> None:
+def test_the_documented_shards_are_those_of_the_code() -> None:
     listed = re.findall(r"^\| ([a-z0-9-]+) \| (\d+) \| (\d+) \|$", FORMAT, re.MULTILINE)
     assert {name: (int(m), int(e)) for name, m, e in listed} == SHARD_SHAPES
 
 
-def test_the_documented_manifest_fields_are_the_codes(memory: ObjectStore) -> None:
+def test_the_documented_manifest_fields_are_those_of_the_code(memory: ObjectStore) -> None:
     train(memory, range(3), 1)
     value = json.loads(vectorize(memory, description(), RUN).manifest.to_json())
     section = FORMAT.split("## Manifest")[1].split("## Splits")[0]
@@ -115,10 +115,10 @@ def test_the_documented_manifest_fields_are_the_codes(memory: ObjectStore) -> No
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3"])
-def test_files_of_every_version_read_for_ever(version: str) -> None:
+def test_files_of_every_version_stay_readable(version: str) -> None:
     zoo = zooforge.open_zoo(f"{GOLDEN / version}/zoos/golden-vd")
     assert verify_zoo(zoo).ok and (zoo.manifest.blocks is None) == (version == "v1")
-    one = zoo.state_dict(2, 3, masked=False)  # by itself, and then with all
+    one = zoo.state_dict(2, 3, masked=False)  # one state alone, then all states
     np.testing.assert_array_equal(np.concatenate([v.reshape(-1) for v in one.values()])[: LAYOUT.size], weights(2, 3))
     assert zoo.epochs == [0, 1, 3] and zoo.models == list(range(6))
     raw = zoo.weights(epochs=[1, 3], masked=False)
@@ -131,7 +131,7 @@ def test_files_of_every_version_read_for_ever(version: str) -> None:
     ]
 
 
-def test_compressed_files_of_version_2_read_for_ever() -> None:
+def test_compressed_files_of_version_2_stay_readable() -> None:
     zoo = zooforge.open_zoo(f"{GOLDEN / 'v2-compressed'}/zoos/golden-vd")
     assert zoo.manifest.compression is not None and verify_zoo(zoo).ok
     assert zoo.epochs == [0, 1, 3, 8, 9] and zoo.models == list(range(3))
@@ -153,7 +153,7 @@ def test_this_version_still_packs_the_values_of_compressed_files() -> None:
     def values(manifest: Manifest) -> list[Any]:
         return [(t.base, t.values_sha256) for shard in manifest.shards for t in shard.tensors.values()]
 
-    assert values(now) == values(golden)  # the frames' own bytes are zstd's, of whatever release
+    assert values(now) == values(golden)  # the bytes of the frames depend on the release of zstd
 
 
 def test_this_version_still_writes_the_tensors_of_version_1() -> None:

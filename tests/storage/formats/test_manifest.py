@@ -1,4 +1,4 @@
-"""Manifests from outside: whatever they say, they are read or refused in one line, in little time and memory."""
+"""Manifests from outside are read, or refused in one line, in little time and memory, whatever they contain."""
 
 import json
 import tracemalloc
@@ -43,7 +43,9 @@ def value() -> dict[str, Any]:
         lambda v: v.update(title=None),
     ],
 )  # fmt: skip
-def test_few_bytes_that_name_much_are_refused_by_name_and_in_little_memory(value: dict[str, Any], change: Any) -> None:
+def test_a_small_manifest_that_declares_huge_values_is_refused_by_name_in_little_memory(
+    value: dict[str, Any], change: Any
+) -> None:
     change(value)
     data = json.dumps(value).encode()
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Norms of weight vectors have the same bits wherever they are computed."""
+"""Norms of weight vectors have the same bits on every machine and in every engine."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The restricted unpickler: arrays and plain values in, nothing that acts."""
+"""The restricted unpickler reads arrays and plain values, and never runs code."""
 
 import pickle
 from typing import Any
@@ -78,14 +78,14 @@ def test_a_function_is_never_called(function: Any, protocol: int) -> None:
         (b"\x80\x02c_codecs\nencode\nU\x01xU\x05rot13\x86R.", "encoding"),
     ],
 )
-def test_what_is_damaged_or_sly_is_refused_in_one_line(stream: bytes, reason: str) -> None:
+def test_damaged_and_malicious_pickles_are_refused_in_one_line(stream: bytes, reason: str) -> None:
     with pytest.raises(FormatError, match=reason) as refusal:
         load(stream, "value")
     assert "\n" not in str(refusal.value)
 
 
 def nested(levels: int, value: Any = ()) -> Any:
-    """A value of a few bytes that unfolds to 2 ** levels parts."""
+    """A pickle of a few bytes whose value has 2 ** levels parts."""
     for _ in range(levels):
         value = type(value)([value, value])
     return value
@@ -97,7 +97,7 @@ def test_shared_parts_do_not_multiply() -> None:
 
 
 @pytest.mark.parametrize("empty", [(), []])
-def test_a_value_that_nobody_could_walk_through_is_refused(empty: Any) -> None:
+def test_a_value_too_large_to_traverse_is_refused(empty: Any) -> None:
     with pytest.raises(FormatError, match="unfolds to more than"):
         load(pickle.dumps(nested(60, empty)), "value")
     with pytest.raises(FormatError, match="levels of nesting"):
@@ -148,7 +148,7 @@ def test_a_pickle_costs_no_more_than_its_budget(limits: Budget, unit: str) -> No
         load(pickle.dumps(value), "value", limits=limits)
 
 
-def test_a_pickle_that_is_read_for_too_long_is_refused() -> None:
+def test_a_pickle_that_takes_too_long_to_read_is_refused() -> None:
     with pytest.raises(BudgetExceeded, match="not read within 0 seconds"):
         load(pickle.dumps(5000 * [None]), "value", limits=Budget(10**6, max_seconds=0))
 

@@ -1,4 +1,4 @@
-"""Splits depend on the root ancestor and a seed, on nothing else."""
+"""Splits depend only on the root ancestor and a seed."""
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,9 @@ def test_no_split_is_empty_from_twenty_models_on(name: str, seed: int, count: in
 
 @given(seed=st.integers(0, 100), models=st.permutations(list(range(40))), size=st.integers(0, 40))
 @settings(max_examples=60, deadline=None)
-def test_order_and_company_do_not_matter(seed: int, models: list[int], size: int) -> None:
+def test_the_split_of_a_model_depends_neither_on_order_nor_on_other_models(
+    seed: int, models: list[int], size: int
+) -> None:
     rule = SplitRule(seed=seed)
     whole = dict(zip(range(400), assign_splits(rule, "root", range(400), {}, 400), strict=True))
     some = models[:size]

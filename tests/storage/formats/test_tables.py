@@ -1,4 +1,4 @@
-"""Parquet files that were made to cost memory or to end the process."""
+"""Parquet files that are made to cost memory or to end the process."""
 
 import io
 import subprocess
@@ -40,7 +40,7 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def decode_in_process(data: bytes) -> str:
-    """What a process of its own says of a table: an abort inside pyarrow would end the tests."""
+    """The output of a new process that decodes a table, because an abort inside pyarrow would end the tests."""
     done = subprocess.run([sys.executable, "-c", DECODE], input=data, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()

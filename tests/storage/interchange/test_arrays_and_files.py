@@ -1,4 +1,4 @@
-"""Zoos as NumPy arrays and as safetensors files: read by the public libraries, and back to every bit."""
+"""Zoos as NumPy arrays and as safetensors files: public libraries read them, and every bit is preserved."""
 
 import csv
 import json

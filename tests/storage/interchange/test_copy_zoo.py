@@ -1,4 +1,4 @@
-"""A zip read where it lies, and zoos brought into another store as they were."""
+"""A zip is read without unpacking, and zoos are imported into another store without changes."""
 
 import copy
 import json
@@ -52,7 +52,7 @@ def target(tmp_path: Path) -> ObjectStore:
     return open_store(f"memory://{tmp_path}/target")
 
 
-def test_a_zip_is_read_by_ranges_where_it_lies(zoo: Zoo, packed: Path) -> None:
+def test_a_zip_is_read_by_ranges_without_unpacking(zoo: Zoo, packed: Path) -> None:
     for address in (f"{packed}/zoos/tiny-zoo", f"{packed.as_uri()}/zoos/tiny-zoo/versions/1"):
         there = open_zoo(address)
         assert there.manifest == zoo.manifest
@@ -65,7 +65,7 @@ def test_a_zip_is_read_by_ranges_where_it_lies(zoo: Zoo, packed: Path) -> None:
     assert one.store.traffic.read_bytes < shard.bytes
 
 
-def test_a_zip_is_a_store_that_may_not_be_written(zoo: Zoo, packed: Path) -> None:
+def test_a_zip_is_a_read_only_store(zoo: Zoo, packed: Path) -> None:
     store = open_store(str(packed))
     expected = dict(contents(zoo))
     assert {stat.key: stat.size for stat in store.list("")} == {key: len(data) for key, data in expected.items()}
@@ -102,7 +102,7 @@ def test_a_truncated_zip_is_refused_in_a_line(packed: Path, keep: int) -> None:
     assert "\n" not in str(refusal.value)
 
 
-def test_a_flipped_byte_in_a_zip_is_found(packed: Path) -> None:
+def test_a_flipped_byte_in_a_zip_is_reported(packed: Path) -> None:
     there = open_zoo(f"{packed}/zoos/tiny-zoo")
     start = packed.read_bytes().find(there.store.get(there.manifest.shards[0].ref.key)[0])
     data = bytearray(packed.read_bytes())
@@ -169,7 +169,7 @@ def test_a_larger_version_is_sealed_on_top_and_a_smaller_one_refused(zoo: Zoo, t
     assert open_zoo(f"{target.url}/zoos/tiny-zoo").manifest == zoo.manifest
 
 
-def test_a_name_means_one_run(zoo: Zoo, target: ObjectStore) -> None:
+def test_a_zoo_of_another_run_under_the_same_name_is_refused(zoo: Zoo, target: ObjectStore) -> None:
     create_spec(target, "tiny-zoo", {"run": "f" * 32})
     with pytest.raises(StorageUsageError, match="is being trained there"):
         import_zoo(zoo, target)
@@ -181,7 +181,7 @@ def test_a_name_means_one_run(zoo: Zoo, target: ObjectStore) -> None:
     assert [stat.key for stat in target.list("objects/")] == []
 
 
-def test_a_damaged_object_is_not_brought(zoo: Zoo, target: ObjectStore) -> None:
+def test_a_damaged_object_is_not_imported(zoo: Zoo, target: ObjectStore) -> None:
     ref = zoo.manifest.labels.ref
     zoo.store.put(ref.key, b"x" * ref.bytes)
     with pytest.raises(DigestMismatch):
@@ -189,7 +189,7 @@ def test_a_damaged_object_is_not_brought(zoo: Zoo, target: ObjectStore) -> None:
     assert target.stat(head_key("tiny-zoo")) is None
 
 
-def test_the_command_takes_a_zip_as_it_is(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_accepts_a_zip(packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = str(tmp_path / "store")
     assert main(["store", "import", str(packed), "--store", store]) == 0
     assert "tiny-zoo version 1: 6 models, 3 epochs; " in capsys.readouterr().out

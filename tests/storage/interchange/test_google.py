@@ -138,7 +138,7 @@ def test_the_names_and_the_deviation_that_the_notebook_needs(zoo: Zoo, tmp_path:
         assert float(line["config.init_std"]) == pytest.approx(values.std())
 
 
-def test_nothing_is_written_where_something_is_or_nothing_fits(zoo: Zoo, tmp_path: Path) -> None:
+def test_nothing_is_written_into_a_folder_with_files_or_for_an_empty_selection(zoo: Zoo, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     with pytest.raises(StorageUsageError, match="not empty"):

@@ -80,7 +80,7 @@ def opened(store: ObjectStore, name: str) -> Zoo:
     return zoo
 
 
-def test_an_imported_zoo_is_exported_as_it_came_byte_for_byte(memory: ObjectStore, tmp_path: Path) -> None:
+def test_an_imported_zoo_is_exported_byte_for_byte_as_it_was(memory: ObjectStore, tmp_path: Path) -> None:
     published = write_published(tmp_path / "published")
     imported = import_google(published, memory, "small-cnn")
     export_google(opened(memory, "small-cnn"), tmp_path / "back")

@@ -1,4 +1,4 @@
-"""Samples as SANE's class of preprocessed data sets reads them: a folder per split, a torch file per sample."""
+"""Samples in the form that SANE's class of preprocessed data sets reads: a folder per split, a file per sample."""
 
 import json
 from pathlib import Path

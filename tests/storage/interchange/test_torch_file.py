@@ -102,14 +102,14 @@ class Sly:
         (saved(torch.nn.Linear(1, 1)), "allow-list"),
     ],
 )
-def test_what_is_no_state_dict_is_refused_in_one_line_and_never_run(data: bytes, reason: str) -> None:
+def test_a_file_without_a_state_dict_is_refused_in_one_line_and_never_run(data: bytes, reason: str) -> None:
     with pytest.raises(FormatError, match=reason) as error:
         read_state_dict(data, "model 3, epoch 7")
     assert str(error.value).startswith("model 3, epoch 7")
     assert "\n" not in str(error.value)
 
 
-def test_a_flipped_byte_in_the_values_is_found() -> None:
+def test_a_flipped_byte_in_the_values_is_refused() -> None:
     data = bytearray(state_dict_bytes(ARRAYS, "checkpoints"))
     place = data.index(ARRAYS["module_list.0.weight"].tobytes()) + 5
     data[place] ^= 1
@@ -168,14 +168,14 @@ def test_a_small_file_does_not_become_a_large_array(as_zip: bool) -> None:
         read_state_dict(saved(state, _use_new_zipfile_serialization=as_zip), "file")
 
 
-def test_tied_tensors_share_values_but_not_without_end() -> None:
+def test_tied_tensors_share_values_up_to_a_limit() -> None:
     view = ((2, 3), (3, 1))
     assert list(read_state_dict(tensors(view, view), "file")) == ["0", "1"]
     with pytest.raises(FormatError, match="its tensors have 18 values, its storages 6"):
         read_state_dict(tensors(view, view, view), "file")
 
 
-def test_storages_that_lie_upon_each_other_are_refused() -> None:
+def test_overlapping_storages_are_refused() -> None:
     """Many entries of the zip's directory at one place of the file."""
     names = [f"w{n}" for n in range(50)]
     source = zipfile.ZipFile(io.BytesIO(state_dict_bytes({name: np.zeros(10_000, np.float32) for name in names}, "c")))
@@ -202,7 +202,7 @@ def test_a_file_beyond_the_budget_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\udc80", "x" * 501, "\x1b[2J"])
-def test_a_name_that_is_no_line_of_text_is_refused(name: str) -> None:
+def test_a_name_that_is_not_one_line_of_text_is_refused(name: str) -> None:
     with pytest.raises(FormatError) as error:
         read_state_dict(saved({name: torch.ones(1)}), "file")
     assert str(error.value).isprintable() and len(str(error.value)) < 200

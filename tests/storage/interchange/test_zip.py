@@ -1,4 +1,4 @@
-"""One zip per zoo, and a folder for the Hub: whole stores that read where they are put."""
+"""A zip per zoo and a folder for the Hub are complete stores, which can be read wherever they are put."""
 
 import errno
 import functools
@@ -86,7 +86,7 @@ def test_a_part_of_a_zoo_has_a_card_of_its_own(zoo: Zoo, tmp_path: Path) -> None
         assert "models: 3 of 6 planned" in archive.read("zoos/tiny-zoo/versions/0001/README.md").decode()
 
 
-def test_a_damaged_object_ends_it_and_leaves_no_file(zoo: Zoo, tmp_path: Path) -> None:
+def test_a_damaged_object_ends_the_export_and_leaves_no_file(zoo: Zoo, tmp_path: Path) -> None:
     shard = zoo.manifest.shards[0].ref
     data = bytearray(zoo.store.get(shard.key)[0])
     data[-1] ^= 1
@@ -99,7 +99,7 @@ def test_a_damaged_object_ends_it_and_leaves_no_file(zoo: Zoo, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("verb", ["zip", "publish"])
-def test_a_full_disk_is_a_line_and_leaves_nothing(
+def test_a_full_disk_gives_one_line_and_leaves_nothing(
     verb: str, zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*unused: Any, **unused_too: Any) -> None:
@@ -115,7 +115,7 @@ def test_a_full_disk_is_a_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_commands_refuse_what_is_there(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_refuse_an_existing_target(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     address, file = f"{zoo.store.url}/zoos/tiny-zoo", tmp_path / "zoo.zip"
     assert main(["store", "zip", address, str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bytes"] == file.stat().st_size
@@ -127,7 +127,7 @@ def test_the_commands_refuse_what_is_there(zoo: Zoo, tmp_path: Path, capsys: pyt
     assert "not empty" in capsys.readouterr().err
 
 
-def test_a_folder_for_the_hub_has_its_card_and_metadata_in_front(zoo: Zoo, tmp_path: Path) -> None:
+def test_a_folder_for_the_hub_has_its_card_and_metadata_at_the_top(zoo: Zoo, tmp_path: Path) -> None:
     prepare_hub(zoo, tmp_path / "hub", repository="me/my-zoos")
     card = (tmp_path / "hub" / "README.md").read_text()
     table = card.split("data_files: ")[1].splitlines()[0]
@@ -185,7 +185,7 @@ def test_an_address_on_the_hub_is_that_of_its_files(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("url", ["hf://me", "hf://", "hf://me/a b", "hf://me/a?x=1", "hf:me/a"])
-def test_what_is_no_address_on_the_hub_is_refused_in_a_line(url: str) -> None:
+def test_an_invalid_address_on_the_hub_is_refused_in_one_line(url: str) -> None:
     with pytest.raises((StoreURLError, StorageUsageError)) as refusal:
         open_zoo(url)
     assert "\n" not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""Removing a zoo, and what the bytes of a store are for."""
+"""Removing a zoo, and listing what the bytes of a store are used for."""
 
 from dataclasses import replace
 
@@ -81,7 +81,7 @@ def test_a_zoo_whose_run_has_a_driver_is_not_removed(memory: ObjectStore) -> Non
 
 
 class DriverBegins(FaultyStore):
-    """Just after the run was stopped a driver that looked before takes its claim."""
+    """A driver that read the control before the stop takes its claim just after it."""
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         etag = self.inner.put(key, data, if_absent=if_absent, if_match=if_match)
@@ -91,7 +91,7 @@ class DriverBegins(FaultyStore):
 
 
 class DriverWrites(FaultyStore):
-    """A driver whose claim was not seen writes while the run is deleted, so many times."""
+    """A driver whose claim was not seen writes ``times`` objects while the run is deleted."""
 
     def __init__(self, inner: ObjectStore, times: int) -> None:
         super().__init__(inner)
@@ -104,7 +104,7 @@ class DriverWrites(FaultyStore):
             self.inner.put(f"runs/{RUN}/logs/{ATTEMPT}/driver/{self.left:06d}.jsonl", b"{}")
 
 
-def test_a_driver_that_begins_at_the_same_time_is_said(memory: ObjectStore) -> None:
+def test_a_driver_that_begins_at_the_same_time_is_reported(memory: ObjectStore) -> None:
     grow(memory)
     records = {key for key in keys(memory) if "/parts/" in key or key.startswith("zoos/")}
     with pytest.raises(StorageUsageError, match="works on its run"):
@@ -124,7 +124,7 @@ def test_a_driver_that_begins_at_the_same_time_is_said(memory: ObjectStore) -> N
     assert [key for key in keys(memory) if not key.startswith(OBJECTS_PREFIX)] == []
 
 
-def test_who_published_while_the_zoo_was_removed_is_told(memory: ObjectStore) -> None:
+def test_a_publisher_is_told_that_the_zoo_was_removed_meanwhile(memory: ObjectStore) -> None:
     grow(memory)
     check_not_removed(memory, ZOO, RUN)
     remove(memory, ZOO)

@@ -70,7 +70,7 @@ class TestProbe:
             (IgnoresRanges, Capabilities(True, True, False, None)),
         ],
     )
-    def test_broken_servers_are_found_out(
+    def test_broken_servers_are_recognised(
         self, memory: ObjectStore, broken: type[FaultyStore], expected: Capabilities
     ) -> None:
         assert probe(broken(memory)) == expected
@@ -91,17 +91,19 @@ def aging() -> Clock:
 
 
 class TestCollection:
-    def test_what_is_published_is_dropped_from_parts_and_nothing_else(self, aging: Clock) -> None:
+    def test_a_collection_deletes_the_published_data_of_parts_and_nothing_else(self, aging: Clock) -> None:
         train(aging, range(6), 3)
         vectorize(aging, description(), RUN)
         orphan = put_object(aging, b"orphan", "parquet")
         aging.ahead = DAY + 1
         assert collect(aging, dry_run=True).phase == "would be marked"
         marked = collect(aging, dry_run=False)
-        assert marked.num_objects == 3 + 4 + 1  # weights and labels of parts but the newest state's, the orphan
+        assert (
+            marked.num_objects == 3 + 4 + 1
+        )  # weights and labels of all parts except those of the newest states; the orphan
         aging.ahead += 2
         again = collect(aging, dry_run=False)
-        assert (again.phase, again.num_objects) == ("marked", 0)  # a mark must age first
+        assert (again.phase, again.num_objects) == ("marked", 0)  # a mark has to be old enough
         aging.ahead = 2 * DAY + 10
         assert collect(aging, dry_run=True).num_objects == marked.num_objects
         assert collect(aging, dry_run=False).phase == "swept"
@@ -115,7 +117,7 @@ class TestCollection:
         train(quiet, range(6), 5)
         assert version.manifest.to_json() == vectorize(quiet, description(), RUN).manifest.to_json()
 
-    def test_parts_stay_that_only_a_manifest_holds_which_is_not_the_current_one(self, aging: Clock) -> None:
+    def test_parts_stay_if_only_a_manifest_that_is_not_current_holds_them(self, aging: Clock) -> None:
         """Its publisher died before it moved HEAD, and the next version is made from the parts again."""
         train(aging, range(6), 3)
         sealed = vectorize(aging, description(), RUN)
@@ -141,7 +143,7 @@ class TestCollection:
         np.testing.assert_array_equal(ledger.load_state([2]).arrays["weights"][0], weights(2, 2))
         np.testing.assert_array_equal(ledger.load_state([1, 0]).arrays["weights"][0], weights(1, 4))
 
-    def test_what_is_written_again_after_the_mark_is_somebodys(self, aging: Clock) -> None:
+    def test_an_object_that_is_written_again_after_the_mark_is_kept(self, aging: Clock) -> None:
         orphan = put_object(aging, b"orphan", "parquet")
         aging.ahead = DAY + 1
         assert collect(aging, dry_run=False).num_objects == 1
@@ -151,7 +153,7 @@ class TestCollection:
         assert collect(aging, dry_run=False).num_objects == 0
         assert aging.stat(orphan.key) is not None
 
-    def test_what_a_record_names_by_now_is_not_swept(self, aging: Clock) -> None:
+    def test_an_object_that_a_record_names_meanwhile_is_not_swept(self, aging: Clock) -> None:
         """Its writer died before it could take the objects off the mark."""
         records = [committed.record for committed in train(aging, range(3), 1)]
         text, _ = aging.get(str(records[-1].key))
@@ -169,7 +171,7 @@ class TestCollection:
         put_object(aging, b"of a commit under way", "parquet")
         assert collect(aging, dry_run=False).num_objects == 0
 
-    def test_writers_beside_collections_lose_nothing(self) -> None:
+    def test_writers_lose_nothing_during_collections(self) -> None:
         """Two units of one writer each, one of two rivals, one that dies before each commit, and two collections."""
         store = MemoryStore()
         num_parts, orphans = 6, [f"part {number} of who died".encode() for number in range(4)]
@@ -360,7 +362,7 @@ class TestPull:
         _Puller(zoo, MemoryStore(), ()).write(wanted, zoo.models)
         assert Counting.iterated == len(wanted)
 
-    def test_nothing_that_fits_is_an_error(self, zoo: Any, tmp_path: Path) -> None:
+    def test_a_pull_of_an_empty_selection_is_an_error(self, zoo: Any, tmp_path: Path) -> None:
         with pytest.raises(EpochNotPresent, match="no state matches"):
             pull(zoo, open_store(str(tmp_path / "copy")), where="test_acc > 2")
         assert not (tmp_path / "copy").exists()

@@ -1,4 +1,4 @@
-"""One wrong byte anywhere is found, by verify and by the reader, with the object's name."""
+"""`verify` and the reader report one wrong byte anywhere, with the object's name."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def read_everything(store: ObjectStore) -> None:
 
 
 def replace_first_shard(store: ObjectStore, manifest: Manifest, tensors: dict[str, Any]) -> ObjectRef:
-    """Publish other tensors in the place of the only shard's; their object."""
+    """Publish other tensors in place of those of the only shard. Returns their object."""
     written = write_shard(store, tensors)
     assert written.digests is not None and len(manifest.shards) == 1
     shard = replace(manifest.shards[0], ref=written.ref, tensors=written.tensors)
@@ -70,7 +70,7 @@ def test_a_good_zoo_verifies(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("number", range(4))
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
-def test_a_flipped_byte_is_found_with_the_objects_name(store: ObjectStore, number: int, place: float) -> None:
+def test_a_flipped_byte_is_reported_with_the_objects_name(store: ObjectStore, number: int, place: float) -> None:
     ref = manifest_of(store).refs[number]
     data = bytearray(store.get(ref.key)[0])
     data[round(place * (len(data) - 1))] ^= 1
@@ -84,7 +84,7 @@ def test_a_flipped_byte_is_found_with_the_objects_name(store: ObjectStore, numbe
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_missing_object_is_found(store: ObjectStore, number: int) -> None:
+def test_a_missing_object_is_reported(store: ObjectStore, number: int) -> None:
     ref = manifest_of(store).refs[number]
     store.delete(ref.key)
     assert [p.name for p in verify_zoo(zooforge.open_zoo(url(store))).problems] == [ref.key]
@@ -93,7 +93,7 @@ def test_a_missing_object_is_found(store: ObjectStore, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_truncated_object_is_found(store: ObjectStore, number: int) -> None:
+def test_a_truncated_object_is_reported(store: ObjectStore, number: int) -> None:
     ref = manifest_of(store).refs[number]
     store.put(ref.key, store.get(ref.key)[0][:-9])
     assert [p.name for p in verify_zoo(zooforge.open_zoo(url(store))).problems] == [ref.key]
@@ -163,7 +163,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(store: ObjectStore, edit:
     assert "\n" not in str(raised.value)
 
 
-def test_an_object_with_the_right_hash_and_the_wrong_shape_is_found(store: ObjectStore) -> None:
+def test_an_object_with_the_right_hash_and_the_wrong_shape_is_reported(store: ObjectStore) -> None:
     manifest = manifest_of(store)
     tensors, _ = decode(store.get(manifest.shards[0].ref.key)[0])
     tensors["epoch_001"] = tensors["epoch_001"].reshape(-1, tensors["epoch_001"].shape[1] * 2)
@@ -177,7 +177,7 @@ def test_an_object_with_the_right_hash_and_the_wrong_shape_is_found(store: Objec
     assert any(p.name == ref.key and "epoch_001" in p.what for p in problems)
 
 
-def test_a_tensor_with_the_right_hash_and_a_row_too_few_is_found_by_verify_and_reader(store: ObjectStore) -> None:
+def test_verify_and_reader_report_a_tensor_with_the_right_hash_and_a_row_too_few(store: ObjectStore) -> None:
     manifest = manifest_of(store)
     tensors, _ = decode(store.get(manifest.shards[0].ref.key)[0])
     tensors["epoch_001"] = tensors["epoch_001"][:-1]
@@ -200,7 +200,7 @@ def test_states_that_their_labels_call_sound_must_be_finite(store: ObjectStore) 
     assert [str(p) for p in problems] == [f"{ref.key}: model 7 at epoch 1 is not finite, its labels say not faulty"]
 
 
-def test_a_model_in_another_split_than_the_rule_says_is_found(store: ObjectStore) -> None:
+def test_a_model_in_another_split_than_the_rule_says_is_reported(store: ObjectStore) -> None:
     def other_rule(value: dict[str, Any]) -> None:
         value["split"]["rule"]["seed"] = 7
 

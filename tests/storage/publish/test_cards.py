@@ -1,4 +1,4 @@
-"""The card of a zoo: its header is YAML that says what the description says, whatever characters that has."""
+"""The card of a zoo: its header is YAML with the values of the description, whatever characters these contain."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ def header_of(text: str) -> Any:
 
 
 @pytest.mark.parametrize("name", SLY)
-def test_a_name_replaces_nothing_in_the_header(name: str) -> None:
+def test_no_name_of_a_zoo_can_change_other_fields_of_the_header(name: str) -> None:
     store = MemoryStore()
     train(store, range(2), 1)
     named = replace(description(), title=name or "-", dataset=name)

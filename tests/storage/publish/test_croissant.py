@@ -1,4 +1,4 @@
-"""The Croissant metadata of a zoo are what the specification asks for, and load as a data set.
+"""The Croissant metadata of a zoo have everything that the specification requires, and load as a data set.
 
 Source: docs.mlcommons.org/croissant, format specification 1.0, "Dataset-level information", "Resources", "RecordSets".
 """
@@ -27,7 +27,7 @@ def folder(local: ObjectStore) -> Path:
     return Path(local.url.removeprefix("file://")) / "zoos/tiny-zoo/versions/0001"
 
 
-def test_a_zoo_has_what_croissant_asks_for(folder: Path) -> None:
+def test_a_zoo_has_everything_that_croissant_requires(folder: Path) -> None:
     value: dict[str, Any] = json.loads((folder / "croissant.json").read_text())
     assert set(value) >= REQUIRED and not set(value) & BY_WHO_PUBLISHES
     assert (value["@type"], value["conformsTo"]) == ("sc:Dataset", "http://mlcommons.org/croissant/1.0")

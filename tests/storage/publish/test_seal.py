@@ -1,4 +1,4 @@
-"""A version is a function of spec and weights: however a run went, the same manifest bytes come out."""
+"""A version is a function of spec and weights: its manifest has the same bytes however the run was interrupted."""
 
 import json
 import random
@@ -98,7 +98,7 @@ def test_a_request_bounds_what_a_first_version_holds(memory: ObjectStore) -> Non
     assert (manifest.models, manifest.num_epochs, manifest.num_states) == (((2, 5),), 1, 6)
 
 
-def test_models_may_have_come_differently_far(memory: ObjectStore) -> None:
+def test_models_may_be_at_different_epochs(memory: ObjectStore) -> None:
     train(memory, range(4), 4)
     train(memory, range(4, 8), 1)
     manifest = seal(memory).manifest
@@ -106,7 +106,7 @@ def test_models_may_have_come_differently_far(memory: ObjectStore) -> None:
     assert manifest.shards[0].rows == ((((0, 2),), ((0, 8),)), (((2, 5),), ((0, 4),)))
 
 
-def test_what_is_published_stays_when_parts_are_collected(memory: ObjectStore) -> None:
+def test_published_states_stay_when_parts_are_collected(memory: ObjectStore) -> None:
     train(memory, range(8), 2)
     first = seal(memory).manifest
     keep = {ref.key for ref in first.refs}
@@ -290,7 +290,7 @@ def test_the_reference_split_is_available(memory: ObjectStore) -> None:
 
 
 class IgnoresConditions(FaultyStore):
-    """A server that accepts conditions and does not keep them."""
+    """A server that accepts conditional writes and ignores the conditions."""
 
     def put(self, key: str, data: Any, *, if_absent: bool = False, if_match: str | None = None) -> str:
         return self.inner.put(key, data)

@@ -1,4 +1,4 @@
-"""Addresses of zoos and stores as people write them: paths, stores without a zoo's name, names with a slip."""
+"""Addresses of zoos and stores as people write them: paths, stores without a zoo's name, misspelt names."""
 
 import importlib.util
 from pathlib import Path
@@ -16,7 +16,7 @@ from zooforge.storage.stores.local import LocalStore
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """A store with two published zoos, and one whose spec is there alone."""
+    """A store with two published zoos, and one of which only the spec exists."""
     folder = tmp_path / "store"
     store = LocalStore(folder)
     train(store, range(4), 2, kept=[0, 2])
@@ -44,7 +44,7 @@ def test_a_store_says_which_zoos_it_holds(store: Path, monkeypatch: pytest.Monke
         zooforge.open_zoo(store.parent / "empty")
 
 
-def test_a_name_that_is_nearly_right_is_offered_its_neighbour(store: Path) -> None:
+def test_a_misspelt_name_is_answered_with_the_nearest_one(store: Path) -> None:
     with pytest.raises(NotPublished, match="did you mean tiny-zoo"):
         zooforge.open_zoo(f"{store}/zoos/tiny-zo")
     with pytest.raises(NotPublished, match="the store holds other-zoo, tiny-zoo"):

@@ -1,4 +1,4 @@
-"""Images as the networks saw them: beside a version or in a file, checked, and what states make of them."""
+"""Images as the networks saw them: stored with a version or in a file, verified, and used to evaluate states."""
 
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def test_a_file_with_other_bytes_is_refused(change: dict[str, Any], message: str
         decode_images(bytes_of()[:-1], "test", SHAPE, "file")
 
 
-def test_images_are_published_with_the_zoo_or_lie_in_a_file(zoo: Zoo, tmp_path: Path) -> None:
+def test_images_are_in_the_published_zoo_or_in_a_file(zoo: Zoo, tmp_path: Path) -> None:
     with pytest.raises(
         StorageUsageError, match=r"its images, of none, are not published with it.*`zoo data export tiny-zoo FILE`"
     ):
@@ -171,7 +171,7 @@ def test_the_verb_writes_images_and_refuses_bad_input(
     assert file.read_bytes() == before and not (tmp_path / "b").exists()
 
 
-def test_images_are_published_where_their_licence_lets_one(
+def test_images_are_published_if_their_licence_allows_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "cache"))

@@ -35,12 +35,12 @@ def test_slices_take_what_is_available_and_numbers_are_taken_literally() -> None
 
 
 @pytest.mark.parametrize("kind", [list, tuple, np.array, pa.array, iter])
-def test_order_and_duplicates_are_the_callers(kind: Any) -> None:
+def test_the_callers_order_and_duplicates_are_kept(kind: Any) -> None:
     assert select(kind([5, 0, 5, 2]), range(9), "models") == [5, 0, 5, 2]
 
 
 @pytest.mark.parametrize("number", [3, np.int64(3), np.int32(3), np.uint8(3), np.array(3), [np.int64(3)], "3"])
-def test_every_kind_of_integer_is_one(number: Any) -> None:
+def test_every_integer_type_is_accepted(number: Any) -> None:
     assert select(number, range(9), "models") == [3]
 
 
@@ -55,7 +55,7 @@ def test_a_mask_of_the_right_length_selects_and_another_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bad", [1.7, [1.7], [1.0], np.array([1.0]), np.float64(3), True, [None], ["a"], ["3"], print])
-def test_what_is_no_integer_is_refused(bad: Any) -> None:
+def test_a_selector_that_is_not_an_integer_is_refused(bad: Any) -> None:
     with pytest.raises(StorageUsageError):
         select(bad, range(9), "models")
 
@@ -109,7 +109,7 @@ def test_a_mask_over_the_models_takes_those_models(zoo: Zoo) -> None:
         zoo.weights(models=zoo.labels()["test_acc"].to_numpy() > 0.05)
 
 
-def test_of_listed_models_and_epochs_every_pair_must_be_here(zoo: Zoo) -> None:
+def test_every_pair_of_listed_models_and_epochs_must_exist(zoo: Zoo) -> None:
     for read in (zoo.weights, zoo.labels):
         with pytest.raises(EpochNotPresent, match="model 6 has no epoch 3"):
             read(models=[1, 6], epochs=[2, 3])

@@ -1,4 +1,4 @@
-"""Output for people: drawings in notebooks, a bar for large reads, and a note about servers that ignore ranges."""
+"""Output for people: drawings in notebooks, a progress bar for large reads, a note about servers without ranges."""
 
 import io
 import logging
@@ -54,7 +54,7 @@ def test_the_curve_of_a_zoo_is_its_test_accuracy() -> None:
     assert [round(1 - y / 80, 2) for _, y in points] == pytest.approx(medians, abs=0.01)
 
 
-def test_a_drawing_fails_for_nothing(folder: Path) -> None:
+def test_a_drawing_never_fails(folder: Path) -> None:
     zoo = zooforge.open_zoo(folder / "zoos/tiny-zoo")
     assert "no finite value" in zoo[5, 3]._repr_html_()  # this model is faulty
     assert len(figures(zoo.weights()._repr_html_())) == 1
@@ -87,7 +87,7 @@ def test_a_large_read_draws_a_bar_on_a_terminal_unless_it_is_off(
 
 
 class IgnoresRanges(SimpleHTTPRequestHandler):
-    """Python's own server of files, which knows no ranges."""
+    """Python's own file server, which ignores ranges."""
 
     def log_message(self, *_: Any) -> None:
         """Nothing on stderr."""
@@ -134,7 +134,7 @@ def test_a_server_that_ignores_ranges_is_noticed_once_and_shards_are_read_whole(
     assert messages == [f"{url}: this server ignores ranges: whole shards are read"]
     shards = [path for path in paths if path.endswith(".safetensors")]
     once = len(set(shards))
-    assert len(shards) <= 2 + once  # the digests of blocks, and the reply that showed it
+    assert len(shards) <= 2 + once  # the digests of blocks, and the reply that showed that ranges are ignored
     assert re.search(r"objects/sha256", shards[0])
 
 

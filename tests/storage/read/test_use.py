@@ -1,4 +1,4 @@
-"""A zoo, its states and its layout behave as containers do in Python, and every view has a way back to weights."""
+"""A zoo, its states and its layout behave like Python containers, and every view can be converted back to weights."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""Predicates from outside: whatever they say, they select rows or are refused in one line."""
+"""Predicates from outside select rows, or are refused in one line, whatever they contain."""
 
 from typing import Any
 

@@ -67,7 +67,7 @@ def test_weights_are_model_major_and_exact(zoo: Zoo) -> None:
 
 
 @pytest.mark.parametrize("epochs", [4, "4", [4], range(4, 5), slice(4, 5), "4:5", np.array([4])])
-def test_epochs_can_be_said_in_many_ways(zoo: Zoo, epochs: Any) -> None:
+def test_epochs_can_be_written_in_many_ways(zoo: Zoo, epochs: Any) -> None:
     assert zoo.weights(epochs=epochs).epochs.tolist() == [4] * 24
 
 
@@ -127,7 +127,7 @@ def test_refuses_other_predicates_in_one_line(zoo: Zoo, where: str) -> None:
     assert str(raised.value).startswith("where: ") and "\n" not in str(raised.value)
 
 
-def test_what_is_not_there_has_a_name(zoo: Zoo) -> None:
+def test_each_reason_for_a_missing_state_has_its_own_exception(zoo: Zoo) -> None:
     with pytest.raises(EpochNotKept, match=r"epoch 3 was trained.*zoo train tiny-zoo --refill 3.*price"):
         zoo.weights(epochs=[0, 3])
     with pytest.raises(EpochNotPresent, match="no epoch 7; it has 24 of 64 models, 6 of 8 epochs"):
@@ -167,7 +167,7 @@ def test_a_state_dict_of_torch_owns_its_memory(zoo: Zoo) -> None:
     np.testing.assert_array_equal(zoo.state_dict(0, 1)["module_list.0.bias"], weights(0, 1)[8:10])
 
 
-def test_a_dataset_gives_states_and_what_follows_them(zoo: Zoo) -> None:
+def test_a_dataset_gives_states_and_the_following_states(zoo: Zoo) -> None:
     dataset: Any = zoo.dataset("train", "0:5", task="sequence")
     given, target, labels = dataset[1]
     np.testing.assert_array_equal(given, weights(labels["model"], 1))

@@ -1,4 +1,4 @@
-"""Leases that one of several holds."""
+"""Claims: leases that have at most one owner at a time."""
 
 import os
 import time
@@ -27,13 +27,13 @@ def claims(store: ObjectStore, number: int) -> Claims:
 
 
 def grow_old(store: LocalStore, name: str) -> None:
-    """Let so much time pass that the claim is void, and its owner does not know."""
+    """Let enough time pass that the claim is void, without its owner noticing."""
     path = store.path(claim_key(RUN, name))
     old = time.time() - CLAIM_VOID_SECONDS - 5
     os.utime(path, (old, old))
 
 
-def test_of_many_who_take_a_claim_at_once_one_has_it(tmp_path: Path) -> None:
+def test_one_of_many_simultaneous_takers_gets_a_claim(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     with ThreadPoolExecutor(8) as threads:
         taken = list(threads.map(lambda number: claims(store, number).take("0000000-all"), range(8)))
@@ -41,7 +41,7 @@ def test_of_many_who_take_a_claim_at_once_one_has_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "local"])
-def test_a_claim_that_is_kept_alive_is_nobody_elses(kind: str, tmp_path: Path) -> None:
+def test_nobody_else_gets_a_claim_that_is_renewed(kind: str, tmp_path: Path) -> None:
     store: ObjectStore = MemoryStore() if kind == "memory" else LocalStore(tmp_path)
     mine, other = claims(store, 1), claims(store, 2)
     assert mine.take("piece")
@@ -68,7 +68,7 @@ def test_a_claim_that_others_hold_costs_the_same_reads_however_many_there_are() 
     assert mine.take("piece-20")
 
 
-def test_a_claim_that_became_anothers_is_not_released(tmp_path: Path) -> None:
+def test_a_claim_that_another_owner_took_is_not_released(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     slow, other, third = claims(store, 1), claims(store, 2), claims(store, 3)
     assert slow.take("piece")
@@ -90,7 +90,7 @@ def test_a_void_claim_is_taken_over_by_one(tmp_path: Path) -> None:
     assert sum(taken) == 1
 
 
-def test_an_owner_who_slept_too_long_is_told_whether_somebody_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_owner_that_renews_too_late_is_told_whether_the_claim_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zooforge.storage.runs.claims.CLAIM_VOID_SECONDS", -1.0)
     store = MemoryStore()
     mine, other = claims(store, 1), claims(store, 2)
@@ -102,7 +102,7 @@ def test_an_owner_who_slept_too_long_is_told_whether_somebody_came(monkeypatch: 
 
 
 class LosesReplies(MemoryStore):
-    """Writes, and then answers as a store does whose client has tried again by itself."""
+    """Performs each write, then answers like a store whose client has already repeated it."""
 
     def put(self, key: str, data: Data, *, if_absent: bool = False, if_match: str | None = None) -> str:
         super().put(key, data, if_absent=if_absent, if_match=if_match)

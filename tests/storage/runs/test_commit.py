@@ -1,4 +1,4 @@
-"""Committing parts: whoever dies, whatever reply is lost and however many try, each part is there once."""
+"""Each part is committed exactly once, whatever process dies, whatever reply is lost, however many attempts compete."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ from zooforge.storage.stores.objects import get_object
 from zooforge.storage.stores.protocol import ObjectStore
 
 
-def test_a_part_is_committed_with_all_it_names(memory: ObjectStore) -> None:
+def test_a_committed_part_has_every_object_that_it_names(memory: ObjectStore) -> None:
     committed = commit_part(memory, RUN, part_data([2, 5, 7], 0), ATTEMPT)
     assert committed.won
     record = committed.record
@@ -110,7 +110,7 @@ def test_a_state_of_other_members_stays(memory: ObjectStore) -> None:
     np.testing.assert_array_equal(state.arrays["weights"][0], weights(2, 0))
 
 
-def test_what_follows_a_part_that_is_gone_is_not_counted(memory: ObjectStore) -> None:
+def test_parts_after_a_missing_part_are_not_counted(memory: ObjectStore) -> None:
     records = [committed.record for committed in train(memory, [0, 1], 3)]
     memory.delete(str(records[1].key))
     ledger = read_ledger(memory, RUN)
@@ -147,7 +147,7 @@ def test_models_at_different_parts_have_no_common_state(memory: ObjectStore) -> 
         read_ledger(memory, RUN).load_state([0, 1])
 
 
-def test_a_state_that_others_went_on_from_asks_for_a_new_ledger(memory: ObjectStore) -> None:
+def test_a_state_that_others_continued_from_needs_a_new_ledger(memory: ObjectStore) -> None:
     train(memory, [0, 1], 1)
     old = read_ledger(memory, RUN)
     train(memory, [0, 1], 2)
@@ -255,7 +255,7 @@ def test_nan_is_stored_canonically(memory: ObjectStore) -> None:
     assert tensors["epoch_000"].view(np.uint32)[0, 0] == 0x7FC00000
 
 
-def test_forty_units_with_four_rivals_each_of_whom_some_die(s3_store_url: str) -> None:
+def test_forty_units_with_four_rivals_each_survive_deaths(s3_store_url: str) -> None:
     from zooforge.storage.stores.open import open_store
 
     store = open_store(s3_store_url)

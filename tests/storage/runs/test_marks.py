@@ -95,7 +95,7 @@ def test_a_commit_writes_again_what_a_sweep_deleted_before_its_record(aging: Clo
 
     def sweep_now(verb: str, key: str) -> None:
         if verb == "put" and "/parts/" in key:
-            aging.ahead += DAY  # the writer stood still for a day
+            aging.ahead += DAY  # the writer was paused for a day
             assert collect(aging, dry_run=False).phase == "marked"
             aging.ahead += DAY + 1
             assert collect(aging, dry_run=False).num_objects == 3
@@ -139,7 +139,7 @@ def test_a_mark_of_an_earlier_version_is_swept(aging: Clock) -> None:
 
 
 @pytest.mark.parametrize("value", [{"objects": [1]}, {"state": "x", "objects": [], "marked_seconds": 1}, 5])
-def test_a_mark_that_is_none_is_refused(memory: ObjectStore, value: object) -> None:
+def test_an_invalid_mark_is_refused(memory: ObjectStore, value: object) -> None:
     memory.put(gc_key(1), canonical_json(value))
     with pytest.raises(FormatError, match="gc/0000000001"):
         read_marks(memory)

@@ -31,7 +31,7 @@ def wanted(store: MemoryStore) -> Control:
     return control
 
 
-def test_a_stop_that_comes_after_the_control_was_read_stands() -> None:
+def test_a_stop_that_comes_after_the_control_was_read_is_kept() -> None:
     store = MemoryStore()
     assert want_run(store, RUN, {"epochs": 2}, None) is None
     seen = read_control(store, RUN)
@@ -66,7 +66,7 @@ class LosesOneReply(FaultyStore):
 
 
 @pytest.mark.parametrize("stopped_before", [False, True])
-def test_a_stop_between_a_lost_reply_and_the_next_try_stands(stopped_before: bool) -> None:
+def test_a_stop_between_a_lost_reply_and_the_next_try_is_kept(stopped_before: bool) -> None:
     """Also where the same stop was there before, and the store derives the etag from the content."""
     store = MemoryStore()
     if stopped_before:

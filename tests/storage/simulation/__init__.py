@@ -1,1 +1,1 @@
-"""A deterministic simulation of the store protocol: every order of requests can be chosen, and told again."""
+"""A deterministic simulation of the store protocol: every order of requests can be chosen and repeated."""

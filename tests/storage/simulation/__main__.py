@@ -1,7 +1,7 @@
-"""Schedules of the store protocol: ``python -m tests.storage.simulation [--minutes 20] [--seed N]``, or HEX again.
+"""Run random schedules of the store protocol: ``python -m tests.storage.simulation [--minutes 20] [--seed N]``.
 
-Runs schedules until the time is over and says how many. One that breaks a promise is printed in hex with the requests
-that led there, and makes the exit status 1; ``python -m tests.storage.simulation HEX`` runs it again.
+Schedules run until the time is over; their number is printed. A schedule that breaks a promise is printed in hex with
+its requests, and the exit status is 1. ``python -m tests.storage.simulation HEX`` runs that schedule again.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.schedule is not None:
         return run_again(bytes.fromhex(options.schedule))
-    logging.getLogger("zooforge").setLevel(logging.ERROR)  # the warnings of a thousand ordered failures say nothing
+    logging.getLogger("zooforge").setLevel(logging.ERROR)  # a thousand intended failures would log warnings
     seed = options.seed if options.seed is not None else Random().randrange(10**6)
     random, until, count = Random(seed), time.monotonic() + options.minutes * 60, 0
     while time.monotonic() < until:

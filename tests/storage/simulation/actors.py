@@ -1,4 +1,4 @@
-"""Actors of the simulation, and what has to be true of the store after them."""
+"""The actors of the simulation, and the checks of the store after them."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ MIRROR = "mirror/"
 
 @dataclass
 class Truth:
-    """The events that really happened, with which the store is compared."""
+    """The events that really happened. The store is compared with them."""
 
     used_at_least: float = 0.0
     used_at_most: float = 0.0
@@ -57,16 +57,16 @@ class Truth:
     """(before, after, attempt) of each start of an attempt."""
     must_be_stopped: bool = False
     at_work: set[str] = field(default_factory=set)
-    """Attempts whose drivers hold their claim and have seen since then that the run is wanted."""
+    """Attempts whose drivers have their claim and have read afterwards that the run is wanted."""
     is_removing: bool = False
-    """Files of the zoo are gone that somebody may have read."""
+    """The removal has deleted files of the zoo that somebody may have read before."""
     removed: bool = False
     refused: bool = False
-    """Somebody who published was told that the zoo is removed."""
+    """A publisher was told that the zoo is being removed."""
 
 
 class Scene(World):
-    """A world with one zoo, and a mirror that it is pulled into."""
+    """A world with one zoo and a mirror, into which the zoo is pulled."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule)
@@ -97,7 +97,7 @@ class Scene(World):
             self._check_removal(key)
 
     def _check_removal(self, key: str) -> None:
-        """What a driver works on stays. Only its control may go, by which it learns of the removal."""
+        """Nothing that a driver works on may be deleted, except the control: so the driver learns of the removal."""
         if self.truth.at_work and key.startswith(("runs/", "zoos/")) and key != control_key(RUN):
             raise Violation(f"{key} is removed while {min(self.truth.at_work)} works on the run")
         self.truth.is_removing |= key.startswith("zoos/")
@@ -106,7 +106,7 @@ class Scene(World):
 
     def _check_head(self, prefix: str, key: str, data: bytes) -> None:
         if self.truth.is_removing and manifest_key(ZOO, json.loads(data)["number"]) not in self.objects:
-            return  # who published is told, and the next removal takes it
+            return  # the publisher is told, and the next removal deletes this version
         new = self._manifest(prefix, data)
         missing = [ref.key for ref in new.refs if prefix + ref.key not in self.objects]
         if missing:
@@ -127,7 +127,7 @@ class Scene(World):
         return Manifest.from_json(content, "manifest")
 
     def _check_claim(self, actor: Actor, key: str, data: bytes | None) -> None:
-        """A driver keeps a claim that is not void, even if others write or delete it."""
+        """Nobody may write or delete a claim that another driver has and that is not void."""
         if key not in self.objects:
             return
         content, _, modified = self.objects[key]
@@ -139,7 +139,7 @@ class Scene(World):
 
 @contextmanager
 def simulated(scene: Scene) -> Iterator[None]:
-    """Time, randomness and threads of the protocol code are the scene's."""
+    """The protocol code uses the scene's time and randomness, and starts no threads."""
 
     def token(size: int) -> str:
         scene.num_tokens += 1
@@ -227,7 +227,7 @@ def attempt_of_job(scene: Scene, actor: Actor, store: SimStore, name: str, origi
 
 
 def drive(scene: Scene, actor: Actor, store: SimStore, attempt: str) -> int:
-    """The store operations of a driver. Raises Violation if the store lost an object that it needs."""
+    """Do the store operations of a driver. Raises Violation if the store lost an object that it needs."""
     mine, usage = Claims(store, RUN, attempt), UsageWriter(store, RUN, attempt)
     mine.hold(driver_claim(attempt))
     known = None
@@ -279,7 +279,7 @@ def collector(scene: Scene, actor: Actor, prefix: str = "", runs: int = 3) -> No
 
 
 def publisher(scene: Scene, actor: Actor, times: int = 2) -> None:
-    """Publishes what is committed, by hand."""
+    """A person who publishes the committed states."""
     store = SimStore(scene, actor)
     for _ in range(times):
         try:
@@ -293,7 +293,7 @@ def publisher(scene: Scene, actor: Actor, times: int = 2) -> None:
 
 
 def puller(scene: Scene, actor: Actor, epochs: Sequence[int] | None = None, times: int = 2) -> None:
-    """Copies the current version, or some epochs of it, into the mirror."""
+    """A person who copies the current version, or some of its epochs, into the mirror."""
     source, target = SimStore(scene, actor), SimStore(scene, actor, MIRROR)
     for _ in range(times):
         try:
@@ -308,7 +308,7 @@ def puller(scene: Scene, actor: Actor, epochs: Sequence[int] | None = None, time
 
 
 def reader(scene: Scene, actor: Actor, prefix: str = "") -> None:
-    """Opens the current version and reads all of it."""
+    """A person who reads the whole current version."""
     store = SimStore(scene, actor, prefix)
     for _ in range(2):
         try:
@@ -323,7 +323,7 @@ def reader(scene: Scene, actor: Actor, prefix: str = "") -> None:
 
 
 def origin_of(cluster: str) -> str:
-    """Where a job comes from. The same namespace and release exist in every cluster that shares a bucket."""
+    """The origin of a job. Every cluster that shares the bucket has the same namespace and release."""
     settings = dict.fromkeys(("mode", "store", "endpoint", "credentials", "credentialsSecret", "exporter"), "")
     settings |= {"clusterId": cluster, "podDisruptionBudget": "", "maxLives": 0, "maxHours": 0}
     config = {"settings.json": json.dumps(settings), "rayjob.yaml": ""}
@@ -331,7 +331,7 @@ def origin_of(cluster: str) -> str:
 
 
 def supervisor(scene: Scene, actor: Actor, cluster: str) -> None:
-    """Goes on with the jobs of its cluster that are unfinished and in nobody's hands."""
+    """The supervisor of a cluster: continues the cluster's unfinished jobs that have no driver."""
     store = SimStore(scene, actor)
     for _ in range(2):
         for row in listing.pending(store, origin_of(cluster)):
@@ -342,10 +342,10 @@ def supervisor(scene: Scene, actor: Actor, cluster: str) -> None:
 
 
 def stopper(scene: Scene, actor: Actor) -> None:
-    """A person who stops the run when it has begun. From then on it has to stay stopped."""
+    """A person who stops the run after it has begun. From then on it must stay stopped."""
     while control_key(RUN) not in scene.objects:
         if all(other.done for other in scene.actors if other.name.startswith("job")):
-            return  # they died before they began
+            return  # all attempts died before they were recorded
         scene.sleep(actor, 5.0)
     try:
         stop_run(SimStore(scene, actor), RUN, "enough")
@@ -355,7 +355,7 @@ def stopper(scene: Scene, actor: Actor) -> None:
 
 
 def check(scene: Scene) -> None:
-    """Judge the store when all actors have ended."""
+    """Check the store after all actors have ended."""
     quiet = QuietStore(scene)
     for prefix in ("", MIRROR):
         store = QuietStore(scene, prefix)
@@ -385,7 +385,7 @@ def check(scene: Scene) -> None:
 
 
 def check_quiet_end(scene: Scene) -> None:
-    """Let a job go on that nobody disturbs, and judge what it publishes."""
+    """Run an undisturbed job to its end and check what it publishes."""
     observer = Actor("observer", lambda actor: None)
     scene.current = observer
     scene.now += 2 * CLAIM_VOID_SECONDS
@@ -399,4 +399,4 @@ def check_quiet_end(scene: Scene) -> None:
         raise Violation("no attempt is on record")
 
 
-sys.setswitchinterval(0.05)  # actors hand over themselves
+sys.setswitchinterval(0.05)  # actors give way at their own requests

@@ -1,4 +1,4 @@
-"""A zoo reduced to what the protocol sees of it: three models, two parts, objects of a few bytes."""
+"""A minimal zoo for the protocol: three models, two parts, objects of a few bytes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ BLOCK = 2  # models per shard
 
 @cache
 def part_objects(members: tuple[int, ...], part: int) -> dict[str, bytes]:
-    """Contents of the weights, labels and state of a part: functions of members and part, as of a bitwise engine."""
+    """The bytes of weights, labels and state of a part, which depend only on ``members`` and ``part``."""
     num = len(members)
     state = {
         "weights": np.full((num, 1), part, np.float32),
@@ -58,7 +58,7 @@ def part_objects(members: tuple[int, ...], part: int) -> dict[str, bytes]:
 
 
 def train_part(store: ObjectStore, ledger: Ledger, members: tuple[int, ...], attempt: str) -> None:
-    """Commit the next part of ``members``, from the state that the part before it left."""
+    """Commit the next part of ``members``, starting from the state of the previous part."""
     part = ledger.next_part(members[0])
     if part:
         state = ledger.load_state(members)
@@ -102,13 +102,13 @@ def description() -> Any:
 
 
 def publish(store: ObjectStore) -> Version:
-    """Seal a version of what is committed, through the real ``seal``."""
+    """Publish the committed states as a version, with the real ``seal``."""
     ledger = read_ledger(store, RUN)
     return seal(store, description(), lambda base: build(store, ledger, base))
 
 
 def build(store: ObjectStore, ledger: Ledger, base: Manifest | None) -> Manifest:
-    """The states of the current version and all committed states beyond it, as ``vectorize`` publishes them."""
+    """The states of the current version together with all committed states, as ``vectorize`` publishes them."""
     states = {} if base is None else {epoch: set(models) for epoch, models in states_of(base).items()}
     for model in ledger.models:
         for epoch in range(ledger.num_epochs(model)):
@@ -131,7 +131,7 @@ def manifest_of(
     known: Mapping[int, ShardEntry],
     put: Callable[[bytes, Any], ObjectRef] = ref_of,
 ) -> Manifest:
-    """The manifest of ``states``, epoch to models, a function of them alone; what is not ``known`` is put."""
+    """The manifest of ``states`` (epoch to models), a function of these. ``put`` writes shards not in ``known``."""
     models = sorted(set().union(*states.values())) if states else []
     shards = []
     for first in sorted({model - model % BLOCK for model in models}):
@@ -200,7 +200,7 @@ class FakeZoo:
 
 
 def part_of(puller: Any, wanted: Mapping[int, Sequence[int]], chosen: Sequence[int]) -> Manifest:
-    """Stands in for ``_Puller.write`` where a part of a zoo is copied."""
+    """Replaces ``_Puller.write`` when a part of a zoo is copied."""
     source = puller.zoo.manifest
     if {e: set(m) for e, m in wanted.items()} == states_of(source):
         for ref in source.refs:

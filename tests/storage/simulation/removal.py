@@ -1,4 +1,4 @@
-"""A zoo is removed beside a driver that starts or commits, a publisher and a collection."""
+"""Removing a zoo while a driver starts or commits, somebody publishes, or a collection runs."""
 
 from contextlib import suppress
 from functools import partial
@@ -25,7 +25,7 @@ def start_beside_removal(scene: Scene) -> None:
 
 
 def commit_beside_removal(scene: Scene) -> None:
-    """A job goes on with a published zoo while that is removed."""
+    """A job continues a published zoo while the zoo is removed."""
     grow(scene, parts=1)
     publish(QuietStore(scene))
     scene.add("job one", partial(run_job, name="one"))
@@ -60,7 +60,7 @@ def sweep_beside_removal(scene: Scene) -> None:
 
 
 def grow(scene: Scene, parts: int) -> None:
-    """A run that a job began and left."""
+    """Train a run as a job does, and end."""
     quiet = QuietStore(scene)
     scene.judge = judge
     attempt = start_life(quiet, job("zero"))
@@ -82,7 +82,7 @@ def remover(scene: Scene, actor: Actor) -> None:
 
 
 def collect(scene: Scene, actor: Actor) -> None:
-    """A collection may end because records go while it reads them; the next one goes on."""
+    """A collection. It may fail because records are deleted while it reads them; then the next one continues."""
     for _ in range(2):
         with suppress(ObjectMissing):
             collector(scene, actor, runs=1)
@@ -98,7 +98,7 @@ def publish_or_be_told(scene: Scene, actor: Actor) -> None:
 
 
 def judge(scene: Scene) -> None:
-    """A zoo that was removed is gone, or whole again because somebody began it again. What is left can be removed."""
+    """A removed zoo must be gone, or whole if somebody started it again. Leftovers must be removable."""
     quiet, truth = QuietStore(scene), scene.truth
     control = read_control(quiet, RUN)
     parts = [stat.key for stat in quiet.list(parts_prefix(RUN))]

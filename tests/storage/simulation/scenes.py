@@ -1,4 +1,4 @@
-"""Scenes of many actors, whose schedules are drawn, and of two actors, whose schedules are enumerated."""
+"""Scenes of many actors with random schedules, and of two actors with every schedule up to a depth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,8 +44,9 @@ ATTEMPTS = ("20260101T000000Z-0001", "20260101T000000Z-0002")
 
 
 def scene_of(data: bytes) -> Scene:
-    """A drawn scene, not played yet. Two bytes choose who takes part and whose clock is off by an hour, the others who
-    goes on and what fails.
+    """A random scene, not played yet.
+
+    Two bytes choose the actors and whose clock is off by an hour. The others choose who goes on and what fails.
     """
     first, second = (data + b"\0\0")[:2]
     scene = Scene(DrawnSchedule(data[2:]))
@@ -71,7 +72,7 @@ def scene_of(data: bytes) -> Scene:
 
 
 def play(scene: Scene) -> None:
-    """Run a drawn scene. Raises Violation, or what an actor raised."""
+    """Run a scene to its end. Raises Violation, or the error of an actor."""
     with simulated(scene):
         scene.run()
         check(scene)
@@ -170,7 +171,7 @@ def later_stopper(scene: Scene, actor: Actor) -> None:
 
 
 def pull_beside_partial_pull(scene: Scene) -> None:
-    """Two people copy into one folder, one of them a part of the zoo."""
+    """Two people copy a zoo into one folder; one of them copies a part of it."""
     quiet = QuietStore(scene)
     _train_all(quiet, epochs=1)
     publish(quiet)
@@ -179,7 +180,7 @@ def pull_beside_partial_pull(scene: Scene) -> None:
 
 
 def publish_beside_publish(scene: Scene) -> None:
-    """Two publishers of one run, of which one has seen more."""
+    """Two publishers of one run; one of them knows more committed states."""
     quiet = QuietStore(scene)
     _train_all(quiet, epochs=0)
     scene.add("publisher", partial(publisher, times=1))
@@ -213,7 +214,7 @@ def hold_claim(scene: Scene, actor: Actor, attempt: str) -> None:
 
 
 def usage_beside_usage(scene: Scene) -> None:
-    """Two programs write what one attempt used."""
+    """Two programs write usage records of one attempt."""
     for name in ("one", "two"):
         scene.add(name, use, num_lives=1)
 
@@ -262,7 +263,7 @@ def _train_all(store: QuietStore, epochs: int) -> None:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Every schedule of a pair of actors with at most ``depth`` choices that interrupt the running actor.
+    """The set of schedules of two actors: at most ``depth`` choices interrupt the running actor.
 
     Attributes:
         faults: of writes, which are among the choices.
@@ -310,7 +311,7 @@ def run_listed(pair: Pair, choices: list[int]) -> Scene:
 
 
 def run_pair(pair: Pair, depth: int | None = None) -> int:
-    """Run every schedule of a pair up to its depth; how many. Raises Violation with the choices and the trace."""
+    """Run every schedule of a pair up to its depth. Returns their number. Raises Violation with choices and trace."""
     count = 0
 
     def run(choices: list[int]) -> list[int]:

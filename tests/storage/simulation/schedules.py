@@ -1,4 +1,4 @@
-"""Schedules: drawn from bytes, or enumerated up to a number of choices that differ from running on without a fault."""
+"""Schedules: read from random bytes, or enumerated with a limited number of handovers and faults."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from .world import READ_FAULTS, WRITE_FAULTS, Actor, Fault, World
 
 @dataclass
 class DrawnSchedule:
-    """One byte per request: most let the actor run on, some hand over, some harm the request.
+    """One byte per request: most let the actor run on, some hand over to another actor, some make the request fail.
 
     After the last byte every actor runs on until it sleeps or ends.
     """
@@ -39,7 +39,7 @@ class DrawnSchedule:
 
 @dataclass
 class ListedSchedule:
-    """Follows a list of choices, 0 being to run on, and remembers how many there were at each point."""
+    """Follows a list of choices, where 0 means to run on, and records the number of options at each point."""
 
     choices: list[int]
     faults: Callable[[Actor, str, str], tuple[Fault, ...]]
@@ -65,7 +65,7 @@ class ListedSchedule:
 def enumerate_schedules(
     run: Callable[[list[int]], list[int]], depth: int, limit: int = 10**9
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Run every schedule with at most ``depth`` choices other than 0. Yields each with its numbers of options.
+    """Run every schedule with at most ``depth`` choices other than 0. Yields the numbers of options of each schedule.
 
     Args:
         run: runs a schedule and returns how many options there were at each point.

@@ -1,4 +1,4 @@
-"""Actors over one store. One actor runs at a time; a schedule chooses at each request who goes on, and what fails.
+"""Actors that use one store. One actor runs at a time; at each request a schedule chooses who goes on and what fails.
 
 An actor is a thread that calls the real protocol code with a ``SimStore``. It runs until its next request, where the
 schedule may hand over to another one. So a run is a function of its schedule, and needs no sleep and no luck.
@@ -24,7 +24,7 @@ MAX_STEPS = 20_000
 
 
 class Crashed(BaseException):
-    """The process of an actor is gone."""
+    """The process of an actor was killed."""
 
 
 class Violation(AssertionError):
@@ -32,14 +32,14 @@ class Violation(AssertionError):
 
 
 class Fault(Enum):
-    """Misfortunes of one request."""
+    """What can go wrong with one request."""
 
     NONE = 0
     CRASH_BEFORE = 1
     CRASH_AFTER = 2
-    CRASH_UNDER_WAY = 3  # the request lands later
+    CRASH_UNDER_WAY = 3  # the request arrives at the store later
     LOST_REPLY = 4  # the client sends it again
-    DUPLICATE = 5  # the client sends it again, and the first one lands later
+    DUPLICATE = 5  # the client sends it again, and the first one arrives later
     UNREACHABLE = 6
     UNREACHABLE_AFTER = 7
     UNREACHABLE_UNDER_WAY = 8
@@ -51,9 +51,9 @@ WRITE_FAULTS = tuple(fault for fault in Fault if fault is not Fault.NONE)
 
 @dataclass(eq=False)
 class Actor:
-    """A process. ``max_pause_seconds`` bounds how long it may stand still at a request; it may be killed at any time.
+    """A process. It pauses at a request for at most ``max_pause_seconds`` and may be killed at any time.
 
-    After a crash it starts again from the beginning, in a new process, while ``num_lives`` allow it.
+    After a crash it starts again from the beginning, in a new process, at most ``num_lives`` times in all.
     """
 
     name: str
@@ -62,10 +62,10 @@ class Actor:
     num_lives: int = 3
     skew_seconds: float = 0.0
     wake: float | None = None  # asleep until then
-    began: float = 0.0  # when it came to the request that it is at
+    began: float = 0.0  # when it reached its current request
     done: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
-    attempt: str = ""  # of the driver that it is
+    attempt: str = ""  # of an actor that is a driver
 
 
 class Schedule(Protocol):
@@ -94,7 +94,7 @@ class World:
         self.current: Actor | None = None
 
     def run(self) -> None:
-        """Run all actors to their ends. Raises what an actor raised, with the schedule's trace."""
+        """Run all actors to their ends. Raises the error of an actor, with the trace of the schedule."""
         self._main.acquire()
         for actor in self.actors:
             actor.lock.acquire()
@@ -103,7 +103,7 @@ class World:
             thread.start()
         self._hand_over(None)
         self._main.acquire()
-        for actor in self.actors:  # those that are left after an error
+        for actor in self.actors:  # after an error, end the remaining threads
             if not actor.done:
                 actor.lock.release()
         for thread in threads:
@@ -128,14 +128,14 @@ class World:
                     self.sleep(actor, 20.0)
                 except Crashed:
                     break
-            except BaseException as error:  # handed to the thread that waits
+            except BaseException as error:  # raised in the thread that waits
                 self._error = self._error or error
                 break
         actor.done = True
         self._hand_over(None)
 
     def _hand_over(self, me: Actor | None) -> Fault:
-        """Let the schedule choose who goes on; returns when it is ``me`` again."""
+        """Let the schedule choose who goes on. Returns when it chooses ``me`` again."""
         return self._turn(me, "", "")
 
     def _turn(self, me: Actor | None, verb: str, key: str) -> Fault:
@@ -164,7 +164,7 @@ class World:
         return fault
 
     def options(self) -> list[Actor]:
-        """Actors that can go on. Of those that sleep, time passes to their waking."""
+        """Actors that can go on. If all sleep, the clock advances until one wakes."""
         awake = [actor for actor in self.actors if not actor.done and actor.wake is None]
         latest = min((actor.began + actor.max_pause_seconds for actor in awake), default=float("inf"))
         asleep = [actor for actor in self.actors if not actor.done and actor.wake is not None]
@@ -203,7 +203,7 @@ class World:
         return effect()
 
     def land(self, index: int) -> None:
-        """Let a request arrive whose client has gone on."""
+        """Let a delayed request arrive whose client no longer waits for it."""
         self._land(index)
 
     def _land(self, index: int) -> None:
@@ -288,7 +288,7 @@ class SimStore:
 
 
 class QuietStore(SimStore):
-    """The store as an observer sees it, who takes no turn."""
+    """The store for an observer, whose requests are not scheduled."""
 
     def __init__(self, world: World, prefix: str = "") -> None:
         super().__init__(world, Actor("observer", lambda actor: None), prefix)

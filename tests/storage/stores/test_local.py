@@ -1,4 +1,4 @@
-"""A directory as a store: an OS error of one step is never read as the answer of another."""
+"""A directory as a store: an OS error of one step is never taken for the result of another."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def failing(call: Callable[..., Any], number: int, times: int, matches: Callable[..., bool]) -> Callable[..., Any]:
-    """``call``, which raises an OSError of this number the first ``times`` times that its arguments match."""
+    """A wrapper of ``call`` that raises an OSError with this number the first ``times`` times its arguments match."""
     left = [times]
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -34,13 +34,13 @@ def failing(call: Callable[..., Any], number: int, times: int, matches: Callable
 
 
 @pytest.mark.parametrize("if_absent", [True, False])
-def test_a_folder_that_is_removed_just_after_mkdir_found_it_is_no_object_that_exists(
+def test_a_folder_removed_right_after_mkdir_is_not_reported_as_an_existing_object(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, if_absent: bool
 ) -> None:
     mkdir, lost = Path.mkdir, [True]
 
     def racing(path: Path, *arguments: Any, **options: Any) -> None:
-        if path.name == "a" and lost[0]:  # another writer makes it, and a deleter removes it at once
+        if path.name == "a" and lost[0]:  # another writer makes the folder, and a deleter removes it at once
             lost[0] = False
             raise FileExistsError(errno.EEXIST, "File exists")
         mkdir(path, *arguments, **options)
@@ -51,7 +51,7 @@ def test_a_folder_that_is_removed_just_after_mkdir_found_it_is_no_object_that_ex
 
 
 @pytest.mark.parametrize("if_absent", [True, False])
-def test_a_file_where_a_folder_has_to_be_is_named_and_is_no_object_that_exists(
+def test_a_file_in_place_of_a_folder_is_named_and_not_reported_as_an_existing_object(
     store: LocalStore, if_absent: bool
 ) -> None:
     store.put("a", b"1")
@@ -92,7 +92,7 @@ def test_a_handle_that_stays_stale_is_an_error(store: LocalStore, monkeypatch: p
         store.get("a")
 
 
-def test_temporary_files_of_killed_writers_go_in_time(store: LocalStore) -> None:
+def test_temporary_files_of_killed_writers_are_deleted_after_a_time(store: LocalStore) -> None:
     store.put("a", b"1")
     old, new = store.root / ".tmp" / "1-dead", store.root / ".tmp" / "2-alive"
     for path in (old, new):
@@ -124,13 +124,13 @@ def lacking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     yield request.param
 
 
-def test_what_a_file_system_lacks_is_named(store: LocalStore, lacking: str) -> None:
+def test_the_missing_capability_of_a_file_system_is_named(store: LocalStore, lacking: str) -> None:
     with pytest.raises(NotSupported, match=f"the file system has no {lacking}"):
         store.put("a", b"1", if_absent=True)
         store.put("a", b"1")
 
 
-def test_a_single_writer_does_without(store: LocalStore, lacking: str) -> None:
+def test_a_single_writer_needs_none_of_these_capabilities(store: LocalStore, lacking: str) -> None:
     alone = LocalStore(store.root, single_writer=True)
     etag = alone.put("folder/a", b"1", if_absent=True)
     with pytest.raises(PreconditionFailed):

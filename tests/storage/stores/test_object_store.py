@@ -1,4 +1,4 @@
-"""The protocol of five, the same checks for every backend; what is written is also looked at from outside."""
+"""The store protocol: the same checks for every backend. Some also look at the stored files without the store."""
 
 import os
 import time
@@ -131,7 +131,7 @@ class TestEveryStore:
         assert store.stat("key") is None
         store.put("key", b"2", if_absent=True)
 
-    def test_create_takes_its_own_retry_for_success(self, store: ObjectStore) -> None:
+    def test_create_treats_its_own_retry_as_success(self, store: ObjectStore) -> None:
         assert create(store, "key", b"same")
         assert create(store, "key", b"same")
         assert not create(store, "key", b"other")
@@ -163,7 +163,7 @@ class TestLocal:
         (tmp_path / "new/a/b.json").write_bytes(b"[]")
         assert store.get("a/b.json")[0] == b"[]"
 
-    def test_a_folder_goes_with_its_last_key(self, tmp_path: Path) -> None:
+    def test_a_folder_is_deleted_with_its_last_key(self, tmp_path: Path) -> None:
         store = open_store(str(tmp_path / "store"))
         probe(store)
         store.put("a/b/c", b"1")
@@ -173,7 +173,7 @@ class TestLocal:
         assert {p.name for p in (tmp_path / "store").iterdir() if p.name[0] != "."} == {"a"}
         assert [p.name for p in (tmp_path / "store/a").iterdir()] == ["d"]
 
-    def test_a_folder_that_goes_while_it_is_written_to_comes_back(self, tmp_path: Path) -> None:
+    def test_a_folder_that_is_deleted_during_a_write_is_made_again(self, tmp_path: Path) -> None:
         store = open_store(str(tmp_path / "store"))
 
         def churn(number: int) -> None:
@@ -217,12 +217,12 @@ class TestUrls:
             open_store("s3://key:topsecret@bucket/prefix")
         assert "topsecret" not in str(raised.value)
 
-    def test_a_path_with_a_space_is_one_place(self, tmp_path: Path) -> None:
+    def test_a_path_with_a_space_is_one_store(self, tmp_path: Path) -> None:
         store = LocalStore(tmp_path / "a b")
         store.put("x", b"1")
         assert open_store(store.url).get("x")[0] == b"1"
 
-    def test_a_web_address_only_reads(self) -> None:
+    def test_a_web_address_is_read_only(self) -> None:
         store = open_store("https://example.invalid/zoos")
         for write in (lambda: store.put("a", b""), lambda: store.delete("a"), lambda: list(store.list(""))):
             with pytest.raises(StoreRefused, match="for reading"):

@@ -1,4 +1,4 @@
-"""A store that lacks atomic conditional writes is named with what it lacks, and with the way to go on."""
+"""If a store lacks atomic conditional writes, the message names what is missing and what to do."""
 
 import os
 from pathlib import Path

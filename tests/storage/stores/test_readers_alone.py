@@ -1,4 +1,4 @@
-"""Readers need neither boto3 nor safetensors nor POSIX: each of these is blocked in a process of its own."""
+"""Readers need neither boto3 nor safetensors nor POSIX modules; processes of their own block their import."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The one way to wait for a store, with a clock of the test."""
+"""How to wait for a store: one function for all callers, tested with a fake clock."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_a_pause_with_jitter_is_no_longer_than_its_limit() -> None:
     assert len(time.pauses) == 3 and all(pause <= limit for pause, limit in zip(time.pauses, [1, 2, 4], strict=True))
 
 
-def test_what_will_not_go_away_is_not_tried_again() -> None:
+def test_a_permanent_error_is_not_retried() -> None:
     def request() -> None:
         raise away(transient=False)
 
@@ -56,7 +56,7 @@ def test_what_will_not_go_away_is_not_tried_again() -> None:
         RetryPolicy(60.0).call(request, sleep=lambda seconds: pytest.fail("it waited"))
 
 
-def test_who_is_told_of_a_retry_may_give_up() -> None:
+def test_the_callback_of_a_retry_may_give_up() -> None:
     def give_up(error: StorageError) -> None:
         raise KeyboardInterrupt
 

@@ -36,7 +36,7 @@ Answer = tuple[int, str, dict[str, str]]
 
 
 class Script:
-    """A server that answers what it is told; without a word, an empty listing or an empty object."""
+    """A server with scripted answers. Without a script it answers with an empty listing or an empty object."""
 
     def __init__(self) -> None:
         self.answers: list[Answer] = []
@@ -128,14 +128,14 @@ def test_a_refusal_says_what_to_do(script: Script, answer: Answer, error: type[S
     assert raised.value.exit_status == 2
 
 
-def test_denied_writing_is_told_from_wrong_credentials(script: Script) -> None:
+def test_a_denied_write_and_wrong_credentials_give_different_messages(script: Script) -> None:
     script.rule = lambda request: (403, "AccessDenied", {}) if request.command == "PUT" else None
     with pytest.raises(AccessDenied) as raised:
         open_store("s3://bucket").put("key", b"1")
     check_line(raised.value, "cannot write key", "policy")
 
 
-def test_a_clock_that_jumps_in_the_middle_is_waited_for(script: Script) -> None:
+def test_a_request_refused_for_its_clock_during_a_run_is_retried(script: Script) -> None:
     store = S3Store("bucket")
     store.put("key", b"1")
     script.answers = [(403, "RequestTimeTooSkewed", {})] * 2
@@ -158,7 +158,7 @@ def test_reading_works_where_listing_is_denied(script: Script) -> None:
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 502, 503, 504])
-def test_what_may_pass_is_tried_again(script: Script, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_errors_are_retried(script: Script, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "FIRST_BUDGET_SECONDS", 60.0)
     script.answers = [(status, "SlowDown", {})] * 3
     store = S3Store("bucket")
@@ -167,7 +167,7 @@ def test_what_may_pass_is_tried_again(script: Script, status: int, monkeypatch: 
     assert script.requests.count("PUT /bucket/key") == 4
 
 
-def test_what_will_not_pass_is_not_tried_again(script: Script) -> None:
+def test_permanent_errors_are_not_retried(script: Script) -> None:
     script.answers = [(412, "PreconditionFailed", {})]
     with pytest.raises(PreconditionFailed):
         S3Store("bucket").put("key", b"1", if_absent=True)
@@ -182,7 +182,7 @@ def test_the_budget_ends_in_an_error(script: Script) -> None:
     assert 0 < len(script.answers) < 500
 
 
-def test_keys_rotated_in_the_middle_cost_retries_only(script: Script, tmp_path: Path) -> None:
+def test_keys_rotated_during_a_run_cost_only_retries(script: Script, tmp_path: Path) -> None:
     store = S3Store("bucket")
     store.put("before", b"1")
 
@@ -225,14 +225,14 @@ def test_keys_that_stay_wrong_end_in_an_error(script: Script) -> None:
     check_line(raised.value, "refused (InvalidAccessKeyId)")
 
 
-def test_no_credentials_at_all_is_said(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_are_reported(script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(CredentialsRefused, match="no credentials found; set AWS_ACCESS_KEY_ID"):
         open_store("s3://bucket").get("key")
 
 
-def test_an_unknown_profile_is_said(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_profile_is_reported(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(CredentialsRefused, match="AWS_PROFILE"):
         open_store("s3://bucket").get("key")
@@ -296,7 +296,7 @@ def test_the_embedded_server_has_no_other_bucket(s3_environment: seaweedfs.Serve
         open_store("s3://nowhere/prefix").get("key")
 
 
-def test_an_untrusted_certificate_is_said(tls_store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate_is_reported(tls_store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE")
     with pytest.raises(StoreUnreachable, match="AWS_CA_BUNDLE"):
         open_store(tls_store_url).get("key")
@@ -366,7 +366,7 @@ def test_only_a_refusal_says_that_a_wrong_checksum_was_refused(script: Script) -
 @pytest.mark.parametrize(
     ("name", "value"), [("AWS_ACCESS_KEY_ID", "ACCESS\n"), ("AWS_REGION", " eu-lab-1 "), ("AWS_ENDPOINT_URL", "\n")]
 )
-def test_white_space_around_a_value_is_left_out_with_a_word(
+def test_white_space_around_a_value_is_removed_with_a_warning(
     script: Script, name: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import os
@@ -400,7 +400,7 @@ def test_a_wrong_value_is_named_before_the_first_connection(
     assert raised.value.exit_status == 2 and script.requests == []
 
 
-def test_https_spoken_to_an_http_server_is_not_an_untrusted_certificate(
+def test_https_to_an_http_server_is_not_reported_as_an_untrusted_certificate(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os

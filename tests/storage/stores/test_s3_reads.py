@@ -1,4 +1,4 @@
-"""The fast way of reading S3 gives what boto3 gives, and leaves to it whatever it cannot do."""
+"""obstore reads the same bytes from S3 as boto3, and boto3 takes over whatever obstore cannot do."""
 
 import multiprocessing
 from typing import Any
@@ -36,9 +36,9 @@ def test_both_ways_give_the_same_bytes_and_tag(store: S3Store, byte_range: Any) 
     assert store.get("a", byte_range) == fast
 
 
-def test_what_fails_goes_by_boto3_and_a_way_that_always_fails_is_left(store: S3Store) -> None:
+def test_failed_reads_use_boto3_and_obstore_is_given_up_if_it_always_fails(store: S3Store) -> None:
     fast: Any = store._fast
-    fast._store = object()  # nothing that obstore can read from
+    fast._store = object()  # obstore cannot read from this address
     tried = []
     original = fast.get
 
@@ -54,14 +54,14 @@ def test_what_fails_goes_by_boto3_and_a_way_that_always_fails_is_left(store: S3S
     assert tried == [0, 1, 2, 3, 3]
 
 
-def test_a_missing_object_is_no_failure_of_the_fast_way(store: S3Store) -> None:
+def test_a_missing_object_does_not_count_as_a_failure_of_obstore(store: S3Store) -> None:
     for _ in range(MAX_FAILURES + 1):
         with pytest.raises(ObjectNotFound):
             store.get("b")
     assert store._fast is not None and store._fast._failures == 0
 
 
-def test_a_forked_process_reads_by_boto3(store: S3Store) -> None:
+def test_a_forked_process_reads_with_boto3(store: S3Store) -> None:
     store.get("a")
     assert s3_reads._runtime_pid is not None
 
@@ -82,7 +82,7 @@ def test_a_forked_process_reads_by_boto3(store: S3Store) -> None:
     process.join(60)
 
 
-def test_a_listing_that_breaks_off_goes_on_by_boto3(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_listing_continues_with_boto3(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("obstore", reason="obstore is not installed")
     keys = [f"many/{number}" for number in range(4)]
     for key in keys:

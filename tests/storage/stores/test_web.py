@@ -31,7 +31,7 @@ Handler = BaseHTTPRequestHandler
 
 
 class Server:
-    """Answers each request by ``rule``; what was asked is in ``paths``."""
+    """Answers each request by ``rule`` and collects the requested paths in ``paths``."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -206,7 +206,7 @@ def redirect(to: str) -> Callable[[Handler], None]:
 def test_a_public_zoo_does_not_send_its_reader_to_private_addresses(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("http_proxy", server.url)  # the proxy plays the public server
+    monkeypatch.setenv("http_proxy", server.url)  # the proxy answers instead of the public server
     for target in ("http://127.0.0.1/x", "http://localhost/x", "http://169.254.169.254/x", "http://[::1]/x"):
         server.rule = redirect(f"{target}?{SECRET}")
         with pytest.raises(StoreRefused, match="a private address") as raised:
@@ -288,7 +288,7 @@ def test_an_address_with_credentials_is_refused_and_not_repeated(url: str) -> No
     assert SECRET not in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_https_spoken_to_an_http_server_is_not_an_untrusted_certificate(server: Server) -> None:
+def test_https_to_an_http_server_is_not_reported_as_an_untrusted_certificate(server: Server) -> None:
     with pytest.raises(StoreUnreachable, match="is it an http:// address"):
         WebStore(server.url.replace("http:", "https:"), budget_seconds=0).get("a")
 

@@ -43,7 +43,7 @@ def vectors(layout: Layout, number: int = 3) -> Any:
 
 
 def test_nfn_gets_what_it_makes_of_state_dicts(zoo: Zoo) -> None:
-    """Its ``state_dict_to_tensors`` puts an axis of channels in front; its loaders collate these lists."""
+    """NFN's ``state_dict_to_tensors`` puts an axis of channels in front; its loaders collate these lists."""
     states = zoo.weights(epochs=1)
     single = []
     for state in states:

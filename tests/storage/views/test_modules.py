@@ -60,7 +60,7 @@ def test_a_stack_has_the_keys_of_torch_and_can_be_trained(zoo: Zoo) -> None:
     assert np.array_equal(zoo.from_state_dict(stack.params), np.stack([weights(0, 1), weights(4, 1)]))
 
 
-def test_models_of_two_activations_are_no_one_network(zoo: Zoo) -> None:
+def test_models_with_different_activations_cannot_be_stacked(zoo: Zoo) -> None:
     with pytest.raises(StorageUsageError, match=r"activations relu, tanh are no one network.*where="):
         zoo.stacked_modules([0, 2])
     with pytest.raises(StorageUsageError, match="no state matches"):
@@ -110,7 +110,7 @@ def test_a_generated_resnet_needs_running_statistics(residual: Zoo) -> None:
 
 
 @torch.no_grad()
-def test_vectors_that_are_no_states_are_stacked_as_well(zoo: Zoo, residual: Zoo) -> None:
+def test_vectors_that_are_not_stored_states_can_be_stacked(zoo: Zoo, residual: Zoo) -> None:
     vectors = torch.from_numpy(np.stack([weights(model, 1) for model in (3, 2)])) * 0.5
     stack = zoo.to_stacked_modules(vectors.requires_grad_(), 1)  # a tanh network with dropout
     assert stack.models.tolist() == stack.epochs.tolist() == [-1, -1]

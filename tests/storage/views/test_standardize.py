@@ -51,7 +51,7 @@ def test_a_selection_without_train_states_is_refused_unless_a_fitted_one_is_pass
     np.testing.assert_allclose(dataset.standardizer.invert(dataset[0][0].numpy()), dataset.values[0], atol=1e-6)
 
 
-def test_one_of_another_layout_or_a_damaged_file_is_refused(zoo: Zoo, tmp_path: Path) -> None:
+def test_a_standardisation_of_another_layout_and_a_damaged_file_are_refused(zoo: Zoo, tmp_path: Path) -> None:
     other = Standardizer(Layout.of([("a", (2,))]), (0.0,), (1.0,))
     with pytest.raises(StorageUsageError, match="another layout"):
         zoo.dataset(standardize=other)

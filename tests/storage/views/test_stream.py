@@ -1,4 +1,4 @@
-"""A stream of states: the same for equal seeds, the same set for any number of workers, of bounded memory."""
+"""A stream of states: equal for equal seeds, complete for any number of workers, with bounded memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -93,7 +93,7 @@ def test_workers_share_the_windows_of_one_order(zoo: Zoo, workers: int) -> None:
         assert [state for state in together if state in mine] == own
 
 
-def test_workers_that_live_on_take_the_next_pass(zoo: Zoo) -> None:
+def test_persistent_workers_take_the_next_pass(zoo: Zoo) -> None:
     torch.set_num_threads(1)
     dataset = stream(zoo)
     loader: Any = DataLoader(
@@ -197,7 +197,7 @@ def test_every_layout_goes_into_batches(zoo: Zoo, layout: str) -> None:
         ({"align": "best"}, "align 'best': expected one of canonical"),
     ],
 )
-def test_refuses_what_does_not_go_together(zoo: Zoo, options: Any, words: str) -> None:
+def test_refuses_incompatible_options(zoo: Zoo, options: Any, words: str) -> None:
     for streamed in (True, False):
         with pytest.raises(StorageUsageError, match=words):
             zoo.dataset(stream=streamed, **options)

@@ -1,4 +1,4 @@
-"""Each leak is planted once, and noticed."""
+"""Each kind of leak is created once and must be noticed."""
 
 from collections import Counter
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_a_root_in_two_splits_is_a_leak() -> None:
     with pytest.raises(Leak, match="descend from made-up/0 are in the splits train and test"):
         answered(replace(here, roots=roots), mean, "recorded")
     grouped = replace(here, roots=roots, groups=roots)
-    assert answered(grouped, mean)  # a drawn split keeps them together
+    assert answered(grouped, mean)  # a drawn split keeps relatives together
 
 
 def test_a_root_of_the_zoo_in_the_test_set_of_another_zoo_is_a_leak() -> None:

@@ -1,3 +1,5 @@
+"""The linear methods of `zoo benchmark`, compared with scikit-learn and with populations whose answer is known."""
+
 import math
 from typing import Any
 
@@ -76,7 +78,7 @@ def test_a_property_without_values_in_some_states_is_learned_from_the_others() -
     assert math.isfinite(scores["ggap"].by_split["train"])
 
 
-def test_no_training_state_and_another_layout_are_said() -> None:
+def test_an_empty_training_set_and_another_layout_are_refused() -> None:
     nobody = states(split=np.array(["test"] * 120, object))
     with pytest.raises(InputError, match="no finite state in the training split"):
         benchmark(nobody)

@@ -1,4 +1,4 @@
-"""What each method learns, and that it learns the same again."""
+"""What each method learns, and that a repetition gives the same result."""
 
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ def test_a_method_finds_what_the_weights_contain_and_repeats_itself(name: str) -
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
-def test_a_method_tells_names_apart(name: str) -> None:
+def test_a_method_predicts_names(name: str) -> None:
     assert min(scored(name, "optimizer", "classification", "accuracy")) > 0.9
 
 
@@ -102,7 +102,7 @@ def test_the_equivariant_net_does_not_see_the_order_of_hidden_units() -> None:
     assert torch.allclose(one, other, rtol=1e-10) and not torch.allclose(one[:1], one[1:2])
 
 
-def test_networks_that_are_no_chain_are_said_not_to_fit() -> None:
+def test_the_equivariant_method_says_that_it_needs_a_chain_of_layers() -> None:
     here = samples()
     layout = Layout.of([("conv1.weight", (3, 1, 2, 2)), ("bn1.weight", (3,)), ("linear1.weight", (2, 13))])
     given = replace(here.given, states=replace(here.given.states, layout=layout))

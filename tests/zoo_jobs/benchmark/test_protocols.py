@@ -55,11 +55,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 # nfn and relu
 
 
-def test_the_published_split_is_by_place() -> None:
+def test_the_published_split_follows_the_position_of_a_row() -> None:
     splits = published_splits(30)
     assert (splits[15:] == "test").all() and (splits[:15] != "test").all()
     assert (splits == "train").sum() == 12 and (splits == "val").sum() == 3
-    assert np.flatnonzero(splits == "val").tolist() == [6, 12, 13]  # the last of range(15), shuffled with seed 0
+    assert np.flatnonzero(splits == "val").tolist() == [
+        6,
+        12,
+        13,
+    ]  # the last three of range(15) after shuffling with seed 0
 
 
 def test_nfn_has_no_target_for_other_zoos_and_does_not_change_with_the_seed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +204,7 @@ def test_a_permuted_copy_is_no_novelty(tmp_path: Path, capsys: pytest.CaptureFix
     assert found["rows"][0]["scores"]["novelty"]["mean"] == pytest.approx(0, abs=1e-6)
 
 
-def test_what_cannot_be_graded_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_graded_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--protocol", "generate", "--activation", "tanh"]
     assert "--samples DIR" in refused(capsys, *arguments)
     folder = ["--samples", str(tmp_path)]

@@ -1,3 +1,5 @@
+"""The scores of `zoo benchmark` for ties, constant values and few seeds."""
+
 import math
 
 import numpy as np

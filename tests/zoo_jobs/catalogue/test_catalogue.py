@@ -1,4 +1,4 @@
-"""The catalogue holds the anchors of the reference: counts, grid order, names, splits, preprocessing."""
+"""The catalogue agrees with the reference: counts, grid order, names, splits, preprocessing."""
 
 import subprocess
 import sys
@@ -113,7 +113,7 @@ def test_random_zoos_share_no_salt() -> None:
     salts = [spec.seed_salt for spec in ALL if spec.kind == "hyp-random"]
     assert len(set(salts)) == len(salts) == 8
     seeds = [row.seed for row in rows(entries.load("mnist-cnn-s-hyp-random"))]
-    assert 2540 < len(set(seeds)) <= 2560  # drawn one by one, so a few repeat, as in the reference
+    assert 2540 < len(set(seeds)) <= 2560  # each is drawn by itself, so a few repeat, as in the reference
 
 
 SPLITS = {

@@ -1,4 +1,4 @@
-"""The collection as a whole: few objects, planned in no time."""
+"""All zoos of the catalogue together: few objects, planned quickly."""
 
 from zooforge.storage.formats.manifest import shard_shape
 from zooforge.zoo_jobs.catalogue.entries import load, names
@@ -6,7 +6,7 @@ from zooforge.zoo_jobs.planning.estimate import VERSION_OBJECTS
 from zooforge.zoo_jobs.publishing.describe import describe
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
-TABLES = 2  # labels and models, beside the copies in a version
+TABLES = 2  # labels and models, in addition to the copies in a version
 
 
 def test_the_published_cnn_zoos_are_at_most_two_thousand_objects() -> None:

@@ -1,4 +1,4 @@
-"""`zoo list|show|plan|diff`: what is printed, what is refused, what is imported."""
+"""`zoo list|show|plan|diff`: output, refusals, and that they import no heavy packages."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""`zoo engines` says what this machine can train with, and what `auto` picks."""
+"""`zoo engines` lists the engines that run on this machine, and the one that `auto` picks."""
 
 import json
 from typing import Any
@@ -61,7 +61,7 @@ def test_driver_and_cuda_are_judged_in_one_line(driver: str | None, cuda: str | 
 
 
 def test_auto_never_takes_stacked_on_a_cpu_even_with_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU whose torch has no CUDA would train on the CPU, slowly, without a word."""
+    """Without CUDA in torch, `stacked` would train slowly on the CPU, without a message."""
     monkeypatch.setattr(choose, "has_gpu", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     choice = choose.choose("auto", [calibration_program()])

@@ -183,7 +183,7 @@ def test_children_of_a_faulty_parent_are_faulty_from_the_start(folder: Path) -> 
         assert (row["faulty_epoch"], row["faulty_reason"]) == expected
 
 
-def test_a_parent_is_not_removed_while_it_has_children(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_parent_cannot_be_removed_while_it_has_children(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(folder, "root", "--epochs", "2")
     run(folder, "child")
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Code as the network of a spec, from docs/zoo-spec.md's example to the reader, and what it takes to run it."""
+"""Code as the network of a spec, from the example of docs/zoo-spec.md to the reader, and where it may run."""
 
 import re
 import shutil

@@ -87,7 +87,7 @@ def test_a_zoo_of_own_images_goes_on_from_its_store_alone(
     assert opened.weights(epochs=-1).values.shape[0] == 2
 
 
-def test_images_that_are_nowhere_are_named_before_anything_is_written(
+def test_missing_images_are_named_before_anything_is_written(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     facts = load_file(written(tmp_path / "mine")).to_json()["dataset"]

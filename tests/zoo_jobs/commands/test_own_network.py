@@ -88,7 +88,9 @@ def test_a_layer_list_is_grown_made_sparse_published_reported_and_read(
         assert len(zoo.dataset("train", layout=layout)) > 0
 
 
-def test_what_a_layer_list_cannot_do_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_operations_that_layer_lists_do_not_support_are_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, store = tmp_path / "mine.yaml", str(tmp_path / "store")
     path.write_text(SPEC)
     name = load_file(path).architecture_name

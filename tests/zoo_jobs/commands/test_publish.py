@@ -19,7 +19,9 @@ def publish(*arguments: str) -> int:
     return main(["publish", *SOURCE, *arguments])
 
 
-def test_a_dry_run_says_what_would_leave_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_says_what_would_be_published_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = tmp_path / "out"
     assert publish("--to", str(target), "--dry-run", "--json") == 0
     whole = json.loads(capsys.readouterr().out)
@@ -43,7 +45,7 @@ def test_a_part_is_published_and_cited_with_its_authors(tmp_path: Path, capsys: 
     assert "The makers of digits-example" in capsys.readouterr().out
 
 
-def test_images_leave_if_their_licence_lets_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_are_published_if_their_licence_allows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert publish("--to", str(tmp_path / "a")) == 0
     kept = open_zoo(tmp_path / "a" / "zoos" / "digits-example").manifest.images
     assert kept is not None and (tmp_path / "a" / kept.key).is_file()
@@ -54,7 +56,7 @@ def test_images_leave_if_their_licence_lets_one(tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "b" / kept.key).exists()
 
 
-def test_images_of_data_sets_whose_licence_does_not_let_one_stay(
+def test_images_are_not_published_if_their_licence_forbids_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(DATASETS, "digits8", DATASETS["svhn"])
@@ -64,7 +66,7 @@ def test_images_of_data_sets_whose_licence_does_not_let_one_stay(
     assert "left out" not in capsys.readouterr().out
 
 
-def test_a_licence_that_is_not_stated_lets_nobody_pass_images_on() -> None:
+def test_images_without_a_stated_licence_are_not_published() -> None:
     assert {name for name, entry in DATASETS.items() if entry.redistribute} == {
         "mnist", "fashion-mnist", "eurosat", "mnist5k", "digits8",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Data sets that were packed again, unpacked, or laid out by others: accepted by their contents, or named."""
+"""Data sets in other packings or folders are accepted if their contents are right; otherwise the file is named."""
 
 import gzip
 import hashlib
@@ -80,7 +80,7 @@ def test_a_data_set_in_another_packing_is_accepted_by_its_contents(kind: str, la
     assert unpacked(tmp_path / "cache") == IDX
 
 
-def test_of_two_data_sets_with_the_same_names_the_right_one_is_taken(tmp_path: Path) -> None:
+def test_the_right_one_of_two_data_sets_with_equal_file_names_is_taken(tmp_path: Path) -> None:
     others = {f"A/raw/{name}{end}": b"other images" for name in IDX for end in ("", ".gz")}
     files = others | {f"B/raw/{name}": value for name, value in IDX.items()}
     fetch("tiny", tmp_path / "cache", Folder(put(tmp_path / "from", files)))
@@ -111,7 +111,7 @@ def test_an_archive_with_another_image_is_refused(tmp_path: Path) -> None:
     assert not list(source_folder(tmp_path / "cache", "batches").iterdir())
 
 
-def test_what_is_missing_is_said_with_what_the_folder_has(tmp_path: Path) -> None:
+def test_missing_files_are_named_together_with_those_in_the_folder(tmp_path: Path) -> None:
     put(tmp_path / "from", {f"picture-{number}.png": b"png" for number in range(7)} | {"._tiny.gz": b"Mac OS X"})
     with pytest.raises(
         InputError, match=r"ubyte\.gz is missing, packed or unpacked; the folder has picture-0\.png,"

@@ -19,7 +19,7 @@ from zooforge.zoo_jobs.errors import InputError
 
 @pytest.fixture
 def unpackaged(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """mnist5k as if its file had to be fetched; its path in the package."""
+    """Makes mnist5k a data set whose file must be fetched. Returns the file's path in the package."""
     (path,) = verified_files("mnist5k", None).values()
     entry = DATASETS["mnist5k"]
     file = entry.files[0].model_copy(update={"package": None, "urls": ["http://127.0.0.1:9/none"]})

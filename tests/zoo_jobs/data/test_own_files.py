@@ -88,7 +88,7 @@ def test_the_digest_is_of_the_values_not_of_the_file(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_arrays_that_are_not_right_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_invalid_arrays_are_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = npz(tmp_path / "mine.npz", **arrays)
     with pytest.raises(InputError, match=message) as raised:
         read_npz(path)
@@ -114,7 +114,9 @@ def test_a_shape_beyond_the_budget_is_refused_before_its_values_are_read(
 
 
 @pytest.mark.parametrize("shape", [(10**12, 8, 8), (12, 8, 8, 3), (-1, 8, 8)])
-def test_a_header_that_promises_what_is_not_there_is_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_a_header_that_declares_more_values_than_the_file_has_is_refused(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         stream,
@@ -170,7 +172,7 @@ def _turned() -> dict[str, Any]:
         ("2.png", np.zeros((8, 8), np.uint8), {}, "a file where folders of classes are expected"),
     ],
 )
-def test_pictures_that_are_not_right_are_refused_by_name(
+def test_invalid_pictures_are_refused_by_name(
     name: str, pixels: NDArray[Any], settings: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     picture(pictures(tmp_path) / name, pixels, **settings)
@@ -179,7 +181,7 @@ def test_pictures_that_are_not_right_are_refused_by_name(
     assert str(raised.value).startswith(str(tmp_path / name.partition("/")[0]))
 
 
-def test_folders_that_are_not_right_are_refused(tmp_path: Path) -> None:
+def test_invalid_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         read_folder(tmp_path / "nowhere")
     (tmp_path / "one" / "cat").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Preprocessing, splits and the cache: the anchors of the reference."""
+"""Preprocessing, splits and the cache, compared with the reference."""
 
 import hashlib
 import sys

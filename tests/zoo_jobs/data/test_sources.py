@@ -1,4 +1,4 @@
-"""Files of datasets: only the right ones, from the internet, a folder or a package."""
+"""Files of datasets come from the internet, a folder or a package; wrong files are refused."""
 
 import hashlib
 import threading

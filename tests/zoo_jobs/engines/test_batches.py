@@ -27,7 +27,7 @@ def test_an_epoch_has_every_image_once_in_the_order_of_its_permutation(batch_siz
     assert sum(b.num_steps for b in blocks) == batches.num_steps(57, batch_size)
 
 
-def test_blocks_do_not_show(digits: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_results(digits: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     data = digits(3, 32)
 
     def epoch() -> tuple[bytes, list[int]]:

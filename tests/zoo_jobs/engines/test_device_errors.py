@@ -1,4 +1,4 @@
-"""Full memory and a broken device are distinguished for all error texts of the libraries, including wrapped ones."""
+"""Full memory and a broken device are told apart by all error texts of the libraries, including wrapped ones."""
 
 import pickle
 
@@ -25,7 +25,7 @@ BROKEN = [
 
 
 def hiding(error: Exception) -> Exception:
-    """The error that ends the capture of a graph, in whose capture ``error`` was raised."""
+    """The error at the end of a graph's capture, during which ``error`` was raised."""
     try:
         try:
             raise error
@@ -36,7 +36,7 @@ def hiding(error: Exception) -> Exception:
 
 
 @pytest.mark.parametrize("error", FULL, ids=str)
-def test_full_memory_is_known_in_all_its_words(error: Exception) -> None:
+def test_full_memory_is_recognised_in_every_wording(error: Exception) -> None:
     assert is_out_of_memory(error) and not is_broken(error)
     assert is_out_of_memory(hiding(error)) and not is_broken(hiding(error))
     with pytest.raises(MemoryError), named("cuda:0"):
@@ -47,7 +47,7 @@ def test_full_memory_is_known_in_all_its_words(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", BROKEN, ids=str)
-def test_a_broken_device_is_known_and_its_first_words_are_kept(error: Exception) -> None:
+def test_a_broken_device_is_recognised_and_the_start_of_its_message_is_kept(error: Exception) -> None:
     assert is_broken(error) and not is_out_of_memory(error)
     with pytest.raises(DeviceBroken) as raised, named("cuda:0"):
         raise hiding(error)

@@ -1,4 +1,4 @@
-"""One function says which device a program uses, for every engine, with and without a GPU."""
+"""One function decides which device a program uses, for every engine, with and without a GPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +46,7 @@ def test_a_head_without_a_gpu_answers_for_its_workers(population: Made, monkeypa
 
 
 def test_bits_repeat_on_a_cpu_and_not_on_a_gpu(population: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were they said to repeat, a rival's part would be taken for equal to a worker's own."""
+    """If they were declared repeatable, a rival's part would be taken for equal to a worker's own."""
     resnet = population("resnet18", 3, num_models=1, optimizer="sgd").program
     see_cuda(monkeypatch, device=False)
     assert SequentialEngine().bitwise(resnet)

@@ -1,4 +1,4 @@
-"""Models going from epoch to epoch: chunks, faulty models, memory."""
+"""Training from epoch to epoch: chunks, faulty models, memory."""
 
 import dataclasses
 import weakref
@@ -48,7 +48,7 @@ def test_chunk_size_does_not_change_a_byte(chunk: int) -> None:
             assert np.ma.allequal(values, right.labels[name]), name
 
 
-def test_a_model_alone_is_the_model_in_company() -> None:
+def test_a_model_trained_alone_equals_the_same_model_trained_with_others() -> None:
     together, alone = growth(), growth((4,))
     grow(together, 2)
     grow(alone, 2)
@@ -145,8 +145,8 @@ def test_out_of_memory_splits_the_chunk_and_goes_on() -> None:
     assert same(small.state(), whole.state())
 
 
-def test_memory_that_did_not_suffice_is_free_before_the_next_attempt() -> None:
-    """Tensors that the failed step made are held by its traceback until the handling of the error ends."""
+def test_the_memory_of_a_failed_attempt_is_free_before_the_next_one() -> None:
+    """The traceback of the failed step holds its tensors until the error has been handled."""
 
     class Tensors:
         pass
@@ -172,7 +172,7 @@ def test_memory_that_did_not_suffice_is_free_before_the_next_attempt() -> None:
 
 
 def test_chunks_go_on_in_one_session_and_compute_what_new_sessions_compute() -> None:
-    """A session that is opened anew captures its graphs anew, once per chunk and epoch."""
+    """A new session for each chunk and epoch would have to capture its graphs again."""
 
     class Counting(StackedEngine):
         opened = 0

@@ -1,4 +1,4 @@
-"""docs/determinism.md is what philox.py computes."""
+"""philox.py computes the values of docs/determinism.md."""
 
 import json
 import re
@@ -116,7 +116,7 @@ def test_masks_of_many_steps_are_the_masks_of_each_step(num_steps: int, num_samp
         assert np.array_equal(mask[:1], philox.keep_mask(5, epoch=2, step=step, **{**sizes, "num_samples": 1}))
 
 
-def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tile_size_does_not_change_results(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw() -> Any:
         seeds = np.array([[3], [4]], np.uint32)
         return philox.words(seeds, philox.Purpose.NOISE, epoch=1, step=np.arange(3), stream=7, num_words=30)

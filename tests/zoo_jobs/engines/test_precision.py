@@ -1,4 +1,4 @@
-"""Open sessions of a process share torch's switches of precision; none changes them under another."""
+"""Open sessions of a process share torch's precision switches; no session changes them while another needs them."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from zooforge.zoo_jobs.engines.cuda import Place
 
 
 class Session:
-    """Something that claims the switches."""
+    """A session that needs the switches."""
 
 
 def test_a_session_that_ends_leaves_its_neighbour_in_float32() -> None:

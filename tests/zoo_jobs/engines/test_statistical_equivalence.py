@@ -1,4 +1,4 @@
-"""64 models x 6 epochs on the whole of mnist5k: engines against the oracle. Minutes; `make test-zoos` runs it."""
+"""64 models x 6 epochs on all of mnist5k: engines compared with `sequential`. `make test-zoos` runs it (minutes)."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,3 +1,5 @@
+"""TensorBoard and MLflow get what a run commits, and their failures do not disturb the run."""
+
 import shutil
 import struct
 import sys
@@ -47,7 +49,7 @@ def test_an_epoch_is_written_once_when_every_model_has_come_that_far() -> None:
     assert whole["models"] == 6 and whole["faulty"] == 1
     assert whole["test_accuracy/q0.5"] == pytest.approx(0.3)
     assert "sparsity/q0.5" not in whole
-    assert rest["models"] == 4  # what this driver saw of an epoch that is not whole
+    assert rest["models"] == 4  # this driver's part of an epoch that is not complete
     assert sink.closed
 
 

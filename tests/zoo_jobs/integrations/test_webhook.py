@@ -1,3 +1,5 @@
+"""The webhook posts ends of runs and problems, and its failures do not disturb the run."""
+
 import json
 import socket
 import threading

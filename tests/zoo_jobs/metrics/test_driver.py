@@ -1,3 +1,5 @@
+"""The metrics of a driver: counters continue after a restart and count everything once."""
+
 import math
 
 import pytest
@@ -52,16 +54,16 @@ def test_counters_continue_after_a_restart_of_the_driver() -> None:
     assert sample(registry, "models", zoo="tiny", state="training") == 8
 
 
-def test_a_model_epoch_counts_once_for_any_committer_and_any_order_of_news() -> None:
+def test_a_model_epoch_counts_once_whoever_commits_it_and_in_any_order_of_events() -> None:
     registry = CollectorRegistry()
     metrics = RunMetrics(registry)
     metrics.start_from(totals("tiny", [1] * 8))
     metrics(started("tiny", done=8))
-    metrics.start_from(totals("tiny", [3] * 4 + [1] * 4))  # a rival went on with the first four
+    metrics.start_from(totals("tiny", [3] * 4 + [1] * 4))  # a rival continued the first four
     metrics(committed("tiny", range(4), 1))  # our own commit of the same part, known already
     metrics(committed("tiny", range(8), 2))  # new for the last four alone, two epochs each
     assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == 4 * 3 + 4 * 3
-    metrics.start_from(totals("tiny", [1] * 8))  # an old snapshot takes nothing back
+    metrics.start_from(totals("tiny", [1] * 8))  # an old snapshot lowers no counter
     assert sample(registry, "model_epochs_total", zoo="tiny", stage="train") == 24
 
 

@@ -1,3 +1,5 @@
+"""`zoo exporter` serves the metrics of all runs of a store, which it reads without delaying a scrape."""
+
 import os
 import signal
 import subprocess

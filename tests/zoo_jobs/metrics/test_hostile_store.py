@@ -1,4 +1,4 @@
-"""A store holds what others wrote: no value in it ends the exporter, or `zoo status` with a traceback."""
+"""A store may contain any values: none ends the exporter, or ends `zoo status` with a traceback."""
 
 import contextlib
 import json

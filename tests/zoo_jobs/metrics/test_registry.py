@@ -1,3 +1,5 @@
+"""The registry of metrics: one row per metric, with names and labels that Prometheus accepts."""
+
 import re
 
 import pytest

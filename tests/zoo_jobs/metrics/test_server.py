@@ -1,3 +1,5 @@
+"""The HTTP server of metrics: its text, ports, deadlines and limits."""
+
 import contextlib
 import gzip
 import socket
@@ -92,7 +94,7 @@ def test_a_connection_whose_time_is_over_is_closed_while_others_are_served() -> 
     now = [0.0]
     with serve(registry_of(16), 0, clock=lambda: now[0]) as server:
         dripping = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-        dripping.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")  # and never the rest
+        dripping.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")  # and never sends the rest
         assert b"filler" in urllib.request.urlopen(server.url, timeout=30).read()
         now[0] = metrics_server.REQUEST_SECONDS - 1
         dripping.sendall(b"x")

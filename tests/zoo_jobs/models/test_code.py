@@ -1,4 +1,4 @@
-"""Code as a network: what one run of it says, how its weights begin, and what is refused by name."""
+"""Code as a network: the facts from one run of it, its initial weights, and its refusals."""
 
 import textwrap
 
@@ -131,7 +131,7 @@ def test_a_network_without_buffers_has_no_such_arrays() -> None:
          "Net: 'gain' starts with random values that torch's generator does not give"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_trained_is_refused_in_one_line_with_its_place(text: str, message: str) -> None:
+def test_code_that_cannot_be_trained_is_refused_in_one_line_with_its_place(text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         examined(text, sizes=(4, 1))
     assert message in str(caught.value)

@@ -1,4 +1,4 @@
-"""Initial weights: the reference's bits where torch is the same build, its distributions anywhere."""
+"""Initial weights: the reference's bits with the same build of torch, its distributions with any build."""
 
 import hashlib
 import math

@@ -87,7 +87,7 @@ def test_sizes_are_rounded_down_and_a_residual_keeps_its_shape() -> None:
         ((Flatten(),), "no layer has parameters"),
     ],
 )
-def test_a_list_that_does_not_fit_names_the_layer(layers: tuple[Layer, ...], message: str) -> None:
+def test_an_invalid_list_is_refused_and_the_layer_named(layers: tuple[Layer, ...], message: str) -> None:
     with pytest.raises(ValueError, match="list") as refusal:
         Architecture("list", 1, 8, layers)
     assert message in str(refusal.value)

@@ -28,7 +28,7 @@ class Models:
         self.network: Network = architecture(name, channels, "tanh", False, num_classes=10, image_size=size)
         random = np.random.default_rng(0)
         spread = 0.05 if name == "resnet18" else 0.3
-        self.num = 1 if name == "resnet18" else 3  # 11 million values each
+        self.num = 1 if name == "resnet18" else 3  # each has 11 million values
         self.values = random.normal(0, spread, (self.num, self.network.layout.size)).astype(np.float32)
         self.buffers: NDArray[np.float32] | None = None
         if isinstance(self.network, ResNet18):
@@ -63,7 +63,7 @@ def models(request: pytest.FixtureRequest) -> Models:
 
 def test_hidden_units_in_any_order_give_the_same_logits(models: Models) -> None:
     expected = models.logits(models.values, models.buffers)
-    assert np.ptp(expected) > 0.1  # the images and weights make a difference
+    assert np.ptp(expected) > 0.1  # the logits depend on images and weights
     for orders in (
         random_permutations(models.groups, models.num, 7),
         canonical_orders(models.values, models.network.layout, models.groups),
@@ -84,7 +84,11 @@ def test_all_orders_of_a_model_have_one_canonical_order(models: Models) -> None:
 def test_every_hidden_value_belongs_to_a_group(models: Models) -> None:
     reached = {(axis["tensor"], axis["axis"]) for group in models.groups for axis in group["axes"]}
     entries = models.network.layout.entries
-    outer = {(entries[0].name, 1), (entries[-2].name, 0), (entries[-1].name, 0)}  # images come in, classes go out
+    outer = {
+        (entries[0].name, 1),
+        (entries[-2].name, 0),
+        (entries[-1].name, 0),
+    }  # inputs and outputs cannot be permuted
     weights = {(e.name, axis) for e in entries for axis in range(min(2, len(e.shape)))}
     assert weights - reached == outer
 

@@ -94,7 +94,7 @@ def test_a_mistake_in_the_price_table_is_named_in_one_line(
     assert "\n" not in str(raised.value) and str(raised.value).startswith("prices.yaml")
 
 
-def test_what_was_not_measured_is_none_and_ranks_last() -> None:
+def test_machines_without_a_measured_rate_have_no_seconds_and_rank_last() -> None:
     spec = entries.load("mnist5k-cnn-s")
     wanted = request(spec)
     unknown = estimate(spec, wanted, BARE)

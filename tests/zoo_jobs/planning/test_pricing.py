@@ -1,4 +1,4 @@
-"""A stage's price: said before it starts, corrected by its first minute, stopped where it is far from what was said."""
+"""The price of a stage is stated before it starts and corrected after a minute; a far dearer stage is stopped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -90,7 +90,7 @@ def test_the_next_attempt_plans_with_what_was_measured() -> None:
     assert once is not None and twice == pytest.approx(2 * once)
 
 
-def test_what_was_not_measured_is_not_priced() -> None:
+def test_a_stage_without_a_measured_rate_has_no_price() -> None:
     unknown = plan(environment={"ZOO_MACHINE": "my-laptop"})
     assert (unknown.seconds, unknown.dollars, unknown.range_seconds) == (None, None, None)
     assert "not measured" in unknown.sentence
@@ -158,7 +158,7 @@ class Away:
         return "here"
 
 
-def test_a_store_that_comes_back_was_waited_for_and_one_that_does_not_is_given_up() -> None:
+def test_the_driver_waits_for_a_store_that_comes_back_and_gives_up_one_that_does_not() -> None:
     now, told = [0.0], list[Event]()
 
     def sleep(seconds: float) -> None:
@@ -181,7 +181,7 @@ def test_a_notice_ends_the_wait_for_a_store() -> None:
 
 
 @pytest.mark.parametrize(("unattended", "attempted", "status"), [(False, False, 2), (True, False, 1), (False, True, 1)])
-def test_a_store_that_is_away_is_bad_input_only_before_anything_was_begun_by_a_person(
+def test_an_unreachable_store_is_bad_input_only_before_the_first_attempt_of_a_person(
     unattended: bool, attempted: bool, status: int, tmp_path: Path
 ) -> None:
     values: dict[str, Any] = dict.fromkeys(("max_dollars", "dollars_per_hour", "metrics_port"))

@@ -1,4 +1,4 @@
-"""Units, requests and tasks, over random specs and random requests."""
+"""Units, requests and tasks for random specs and random requests."""
 
 import random
 from collections import Counter
@@ -128,7 +128,7 @@ def test_an_epoch_of_the_models_that_fit_takes_at_most_half_the_notice(seconds: 
         ("1:2:3", "half-open"),
     ],
 )
-def test_a_slice_of_models_that_is_none_is_refused_with_the_zoos_own(text: str, said: str) -> None:
+def test_an_invalid_slice_of_models_is_refused_with_that_of_the_zoo(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         model_slice(text, 2560, "mnist5k-cnn-s")
     assert "0:2560" in str(caught.value)
@@ -140,7 +140,7 @@ def test_a_slice_may_leave_out_an_end() -> None:
     assert model_slice(None, 100, "z") == range(100)
 
 
-def test_epochs_that_no_part_ends_with_are_refused_and_the_nearest_offered() -> None:
+def test_an_epoch_inside_a_part_is_refused_and_the_nearest_offered() -> None:
     spec = entries.load("mnist5k-cnn-s")
     with pytest.raises(InputError, match="nearest are 4 and 8"):
         request(spec, None, 6, commit_every=4)

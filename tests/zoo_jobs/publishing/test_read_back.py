@@ -1,3 +1,5 @@
+"""Vectorizing reads back what it wrote before the version becomes the current one."""
+
 from pathlib import Path
 
 import pytest

@@ -1,4 +1,4 @@
-"""`verify --deep` compares bits only where they repeat."""
+"""`verify --deep` compares bits only if the engine repeats them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Twins begin at their parents' accuracy, or are named."""
+"""Twins begin at their parents' accuracy; a twin that does not is named."""
 
 from collections.abc import Sequence
 from pathlib import Path

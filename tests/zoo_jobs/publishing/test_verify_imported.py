@@ -1,4 +1,4 @@
-"""`zoo verify` of imported zoos: evaluated again on the images of a zoo like them, or the reason why not."""
+"""`zoo verify` evaluates imported zoos on the images of a similar zoo, or says why it cannot."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ from zooforge.zoo_jobs.models.registry import Architecture, architecture
 from zooforge.zoo_jobs.models.torch_module import state_dict, torch_module
 from zooforge.zoo_jobs.publishing.recompute import count_correct, recompute
 
-RUN = "ee" * 16  # of no spec
+RUN = "ee" * 16  # no spec has this run id
 NUM_TEST = 500  # as mnist5k has in the catalogue
 
 
@@ -72,7 +72,7 @@ def test_an_imported_zoo_is_evaluated_on_the_images_of_a_zoo_like_it(
     assert [(c.model, c.outcome) for c in checks] == [(0, "equal"), (1, "equal"), (2, "equal"), (3, "differs")]
 
 
-def test_a_zoo_whose_images_nobody_knows_is_not_recomputed(store: ObjectStore) -> None:
+def test_a_zoo_with_unknown_images_is_not_recomputed(store: ObjectStore) -> None:
     imported(store, dataset="unknown")
     (check,) = recompute(store.url, "brought", 10)
     assert check.outcome == "not recomputed" and "no zoo of cnn-s on unknown" in check.detail

@@ -79,7 +79,7 @@ def test_the_pictures_have_the_colours_of_the_light_page() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("vision", VISIONS)
 def test_categories_can_be_told_apart_by_everybody(mode: str, vision: str) -> None:
-    variables = {colour: name for name, colour in MODES["light"].items()}  # those that the page replaces
+    variables = {colour: name for name, colour in MODES["light"].items()}  # the page replaces these
     colours = [MODES[mode].get(variables.get(colour, ""), colour) for colour in CATEGORIES]
     seen = [lab(np.clip(np.array(VISIONS[vision]) @ linear(colour), 0, 1)) for colour in colours]
     closest = min(math.dist(one, other) for one, other in itertools.combinations(seen, 2))

@@ -1,3 +1,5 @@
+"""`zoo fidelity` compares a zoo with the figures of the reference, and gives a verdict only for comparable samples."""
+
 import numpy as np
 import pytest
 

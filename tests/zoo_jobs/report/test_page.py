@@ -1,3 +1,5 @@
+"""The page of `zoo report`: complete, self-contained, reproducible, and safe for any text in a zoo."""
+
 import re
 from dataclasses import replace
 from html.parser import HTMLParser

@@ -119,7 +119,7 @@ def test_a_zoo_without_reference_figures_says_so_and_names_those_with(
     assert json.loads(capsys.readouterr().out)["comparisons"] == []
 
 
-def test_figures_that_are_not_here_yet_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_epochs_that_are_not_published_have_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from zooforge.zoo_jobs.catalogue import entries
 
     zoo = entries.load("usps-cnn-s-hyp-random")

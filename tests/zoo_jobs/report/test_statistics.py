@@ -1,3 +1,5 @@
+"""The statistics of `zoo report`, compared with values computed by hand."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -58,7 +60,7 @@ def test_quantiles_ascend_within_the_range(values: list[float]) -> None:
     assert summary[-1] <= max(values) + 1e-12
 
 
-def test_what_decides_comes_first_and_shares_are_ratios(here: Population) -> None:
+def test_the_strongest_influence_comes_first_and_shares_are_ratios(here: Population) -> None:
     effects = influences(here)
     assert effects[0].name == "initializer"
     assert all(0 <= influence.share <= 1 for influence in effects)

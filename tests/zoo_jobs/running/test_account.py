@@ -101,10 +101,12 @@ def test_a_second_driver_goes_on_with_the_sums_of_the_first(
     second.beat()
     assert [record.kind for record in caplog.records if record.levelname == "WARNING"] == ["cap"]
     control = read_control(store, RUN.id)
-    assert control == Control("stopped", "the cap of 1.5 hours is reached", asked)  # what it is measured by stays
+    assert control == Control(
+        "stopped", "the cap of 1.5 hours is reached", asked
+    )  # the counters that losses are measured by stay
 
 
-def test_what_is_under_way_is_neither_committed_nor_wasted_and_in_the_end_all_is_one_of_them(
+def test_unfinished_work_is_neither_committed_nor_wasted_and_at_the_end_everything_is_one_of_them(
     store: ObjectStore,
 ) -> None:
     clock, told = Clock(), list[Event]()
@@ -124,13 +126,13 @@ def test_what_is_under_way_is_neither_committed_nor_wasted_and_in_the_end_all_is
     assert committed_dollars + wasted_dollars == pytest.approx(read_usage(store, RUN.id)["dollars"])
 
 
-def test_what_a_killed_driver_was_at_is_wasted_when_the_next_one_starts(store: ObjectStore) -> None:
+def test_the_unfinished_work_of_a_killed_driver_is_wasted_when_the_next_one_starts(store: ObjectStore) -> None:
     clock = Clock()
     first = account(store, clock)
     clock.now = USAGE_SECONDS + 1
     first.beat()
     assert split_dollars(read_usage(store, RUN.id)) == (0.0, 0.0)
-    account(store, clock, number=1).close("stopped")  # beside a driver that lives
+    account(store, clock, number=1).close("stopped")  # another driver is alive
     assert split_dollars(read_usage(store, RUN.id)) == (0.0, 0.0)
     store.delete(claim_key(RUN.id, driver_claim("20260101T000000Z-0000")))
     account(store, clock, number=2).close("stopped")

@@ -1,4 +1,4 @@
-"""If numbers depend on the grouping of models, records name their source, and losers of a race follow the winner."""
+"""If numbers depend on how models are grouped, records name their source, and losers of a race follow the winner."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ DATA = random_data()
 
 
 class Grouped(SequentialEngine):
-    """Like an engine whose bits depend on its chunk: the weights of every rival driver differ slightly."""
+    """An engine whose bits depend on its chunk: the weights of every rival driver differ slightly."""
 
     def bitwise(self, program: Program) -> bool:
         return False
@@ -37,7 +37,7 @@ class Grouped(SequentialEngine):
 
 
 def runner(store: ObjectStore, attempt: str, rounding: float, task: Task = TASK, buffer_bytes: int = 0) -> UnitRunner:
-    """One that has loaded what the store holds now."""
+    """A runner that has loaded the current state of the store."""
     made = UnitRunner(RUN, Grouped(rounding), DATA, store, attempt, Notice(), buffer_bytes=buffer_bytes)
     made.advance(task, task.part - 1)
     return made
@@ -65,7 +65,9 @@ def test_a_record_names_the_record_that_its_state_came_from(store: ObjectStore) 
 
 @pytest.mark.parametrize("buffer_bytes", [0, 1 << 20], ids=["waiting", "ahead"])
 @pytest.mark.parametrize("lost_at", [0, 1])
-def test_who_loses_a_race_goes_on_from_the_winners_state(lost_at: int, buffer_bytes: int, store: ObjectStore) -> None:
+def test_the_loser_of_a_race_continues_from_the_winners_state(
+    lost_at: int, buffer_bytes: int, store: ObjectStore
+) -> None:
     if lost_at:
         runner(store, "20261124T000000Z-0000", 0.0).advance(TASK, lost_at - 1)
     task = Task(0, (0, 2), lost_at)

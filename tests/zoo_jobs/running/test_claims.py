@@ -1,4 +1,4 @@
-"""Several drivers over one store, each with the pieces that it claims: no Ray, no training."""
+"""Several drivers share one store; each trains the pieces that it claims. Without Ray and without training."""
 
 from collections import deque
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_a_task_is_cut_where_another_claim_begins() -> None:
     assert all(len(piece.models) <= PIECE_MODELS for piece in pieces)
 
 
-def test_only_one_of_several_has_a_piece_and_the_next_gets_it_afterwards(store: ObjectStore) -> None:
+def test_one_of_several_drivers_has_a_piece_and_the_next_gets_it_afterwards(store: ObjectStore) -> None:
     one, two = leases(store, 1), leases(store, 2)
     task, same = Task(3, (3,), 0), Task(3, (3,), 2)
     assert one.take(task)
@@ -67,7 +67,9 @@ def test_only_one_of_several_has_a_piece_and_the_next_gets_it_afterwards(store: 
     assert one.take(task)
 
 
-def test_a_claim_is_renewed_in_time_and_said_to_be_lost(store: ObjectStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_claim_is_renewed_in_time_and_its_loss_is_logged(
+    store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
     now = [0.0]
     claims = Claims(store, RUN, "20261124T100001Z-abcd")
     held = ClaimedPieces(claims, {0: "0-0"}, 0, lambda: now[0])
@@ -85,7 +87,7 @@ def test_a_claim_is_renewed_in_time_and_said_to_be_lost(store: ObjectStore, capl
 
 
 class SharedPool(FakePool):
-    """A pool whose models are another one's too."""
+    """A pool that shares its models with another pool."""
 
     def __init__(self, other: FakePool, before_wait: Callable[[], None] = lambda: None) -> None:
         super().__init__(1, ())
@@ -119,7 +121,7 @@ def test_two_drivers_share_a_run_and_train_nothing_twice(store: ObjectStore) -> 
         nonlocal started
         if not started and first.order:
             started = True
-            assert not driver(second, leases(store, 2), wait=False).grow()  # one piece is in the other's hands
+            assert not driver(second, leases(store, 2), wait=False).grow()  # the other driver has one piece
 
     shared = SharedPool(first, between)
     assert driver(shared, leases(store, 1)).grow()
@@ -131,7 +133,7 @@ def test_two_drivers_share_a_run_and_train_nothing_twice(store: ObjectStore) -> 
     assert not mine & theirs
 
 
-def test_a_driver_waits_for_what_others_have_and_takes_it_when_they_leave(store: ObjectStore) -> None:
+def test_a_driver_waits_for_the_pieces_of_others_and_takes_them_when_they_leave(store: ObjectStore) -> None:
     pool, other = FakePool(1, range(3)), leases(store, 2)
     assert other.take(Task(2, (2,), 0))
     looks: list[int] = []

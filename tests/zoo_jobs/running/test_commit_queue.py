@@ -1,4 +1,4 @@
-"""Commits on a thread beside the training: in order, bounded, their errors heard, nothing said before it is true."""
+"""Commits on their own thread: in order, bounded in memory; errors are raised, and only committed parts reported."""
 
 import threading
 import time
@@ -21,11 +21,11 @@ from zooforge.zoo_jobs.running.unit_runner import UnitRunner
 
 TASK = Task(0, (0, 2), 0)
 DATA = random_data()
-SECONDS = 20.0  # for another thread to get somewhere
+SECONDS = 20.0  # long enough for another thread to make progress
 
 
 class Gate:
-    """A job that waits to be let through."""
+    """A job that waits until the test releases it."""
 
     def __init__(self, number: int, log: list[int]) -> None:
         self.number, self.log = number, log
@@ -52,7 +52,7 @@ def test_jobs_run_in_order_and_results_come_in_order() -> None:
 
 
 @pytest.mark.parametrize("limits", [(25, 99), (1000, 2)])
-def test_who_puts_waits_only_while_the_queue_is_full(limits: tuple[int, int]) -> None:
+def test_put_waits_only_while_the_queue_is_full(limits: tuple[int, int]) -> None:
     queue: CommitQueue[int] = CommitQueue(*limits)
     gates = [Gate(number, []) for number in range(3)]
     for gate in gates[:2]:
@@ -77,7 +77,7 @@ def test_a_job_larger_than_the_queue_goes_alone() -> None:
 
 
 @pytest.mark.parametrize("ask", [lambda q: q.flush(), lambda q: wait_for(q.take), lambda q: put_until_it_raises(q)])
-def test_an_error_ends_the_jobs_behind_it_and_is_heard_once(ask: Callable[[CommitQueue[int]], Any]) -> None:
+def test_an_error_ends_the_jobs_behind_it_and_is_raised_once(ask: Callable[[CommitQueue[int]], Any]) -> None:
     queue: CommitQueue[int] = CommitQueue(1000)
     log: list[int] = []
     gates = [Gate(number, log) for number in range(2)]
@@ -123,7 +123,7 @@ def test_clearing_waits_for_the_job_under_way_and_drops_the_rest() -> None:
 
 
 class SlowStore(MemoryStore):
-    """Records are held back until told; ``broken`` refuses every write."""
+    """Delays records until ``let`` is set; with ``broken`` it refuses every write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,7 +167,7 @@ def test_training_goes_on_while_a_part_is_committed_and_the_records_are_the_same
     states = [
         stat.key for stat in store.list("objects/") if b'"kind"' in store.get(stat.key)[0][:400].replace(b"\\", b"")
     ]
-    assert len(states) == 1  # the state of a part goes when the next one is committed
+    assert len(states) == 1  # the state of a part is deleted when the next part is committed
 
 
 def test_a_full_buffer_makes_the_unit_wait() -> None:
@@ -201,7 +201,7 @@ def test_an_error_of_a_commit_ends_the_next_call_and_the_task_begins_again_from_
     assert read_ledger(store, RUN.id).next_part(0) == 2
 
 
-def test_a_notice_lets_out_what_was_trained() -> None:
+def test_parts_trained_before_a_notice_are_still_committed() -> None:
     store, notice = SlowStore(), Notice()
     made = runner(store, notice)
     made.advance(TASK, 0)

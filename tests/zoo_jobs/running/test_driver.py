@@ -1,4 +1,4 @@
-"""The driver against slots that do what a test says: no Ray, no training."""
+"""The driver with fake slots that a test controls, without Ray and without training."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def test_a_slot_has_at_most_two_parts_in_flight() -> None:
 
 
 class LatePool(FakePool):
-    """Commits of a part end when a later call is made, as those of a slot that trains meanwhile."""
+    """The commit of a part ends during a later call, as with a slot that trains meanwhile."""
 
     def __init__(self, slots: int, models: Sequence[int]) -> None:
         super().__init__(slots, models)
@@ -108,7 +108,7 @@ def test_a_commit_that_fails_after_the_last_epoch_is_done_again_from_the_store()
     assert [e.epochs for e in events if isinstance(e, PartCommitted)][-1] == (LAST_PART,)
 
 
-def test_who_is_told_to_leave_says_what_was_committed_meanwhile() -> None:
+def test_a_driver_that_is_told_to_leave_reports_what_was_committed_meanwhile() -> None:
     pool = LatePool(2, range(4))
     notice = Notice()
     pool.faults[1] = deque([lambda: notice.give("signal", 60.0)])
@@ -118,7 +118,7 @@ def test_who_is_told_to_leave_says_what_was_committed_meanwhile() -> None:
     assert sum(isinstance(e, PartCommitted) for e in events) == sum(pool.next_part.values())
 
 
-def test_what_is_in_the_store_is_not_done_again() -> None:
+def test_committed_parts_are_not_trained_again() -> None:
     pool = FakePool(1, range(3))
     pool.next_part = {0: LAST_PART + 1, 1: 2, 2: 0}
     _, events = drive(pool)
@@ -142,15 +142,15 @@ def test_a_task_that_always_fails_ends_the_run_with_its_reason() -> None:
         drive(pool)
 
 
-def test_what_was_under_way_in_a_worker_that_is_lost_is_said_once() -> None:
+def test_the_unfinished_work_of_a_lost_worker_is_reported_once() -> None:
     pool = FakePool(1, range(2))
     pool.faults[1] = deque([Done(0, None, RuntimeError("killed"), lost=True)] * 2)
     _, events = drive(pool, commit_every=5)
-    # Part 0 is epoch 0 alone; by then parts 0 and 1 are in flight, and the older one is what it was at.
+    # Part 0 is epoch 0 alone. At that moment parts 0 and 1 are in flight; the worker was training the older one.
     assert [e.lost_epochs for e in events if isinstance(e, Spent)] == [1]
 
 
-def test_what_workers_say_of_their_store_is_passed_on() -> None:
+def test_the_driver_passes_on_what_workers_report_of_their_store() -> None:
     pool = FakePool(1, range(1))
     pool.faults[0] = deque([Done(0, Advance((), None, lost_epochs=3, store_retries=2, read_bytes=7))])
     _, events = drive(pool)
@@ -202,7 +202,7 @@ def test_a_task_that_a_rival_is_ahead_of_is_planned_again() -> None:
 
 def test_a_worker_that_has_to_leave_is_replaced_once_and_asked_nothing_more() -> None:
     pool = FakePool(1, range(2))
-    pool.faults[0] = deque([Done(0, Advance((), "preempted"))] * 2)  # both calls in flight come back so
+    pool.faults[0] = deque([Done(0, Advance((), "preempted"))] * 2)  # both calls in flight return this
     finished, events = drive(pool)
     assert finished
     assert pool.replaced == [0]
@@ -210,7 +210,7 @@ def test_a_worker_that_has_to_leave_is_replaced_once_and_asked_nothing_more() ->
     assert set(pool.next_part.values()) == {LAST_PART + 1}
 
 
-def test_what_the_first_heartbeat_finds_comes_before_the_first_task() -> None:
+def test_a_stop_that_the_first_heartbeat_reads_comes_before_the_first_task() -> None:
     pool, notice = FakePool(1, range(2)), Notice()
     finished, _ = drive(pool, notice=notice, heartbeat=lambda: notice.give("stopped", 90.0))
     assert not finished

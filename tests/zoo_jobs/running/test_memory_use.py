@@ -1,4 +1,4 @@
-"""A worker that the kernel killed for memory is told from one that was lost otherwise."""
+"""A worker that the kernel killed for memory is distinguished from one that was lost otherwise."""
 
 from pathlib import Path
 
@@ -73,9 +73,7 @@ def test_a_kill_that_is_counted_later_is_seen_whatever_other_workers_said_meanwh
 
 
 @pytest.mark.parametrize(("used", "is_memory"), [(7.3, True), (7.0, False)])
-def test_a_node_that_ends_without_a_word_while_its_memory_is_full_ended_for_memory(
-    used: float, is_memory: bool
-) -> None:
+def test_a_node_that_disappears_while_its_memory_is_full_counts_as_out_of_memory(used: float, is_memory: bool) -> None:
     watch = MemoryWatch()
     watch.note(0, "a", use(used))
     evidence_given = watch.evidence(0, lambda node: None)
@@ -84,7 +82,7 @@ def test_a_node_that_ends_without_a_word_while_its_memory_is_full_ended_for_memo
         assert evidence_given == "its node was lost at 7.30 GiB used, a limit of 8.00 GiB"
 
 
-def test_nothing_is_said_of_a_worker_that_never_spoke_or_of_one_that_was_replaced() -> None:
+def test_a_worker_that_never_reported_or_was_replaced_is_not_explained() -> None:
     watch = MemoryWatch()
     assert watch.evidence(0, lambda node: use(1, kills=9)) is None
     watch.note(0, "a", use(8))

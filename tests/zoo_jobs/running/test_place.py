@@ -60,7 +60,7 @@ def test_one_process_trains_on_a_gpu_with_one_thread(
 
 @contextlib.contextmanager
 def offering(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Iterator[list[dict[str, Any]]]:
-    """A Ray that offers ``resources`` and starts nothing."""
+    """Replaces Ray by one that offers ``resources`` and starts nothing."""
     started: list[dict[str, Any]] = []
     monkeypatch.setattr(ray_pool.ray, "init", lambda **options: started.append(options))
     monkeypatch.setattr(ray_pool.ray, "shutdown", lambda: None)

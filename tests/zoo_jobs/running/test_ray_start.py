@@ -1,4 +1,4 @@
-"""Failures of Ray give a one-line message: a Ray that does not start, a lost worker."""
+"""Failures of Ray give one-line messages: Ray does not start, a worker is lost."""
 
 import contextlib
 import importlib
@@ -87,7 +87,9 @@ def test_what_ray_says_of_a_lost_worker_is_one_line(said: str, short: str) -> No
     assert importlib.import_module("zooforge.zoo_jobs.running.ray_pool").loss_reason(said) == short
 
 
-def test_a_worker_that_ray_killed_for_memory_is_known_as_that_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_ray_killed_for_memory_is_recognised_and_the_numbers_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
     text = (
         "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: c3b3) "
@@ -163,7 +165,7 @@ def test_a_worker_whose_gpu_is_broken_is_replaced_and_the_cause_is_kept(monkeypa
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_signal_while_ray_starts_is_not_lost(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
-    """Neither where Ray would install a handler of its own, nor where Python ignores the exception of a handler."""
+    """Ray would install its own handler, and Python may ignore the exception of a handler; neither may happen."""
     ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="the same command continues"), ray_pool._own_signals():

@@ -1,4 +1,4 @@
-"""The sbatch array: what Slurm is told, what a shell makes of it, what is refused."""
+"""The sbatch array: the options for Slurm, what the script does in a shell, and refusals."""
 
 import os
 import shlex
@@ -59,7 +59,7 @@ def test_an_array_says_what_preemption_needs_and_writes_nothing(
 
 
 @pytest.mark.parametrize(("status", "requeued"), [(0, ""), (1, ""), (75, "requeue 77_3\n")])
-def test_only_a_task_that_was_told_to_leave_is_put_into_the_queue_again(
+def test_only_a_preempted_task_is_put_into_the_queue_again(
     status: int, requeued: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = tmp_path / "a folder" / "array.sh"
@@ -100,7 +100,7 @@ def test_no_more_tasks_than_pieces(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"{number} tasks are enough" in said
 
 
-def test_what_was_stopped_is_wanted_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_run_is_wanted_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(str(tmp_path))
     set_control(store, ZOO.run_id, Control("stopped", "the cap of 1 dollars is reached"))
     _, _, said = slurm(capsys, "mnist5k-cnn-s", "--store", tmp_path)

@@ -96,7 +96,7 @@ def test_a_run_that_is_out_of_memory_stops_and_the_next_attempt_begins_with_the_
     command = ["train", zoo.name, *options.split()]
     with monkeypatch.context() as patched:
         patched.setattr(UnitRunner, "advance", no_memory)
-        if killed:  # before it wrote how its attempt ended
+        if killed:  # before it recorded the end of its attempt
             patched.setattr(account, "end_attempt", lambda *arguments: None)
         assert main([*command, str(tmp_path / "store")]) == 1
     assert "out of memory: unit" in capsys.readouterr().err
@@ -125,7 +125,7 @@ def test_a_chunk_that_is_no_number_is_named() -> None:
         read_chunk(store, "a" * 32, "lanes")
 
 
-def test_who_trains_is_in_the_attempt_and_in_the_status_and_nowhere_in_the_published_zoo(
+def test_the_name_of_the_user_is_in_attempt_and_status_and_nowhere_in_the_published_zoo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOGNAME", "canary-user")

@@ -111,7 +111,7 @@ def test_a_store_without_zoos_and_a_file_in_the_way_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_kernels_lie_side_by_side_in_order() -> None:
+def test_a_contact_sheet_shows_kernels_side_by_side_in_order() -> None:
     kernels = np.arange(8, dtype=np.float32).reshape(2, 1, 2, 2)
     picture = mosaic(kernels)
     assert picture[:, :2].tolist() == [[0, 1], [2, 3]] and picture[:, 3:].tolist() == [[4, 5], [6, 7]]

@@ -1,4 +1,4 @@
-"""Drawn hyperparameters: the values of test vectors, their distributions, and what a spec with draws may say."""
+"""Drawn hyperparameters: test vectors, distributions, and the rules for a spec with draws."""
 
 import itertools
 import json
@@ -82,7 +82,7 @@ def test_a_value_that_floats_give_is_that_of_decimal_arithmetic(distribution: Di
     for first, second in itertools.product(ENDS, ENDS):
         value, error = quick_value(distribution, first, second)
         exact = exact_value(distribution, first, second)
-        assert not abs(value - exact) > error / 10 + 5e-9 * abs(exact)  # may be no number where floats end
+        assert not abs(value - exact) > error / 10 + 5e-9 * abs(exact)  # overflow of floats may give no number
 
 
 def test_a_value_near_the_middle_of_two_is_that_of_decimal_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_plan_and_description_take_drawn_rows() -> None:
     ],
     ids=str,
 )
-def test_draws_that_are_not_right_are_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+def test_invalid_draws_are_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
         spec(**changes)
     assert "\n" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""Networks as layer lists in a spec: their normal form, what is refused and where, what follows from them."""
+"""Networks as layer lists in a spec: their normal form, refusals with their place, and what follows from the list."""
 
 import json
 from typing import Any

@@ -74,6 +74,6 @@ def test_the_rule_enters_the_run_id_only_where_it_is_not_the_default(tmp_path: P
         ({"split_rule": {"kind": "reference"}, "extend": [{"activation": ["silu"]}]}, "extend block would move models"),
     ],
 )
-def test_a_rule_that_cannot_be_is_refused_in_one_line(fields: dict[str, Any], said: str) -> None:
+def test_an_invalid_split_rule_is_refused_in_one_line(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         ZooSpec.from_json(load("mnist5k-cnn-s").to_json() | fields, "my.yaml")

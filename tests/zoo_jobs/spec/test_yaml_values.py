@@ -1,4 +1,4 @@
-"""YAML from outside: what it means, and what is refused in one line before it can cost memory, time or the process."""
+"""YAML from outside: its meaning, and refusals in one line before it can cost memory, time or the process."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def test_plain_values_are_those_of_yaml_1_2() -> None:
     ],
     ids=lambda value: value[:24].encode("unicode_escape").decode(),
 )
-def test_what_is_no_spec_is_one_line_with_its_place(text: str, said: str) -> None:
+def test_an_invalid_document_gives_one_line_with_its_place(text: str, said: str) -> None:
     with pytest.raises(InputError) as raised:
         yaml_values(text, "file")
     assert said in str(raised.value)

@@ -1,4 +1,4 @@
-"""Specs: what is refused and how it is said, what the run id covers, settings, names."""
+"""Specs: refusals and their messages, what the run id covers, settings, names."""
 
 import hashlib
 import json
@@ -100,7 +100,7 @@ AXES = GOOD.to_json()["axes"]
         ({"sparsify": {"method": "magnitude", "sparsity_ratio": 0.123}}, ["whole percent"]),
     ],
 )
-def test_what_is_not_a_spec_is_refused_in_one_line_that_names_field_value_and_choice(
+def test_an_invalid_spec_is_refused_in_one_line_that_names_field_value_and_choice(
     fields: dict[str, Any], words: list[str]
 ) -> None:
     message = refusal(changed(**fields))
@@ -125,7 +125,7 @@ def test_all_missing_fields_are_named_at_once_and_their_examples_are_a_spec() ->
     assert "and 12 more" in refusal({"num_epoch": 3})
 
 
-def test_what_else_is_wrong_is_counted_after_what_is_missing() -> None:
+def test_other_errors_are_counted_after_the_missing_fields() -> None:
     value = changed(batch_size=0)
     del value["seeds"]
     assert refusal(value).endswith('"1:11" (and 1 more)')
@@ -333,7 +333,7 @@ def test_settings_make_another_zoo_which_needs_a_name() -> None:
         ("activation=[relu, tanhh]", "did you mean 'tanh'"),
     ],
 )
-def test_a_setting_that_is_none_is_refused_in_one_line(setting: str, said: str) -> None:
+def test_an_invalid_setting_is_refused_in_one_line(setting: str, said: str) -> None:
     with pytest.raises(InputError) as caught:
         with_overrides(GOOD, [setting], name="other")
     assert said in str(caught.value)
@@ -441,7 +441,7 @@ def test_the_page_about_specs_lists_the_names_of_every_registry() -> None:
     assert page.partition(BEGIN)[2].partition(END)[0] == tables(), "run `make docs`"
 
 
-def test_the_page_about_specs_shows_what_is_true() -> None:
+def test_the_examples_of_the_page_about_specs_are_correct() -> None:
     page = (ROOT / "docs" / "zoo-spec.md").read_text()
     table = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]

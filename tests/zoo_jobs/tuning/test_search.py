@@ -1,4 +1,4 @@
-"""A search for a grid: what is drawn, what is proposed, what is refused."""
+"""A search for a grid: its draws, its proposal, its refusals."""
 
 import csv
 import json
@@ -88,7 +88,7 @@ def test_the_proposal_spans_the_best_trials_and_keeps_what_was_not_searched() ->
         ("activation: [tanh, rellu]", "relu"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused_in_one_line(change: str, said: str) -> None:
+def test_an_invalid_search_is_refused_in_one_line(change: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         TuneSpec.from_yaml(f"name: tuned\nzoo: digits8-cnn-s\nranges:\n  {change}\n", "search")
 

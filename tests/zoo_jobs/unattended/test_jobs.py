@@ -128,7 +128,7 @@ def test_a_crash_that_repeats_costs_three_lives_and_is_not_begun_a_fourth_time(
 def test_a_run_begins_as_often_as_allowed_however_much_it_commits_and_goes_on_when_submitted_again(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A head that flaps resets every counter of KubeRay; the store's goes on."""
+    """A head that is lost again and again resets every counter of KubeRay, but not the one in the store."""
     monkeypatch.setenv("ZOO_MAX_LIVES", "4")
     ends.extend([75] * 8)
     assert [submit(store, monkeypatch, f"j{number}") for number in range(4)] == [75] * 4
@@ -188,7 +188,7 @@ def test_bad_input_is_not_tried_again(store: ObjectStore, ends: list[Any], monke
     assert wanted(store).reason.startswith("refused: ")
 
 
-def test_a_zoo_that_nobody_knows_is_not_tried_again(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_zoo_is_not_tried_again(store: ObjectStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "mnist5k-cnn-x", "--store", store.url]) == 0
     assert "bad input, not tried again: unknown zoo 'mnist5k-cnn-x'" in capsys.readouterr().err
 
@@ -236,7 +236,7 @@ def test_stopped_stays_stopped_for_the_same_job_and_goes_on_for_a_new_one(
     assert resumed == {"j1": False, "j2": True}
 
 
-def test_a_stop_between_the_look_and_the_start_of_a_life_stands(
+def test_a_stop_just_before_a_life_starts_is_obeyed(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends.append(75)
@@ -265,7 +265,7 @@ def test_a_zoo_that_is_being_removed_is_not_started(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{ZOO} is being removed from {store.url}; `zoo store rm {ZOO} --yes` finishes that" in line
     assert wanted(store).removing
-    # The remover died before its last deletion, or is about to make it.
+    # The remover died before its last deletion, or has not done it yet.
     store.delete(f"zoos/{ZOO}/spec.json")
     assert submit(store, monkeypatch, "j2") == 0
     assert "at this moment; try again in a few minutes" in capsys.readouterr().err
@@ -331,7 +331,7 @@ def test_a_defect_is_a_failed_life_and_is_shown(
     assert "RuntimeError: a defect" in capsys.readouterr().err
 
 
-def test_what_is_unfinished_and_in_nobodys_hands_is_pending_for_its_own_release_only(
+def test_an_unfinished_run_without_a_driver_is_pending_for_its_own_release_only(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends.append(75)
@@ -346,7 +346,7 @@ def test_what_is_unfinished_and_in_nobodys_hands_is_pending_for_its_own_release_
     assert pending(store, "zoos/zooforge") == []
 
 
-def test_while_a_life_lasts_nothing_is_pending(
+def test_a_run_with_a_live_driver_is_not_pending(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
@@ -362,7 +362,7 @@ def test_while_a_life_lasts_nothing_is_pending(
     assert seen == []
 
 
-def test_the_request_alone_says_what_is_asked(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_alone_decides_what_is_trained(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments: list[list[str]] = []
     monkeypatch.setattr(cli, "main", lambda given: arguments.append(given) or 0)
     asked = {"models": "0:4", "epochs": 2, "no_twins": True, "max_hours": 2.5, "max_workers": 3, "zoo": ZOO}
@@ -459,7 +459,7 @@ def test_a_request_that_cannot_be_read_is_not_tried_again(
     assert not list(store.list(""))
 
 
-def test_who_began_and_who_stopped_is_on_record(
+def test_the_store_records_who_began_a_run_and_who_stopped_it(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZOO_ACCOUNT", "zoos/zooforge")

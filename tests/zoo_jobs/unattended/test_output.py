@@ -1,4 +1,4 @@
-"""A driver that prints without end fills no disk."""
+"""A driver that prints endlessly does not fill the disk."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def test_the_output_of_a_job_stays_within_two_files_and_its_end_is_there(tmp_pat
     assert set(numbers) == set(range(numbers[0], 20_000))
 
 
-def test_what_is_no_file_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_that_is_not_a_file_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with output_copied({}) as stderr:
         sys.stderr.write("one\n\n")
         print("two")

@@ -1,3 +1,5 @@
+"""`zoo status`: the state of a run, its progress, cost and problems, as text and as JSON."""
+
 import io
 import json
 import logging
@@ -141,7 +143,7 @@ def test_many_faulty_models_are_a_problem(store: ObjectStore) -> None:
     assert [problem.kind for problem in shown.problems] == ["faulty"]
 
 
-def test_a_zoo_that_expects_faulty_models_tells_nobody_of_them(store: ObjectStore) -> None:
+def test_faulty_models_are_no_problem_in_a_zoo_that_expects_them(store: ObjectStore) -> None:
     zoo = with_overrides(parent(), ["expected_faulty_ratio=0.3"], name="tiny-bold")
     assert zoo.run_id == parent().run_id
     whole_run(store, zoo, faulty={0: 1})

@@ -1,4 +1,4 @@
-"""`zoo store export-raw`: what the reference's own data set class makes of it is what the zoo holds."""
+"""`zoo store export-raw`: the reference's own data set class reads from the tree exactly what the zoo holds."""
 
 import json
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_layer_numbers_are_alike_or_those_of_the_module_with_dropout(zoo: Zoo, t
         assert list(tensors) == list(expected)
 
 
-def test_chosen_epochs_only_but_all_metrics(zoo: Zoo, tmp_path: Path) -> None:
+def test_an_export_of_chosen_epochs_has_all_metrics(zoo: Zoo, tmp_path: Path) -> None:
     export_raw(zoo, tmp_path / "raw", models=[3], epochs="1:3")
     (folder,) = (path for path in (tmp_path / "raw").iterdir() if path.is_dir())
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["checkpoint_000001", "checkpoint_000002"]

@@ -60,7 +60,7 @@ def test_all_variants_of_one_zoo_are_read_alike(tree: Path, store: ObjectStore) 
     assert new[2]["ggap"] == new[2]["running_train_acc"] - new[2]["test_acc"]
 
 
-def test_what_is_missing_or_damaged_is_named_and_the_rest_is_read(tree: Path, store: ObjectStore) -> None:
+def test_missing_and_damaged_files_are_named_and_the_rest_is_read(tree: Path, store: ObjectStore) -> None:
     folders = [write_model(tree, index) for index in range(12)]
     (tree / ".ipynb_checkpoints").mkdir()
     (tree / "plots").mkdir()
@@ -145,7 +145,7 @@ def test_import_export_import_is_lossless(tree: Path, store: ObjectStore, tmp_pa
         "models 1: epoch 2: no checkpoint, the export wrote one: no weights of that epoch"
     ]
     shutil.move(tmp_path / "elsewhere", path)
-    # Without what only an export of ours says, values and numbers of models are still those.
+    # Without the metadata that only our exports have, values and model numbers are still the same.
     (tmp_path / "raw" / "zooforge.json").unlink()
     third = import_raw(tmp_path / "raw", open_store(f"memory://{tmp_path}/third"), "mnist")
     theirs, ours = third.version.manifest, first.version.manifest
@@ -216,7 +216,7 @@ def test_sparsified_models_are_in_the_split_of_the_model_that_their_config_names
         write_model(tree, index, epochs=(0, 1))
     parents = opened(store, import_raw(tree, store, "mnist"))
     sparse = tmp_path / "MNIST" / "ARD"
-    for index in range(20):  # in the order in which a file system listed the parents
+    for index in range(20):  # in the order in which a file system lists the parents
         source = next(tree.glob(f"*_{19 - index:05d}_*"))
         settings = {**config(1), "training::init_checkpoint_path": f"zoos/{source.name}", "training::sample_epoch": 1}
         write_model(sparse, index, epochs=(0,), settings=settings)

@@ -1,4 +1,4 @@
-"""Metrics of result.json: one number however it is written, or null and a finding."""
+"""Metrics of result.json: a number in any common spelling is read; anything else is null and named."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from zooforge.storage.interchange.raw.metrics import METRICS, number, read_metri
         (-999.0, None),
     ],
 )
-def test_a_number_is_read_from_what_programs_write_for_it(value: Any, expected: float | None) -> None:
+def test_a_number_is_read_from_every_spelling_that_programs_use(value: Any, expected: float | None) -> None:
     assert number(value) == expected
 
 
@@ -52,13 +52,13 @@ def test_a_number_is_read_from_what_programs_write_for_it(value: Any, expected: 
         (True, "true or false"),
     ],
 )
-def test_what_is_not_one_number_is_named(value: Any, what: str) -> None:
+def test_a_metric_that_is_not_one_number_is_named(value: Any, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         number(value)
 
 
 def rows(**columns: list[Any]) -> dict[int, dict[str, Any]]:
-    """Rows of epochs 1, 2, ... with these metrics; the expected ones have a value."""
+    """Rows of epochs 1, 2, ... with these metrics. Metrics that the reference always writes have a value."""
     count = len(next(iter(columns.values())))
     filled = {name: count * [0.5] for name in ("train_loss", "train_acc", "test_loss", "test_acc")} | columns
     return {epoch + 1: {name: values[epoch] for name, values in filled.items()} for epoch in range(count)}
@@ -77,7 +77,7 @@ def test_percentages_are_divided_to_the_last_bit() -> None:
     assert lines == ["models 0: test_acc is a percentage: divided by 100"]
 
 
-def test_a_value_that_is_no_ratio_is_null_and_named() -> None:
+def test_a_ratio_outside_zero_to_one_is_null_and_named() -> None:
     values, lines = column({0: rows(test_acc=[0.5, 1.5, -0.1, 0.6]), 1: rows(test_acc=[0.1] * 4)}, "test_acc")
     assert values == {0: [0.5, None, None, 0.6], 1: [0.1] * 4}
     assert lines == ["models 0: test_acc is outside [0, 1] at epoch 2 and 1 more: null there"]

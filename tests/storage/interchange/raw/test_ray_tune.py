@@ -50,7 +50,7 @@ def assert_epochs(store: ObjectStore, imported: Any, model: int, epochs: list[in
         assert label_rows(zoo, model)[epoch]["test_correct"] == 100 * model + epoch
 
 
-def test_rows_that_name_their_folder_are_believed(tree: Path, store: ObjectStore) -> None:
+def test_a_row_that_names_its_folder_decides(tree: Path, store: ObjectStore) -> None:
     """Even if only every second iteration has a checkpoint, and where most models have other numbers."""
     write_ray(tree, 0, named=True)
     write_ray(tree, 1, (2, 4, 6), named=True)
@@ -141,7 +141,7 @@ def test_prefixes_of_all_keys_are_left_out_and_every_float_is_read(
     assert weights.tolist() == torch.cat([value.float().reshape(-1) for value in state.values()]).tolist()
 
 
-def test_a_prefix_of_some_keys_is_no_prefix(tree: Path, store: ObjectStore) -> None:
+def test_a_prefix_that_only_some_keys_have_is_kept(tree: Path, store: ObjectStore) -> None:
     write_model(tree, 0, epochs=(0,))
     file = write_model(tree, 1, epochs=(0,)) / "checkpoint_000000" / "checkpoints"
     state = torch.load(file)
@@ -177,7 +177,7 @@ def test_metrics_and_seeds_in_other_spellings_are_taken(tree: Path, store: Objec
     ]
 
 
-def test_files_that_say_nothing_are_named(tree: Path, store: ObjectStore) -> None:
+def test_empty_and_unreadable_files_are_named(tree: Path, store: ObjectStore) -> None:
     (write_model(tree, 0, epochs=(0,)) / "result.json").write_text("\n")
     (write_model(tree, 1, epochs=(0,)) / "params.json").write_text("[1]")
     folder = write_model(tree, 2, epochs=(0,))
@@ -237,7 +237,7 @@ def test_configs_that_canonical_json_cannot_hold_do_not_end_import_or_export(
     assert {name: exported[name] for name in odd} == {"a": "NaN", "b": str(10**30), "c": "?", "d": "Infinity"}
 
 
-def test_names_that_are_no_text_do_not_end_the_import(tree: Path, store: ObjectStore) -> None:
+def test_names_that_are_not_text_do_not_end_the_import(tree: Path, store: ObjectStore) -> None:
     root = tree / "bad\udcff"
     write_model(root, 0, epochs=(0,))
     (root / "stray\udcff\n").mkdir()

@@ -1,4 +1,4 @@
-"""Splits that the reference recorded in its preprocessed data sets, taken without its class and without running any."""
+"""Splits from the reference's preprocessed data sets are read without its class and without running any code."""
 
 import sys
 import types
@@ -72,7 +72,7 @@ def test_models_get_the_splits_that_were_recorded(
     assert verify_zoo(zoo).ok
 
 
-def test_what_is_no_such_file_is_refused(tree: Path, store: ObjectStore, tmp_path: Path, data_set_class: Any) -> None:
+def test_any_other_kind_of_file_is_refused(tree: Path, store: ObjectStore, tmp_path: Path, data_set_class: Any) -> None:
     write_model(tree, 0)
     path = tmp_path / "set.pt"
     other = save(path, data_set_class, {"trainset": [Path("/net/another_zoo/model")]})

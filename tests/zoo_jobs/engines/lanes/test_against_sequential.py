@@ -1,4 +1,4 @@
-"""The same mathematics as plain torch, tensor by tensor."""
+"""The engine computes the same mathematics as plain torch, compared tensor by tensor."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def test_every_tensor_agrees_with_torch(
     name: str, activation: ActivationName, optimizer: OptimizerName, kind: str, steps: int
 ) -> None:
     chosen = catalogue_case(name, activation, optimizer, kind, num_models=3, train=7 * steps)
-    if optimizer in ("rmsprop", "adamw"):  # the first steps divide gradients of nearly nothing by their own size
+    if optimizer in ("rmsprop", "adamw"):  # the first steps divide tiny gradients by their own size
         chosen = slowed(chosen)
     found, expected = run(chosen, epochs=[1]), oracle(chosen, 1)
     for tensor, distance in distances(chosen, found, expected).items():

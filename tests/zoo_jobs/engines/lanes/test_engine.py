@@ -1,4 +1,4 @@
-"""The engine's contract: what it refuses, how much memory it says it takes, and that its numbers do not drift."""
+"""The engine's contract: its refusals, its memory prediction, and numbers that never change."""
 
 import hashlib
 import json

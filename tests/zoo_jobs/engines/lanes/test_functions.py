@@ -69,7 +69,7 @@ def test_derivatives_are_accurate_where_they_cross_zero() -> None:
 
 
 def test_the_lower_tail_of_the_normal_does_not_cancel() -> None:
-    """Against 50 digits, where 1 + erf has none left."""
+    """Compared with 50 digits, where 1 + erf has no correct digit left."""
     with mpmath.workdps(50):
         for x in (-3.0, -5.0, -8.0, -12.0):
             exact = float(mpmath.ncdf(x))
@@ -94,7 +94,7 @@ def test_special_values_come_out_as_ieee_says(isa: str) -> None:
 
 
 def test_sine_and_cosine_are_accurate_up_to_a_million_and_the_same_beyond() -> None:
-    turns = np.arange(1, 667_000) * (np.pi / 2)  # near every zero of either function, too
+    turns = np.arange(1, 667_000) * (np.pi / 2)  # includes the neighbourhood of every zero of both functions
     x = np.concatenate([np.linspace(-1e3, 1e3, 400_001), np.geomspace(1e-7, 2**20, 400_000), turns]).astype(np.float32)
     exact = x.astype(np.float64)
     for name, reference in (("sine", np.sin), ("cosine", np.cos)):

@@ -1,4 +1,4 @@
-"""Gradients: the kernels' own templates in double with one lane against central differences."""
+"""Gradients of the kernels' templates, compiled in double with one lane, equal central differences."""
 
 import numpy as np
 import pytest

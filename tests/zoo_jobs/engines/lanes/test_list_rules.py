@@ -1,4 +1,4 @@
-"""Gradients of layer lists against differences, and the rules of docs/lanes.md that a digest does not show."""
+"""Gradients of layer lists equal central differences, and rules of docs/lanes.md that no digest would show."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ from zooforge.zoo_jobs.models.layers import (
 def steps(
     layers: tuple[Layer, ...], image: NDArray[np.uint8], weights: NDArray[np.float32], isa: str
 ) -> NDArray[np.float32]:
-    """What one step of SGD with rate 1 takes off the weights of one model, for one image of label 0."""
+    """The decrease of one model's weights in one step of SGD with rate 1, for one image of label 0."""
     chosen = case(
         Architecture("list", len(image), image.shape[1], layers),
         "sgd",

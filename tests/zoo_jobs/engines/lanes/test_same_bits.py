@@ -35,7 +35,7 @@ def test_a_trajectory_is_the_same_for_every_width_chunk_and_interruption(
 
 
 def test_sessions_that_train_at_the_same_time_in_threads_give_the_bits_of_each_alone() -> None:
-    """As the slots of one process train (the extension releases Python's lock)."""
+    """The slots of one process train this way, because the extension releases Python's lock."""
     whole = catalogue_case("cnn-s ch1", "tanh", "adam", "dropout", num_models=32)
     halves = [whole.take(range(16)), whole.take(range(16, 32))]
     with ThreadPoolExecutor(2) as pool:
@@ -86,7 +86,7 @@ def test_a_model_that_is_not_finite_leaves_its_neighbours_bit_identical(poison: 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_images_that_only_the_table_describes_are_looked_up(name: str) -> None:
-    """A table that no mean and deviation explain, and the same one shuffled back, give the same training."""
+    """A table that no mean and deviation can express gives the same training as images with the values themselves."""
     plain = catalogue_case(name, "tanh", "adam", "plain", num_models=16)
     order = np.argsort(np.cos(np.arange(256.0)), kind="stable")
     table = np.ascontiguousarray(plain.data.pixel_values[:, np.argsort(order)])

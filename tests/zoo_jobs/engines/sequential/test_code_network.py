@@ -1,4 +1,4 @@
-"""Code as a network in the engine `sequential`: it trains as a layer list does that says the same."""
+"""Code as a network in the engine `sequential` trains to the same bits as an equal layer list."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -97,6 +97,6 @@ def test_chunks_and_interruptions_change_no_bit_of_weights_and_buffers(populatio
 def test_only_sequential_runs_code(population: Made) -> None:
     program = replace(population().program, architecture=network_of(NORMED))
     assert choose("auto", [program]).engine.name == "sequential"
-    assert "code-" in str(not_a_plain_layer_list(program))  # what lanes and stacked ask
+    assert "code-" in str(not_a_plain_layer_list(program))  # lanes and stacked check this
     with pytest.raises(InputError, match=r"engine stacked cannot run this zoo: code-.* is not a layer list"):
         choose("stacked", [program])

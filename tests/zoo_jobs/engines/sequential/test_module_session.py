@@ -1,4 +1,4 @@
-"""ResNets with everything on the device, checked with the CPU as the device."""
+"""The session that keeps everything of a ResNet on the device, tested with the CPU as the device."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,7 +74,7 @@ def test_it_trains_and_evaluates_as_the_session_of_a_cpu_does(case: dict[str, An
     assert other_running.num_samples == running.num_samples == 24
 
 
-def test_an_interruption_and_an_inactive_neighbour_do_not_show(made: Any, digits: Made) -> None:
+def test_an_interruption_and_an_inactive_neighbour_change_no_bit(made: Any, digits: Made) -> None:
     data, everyone, first = digits(3, 16, 24), np.ones(2, np.bool_), np.array([True, False])
     with on_device(made, data) as session:
         session.train_epoch(1, everyone)
@@ -97,7 +97,7 @@ def test_an_interruption_and_an_inactive_neighbour_do_not_show(made: Any, digits
 
 
 class HostReads(TorchDispatchMode):
-    """Counts the values that the host reads one by one: on a GPU each would wait for the device."""
+    """Counts the values that the host reads one by one. On a GPU each read would wait for the device."""
 
     count = 0
 

@@ -1,4 +1,4 @@
-"""ResNet-18 in the oracle: flat rows are the module's own tensors."""
+"""ResNet-18 in the engine `sequential`, whose flat rows hold the tensors of the module."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_an_epoch_is_that_of_plain_pytorch(made: Any, digits: Made) -> None:
     assert test.correct_P[0] == correct
 
 
-def test_interruption_does_not_show(made: Any, digits: Made) -> None:
+def test_an_interruption_changes_no_bit(made: Any, digits: Made) -> None:
     data = digits(3, 16, 24)
 
     def grow(state: Any, epochs: range) -> Any:

@@ -1,4 +1,4 @@
-"""The oracle trains as plain PyTorch does, and always to the same bytes."""
+"""The engine `sequential` trains like plain PyTorch, and always to the same bytes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -76,7 +76,9 @@ def test_two_epochs_are_those_of_plain_pytorch(case: dict[str, Any], population:
 
 @pytest.mark.parametrize("case", [{}, {"dropout": True}, {"optimizer": "sgd"}, {"optimizer": "rmsprop"},
                                   {"variational": True}, {"name": "cnn-l", "channels": 3}])  # fmt: skip
-def test_company_and_interruption_do_not_show(case: dict[str, Any], population: Made, digits: Made) -> None:
+def test_other_models_and_interruptions_do_not_change_a_model(
+    case: dict[str, Any], population: Made, digits: Made
+) -> None:
     made = population(**case, num_models=5)
     data = digits(case.get("channels", 1), made.program.architecture.image_size)
     together = grow(made, data, range(1, 3))
@@ -187,7 +189,7 @@ def test_a_schedule_moves_rate_and_momentum_of_every_step(population: Made, digi
     np.testing.assert_allclose(trajectory["weights"][0], expected, rtol=2e-4, atol=2e-5)
 
 
-def test_what_cannot_run_is_refused_with_a_reason(population: Made) -> None:
+def test_programs_that_cannot_run_are_refused_with_a_reason(population: Made) -> None:
     engine = SequentialEngine("cpu")
     program = population().program
     assert engine.refuses(program) is None
@@ -214,7 +216,7 @@ def test_numerics_name_all_that_the_numbers_depend_on(population: Made) -> None:
     assert bf16.items() >= {"amp": True, "channels_last": True}.items()
 
 
-def test_precisions_that_it_cannot_compute_are_refused(population: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_precisions_are_refused(population: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     see_cuda(monkeypatch, device=False)
     small, resnet = population().program, population("resnet18", 3, num_models=1, optimizer="sgd").program
     for name in ("sequential", "stacked", "lanes"):

@@ -1,4 +1,4 @@
-"""Magnitude pruning: which weights go, and that they stay away."""
+"""Magnitude pruning: which weights are pruned, and that they stay zero."""
 
 from collections.abc import Callable
 from dataclasses import replace

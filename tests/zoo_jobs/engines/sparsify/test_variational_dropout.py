@@ -1,4 +1,4 @@
-"""Variational dropout: the reference's tables, then the twins of the oracle against mathematics in double precision."""
+"""Variational dropout: the values of the reference, and the twins of `sequential` compared with double precision."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every engine trains real digits to the accuracies of the oracle; `make test-zoos` has the larger test."""
+"""Every engine trains real digits to the accuracies of `sequential`; `make test-zoos` has the larger test."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,5 +31,5 @@ def test_16_models_over_2_epochs_are_as_accurate_as_those_of_the_oracle(
     if "accuracies" not in oracle:
         oracle["accuracies"] = accuracies(make_engine("sequential"), made, data, NUM_EPOCHS)
     assert oracle["accuracies"].mean() > 0.6
-    assert np.std(oracle["accuracies"]) > MARGIN  # models differ by more than engines may
+    assert np.std(oracle["accuracies"]) > MARGIN  # the models differ more than the engines are allowed to
     assert_equivalent(accuracies(engine, made, data, NUM_EPOCHS), oracle["accuracies"])

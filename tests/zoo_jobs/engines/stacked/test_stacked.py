@@ -1,4 +1,4 @@
-"""The stacked engine computes what the oracle computes, model by model, to rounding."""
+"""The engine `stacked` computes what `sequential` computes, model by model, within rounding."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -99,7 +99,7 @@ def test_weights_pruned_by_magnitude_stay_zero(optimizer: Any, population: Made,
 
 
 @pytest.mark.parametrize("case", [{}, {"dropout": True}, {"variational": True}, {"name": "cnn-l", "channels": 3}])
-def test_company_and_chunks_change_results_only_within_rounding(
+def test_other_models_and_chunks_change_results_only_within_rounding(
     case: dict[str, Any], population: Made, digits: Made
 ) -> None:
     made = population(**case, num_models=7)
@@ -164,7 +164,7 @@ def test_patches_and_their_transposed_map_agree_on_both_ways(kernel: int, height
 
 
 def test_the_gpus_sums_read_memory_in_order_and_are_those_of_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads follow the last axis of the result, so along it a kernel has to read places that follow each other."""
+    """Neighbouring threads compute neighbours along the last axis, so a kernel must read neighbouring addresses."""
     generator = torch.Generator().manual_seed(1)
     windows = torch.randn(2, 3, 3, 3, 4, 6, 7, generator=generator)
     shape = (2, 3, 4, 8, 9)
@@ -184,7 +184,7 @@ def test_the_gpus_sums_read_memory_in_order_and_are_those_of_the_plain_way(monke
     assert strides == [1, 1]
 
 
-def test_what_cannot_run_is_refused_with_a_reason(population: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_that_cannot_run_are_refused_with_a_reason(population: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = StackedEngine("cpu")
     program = population().program
     assert engine.refuses(program) is None
@@ -211,7 +211,7 @@ def test_a_full_device_is_a_memory_error_and_threads_come_back() -> None:
 
 
 def test_other_threads_may_allocate_while_a_graph_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With torch's default mode the thread that commits a part would spoil the capture."""
+    """In torch's default mode, an allocation by the thread that commits a part would invalidate the capture."""
     captures: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
