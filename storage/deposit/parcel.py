@@ -1,5 +1,6 @@
 """The content of a publication: objects and manifest of a zoo, and new metadata files that do not name its store."""
 
+import html
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,15 @@ from ..stores.objects import get_object
 from ..zoo import Zoo
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture for the card: one of the names of ``FIGURES``, PNG, and what it shows in words."""
+
+    name: str
+    data: bytes
+    alt: str
+
+
 @dataclass(frozen=True)
 class Parcel:
     """A zoo as it is published.
@@ -32,6 +42,7 @@ class Parcel:
         carried: files beside the version that cannot be made anew, by name.
         images_licence: of the images, for the card.
         left_out: what does not leave, and why.
+        figures: of the card.
     """
 
     zoo: Zoo
@@ -39,6 +50,7 @@ class Parcel:
     carried: Mapping[str, bytes] = field(default_factory=dict)
     images_licence: str = ""
     left_out: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
@@ -56,9 +68,10 @@ class Parcel:
         }
         papers = {
             **self.carried,
-            "README.md": card(description, manifest, self._first(), self._figures(version)).encode(),
+            "README.md": card(description, manifest, self._first(), self._last(version)).encode(),
             "LICENSE": LICENSE.encode(),
             **citation_files(manifest, self.credits, version),
+            **{figure.name: figure.data for figure in self.figures},
             "croissant.json": pretty(metadata),
             "labels.parquet": get_object(self.zoo.store, manifest.labels.ref, owner),
             "models.parquet": get_object(self.zoo.store, manifest.model_table.ref, owner),
@@ -105,15 +118,21 @@ class Parcel:
         part = part_sentence(self.manifest)
         return f"**{part}**\n\n" if part else ""
 
-    def _figures(self, version: int) -> str:
+    def _last(self, version: int) -> str:
         here = self.manifest.images is not None and self.images_licence
         images = f"- the images that the models were evaluated on: {self.images_licence}\n" if here else ""
         cite = f"## Cite it\n\n```bibtex\n{bibtex(self.manifest, self.credits, version)}```\n"
-        return f"{images}\n{_accuracies(self.zoo)}{cite}\n"
+        return f"{images}\n{_accuracies(self.zoo, self.figures)}{cite}\n"
 
 
 def parcel_of(
-    zoo: Zoo, credits: Credits, *, images: bool = False, images_licence: str = "", why_not: str = ""
+    zoo: Zoo,
+    credits: Credits,
+    *,
+    images: bool = False,
+    images_licence: str = "",
+    why_not: str = "",
+    figures: tuple[Figure, ...] = (),
 ) -> Parcel:
     """The content of a publication of ``zoo``.
 
@@ -121,6 +140,7 @@ def parcel_of(
         images: whether ``images.safetensors``, if it is beside the version, leaves too.
         images_licence: of these images, in words.
         why_not: why they do not.
+        figures: of the card.
     """
     carried = carried_files(zoo.store, zoo.name, zoo.version)
     left_out = []
@@ -132,7 +152,7 @@ def parcel_of(
         carried = {}
         zoo = Zoo(zoo.store, anonymised(zoo.manifest), zoo.version, progress=False)
         left_out.append("title, source and notes of the manifest: --anonymous")
-    return Parcel(zoo, credits, carried, images_licence, tuple(left_out))
+    return Parcel(zoo, credits, carried, images_licence, tuple(left_out), figures)
 
 
 def anonymised(manifest: Manifest) -> Manifest:
@@ -148,8 +168,8 @@ def slice_of(zoo: Zoo, folder: Path, epochs: Selector, models: Selector, split: 
     return Zoo(store, pulled.manifest, pulled.number, progress=False)
 
 
-def _accuracies(zoo: Zoo) -> str:
-    """A table of the test accuracy of finite models at five epochs; empty where none was measured."""
+def _accuracies(zoo: Zoo, figures: tuple[Figure, ...]) -> str:
+    """Pictures, and a table of the test accuracy of finite models at five epochs; empty where none was measured."""
     labels = zoo.labels(columns=["epoch", "test_acc"])
     labels = labels.filter(pc.is_valid(labels["test_acc"]))
     epochs, accuracy = labels["epoch"].to_numpy(), labels["test_acc"].to_numpy()
@@ -157,7 +177,10 @@ def _accuracies(zoo: Zoo) -> str:
     if not len(there):
         return ""
     chosen = there[np.unique(np.linspace(0, len(there) - 1, 5).round().astype(int))]
-    lines = ["## Test accuracy\n", "| epoch | models | lowest | median | highest |", "|--|--|--|--|--|"]
+    # Pictures of a fixed width stand side by side on a wide screen and below each other on a phone.
+    pictures = [f'<img src="{one.name}" width="360" alt="{html.escape(one.alt)}">' for one in figures]
+    lines = ["## Test accuracy\n", *pictures, ""] if pictures else ["## Test accuracy\n"]
+    lines += ["| epoch | models | lowest | median | highest |", "|--|--|--|--|--|"]
     for epoch in chosen:
         here = accuracy[epochs == epoch]
         low, middle, high = (f"{100 * value:.1f} %" for value in (here.min(), np.median(here), here.max()))

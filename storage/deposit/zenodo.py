@@ -17,6 +17,7 @@ from typing import Any
 from ..canonical import sha256_hex
 from ..errors import CredentialsRefused, DigestMismatch, StorageUsageError
 from ..interchange.zip import zip_zoo
+from ..publish.cards import CITATION, FIGURES, RECORD
 from ..publish.papers import abstract, digest, keywords, title
 from ..quantities import human_bytes
 from ..stores.environment import check_endpoint, variable
@@ -29,7 +30,7 @@ SERVICES = {
     "zenodo": ("https://zenodo.org", "ZENODO_TOKEN"),
     "zenodo-sandbox": ("https://sandbox.zenodo.org", "ZENODO_SANDBOX_TOKEN"),
 }
-PAPERS = ("CITATION.cff", "LICENSE", "README.md", "datacite.json", "labels.parquet", "models.parquet")
+PAPERS = (CITATION, "LICENSE", "README.md", RECORD, "labels.parquet", "models.parquet", *FIGURES)
 _ENTRY_BYTES = 30 + 46 + 2 * 24  # of a member of a zip file: two headers, with room for sizes above 4 GiB
 
 
@@ -55,7 +56,7 @@ class ZenodoTarget:
         inside |= {key: len(data) for key, data in parcel.files(1)}
         packed = sum(inside.values()) + sum(_ENTRY_BYTES + 2 * len(key) for key in inside)
         papers = parcel.papers(1)
-        sizes = {name: len(papers[name]) for name in PAPERS}
+        sizes = {name: len(papers[name]) for name in PAPERS if name in papers}
         sizes |= {f"{parcel.zoo.name}.zip": packed, "croissant.json": 600 * len(inside), "SHA256SUMS": 80 * 9}
         said = f"{parcel.zoo.name}.zip holds {len(inside):,} files; the papers lie beside it"
         return plan_of(parcel.manifest, self.name, sizes, self.limits, left_out=parcel.left_out, packed=said)
@@ -148,7 +149,7 @@ def written(parcel: Parcel, version: int, folder: Path) -> dict[str, Path]:
     packed = f"{parcel.zoo.name}.zip"
     zip_zoo(parcel.zoo, folder / packed, files=parcel.contents(version))
     papers = parcel.papers(version)
-    content = {name: papers[name] for name in PAPERS}
+    content = {name: papers[name] for name in PAPERS if name in papers}
     content["README.md"] = papers["README.md"].replace(
         f'"URL/zoos/{parcel.zoo.name}")  # URL: a path, s3://bucket/prefix or https://'.encode(),
         f'"{packed}/zoos/{parcel.zoo.name}")'.encode(),

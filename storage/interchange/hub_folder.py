@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ..keys import version_prefix
-from ..publish.cards import CITATION, RECORD, pretty
+from ..publish.cards import CITATION, FIGURES, RECORD, pretty
 from ..quantities import human_bytes
 from ..zoo import Zoo
 from .folders import Report, fresh_folder
 from .zip import NUMBER, contents
 
-ATTRIBUTES = "*.safetensors filter=lfs diff=lfs merge=lfs -text\n*.parquet filter=lfs diff=lfs merge=lfs -text\n"
-AT_ROOT = (CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json")
+ATTRIBUTES = "".join(f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in ("safetensors", "parquet", "png"))
+AT_ROOT = (CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json", *FIGURES)
 
 
 @dataclass(frozen=True, slots=True)

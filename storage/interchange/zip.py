@@ -10,7 +10,18 @@ from typing import Any
 from ..canonical import canonical_json, sha256_hex
 from ..formats.manifest import Manifest
 from ..keys import copy_key, head_key, manifest_key
-from ..publish.cards import CARRIED, CITATION, LICENSE, RECORD, card, carried_files, checksums, croissant, pretty
+from ..publish.cards import (
+    CARRIED,
+    CITATION,
+    FIGURES,
+    LICENSE,
+    RECORD,
+    card,
+    carried_files,
+    checksums,
+    croissant,
+    pretty,
+)
 from ..publish.description import ZooDescription
 from ..publish.head import HEAD_FORMAT, HEAD_VERSION
 from ..quantities import human_bytes
@@ -19,7 +30,7 @@ from ..zoo import Zoo
 from .folders import Report, fresh_file
 
 NUMBER = 1  # of the version in every zip file, so that equal zoos give equal bytes
-COPIES = (*CARRIED, CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json")
+COPIES = (*CARRIED, CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json", *FIGURES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ CARRIED = ("google_layout.csv", "google_metrics.csv.gz", "origin.json")
 CITATION, RECORD = "CITATION.cff", "datacite.json"
 """The citation that `zoo publish` writes: copies of the whole zoo take it along as it is."""
 
+FIGURES = ("accuracy-over-epochs.png", "final-accuracy.png", "final-accuracy-by.png")
+"""Pictures beside a card that shows them, as `zoo publish` draws them."""
+
 
 def carried_files(store: ObjectStore, zoo: str, number: int, names: tuple[str, ...] = CARRIED) -> dict[str, bytes]:
     """Those files of version ``number`` that are there, by name."""

@@ -16,6 +16,7 @@ from zooforge.storage.read.progress import progress_bar
 from zooforge.storage.zoo import Zoo, open_zoo
 
 from ..data.registry import DATASETS
+from ..report.figures import card_figures
 from .options import json_option, print_json
 from .working import zoo_and_store
 
@@ -85,7 +86,8 @@ def parcel(zoo: Zoo, credits: Credits, images: bool | None) -> Parcel:
     why_not = "--no-images" if images is False else f"licence of {zoo.manifest.dataset}: {licence}; --images overrides"
     source = "" if entry is None or credits.anonymous else f", {entry.home}"
     text = f"images of {zoo.manifest.dataset}{source}; their licence: {licence}"
-    return parcel_of(zoo, credits, images=allowed if images is None else images, images_licence=text, why_not=why_not)
+    leave = allowed if images is None else images
+    return parcel_of(zoo, credits, images=leave, images_licence=text, why_not=why_not, figures=card_figures(zoo))
 
 
 def said(plan: Plan, as_json: bool, err: bool = False) -> None:

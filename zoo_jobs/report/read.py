@@ -50,7 +50,7 @@ def read_contents(store: ObjectStore, url: str, name: str, version: int | None =
     """
     published = open_zoo(zoo_url(url, name), version)
     spec = stored(store, name)
-    here = _population(published)
+    here = read_population(published)
     sparse = twin_names(store, url, published)
     notes = [f"More twins: {', '.join(sparse[1:])}."] if len(sparse) > 1 else []
     if isinstance(spec, ZooSpec):
@@ -62,7 +62,7 @@ def read_contents(store: ObjectStore, url: str, name: str, version: int | None =
 def read_labels_only(store: ObjectStore, url: str, name: str, version: int | None = None) -> Contents:
     """As `read_contents`, but without weights and twins: enough for `zoo fidelity`."""
     published = open_zoo(zoo_url(url, name), version)
-    return _contents(store, published, stored(store, name), _population(published), None, (), with_map=False)
+    return _contents(store, published, stored(store, name), read_population(published), None, (), with_map=False)
 
 
 def _contents(
@@ -99,7 +99,8 @@ def _by_class(published: Published) -> ByClass | None:
     return ByClass(np.array(counts), np.nanmean(share, axis=0), recall, macro, largest)
 
 
-def _population(published: Published) -> Population:
+def read_population(published: Published) -> Population:
+    """The labels of a zoo as matrices."""
     names = [name for name in COLUMNS if name in published.labels().column_names]
     table = published.labels(columns=names)
     return population({name: table[name].to_numpy(zero_copy_only=False) for name in names})

@@ -1,6 +1,7 @@
 """`zoo publish` and `zoo cite` as a person types them, with the zoo that comes with the package."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from tests.support.faulty_service import serving
 from tests.support.paths import ROOT
 from tests.support.zenodo_server import TOKEN, Zenodo
+from zooforge.storage.interchange.zip import copies_of
+from zooforge.storage.publish.cards import FIGURES
 from zooforge.storage.zoo import open_zoo
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.data.registry import DATASETS
@@ -43,6 +46,28 @@ def test_a_part_is_published_and_cited_with_its_authors(tmp_path: Path, capsys: 
     assert "author = {Doe, Jane}" in entry and "A part of the planned zoo: 3 of 80 states" in entry
     assert main(["cite", *SOURCE]) == 0
     assert "The makers of digits-example" in capsys.readouterr().out
+
+
+def test_the_card_shows_pictures_that_lie_beside_it_and_say_what_they_show(tmp_path: Path) -> None:
+    assert publish("--to", str(tmp_path / "a")) == 0
+    version = "zoos/digits-example/versions/0001"
+    sums = (tmp_path / "a" / version / "SHA256SUMS").read_text()
+    for folder in (tmp_path / "a", tmp_path / "a" / version):
+        shown = re.findall(r'<img src="([^"]+)" width="360" alt="([^"]+)">', (folder / "README.md").read_text())
+        assert [name for name, _ in shown] == list(FIGURES)
+        for name, alt in shown:
+            assert (folder / name).read_bytes().startswith(b"\x89PNG") and name in sums
+            assert re.search(r"median.* \d\d\.\d", alt), alt
+    assert publish("--to", str(tmp_path / "b"), "--anonymous") == 0
+    for name in FIGURES:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert set(FIGURES) <= set(copies_of(open_zoo(tmp_path / "a" / "zoos" / "digits-example")))
+
+
+def test_a_zoo_with_one_set_of_hyperparameters_and_one_epoch_has_two_pictures(tmp_path: Path) -> None:
+    chosen = ["--epochs", "4", "--where", "activation == 'tanh' and learning_rate == 0.003"]
+    assert publish("--to", str(tmp_path), *chosen) == 0
+    assert [name for name in FIGURES if (tmp_path / name).exists()] == list(FIGURES[:2])
 
 
 def test_images_are_published_if_their_licence_allows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
