@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..budget import TABLE, Meter
 from ..errors import FormatError
 from .labels import Column, Values, part_columns
+from .parquet_pages import count_pages
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,9 +72,11 @@ def decode_table(
         if num_rows is not None and file.metadata.num_rows != num_rows:
             raise FormatError(f"{what}: {file.metadata.num_rows} rows, the manifest says {num_rows}")
         _check_types(file.schema_arrow, what)
-        table = _decoded(file, data, Meter(TABLE, what))
+        meter = Meter(TABLE, what)
+        count_pages(data, meter)
+        table = _decoded(file, data, meter)
         table.validate(full=True)  # refuse text that is not UTF-8 here, not at a later conversion
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         line = str(error).partition("\n")[0][:120]
         raise FormatError(f"{what}: not readable as Parquet ({line}); the object is truncated or damaged") from None
     if columns is not None:
@@ -128,9 +131,6 @@ def _decoded(file: "pq.ParquetFile", data: bytes, meter: Meter) -> "pa.Table":
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    for number in range(file.metadata.num_row_groups):
-        # pyarrow's RowGroupMetaData.column(i) is not used: it ends the process if that column's metadata is malformed.
-        meter.add(num_bytes=max(0, file.metadata.row_group(number).total_byte_size))
     # By position, which is also that of the values: of two columns with one name, pyarrow finds only the last.
     texts = [position for position, field in enumerate(file.schema_arrow) if pa.types.is_string(field.type)]
     table = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts).read(use_threads=False)

@@ -1,4 +1,4 @@
-"""Parquet files with changed fields in their footers, which still parse. Pure."""
+"""Parquet files with changed fields in their footers and page headers, which still parse. Pure."""
 
 import io
 from collections.abc import Iterator
@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.fuzz.mutate import ODD_NUMBERS, mutated
-from tests.support.parquet_footer import (
+from tests.support.parquet_footer import encoded_struct, join_footer, split_footer
+from zooforge.storage.budget import Budget
+from zooforge.storage.formats.thrift import (
     BINARY,
     BYTE,
     DOUBLE,
@@ -22,8 +24,7 @@ from tests.support.parquet_footer import (
     STRUCT,
     TRUE,
     Struct,
-    join_footer,
-    split_footer,
+    read_struct,
 )
 
 _BOX = [[number, DOUBLE, 8 * b"\x7f"] for number in range(1, 9)]
@@ -61,11 +62,20 @@ def rich_table() -> bytes:
     return sink.getvalue()
 
 
-def changed_footer(files: list[bytes], random: Random) -> bytes:
-    """One of ``files`` with one to three changes in its footer. The pages are unchanged."""
+def changed_headers(files: list[bytes], random: Random) -> bytes:
+    """One of ``files`` with one to three changes in its footer or in its first page's header."""
     pages, footer = split_footer(random.choice(files))
+    if random.random() < 0.3:
+        header, end = read_struct(pages, 4, Budget(len(pages)).meter("page"))
+        _change(header, random)
+        return join_footer(pages[:4] + encoded_struct(header) + pages[end:], footer)
+    _change(footer, random)
+    return join_footer(pages, footer)
+
+
+def _change(root: Struct, random: Random) -> None:
     for _ in range(random.randint(1, 3)):
-        structs = list(_structs(STRUCT, footer))
+        structs = list(_structs(STRUCT, root))
         struct = random.choice(structs)
         field = random.choice(struct)
         match random.randrange(8):
@@ -79,7 +89,6 @@ def changed_footer(files: list[bytes], random: Random) -> bytes:
                 struct.append(deepcopy(random.choice(random.choice(structs))))
             case _:
                 field[2] = _other(field[1], field[2], random)
-    return join_footer(pages, footer)
 
 
 def _structs(kind: int, value: Any) -> Iterator[Struct]:

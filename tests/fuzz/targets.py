@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from tests.fuzz.outside import outside_targets
-from tests.fuzz.parquet import changed_footer, rich_table
+from tests.fuzz.parquet import changed_headers, rich_table
 from tests.fuzz.target import OURS, Target
 from tests.fuzz.web import web_targets
 from tests.support.parquet_footer import with_size_statistics
@@ -257,7 +257,7 @@ def record_targets() -> dict[str, Target]:
             tables,
             look_at_table,
             hostile=(with_size_statistics(tables[0], [8, 0, 0]),),  # this input once ended the process
-            make=lambda random: changed_footer(tables, random),
+            make=lambda random: changed_headers(tables, random),
         ),
     }
 
