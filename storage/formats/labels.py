@@ -6,6 +6,7 @@ declared here once; readers, writers, the format and its documentation follow.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -62,13 +63,28 @@ def _split_columns(split: str, meaning: str) -> tuple[Column, ...]:
     )
 
 
-PART_COLUMNS: tuple[Column, ...] = (
+KEY_COLUMNS: tuple[Column, ...] = (
     Column("model", "int32", "part", False, "model index"),
     Column("epoch", "int32", "part", False, "completed passes over the training split; 0 is the initial state"),
+)
+CLASSIFICATION_COLUMNS: tuple[Column, ...] = (
     *_split_columns("running_train", "training split, summed while weights change, dropout and noise active"),
     *_split_columns("train", "training split, the state of this epoch in eval mode; at chosen epochs only"),
     *_split_columns("val", "validation split in eval mode; null where the dataset has none"),
     *_split_columns("test", "test split in eval mode"),
+)
+REGRESSION_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "running_train_mse",
+        "float64",
+        "part",
+        True,
+        "mean squared error of the model's image (pixels in 0 to 1), averaged over the steps of the epoch, before each",
+    ),
+    Column("train_mse", "float64", "part", True, "mean squared error of the model's image in the state of this epoch"),
+)
+"""Metrics of image_regression, in place of ``CLASSIFICATION_COLUMNS``."""
+FAULT_COLUMNS: tuple[Column, ...] = (
     Column("faulty_epoch", "int32", "part", True, "first epoch at whose end a weight was not finite"),
     Column(
         "faulty_reason",
@@ -78,6 +94,7 @@ PART_COLUMNS: tuple[Column, ...] = (
         "`nan` if any weight was NaN then, else `inf`; `parent` of a twin whose parent was faulty",
     ),
 )
+PART_COLUMNS: tuple[Column, ...] = (*KEY_COLUMNS, *CLASSIFICATION_COLUMNS, *FAULT_COLUMNS)
 TWIN_COLUMNS: tuple[Column, ...] = (
     Column("kl", "float64", "twin", True, "KL divergence of the weights' posterior, nats"),
     Column("kl_weight", "float64", "twin", True, "weight of the KL term in this epoch's loss"),
@@ -98,6 +115,7 @@ CLASS_COLUMNS: tuple[Column, ...] = tuple(
         Column(f"{split}_class_predicted", "int32[]", "part", True, f"images of {split}_count by predicted class"),
     )
 )
+PSNR_DECIMALS = 6
 LABEL_VERSION = 2
 """Version of what training measures: 1 had no ``NORM_COLUMNS`` and no ``CLASS_COLUMNS``. A run keeps its first one."""
 ROW_COLUMNS: tuple[Column, ...] = (
@@ -115,6 +133,10 @@ ROW_COLUMNS: tuple[Column, ...] = (
     Column("parent_model", "int32", "row", True, "index there"),
     Column("parent_epoch", "int32", "row", True, "epoch there that this model begins at"),
 )
+LATER_ROW_COLUMNS: tuple[Column, ...] = (
+    Column("image", "int32", "row", True, "image that the model learns, counted in the data set's training images"),
+)
+"""Columns of rows that only zoos have which use them."""
 DERIVED_COLUMNS: tuple[Column, ...] = (
     Column("split", "string", "derived", False, "train, val or test: split over models, fixed by the root ancestor"),
     Column("running_train_acc", "float64", "derived", True, "running_train_correct / running_train_count"),
@@ -123,35 +145,66 @@ DERIVED_COLUMNS: tuple[Column, ...] = (
     Column("test_acc", "float64", "derived", True, "test_correct / test_count"),
     Column("ggap", "float64", "derived", True, "generalisation gap of the reference: running_train_acc - test_acc"),
 )
+REGRESSION_DERIVED: tuple[Column, ...] = (
+    DERIVED_COLUMNS[0],
+    Column(
+        "psnr",
+        "float64",
+        "derived",
+        True,
+        "-10 log10(train_mse) in dB, rounded to 6 decimals; null where train_mse is 0, see `exact`",
+    ),
+    Column("exact", "bool", "derived", True, "whether train_mse is 0: the image is reproduced exactly, without a PSNR"),
+)
 SPARSITY = Column("sparsity_ratio", "float64", "derived", True, "num_pruned / num_prunable")
 
 ALL_COLUMNS: dict[str, Column] = {
     c.name: c
-    for c in (*PART_COLUMNS, *NORM_COLUMNS, *CLASS_COLUMNS, *TWIN_COLUMNS, *ROW_COLUMNS, *DERIVED_COLUMNS, SPARSITY)
-}
+    for c in (
+        *PART_COLUMNS, *REGRESSION_COLUMNS, *NORM_COLUMNS, *CLASS_COLUMNS, *TWIN_COLUMNS, *ROW_COLUMNS,
+        *LATER_ROW_COLUMNS, *DERIVED_COLUMNS, *REGRESSION_DERIVED, SPARSITY,
+    )
+}  # fmt: skip
 
 
 def measured_columns(version: int) -> frozenset[str]:
     """Names of the columns that training with labels of ``version`` gives."""
     later = () if version == 1 else (*NORM_COLUMNS, *CLASS_COLUMNS)
-    return frozenset(c.name for c in (*PART_COLUMNS, *TWIN_COLUMNS, *later))
+    return frozenset(c.name for c in (*PART_COLUMNS, *REGRESSION_COLUMNS, *TWIN_COLUMNS, *later))
 
 
 def part_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
-    """Columns of a part's labels: those that every part has, and each group of which ``names`` holds a column."""
-    return (*PART_COLUMNS, *_groups(names, NORM_COLUMNS, CLASS_COLUMNS, TWIN_COLUMNS))
+    """Columns of a part's labels: those that every part of its task has, and each group of which ``names`` holds a
+    column. The task is image_regression where ``names`` holds one of its metrics.
+    """
+    return (
+        *KEY_COLUMNS, *_metrics(names), *FAULT_COLUMNS, *_groups(names, NORM_COLUMNS, CLASS_COLUMNS, TWIN_COLUMNS),
+    )  # fmt: skip
 
 
 def joined_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
     """Columns of a published zoo's labels, in their order: identity, split, results, hyperparameters, lineage.
 
     Args:
-        names: as for ``part_columns``.
+        names: as for ``part_columns``, and those of ``LATER_ROW_COLUMNS``.
     """
     head = [ALL_COLUMNS[name] for name in ("model", "epoch", "row_digest", "split")]
-    accuracies = DERIVED_COLUMNS[1:]
+    derived = (REGRESSION_DERIVED if _is_regression(names) else DERIVED_COLUMNS)[1:]
     results = _groups(names, NORM_COLUMNS, CLASS_COLUMNS, (*TWIN_COLUMNS, SPARSITY))
-    return (*head, *PART_COLUMNS[2:], *accuracies, *results, *ROW_COLUMNS[1:])
+    return (*head, *_metrics(names), *FAULT_COLUMNS, *derived, *results, *row_columns(names)[1:])
+
+
+def row_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
+    """Columns of a model's row, with those of ``LATER_ROW_COLUMNS`` that ``names`` holds."""
+    return (*ROW_COLUMNS, *(column for column in LATER_ROW_COLUMNS if column.name in names))
+
+
+def _is_regression(names: Collection[str]) -> bool:
+    return any(column.name in names for column in REGRESSION_COLUMNS)
+
+
+def _metrics(names: Collection[str]) -> tuple[Column, ...]:
+    return REGRESSION_COLUMNS if _is_regression(names) else CLASSIFICATION_COLUMNS
 
 
 def twin_names(twin: bool) -> tuple[str, ...]:
@@ -163,13 +216,17 @@ def _groups(names: Collection[str], *groups: tuple[Column, ...]) -> tuple[Column
     return tuple(column for group in groups if any(c.name in names for c in group) for column in group)
 
 
-def model_columns() -> tuple[Column, ...]:
-    """Columns of a published zoo's model table: the model's row, its last epoch, and whether it became faulty."""
+def model_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
+    """Columns of a published zoo's model table: the model's row, its last epoch, and whether it became faulty.
+
+    Args:
+        names: as for ``row_columns``.
+    """
     return (
         ALL_COLUMNS["model"],
         ROW_COLUMNS[0],
         ALL_COLUMNS["split"],
-        *ROW_COLUMNS[1:],
+        *row_columns(names)[1:],
         Column("num_epochs", "int32", "derived", False, "last epoch that is here"),
         ALL_COLUMNS["faulty_epoch"],
         ALL_COLUMNS["faulty_reason"],
@@ -274,16 +331,36 @@ def _strings(raw: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def derive(values: dict[str, Values]) -> dict[str, Values]:
-    """The columns that follow from counts: accuracies, ggap and, for twins, sparsity."""
+    """The columns that follow from what was measured: accuracies and ggap, or PSNR; of twins also sparsity."""
     derived: dict[str, Values] = {}
+    if "num_pruned" in values:
+        derived[SPARSITY.name] = _ratio(values["num_pruned"], values["num_prunable"])
+    if "train_mse" in values:
+        return derived | _psnr(values["train_mse"])
     for split in ("running_train", "train", "val", "test"):
         derived[f"{split}_acc"] = _ratio(values[f"{split}_correct"], values[f"{split}_count"])
     running, test = derived["running_train_acc"], derived["test_acc"]
     valid = _valid(running) & _valid(test)
     derived["ggap"] = _values(np.where(valid, running.data - test.data, 0.0), valid)
-    if "num_pruned" in values:
-        derived[SPARSITY.name] = _ratio(values["num_pruned"], values["num_prunable"])
     return derived
+
+
+def _psnr(mse: Values) -> dict[str, Values]:
+    known = _valid(mse)
+    exact = known & (mse.data == 0)
+    valid = known & ~exact
+    decibels = _decibels(np.where(valid, mse.data, 1.0))
+    return {"psnr": _values(np.where(valid, decibels, 0.0), valid), "exact": _values(exact, known)}
+
+
+def _decibels(mse: NDArray[np.float64]) -> NDArray[np.float64]:
+    """-10 log10(mse), rounded to 6 decimals: the same numbers on machines whose logarithms differ in the last digit."""
+    values = -10 * np.log10(mse)
+    rounded: NDArray[np.float64] = np.round(values, PSNR_DECIMALS) + 0.0
+    for i in np.flatnonzero(np.round(values - 1e-11, PSNR_DECIMALS) != np.round(values + 1e-11, PSNR_DECIMALS)):
+        exactly = Context(prec=50).log10(Decimal(float(mse[i]))) * -10
+        rounded[i] = float(exactly.quantize(Decimal(1).scaleb(-PSNR_DECIMALS)))
+    return rounded
 
 
 def _ratio(numerator: Values, denominator: Values) -> Values:

@@ -164,7 +164,8 @@ class Manifest:
     """See docs/format.md for every field. ``num_epochs`` is the last epoch that any model has.
 
     ``version`` is that of the format that it was read in; it is written in the same. ``data`` says which images the
-    models saw and how they were prepared, ``images`` holds them; None where not known or not published.
+    models saw and how they were prepared, ``images`` holds them; None where not known or not published. ``task`` holds
+    the facts of another task than classification.
     """
 
     zoo: str
@@ -201,6 +202,7 @@ class Manifest:
     model_columns: tuple[Column, ...] = model_columns()
     data: dict[str, Any] | None = None
     images: ObjectRef | None = None
+    task: dict[str, Any] | None = None
     version: int = VERSION
 
     def __repr__(self) -> str:
@@ -272,6 +274,8 @@ class Manifest:
                 "data": self.data,
                 "images": None if self.images is None else self.images.to_json(),
             }
+        if self.task is not None:
+            value["task"] = self.task
         return canonical_json(value)
 
     @classmethod
@@ -317,6 +321,7 @@ class Manifest:
                 model_columns=models,
                 data=None if version < 3 else _facts(value["data"]),
                 images=None if version < 3 else _ref(value["images"], what),
+                task=None if version < 3 else _task(value.get("task")),
                 version=version,
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -468,12 +473,23 @@ def _facts(value: Any) -> dict[str, Any] | None:
     return value
 
 
+def _task(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if value["name"] != "image_regression":
+        raise ValueError(f"the task {str(value['name'])[:100]!r}, which this version does not know")
+    if [_positive(number) for number in value["image_shape"]][1:] != 2 * value["image_shape"][2:]:
+        raise ValueError(f"images of shape {value['image_shape']}")
+    return {**value, "steps_per_epoch": _positive(value["steps_per_epoch"])}
+
+
 def _columns(value: dict[str, Any], version: int) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
     """Columns of the labels and of the model table; before version 3 manifests did not list them."""
     if version < 3:
         return joined_columns(twin_names(value["twin"])), model_columns()
     labels, models = (tuple(map(Column.from_json, value["columns"][name])) for name in ("labels", "models"))
-    for listed, needed in ((labels, joined_columns()), (models, model_columns())):
+    named = [column.name for column in labels]
+    for listed, needed in ((labels, joined_columns(named)), (models, model_columns(named))):
         names = [column.name for column in listed]
         if len(set(names)) < len(names) or not {c.name for c in needed} <= set(names):
             raise ValueError(f"columns {names} name one twice, or lack one")

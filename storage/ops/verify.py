@@ -187,7 +187,9 @@ def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Pro
     parents = models["parent_model"]
     roots = models["model"].data
     descends = manifest.parent is not None or manifest.root_zoo != manifest.zoo
-    if descends and parents.valid is None:
+    if manifest.task is not None:  # the images decide
+        roots = models["image"].data
+    elif descends and parents.valid is None:
         if set(models["parent_zoo"].data.tolist()) != {manifest.root_zoo}:
             return  # only the specs of the parents know the roots
         roots = parents.data

@@ -25,7 +25,8 @@ class ZooDescription:
         rows: model index to its row: ``row_digest`` and the hyperparameters of ``labels.ROW_COLUMNS``, ``parent_zoo``,
             ``parent_model``, ``parent_epoch``, and ``root_model`` where it is not the index itself. All that may be
             published, and rows 0..19.
-        root_zoo: the ancestor whose rows decide the split; the zoo itself if it has no parent.
+        root_zoo: the ancestor whose rows decide the split, or the images whose indices do where each model learns one;
+            the zoo itself if it has no parent.
         num_root_models: models in the full plan of the root zoo.
         root_rows: rows of the root zoo by its model index, where ``split`` has groups and ``rows`` have other
             hyperparameters (twins); None: ``rows``.
@@ -34,6 +35,7 @@ class ZooDescription:
         notes: known conflicts and remarks for the card.
         compression: of the shards; None: as the current version has them, at first not at all.
         shard_shape: (models, epochs) of a shard; None: as many models as fit into 64 MiB.
+        task: JSON: ``name`` and facts of the task; None: classification.
         data: JSON: which images the models saw, their licence, how they were prepared and split; None: not known.
     """
 
@@ -65,6 +67,7 @@ class ZooDescription:
     compression: CompressionName | None = None
     shard_shape: tuple[int, int] | None = None
     data: Mapping[str, Any] | None = None
+    task: Mapping[str, Any] | None = None
 
     @property
     def root(self) -> str:

@@ -29,7 +29,7 @@ from .cards import write_copies
 from .description import ZooDescription
 from .head import read_current, read_head, require_publishing, seal_manifest
 from .shards import MEMORY_BYTES, Block, Piece, ShardPlan, build_shards
-from .zoo_tables import Tables, write_tables
+from .zoo_tables import Tables, later_names, write_tables
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,8 @@ def assemble(
         blocks=blocks,
         notes=tuple(description.notes),
         label_columns=tables.label_columns,
-        model_columns=model_columns(),
+        model_columns=model_columns(later_names(description)),
+        task=None if description.task is None else dict(description.task),
         data=data,
         images=images,
     )

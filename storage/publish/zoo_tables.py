@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError
-from ..formats.labels import ROW_COLUMNS, Column, Values, column_values, derive, joined_columns, model_columns
+from ..formats.labels import (
+    LATER_ROW_COLUMNS,
+    Column,
+    Values,
+    column_values,
+    derive,
+    joined_columns,
+    model_columns,
+    row_columns,
+)
 from ..formats.manifest import TableEntry
 from ..formats.splits import SPLITS, SplitName, assign_splits
 from ..formats.tables import encode_table, values_digest
@@ -90,15 +99,22 @@ def write_tables(
     repeat = np.repeat(np.arange(len(models)), counts)
     values.update({name: column.take(repeat) for name, column in rows.items()})
     values.update(derive(values))
-    label_columns = joined_columns(names)
+    later = later_names(description)
+    label_columns = joined_columns([*names, *later])
     labels = _write(store, label_columns, values, len(repeat))
     lasts = starts + counts - 1
     for name in ("faulty_epoch", "faulty_reason"):
         rows[name] = values[name].take(lasts)
     rows["model"] = Values(models, None)
     rows["num_epochs"] = Values((counts - 1).astype(np.int32), None)
-    model_table = _write(store, model_columns(), rows, len(models))
+    model_table = _write(store, model_columns(later), rows, len(models))
     return Tables(labels, model_table, label_columns, {name: splits.count(name) for name in SPLITS})
+
+
+def later_names(description: ZooDescription) -> tuple[str, ...]:
+    """The names of ``LATER_ROW_COLUMNS`` that a row of the zoo uses."""
+    rows = description.rows.values()
+    return tuple(c.name for c in LATER_ROW_COLUMNS if any(row.get(c.name) is not None for row in rows))
 
 
 def row_values(description: ZooDescription, models: Sequence[int]) -> dict[str, Values]:
@@ -107,7 +123,7 @@ def row_values(description: ZooDescription, models: Sequence[int]) -> dict[str, 
     if missing:
         raise FormatError(f"zoo {description.name!r}: the description has no row for model {missing[0]}")
     columns = {}
-    for column in ROW_COLUMNS:
+    for column in row_columns(later_names(description)):
         given: NDArray[Any] = np.array([description.rows[model].get(column.name) for model in models], object)
         columns[column.name] = column_values(column, given, len(models))
     return columns

@@ -22,8 +22,8 @@ ORDER = {
     ],
     "zoo_jobs": [
         "errors.py", "quantities.py", "closed.py", "who.py", "logs.py", "events.py", "models", "data", "sparsify",
-        "spec", "engines", "planning", "catalogue", "watching", "metrics", "report", "site", "integrations", "running",
-        "publishing", "tuning", "benchmark", "commands", "cli.py", "unattended",
+        "tasks", "spec", "engines", "planning", "catalogue", "watching", "metrics", "report", "site", "integrations",
+        "running", "publishing", "tuning", "benchmark", "commands", "cli.py", "unattended",
     ],
 }  # fmt: skip
 """Files and folders of a room from the ground up: each imports only itself and what stands before it."""

@@ -12,6 +12,7 @@ KINDS = {
     "hyp-fixed": "many sets of hyperparameters, the same few seeds in each (fixed seeds): cells share initial weights",
     "hyp-random": "many sets of hyperparameters, every model with a seed of its own",
     "drawn": "hyperparameters of every model drawn from ranges",
+    "images": "another image for every model to learn",
 }
 
 

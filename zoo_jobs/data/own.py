@@ -80,6 +80,11 @@ def name_of(dataset: Images) -> str:
     return dataset if isinstance(dataset, str) else dataset.name
 
 
+def identity_of(dataset: Images) -> str:
+    """What stands for the images in the split of models that learn them: a registered name, or the digest of values."""
+    return dataset if isinstance(dataset, str) else dataset.digest
+
+
 def facts(raw: RawDataset, num_classes: int, class_names: tuple[str, ...] | None = None) -> OwnImages:
     """Facts of images [N, S, S, C] whose labels are below ``num_classes``."""
     channels: Any = raw.train.images.shape[3]

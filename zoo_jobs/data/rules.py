@@ -39,7 +39,7 @@ class SplitRule(Closed):
     """Number of training images."""
     val: Annotated[int, Field(ge=0)] = Field(examples=["10000"])
     """Number of validation images."""
-    test: Annotated[int, Field(gt=0)] | None = None
+    test: Annotated[int, Field(ge=0)] | None = None
     """null: the dataset's official test set; a number: the next entries of the same permutation."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = Field(examples=["42"])
     """Seed of the permutation."""

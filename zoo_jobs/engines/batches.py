@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.prepared import PreparedData, Split
+from ..tasks.image_regression import coordinates, targets
 from . import philox
 
 BLOCK_BYTES = 16 << 20  # of float32 pixels
@@ -17,12 +19,15 @@ MAX_DEGREES = 20.0  # reference: rotation up to 20 degrees
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive batches: ``images`` [n, C, H, W] float32 and ``labels`` [n], n = steps x batch size or less."""
+    """Consecutive batches: ``images`` [n, C, H, W] float32 and ``labels`` [n], n = steps x batch size or less.
+
+    Of image_regression ``images`` are coordinates [n, 2], and ``labels`` pixels [n, channels] float32.
+    """
 
     first_step: int
     num_steps: int
     images: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
@@ -53,6 +58,13 @@ def training_blocks(data: PreparedData, seed: int, epoch: int, batch_size: int, 
             ).reshape(-1, 4)[: len(rows)]
             images = augmented(images, words_n4, augment)
         yield Block(first_step, steps, pixels(data.pixel_values, images), split.labels[rows].astype(np.int64))
+
+
+def image_block(data: PreparedData, image: int, num_steps: int) -> Block:
+    """All pixels of one image, row by row, ``num_steps`` times."""
+    pixels_NC = targets(data.train.images[image], data.pixel_values)
+    inputs_N2 = coordinates(data.train.images.shape[-1])
+    return Block(0, num_steps, np.tile(inputs_N2, (num_steps, 1)), np.tile(pixels_NC, (num_steps, 1)))
 
 
 def evaluation_blocks(data: PreparedData, split: Split, num_images: int) -> Iterator[Block]:

@@ -17,8 +17,10 @@ from ..models.arithmetic import MemoryFormat, Precision
 from ..models.optimizers import OPTIMIZERS, OptimizerName
 from ..models.registry import Architecture, Network
 from ..sparsify.kl_schedule import LAMBDA_EPOCHS
+from ..tasks.contract import SplitName as SplitName
+from ..tasks.contract import TaskName
+from ..tasks.registry import DEFAULT
 
-SplitName = Literal["train", "val", "test"]
 DeviceKind = Literal["cpu", "cuda"]
 StateArrays = dict[str, NDArray[Any]]
 
@@ -45,6 +47,8 @@ class Program:
     pruned: bool = False  # twins by magnitude: weights that ``mask`` [P, D] of the state marks are zero and stay zero
     precision: Precision = "float32"
     memory_format: MemoryFormat = "contiguous"
+    task: TaskName = DEFAULT
+    steps_per_epoch: int = 0  # of image_regression, whose batch holds all pixels of a model's image
 
     @property
     def has_plain_arithmetic(self) -> bool:
@@ -62,16 +66,21 @@ class Hyperparameters:
     momentum_P: NDArray[np.float64]
     nesterov_P: NDArray[np.bool_]
     dropout_ratio_P: NDArray[np.float64]
+    image_P: NDArray[np.int64] | None = None  # of image_regression: row of the training images that a model learns
 
     def take(self, models: NDArray[np.intp]) -> "Hyperparameters":
-        return Hyperparameters(*(getattr(self, name)[models] for name in self.__slots__))
+        def rows(values: Any) -> Any:
+            return None if values is None else values[models]
+
+        return Hyperparameters(*(rows(getattr(self, name)) for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """Sums over the samples of one training epoch, taken while the weights change, with dropout and noise active.
 
-    For twins the loss is the cross-entropy without the KL term.
+    For twins the loss is the cross-entropy without the KL term. Of image_regression a sample is a pixel, its loss the
+    squared error, averaged over the channels, and ``correct_P`` is 0.
     """
 
     loss_sum_P: NDArray[np.float64]
@@ -83,6 +92,7 @@ class Running:
 class Evaluation:
     """Sums over the samples of a split in eval mode: no dropout, twins masked. The loss has no KL term.
 
+    Of image_regression the loss is that of ``Running``, ``correct_P`` is 0, and the counts by class have no class.
     ``class_correct_PC`` counts right predictions by class; a row's sum is the model's ``correct_P``.
     ``class_predicted_PC`` counts predictions by the class that was predicted, right or wrong; a row's sum is
     ``num_samples``. Both count the prediction of which ``correct_P`` says whether it is right: the first largest logit.
@@ -95,6 +105,13 @@ class Evaluation:
     num_samples: int
     class_correct_PC: NDArray[np.int32]
     class_predicted_PC: NDArray[np.int32]
+
+
+def image_evaluation(loss_sum_P: NDArray[np.float64], num_pixels: int) -> Evaluation:
+    """The evaluation of models that learn an image: squared errors, and counts of no class."""
+    num_models = len(loss_sum_P)
+    none_P0 = np.zeros((num_models, 0), np.int32)
+    return Evaluation(loss_sum_P, np.zeros(num_models, np.int32), num_pixels, none_P0, none_P0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +251,11 @@ def magnitude_sparsity(architecture: Network, mask_PD: NDArray[np.bool_]) -> Spa
     entries = noisy_layout(architecture).entries
     mask_PV = np.concatenate([masks[entry.name].reshape(num_models, -1) for entry in entries], axis=1)
     return sparsity_of(architecture, mask_PV, np.zeros(num_models))
+
+
+def not_classification(program: Program) -> str | None:
+    """The reason of an engine that only classifies; None for a program that does."""
+    return None if program.task == DEFAULT else f"it does not run the task {program.task}"
 
 
 def not_a_plain_layer_list(program: Program) -> str | None:

@@ -20,6 +20,7 @@ from zooforge.storage.formats.record import STATE_FIELDS
 
 from ..data.prepared import PreparedData
 from ..sparsify.kl_schedule import kl_weight
+from ..tasks.registry import DEFAULT, TASKS
 from .contract import Engine, Evaluation, Hyperparameters, Program, Running, Session, Sparsity, SplitName, StateArrays
 
 logger = logging.getLogger(__name__)
@@ -83,8 +84,10 @@ class Growth:
 
         Raises MemoryError when not even one model fits.
         """
+        task = TASKS[self._program.task]
+        clean_train = clean_train or "test" not in task.splits
         asked: dict[SplitName, bool] = {"train": clean_train, "val": len(self._data.val) > 0, "test": True}
-        splits = [split for split, wanted in asked.items() if wanted]
+        splits = [split for split, wanted in asked.items() if wanted and split in task.splits]
         while True:
             if self._chunk <= 1:
                 return self._step(epoch, splits)
@@ -188,10 +191,23 @@ class Growth:
                 f"{prefix}_count": column(np.full(self.num_models, count, np.int32)),
             }
 
-        labels = metrics("running_train", [piece.running for piece in pieces if piece.running is not None])
-        for split in ("train", "val", "test"):
-            labels |= metrics(split, [piece.evaluations[split] for piece in pieces if split in piece.evaluations])
-            labels |= classes(split)
+        def squared_error(sums: Sequence[Running | Evaluation]) -> Any:
+            if not sums:
+                return nulls(np.float64)
+            return column(np.concatenate([s.loss_sum_P / s.num_samples for s in sums]))
+
+        running = [piece.running for piece in pieces if piece.running is not None]
+        by_split = {
+            split: [piece.evaluations[split] for piece in pieces if split in piece.evaluations]
+            for split in TASKS[self._program.task].splits
+        }
+        labels: Labels = {}
+        if self._program.task == DEFAULT:
+            labels |= metrics("running_train", running)
+            for split, sums in by_split.items():
+                labels |= metrics(split, sums) | classes(split)
+        else:
+            labels |= {"running_train_mse": squared_error(running), "train_mse": squared_error(by_split["train"])}
         norms, largest = weight_norms(self._state["weights"])
         labels |= {"weight_norm": column(norms), "max_abs_weight": column(largest)}
         sparsities = [piece.sparsity for piece in pieces if piece.sparsity is not None]

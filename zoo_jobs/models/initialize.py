@@ -19,7 +19,7 @@ from ..errors import unknown
 from .code_module import code_module, filled_layers
 from .code_network import CodeNetwork
 from .layers import Architecture
-from .registry import INITIALIZERS, Network, ResNet18
+from .registry import INITIALIZERS, OF_NETWORKS, Network, ResNet18
 from .resnet18 import BLOCKS_PER_STAGE, WIDTHS
 
 BIAS = 0.01  # reference, def_net.py: "some small non-zero value"; the default of a spec's initial_bias
@@ -36,7 +36,7 @@ def initial_weights(
 
     Args:
         scale: multiplies the weights that the initializer gives.
-        bias: value of all biases of convolutions and linear layers.
+        bias: value of all biases of convolutions and linear layers; an initializer of networks draws them.
 
     Raises InputError for an unknown initializer.
     """
@@ -55,6 +55,9 @@ def initial_weights(
     else:
         layers = [*(unit.conv for unit in architecture.units), "fc"]
         _torchvision_constructor(architecture, tensors, generator)
+    if initializer in OF_NETWORKS:
+        fill(architecture, tensors, generator, scale)
+        return vector
     for name in layers:
         fill(tensors[f"{name}.weight"], generator=generator)
         if scale != 1:

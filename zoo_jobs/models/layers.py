@@ -119,7 +119,7 @@ class Parametric:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network as a list of layers over [in_channels, image_size, image_size] images.
+    """A network as a list of layers over [in_channels, image_size, image_size] images, or over vectors [in_channels].
 
     Position in ``layers`` is the index in the reference's ``module_list``. Dropout layers shift these indices; names
     (``conv1``, ``linear2``), shapes and order of the parameters do not depend on them.
@@ -129,6 +129,7 @@ class Architecture:
     in_channels: int
     image_size: int
     layers: tuple[Layer, ...]
+    vector_input: bool = False  # the input is a vector [in_channels], and image_size is 1
 
     def __post_init__(self) -> None:
         shapes = self.shapes
@@ -140,7 +141,8 @@ class Architecture:
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Input shape, then the output shape of each layer, without the batch axis. ValueError if layers do not fit."""
-        shapes: list[tuple[int, ...]] = [(self.in_channels, self.image_size, self.image_size)]
+        images = (self.in_channels, self.image_size, self.image_size)
+        shapes: list[tuple[int, ...]] = [(self.in_channels,) if self.vector_input else images]
         for index, layer in enumerate(self.layers):
             try:
                 shapes.append(output_shape(layer, shapes))
@@ -150,7 +152,7 @@ class Architecture:
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the last layer."""
+        """Outputs of the last layer: one per class, or one per channel of an image that is learned."""
         return self.shapes[-1][0]
 
     @property
@@ -210,6 +212,29 @@ class Architecture:
         (_, height, width), (_, rows, columns) = self.shapes[p.index : p.index + 2]
         taps = _taps(p.layer, height, rows) * _taps(p.layer, width, columns)
         return p.layer.in_channels * p.layer.out_channels * taps
+
+
+def sines(architecture: Architecture) -> list[float]:
+    """The omega of each linear layer: that of the sine behind it, or of the last sine before it where none follows.
+
+    Raises ValueError: no sine in the network, or a layer that is not linear.
+    """
+    if any(not isinstance(p.layer, Linear) for p in architecture.parametric):
+        raise ValueError("siren is for linear layers and sines")
+    found: list[float | None] = []
+    for layer in architecture.layers:
+        if isinstance(layer, Linear):
+            found.append(None)
+        elif isinstance(layer, Activation) and layer.name == "sine" and found and found[-1] is None:
+            found[-1] = layer.omega
+    known = [omega for omega in found if omega is not None]
+    if not known:
+        raise ValueError("siren needs a layer {activation: {name: sine, omega: 30}}")
+    omegas, last = [], known[0]
+    for omega in found:
+        last = last if omega is None else omega
+        omegas.append(last)
+    return omegas
 
 
 def output_shape(layer: Layer, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

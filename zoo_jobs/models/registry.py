@@ -76,9 +76,13 @@ INITIALIZERS: dict[str, str] = {
     "xavier_normal": "torch.nn.init:xavier_normal_",
     "truncated_normal": "torch.nn.init:trunc_normal_",
     "orthogonal": "zooforge.zoo_jobs.models.orthogonal:orthogonal_",
+    "siren": "zooforge.zoo_jobs.models.siren:siren_",
 }
 """Registry of initializers: each name with the function that fills a weight tensor in place, as
 ``package.module:function``. It is called as ``function(weight, generator=generator)`` and draws from nothing else."""
+OF_NETWORKS = ("siren",)
+"""The initializers that fill in a whole layer list, ``function(architecture, tensors, generator, scale)``. They leave
+the biases as torch's layers draw them."""
 
 
 __all__ = [

@@ -93,6 +93,8 @@ def samples_of(zoo: Zoo, epochs: range) -> Samples:
     held_out = spec.split.val + spec.num_test
     clean = sum(epoch in epochs for epoch in zoo.train_eval_epochs.with_epoch_0().below(epochs.stop))
     num_trained = len(epochs) - (0 in epochs)
+    if spec.task_row.vectors:  # the image is evaluated after every epoch
+        return Samples(num_trained * spec.samples_per_epoch, len(epochs) * spec.batch_size)
     return Samples(num_trained * spec.split.train, len(epochs) * held_out + clean * spec.split.train)
 
 
@@ -167,7 +169,7 @@ def estimate(
         num_states=wanted.num_states,
         num_params=net.layout.size,
         num_parts=len(asked) * (wanted.last_part + 1),
-        num_steps=num_models * wanted.num_epochs * spec.steps_per_epoch,
+        num_steps=num_models * wanted.num_epochs * spec.num_steps,
         num_flop=FLOP_PER_MAC * macs * num_models,
         machine=machine.name,
         engine=engine if rate is None else rate.engine,
@@ -199,8 +201,8 @@ def epoch_seconds_per_model(zoo: Zoo, machine: Machine, engine: str | None = Non
     """Seconds of a slot for one epoch of one model; None if it was not measured."""
     spec = zoo.root
     rate = machine.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine, spec.precision)
-    held_out = spec.split.val + spec.num_test
-    return None if rate is None else _slot_seconds(rate, Samples(spec.split.train, held_out))
+    held_out = spec.batch_size if spec.task_row.vectors else spec.split.val + spec.num_test
+    return None if rate is None else _slot_seconds(rate, Samples(spec.samples_per_epoch, held_out))
 
 
 def _slot_seconds(rate: Rate, seen: Samples) -> float:

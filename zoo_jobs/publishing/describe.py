@@ -8,6 +8,7 @@ from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.keys import code_key
 from zooforge.storage.publish.description import ZooDescription
 
+from ..data.own import identity_of
 from ..data.registry import DATASETS
 from ..engines.contract import noisy_layout
 from ..models.arithmetic import PRECISIONS
@@ -47,8 +48,8 @@ def describe(zoo: Zoo) -> ZooDescription:
         source=spec.source,
         dataset=spec.dataset_name,
         architecture=spec.architecture_name,
-        in_channels=spec.in_channels,
-        image_size=spec.image_size,
+        in_channels=plain.in_channels,
+        image_size=plain.image_size,
         num_classes=spec.num_classes,
         num_models=len(table),
         num_epochs=zoo.num_epochs,
@@ -61,15 +62,23 @@ def describe(zoo: Zoo) -> ZooDescription:
         buffers_layout=plain.buffer_layout if plain.buffer_layout.size or plain.counter_names else None,
         counters=plain.counter_names,
         split=SplitRule(root.split_rule.kind, group=root.split_rule.group),
-        root_zoo=root.name,
+        root_zoo=root.name if spec.images is None else f"images of {identity_of(spec.dataset)}",
         root_rows={row.index: _row(row, root) for row in rows(root)} if zoo != root and root.split_rule.group else None,
         num_root_models=len(rows(root)),
         parent=Parent(zoo.parent.name, zoo.parent.run_id, zoo.source_epoch) if isinstance(zoo, TwinSpec) else None,
-        notes=(*spec.conflicts, *_family(zoo), *_code(spec), *_start(spec), *_arithmetic(spec)),
+        notes=(*spec.conflicts, *_images(spec), *_family(zoo), *_code(spec), *_start(spec), *_arithmetic(spec)),
         compression=spec.compression,
         shard_shape=spec.architecture_row.shard_shape,
         data=image_facts(spec),
+        task=_task(spec),
     )
+
+
+def _task(spec: ZooSpec) -> dict[str, Any] | None:
+    if spec.images is None:
+        return None
+    shape = [spec.in_channels, spec.image_size, spec.image_size]
+    return {"name": spec.task, "image_shape": shape, "steps_per_epoch": spec.steps_per_epoch}
 
 
 def image_facts(spec: ZooSpec) -> dict[str, Any]:
@@ -82,6 +91,16 @@ def image_facts(spec: ZooSpec) -> dict[str, Any]:
         "preprocessing": spec.preprocessing.model_dump(mode="json"),
         "split": spec.split.model_dump(mode="json"),
     }
+
+
+def _images(spec: ZooSpec) -> tuple[str, ...]:
+    """What a reader has to know of networks that hold one image each."""
+    if spec.images is None:
+        return ()
+    return (
+        f"Each model learns one image of {spec.dataset_name}, column image: from the row and the column of a pixel, "
+        "both in -1 to 1, to byte / 255. Models of one image are in one split, whatever their zoo.",
+    )
 
 
 def _start(spec: ZooSpec) -> tuple[str, ...]:
@@ -127,7 +146,7 @@ def _arithmetic(spec: ZooSpec) -> tuple[str, ...]:
 def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:
     values = asdict(row)
     index = values.pop("index")
-    lineage: dict[str, Any] = {}
+    lineage: dict[str, Any] = {} if row.image is None else {"root_model": row.image}
     if zoo.root.start is not None:
         lineage = {"parent_zoo": zoo.root.start.zoo, "root_model": root_models(zoo.root)[index]}
     if isinstance(zoo, TwinSpec):

@@ -49,7 +49,7 @@ class Run:
     def program(self, family: Family) -> Program:
         """The program of a family: the operations that its models share."""
         spec = self.zoo.root
-        schedule = OneCycle(spec.num_epochs * spec.steps_per_epoch) if spec.schedule == "one-cycle" else None
+        schedule = OneCycle(spec.num_epochs * spec.num_steps) if spec.schedule == "one-cycle" else None
         return Program(
             spec.network(family.activation, family.dropout),
             family.optimizer,
@@ -62,6 +62,8 @@ class Run:
             augment=spec.augment,
             precision=spec.precision,
             memory_format=spec.memory_format,
+            task=spec.task,
+            steps_per_epoch=spec.steps_per_epoch or 0,
         )
 
     def programs(self) -> Iterable[Program]:
@@ -70,6 +72,7 @@ class Run:
 
     def hyperparameters(self, models: Sequence[int]) -> Hyperparameters:
         chosen = [self.rows[model] for model in models]
+        images = [row.image for row in chosen if row.image is not None]
         return Hyperparameters(
             seed_P=np.array([row.seed for row in chosen], np.uint32),
             learning_rate_P=np.array([row.learning_rate for row in chosen], np.float64),
@@ -77,6 +80,7 @@ class Run:
             momentum_P=np.array([row.momentum for row in chosen], np.float64),
             nesterov_P=np.array([row.nesterov for row in chosen], np.bool_),
             dropout_ratio_P=np.array([row.dropout_ratio for row in chosen], np.float64),
+            image_P=np.array(images, np.int64) if images else None,
         )
 
     def first_state(self, models: Sequence[int], store: ObjectStore) -> StateArrays:

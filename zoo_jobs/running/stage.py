@@ -212,7 +212,8 @@ def check(session: Session, plan: StagePlan) -> Stage:
     }
     if there is None or "label_version" in there:  # a run that began before these were pinned goes on without them
         pin["label_version"] = (there or {}).get("label_version", LABEL_VERSION)
-        pin["class_counts"] = data.class_counts(run.zoo.root.num_classes)
+        if not run.zoo.root.task_row.vectors:
+            pin["class_counts"] = data.class_counts(run.zoo.root.num_classes)
     if isinstance(run.zoo, ZooSpec) and run.zoo.start is not None:
         pin["parent"] = parent_pin(store, run.zoo)
     if there is not None:

@@ -248,6 +248,8 @@ def _newly_faulty(state: StateArrays, epochs: Sequence[int]) -> dict[str, int]:
 
 
 def _test_accuracy(result: EpochResult) -> Any:
+    if "test_correct" not in result.labels:
+        return np.zeros(0)
     ratio = result.labels["test_correct"] / result.labels["test_count"]
     return np.ma.compressed(ratio).astype(np.float64)
 

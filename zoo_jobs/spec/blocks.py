@@ -39,7 +39,7 @@ OptimizerName = Annotated[str, OneOf(OPTIMIZERS)]
 AugmentName = Literal["crop-flip", "flip-rotate"]
 ScheduleName = Literal["one-cycle"]
 SparsifyMethod = Literal["variational-dropout", "magnitude"]
-ZooKind = Literal["seed", "hyp-fixed", "hyp-random", "drawn"]
+ZooKind = Literal["seed", "hyp-fixed", "hyp-random", "drawn", "images"]
 
 NUMERICS_VERSION = 1
 """Raised by any change that moves a number of a trajectory; part of every run id."""

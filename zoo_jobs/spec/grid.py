@@ -43,6 +43,7 @@ class ModelRow:
     parent_run: str | None = None
     parent_model: int | None = None
     parent_epoch: int | None = None
+    image: int | None = None
 
     @property
     def family(self) -> Family:
@@ -83,6 +84,8 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
         return tuple(_drawn(zoo, zoo.draws))
     if zoo.start is not None:
         return tuple(_children(zoo, zoo.start))
+    if zoo.images is not None:
+        return tuple(_by_image(zoo, zoo.images))
     table = list(_grid(zoo, zoo.axes, zoo.seeds.values, zoo.num_seeds, 0))
     if zoo.imported_seeds is not None:
         table = [replace(row, seed=seed) for row, seed in zip(table, zoo.imported_seeds, strict=True)]
@@ -140,6 +143,15 @@ def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int,
         for cell in cells:
             seed = seeds[number] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
             yield ModelRow(index=index, seed=seed, **shared, **cell)
+            index += 1
+
+
+def _by_image(spec: ZooSpec, images: range) -> Iterator[ModelRow]:
+    """The grid of the zoo once for each image, the image varying slowest."""
+    index = 0
+    for image in images:
+        for row in _grid(spec, spec.axes, spec.seeds.values, spec.num_seeds, index):
+            yield replace(row, image=image)
             index += 1
 
 

@@ -26,10 +26,13 @@ from ..models.layers import (
     output_shape,
 )
 from ..models.registry import ARCHITECTURES, Network
+from ..tasks.contract import Task
+from ..tasks.registry import DEFAULT, TASKS
 from .validation import MisplacedError
 
 OWN = "own"  # an activation that is the model's, from its row
 CLASSES, GLOBAL = "classes", "global"
+OUTPUTS = tuple(task.outputs for task in TASKS.values())  # words for the outputs of the network, by task
 BARE = ("activation", "dropout", "flatten")  # kinds that may stand without arguments
 KINDS = ("conv", "activation", "dropout", "max_pool", "avg_pool", "flatten", "linear", "add")
 UNIT_MACS, LEAST_UNIT, LARGEST_UNIT = 1 << 27, 16, 1024
@@ -91,30 +94,35 @@ class LayerList:
     def has_dropout(self) -> bool:
         return any(layer.kind == "dropout" for layer in self.layers)
 
-    def network(self, in_channels: int, image_size: int, num_classes: int, activation: str) -> Architecture:
-        """The network for images [in_channels, image_size, image_size]; ``activation`` is the model's own.
+    def network(
+        self, in_channels: int, image_size: int, num_outputs: int, activation: str, task: Task = TASKS[DEFAULT]
+    ) -> Architecture:
+        """The network for images [in_channels, image_size, image_size], or for vectors [in_channels] where the task has
+        vectors; ``activation`` is the model's own.
 
         Raises:
-            MisplacedError: a layer that does not fit, or outputs other than one value per class.
+            MisplacedError: a layer that does not fit, or another number of outputs.
         """
-        shapes: list[tuple[int, ...]] = [(in_channels, image_size, image_size)]
+        inputs = (in_channels,) if task.vectors else (in_channels, image_size, image_size)
+        shapes: list[tuple[int, ...]] = [inputs]
         layers: list[Layer] = []
         for index, listed in enumerate(self.layers):
             try:
-                layer = _layer(self._wide(listed), shapes, num_classes, activation)
+                layer = _layer(self._wide(listed), shapes, num_outputs, activation, task)
                 shapes.append(output_shape(layer, shapes))
             except ValueError as error:
                 raise MisplacedError(f"layers[{index}].{listed.kind}", str(error)) from None
             layers.append(layer)
-        if shapes[-1] != (num_classes,):
+        if shapes[-1] != (num_outputs,):
+            each = {CLASSES: "class"}.get(task.outputs, task.outputs.removesuffix("s"))
             raise MisplacedError(
                 f"layers[{len(layers) - 1}]",
-                f"the last layer gives {list(shapes[-1])}, expected one value per class, [{num_classes}]; "
-                "end with linear: {features: classes}",
+                f"the last layer gives {list(shapes[-1])}, expected one value per {each}, [{num_outputs}]; "
+                f"end with linear: {{features: {task.outputs}}}",
             )
         if not any(isinstance(layer, Conv2d | Linear) for layer in layers):
             raise MisplacedError("layers", "no layer has parameters")
-        return Architecture(self.name, in_channels, image_size, tuple(layers))
+        return Architecture(self.name, in_channels, image_size, tuple(layers), task.vectors)
 
     def _wide(self, layer: ListedLayer) -> ListedLayer:
         scaled = {"conv": "channels", "linear": "features"}.get(layer.kind)
@@ -226,9 +234,11 @@ def _pool(kind: str) -> Callable[[Any, str], ListedLayer]:
 
 def _linear(value: Any, place: str) -> ListedLayer:
     features = _fields(value, place, ("features",), required=("features",))["features"]
-    if features != CLASSES:
+    if features not in OUTPUTS:
         if isinstance(features, str):
-            raise MisplacedError(f"{place}.features", f"it is a whole number or classes, found {features!r}")
+            raise MisplacedError(
+                f"{place}.features", f"it is a whole number or {' or '.join(OUTPUTS)}, found {features!r}"
+            )
         _whole(features, f"{place}.features")
     return ListedLayer("linear", (("features", features),))
 
@@ -266,7 +276,7 @@ EXAMPLES = {
 }
 
 
-def _layer(listed: ListedLayer, shapes: list[tuple[int, ...]], num_classes: int, activation: str) -> Layer:
+def _layer(listed: ListedLayer, shapes: list[tuple[int, ...]], num_outputs: int, activation: str, task: Task) -> Layer:
     shape = shapes[-1]
     match listed.kind:
         case "conv":
@@ -281,7 +291,10 @@ def _layer(listed: ListedLayer, shapes: list[tuple[int, ...]], num_classes: int,
                     f"it takes a vector, and the layer before gives {list(shape)}; "
                     "put flatten or avg_pool: global before it"
                 )
-            return Linear(shape[0], num_classes if listed["features"] == CLASSES else listed["features"])
+            features = listed["features"]
+            if isinstance(features, str) and features != task.outputs:
+                raise ValueError(f"features: the outputs of this task are {task.outputs}, found {features}")
+            return Linear(shape[0], num_outputs if isinstance(features, str) else features)
         case "activation":
             values = dict(listed.arguments)
             return Activation(activation if values["name"] == OWN else values["name"], values.get("omega", 1.0))
@@ -344,7 +357,7 @@ _LAYER_SCHEMAS: dict[str, Any] = {
     },
     "max_pool": _WINDOW,
     "avg_pool": {"anyOf": [{"const": GLOBAL}, _WINDOW]},
-    "linear": _object(["features"], features={"anyOf": [_COUNT, {"const": CLASSES}]}),
+    "linear": _object(["features"], features={"anyOf": [_COUNT, {"enum": list(OUTPUTS)}]}),
     "add": _FROM_0,
 }
 ARCHITECTURE_JSON_SCHEMA: dict[str, Any] = {

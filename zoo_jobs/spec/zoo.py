@@ -3,15 +3,19 @@
 from functools import cached_property
 from typing import Annotated, Any, Literal, Optional, Self
 
-from pydantic import Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from zooforge.storage.canonical import digest_of
 from zooforge.storage.formats.compression import CompressionName
 
-from ..closed import Closed, Number
+from ..closed import Closed, Number, OneOf
 from ..data.own import ImageFacts, facts_of, name_of
 from ..data.rules import Preprocessing, SplitRule
+from ..errors import InputError, unknown
 from ..models.registry import ARCHITECTURES, ArchitectureRow, Network, architecture
+from ..tasks.contract import Task, TaskName
+from ..tasks.image_regression import COORDINATES, image_range, images_of
+from ..tasks.registry import DEFAULT, TASKS, only_of
 from .blocks import (
     AXIS_ORDER,
     NUMERICS_VERSION,
@@ -106,6 +110,12 @@ class ZooSpec(Closed):
     conflicts: tuple[str, ...] = ()
     """Known conflicts between the reference's script, its published data and this entry."""
 
+    task: Annotated[TaskName, OneOf(TASKS)] = DEFAULT
+    """What the models learn: classification of images, or image_regression, one image per model from coordinates."""
+    image: Annotated[str, AfterValidator(image_range)] | None = Field(default=None, examples=['"0:5000"'])
+    """Only with image_regression: images of the data set, half-open, the slowest axis; a larger end appends models."""
+    steps_per_epoch: Annotated[int, Field(gt=0)] | None = Field(default=None, examples=["20"])
+    """Only with image_regression: steps of an epoch, each on all pixels of the image."""
     dataset: DatasetField = Field(examples=["mnist"])
     """Images: the name of a data set, or images of your own, {npz: ./mine.npz} or {folder: ./pictures}."""
     preprocessing: Preprocessing = Field(examples=["{mean: [0.1307], std: [0.3081]}"])
@@ -183,6 +193,30 @@ class ZooSpec(Closed):
         return self
 
     @model_validator(mode="after")
+    def _task_fits(self) -> Self:
+        task, fields = self.task_row, type(self).model_fields
+        for name, field in fields.items():
+            owner, value = only_of(name), getattr(self, name)
+            if owner == self.task and value is None:
+                raise ValueError(
+                    f"{name} is required with task {self.task}, e.g. {name}: {(field.examples or [''])[0]}"
+                )
+            if owner not in (None, self.task) and value is not None:
+                raise ValueError(f"{name} belongs to task {owner}, this zoo's is {self.task}")
+            if name in task.refused and value != field.get_default():
+                raise ValueError(f"{name}: the task {self.task} does not have it; leave it out")
+        if task.vectors and not isinstance(self.architecture, LayerList):
+            raise ValueError(
+                f"architecture: the task {self.task} takes a list of layers, found {self.architecture_name}"
+            )
+        foreign = {name for row in TASKS.values() for name in row.initializers} - set(task.initializers)
+        named = [*self.axis_values("initializer"), *(name for block in self.extend for name in block.initializer or ())]
+        if others := foreign.intersection(named):
+            raise ValueError(f"initializer: the task {self.task} has no {', '.join(sorted(others))}")
+        task.check(self)
+        return self
+
+    @model_validator(mode="after")
     def _seeds_fit(self) -> Self:
         per_model = ("seeds_per_cell", self.seeds_per_cell), ("seed_salt", self.seed_salt)
         if self.seeds.values is None:
@@ -221,12 +255,14 @@ class ZooSpec(Closed):
         split = self.split
         if split.test is None and facts.num_test is None:
             raise ValueError(f"split.test: {name} has no official test set; say how many images test")
+        if split.test == 0 and "test" in self.task_row.splits:
+            raise ValueError("split.test: no image would test; give a number above 0")
         if split.seed is None and (split.val or split.test):
             raise ValueError("split.seed: null keeps the official order and has no val or test to cut; give a seed")
         wanted = split.train + split.val + (split.test or 0)
         if wanted > facts.num_images:
             raise ValueError(f"split: {wanted} images wanted, {name} has {facts.num_images}")
-        if self.batch_size > split.train:
+        if self.batch_size > split.train and not self.task_row.vectors:
             raise ValueError(f"batch_size {self.batch_size} is larger than the {split.train} training images")
         return self
 
@@ -237,9 +273,10 @@ class ZooSpec(Closed):
         takes_activation = takes_dropout = True
         if isinstance(network, LayerList):
             try:
-                self.network("relu", dropout=True)
+                made = self.network("relu", dropout=True)
             except MisplacedError as error:
                 raise ValueError(f"architecture.{error}") from None
+            self.task_row.check_network(made, self.axis_values("initializer"))
             takes_activation, takes_dropout = network.takes_activation, network.has_dropout
         elif isinstance(network, OwnCode):
             self._check_code_fits(network)
@@ -359,6 +396,11 @@ class ZooSpec(Closed):
         return total
 
     @property
+    def images(self) -> range | None:
+        """Images of the data set that models learn, one each; None where every model sees all."""
+        return None if self.image is None else images_of(self.image)
+
+    @property
     def num_seeds(self) -> int:
         """Models of each cell."""
         return 1 if self.draws is not None else self.seeds_per_cell or len(self.seeds.values or ())
@@ -366,15 +408,22 @@ class ZooSpec(Closed):
     @property
     def num_base_models(self) -> int:
         """Models of the zoo's own grid, without its extend blocks."""
-        return self.num_cells * self.num_seeds
+        return self.num_cells * self.num_seeds * len(self.images or (0,))
+
+    @property
+    def task_row(self) -> Task:
+        """The registry's row of the task."""
+        return TASKS[self.task]
 
     @property
     def kind(self) -> ZooKind:
         """``seed``: one cell, many seeds; ``hyp-fixed``: the same seeds in every cell; ``hyp-random``: own seeds;
-        ``drawn``: hyperparameters drawn for every model.
+        ``drawn``: hyperparameters drawn for every model; ``images``: another image for every model.
         """
         if self.draws is not None:
             return "drawn"
+        if self.image is not None:
+            return "images"
         if self.seeds.values is None:
             return "hyp-random"
         return "seed" if self.num_cells == 1 else "hyp-fixed"
@@ -390,8 +439,12 @@ class ZooSpec(Closed):
 
     @property
     def num_classes(self) -> int:
-        """Outputs of the network."""
-        return max(self.architecture_row.least_outputs, self.image_facts.num_classes)
+        """Outputs of the network: one per class, or per channel of an image that is learned."""
+        return (
+            self.in_channels
+            if self.task_row.vectors
+            else max(self.architecture_row.least_outputs, self.image_facts.num_classes)
+        )
 
     @property
     def architecture_name(self) -> str:
@@ -412,11 +465,11 @@ class ZooSpec(Closed):
 
         def build(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Network:
             del dropout  # the layers stay in the network at ratio 0
-            return (
-                own.network
-                if isinstance(own, OwnCode)
-                else own.network(in_channels, image_size, num_classes, activation)
-            )
+            if isinstance(own, OwnCode):
+                return own.network
+            if self.task_row.vectors:
+                return own.network(len(COORDINATES), 1, in_channels, activation, self.task_row)
+            return own.network(in_channels, image_size, num_classes, activation)
 
         network = build(self.in_channels, self.image_size, self.image_facts.num_classes, "relu", dropout=True)
         return ArchitectureRow(
@@ -440,11 +493,17 @@ class ZooSpec(Closed):
     @property
     def num_test(self) -> int:
         """Images of the test split."""
-        return self.split.test or self.image_facts.num_test or 0
+        return (self.image_facts.num_test or 0) if self.split.test is None else self.split.test
 
     @property
-    def steps_per_epoch(self) -> int:
-        return -(-self.split.train // self.batch_size)
+    def num_steps(self) -> int:
+        """Steps of an epoch."""
+        return self.steps_per_epoch or -(-self.split.train // self.batch_size)
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples of an epoch: images, or pixels of the image that is learned."""
+        return self.steps_per_epoch * self.batch_size if self.steps_per_epoch else self.split.train
 
     @property
     def root(self) -> "ZooSpec":
@@ -461,10 +520,12 @@ class ZooSpec(Closed):
         """JSON of the fields that can change a result, and no others.
 
         Not in it: names and sources, ``extend`` (it only appends rows), ``draws.num_models``, ``start.models``,
-        ``save_epochs``, ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their own),
-        ``compression``, and ``num_epochs`` unless the schedule depends on it.
+        ``image``, ``save_epochs``, ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their
+        own), ``compression``, and ``num_epochs`` unless the schedule depends on it.
         """
-        later = ("split_rule", "initializer_scale", "initial_bias", "memory_format", "precision")
+        later = (
+            "split_rule", "initializer_scale", "initial_bias", "memory_format", "precision", "task", "steps_per_epoch",
+        )  # fmt: skip
         content = self.digest_fields(always=_RESULT_FIELDS, if_set=later)
         if not isinstance(self.dataset, str):
             content["dataset"] = {"digest": self.dataset.digest}
@@ -492,15 +553,20 @@ class ZooSpec(Closed):
         return digest_of(self.run_content)[:32]
 
     def to_json(self) -> dict[str, Any]:
-        """The whole spec, defaults written out; ``from_json`` reads it back."""
+        """The whole spec, defaults written out but what follows from the task; ``from_json`` reads it back."""
         dumped: dict[str, Any] = self.model_dump(mode="json")
-        return dumped
+        return self.task_row.left_out(dumped)
 
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "ZooSpec":
         """The spec in ``value``. Raises InputError, in one line that begins with ``where``, if it is none."""
-        if isinstance(value, dict) and value.get("draws") is not None:
-            value = {"axes": None} | value  # a field without a default, so that a grid without it is refused
+        if isinstance(value, dict):
+            if value.get("draws") is not None:
+                value = {"axes": None} | value  # a field without a default, so that a grid without it is refused
+            task = str(value.get("task", DEFAULT))
+            if task not in TASKS:  # said before what the fields of another task lack
+                raise InputError(f"{where}: {unknown('task', task, TASKS)}")
+            value = TASKS[task].fill_in(value)
         return validated(cls, value, where)
 
 

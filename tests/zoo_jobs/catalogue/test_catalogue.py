@@ -136,7 +136,7 @@ def test_splits_images_and_networks_fit_the_references(spec: ZooSpec) -> None:
             "one-cycle", 256 if spec.dataset == "cifar10" else 128, None,
         )  # fmt: skip
         assert spec.num_epochs == (50 if spec.dataset == "cifar10" else 60)
-        assert spec.steps_per_epoch == {"cifar10": 157, "cifar100": 313, "tiny-imagenet": 782}[spec.dataset]
+        assert spec.num_steps == {"cifar10": 157, "cifar100": 313, "tiny-imagenet": 782}[spec.dataset]
     else:
         assert (spec.schedule, spec.batch_size, spec.num_epochs, spec.augment) == (None, 10, 50, None)
         assert spec.sparsify is not None
@@ -150,7 +150,7 @@ def test_optimizer_steps_of_the_24_cnn_zoos_are_those_of_the_reference() -> None
     steps: Counter[str] = Counter()
     for spec in REFERENCE:
         if spec.architecture != "resnet18":
-            steps[spec.dataset] += len(rows(spec)) * spec.num_epochs * spec.steps_per_epoch
+            steps[spec.dataset] += len(rows(spec)) * spec.num_epochs * spec.num_steps
     rounded = {name: round(count / 1e9, 2) for name, count in steps.items()}
     assert rounded == {
         "mnist": 1.53, "fashion-mnist": 1.53, "svhn": 2.89, "usps": 0.18, "cifar10": 1.5, "stl10": 0.26,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.image_learners import SPEC as LEARNERS
 from tests.support.paths import ROOT
 from tests.support.zoo_specs import specs
 from zooforge.zoo_jobs.catalogue import entries
@@ -196,6 +197,7 @@ OTHER_CHANGES: list[dict[str, Any]] = [
 
 def test_the_run_id_changes_with_everything_that_can_change_a_result() -> None:
     ids = [GOOD.run_id] + [ZooSpec.from_json(changed(**fields)).run_id for fields in RESULT_CHANGES]
+    ids += [ZooSpec.from_json(LEARNERS | {"steps_per_epoch": steps}).run_id for steps in (5, 6)]
     assert len(set(ids)) == len(ids)
 
 
@@ -204,9 +206,18 @@ def test_the_run_id_does_not_change_with_what_changes_no_result(fields: dict[str
     assert ZooSpec.from_json(changed(**fields)).run_id == GOOD.run_id
 
 
+def test_more_images_change_no_run_id() -> None:
+    few, more = (ZooSpec.from_json(LEARNERS | {"image": image}) for image in ("0:3", "0:4"))
+    assert few.run_id == more.run_id
+
+
 def test_every_field_of_a_spec_is_known_to_change_a_result_or_not() -> None:
     names = {name for fields in RESULT_CHANGES + OTHER_CHANGES for name in fields}
-    assert names >= set(ZooSpec.model_fields) - {"reference", "reference_twins", "imported_seeds"}
+    assert names | {"task", "image", "steps_per_epoch"} >= set(ZooSpec.model_fields) - {
+        "reference",
+        "reference_twins",
+        "imported_seeds",
+    }
 
 
 def test_the_numerics_version_is_part_of_the_run_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from ..contract import (
     magnitude_sparsity,
     noisy_layout,
     not_a_plain_layer_list,
+    not_classification,
     sparsity_of,
 )
 from ..host_memory import host_free_bytes
@@ -86,7 +87,7 @@ class LanesEngine:
                 "its extension is not built, or from older sources "
                 "(`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++)"
             )
-        if reason := not_a_plain_layer_list(program):
+        if reason := not_a_plain_layer_list(program) or not_classification(program):
             return reason
         assert isinstance(program.architecture, Architecture)
         if program.optimizer not in extension().OPTIMIZERS:

@@ -2,7 +2,7 @@
 engines with it."""
 
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -18,8 +18,9 @@ from ...models.optimizers import OPTIMIZERS
 from ...models.resnet18 import ResNet18
 from ...sparsify import variational_dropout as vd
 from ...sparsify.kl_schedule import kl_weight
+from ...tasks.registry import DEFAULT
 from .. import device_errors, precision
-from ..batches import AUGMENTATIONS, Block, evaluation_blocks, training_blocks
+from ..batches import AUGMENTATIONS, Block, evaluation_blocks, image_block, training_blocks
 from ..contract import (
     MOMENTS,
     DeviceKind,
@@ -30,7 +31,9 @@ from ..contract import (
     Sparsity,
     SplitName,
     StateArrays,
+    image_evaluation,
     magnitude_sparsity,
+    not_classification,
     sparsity_of,
 )
 from ..devices import device_kind
@@ -69,6 +72,8 @@ class SequentialEngine:
         return device_kind(self, program) == "cpu"
 
     def refuses(self, program: Program) -> str | None:
+        if not isinstance(program.architecture, Architecture) and (reason := not_classification(program)):
+            return reason
         if (program.variational or program.pruned) and not isinstance(program.architecture, Architecture):
             return f"twins need a layer list; {program.architecture.name} has none"
         if program.schedule is not None and program.optimizer != "sgd":
@@ -172,10 +177,13 @@ class SequentialSession:
         with _plain(self._device):
             for i in np.flatnonzero(active_P):
                 loss_sum_P[i], correct_P[i] = self._train(int(i), epoch)
-        return Running(loss_sum_P, correct_P, len(self._data.train))
+        steps = self._program.steps_per_epoch
+        return Running(loss_sum_P, correct_P, steps * self._program.batch_size if steps else len(self._data.train))
 
     def evaluate(self, split: SplitName) -> Evaluation:
         """Models that were inactive in the last epoch are not evaluated; their sums are NaN and 0."""
+        if self._hyperparameters.image_P is not None:
+            return self._evaluate_images(self._hyperparameters.image_P)
         loss_sum_P = np.where(self._active_P, 0.0, np.nan)
         num_classes = self._program.architecture.num_classes
         correct_PC, predicted_PC = np.zeros((2, self._num_models, num_classes), np.int32)
@@ -195,6 +203,18 @@ class SequentialSession:
                     correct_PC[i] += torch.bincount(right, minlength=num_classes).cpu().numpy()
         correct_P = correct_PC.sum(axis=1, dtype=np.int32)
         return Evaluation(loss_sum_P, correct_P, len(images_of_split), correct_PC, predicted_PC)
+
+    def _evaluate_images(self, image_P: NDArray[np.int64]) -> Evaluation:
+        """The squared error of each model on its own image."""
+        loss_sum_P = np.full(self._num_models, np.nan)
+        with _plain(self._device), torch.no_grad():
+            for i in np.flatnonzero(self._active_P):
+                block = image_block(self._data, int(image_P[i]), 1)
+                pixels = torch.from_numpy(block.labels).to(self._device)
+                self._model.bind(self._rows(int(i)))
+                outputs = self._model.logits(torch.from_numpy(block.images).to(self._device))
+                loss_sum_P[i] = float(((outputs - pixels) ** 2).double().sum()) / pixels.shape[1]
+        return image_evaluation(loss_sum_P, self._program.batch_size)
 
     def sparsity(self) -> Sparsity:
         model = self._model
@@ -236,13 +256,19 @@ class SequentialSession:
         rows = self._rows(i)
         values = self._model.bind(rows)
         optimizer = self._optimizer(i, values, rows)
-        seed = int(self._hyperparameters.seed_P[i])
         loss_sum, correct = 0.0, 0
-        for block in training_blocks(self._data, seed, epoch, self._program.batch_size, self._program.augment):
+        for block in self._blocks(i, epoch):
             block_loss, block_correct = self._train_block(i, epoch, block, values, rows.get("mask"), optimizer)
             loss_sum += block_loss
             correct += block_correct
         return loss_sum, correct
+
+    def _blocks(self, i: int, epoch: int) -> Iterable[Block]:
+        """The batches of an epoch of model ``i``."""
+        h, program = self._hyperparameters, self._program
+        if h.image_P is not None:
+            return [image_block(self._data, int(h.image_P[i]), program.steps_per_epoch)]
+        return training_blocks(self._data, int(h.seed_P[i]), epoch, program.batch_size, program.augment)
 
     def _train_block(
         self,
@@ -286,7 +312,9 @@ class SequentialSession:
             self._step_P[i] += 1
             losses.append(loss.detach())
             logits.append(batch_logits.detach())
-        correct = int((torch.cat(logits).argmax(dim=1) == labels).sum())
+        correct = 0
+        if self._program.task == DEFAULT:
+            correct = int((torch.cat(logits).argmax(dim=1) == labels).sum())
         loss_sum = sum(loss * n for loss, n in zip(torch.stack(losses).tolist(), sizes, strict=True))
         return loss_sum, correct
 

@@ -3,7 +3,7 @@
 Shape suffixes: D = parameters, V = values with a noise variance, T = D + V for twins, D otherwise; B = batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -29,6 +29,7 @@ from ..contract import Program, noisy_layout
 from ..random_layers import random_layers
 from .draws import Steps, draws, dropout_masks, noise
 
+LOSSES: dict[str, Callable[..., Tensor]] = {"classification": F.cross_entropy, "image_regression": F.mse_loss}
 Draws = Sequence[Tensor]  # for one step: a scaled mask per dropout layer, or noise per parametric layer of a twin
 
 
@@ -42,6 +43,7 @@ class LayerListModel:
         self._architecture = architecture
         self._device = device
         self._variational = program.variational
+        self.loss = LOSSES[program.task]
         entries = architecture.layout.entries
         noisy = noisy_layout(architecture).entries if program.variational else ()
         self._sizes = [entry.size for entry in entries]
@@ -63,11 +65,11 @@ class LayerListModel:
     def training_loss(
         self, images: Tensor, labels: Tensor, draws: Draws, kl_weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss that is minimised, its mean cross-entropy, and the logits [B, K]."""
+        """The loss that is minimised, the task's mean loss, and the outputs [B, K]."""
         tensors, log_sigma2_V = self._tensors()
         if not self._variational:
             logits = self._forward(tensors, {}, images, draws)
-            loss = F.cross_entropy(logits, labels)
+            loss = self.loss(logits, labels)
             return loss, loss, logits
         values_V = torch.cat([tensors[name].reshape(-1) for name in self._noisy])
         log_alpha_V = vd.log_alpha(log_sigma2_V, values_V, self._clamp_V)

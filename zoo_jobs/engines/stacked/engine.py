@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ...data.prepared import PreparedData
-from ..contract import DeviceKind, Hyperparameters, Program, StateArrays, not_a_plain_layer_list
+from ..contract import DeviceKind, Hyperparameters, Program, StateArrays, not_a_plain_layer_list, not_classification
 from ..cuda import free_bytes
 from ..devices import no_cuda
 from .memory import peak_bytes
@@ -45,7 +45,7 @@ class StackedEngine:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def refuses(self, program: Program) -> str | None:
-        if reason := not_a_plain_layer_list(program):
+        if reason := not_a_plain_layer_list(program) or not_classification(program):
             return reason
         if program.optimizer not in STEPS:
             return f"it has no step of the optimizer {program.optimizer}"
