@@ -5,7 +5,7 @@ from typing import Any
 
 from .run_job import Submission
 
-DRIVER_SECONDS = 3600.0  # for a driver to begin where the RayJob has no deadline
+DRIVER_SECONDS = 3600.0  # time for a driver to begin if the RayJob has no deadline
 BEGINNING = ("", "New", "Initializing", "Waiting")
 
 

@@ -30,7 +30,7 @@ def on_page_markdown(markdown: str, page: Any, **unused: Any) -> str:
 
 
 def target(source: str, link: str) -> str:
-    """A link of the document ``source`` as the site has it: all pages lie in one folder."""
+    """A link of the document ``source`` as the site needs it: all pages are in one folder."""
     path = (ROOT / source).parent.joinpath(link).resolve()
     if not path.is_relative_to(ROOT):
         return link

@@ -1,5 +1,5 @@
-"""Published zoos go out: to a folder, a bucket, the Hugging Face Hub, Zenodo, with the papers to find and cite them.
+"""Publishes zoos to a folder, a bucket, the Hugging Face Hub or Zenodo, with card, citation and metadata.
 
 ``parcel.parcel_of`` says what is published, ``plan.plan_of`` how much that is, and ``to_store``, ``hub`` and ``zenodo``
-bring it there and read it back.
+upload it and read it back.
 """

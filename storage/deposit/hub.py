@@ -1,7 +1,7 @@
-"""Publish on the Hugging Face Hub: large files first, one commit that shows them, read back.
+"""Publish on the Hugging Face Hub: upload large files, make one commit that names all files, read it back.
 
-Uploaded files are invisible until a commit names them, so a call after a kill goes on, and readers see the data set
-before the commit or after it.
+Uploaded files are invisible until a commit names them. So a call after a kill continues, and readers see the data set
+either as it was before the commit or as it is after it.
 
 Source: huggingface.co/docs/huggingface_hub, "Upload files to the Hub" (preupload_lfs_files, create_commit).
 """
@@ -38,7 +38,7 @@ _KIND = "dataset"
 
 
 class HubTarget:
-    """The data set OWNER/NAME on the Hub. ``HF_ENDPOINT`` names another server that speaks as it does."""
+    """The data set OWNER/NAME on the Hub. ``HF_ENDPOINT`` names another server with the same API."""
 
     limits = HUB
 
@@ -68,7 +68,7 @@ class HubTarget:
                 f"{self.name}: no token; make one that may write at {ENDPOINT}/settings/tokens and put it into "
                 "HF_TOKEN, or run `hf auth login`"
             )
-        package.utils.disable_progress_bars()  # there is one bar, ``progress``
+        package.utils.disable_progress_bars()  # ``progress`` is the only progress bar
         zoo, manifest = parcel.zoo, parcel.manifest
         api = package.HfApi(endpoint=self._endpoint, token=token, library_name="zooforge")
         with _one_line(self.name):
@@ -87,7 +87,7 @@ class HubTarget:
                 if ref not in known:
                     data = get_object(zoo.store, ref, f"zoo {zoo.name!r}")
                     operations.append(package.CommitOperationAdd(path_in_repo=ref.key, path_or_fileobj=data))
-                    # The upload alone, so that one object is in memory at a time; nobody sees it before the commit.
+                    # Uploaded one by one, so that only one object is in memory. Nothing is visible before the commit.
                     api.preupload_lfs_files(self.repository, operations[-1:], repo_type=_KIND)
                 progress(ref.bytes)
             for path, data in papers.items():
@@ -102,7 +102,7 @@ class HubTarget:
         return Published(address, number, True, num_bytes, notes=notes)
 
     def _repository(self, api: Any, package: Any) -> str:
-        """The newest commit of the data set, which is made if it is not there."""
+        """The newest commit of the data set, which is created if it does not exist."""
         try:
             return str(api.dataset_info(self.repository).sha)
         except package.errors.RepositoryNotFoundError as error:
@@ -123,7 +123,7 @@ class HubTarget:
             return []
 
     def _papers(self, parcel: Parcel, number: int, others: list[str]) -> dict[str, bytes]:
-        """All files but the objects; the root's stay as they are where there are other zoos."""
+        """All files except the objects. Files at the root are left out if the data set has other zoos."""
         root = {} if others else parcel.root_files(number, self.repository)
         return {".gitattributes": ATTRIBUTES.encode(), **dict(parcel.files(number)), **root}
 
@@ -139,12 +139,14 @@ def _read_back(store: WebStore, parcel: Parcel, papers: dict[str, bytes]) -> Non
 
 @contextmanager
 def _one_line(target: str) -> Iterator[None]:
-    """Errors of the client as ours, in one line."""
+    """Turn errors of the client into ours, in one line."""
     try:
         yield
     except StorageError:
         raise
-    except Exception as error:  # those of its HTTP library have no base of their own, and the library changes with it
+    except (
+        Exception
+    ) as error:  # errors of its HTTP library have no common base, and its versions use different libraries
         raise _failure(target, error) from None
 
 

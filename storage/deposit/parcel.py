@@ -39,9 +39,9 @@ class Parcel:
 
     Attributes:
         zoo: the zoo, or the part of it; anonymous if that was asked for.
-        carried: files beside the version that cannot be made anew, by name.
+        carried: files of the version that cannot be made again, by name.
         images_licence: of the images, for the card.
-        left_out: what does not leave, and why.
+        left_out: what is not published, and why.
         figures: of the card.
     """
 
@@ -57,7 +57,7 @@ class Parcel:
         return self.zoo.manifest
 
     def papers(self, version: int) -> dict[str, bytes]:
-        """The files beside the manifest of ``version``, by name; the tables too."""
+        """The files in the folder of the manifest of ``version``, by name, the tables included."""
         manifest, description, owner = self.manifest, described(self.manifest), f"zoo {self.zoo.name!r}"
         metadata = croissant(description, manifest) | {
             "description": f"{manifest.title or manifest.zoo}. {abstract(manifest)}",
@@ -97,7 +97,7 @@ class Parcel:
             yield ref.key, get_object(self.zoo.store, ref, f"zoo {self.zoo.name!r}")
 
     def packed_croissant(self, metadata: bytes, version: int, packed: str, sha256: str, num_bytes: int) -> bytes:
-        """Croissant ``metadata`` of a zoo whose files lie in one zip file, called ``packed``."""
+        """Croissant ``metadata`` of a zoo whose files are in one zip file with the name ``packed``."""
         value = json.loads(metadata)
         archive = {
             "@type": "cr:FileObject", "@id": packed, "name": packed, "contentUrl": packed, "sha256": sha256,
@@ -108,7 +108,7 @@ class Parcel:
         return pretty(value)
 
     def root_files(self, version: int, repository: str | None = None) -> dict[str, bytes]:
-        """The papers for the root of the folder or data set, whose paths are relative to that."""
+        """Card, citation and metadata for the root of the folder or data set, with paths relative to it."""
         prefix = version_prefix(self.zoo.name, version)
         papers = self.papers(version)
         named = {name: papers[name] for name in AT_ROOT if name in papers}
@@ -137,9 +137,9 @@ def parcel_of(
     """The content of a publication of ``zoo``.
 
     Args:
-        images: whether ``images.safetensors``, if it is beside the version, leaves too.
+        images: whether ``images.safetensors``, if the version has it, is published.
         images_licence: of these images, in words.
-        why_not: why they do not.
+        why_not: why they are not published.
         figures: of the card.
     """
     carried = carried_files(zoo.store, zoo.name, zoo.version)
@@ -156,7 +156,7 @@ def parcel_of(
 
 
 def anonymised(manifest: Manifest) -> Manifest:
-    """The manifest without the texts that people wrote; its weights, labels and names stay."""
+    """The manifest without the texts that people wrote. References to weights, labels and names stay."""
     name = f"Model zoo of {manifest.architecture['name']} on {manifest.dataset}"
     return replace(manifest, title=name, source="left out", notes=())
 

@@ -35,7 +35,7 @@ ZENODO = Limits("Zenodo", files=100, bytes=50 * GB, file_bytes=50 * GB)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Files and bytes that would be uploaded. ``about`` marks an estimate of a part that was not read yet."""
+    """Files and bytes to upload. ``about`` is true if this is an estimate for a part that was not read yet."""
 
     zoo: str
     target: str
@@ -82,21 +82,21 @@ def plan_of(
     total, largest = sum(sizes.values()), max(sizes.values(), default=0)
     folders = Counter(path.rpartition("/")[0] for path in sizes)
     fullest = max(folders.values(), default=0)
-    for found, most, what in (
+    for number, most, what in (
         (len(sizes), limits.files, "{:,} files"),
         (fullest, limits.folder_files, "{:,} files in one folder"),
     ):
-        if most is not None and found > most:
-            raise _too_much(manifest, limits, what.format(found), f"{most:,}")
-    for found, most, what in ((total, limits.bytes, "{}"), (largest, limits.file_bytes, "a file of {}")):
-        if most is not None and found > most:
-            raise _too_much(manifest, limits, what.format(_gb(found)), _gb(most))
+        if most is not None and number > most:
+            raise _too_much(manifest, limits, what.format(number), f"{most:,}")
+    for number, most, what in ((total, limits.bytes, "{}"), (largest, limits.file_bytes, "a file of {}")):
+        if most is not None and number > most:
+            raise _too_much(manifest, limits, what.format(_gb(number)), _gb(most))
     part = part_sentence(manifest)
     return Plan(manifest.zoo, target, part, manifest.num_states, len(sizes), total, tuple(left_out), packed)
 
 
 def estimate(manifest: Manifest, target: str, wanted: Mapping[int, Iterable[int]], left_out: Iterable[str]) -> Plan:
-    """About what the selected states take: their values, without reading them.
+    """An estimate of the bytes of the selected states from the number of their values, without reading them.
 
     Args:
         wanted: epoch to models.
@@ -114,9 +114,9 @@ def estimate(manifest: Manifest, target: str, wanted: Mapping[int, Iterable[int]
     return Plan(manifest.zoo, target, part, num_states, shards + 16, num_bytes, tuple(left_out), about=True)
 
 
-def _too_much(manifest: Manifest, limits: Limits, found: str, most: str) -> StorageUsageError:
+def _too_much(manifest: Manifest, limits: Limits, actual: str, most: str) -> StorageUsageError:
     return StorageUsageError(
-        f"zoo {manifest.zoo!r}: {found}, {limits.service} takes {most}; publish a part, e.g. with "
+        f"zoo {manifest.zoo!r}: {actual}, {limits.service} takes {most}; publish a part, e.g. with "
         "--epochs last or --split test, or publish to s3://"
     )
 

@@ -1,4 +1,4 @@
-"""One way to publish: the target that an address names, the plan for it, and the sending."""
+"""The targets of `zoo publish`: an address gives a target, which makes a plan and publishes."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -49,7 +49,7 @@ def target_of(address: str, *, private: bool = False, publish_draft: bool = Fals
 
     Args:
         private: keep a data set that is made on the Hub private.
-        publish_draft: publish on Zenodo, where nothing can be taken back, instead of leaving a draft.
+        publish_draft: publish on Zenodo, which cannot be undone, instead of leaving a draft.
 
     Raises:
         StoreURLError: no target; the message lists them.

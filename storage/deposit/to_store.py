@@ -1,4 +1,4 @@
-"""Publish into a folder or a bucket: objects, each read back, then manifest, papers and HEAD, then the root papers."""
+"""Publish into a folder or a bucket: objects, each read back; then manifest, metadata and HEAD; then root files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .parcel import Parcel
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where a zoo is now. ``new`` is false if it was there already; ``draft``: others do not see it yet."""
+    """The place of a published zoo. ``new`` is false if it was there before. A ``draft`` is not visible to others."""
 
     address: str
     number: int
@@ -37,7 +37,7 @@ class Published:
 def publish_to_store(
     parcel: Parcel, target: ObjectStore, address: str, *, progress: Callable[[int], None] = lambda size: None
 ) -> Published:
-    """Publish in ``target``. After a kill the next call goes on; readers see a version only when it is whole.
+    """Publish in ``target``. After a kill the next call continues. Readers see a version only when it is complete.
 
     Args:
         address: of the target, as it was given.
@@ -45,7 +45,7 @@ def publish_to_store(
 
     Raises:
         StorageUsageError: another zoo has the name there, or a version that holds more; nothing was written.
-        DigestMismatch: the store gave other bytes back than it was given; HEAD was not moved.
+        DigestMismatch: the store returned other bytes than were written; HEAD was not moved.
     """
     zoo = parcel.zoo
     copied = import_zoo(zoo, target, papers=parcel.papers, read_back=True, progress=progress)

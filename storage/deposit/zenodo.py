@@ -1,7 +1,7 @@
-"""Publish on Zenodo by its deposit API: a draft, its files, read back; published only if that was asked for.
+"""Publish on Zenodo by its deposit API: make a draft, upload its files, read them back, publish only on request.
 
-A draft is found again by its keywords, so a call after a kill goes on with it. A zoo that grew becomes a new version of
-its record. Files of a record lie flat: the zoo is one zip file, the papers lie beside it.
+The keywords of a draft identify it, so a call after a kill continues it. A zoo that has grown becomes a new version of
+its record. A record has no folders: the zoo is one zip file, and card, citation and metadata are further files.
 
 Source: developers.zenodo.org, "Depositions", "Deposition files", "Deposition actions", "Files API".
 """
@@ -35,14 +35,14 @@ _ENTRY_BYTES = 30 + 46 + 2 * 24  # of a member of a zip file: two headers, with 
 
 
 class ZenodoTarget:
-    """Zenodo, or its sandbox. ``ZENODO_URL`` names another server that speaks as they do."""
+    """Zenodo, or its sandbox. ``ZENODO_URL`` names another server with the same API."""
 
     limits = ZENODO
 
     def __init__(self, name: str, publish_draft: bool = False) -> None:
         """
         Args:
-            publish_draft: publish at the end, which nobody can take back; else leave a draft.
+            publish_draft: publish at the end, which cannot be undone; otherwise leave a draft.
         """
         self.name = name
         address, self._variable = SERVICES[name]
@@ -58,15 +58,15 @@ class ZenodoTarget:
         papers = parcel.papers(1)
         sizes = {name: len(papers[name]) for name in PAPERS if name in papers}
         sizes |= {f"{parcel.zoo.name}.zip": packed, "croissant.json": 600 * len(inside), "SHA256SUMS": 80 * 9}
-        said = f"{parcel.zoo.name}.zip holds {len(inside):,} files; the papers lie beside it"
+        said = f"{parcel.zoo.name}.zip holds {len(inside):,} files; card, citation and metadata are further files"
         return plan_of(parcel.manifest, self.name, sizes, self.limits, left_out=parcel.left_out, packed=said)
 
     def publish(self, parcel: Parcel, progress: Callable[[int], None]) -> Published:
-        """Upload into a draft, read back, and publish if that was asked for.
+        """Upload into a draft, read it back, and publish it on request.
 
         Raises:
             StorageUsageError: no author. CredentialsRefused: no token, or one that is not accepted. StoreRefused: no
-            room. DigestMismatch: other bytes came back; what was uploaded is a draft that only its owner sees.
+            room. DigestMismatch: the service returned other bytes; the upload is a draft that only its owner sees.
         """
         self._check(parcel)
         token = variable(self._variable)
@@ -104,7 +104,7 @@ class ZenodoTarget:
 
 
 class _Record:
-    """The record of the zoo among those of the user."""
+    """The zoo's record among the records of the user."""
 
     def __init__(self, client: ZenodoClient, parcel: Parcel) -> None:
         self.client = client
@@ -118,7 +118,7 @@ class _Record:
         self.parcel = parcel
 
     def draft(self) -> Draft:
-        """The draft that an earlier call left, else a new version of the record, else a new record."""
+        """The draft of an earlier call. Without one, a new version of the zoo's record, or a new record."""
         if self._drafts:
             draft = self.client.opened(self._drafts[0]["id"])
         elif self._latest is not None:
@@ -126,7 +126,7 @@ class _Record:
         else:
             draft = self.client.create()
         self.parcel = replace(self.parcel, credits=replace(self.parcel.credits, doi=draft.doi))
-        # Now, so that a call after a kill finds it by its keywords.
+        # The metadata are sent now, so that a call after a kill recognises the draft by its keywords.
         self.client.set_metadata(draft, metadata(self.parcel, self.version))
         return draft
 
@@ -135,7 +135,7 @@ def metadata(parcel: Parcel, version: int) -> dict[str, Any]:
     """Zenodo's metadata of a record."""
     manifest = parcel.manifest
     words = [*keywords(manifest), _zoo_word(parcel), _digest_word(parcel)]
-    text = f"<p>{html.escape(abstract(manifest))}</p><p>{parcel.zoo.name}.zip reads with zooforge where it lies: "
+    text = f"<p>{html.escape(abstract(manifest))}</p><p>zooforge reads {parcel.zoo.name}.zip without unpacking: "
     text += f"<code>zooforge.open_zoo('{parcel.zoo.name}.zip/zoos/{parcel.zoo.name}')</code>.</p>"
     return {
         "title": title(manifest), "upload_type": "dataset", "description": text, "access_right": "open",
@@ -158,14 +158,14 @@ def written(parcel: Parcel, version: int, folder: Path) -> dict[str, Path]:
     sha256, size = _sha256(path), path.stat().st_size
     content["croissant.json"] = parcel.packed_croissant(papers["croissant.json"], version, packed, sha256, size)
     sums = {packed: sha256} | {name: sha256_hex(data) for name, data in content.items()}
-    content["SHA256SUMS"] = "".join(f"{found}  {name}\n" for name, found in sorted(sums.items())).encode()
+    content["SHA256SUMS"] = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())).encode()
     for name, data in content.items():
         (folder / name).write_bytes(data)
     return {name: folder / name for name in (packed, *content)}
 
 
 def _upload(client: ZenodoClient, draft: Draft, files: dict[str, Path], progress: Callable[[int], None]) -> None:
-    """Bring the draft to hold exactly ``files``; those that it has already are left alone."""
+    """Make the draft contain exactly ``files``. Files that it already has are not sent again."""
     there = client.files(draft)
     for name in sorted(set(there) - set(files)):
         client.delete(draft, there[name].id)
@@ -179,7 +179,7 @@ def _upload(client: ZenodoClient, draft: Draft, files: dict[str, Path], progress
 
 
 def _zoo_word(parcel: Parcel) -> str:
-    """The keyword by which all versions of a zoo are found."""
+    """The keyword that all versions of a zoo have in common."""
     return f"zooforge zoo {parcel.zoo.name} {parcel.manifest.run[:16]}"
 
 

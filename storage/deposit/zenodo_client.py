@@ -1,4 +1,4 @@
-"""The requests of Zenodo's deposit API, through urllib3. A token goes to the service alone, and into no message."""
+"""The requests of Zenodo's deposit API, through urllib3. The token is sent only to the service and never shown."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from ..stores.web import new_manager, proxy_of
 
 RETRIES = RetryPolicy(300.0, first_pause_seconds=1.0, max_pause_seconds=60.0)
 """Limits count requests per minute; so a pause grows to one."""
-TIMEOUT = urllib3.Timeout(connect=30.0, read=600.0)  # a large file is hashed there before it is answered
+TIMEOUT = urllib3.Timeout(connect=30.0, read=600.0)  # the service hashes a large file before it answers
 PIECE_BYTES = 1 << 20
 PAGE = 100
 
@@ -65,11 +65,11 @@ class ZenodoClient:
         """All depositions of the user, drafts too, every version."""
         page = 1
         while True:
-            found = self._json("GET", f"/api/deposit/depositions?size={PAGE}&page={page}&all_versions=true")
-            if not isinstance(found, list):
+            depositions = self._json("GET", f"/api/deposit/depositions?size={PAGE}&page={page}&all_versions=true")
+            if not isinstance(depositions, list):
                 raise FormatError(f"{self.address}: the list of depositions is no list")
-            yield from found
-            if len(found) < PAGE:
+            yield from depositions
+            if len(depositions) < PAGE:
                 return
             page += 1
 
@@ -89,19 +89,19 @@ class ZenodoClient:
 
     def files(self, draft: Draft) -> dict[str, StoredFile]:
         """The draft's files now, by name."""
-        found = self.opened(draft.id).files
+        files = self.opened(draft.id).files
         return {
             str(file["filename"]): StoredFile(
                 str(file["id"]), int(file["filesize"]), str(file["checksum"]).removeprefix("md5:")
             )
-            for file in found
+            for file in files
         }
 
     def delete(self, draft: Draft, file_id: str) -> None:
         self._json("DELETE", f"/api/deposit/depositions/{draft.id}/files/{quote(file_id, safe='')}")
 
     def put(self, draft: Draft, name: str, path: Path, progress: Callable[[int], None]) -> str:
-        """Upload a file; the MD5 that the service computed."""
+        """Upload a file. Returns the MD5 that the service computed."""
         size = path.stat().st_size
 
         def attempt() -> Any:
@@ -123,9 +123,9 @@ class ZenodoClient:
         return str(answer.get("checksum", "")).removeprefix("md5:")
 
     def sha256(self, draft: Draft, name: str) -> str:
-        """SHA-256 of a file as it comes back."""
-        found: str = RETRIES.call(lambda: self._once("GET", f"{draft.bucket}/{quote(name)}", None, 0, hashed=True))
-        return found
+        """SHA-256 of the bytes that the service returns for a file."""
+        digest: str = RETRIES.call(lambda: self._once("GET", f"{draft.bucket}/{quote(name)}", None, 0, hashed=True))
+        return digest
 
     def publish(self, draft: Draft) -> dict[str, Any]:
         answer: dict[str, Any] = self._json("POST", f"/api/deposit/depositions/{draft.id}/actions/publish")
@@ -205,7 +205,7 @@ class ZenodoClient:
 
 
 class _Counted:
-    """A file whose reading is counted."""
+    """A file that counts the bytes read from it."""
 
     def __init__(self, file: Any, count: Callable[[int], None]) -> None:
         self._file, self._count = file, count
@@ -217,10 +217,10 @@ class _Counted:
 
 
 def _hashed(answer: urllib3.BaseHTTPResponse) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     while piece := answer.read(PIECE_BYTES):
-        found.update(piece)
-    return found.hexdigest()
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _parsed(data: bytes) -> Any:

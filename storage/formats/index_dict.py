@@ -1,4 +1,4 @@
-"""The reference's ``index_dict.json``, which says where each layer lies in a weight vector. Pure."""
+"""The reference's ``index_dict.json``, which gives the place of each layer in a weight vector. Pure."""
 
 import math
 from collections.abc import Mapping

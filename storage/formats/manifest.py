@@ -63,7 +63,7 @@ def from_ranges(ranges: Ranges) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where a tensor lies in its shard, in bytes, and its digest.
+    """The place of a tensor in its shard, in bytes, and its digest.
 
     The digest is that of the bytes or, in a manifest with ``blocks``, that over the digests of its blocks
     (storage/formats/blocks.py). A compressed tensor also has ``base``, the epoch that it is the difference from (None:

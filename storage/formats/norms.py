@@ -1,4 +1,4 @@
-"""The size of weight vectors, with the same bits on every machine. Pure numpy."""
+"""Norms of weight vectors, with the same bits on every machine. Pure numpy."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -80,7 +80,7 @@ def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> memor
 def encode_pieces(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> list[memoryview]:
     """The bytes that ``encode`` gives, in pieces: the header, then the bytes of each tensor in their order.
 
-    An array that lies in memory as it will be stored is not copied.
+    An array whose memory already has the stored form is not copied.
     """
     ordered, header = _begin(tensors, provenance)
     pieces = [memoryview(header)]

@@ -74,7 +74,7 @@ class GoogleTables:
 
     @classmethod
     def of(cls, zoo: Zoo) -> "GoogleTables | None":
-        """Those of a zoo that was imported; None for other zoos."""
+        """The tables of an imported zoo; None for other zoos."""
         stored = [get_or_none(zoo.store, copy_key(zoo.name, zoo.version, name)) for name in TABLES]
         if stored[0] is None or stored[1] is None:
             return None

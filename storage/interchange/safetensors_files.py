@@ -1,4 +1,4 @@
-"""Write a zoo as safetensors files, one per state, for those who want files."""
+"""Write a zoo as safetensors files, one per state."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

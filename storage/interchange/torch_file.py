@@ -191,7 +191,7 @@ def is_torch_file(path: Path) -> bool:
 
 
 def read_state_dict_file(path: Path, what: str) -> Arrays:
-    """As ``read_state_dict``, of a file. Raises also OSError."""
+    """Like ``read_state_dict``, for a file. Also raises OSError."""
     CHECKPOINT.meter(what).add(num_bytes=path.stat().st_size)
     return read_state_dict(path.read_bytes(), what)
 

@@ -80,7 +80,7 @@ def collect(
     marks = read_marks(store)
     if not dry_run:
         for mark in marks:
-            if not mark.keys and mark.state == "marked":  # writers took everything off it; nothing is ever added
+            if not mark.keys and mark.state == "marked":  # writers have taken all objects off it; none is ever added
                 store.delete(mark.key)
     marks = [mark for mark in marks if mark.keys]
     due = [mark for mark in marks if _is_due(mark, now, min_age_seconds)]
@@ -98,7 +98,7 @@ def collect(
 
 
 def _is_due(mark: Mark, now: float, min_age_seconds: float) -> bool:
-    if mark.state == "sweeping":  # another collection's, unless that has crashed
+    if mark.state == "sweeping":  # another collection is sweeping it, unless that one has crashed
         return is_void(mark, now)
     return now - mark.marked_seconds >= min_age_seconds
 
@@ -116,7 +116,7 @@ def _sweep(store: ObjectStore, mark: Mark, ledgers: dict[str, Ledger], monotonic
             alive = monotonic()
             taken = rewrite_mark(store, taken, "sweeping", taken.keys)
             if taken is None:
-                return  # a writer took this sweep for a crashed one
+                return  # a writer believed that this sweep had crashed
         stat = _garbage(store, mark, key)
         if stat is None:
             continue
@@ -127,7 +127,7 @@ def _sweep(store: ObjectStore, mark: Mark, ledgers: dict[str, Ledger], monotonic
         yield stat.size
     if store.traffic.num_retries == num_retries:
         store.delete(taken.key)
-    # Else the first try of a delete may still be under way: the mark stays until it is void.
+    # Otherwise the first attempt of a delete may still be under way, so the mark stays until it is void.
 
 
 def _garbage(store: ObjectStore, mark: Mark, key: str) -> Stat | None:
@@ -155,7 +155,7 @@ def roots(store: ObjectStore, ledgers: dict[str, Ledger] | None = None) -> set[s
 
 
 def named_objects(store: ObjectStore, ledgers: dict[str, Ledger] | None = None) -> Named:
-    """As ``roots``, with who names what. An object may be named by several."""
+    """Like ``roots``, grouped by the zoo or run that names the objects. Several may name one object."""
     known = {} if ledgers is None else ledgers
     named = Named({}, {})
     published: dict[str, tuple[dict[int, set[int]], dict[int, int]]] = {}
@@ -212,20 +212,20 @@ def _mark(store: ObjectStore, now: float, min_age_seconds: float, marked: set[st
 
 
 def _manifests(store: ObjectStore) -> Iterator[tuple[str, Manifest, bool]]:
-    """All manifests, each with its zoo and whether HEAD names it, which holds what all that it named before held."""
+    """All manifests, each with its zoo and whether HEAD names it. HEAD's manifest holds all states of earlier ones."""
     keys = [key for stat in store.list(ZOOS_PREFIX) if (key := parse_manifest_key(stat.key)) is not None]
     heads = {zoo: read_head(store, zoo) for zoo in dict.fromkeys(zoo for zoo, _ in keys)}
     for zoo, number in keys:
         head, what = heads[zoo], manifest_key(zoo, number)
         content = get_or_none(store, what)
-        if content is not None:  # else the zoo was removed after the listing
+        if content is not None:  # otherwise the zoo was removed after the listing
             yield zoo, Manifest.from_json(content[0], what), head is not None and head.number == number
 
 
 def _abort_uploads(store: HoldsUploads, min_age_seconds: float, now: float) -> None:
     try:
         num_uploads = store.abort_stale_uploads(min_age_seconds, now)
-    except StorageError as error:  # some servers know no multipart uploads, some keys may not list them
+    except StorageError as error:  # some servers lack multipart uploads, and some credentials may not list them
         logger.warning("stale multipart uploads could not be aborted", extra={"error": str(error)})
         return
     if num_uploads:

@@ -1,4 +1,4 @@
-"""A local copy of a published zoo, or of a part of it, that reads without a network."""
+"""Makes a local copy of a published zoo, or of a part of it, which can be read without a network."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ from ..zoo import Zoo
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """The version that is in the target now. ``num_read`` objects came over the network; the others were there."""
+    """The version that the target has now. ``num_read`` objects came over the network; the others existed."""
 
     manifest: Manifest
     number: int
@@ -153,7 +153,7 @@ class _Puller:
         else:
             if ref in self.named:
                 return
-        # Also objects that exist already: a collection may be about to delete it.
+        # Existing objects are written, too, because a collection may be about to delete them.
         self.target.put(ref.key, data)
 
     def reduce(self, shard: ShardEntry, rows: dict[int, list[int]], manifest: Manifest) -> ShardEntry:

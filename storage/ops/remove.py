@@ -28,7 +28,7 @@ from ..stores.protocol import ObjectStore, get_or_none
 
 MAX_ROUNDS = 8
 REMOVING = "it is being removed"
-REMOVAL_VOID_SECONDS = 600.0  # after the control was written last a removal without a spec has crashed
+REMOVAL_VOID_SECONDS = 600.0  # a removal without a spec whose control is older than this has crashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def remove(store: ObjectStore, zoo: str) -> Removal:
     if run is not None:
         stop_run(store, run, REMOVING, removing=True)
         try:
-            planned = plan_removal(store, zoo)  # with what was written up to the stop
+            planned = plan_removal(store, zoo)  # includes everything that was written before the stop
         except StorageUsageError:
             stop_run(store, run, "it was to be removed", removing=False)
             raise
@@ -101,7 +101,7 @@ def remove(store: ObjectStore, zoo: str) -> Removal:
         for key in rest:
             if key not in last:
                 store.delete(key)
-        # Somebody who looked before the stop may have written meanwhile.
+        # A driver that read the control before the stop may have written meanwhile.
         rest = [key for key in _files(store, zoo, run) if key not in last]
         if not rest:
             break
@@ -110,14 +110,14 @@ def remove(store: ObjectStore, zoo: str) -> Removal:
             f"{store.url}: {rest[0]} was written while {zoo} was removed; end what writes there, and remove {zoo} again"
         )
     if run is not None:
-        stop_run(store, run, REMOVING, removing=True)  # again, since the deletions may have taken long
+        stop_run(store, run, REMOVING, removing=True)  # once more, because the deletions may have taken long
     for key in last:
         store.delete(key)
     return planned
 
 
 def check_not_removed(store: ObjectStore, zoo: str, run: str) -> None:
-    """For who has published a version. Raises StorageError: a removal that began before may have missed it.
+    """Called after publishing a version. Raises StorageError: a removal that began before may have missed the version.
 
     A removal deletes ``run.json`` before it looks for the last time whether a version was written meanwhile.
     """
@@ -128,7 +128,7 @@ def check_not_removed(store: ObjectStore, zoo: str, run: str) -> None:
 
 
 def _last_keys(zoo: str, run: str | None) -> list[str]:
-    """Until the end the zoo can be named, to remove the rest of it, and nobody starts its run."""
+    """The keys to delete last. While they exist, the removal can be repeated by name, and the run cannot be started."""
     return [spec_key(zoo), *([control_key(run)] if run is not None else [])]
 
 
@@ -138,7 +138,7 @@ def _files(store: ObjectStore, zoo: str, run: str | None) -> dict[str, int]:
     keys = [head_key(zoo), *sorted(there)]
     if run is not None:
         of_run = {stat.key: stat.size for stat in store.list(run_prefix(run))}
-        # The newest parts go first: what an interrupted removal leaves is a shorter run, not one with holes.
+        # The newest parts are deleted first: an interrupted removal leaves a shorter run, not one with missing parts.
         keys += [*sorted(set(of_run) - {run_key(run)}, reverse=True), run_key(run)]
         there |= of_run
     last = _last_keys(zoo, run)

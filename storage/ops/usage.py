@@ -14,10 +14,10 @@ Kind = Literal["zoo", "run", "data set", "orphans", "other"]
 
 @dataclass(slots=True)
 class Usage:
-    """Bytes and keys of one zoo, run or data set, of what nothing names, or of what else lies in the store.
+    """Bytes and keys of one zoo, run or data set, of objects that nothing names, or of other files in the store.
 
     Attributes:
-        shared_bytes: of other zoos that this one names too; they count where the first zoo by name is.
+        shared_bytes: of objects that other zoos also name; they count for the first of these zoos by name.
     """
 
     kind: Kind

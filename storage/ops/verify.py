@@ -85,7 +85,7 @@ def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verifica
 
 
 def added_shards(zoo: Zoo, max_bytes: int) -> list[ShardEntry]:
-    """Shards that the version before did not hold; if they are larger than ``max_bytes``, a sample of that size.
+    """Shards that the previous version did not hold; if they are larger than ``max_bytes``, a sample of that size.
 
     The sample takes shards in the order of their digests, which does not depend on models or epochs.
     """

@@ -27,7 +27,7 @@ The legal text: https://creativecommons.org/licenses/by/4.0/legalcode
 
 
 CARRIED = ("google_layout.csv", "google_metrics.csv.gz", "origin.json")
-"""Files beside a version that no manifest names and nobody can make anew: every copy of the zoo takes them along."""
+"""Files of a version that no manifest names and that cannot be made again. Every copy of the zoo contains them."""
 
 CITATION, RECORD = "CITATION.cff", "datacite.json"
 """The citation that `zoo publish` writes: copies of the whole zoo take it along as it is."""

@@ -89,7 +89,7 @@ class Gatherer:
         return values, models, epochs
 
     def gather(self, wanted: dict[int, list[int]], field: str, columns: NDArray[np.intp] | None = None) -> Gathered:
-        """As ``read``, by ascending model and epoch.
+        """Like ``read``, with rows by ascending model and epoch.
 
         Args:
             wanted: epoch to ascending models, all of which are here.

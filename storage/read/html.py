@@ -1,4 +1,4 @@
-"""A zoo as a notebook shows it: its facts, and test accuracy over epochs."""
+"""The HTML of a zoo in a notebook: its facts, and test accuracy over epochs."""
 
 import html
 
@@ -30,7 +30,7 @@ def zoo_html(manifest: Manifest, title: str, tables: LabelTables) -> str:
 
 
 def _accuracy(tables: LabelTables) -> str:
-    """Nothing where the labels cannot be read: a repr must not fail."""
+    """An empty text if the labels cannot be read, because a repr must not fail."""
     try:
         labels = tables.labels.select(["epoch", "test_acc"])
     except StorageError:

@@ -1,10 +1,10 @@
-"""A bar on stderr for what takes long, if that is a terminal."""
+"""A progress bar on stderr for long reads, if stderr is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LARGE_READ_BYTES = 100 * 10**6  # a read above this has a bar
+LARGE_READ_BYTES = 100 * 10**6  # larger reads have a bar
 
 
 @contextmanager

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-PIECE_BYTES = 32 * 2**20  # of weights that are read at once to look at them
+PIECE_BYTES = 32 * 2**20  # of weights that are read at once for ``weight_threshold``
 
 
 class ZooReader:
@@ -202,7 +202,7 @@ class ZooReader:
             states = states.within(weight_threshold)
         values = states.values
         if align is not None:
-            groups = self.symmetries  # raises for a zoo without any, also where no state is left to align
+            groups = self.symmetries  # raises for a zoo without symmetries, even if no state is left to align
             values = align_canonical(values, self.layout, groups) if len(values) else values
         columns = columns_of(self.layout, part)
         values = values if columns is None else np.ascontiguousarray(values[:, columns])
@@ -245,11 +245,11 @@ class ZooReader:
         where: str | None,
         weight_threshold: float | None = None,
     ) -> dict[int, list[int]]:
-        """As ``select``: epoch to its ascending models, each once."""
+        """The states of ``select`` as a dict from epoch to its ascending models, each once."""
         return self.select(epochs, models, split, where, weight_threshold).by_epoch()
 
     def read(self, states: Selection | Mapping[int, Iterable[int]], *, masked: bool = True) -> States:
-        """Weights of states that are here, as ``select`` or ``wanted`` give them."""
+        """Weights of existing states, as returned by ``select`` or ``wanted``."""
         return self._read(_selection(states), list(self.layout.entries), masked)
 
     def field(
@@ -274,7 +274,7 @@ class ZooReader:
     def read_field(
         self, states: Selection | Mapping[int, Iterable[int]], suffix: str
     ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
-        """As ``field``, of states that are here; ``suffix`` begins with a dot."""
+        """Like ``field``, for existing states. ``suffix`` begins with a dot."""
         values, model, epoch = self._states.read(_selection(states), suffix)
         if suffix == ".mask":
             values = unpack_mask(values, self._noisy.size)
@@ -380,7 +380,7 @@ class ZooReader:
             raise EpochNotPresent(f"zoo {self.name!r}: model {model} has no epoch {epoch}")
         if masked and ".mask" in self.manifest.fields:
             bits = self._states.one(model, epoch, ".mask")
-            assert bits is not None  # the manifest's check holds that fields are there together
+            assert bits is not None  # the manifest was checked: all fields of a state exist together
             vector = vector * self._full_mask(bits[None])[0]
         return vector
 

@@ -77,7 +77,7 @@ def select(selector: Selector, available: Sequence[int], what: str) -> list[int]
 
 
 def lists_numbers(selector: Selector) -> bool:
-    """Whether a selector names numbers one by one, and not all that are available in a slice or a mask."""
+    """Whether a selector lists numbers, instead of choosing among the available ones by a slice or a mask."""
     if selector is None or isinstance(selector, slice | range):
         return False
     if isinstance(selector, str):

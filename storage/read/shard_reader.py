@@ -94,7 +94,7 @@ class ShardReader(ABC):
         return get_object(self._store, ref, self._owner)
 
     def _whole_object(self, shard: ShardEntry, field: str, epochs: Sequence[int]) -> Tensors:
-        """As ``read``, of a shard whose tensors the manifest does not list: it holds one state."""
+        """Like ``read``, for a shard of one state, whose tensors the manifest does not list."""
         described = self._manifest.fields[field]
         arrays, _ = decode(self._object(shard.ref), shard.ref.key)
         for epoch in epochs:
@@ -189,7 +189,7 @@ class DirectoryShards(ShardReader):
             yield from self._whole_object(shard, field, epochs)
             return
         infos = [self._info(shard, field, epoch) for epoch in epochs]
-        # One buffer for all epochs: a tensor is hashed and taken apart while it is in the processor's cache.
+        # One buffer for all epochs, so that a tensor is hashed and unpacked while it is in the processor's cache.
         buffer = np.empty(max((info.stop - info.start for info in infos), default=0), np.uint8).data
         with self._open(shard) as file:
             for epoch, info in zip(epochs, infos, strict=True):
@@ -317,7 +317,7 @@ class RemoteShards(ShardReader):
         return data
 
     def _part_of_whole(self, shard: ShardEntry, start: int, stop: int) -> bytes:
-        """Bytes of a shard that is read whole, once while it is among the last ones that were."""
+        """Bytes of a shard that is read whole. The last few shards are kept, so that each is read once."""
         name = (shard.ref.sha256, "")
         with self._reading_whole:
             whole = self._whole.get(name)
@@ -371,7 +371,7 @@ class CompressedShards(RemoteShards):
 
 
 class _RecentTensors:
-    """The tensors that were used last, up to ``max_bytes``: single states of a tensor are often read in a row."""
+    """The most recently used tensors, up to ``max_bytes``: several states of a tensor are often read in turn."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

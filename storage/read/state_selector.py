@@ -1,4 +1,4 @@
-"""Which states and label rows a selection names. Every reason to refuse one has its own exception, before any read."""
+"""Finds the states and label rows of a selection. Every reason to refuse one has its own exception, before any read."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -51,8 +51,8 @@ class StateSelector:
         """The states whose weights are here and fit.
 
         Raises:
-            EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError: what was named is not
-                here; of models and epochs that are both listed, every pair must be.
+            EpochNotKept, EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError: something named
+                does not exist. If models and epochs are both listed, every pair must exist.
         """
         chosen_epochs = select(epochs, self.epochs, "epochs")
         if chosen_epochs is None:

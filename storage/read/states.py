@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HISTOGRAM_VALUES = 1_000_000  # a notebook's drawing looks at no more
+HISTOGRAM_VALUES = 1_000_000  # a notebook's drawing uses at most this many
 
 
 class LabelSource(Protocol):
-    """The zoo that states come from, as far as they need it: their labels."""
+    """The zoo that states come from, which gives their labels."""
 
     def labels_of(self, states: Selection, columns: Sequence[str] | None = None) -> "pa.Table":
         """Labels of these states, row by row, in the same order."""
@@ -83,7 +83,7 @@ class States:
     other.
 
     Attributes:
-        layout: where each tensor lies in a row: the zoo's layout, or the selected part of it.
+        layout: the place of each tensor in a row: the zoo's layout, or the selected part of it.
         zoo: what the states were read from; ``labels`` needs it.
         left_out: how many states ``within``, or ``weight_threshold`` of the read, left out.
     """

@@ -51,7 +51,7 @@ class FastReads:
             raise Unavailable from None  # the cause can quote a request, and so a key
 
     def list(self, folder: str) -> Iterator[Page]:
-        """Pages of what lies under ``folder``, which ends with a slash. Raises Unavailable, perhaps after some."""
+        """Pages of the objects below ``folder``, which ends with a slash. May raise Unavailable after some pages."""
         obstore = self._library()
         try:
             if self._store is None:

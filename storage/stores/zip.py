@@ -12,7 +12,7 @@ from ..errors import FormatError, ObjectNotFound, StoreRefused, StoreUnreachable
 from ..keys import checked_key
 from .protocol import ByteRange, Data, Stat, Traffic
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, and the lengths of what lies between it and the data
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, and the lengths of the fields before the data
 
 
 class ZipStore:

@@ -42,7 +42,7 @@ class Networks(WeightForms):
         model: SupportsIndex,
         buffers: "NDArray[Any] | torch.Tensor | None" = None,
     ) -> "torch.nn.Module":
-        """As ``module``, with the weights of any vector [D] in the zoo's layout, e.g. a generated one.
+        """Like ``module``, with any weight vector [D] in the zoo's layout, e.g. a generated one.
 
         Args:
             model: one of the zoo, whose activation and dropout the module gets.
@@ -94,7 +94,7 @@ class Networks(WeightForms):
     def to_stacked_modules(
         self, vectors: "NDArray[Any] | torch.Tensor", model: SupportsIndex, buffers: Any = None
     ) -> "StackedModules":
-        """As ``stacked_modules``, of any weight vectors [N, D], e.g. generated ones.
+        """Like ``stacked_modules``, for any weight vectors [N, D], e.g. generated ones.
 
         Args:
             model: one of the zoo, whose activation all of them get.

@@ -1,4 +1,4 @@
-"""Benchmarks what the weights of models tell of their properties: protocols, methods, splits, scores.
+"""Benchmarks how well weights predict properties of models: protocols, methods, splits, scores.
 
 Public: `protocols.registry.PROTOCOLS`, `methods.registry.METHODS`, `request.Request`.
 """

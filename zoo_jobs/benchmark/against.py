@@ -11,7 +11,7 @@ from .tables import FORMAT, VERSION, Report
 
 
 def read_recorded(path: Path, protocol: str) -> Mapping[str, Any]:
-    """Read what ``--out`` wrote. Raises InputError: not such a file, or one of another protocol."""
+    """Read a file that ``--out`` wrote. Raises InputError: another kind of file, or another protocol."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -26,7 +26,7 @@ def read_recorded(path: Path, protocol: str) -> Mapping[str, Any]:
 
 
 def compared(report: Report, recorded: Mapping[str, Any]) -> tuple[list[list[str]], list[str]]:
-    """A table of recorded and new means, and lines about what differs beside the scores."""
+    """A table of recorded and new means, and lines about other differences."""
     before = {_key(row): row for row in recorded["rows"]}
     rows = [["property", "from", "tested on", "method", "score", "recorded", "now", "difference", ""]]
     for row in report.value["rows"]:

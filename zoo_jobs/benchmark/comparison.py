@@ -76,7 +76,7 @@ class Result:
     """How well one method answers one question.
 
     Attributes:
-        tested_on: another zoo; empty: the test split of the zoo itself.
+        tested_on: the name of another zoo; empty for the test split of the zoo itself.
         scores: by metric of ``scores.METRICS``, a value per seed.
         note: why there are no scores.
     """
@@ -131,7 +131,7 @@ def compare(
 
 @contextmanager
 def reproducible() -> Iterator[None]:
-    """One thread for everything, since the order of sums depends on how many there are."""
+    """Use one thread for everything, because the order of sums depends on the number of threads."""
     import torch
     from threadpoolctl import threadpool_limits
 

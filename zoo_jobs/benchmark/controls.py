@@ -1,4 +1,4 @@
-"""Simple ways to make networks from training models, as controls beside those that somebody has generated. Pure.
+"""Simple ways to make networks from training models, to which generated networks are compared. Pure.
 
 Shape suffixes: N = networks, D = weights.
 """

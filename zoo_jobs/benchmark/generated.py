@@ -1,4 +1,4 @@
-"""Grades networks that somebody has generated: accuracy on images, novelty, diversity.
+"""Grades generated networks: accuracy on images, novelty, diversity.
 
 Shape suffixes: N = networks, D = weights.
 """
@@ -55,7 +55,7 @@ class Grader:
         }
 
     def grade_training(self) -> dict[str, float]:
-        """The same of the training models; the nearest one of each is another, so novelty and diversity are 1."""
+        """The scores of the training models. Each is compared with the others, so novelty and diversity are 1."""
         accuracy = self.accuracies(self.train)
         best, mean = float(accuracy.max()), float(accuracy.mean())
         return {"accuracy": mean, "accuracy_best": best, "novelty": 1.0, "diversity": 1.0}
@@ -84,10 +84,10 @@ class Grader:
 
     def _distances(self, these: Vectors, those: Vectors) -> NDArray[np.float64]:
         """[N, M]; infinite on the diagonal of vectors with themselves."""
-        found = np.minimum(_distances(these, those), _distances(self.aligned(these), self.aligned(those)))
+        distances = np.minimum(_distances(these, those), _distances(self.aligned(these), self.aligned(those)))
         if these is those:
-            np.fill_diagonal(found, np.inf)
-        return found
+            np.fill_diagonal(distances, np.inf)
+        return distances
 
     def _unit(self, *, nearest: bool) -> float:
         distances = self._distances(self.train, self.train)
@@ -96,7 +96,7 @@ class Grader:
 
 
 def _distances(these: Vectors, those: Vectors) -> NDArray[np.float64]:
-    """Euclidean distances [N, M], a row at a time, which keeps zero exactly zero."""
+    """Euclidean distances [N, M], computed row by row, so that the distance of equal vectors is exactly zero."""
     return np.stack([np.sqrt(((those - one).astype(np.float64) ** 2).sum(axis=1)) for one in these])
 
 

@@ -33,7 +33,7 @@ def check_roots(roots: NDArray[Any], splits: NDArray[Any], zoo: str) -> None:
 def siblings(samples: Samples, splits: NDArray[Any]) -> dict[str, int]:
     """Numbers of test states with a relative in train: the same seed, the same cell of the grid, equal weights.
 
-    They are no error, since zoos are grids of seeds and cells; whoever compares figures has to know them.
+    They are no error, because zoos are grids of seeds and cells. The report shows them for readers of the figures.
     """
     weights = [blake2b(row.tobytes(), digest_size=16).digest() for row in samples.given.states.values]
     train, test = splits == "train", splits == "test"
@@ -57,10 +57,10 @@ def check_one_by_one(
 ) -> None:
     """Check that the predictions for half of the test states do not depend on the other half.
 
-    A method that standardises or filters by the states which it is given to predict knows the test set.
+    A method that standardises or filters by the states that it predicts would use the test set.
 
     Raises:
-        Leak: they do.
+        Leak: the predictions depend on the other half.
     """
     half = np.arange(0, len(given), 2)
     again, before = np.asarray(predict(given[half])), predicted[half]

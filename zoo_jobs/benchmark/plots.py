@@ -11,7 +11,7 @@ from .comparison import Result
 from .scores import METRICS, mean_and_interval
 
 SHOWN = ("r2", "tau", "accuracy")
-LEAST_SHOWN = -0.5  # a score far below zero would flatten all others
+LEAST_SHOWN = -0.5  # a score far below zero would make differences of the others invisible
 AXIS = (LEAST_SHOWN - 0.1, 1.05)
 
 

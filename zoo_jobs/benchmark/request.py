@@ -1,4 +1,4 @@
-"""What a benchmark is asked for."""
+"""The options of a benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What methods see of the models of a zoo, and what the benchmark knows of them besides.
+"""The models of a zoo for a benchmark: the part that methods get, and the labels that only the benchmark knows.
 
 Shape suffix: N = states.
 """
@@ -84,12 +84,12 @@ class Samples:
         return self.keep(known, NO_LABEL)
 
     def without_hyperparameter(self, name: str) -> "Samples":
-        """The floor does not see hyperparameter ``name``."""
+        """A copy without the hyperparameter ``name``, which the floor must not see."""
         others = {key: values for key, values in self.given.hyperparameters.items() if key != name}
         return replace(self, given=replace(self.given, hyperparameters=others))
 
     def with_label(self, name: str, values: NDArray[Any]) -> "Samples":
-        """With a label column ``values`` [N] besides."""
+        """A copy with an additional label column ``values`` [N]."""
         return replace(self, labels={**self.labels, name: values})
 
     def with_history(self, history: NDArray[np.float64]) -> "Samples":
@@ -130,7 +130,7 @@ def _roots(zoo: Published, labels: Columns) -> NDArray[Any]:
     names = dict(
         zip(labels["model"].tolist(), zip(labels["parent_zoo"], labels["parent_model"], strict=True), strict=True)
     )
-    found = {}
+    roots = {}
     parents: dict[str, Mapping[int, tuple[Any, Any]]] = {}
     for model, (parent, index) in names.items():
         name, number = zoo.name, model
@@ -141,8 +141,8 @@ def _roots(zoo: Published, labels: Columns) -> NDArray[Any]:
             if name not in parents:
                 parents[name] = _lineage(zoo, name)
             parent, index = parents[name].get(number, (None, None))
-        found[model] = f"{name}/{number}"
-    return np.array([found[model] for model in labels["model"].tolist()], object)
+        roots[model] = f"{name}/{number}"
+    return np.array([roots[model] for model in labels["model"].tolist()], object)
 
 
 def _lineage(zoo: Published, parent: str) -> Mapping[int, tuple[Any, Any]]:

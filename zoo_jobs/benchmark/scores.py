@@ -58,7 +58,7 @@ def classification_scores(truth_N: NDArray[Any], predicted_N: NDArray[Any]) -> d
 def mean_and_interval(values_S: Sequence[float]) -> tuple[float, float]:
     """The mean over seeds and the half width of its 95 % interval by Student's t; NaN where a value or two are missing.
 
-    The splits of several seeds share models, so the interval says how much a score depends on the draw, and no more.
+    The splits of several seeds share models, so the interval only shows how much a score depends on the split.
     """
     values = np.asarray(values_S, np.float64)
     if not len(values) or not np.isfinite(values).all():

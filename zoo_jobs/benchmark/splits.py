@@ -43,7 +43,7 @@ def draw(groups: NDArray[Any], seed: int, zoo: str) -> NDArray[Any]:
     if not by_zoo:
         raise InputError(f"{zoo}: no model is left to split; at least {LEAST_GROUPS} are needed")
     rule = SplitRule(seed=seed)
-    found = {}
+    splits = {}
     for root_zoo, names in by_zoo.items():
         if len(names) < LEAST_GROUPS:
             raise InputError(
@@ -53,8 +53,8 @@ def draw(groups: NDArray[Any], seed: int, zoo: str) -> NDArray[Any]:
         order = sorted(names, key=lambda name: position(rule, root_zoo, name))
         first, second = round(0.7 * len(order)), round(0.85 * len(order))
         for place, name in enumerate(order):
-            found[name] = "train" if place < first else "val" if place < second else "test"
-    return np.array([found[name] for name in groups.tolist()], object)
+            splits[name] = "train" if place < first else "val" if place < second else "test"
+    return np.array([splits[name] for name in groups.tolist()], object)
 
 
 def recorded(samples: Samples) -> NDArray[Any]:

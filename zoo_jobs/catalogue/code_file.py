@@ -56,9 +56,9 @@ def check_code(spec: ZooSpec) -> None:
         return
     shape = (own.in_channels, own.image_size, own.num_classes)
     where = f"{spec.name}: {own.name}"
-    found = _examined(own.text, shape, spec.split.train, spec.batch_size, where)
+    facts = _examined(own.text, shape, spec.split.train, spec.batch_size, where)
     # The multiply-adds are a count of torch's, which another version may refine.
-    if replace(found, num_macs=own.num_macs, num_train_macs=own.num_train_macs) != own.network:
+    if replace(facts, num_macs=own.num_macs, num_train_macs=own.num_train_macs) != own.network:
         raise InputError(
             f"{where}: its tensors are not those that the spec says; read the spec again whose `architecture` names "
             "the code's file"

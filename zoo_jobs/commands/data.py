@@ -29,7 +29,7 @@ _DATASETS = click.argument("datasets", nargs=-1, required=True, metavar="DATASET
 
 @click.group("data")
 def command() -> None:
-    """List, fetch, add, mirror and verify datasets. Files lie under $ZOO_CACHE, else the user's cache folder."""
+    """List, fetch, add, mirror and verify datasets. Files are kept in $ZOO_CACHE or the user's cache folder."""
 
 
 @command.command("list")

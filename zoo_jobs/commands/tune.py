@@ -30,7 +30,7 @@ SHOWN = 5
 @click.option("--slots", type=click.IntRange(1), help="Trials at once on this machine; default: its CPUs.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the proposed zoo there as well.")
 @click.option("--trials", "trials_out", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write every trial there, as CSV; default: NAME.trials.csv, beside --out or here.")  # fmt: skip
+              help="Write every trial there, as CSV; default: NAME.trials.csv, in --out's folder or here.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show what would be tried, and try nothing.")
 @json_option
 def command(

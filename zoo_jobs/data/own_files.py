@@ -174,7 +174,7 @@ def _images(arrays: dict[str, NDArray[Any]], prefix: str) -> RawImages:
 
 
 def _num_classes(raw: RawDataset, stated: int | None) -> int:
-    """As stated, else the largest label plus 1. Raises ValueError: labels beyond it, or a class without images."""
+    """The stated number, or the largest label plus 1. Raises ValueError: larger labels, or a class without images."""
     largest = int(raw.train.labels.max())
     number = largest + 1 if stated is None else stated
     for name, part in (("labels", raw.train), ("test_labels", raw.test)):

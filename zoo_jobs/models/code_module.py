@@ -104,17 +104,17 @@ def place_of_class(code: Code, where: str) -> str:
 def _class(code: Code, where: str) -> type[nn.Module]:
     with errors_named(code, where):
         names = vars(_module(code.text))
-    found = names.get(code.class_name)
-    if found is None:
+    network = names.get(code.class_name)
+    if network is None:
         classes = [
             name for name, value in names.items() if isinstance(value, type) and value.__module__ == _name(code.text)
         ]
         close = nearest(code.class_name, classes)
         offer = f"did you mean {close!r}? " if close else ""
         raise InputError(f"{where}: no class {code.class_name!r}; {offer}it has {', '.join(classes) or 'none'}")
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
         raise InputError(f"{place_of_class(code, where)}: {code.class_name} is no torch.nn.Module")
-    return found
+    return network
 
 
 def _arguments(network_class: type[nn.Module], given: dict[str, int], code: Code, where: str) -> dict[str, int]:

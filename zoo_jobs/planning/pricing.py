@@ -88,7 +88,7 @@ class Planned:
         return self.pace.low / self.pace.factor * self.seconds, self.pace.high / self.pace.factor * self.seconds
 
     def to_json(self) -> dict[str, Any]:
-        """As an attempt's record has it."""
+        """The value in the form of an attempt's record."""
         return {
             "machine": self.workers.machine,
             "engine": self.workers.engine,

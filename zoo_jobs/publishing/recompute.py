@@ -126,7 +126,7 @@ def retrain(store: ObjectStore, store_url: str, zoo: Zoo, num_models: int) -> li
     if reason := engine.refuses(program):
         return [Check(-1, -1, "not recomputed", f"engine {name} does not run here: {reason}")]
     if not engine.bitwise(program):
-        detail = f"engine {name} does not promise the same bits again here: they depend on the models beside a model"
+        detail = f"engine {name} does not promise the same bits again here: they depend on the other models of a chunk"
         if name == "sequential":
             detail = f"engine {name} on a GPU does not promise the same bits again: kernels may add in any order"
         return [Check(-1, -1, "not recomputed", detail)]

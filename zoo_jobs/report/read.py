@@ -60,7 +60,7 @@ def read_contents(store: ObjectStore, url: str, name: str, version: int | None =
 
 
 def read_labels_only(store: ObjectStore, url: str, name: str, version: int | None = None) -> Contents:
-    """As `read_contents`, but without weights and twins: enough for `zoo fidelity`."""
+    """Like `read_contents`, but without weights and twins, which `zoo fidelity` does not need."""
     published = open_zoo(zoo_url(url, name), version)
     return _contents(store, published, stored(store, name), read_population(published), None, (), with_map=False)
 

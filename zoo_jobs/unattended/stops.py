@@ -1,4 +1,4 @@
-"""Stops of a zoo's run and that of its twins: whoever stops one stops both."""
+"""Stops the run of a zoo and that of its twins together."""
 
 from collections.abc import Sequence
 

@@ -27,7 +27,7 @@ WIDTH, ROUNDS = 16, 2
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Where a layer lies in a vector: its weight and bias, and as how many units and values each output reads it."""
+    """The places of a layer's weight and bias in a vector, and how many units and values each output reads."""
 
     weight: Entry
     bias: Entry
@@ -42,7 +42,7 @@ def fit(problem: Problem) -> Predict:
 
 
 def blocks_of(layout: Layout) -> list[Block]:
-    """The layers of a chain. Raises Unfit for other networks."""
+    """The layers of a chain of layers. Raises Unfit for other networks."""
     try:
         pairs = layers_of(layout, "the equivariant net")
     except StorageUsageError as error:
@@ -80,7 +80,7 @@ class Equivariant(nn.Module):
 
 
 class Round(nn.Module):
-    """Edges [N, O, I, H] and nodes [N, units, H] hear of each other once."""
+    """One update: edges [N, O, I, H] read the nodes at both ends, then nodes [N, units, H] read their edges."""
 
     def __init__(self, num_blocks: int) -> None:
         super().__init__()

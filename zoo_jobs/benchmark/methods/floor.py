@@ -1,4 +1,4 @@
-"""The floor: gradient boosting on the hyperparameters, which knows no weight."""
+"""The floor: gradient boosting on the hyperparameters, without any weight."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ def features(given: Given) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=16)
 def _pools(layout: Layout) -> tuple[NDArray[np.intp], Layout]:
-    """Positions in a vector, and their layout in four tensors. Without middle layers or biases, the first stands in."""
+    """Positions in a vector, and their layout as four tensors. The first layer replaces missing middles or biases."""
     first, *others = [entry for entry in layout.entries if not entry.is_bias and len(entry.shape) > 1]
     last = others[-1] if others else first
     pools = {

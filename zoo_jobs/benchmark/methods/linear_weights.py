@@ -1,4 +1,4 @@
-"""Ridge regression on the standardised weights, as they lie in the vector."""
+"""Ridge regression on the standardised weights, in the order of the weight vector."""
 
 import numpy as np
 from numpy.typing import NDArray

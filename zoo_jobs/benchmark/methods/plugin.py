@@ -60,7 +60,7 @@ def _wrapped(name: str, function: Callable[..., Any]) -> Fit:
 
 
 def _called(failed: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of code that is the user's own: whatever it raises is bad input."""
+    """Call a user's code. Any exception in it is bad input."""
     try:
         return function(*arguments)
     except Exception as error:

@@ -15,9 +15,8 @@ class Method:
 
     Attributes:
         module: in this folder.
-        layouts: what a zoo must have in common with that on which it was fitted, to be predicted: the whole layout, or
-            nothing.
-        quick: part of what runs when nothing is asked for; the others take minutes.
+        layouts: ``same`` if it can only predict zoos of the layout on which it was fitted.
+        quick: whether the method runs by default; the others take minutes.
     """
 
     description: str

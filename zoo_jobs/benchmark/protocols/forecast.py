@@ -23,7 +23,7 @@ from .from_state import settings, splits_of
 
 ACCURACY, WEIGHTS = "final test_acc", "final weights"
 LAST, LINE, FITTED = "last-value", "linear-extrapolation", "linear-by-tensor"
-SHARE = 4  # by default, one part in so many of the epochs is seen
+SHARE = 4  # by default, the methods know one epoch in so many
 
 Vectors = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def run(request: Request) -> Report:
 
 
 def _epochs(request: Request) -> tuple[int, int, int, int]:
-    """The first kept epoch, the last two of those that are seen, and the last of all."""
+    """The first kept epoch, the last two known epochs, and the last epoch of all."""
     kept = request.zoo.epochs
     first = request.first if request.first is not None else max(1, kept[-1] // SHARE)
     seen = [epoch for epoch in kept if epoch <= first]
@@ -56,12 +56,12 @@ def _epochs(request: Request) -> tuple[int, int, int, int]:
 
 
 def _history_epochs(request: Request, last: int) -> list[int]:
-    """Epochs until ``last`` whose test accuracy every model may have; weights need not be kept."""
+    """Epochs up to ``last`` that may have a test accuracy for every model, also without kept weights."""
     return sorted(set(request.zoo.labels(columns=["epoch"])["epoch"].to_pylist()) & set(range(last + 1)))
 
 
 def _read(request: Request, epochs: Sequence[int]) -> tuple[Samples, Vectors]:
-    """Models whose weights are finite at all ``epochs`` and whose accuracies are known until the last one seen."""
+    """Models with finite weights at all ``epochs`` and accuracies at all epochs up to the last known one."""
     zoo = request.zoo
     samples = read_samples(zoo, epochs[2], request.weight_threshold)
     seen = _history_epochs(request, epochs[2])
@@ -93,12 +93,12 @@ def _read(request: Request, epochs: Sequence[int]) -> tuple[Samples, Vectors]:
 
 
 def _last_value(problem: Problem) -> Predict:
-    """The accuracy of the last epoch that was seen."""
+    """The accuracy of the last known epoch."""
     return lambda given: given.history[:, -1]
 
 
 def _line(seen: Sequence[int], final: int) -> Fit:
-    """The value at ``final`` of the straight line through the accuracies that were seen, between 0 and 1."""
+    """The value at ``final`` of the straight line through the known accuracies, cut to 0 to 1."""
     design = np.stack([np.ones(len(seen)), np.asarray(seen, np.float64)], axis=1)
     along: NDArray[np.float64] = np.array([1.0, final]) @ np.linalg.pinv(design)
 
@@ -111,7 +111,7 @@ def _line(seen: Sequence[int], final: int) -> Fit:
 def _weights(
     weights_4ND: Vectors, epochs: Sequence[int], layout: Layout, folds: Sequence[NDArray[Any]]
 ) -> list[Result]:
-    """R squared over all weights of the test models, about the mean of each weight."""
+    """R squared over all weights of the test models, relative to the mean of each weight."""
     scores: dict[str, list[float]] = {LAST: [], LINE: [], FITTED: []}
     steps = (epochs[3] - epochs[2]) / (epochs[2] - epochs[1])
     for splits in folds:
@@ -126,9 +126,9 @@ def _weights(
 
 
 def _by_tensor(train_4ND: Vectors, test_4ND: Vectors, layout: Layout) -> Vectors:
-    """The last weights seen, plus the parts of three directions that least squares finds on train, for each tensor.
+    """The last known weights plus multiples of three directions; least squares on train fits the factors by tensor.
 
-    The directions: the weights themselves, their way since the first kept epoch, and since the last but one.
+    The directions: the weights themselves, their change since the first kept epoch, and their last change.
     """
     predicted: Vectors = test_4ND[2].copy()
     for entry in layout.entries:
@@ -141,6 +141,6 @@ def _by_tensor(train_4ND: Vectors, test_4ND: Vectors, layout: Layout) -> Vectors
 
 
 def _directions(weights_4ND: Vectors) -> tuple[Vectors, Vectors]:
-    """The directions [N, D, 3], and the way that is left [N, D]."""
+    """The directions [N, D, 3], and the remaining change [N, D]."""
     first, before, seen, final = weights_4ND
     return np.stack([seen, seen - first, seen - before], axis=-1), final - seen

@@ -1,4 +1,4 @@
-"""What protocols share that predict properties of a zoo's models from one state of each."""
+"""Shared by protocols that predict properties of a zoo's models from one state of each model."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def read(request: Request) -> Samples:
 
 
 def read_zoo(zoo: Published, request: Request) -> Samples:
-    """As ``read``, of another zoo."""
+    """Like ``read``, for another zoo."""
     samples = read_samples(zoo, -1 if request.epochs is None else request.epochs, request.weight_threshold)
     if not len(samples):
         raise InputError(f"{samples.zoo}: no state is left; its weights are not finite, or beyond the threshold")
@@ -29,7 +29,7 @@ def read_zoo(zoo: Published, request: Request) -> Samples:
 
 
 def splits_of(samples: Samples, request: Request) -> Any:
-    """From a seed to the splits of ``samples``."""
+    """A function from a seed to the splits of ``samples``."""
 
     def by_seed(seed: int) -> Splits:
         return {"": split(samples, request.splits, seed)}
@@ -74,7 +74,7 @@ def run_thresholds(protocol: str, target: str, request: Request, samples: Sample
 
 
 def settings(request: Request, **more: Any) -> dict[str, Any]:
-    """What was asked for, for JSON."""
+    """The settings of the request, for JSON."""
     value: dict[str, Any] = {
         "seeds": list(request.seeds),
         "epochs": request.epochs or "last",

@@ -1,4 +1,4 @@
-"""Grades a folder of generated networks beside three controls that are made of the training models alone."""
+"""Grades a folder of generated networks, and three controls that are made from the training models alone."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The splits under which Google's small CNN zoo is published: by the place of a model in a fixed order, not by seed.
+"""The splits of published results on Google's small CNN zoo: by the place of a model in a fixed order, not by seed.
 
 Source: Zhou et al. (2023), arXiv:2302.14040 (NFN), and Kalogeropoulos et al. (2024), arXiv:2406.10685 (ScaleGMN), whose
 data sets take the rows of step 86 in the order of a file, the second half as test, and the first half, shuffled by
@@ -78,7 +78,7 @@ def _with_activation(samples: Samples, splits: NDArray[Any], activation: str) ->
 
 
 def _places(zoo: Published, order: Path | None) -> dict[int, int]:
-    """The place of each model in the order that splits follow: of ``order``, or ascending."""
+    """The place of each model in the order for the splits: that of ``order``, or ascending."""
     if order is None:
         return {model: model for model in zoo.models}
     tables = GoogleTables.of(zoo)
@@ -98,7 +98,7 @@ def _places(zoo: Published, order: Path | None) -> dict[int, int]:
 
 
 def _figures(request: Request, figures: Figures) -> list[str]:
-    """What was published for this data, if it is that data."""
+    """The published figures, if this is the data of the publication."""
     zoo = request.zoo
     if zoo.layout.size != NUM_WEIGHTS or len(zoo) < LEAST_MODELS or GoogleTables.of(zoo) is None:
         return ["published figures are for Google's small CNN zoo; this is another, so there is no target"]

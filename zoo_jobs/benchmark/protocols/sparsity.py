@@ -1,6 +1,6 @@
 """The share of pruned weights of a model's sparse twin, from the parent's weights at the epoch where the twin began.
 
-Not from the twin's own weights: these are zero where they are pruned, so that sparsity could be counted.
+The twin's own weights are not used, because the share of zeros among them is the answer.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def _samples(request: Request) -> Samples:
 
 
 def _twins(request: Request) -> Published:
-    """The zoo of the request if it has twins as models, else that of its twins."""
+    """The zoo of the request if its models are twins, otherwise the zoo of its twins."""
     if request.zoo.manifest.twin:
         return request.zoo
     names = twin_names(request.zoo.store, request.store, request.zoo)

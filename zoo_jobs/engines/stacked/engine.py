@@ -64,7 +64,7 @@ class StackedEngine:
         return peak_bytes(program, data, num_models, self.device.type == "cuda")
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """As many models as fit the device, at most ``CPU_MODELS`` on a CPU, in chunks of nearly equal size."""
+        """The number of models that fit the device, at most ``CPU_MODELS`` on a CPU, in chunks of nearly equal size."""
         device = self.device
         free = free_bytes(device)
         fixed = self.peak_bytes(program, data, 0)
