@@ -12,7 +12,7 @@ from ..read.reader import ZooReader
 from .graph import from_graph
 from .neural_graph import Flattening, GraphOptions, from_neural_graph, to_neural_graph
 from .nfn import from_features, to_features
-from .tokens import detokenize
+from .tokens import detokenize, tokenize
 
 if TYPE_CHECKING:
     import torch
@@ -42,16 +42,34 @@ class WeightForms(ZooReader):
         except ValueError as error:
             raise FormatError(f"zoo {self.name!r}: no state dict of its networks: {error}") from None
 
-    def detokenize(self, tokens: Any) -> NDArray[np.float32]:
+    def tokenize(
+        self, values: Any, token_size: int | None = None
+    ) -> "tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]":
+        """Weight vectors [N, D] as tokens: values [N, T, S], mask [N, T, S] and positions [T, 3].
+
+        As ``dataset(layout="tokens")`` gives them one by one; ``detokenize`` gives the vectors again.
+
+        Args:
+            token_size: S; a channel with more weights takes several tokens. None: the length of the longest channel.
+        """
+        tokens = tokenize(to_rows(values), self.layout, token_size)
+        return tokens.values, tokens.mask, tokens.positions
+
+    def detokenize(self, tokens: Any) -> Any:
         """The weight vectors of tokens: [N, D] of values [N, T, S], [D] of values [T, S].
 
         Args:
-            tokens: values, or a sample of ``dataset(layout="tokens")``: values, mask and positions.
+            tokens: values, or values, mask and positions as ``tokenize`` or a sample of ``dataset(layout="tokens")``
+                has them.
+
+        Returns:
+            An array for arrays; for tensors a tensor, through which gradients flow.
 
         Raises:
             FormatError: not as many tokens as the layout has.
         """
-        values = to_numpy(tokens[0] if isinstance(tokens, tuple | list) else tokens)
+        values = tokens[0] if isinstance(tokens, tuple | list) else tokens
+        values = values if hasattr(values, "new_zeros") else np.asarray(values, np.float32)
         return detokenize(values, self.layout) if values.ndim == 3 else detokenize(values[None], self.layout)[0]
 
     def from_graph(self, graph: Mapping[str, Any]) -> NDArray[np.float32]:

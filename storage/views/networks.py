@@ -96,6 +96,8 @@ class Networks(WeightForms):
     ) -> "StackedModules":
         """Like ``stacked_modules``, for any weight vectors [N, D], e.g. generated ones.
 
+        Gradients reach ``vectors`` if it is a tensor, so that a loss may depend on what the networks do.
+
         Args:
             model: one of the zoo, whose activation all of them get.
             buffers: as for ``to_module``, [N, B].
@@ -103,10 +105,12 @@ class Networks(WeightForms):
         Raises:
             StorageUsageError: a network with batch normalisation, and no buffers. FormatError: vectors of another size.
         """
-        import_optional("torch")
+        torch_package = import_optional("torch")
         from .stack import stack_vectors
 
-        values = to_rows(vectors)
+        values: Any = vectors
+        is_tensor = isinstance(values, torch_package.Tensor) and values.ndim == 2
+        values = values.float() if is_tensor else to_rows(values)
         if values.shape[1] != self.layout.size:
             raise FormatError(f"vectors of {values.shape[1]:,} values, the layout has {self.layout.size:,}")
         statistics, counters = self._statistics(operator.index(model), buffers)

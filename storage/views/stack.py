@@ -73,14 +73,17 @@ def stack_modules(zoo: ZooReader, selection: Selection, masked: bool) -> Stacked
 
 def stack_vectors(
     zoo: ZooReader,
-    values: NDArray[np.float32],
+    values: Any,
     activation: str | None,
     models: NDArray[np.int32],
     epochs: NDArray[np.int32],
     buffers: NDArray[np.float32] | None = None,
     counters: NDArray[np.int64] | None = None,
 ) -> StackedModules:
-    """The networks of weight vectors [N, D], with buffers [N, B] and counters [N, C] where there are any."""
+    """The networks of weight vectors [N, D], with buffers [N, B] and counters [N, C] where there are any.
+
+    Gradients of the parameters reach ``values`` if it is a tensor.
+    """
     names = zoo.manifest.state_dict_names["plain"]
     params = {names[name]: _tensor(part) for name, part in zoo.layout.unflatten(values).items()}
     named: dict[str, Tensor] = {}
@@ -92,5 +95,6 @@ def stack_vectors(
     return StackedModules(network(zoo.manifest, activation, 0.0).eval(), params, named, models, epochs)
 
 
-def _tensor(values: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values))
+def _tensor(values: Any) -> Tensor:
+    """A tensor with memory of its own."""
+    return values.clone() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))

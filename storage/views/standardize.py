@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from ..formats.layout import Layout
 from ..formats.record import check_format
 from ..read.reader import PIECE_BYTES, ZooReader
 from ..read.selection import Selector
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = "zooforge.standardizer"
 VERSION = 1
@@ -80,12 +83,24 @@ class Standardizer:
         """[D]"""
         return self._spread(self.deviations)
 
-    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Standardised ``values`` [..., D]."""
+    @overload
+    def apply(self, values: NDArray[Any]) -> NDArray[np.float32]: ...
+    @overload
+    def apply(self, values: "torch.Tensor") -> "torch.Tensor": ...
+    def apply(self, values: Any) -> Any:
+        """Standardised ``values`` [..., D]: an array for an array, a tensor, which has gradients, for a tensor."""
+        if hasattr(values, "new_tensor"):
+            return (values - values.new_tensor(self.mean)) / values.new_tensor(self.deviation)
         return ((values - self.mean) / self.deviation).astype(np.float32)
 
-    def invert(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The weights [..., D] of standardised ``values``."""
+    @overload
+    def invert(self, values: NDArray[Any]) -> NDArray[np.float32]: ...
+    @overload
+    def invert(self, values: "torch.Tensor") -> "torch.Tensor": ...
+    def invert(self, values: Any) -> Any:
+        """The weights [..., D] of standardised ``values``, an array or a tensor as ``apply`` takes it."""
+        if hasattr(values, "new_tensor"):
+            return values * values.new_tensor(self.deviation) + values.new_tensor(self.mean)
         return (values * self.deviation + self.mean).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> None:

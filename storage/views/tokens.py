@@ -72,17 +72,20 @@ def token_places(layout: Layout, token_size: int | None = None) -> tuple[NDArray
     return np.stack(index), np.array(positions, np.int32)
 
 
-def detokenize(tokens: Any, layout: Layout) -> NDArray[np.float32]:
+def detokenize(values: Any, layout: Layout) -> Any:
     """Weight vectors [N, D] of token values [N, T, S], whose padding is ignored.
+
+    An array gives an array, and a tensor a tensor, through which gradients flow.
 
     Raises FormatError unless T is the number of tokens that the layout has at size S.
     """
-    values = np.asarray(tokens)
     if values.ndim != 3:
         raise FormatError(f"tokens of shape {list(values.shape)}, expected three axes: states, tokens, values")
     places, _ = token_places(layout, values.shape[2])
     if values.shape[1] != len(places):
         raise FormatError(f"{values.shape[1]} tokens of {values.shape[2]} values, this layout has {len(places)}")
-    out = np.zeros((len(values), layout.size), np.float32)
-    out[:, places[places >= 0]] = values[:, places >= 0]
+    shape = (len(values), layout.size)
+    out = np.zeros(shape, np.float32) if isinstance(values, np.ndarray) else values.new_zeros(shape)
+    token, place = np.nonzero(places >= 0)
+    out[:, places[token, place]] = values[:, token, place]
     return out

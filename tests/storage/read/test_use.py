@@ -138,6 +138,10 @@ def test_every_view_has_a_way_back_to_the_weights(zoo: Zoo) -> None:
         np.testing.assert_array_equal(zoo.from_graph(graphs[place][0]), own)
     batch = np.stack([tokens[place][0][0].numpy() for place in range(8)])
     assert zoo.detokenize(batch).shape == (8, LAYOUT.size)
+    np.testing.assert_array_equal(zoo.tokenize(fitted.apply(zoo.weights(epochs=1).values[:8]))[0], batch)
+    cut = zoo.tokenize(zoo.weights(epochs=1), token_size=2)
+    assert cut[0].shape[1:] == cut[1].shape[1:] == (len(cut[2]), 2)
+    np.testing.assert_array_equal(zoo.detokenize(cut), zoo.weights(epochs=1).values)
     values = zoo.weights(epochs=1).values
     moved = zoo.permuted(values, seed=1)
     assert (moved != values).any()

@@ -109,6 +109,32 @@ def test_a_generated_resnet_needs_running_statistics(residual: Zoo) -> None:
     torch.testing.assert_close(residual.to_module(vector, 1, buffers)(images(8)), residual_module(1)(images(8)))
 
 
+def test_gradients_go_from_logits_to_tokens(zoo: Zoo) -> None:
+    fitted = zoo.standardizer()
+    states = zoo.weights(models=[3, 2], epochs=1)
+    tokens = torch.from_numpy(zoo.tokenize(fitted.apply(states.values))[0]).requires_grad_()
+    vectors = fitted.invert(zoo.detokenize(tokens))
+    torch.testing.assert_close(vectors.detach(), states.torch())
+    stack = zoo.to_stacked_modules(vectors, 1)
+    stack(images()).square().sum().backward()
+    mask = torch.from_numpy(zoo.tokenize(states)[1])
+    assert tokens.grad is not None and (tokens.grad[~mask] == 0).all()
+    given = torch.from_numpy(states.values).requires_grad_()
+    zoo.to_stacked_modules(given, 1)(images()).square().sum().backward()
+    assert given.grad is not None and given.grad.abs().max() > 0
+    expected = zoo.tokenize(fitted.deviation * given.grad.numpy())[0]
+    torch.testing.assert_close(tokens.grad, torch.from_numpy(expected))
+
+
+@torch.no_grad()
+def test_a_stack_has_memory_of_its_own(zoo: Zoo) -> None:
+    vectors = zoo.weights(models=[3, 2], epochs=1).torch()
+    before = vectors.clone()
+    for tensor in zoo.to_stacked_modules(vectors, 1).params.values():
+        tensor.zero_()
+    assert torch.equal(vectors, before)
+
+
 @torch.no_grad()
 def test_vectors_that_are_not_stored_states_can_be_stacked(zoo: Zoo, residual: Zoo) -> None:
     vectors = torch.from_numpy(np.stack([weights(model, 1) for model in (3, 2)])) * 0.5
