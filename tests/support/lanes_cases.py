@@ -162,8 +162,10 @@ class Result:
         return total.hexdigest()
 
 
-def finish(session: Session, running: Running, twins: bool) -> Result:
-    return Result(session.state(), running, session.evaluate("test"), session.sparsity() if twins else None)
+def finish(session: Session, running: Running, program: Program) -> Result:
+    evaluation = session.evaluate("train" if program.steps_per_epoch else "test")
+    twins = program.variational or program.pruned
+    return Result(session.state(), running, evaluation, session.sparsity() if twins else None)
 
 
 def run(
@@ -181,4 +183,4 @@ def run(
             active = np.ones(chosen.num_models, np.bool_)
             for epoch in epochs:
                 running = session.train_epoch(epoch, active)
-            return finish(session, running, program.variational or program.pruned)
+            return finish(session, running, program)

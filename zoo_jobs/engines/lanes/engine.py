@@ -29,10 +29,10 @@ from ..contract import (
     magnitude_sparsity,
     noisy_layout,
     not_a_plain_layer_list,
-    not_classification,
     sparsity_of,
 )
 from ..host_memory import host_free_bytes
+from . import image_regression
 from .program import layer_table
 
 INTERFACE = 2  # of the extension; one of other sources is not used
@@ -87,13 +87,13 @@ class LanesEngine:
                 "its extension is not built, or from older sources "
                 "(`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++)"
             )
-        if reason := not_a_plain_layer_list(program) or not_classification(program):
+        if reason := not_a_plain_layer_list(program):
             return reason
         assert isinstance(program.architecture, Architecture)
         if program.optimizer not in extension().OPTIMIZERS:
             return f"it has no kernel for the optimizer {program.optimizer}"
         try:
-            layer_table(program.architecture, extension())
+            layer_table(program.architecture, extension(), program.steps_per_epoch)
         except ValueError as error:
             return str(error)
         isa = instruction_set()
@@ -107,7 +107,8 @@ class LanesEngine:
 
     def peak_bytes(self, program: Program, data: PreparedData, num_models: int) -> int:
         """Bytes that ``num_models`` models take at most while they train: state and its copy, work space, images."""
-        state, work = extension().memory(*program_arguments(program), instruction_set(), num_models, len(data.train))
+        drawn_rows = 0 if program.steps_per_epoch else len(data.train)  # an epoch's order of the images
+        state, work = extension().memory(*program_arguments(program), instruction_set(), num_models, drawn_rows)
         images = sum(split.images.nbytes for split in (data.train, data.val, data.test))
         return int(2 * state + work + images)
 
@@ -134,7 +135,7 @@ def program_arguments(program: Program) -> tuple[Any, ...]:
     if not isinstance(architecture, Architecture):
         raise ValueError(f"{architecture.name} is not a layer list")
     return (
-        layer_table(architecture, extension()),
+        layer_table(architecture, extension(), program.steps_per_epoch),
         architecture.in_channels,
         architecture.image_size,
         extension().OPTIMIZERS.index(program.optimizer),
@@ -156,7 +157,7 @@ def native_data(data: PreparedData, split: SplitName) -> Any:
 def native_session(program: Program, hyperparameters: Hyperparameters, isa: str) -> Any:
     """A session of the extension, with a state of zeros."""
     h = hyperparameters
-    return extension().Session(
+    session = extension().Session(
         *program_arguments(program),
         isa,
         np.ascontiguousarray(h.seed_P, np.uint32),
@@ -166,6 +167,9 @@ def native_session(program: Program, hyperparameters: Hyperparameters, isa: str)
         np.ascontiguousarray(h.nesterov_P, np.uint8),
         np.ascontiguousarray(h.dropout_ratio_P, np.float64),
     )
+    if program.steps_per_epoch:
+        image_regression.put_images(session, program, h)
+    return session
 
 
 class LanesSession:
@@ -208,6 +212,8 @@ class LanesSession:
         return False
 
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
+        if self._program.steps_per_epoch:
+            return image_regression.train_epoch(self._native, self._split("train"), self._program, active_P)
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)
         weight = kl_weight(epoch, self._program.lambda_epochs) if self._program.variational else 0.0
@@ -216,6 +222,8 @@ class LanesSession:
         return Running(loss_sum_P, correct_P, len(self._data.train))
 
     def evaluate(self, split: SplitName) -> Evaluation:
+        if self._program.steps_per_epoch:
+            return image_regression.evaluate(self._native, self._split(split), self._program, self._num_models)
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)
         num_samples, num_classes = len(self._data.split(split)), self._program.architecture.num_classes

@@ -19,11 +19,12 @@ from ...models.layers import (
 )
 
 
-def layer_table(architecture: Architecture, extension: Any) -> NDArray[np.int32]:
+def layer_table(architecture: Architecture, extension: Any, steps_per_epoch: int = 0) -> NDArray[np.int32]:
     """The layer list as rows of numbers.
 
     Args:
         extension: the compiled module, whose ``LAYERS`` and ``ACTIVATIONS`` list the names that it has kernels for.
+        steps_per_epoch: of image_regression, whose table ends with the squared error; 0: classification.
 
     Returns:
         [layers, columns] int32: number of the layer's kind, then what the kind needs (native/plan.h).
@@ -55,6 +56,10 @@ def layer_table(architecture: Architecture, extension: Any) -> NDArray[np.int32]
                 rows.append(("add", source))
             case _:
                 raise ValueError(f"{architecture.name}: no kernel for {layer!r}")
+    if steps_per_epoch:
+        if "squared_error" not in extension.LAYERS:
+            raise ValueError("its extension is from older sources, without image_regression; build it again")
+        rows.append(("squared_error", steps_per_epoch))
     if len(rows) > extension.MAX_LAYERS:
         raise ValueError(f"{architecture.name} has {len(rows)} layers, the engine's tables hold {extension.MAX_LAYERS}")
     table = np.zeros((len(rows), extension.LAYER_COLUMNS), np.int32)

@@ -18,7 +18,7 @@ def oracle(chosen: Case, epochs: int) -> Result:
     with SequentialEngine().open(program, chosen.hyperparameters, chosen.state(), chosen.data) as session:
         for epoch in range(1, epochs + 1):
             running = session.train_epoch(epoch, np.ones(chosen.num_models, np.bool_))
-        return finish(session, running, program.variational or program.pruned)
+        return finish(session, running, program)
 
 
 def distances(chosen: Case, found: Result, expected: Result) -> dict[str, float]:

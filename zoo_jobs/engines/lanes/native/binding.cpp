@@ -38,13 +38,22 @@ class PySession : public lanes::Session {
   using lanes::Session::Session;
 
   void check(const Data& data) const {
-    const lanes::Op& first = plan().ops[0];
-    if (long(data.images.shape(1)) != plan().in_size() || data.labels.shape(0) != data.images.shape(0) ||
-        long(data.table.shape(0)) != first.in_c || data.table.shape(1) != 256)
-      throw std::invalid_argument("the images do not fit the architecture");
+    if (plan().steps) throw std::invalid_argument("image regression has functions of its own");
+    check(data, plan().in_size(), plan().ops[0].in_c);
+  }
+  void check_learned(const Data& data) const {
+    check(data, long(plan().num_classes) * plan().batch_size, plan().num_classes);
+    if (num_images() > long(data.images.shape(0))) throw std::invalid_argument("a model learns an image that is not there");
   }
   void check_models(size_t found) const {
     if (long(found) != num_models()) throw std::invalid_argument("an array has another number of models");
+  }
+
+ private:
+  static void check(const Data& data, long image_size, int channels) {
+    if (long(data.images.shape(1)) != image_size || data.labels.shape(0) != data.images.shape(0) ||
+        long(data.table.shape(0)) != channels || data.table.shape(1) != 256)
+      throw std::invalid_argument("the images do not fit the architecture");
   }
 };
 
@@ -153,6 +162,14 @@ NB_MODULE(_lanes, m) {
              self.check_models(values.shape(0));
              self.put_double(values.data());
            })
+      .def("put_images",
+           [](PySession& self, Array<const int64_t, 1> rows, Array<const float, 2> coordinates) {
+             self.check_models(rows.shape(0));
+             const lanes::Plan& plan = self.plan();
+             if (long(coordinates.shape(0)) != plan.batch_size || long(coordinates.shape(1)) != plan.in_size())
+               throw std::invalid_argument("size of the coordinates");
+             self.put_images(rows.data(), coordinates.data());
+           })
       .def("put_steps",
            [](PySession& self, Array<const int64_t, 1> steps) {
              self.check_models(steps.shape(0));
@@ -181,6 +198,27 @@ NB_MODULE(_lanes, m) {
                if (long(n) != self.plan().num_classes) throw std::invalid_argument("counts of another number of classes");
              nb::gil_scoped_release release;
              self.evaluate(data.view(), loss.data(), correct.data(), class_correct.data(), class_predicted.data());
+           })
+      .def("fit",
+           [](PySession& self, const Data& data, Array<const uint8_t, 1> active, Array<double, 1> loss) {
+             self.check_learned(data);
+             for (const size_t n : {active.shape(0), loss.shape(0)}) self.check_models(n);
+             nb::gil_scoped_release release;
+             self.fit(data.view(), active.data(), loss.data());
+           })
+      .def("errors",
+           [](const PySession& self, const Data& data, Array<double, 1> loss) {
+             self.check_learned(data);
+             self.check_models(loss.shape(0));
+             nb::gil_scoped_release release;
+             self.errors(data.view(), loss.data());
+           })
+      .def("fit_gradient",
+           [](const PySession& self, const Data& data, Array<double, 1> loss, Array<double, 2> gradient) {
+             self.check_learned(data);
+             for (const size_t n : {loss.shape(0), gradient.shape(0)}) self.check_models(n);
+             if (long(gradient.shape(1)) != self.plan().num_params) throw std::invalid_argument("size of the gradient");
+             self.fit_gradient(data.view(), loss.data(), gradient.data());
            })
       .def("sparsity",
            [](PySession& self, Array<double, 1> kl, Array<int32_t, 1> pruned, Array<uint8_t, 2> mask) {

@@ -80,6 +80,10 @@ Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_si
         if (op.source >= 0) plan.ops[op.source].last_add = plan.num_ops;
         break;
       }
+      case kLayerSquaredError:
+        if (layer[1] < 1 || i + 1 < num_layers) throw std::invalid_argument("squared error");
+        plan.steps = layer[1], fused = true;
+        break;
       default: throw std::invalid_argument("unknown layer");
     }
     op.out_c = c, op.out_h = h, op.out_w = w;
@@ -98,6 +102,11 @@ Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_si
   if (!parametric) throw std::invalid_argument("no layer has parameters");
   plan.num_classes = int(long(c) * h * w);
   if (!variational) plan.num_variances = 0;
+  for (int i = 0; plan.steps && i < plan.num_ops; ++i) {
+    const Op& op = plan.ops[i];
+    if ((op.kind != kLinear && op.kind != kPoint && op.kind != kAdd) || op.dropout || variational)
+      throw std::invalid_argument("image regression takes linear layers, activations and sums");
+  }
   return plan;
 }
 

@@ -12,7 +12,8 @@ constexpr int kMaxLanes = 16;
 // Tables that Python shares: the enumerators here, and the names that binding.cpp exports, come from one list.
 #define LANES_LAYERS(X) \
   X(kLayerConv, "conv") X(kLayerMaxPool, "max_pool") X(kLayerAvgPool, "avg_pool") X(kLayerActivation, "activation") \
-  X(kLayerDropout, "dropout") X(kLayerFlatten, "flatten") X(kLayerLinear, "linear") X(kLayerAdd, "add")
+  X(kLayerDropout, "dropout") X(kLayerFlatten, "flatten") X(kLayerLinear, "linear") X(kLayerAdd, "add") \
+  X(kLayerSquaredError, "squared_error")
 #define LANES_ACTIVATIONS(X) \
   X(kIdentity, "identity") X(kLeakyRelu, "leaky_relu") X(kRelu, "relu") X(kTanh, "tanh") X(kSigmoid, "sigmoid") \
   X(kSilu, "silu") X(kGelu, "gelu") X(kSine, "sine")
@@ -66,6 +67,7 @@ struct Plan {
   int optimizer;
   int batch_size;
   int variational;
+  int steps;           // of an epoch of image regression, whose batch is all pixels of an image; 0: classification
   int input_kept;      // a residual sum reads the images
   long num_params;     // D
   long num_variances;  // V, 0 unless variational
@@ -77,7 +79,8 @@ constexpr int kColumnsOfLayer = 6;
 
 // The plan of a layer list: `layers` [num_layers][kColumnsOfLayer], each row a Layer and what it needs: conv (in
 // channels, out channels, kernel, stride, padding), pools (kernel, stride), activation (Activation, bits of float32
-// omega), linear (in features, out features), add (index of the layer that is added).
+// omega), linear (in features, out features), add (index of the layer that is added). A list for image regression ends
+// with squared_error (steps of an epoch); its other layers are linear, activations and sums.
 // Throws std::invalid_argument where the layers do not fit each other, the images or the tables.
 Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_size, int optimizer, int batch_size,
                bool dropout, bool variational);
@@ -96,6 +99,7 @@ struct Group {
   uint32_t drop_threshold[kMaxLanes];
   double drop_scale[kMaxLanes];
   int64_t step[kMaxLanes];
+  uint32_t image[kMaxLanes];  // that image regression learns
 };
 
 // A channel's pixel values as arithmetic that gives the table's bits: ((byte / 255) - mean) / deviation, each division
@@ -105,11 +109,12 @@ struct PixelRule {
 };
 
 struct Images {
-  const uint8_t* images;  // [num_rows][in_size]
+  const uint8_t* images;  // [num_rows][in_size], of image regression [num_rows][num_classes][batch_size]
   const uint8_t* labels;
   const float* table;      // [channels][256]
   const PixelRule* rules;  // [channels], or null where no rule gives the table
   long num_rows;
+  const float* coordinates = nullptr;  // [batch_size][in_size], of image regression
 };
 
 // Predictions of an evaluation by class, [lanes][num_classes] each: the right ones, and all by the predicted class.
@@ -140,6 +145,11 @@ struct Kernels {
   void (*noise)(uint32_t seed, uint32_t step, uint32_t epoch, int layer, uint32_t sample, long n, float* out);
   void (*function)(const char* name, const float* x, float* y, long n);
   double (*peak)(double seconds);  // multiply-adds per second of one thread, in independent chains
+  // Image regression: one epoch; the squared errors as they are; loss and gradient of one batch, no step taken. loss
+  // [lanes] is the sum over pixels (and steps) of the squared error's mean over the channels.
+  void (*fit)(const Plan&, Group&, const Images&, void* scratch, double* loss);
+  void (*errors)(const Plan&, const Group&, const Images&, void* scratch, double* loss);
+  void (*fit_gradient)(const Plan&, const Group&, const Images&, void* scratch, double* loss, void* gradient);
 };
 
 const Kernels* kernels_avx512();

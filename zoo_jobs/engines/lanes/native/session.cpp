@@ -197,10 +197,77 @@ void Session::put_pruned(const uint8_t* pruned) {
   }
 }
 
+void Session::put_images(const int64_t* rows, const float* coordinates) {
+  if (!plan_.steps) throw std::invalid_argument("only image regression learns images");
+  if (*std::min_element(rows, rows + num_models_) < 0) throw std::invalid_argument("the row of an image is negative");
+  num_images_ = *std::max_element(rows, rows + num_models_) + 1;
+  coordinates_.assign(coordinates, coordinates + plan_.batch_size * plan_.in_size());
+  for (LaneGroup& lane_group : groups_)
+    for (int lane = 0; lane < lane_group.kernels->lanes; ++lane)
+      lane_group.group.image[lane] = uint32_t(rows[lane_group.first + std::min(lane, lane_group.count - 1)]);
+}
+
+Images Session::with_coordinates(Images data) const {
+  if (coordinates_.empty()) throw std::invalid_argument("no images to learn");
+  data.coordinates = coordinates_.data();
+  return data;
+}
+
+void Session::fit(const Images& data, const uint8_t* active, double* loss) {
+  const Images images = with_coordinates(data);
+  FlushDenormals flush;
+  const Memory scratch = allocate(scratch_bytes());
+  for (LaneGroup& group : groups_) {
+    double group_loss[kMaxLanes] = {};
+    if (std::any_of(active + group.first, active + group.first + group.count, [](uint8_t a) { return a != 0; }))
+      group.kernels->fit(plan_, group.group, images, scratch.get(), group_loss);
+    std::copy_n(group_loss, group.count, loss + group.first);
+  }
+}
+
+void Session::errors(const Images& data, double* loss) const {
+  const Images images = with_coordinates(data);
+  FlushDenormals flush;
+  const Memory scratch = allocate(scratch_bytes());
+  for (const LaneGroup& group : groups_) {
+    double group_loss[kMaxLanes];
+    group.kernels->errors(plan_, group.group, images, scratch.get(), group_loss);
+    std::copy_n(group_loss, group.count, loss + group.first);
+  }
+}
+
 void Session::put_double(const double* values) {
   const long size = plan_.num_trained();
   for (const LaneGroup& lane_group : groups_)
     std::copy_n(values + lane_group.first * size, size, static_cast<double*>(lane_group.memory.get()));
+}
+
+namespace {
+
+// The lanes of a gradient [T][lanes] as rows of [num_models][T].
+void unpack_gradient(const LaneGroup& group, long size, const void* from, double* to) {
+  const int lanes = group.kernels->lanes;
+  for (int lane = 0; lane < group.count; ++lane)
+    for (long i = 0; i < size; ++i) {
+      const long at = i * lanes + lane;
+      to[(group.first + lane) * size + i] = group.kernels->value_bytes == 8 ? static_cast<const double*>(from)[at]
+                                                                          : double(static_cast<const float*>(from)[at]);
+    }
+}
+
+}  // namespace
+
+void Session::fit_gradient(const Images& data, double* loss, double* gradient) const {
+  const Images images = with_coordinates(data);
+  FlushDenormals flush;
+  const Memory scratch = allocate(scratch_bytes());
+  for (const LaneGroup& group : groups_) {
+    const Memory out = allocate(size_t(plan_.num_params) * size_t(group.kernels->lanes) * group.kernels->value_bytes);
+    double group_loss[kMaxLanes];
+    group.kernels->fit_gradient(plan_, group.group, images, scratch.get(), group_loss, out.get());
+    std::copy_n(group_loss, group.count, loss + group.first);
+    unpack_gradient(group, plan_.num_params, out.get(), gradient);
+  }
 }
 
 void Session::gradient(const Images& data, const uint32_t* rows, int num_rows, int step, int epoch, double kl_weight,
@@ -217,15 +284,8 @@ void Session::gradient(const Images& data, const uint32_t* rows, int num_rows, i
     double group_loss[kMaxLanes];
     kernels.gradient(plan_, lane_group.group, data, row, num_rows, step, epoch, kl_weight, scratch.get(), group_loss,
                      out.get());
-    for (int lane = 0; lane < lane_group.count; ++lane) {
-      loss[lane_group.first + lane] = group_loss[lane];
-      for (long i = 0; i < size; ++i) {
-        const long at = i * kernels.lanes + lane;
-        gradient[(lane_group.first + lane) * size + i] = kernels.value_bytes == 8
-                                                       ? static_cast<const double*>(out.get())[at]
-                                                       : double(static_cast<const float*>(out.get())[at]);
-      }
-    }
+    std::copy_n(group_loss, lane_group.count, loss + lane_group.first);
+    unpack_gradient(lane_group, size, out.get(), gradient);
   }
 }
 

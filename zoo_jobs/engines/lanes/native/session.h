@@ -43,6 +43,8 @@ class Session {
   void get_steps(int64_t* steps) const;          // the same
   void put_pruned(const uint8_t* pruned);        // pruned [num_models][D]: 1 where a weight stays zero
   void put_double(const double* values);         // values [num_models][T], for gradient checks
+  // Of image regression: rows [num_models] of the images, coordinates [batch_size][in_size] of the pixels.
+  void put_images(const int64_t* rows, const float* coordinates);
 
   // One epoch. active [num_models]; loss (sum over the samples) and correct [num_models] are written.
   void train_epoch(const Images& data, int epoch, double kl_weight, const uint8_t* active, double* loss,
@@ -50,6 +52,12 @@ class Session {
   // Sums over all rows of `data` in evaluation mode; loss and correct [num_models], class_correct and class_predicted
   // [num_models][num_classes] are written.
   void evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct, int32_t* class_predicted);
+  // Image regression: one epoch; the present errors. loss [num_models] is written, the sum over the pixels (and steps) of
+  // the squared error's mean over the channels.
+  void fit(const Images& data, const uint8_t* active, double* loss);
+  void errors(const Images& data, double* loss) const;
+  // One batch, no step taken: loss (of the batch's sum) [num_models] and gradient of the mean [num_models][T].
+  void fit_gradient(const Images& data, double* loss, double* gradient) const;
   // kl and pruned [num_models], mask [num_models][V] are written.
   void sparsity(double* kl, int32_t* pruned, uint8_t* mask);
   // One batch: rows [num_models][num_rows]; loss [num_models] and gradient [num_models][T] are written.
@@ -61,12 +69,16 @@ class Session {
                      size_t& work);
   const Plan& plan() const { return plan_; }
   int num_models() const { return num_models_; }
+  long num_images() const { return num_images_; }  // that put_images asks for
 
  private:
   size_t scratch_bytes() const;  // the largest that a group needs
+  Images with_coordinates(Images data) const;
 
   Plan plan_;
   int num_models_;
+  long num_images_ = 0;
+  std::vector<float> coordinates_;
   std::vector<LaneGroup> groups_;
 };
 

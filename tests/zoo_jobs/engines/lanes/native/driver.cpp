@@ -23,6 +23,12 @@ struct Network {
   const char* name;
   int channels, side;
   std::vector<int32_t> layers;
+  int pixels = 0;  // of an image to learn: then the network's inputs are coordinates
+
+  lanes::Plan plan(int optimizer, bool dropout, bool twins) const {
+    return lanes::make_plan(layers.data(), int(layers.size()) / lanes::kColumnsOfLayer, channels, side, optimizer,
+                            pixels ? pixels : 3, dropout, twins);
+  }
 };
 
 using lanes::Layer;
@@ -64,14 +70,16 @@ std::vector<Network> networks() {
       {"list", 3, 12, rows({conv(3, 9, 3, 1, 1), sine(3), conv(9, 9, 3, 1, 1), act(kRelu), {kLayerAdd, 1}, act(kGelu),
                             {kLayerMaxPool, 3, 2}, conv(9, 12, 4, 2, 2), dropout, act(kTanh), {kLayerAdd, 7},
                             {kLayerAvgPool, 2, 1}, flatten, linear(48, 10)})},
+      // image regression: neither pixels nor values fill tiles; sums read an activation and a linear layer
+      {"image", 2, 1, rows({linear(2, 13), sine(30), linear(13, 13), act(kTanh), {kLayerAdd, 1}, linear(13, 3), act(kGelu),
+                            {kLayerAdd, 5}, linear(3, 3), {kLayerSquaredError, 2}}), 29},
   };
 }
 
 std::vector<float> train(const Network& network, const std::string& isa, int optimizer, bool dropout, bool twins,
                          int models) {
   using namespace lanes;
-  const Plan plan = make_plan(network.layers.data(), int(network.layers.size()) / kColumnsOfLayer, network.channels, network.side,
-                              optimizer, 3, dropout, twins);
+  const Plan plan = network.plan(optimizer, dropout, twins);
   state = 99;
   const size_t n = size_t(models);
   std::vector<uint32_t> seed(n);
@@ -87,22 +95,34 @@ std::vector<float> train(const Network& network, const std::string& isa, int opt
   session.put_steps(std::vector<int64_t>(n, 0).data());
 
   constexpr int rows = 8;
-  std::vector<uint8_t> images(size_t(rows) * size_t(plan.in_size())), labels(rows);
+  const size_t planes = size_t(network.pixels ? plan.num_classes : network.channels);
+  std::vector<uint8_t> images(rows * (network.pixels ? planes * size_t(network.pixels) : size_t(plan.in_size())));
+  std::vector<uint8_t> labels(rows);
   for (uint8_t& byte : images) byte = uint8_t(next());
   for (uint8_t& label : labels) label = uint8_t(next() % uint32_t(plan.num_classes));
-  std::vector<float> table(256 * size_t(network.channels));
+  std::vector<float> table(256 * planes);
   for (size_t i = 0; i < table.size(); ++i) table[i] = (float(i % 256) / 255.0f - 0.5f) / 0.25f;
-  const auto rules = pixel_rules(table.data(), network.channels);
+  const auto rules = pixel_rules(table.data(), int(planes));
   const Images data{images.data(), labels.data(), table.data(), rules.empty() ? nullptr : rules.data(), rows};
 
   std::vector<double> loss(n);
   std::vector<int32_t> hits(n);
   const std::vector<uint8_t> active(n, 1);
-  for (int epoch = 1; epoch <= 2; ++epoch)
-    session.train_epoch(data, epoch, 0.01, active.data(), loss.data(), hits.data());
   const size_t num_counts = n * size_t(plan.num_classes);
   std::vector<int32_t> class_hits(num_counts), class_predicted(num_counts);
-  session.evaluate(data, loss.data(), hits.data(), class_hits.data(), class_predicted.data());
+  if (network.pixels) {
+    std::vector<int64_t> image(n);
+    for (size_t i = 0; i < n; ++i) image[i] = int64_t(i % rows);
+    std::vector<float> coordinates(size_t(2 * network.pixels));
+    for (float& x : coordinates) x = float(next() % 2001) * 1e-3f - 1;
+    session.put_images(image.data(), coordinates.data());
+    session.fit(data, active.data(), loss.data());
+    session.errors(data, loss.data());
+  } else {
+    for (int epoch = 1; epoch <= 2; ++epoch)
+      session.train_epoch(data, epoch, 0.01, active.data(), loss.data(), hits.data());
+    session.evaluate(data, loss.data(), hits.data(), class_hits.data(), class_predicted.data());
+  }
   std::vector<float> out(n * size_t(plan.num_trained()));
   session.get(2, out.data());
   session.get(0, weights.data());
@@ -136,6 +156,7 @@ int main(int argc, char**) {
   for (const Network& network : networks())
     for (int optimizer = races ? 2 : 0; optimizer < 3; ++optimizer)
       for (const int kind : {0, 1, 2}) {
+        if (kind && network.pixels) continue;  // neither dropout nor twins
         const auto once = [&](const std::string& isa) {
           return train(network, isa, optimizer, kind == 1, kind == 2, 37);
         };
