@@ -34,7 +34,8 @@ def histogram(values: NDArray[Any], bins: int = 40) -> str:
         for place, count in enumerate(counts.tolist())
         if count
     )
-    return _figure(bars, f"values from {low:.3g} to {high:.3g}")
+    most = low + (float(counts.argmax()) + 0.5) * ((high - low) / bins)
+    return _figure(bars, f"values from {low:.3g} to {high:.3g}", f"most values are near {most:.3g}")
 
 
 def curves(xs: Sequence[float], lows: Sequence[float], middles: Sequence[float], highs: Sequence[float]) -> str:
@@ -53,12 +54,14 @@ def curves(xs: Sequence[float], lows: Sequence[float], middles: Sequence[float],
         f'<polygon points="{band}" fill="{_COLOUR}" fill-opacity="0.25"/>'
         f'<polyline points="{line}" fill="none" stroke="{_COLOUR}" stroke-width="2"/>'
     )
-    return _figure(shapes, f"test accuracy, 0 to 1, at epochs {xs[0]} to {xs[-1]}: median and middle 80 %")
+    ends = f"the median is {middles[0]:.2f} at epoch {xs[0]} and {middles[-1]:.2f} at epoch {xs[-1]}"
+    return _figure(shapes, f"test accuracy, 0 to 1, at epochs {xs[0]} to {xs[-1]}: median and middle 80 %", ends)
 
 
-def _figure(shapes: str, caption: str) -> str:
+def _figure(shapes: str, caption: str, seen: str) -> str:
+    """A drawing with its caption; ``seen`` says to those who do not see it what it shows."""
     return (
         f'<figure style="margin:0"><svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'role="img" style="border:1px solid #ccc">{shapes}</svg>'
+        f'role="img" aria-label="{html.escape(seen)}" style="border:1px solid #ccc">{shapes}</svg>'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )

@@ -41,6 +41,7 @@ def test_a_notebook_shows_facts_and_a_small_drawing() -> None:
     for shown in (zoo, twins, zoo.weights(), zoo[3, -1], zoo.layout):
         text = shown._repr_html_()
         assert len(text) < 10_000 and len(figures(text)) == (shown is not zoo.layout)
+    assert [bool(svg.get("aria-label")) for svg in figures(zoo.weights()._repr_html_())] == [True]
     assert "digits8" in zoo._repr_html_() and "digits-example, epoch 4" in twins._repr_html_()
     assert "linear2.bias" in zoo.layout._repr_html_()
 
@@ -48,6 +49,7 @@ def test_a_notebook_shows_facts_and_a_small_drawing() -> None:
 def test_the_curve_of_a_zoo_is_its_test_accuracy() -> None:
     zoo = zooforge.example()
     (svg,) = figures(zoo._repr_html_())
+    assert svg.get("aria-label") == "the median is 0.10 at epoch 0 and 0.88 at epoch 4"
     points = [tuple(map(float, p.split(","))) for p in svg.find("polyline").get("points").split()]
     assert [x for x, _ in points] == [0, 60, 120, 180, 240]
     medians = [float(np.median(zoo.labels(epochs=e)["test_acc"].to_numpy())) for e in range(5)]

@@ -139,6 +139,11 @@ def test_tags_balance_ids_are_unique_and_references_lead_somewhere(html: str) ->
     assert set(checker.references) <= set(checker.ids)
 
 
+def test_charts_have_the_font_of_the_page(html: str) -> None:
+    texts = re.findall(r'<text[^>]*style="([^"]*)"', html)
+    assert texts and all("var(--font)" in style and "'" not in style for style in texts)
+
+
 def test_every_chart_has_a_text_with_numbers_and_every_table_a_caption(html: str) -> None:
     checker = checked(html)
     assert checker.unlabelled == []

@@ -126,7 +126,7 @@ def _with_own_attributes(inner: str, name: str) -> str:
         tag = re.sub(r'\s+id="([^"]+)"', lambda id_: f' id="{new[id_[1]]}"' if id_[1] in used else "", match[0])
         tag = re.sub(r"url\(#([^)]+)\)", lambda url: f"url(#{new[url[1]]})", tag)
         tag = re.sub(r'href="#([^"]+)"', lambda href: f'href="#{new[href[1]]}"', tag)
-        tag = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1var(--font)", tag)
+        tag = re.sub(r"(font(?:-family)?: [^;\"']*)'[^;\"]*", r"\1var(--font)", tag)
         for colour, variable in _VARIABLES.items():
             tag = tag.replace(colour, variable)
         return tag
