@@ -1,5 +1,6 @@
 """Hooks of `make docs-site`: documents from outside docs/ become pages of the site, and links lead to them."""
 
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = {
-    "README.md": "index.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "SECURITY.md": "SECURITY.md",
     "CHANGELOG.md": "CHANGELOG.md",
@@ -30,9 +30,13 @@ def on_page_markdown(markdown: str, page: Any, **unused: Any) -> str:
 
 
 def target(source: str, link: str) -> str:
-    """A link of the document ``source`` as the site needs it: all pages are in one folder."""
+    """A link of the document ``source`` as the site has it, relative to the page of that document."""
     path = (ROOT / source).parent.joinpath(link).resolve()
     if not path.is_relative_to(ROOT):
         return link
-    found = path.relative_to(ROOT).as_posix()
-    return OUTSIDE.get(found, found.removeprefix("docs/"))
+    return posixpath.relpath(place(path.relative_to(ROOT).as_posix()), posixpath.dirname(place(source)) or ".")
+
+
+def place(path: str) -> str:
+    """Where a file of the clone is in the site, whose first page is not README.md."""
+    return "index.md" if path == "README.md" else OUTSIDE.get(path, path.removeprefix("docs/"))

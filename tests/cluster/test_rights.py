@@ -1,4 +1,4 @@
-"""The policies of docs/deploy.md on a real S3 server allow training, garbage collection and reading, and no more."""
+"""The policies of docs/how-to/bucket-access.md on a real S3 server: they allow what is needed, and no more."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BUCKET, PREFIX = "zoo", "zoos"
 
 def policies() -> dict[str, Any]:
     """The document's policies, for this bucket."""
-    (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    (block,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "how-to" / "bucket-access.md").read_text(), re.DOTALL)
     return dict(json.loads(block.replace("BUCKET", BUCKET).replace("PREFIX", PREFIX)))
 
 

@@ -12,18 +12,17 @@ import click
 import pytest
 import yaml
 
+from tests.support.page_blocks import FENCE, blocks, documents
+from tests.support.paths import ROOT
 from zooforge.zoo_jobs.cli import zoo
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+NAMES = [str(path) for path in documents()]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 END_OF_COMMAND = {"|", ">", ">>", "<", "&&", "||", ";", "&", "2>", "<<"}
 
 
-def blocks(name: str, *languages: str) -> list[str]:
-    return [code for _, language, code in FENCE.findall((ROOT / name).read_text()) if language in languages]
+def codes(name: str, *languages: str) -> list[str]:
+    return [block.code for block in blocks(Path(name)) if block.language in languages]
 
 
 def prose(name: str) -> str:
@@ -38,9 +37,7 @@ def anchors(path: Path) -> set[str]:
 
 def command_lines(name: str) -> Iterator[list[str]]:
     """Words of every shell command: lines of shell blocks, and what stands between backticks."""
-    lines = [
-        line for block in blocks(name, "sh", "bash", "console") for line in block.replace("\\\n", " ").splitlines()
-    ]
+    lines = [line for block in codes(name, "sh", "bash", "console") for line in block.replace("\\\n", " ").splitlines()]
     lines += re.findall(r"`([^`\n]+)`", prose(name))
     for line in lines:
         try:
@@ -110,9 +107,9 @@ def test_targets_of_make_and_modules_of_python_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_code_blocks_can_be_parsed(name: str) -> None:
-    for block in blocks(name, "python"):
+    for block in codes(name, "python"):
         ast.parse(block)
-    for block in blocks(name, "yaml"):
+    for block in codes(name, "yaml"):
         list(yaml.safe_load_all(block))
 
 

@@ -1,6 +1,7 @@
 """The site of `make docs-site` has every document, and its links lead to pages."""
 
 import importlib.util
+import posixpath
 import re
 import sys
 import types
@@ -38,7 +39,7 @@ def pages(entries: Any) -> list[str]:
 
 def test_every_document_is_in_the_navigation_once(hooks: Any) -> None:
     shown = pages(CONFIG["nav"])
-    documents = {path.name for path in (ROOT / "docs").glob("*.md")}
+    documents = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     documents |= {page for page in hooks.OUTSIDE.values() if page.endswith(".md")}
     assert sorted(shown) == sorted(documents)
     assert [next(iter(entry)) for entry in CONFIG["nav"]] == [
@@ -47,22 +48,25 @@ def test_every_document_is_in_the_navigation_once(hooks: Any) -> None:
         "How-to",
         "Reference",
         "Explanation",
+        "Compared with",
+        "FAQ",
     ]
 
 
 def test_links_out_of_documents_lead_to_pages_of_the_site(hooks: Any) -> None:
-    sources = {*hooks.OUTSIDE, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))}
+    sources = {*hooks.OUTSIDE, *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))}
     there = {*hooks.OUTSIDE.values(), *(p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.*"))}
     for source in sources:
         text = re.sub(r"```.*?```", "", (ROOT / source).read_text(), flags=re.DOTALL)
         for link in re.findall(r"\]\(([^)#\s:]+)(?=[)#])", text):
-            assert hooks.target(source, link) in there, (source, link)
+            page = posixpath.join(posixpath.dirname(hooks.place(source)), hooks.target(source, link))
+            assert posixpath.normpath(page) in there, (source, link)
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     assert CONFIG["theme"]["font"] is False and CONFIG["extra"]["generator"] is False
     assert CONFIG["plugins"] == ["search"] and "extra_javascript" not in CONFIG and "extra_css" not in CONFIG
-    assert not any("mermaid" in path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    assert not any("mermaid" in path.read_text() for path in (ROOT / "docs").rglob("*.md"))
 
 
 def test_the_lock_of_its_tools_has_hashes() -> None:

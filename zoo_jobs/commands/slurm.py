@@ -43,7 +43,9 @@ MOST_TASKS = 64
 @click.option("--partition", help="As sbatch takes it.")
 @click.option("--account", help="As sbatch takes it.")
 @click.option("--sbatch", "extra", multiple=True, metavar="OPTION", help="Another option of sbatch; may be repeated.")
-@click.option("--container", metavar="FILE", help="Apptainer image to run in, or docker://...; see docs/deploy.md.")
+@click.option(
+    "--container", metavar="FILE", help="Apptainer image to run in, or docker://...; see docs/how-to/slurm.md."
+)
 @click.option("--zoo", "zoo_command", default="zoo", show_default=True, help="How the nodes call zoo.")
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), help="Default: stdout.")
 def command(
@@ -75,7 +77,7 @@ def command(
         if asked[key] is not None and not re.fullmatch(r"[\w.,:+@-]+", asked[key]):
             raise InputError(f"--{key} {asked[key]!r}: sbatch takes no such value")
     if container is not None and "://" not in container and not Path(container).exists():
-        raise InputError(f"--container {container}: no such image; docs/deploy.md says how to build it")
+        raise InputError(f"--container {container}: no such image; docs/how-to/slurm.md says how to build it")
     opened = open_store(store)
     zoo = grown_zoo(resolve(name, opened, allow_code=allow_code))
     check_allowed(zoo.name, zoo.architecture, allow_code)

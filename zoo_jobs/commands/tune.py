@@ -52,7 +52,9 @@ def command(
     try:
         text = spec.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{spec}: no such file; docs/zoo-spec.md shows what a search is written like") from None
+        raise InputError(
+            f"{spec}: no such file; docs/how-to/search-a-grid.md shows what a search is written like"
+        ) from None
     search_for = TuneSpec.from_yaml(text, str(spec))
     base = entries.resolve(search_for.zoo)
     if isinstance(base, TwinSpec):

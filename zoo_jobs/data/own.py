@@ -46,7 +46,7 @@ class OwnImages(Closed):
     """Images that no registry knows: what a stored spec holds of them. A store or cache has the values, by digest."""
 
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """SHA-256 of the number of classes and the values (docs/zoo-spec.md); it stands for the images in the run id."""
+    """SHA-256 of the number of classes and the values (docs/how-to/own-images.md); it is part of the run id."""
     image_size: Count
     """Side of the square images."""
     channels: Literal[1, 3]

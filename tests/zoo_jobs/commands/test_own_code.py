@@ -1,6 +1,5 @@
-"""Code as the network of a spec, from the example of docs/zoo-spec.md to the reader, and where it may run."""
+"""Code as the network of a spec: the example of docs/how-to/own-network.md, and what it takes to run it."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 
 import zooforge
+from tests.support.page_blocks import blocks
 from zooforge.storage.errors import StorageUsageError
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue.entries import load_file
@@ -16,8 +16,7 @@ from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 QUIET = ["--ray", "none", "--no-metrics", "--quiet", "--slots", "1"]
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "zoo-spec.md").read_text()
-EXAMPLE = dict(re.findall(r"<!-- a test runs this example -->\n```(python|yaml)\n(.*?)```", DOCUMENT, re.DOTALL))
+EXAMPLE = {block.language: block.code for block in blocks(Path("docs/how-to/own-network.md")) if block.is_file}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.image_learners import SPEC as LEARNERS
+from tests.support.page_blocks import blocks
 from tests.support.paths import ROOT
 from tests.support.zoo_specs import specs
 from zooforge.zoo_jobs.catalogue import entries
@@ -456,15 +458,17 @@ def test_the_examples_of_the_page_about_specs_are_correct() -> None:
     page = (ROOT / "docs" / "zoo-spec.md").read_text()
     table = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert [derived_seed(int(salt), int(index)) for salt, index, _ in table] == [int(seed) for *_, seed in table]
-    blocks = {text.partition(":")[0]: text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)}
-    extension, rule, twins, search = (blocks[first] for first in ("extend", "split_rule", "sparsify", "name"))
+    pages = ["zoo-spec.md", *(f"how-to/{name}.md" for name in ("own-images", "own-network", "search-a-grid"))]
+    shown = [block for name in pages for block in blocks(Path("docs", name)) if block.language == "yaml"]
+    parts = {block.code.partition(":")[0]: block.code for block in shown}
+    extension, rule, twins, search = (parts[first] for first in ("extend", "split_rule", "sparsify", "name"))
     value = {name: field for name, field in GOOD.to_json().items() if name not in ("axes", "extend")}
-    drawn = ZooSpec.from_json(value | yaml_values(blocks["draws"], "page") | {"seeds": "random", "seed_salt": 1})
+    drawn = ZooSpec.from_json(value | yaml_values(parts["draws"], "page") | {"seeds": "random", "seed_salt": 1})
     assert len(rows(drawn)) == 1000
-    for line in blocks["dataset"].splitlines():
+    for line in parts["dataset"].splitlines():
         dataset = yaml_values(line, "page")["dataset"]
         assert isinstance(dataset, str) or validated(ImageFile, dataset, "page")
-    network = ZooSpec.from_json(changed(**yaml_values(blocks["architecture"], "page"))).network("tanh", dropout=False)
+    network = ZooSpec.from_json(changed(**yaml_values(parts["architecture"], "page"))).network("tanh", dropout=False)
     assert network.num_classes == 10
     assert ZooSpec.from_json(GOOD.to_json() | yaml_values(rule, "page")).run_id == GOOD.run_id
     with_twins = ZooSpec.from_json(GOOD.to_json() | yaml_values(twins, "page"))
