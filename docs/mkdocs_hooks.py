@@ -26,7 +26,10 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **unused: Any) -> str:
     source = next((path for path, name in OUTSIDE.items() if name == page.file.src_uri), f"docs/{page.file.src_uri}")
-    return re.sub(r"\]\(([^)#\s:]+)(?=[)#])", lambda link: f"]({target(source, link[1])}", markdown)
+    markdown = re.sub(r"\]\(([^)#\s:]+)(?=[)#])", lambda link: f"]({target(source, link[1])}", markdown)
+    return re.sub(
+        r"\[[\w/-]+\.md\]\(([^)#\s:]+)", lambda link: f"[{title(page.file.src_uri, link[1])}]({link[1]}", markdown
+    )
 
 
 def target(source: str, link: str) -> str:
@@ -35,6 +38,13 @@ def target(source: str, link: str) -> str:
     if not path.is_relative_to(ROOT):
         return link
     return posixpath.relpath(place(path.relative_to(ROOT).as_posix()), posixpath.dirname(place(source)) or ".")
+
+
+def title(page: str, link: str) -> str:
+    """The heading of the page to which a link leads, in place of the name of a file as the text of the link."""
+    name = posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
+    path = next((path for path, place in OUTSIDE.items() if place == name), f"docs/{name}")
+    return (ROOT / path).read_text(encoding="utf-8").partition("# ")[2].partition("\n")[0]
 
 
 def place(path: str) -> str:

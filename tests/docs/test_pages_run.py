@@ -28,7 +28,12 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "tests/docs/test_documents.py",
 }
 """Pages with tests of their own; of CONTRIBUTING.md only the verbs and options are tested."""
-SLOW = ["docs/how-to/families.md", "storage/example/README.md"]
+SLOW = [
+    "docs/how-to/families.md",
+    "docs/tutorials/extend.md",
+    "docs/tutorials/twins.md",
+    "storage/example/README.md",
+]
 PAGES = [
     pytest.param(str(page), marks=pytest.mark.slow if str(page) in SLOW else ())
     for page in documents()

@@ -65,7 +65,8 @@ def test_links_out_of_documents_lead_to_pages_of_the_site(hooks: Any) -> None:
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
     assert CONFIG["theme"]["font"] is False and CONFIG["extra"]["generator"] is False
-    assert CONFIG["plugins"] == ["search"] and "extra_javascript" not in CONFIG and "extra_css" not in CONFIG
+    assert CONFIG["plugins"] == ["search"] and "extra_javascript" not in CONFIG
+    assert CONFIG["extra_css"] == ["style.css"] and "url(" not in (ROOT / "docs" / "style.css").read_text()
     assert not any("mermaid" in path.read_text() for path in (ROOT / "docs").rglob("*.md"))
 
 

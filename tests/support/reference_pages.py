@@ -76,14 +76,14 @@ def python_page() -> str:
     for name in zooforge.__all__:
         function = getattr(zooforge, name)
         if callable(function):
-            lines += [f"### zooforge.{name}", *_described(f"zooforge.{name}", function)]
+            lines += [f"### `zooforge.{name}`", *_described(f"zooforge.{name}", function)]
     for owner in CLASSES:
         lines += [f"## {owner.__name__}", *_docstring(owner)]
         if dataclasses.is_dataclass(owner):
             rows = [(f"`{field.name}`", f"`{_annotation(field.type)}`") for field in dataclasses.fields(owner)]
             lines.append(_table(("field", "type"), rows))
         for name, member in _members(owner):
-            lines += [f"### {owner.__name__}.{name}", *_described(name, member)]
+            lines += [f"### `{owner.__name__}.{name}`", *_described(name, member)]
     lines += [
         "## Errors",
         "Every error of the package is a `StorageError`: one line that says what is wrong and what to do. They lie in "
@@ -124,7 +124,7 @@ def _described(name: str, member: Any) -> list[str]:
     ]
     result = _annotation(signature.return_annotation)
     text = f"{name}{signature.replace(parameters=parameters, return_annotation=signature.empty)} -> {result}"
-    if len(text) > 100:
+    if len(text) > 76:
         shown = [str(parameter) for parameter in parameters]
         first = next((n for n, parameter in enumerate(parameters) if parameter.kind is parameter.KEYWORD_ONLY), None)
         if first is not None:
