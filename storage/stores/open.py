@@ -49,10 +49,10 @@ def open_store(url: str | os.PathLike[str], *, single_writer: bool = False) -> O
             if not parts.netloc:
                 raise StoreURLError(f"{url}: expected s3://bucket/prefix")
             if importlib.util.find_spec("boto3") is None:
-                from .s3_reader import S3Reader
+                from .s3.reader import S3Reader
 
                 return S3Reader(parts.netloc, parts.path.strip("/"))
-            from .s3 import S3Store
+            from .s3.store import S3Store
 
             return S3Store(parts.netloc, parts.path.strip("/"), single_writer=single_writer)
         case "memory":

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CredentialsRefused, StorageError, StorageUsageError, StoreAccessError
-from .s3 import S3Store
+from .s3.store import S3Store
 
 BUCKET = "zoo"
 READY_SECONDS = 60.0

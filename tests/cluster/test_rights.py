@@ -17,7 +17,7 @@ import pytest
 from tests.support.paths import ROOT
 from zooforge.storage.errors import AccessDenied, StorageError
 from zooforge.storage.stores import seaweedfs
-from zooforge.storage.stores.s3 import S3Store
+from zooforge.storage.stores.s3.store import S3Store
 
 weed = Path(sys.executable).parent / "weed"
 pytestmark = pytest.mark.skipif(not weed.exists(), reason="SeaweedFS is not installed")

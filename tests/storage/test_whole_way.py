@@ -28,7 +28,7 @@ from zooforge.storage.stores import seaweedfs
 from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.objects import get_object
 from zooforge.storage.stores.open import open_store
-from zooforge.storage.stores.s3 import S3Store
+from zooforge.storage.stores.s3.store import S3Store
 from zooforge.storage.zoo import Zoo
 
 

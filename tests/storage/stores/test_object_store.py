@@ -12,7 +12,7 @@ from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.probe import probe
 from zooforge.storage.stores.protocol import ObjectStore, create
-from zooforge.storage.stores.s3 import S3Store
+from zooforge.storage.stores.s3.store import S3Store
 
 
 class TestEveryStore:

@@ -103,7 +103,7 @@ def test_an_error_of_obstore_is_one_line_without_secrets(
             monkeypatch.setenv(name, value)
     code = """
 from zooforge.storage.errors import StoreAccessError, StoreURLError
-from zooforge.storage.stores.s3_reader import S3Reader
+from zooforge.storage.stores.s3.reader import S3Reader
 bucket, _, prefix = sys.argv[1].removeprefix("s3://").partition("/")
 try:
     S3Reader(bucket, prefix, budget_seconds=0).get("key")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NoReturn
 
-from ..errors import (
+from ...errors import (
     AccessDenied,
     BucketMissing,
     CredentialsRefused,
@@ -19,10 +19,10 @@ from ..errors import (
     StoreRefused,
     StoreUnreachable,
 )
-from ..keys import checked_key
-from .environment import check_environment, configured_endpoint
-from .protocol import ByteRange, Data, Stat, Traffic
-from .retries import RetryPolicy
+from ...keys import checked_key
+from ..environment import check_environment, configured_endpoint
+from ..protocol import ByteRange, Data, Stat, Traffic
+from ..retries import RetryPolicy
 
 BUDGET_SECONDS = 60.0
 TIMEOUT_SECONDS = 60.0

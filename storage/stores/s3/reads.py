@@ -2,7 +2,7 @@
 
 Measured on SeaweedFS, CPU of the client per ranged read: 2.4 ms with boto3 and 0.25 ms here for 10 kB, 2.6 and 0.9 ms
 for 1.3 MB; 82 and 6 ms per 1,000 keys listed. Here each request is tried once, and a failure raises Unavailable:
-storage/stores/s3.py then sends it through boto3, which handles errors, retries and renewed credentials.
+``store.S3Store`` then sends it through boto3, which handles errors, retries and renewed credentials.
 """
 
 import datetime
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .protocol import ByteRange
+from ..protocol import ByteRange
 
 CREDENTIALS_SECONDS = 300.0
 PAGE = 1000  # keys that a server lists at once

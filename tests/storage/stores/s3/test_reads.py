@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from zooforge.storage.errors import ObjectNotFound
-from zooforge.storage.stores import s3_reads
 from zooforge.storage.stores.open import open_store
-from zooforge.storage.stores.s3 import S3Store
-from zooforge.storage.stores.s3_reads import MAX_FAILURES, Unavailable
+from zooforge.storage.stores.s3 import reads
+from zooforge.storage.stores.s3.reads import MAX_FAILURES, Unavailable
+from zooforge.storage.stores.s3.store import S3Store
 
 DATA = bytes(range(256)) * 40
 
@@ -63,7 +63,7 @@ def test_a_missing_object_does_not_count_as_a_failure_of_obstore(store: S3Store)
 
 def test_a_forked_process_reads_with_boto3(store: S3Store) -> None:
     store.get("a")
-    assert s3_reads._runtime_pid is not None
+    assert reads._runtime_pid is not None
 
     def child(fresh: S3Store, sender: Any) -> None:
         equal = fresh.get("a")[0] == DATA

@@ -1,4 +1,4 @@
-"""S3 through boto3, which is imported on first use and nowhere else; reads go through s3_reads first.
+"""S3 through boto3: the store for writing and reading. Reads try obstore first (``reads``).
 
 Retries are ours: botocore's do not know 409, and a budget in seconds says more than a number of attempts. Checksums are
 ours too: SHA-256 goes with every put as a header, so that no body is sent with a trailing checksum, which several
@@ -16,52 +16,30 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import (
+from ...errors import (
     AccessDenied,
-    BucketMissing,
-    ClockSkewed,
     CredentialsRefused,
     NotSupported,
     ObjectNotFound,
     PreconditionFailed,
-    RegionMismatch,
     StorageError,
     StoreRefused,
-    StoreUnreachable,
-    StoreURLError,
 )
-from ..keys import checked_key, parse_object_key
-from .environment import check_endpoint, check_environment, configured_endpoint
-from .protocol import ByteRange, Data, Stat, Traffic
-from .retries import RetryPolicy
-from .s3_reads import FastReads, Page, Unavailable
+from ...keys import checked_key, parse_object_key
+from ..environment import check_environment, configured_endpoint
+from ..protocol import ByteRange, Data, Stat, Traffic
+from ..retries import RetryPolicy
+from .client import CONNECT_SECONDS, FIRST_READ_SECONDS, READ_SECONDS, new_client, new_session
+from .errors import Place, RangeAfterEnd, failure
+from .reads import FastReads, Page, Unavailable
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CONNECT_SECONDS = 4.0
-FIRST_READ_SECONDS = 8.0  # of the first request, so that a dead endpoint is known within 15 s
-READ_SECONDS = 60.0
 FIRST_BUDGET_SECONDS = 8.0
 BUDGET_SECONDS = 120.0
 CLOCK_SECONDS = 5.0  # smaller differences are network latency, not clock skew
-MAX_CONNECTIONS = 32
 REFRESH_CLOCK_SECONDS = 60.0
-
-_RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504}
-_RETRIED_CODES = {"SlowDown", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "Throttling"}
-_CREDENTIAL_CODES = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidToken",
-    "TokenRefreshRequired",
-    "UnrecognizedClientException",
-    "InvalidClientTokenId",
-    "401",
-}
-_REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 
 
 class S3Store:
@@ -138,7 +116,7 @@ class S3Store:
 
         try:
             data, etag = self._call(f"read {key}", read)
-        except _RangeAfterEnd:
+        except RangeAfterEnd:
             return b"", ""
         self.traffic.add(read=len(data))
         return data, etag
@@ -319,10 +297,10 @@ class S3Store:
             if self._client is None:
                 try:
                     check_environment()
-                    session = _session()
+                    session = new_session()
                     # One small request gives an error text that tells a wrong bucket, key or region.
-                    self._probe(_client(session, FIRST_READ_SECONDS, self._options))
-                    self._client = _client(session, READ_SECONDS, self._options)
+                    self._probe(new_client(session, FIRST_READ_SECONDS, self._options))
+                    self._client = new_client(session, READ_SECONDS, self._options)
                     self._fast = FastReads(self.bucket, self._client, session, (CONNECT_SECONDS, READ_SECONDS))
                 except StorageError as error:
                     error.transient = False  # the probe has retried it
@@ -349,66 +327,7 @@ class S3Store:
                 self._generation += 1
 
     def _failure(self, error: Exception, what: str) -> StorageError:
-        """Our error for an error of botocore or below, marked as transient if trying again may help."""
-        import botocore.exceptions as b
-
-        where = f"{self.url}: cannot {what}"
-        endpoint = f" at {self._endpoint}" if self._endpoint else ""
-        if isinstance(error, StorageError):
-            return error
-        if isinstance(error, b.ClientError):
-            return self._refusal(error, what, where)
-        if isinstance(error, b.NoCredentialsError | b.PartialCredentialsError | b.CredentialRetrievalError):
-            return CredentialsRefused(f"{where}: no credentials found; set {_HOW}")
-        if isinstance(error, b.ProfileNotFound):
-            return CredentialsRefused(f"{where}: the profile in AWS_PROFILE is not in the AWS config files")
-        if isinstance(error, b.SSLError):
-            if "CERTIFICATE" in str(error).upper():
-                hint = "set AWS_CA_BUNDLE to the authority's certificate"
-                return StoreUnreachable(f"{where}: the endpoint's TLS certificate{endpoint} is not trusted; {hint}")
-            hint = "if it speaks plain HTTP, AWS_ENDPOINT_URL has to begin with http://"
-            return StoreUnreachable(f"{where}: the endpoint{endpoint} does not speak TLS as this client does; {hint}")
-        if isinstance(error, b.ParamValidationError | b.InvalidRegionError | ValueError):
-            return StoreURLError(f"{where}: bucket, region or endpoint is not a valid one; check the store URL")
-        if isinstance(error, b.BotoCoreError | OSError | http.client.HTTPException) or _is_urllib3(error):
-            reason = type(error).__name__
-            hint = "check AWS_ENDPOINT_URL, the network and that the server runs (`zoo store up` starts one here)"
-            return _transient(StoreUnreachable(f"{where}: no answer{endpoint} ({reason}); {hint}"))
-        return StorageError(f"{where}: {type(error).__name__}")
-
-    def _refusal(self, error: Any, what: str, where: str) -> StorageError:
-        """Our error for an error that the server replied."""
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        metadata = error.response.get("ResponseMetadata", {})
-        status = int(metadata.get("HTTPStatusCode", 0))
-        if code == "NoSuchBucket":
-            return BucketMissing(f"{where}: there is no bucket {self.bucket!r}; create it or correct the URL")
-        if status == 404 and what == "connect":  # listing a bucket that exists never answers 404
-            at = f" at {self._endpoint}" if self._endpoint else ""
-            return StoreURLError(f"{where}: what answers{at} is no S3 server (status 404); check AWS_ENDPOINT_URL")
-        if status == 412 or code == "PreconditionFailed":
-            return PreconditionFailed(f"{self.url}: the object exists or has changed ({what})")
-        if status == 416 or code == "InvalidRange":
-            return _RangeAfterEnd(f"{self.url}: the range begins after the end ({what})")
-        if code == "RequestTimeTooSkewed":
-            skewed = ClockSkewed(f"{where}: this machine's clock is too far from the store's; set it by NTP")
-            return _transient(skewed) if self._answered else skewed
-        if code in _CREDENTIAL_CODES or status == 401:
-            return CredentialsRefused(f"{where}: the credentials were refused ({code}); check {_HOW}")
-        if code in _REGION_CODES or status == 301:
-            region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region", "another region")
-            return RegionMismatch(f"{where}: the bucket is in {region}; set AWS_REGION to that")
-        if status == 403:
-            hint = "the policy of these credentials does not allow it"
-            return AccessDenied(f"{where}: access denied ({code}); {hint}")
-        answer = f"{where}: the server answers {status or code} ({code})"
-        if status in _RETRIED_STATUS or code in _RETRIED_CODES:
-            return _transient(StoreUnreachable(answer))
-        if status == 404:
-            return ObjectNotFound(f"{self.url}: no object ({what})")
-        if status in (400, 405, 501):
-            return StoreRefused(answer)
-        return StoreUnreachable(answer)
+        return failure(error, what, Place(self.url, self.bucket, self._endpoint, self._answered))
 
     @property
     def _endpoint(self) -> str:
@@ -416,47 +335,6 @@ class S3Store:
         if client is None:
             return configured_endpoint()
         return str(client.meta.endpoint_url)
-
-
-class _RangeAfterEnd(StorageError):
-    """The range begins after the end of the object."""
-
-
-def _transient(error: StorageError) -> StorageError:
-    error.transient = True
-    return error
-
-
-_HOW = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or a workload identity"
-
-
-def _session() -> Any:
-    import boto3
-
-    return boto3.session.Session()  # a new one at each call: it reads environment and files again
-
-
-def _client(session: Any, read_seconds: float, options: Mapping[str, Any]) -> Any:
-    from botocore.config import Config
-
-    settings: dict[str, Any] = {
-        "connect_timeout": CONNECT_SECONDS,
-        "read_timeout": read_seconds,
-        "retries": {"total_max_attempts": 1, "mode": "standard"},
-        "max_pool_connections": MAX_CONNECTIONS,
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-        "user_agent_extra": "zooforge",
-    }
-    region = session.region_name or "us-east-1"
-    if options.get("endpoint_url") or configured_endpoint():
-        settings["s3"] = {"addressing_style": "path"}  # such servers rarely have a host name per bucket
-    client = session.client("s3", region_name=region, config=Config(**settings), **options)
-    if "s3" not in settings and ".amazonaws.com" not in str(client.meta.endpoint_url):  # from a profile
-        settings["s3"] = {"addressing_style": "path"}
-        client = session.client("s3", region_name=region, config=Config(**settings), **options)
-    check_endpoint(str(client.meta.endpoint_url), "endpoint_url of the AWS config files")
-    return client
 
 
 def _digest(key: str, body: bytes | bytearray) -> bytes:
@@ -467,10 +345,6 @@ def _digest(key: str, body: bytes | bytearray) -> bytes:
 
 def _abort(client: Any, arguments: dict[str, str]) -> None:
     client.abort_multipart_upload(**arguments)
-
-
-def _is_urllib3(error: Exception) -> bool:
-    return type(error).__module__.partition(".")[0] == "urllib3"
 
 
 def _content_type(key: str) -> str:
