@@ -28,9 +28,9 @@ from zooforge.zoo_jobs.events import Advance, PartCommitted, StageStarted, tell
 from zooforge.zoo_jobs.metrics.driver import RunMetrics
 from zooforge.zoo_jobs.planning.machines import machine
 from zooforge.zoo_jobs.planning.units import Task
-from zooforge.zoo_jobs.running import ray_environment
 from zooforge.zoo_jobs.running.driver import Done, Driver, Extent, StoreCalls
 from zooforge.zoo_jobs.running.notice import Notice
+from zooforge.zoo_jobs.running.slots import ray_environment
 from zooforge.zoo_jobs.watching.progress import ProgressObserver
 from zooforge.zoo_jobs.watching.run_log import RunLog
 

@@ -31,7 +31,7 @@ from zooforge.zoo_jobs.models.registry import Architecture
 from zooforge.zoo_jobs.planning.units import Task
 from zooforge.zoo_jobs.running.inputs import Run
 from zooforge.zoo_jobs.running.notice import Notice
-from zooforge.zoo_jobs.running.unit_runner import UnitRunner
+from zooforge.zoo_jobs.running.slots.unit_runner import UnitRunner
 
 ZOO_EPOCHS = 50
 ATTEMPT = "20260101T000000Z-0000"

@@ -25,7 +25,10 @@ from tests.support.house import (
 FORBIDDEN = {"storage": {"zoo_jobs", "cluster"}, "zoo_jobs": {"cluster"}, "cluster": {"zoo_jobs", "storage"}}
 
 ONLY_IN = {
-    "ray": {"zoo_jobs/running/ray_pool.py", "zoo_jobs/tuning/trials.py"},
+    "ray": {
+        *(f"zoo_jobs/running/slots/ray_{part}.py" for part in ("cluster", "pool", "worker")),
+        "zoo_jobs/tuning/trials.py",
+    },
     "boto3": {"storage/stores/s3/client.py"},
     "botocore": {"storage/stores/s3/client.py", "storage/stores/s3/errors.py"},
     "pickle": {"storage/formats/restricted_pickle.py"},

@@ -23,7 +23,7 @@ def wait_for_workers(running: Running) -> list[int]:
     workers: list[int] = []
 
     def there() -> bool:
-        workers[:] = [pid for pid, line in running.children().items() if line.startswith("ray::_Worker")]
+        workers[:] = [pid for pid, line in running.children().items() if line.startswith("ray::RayWorker")]
         return bool(workers)
 
     running.wait_until(there, "a worker process")

@@ -41,4 +41,4 @@ class Stage:
 def workers(tree: dict[int, str]) -> list[int]:
     """Process ids of the slots among a command's children."""
     alive = command_lines()
-    return [pid for pid, line in tree.items() if line.startswith("ray::_Worker") and pid in alive]
+    return [pid for pid, line in tree.items() if line.startswith("ray::RayWorker") and pid in alive]

@@ -12,7 +12,7 @@ import yaml
 from ..catalogue import entries
 from ..errors import InputError
 from ..quantities import table
-from ..running import ray_environment
+from ..running.slots import ray_environment
 from ..spec.grid import rows
 from ..spec.own_code import OwnCode
 from ..spec.twins import TwinSpec

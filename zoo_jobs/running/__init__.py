@@ -1,4 +1,4 @@
 """Runs a stage: checks it, drives its workers, commits what they train and accounts for it.
 
-Public: `work.Work`, `stage.check`, `drive.drive`, `driver.Driver`, `unit_runner.UnitRunner`, `inputs.Run`.
+Public: `work.Work`, `stage.check`, `drive.drive`, `driver.Driver`, `inputs.Run`; ``slots`` has the workers.
 """

@@ -32,9 +32,9 @@ from .account import GRACE_SECONDS, Account, Caps
 from .claims import ClaimedPieces, claims_of
 from .driver import Driver, Extent, OutOfMemory, Sharing, StoreCalls
 from .patience import Patience
-from .place import on_gpus
+from .slots.place import on_gpus
+from .slots.worker import WorkerContext
 from .stage import Session, Stage, pin_settings, stopped
-from .worker import WorkerContext
 
 T = TypeVar("T")
 

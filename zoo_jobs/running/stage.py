@@ -38,7 +38,7 @@ from ..watching.totals import Meter, StoreTotals, store_totals
 from .account import GRACE_SECONDS
 from .inputs import Run
 from .notice import Notice, node_notice_seconds
-from .place import Place, on_gpus
+from .slots.place import Place, on_gpus
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from ..watching.totals import Meter
 from .account import GRACE_SECONDS
 from .drive import drive
 from .notice import Notice, node_notice_seconds
-from .place import Place
+from .slots.place import Place
 from .stage import Options, Session, check, plan_stage
 
 

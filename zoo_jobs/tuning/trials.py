@@ -17,7 +17,7 @@ from ..engines.choose import make_engine
 from ..engines.growth import Growth
 from ..errors import ZooError
 from ..running.inputs import Run
-from ..running.ray_pool import connected
+from ..running.slots.ray_cluster import connected
 from ..spec.zoo import ZooSpec
 from .search_spec import Trial, TuneSpec, draws, trial_zoo
 

@@ -15,9 +15,9 @@ from zooforge.zoo_jobs.events import Advance
 from zooforge.zoo_jobs.planning import machines
 from zooforge.zoo_jobs.planning.units import Task
 from zooforge.zoo_jobs.running import account, drive, notice
+from zooforge.zoo_jobs.running.slots.unit_runner import UnitRunner
+from zooforge.zoo_jobs.running.slots.worker import WorkerContext
 from zooforge.zoo_jobs.running.stage import most_models
-from zooforge.zoo_jobs.running.unit_runner import UnitRunner
-from zooforge.zoo_jobs.running.worker import WorkerContext
 
 
 @pytest.mark.parametrize(

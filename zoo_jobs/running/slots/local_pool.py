@@ -4,14 +4,14 @@ import os
 import queue
 import threading
 
-from ..data.prepared import PreparedData
-from ..engines.device_errors import is_broken, is_out_of_memory
-from ..events import Advance
-from ..planning import machines
-from ..planning.units import Task
-from .driver import Done
-from .inputs import Run
-from .notice import Notice
+from ...data.prepared import PreparedData
+from ...engines.device_errors import is_broken, is_out_of_memory
+from ...events import Advance
+from ...planning import machines
+from ...planning.units import Task
+from ..driver import Done
+from ..inputs import Run
+from ..notice import Notice
 from .worker import Worker, WorkerContext
 
 OVERDUE_SECONDS = 10.0  # after the deadline of a notice, before a running epoch is abandoned

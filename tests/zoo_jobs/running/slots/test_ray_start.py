@@ -12,35 +12,35 @@ import pytest
 from zooforge.zoo_jobs.data.sources import default_cache
 from zooforge.zoo_jobs.engines.device_errors import DeviceBroken
 from zooforge.zoo_jobs.errors import InputError, Interrupted, ZooError
-from zooforge.zoo_jobs.running.memory_use import GiB, MemoryUse, MemoryWatch
-from zooforge.zoo_jobs.running.ray_environment import token_file
+from zooforge.zoo_jobs.running.slots.memory_use import GiB, MemoryUse, MemoryWatch
+from zooforge.zoo_jobs.running.slots.ray_environment import token_file
 
 
 def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray_runner = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    ray_cluster = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_cluster")
 
     def times_out(**options: object) -> None:
         raise Exception("The current node timed out during startup.\nTry again.")
 
-    monkeypatch.setattr(ray_runner.ray, "init", times_out)
+    monkeypatch.setattr(ray_cluster.ray, "init", times_out)
     monkeypatch.setenv("RAY_TMPDIR", "/scratch")
     with pytest.raises(ZooError) as refusal:
-        ray_runner._start_local(1, 0, {})
+        ray_cluster._start_local(1, 0, {})
     assert "/scratch/ray/session_latest/logs" in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_temporary_folder_that_is_too_long_for_sockets_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    ray_cluster = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_cluster")
     calls: list[int] = []
 
     def refuses(**options: object) -> None:
         calls.append(1)
         raise OSError("validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /scratch/...")
 
-    monkeypatch.setattr(ray_pool.ray, "init", refuses)
+    monkeypatch.setattr(ray_cluster.ray, "init", refuses)
     with pytest.raises(InputError, match="set RAY_TMPDIR to a short one"):
-        ray_pool._start_local(1, 0, {})
+        ray_cluster._start_local(1, 0, {})
     assert len(calls) == 1
 
 
@@ -70,7 +70,7 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest
     ("said", "short"),
     [
         (
-            "The actor died unexpectedly before finishing this task.\n\tclass_name: _Worker\n\tpid: 9679\n"
+            "The actor died unexpectedly before finishing this task.\n\tclass_name: RayWorker\n\tpid: 9679\n"
             "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
             "Worker unexpectedly exits with a connection error code 2. End of file. Some common causes include: ...",
             "its worker process has died (SYSTEM_ERROR)",
@@ -84,13 +84,13 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest
     ],
 )  # fmt: skip
 def test_what_ray_says_of_a_lost_worker_is_one_line(said: str, short: str) -> None:
-    assert importlib.import_module("zooforge.zoo_jobs.running.ray_pool").loss_reason(said) == short
+    assert importlib.import_module("zooforge.zoo_jobs.running.slots.ray_pool").loss_reason(said) == short
 
 
 def test_a_worker_that_ray_killed_for_memory_is_recognised_and_the_numbers_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_pool")
     text = (
         "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: c3b3) "
         "was 7.19GB used / 23.54GB limit (0.305620)\nOOM kill reason: Memory usage exceeded threshold\nand a page more"
@@ -109,14 +109,14 @@ def test_a_worker_that_ray_killed_for_memory_is_recognised_and_the_numbers_are_k
 
 def lost_worker_pool(monkeypatch: pytest.MonkeyPatch, now: MemoryUse | None, **error: object) -> tuple[Any, list[int]]:
     """A pool whose worker of slot 3 was last seen at 7.5 of 8 GiB, and is dead; ``now`` is the memory of its node."""
-    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_pool")
 
     def lost(call: object) -> None:
         raise ray_pool.ray.exceptions.RayActorError(**error)
 
     pool, replaced = ray_pool.RayPool.__new__(ray_pool.RayPool), []
     monkeypatch.setattr(ray_pool.ray, "get", lost)
-    monkeypatch.setattr(ray_pool, "_memory_of_node", lambda node: now)
+    monkeypatch.setattr(ray_pool, "memory_of_node", lambda node: now)
     monkeypatch.setattr(pool, "replace", replaced.append)
     pool._calls, pool._actors = {"call": (3, "actor")}, {3: "actor"}
     pool._memory = MemoryWatch()
@@ -144,7 +144,7 @@ def test_a_node_that_was_taken_back_is_no_lack_of_memory(preempted: bool, monkey
 
 def test_a_worker_whose_gpu_is_broken_is_replaced_and_the_cause_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken CUDA context stays broken for as long as its process lives."""
-    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_pool")
     cause = DeviceBroken("cuda:0: CUDA error: device-side assert triggered")
 
     def fails(call: object) -> None:
@@ -166,12 +166,12 @@ def test_a_worker_whose_gpu_is_broken_is_replaced_and_the_cause_is_kept(monkeypa
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_signal_while_ray_starts_is_not_lost(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
     """Ray would install its own handler, and Python may ignore the exception of a handler; neither may happen."""
-    ray_pool = importlib.import_module("zooforge.zoo_jobs.running.ray_pool")
+    ray_cluster = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_cluster")
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="the same command continues"), ray_pool._own_signals():
-        ray_pool.ray_utils.set_sigterm_handler(lambda number, frame: None)
+    with pytest.raises(Interrupted, match="the same command continues"), ray_cluster._own_signals():
+        ray_cluster.ray_utils.set_sigterm_handler(lambda number, frame: None)
         with contextlib.suppress(SystemExit if lost else ()):
             signal.raise_signal(signal.SIGTERM)
             pytest.fail("the handler raised nothing")
     assert signal.getsignal(signal.SIGTERM) is before
-    assert ray_pool.ray_utils.set_sigterm_handler.__name__ == "set_sigterm_handler"
+    assert ray_cluster.ray_utils.set_sigterm_handler.__name__ == "set_sigterm_handler"

@@ -5,8 +5,8 @@ import os
 import secrets
 from pathlib import Path
 
-from ..data.sources import user_folder
-from ..errors import InputError
+from ...data.sources import user_folder
+from ...errors import InputError
 
 
 def prepare(address: str) -> str:

@@ -12,9 +12,9 @@ from tests.support.tiny_runs import RUN, random_data
 from zooforge.zoo_jobs.catalogue.entries import load
 from zooforge.zoo_jobs.engines.choose import Choice, make_engine
 from zooforge.zoo_jobs.errors import InputError
-from zooforge.zoo_jobs.running import ray_pool
 from zooforge.zoo_jobs.running.inputs import Run
-from zooforge.zoo_jobs.running.place import Place, on_gpus
+from zooforge.zoo_jobs.running.slots import ray_cluster
+from zooforge.zoo_jobs.running.slots.place import Place, on_gpus
 from zooforge.zoo_jobs.running.stage import new_unit_models
 
 RESNET = Run(load("cifar10-resnet18-seed"))
@@ -62,9 +62,9 @@ def test_one_process_trains_on_a_gpu_with_one_thread(
 def offering(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Iterator[list[dict[str, Any]]]:
     """Replaces Ray by one that offers ``resources`` and starts nothing."""
     started: list[dict[str, Any]] = []
-    monkeypatch.setattr(ray_pool.ray, "init", lambda **options: started.append(options))
-    monkeypatch.setattr(ray_pool.ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray_pool.ray, "cluster_resources", lambda: resources)
+    monkeypatch.setattr(ray_cluster.ray, "init", lambda **options: started.append(options))
+    monkeypatch.setattr(ray_cluster.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_cluster.ray, "cluster_resources", lambda: resources)
     yield started
 
 
@@ -80,7 +80,7 @@ def test_slots_on_gpus_are_those_there_are_and_on_a_cluster_those_that_may_come(
     caplog.set_level(logging.WARNING)
     with (
         offering(monkeypatch, CPU=64.0, GPU=float(gpus)),
-        ray_pool.connected(address, asked, 0, on_gpus=True) as actual,
+        ray_cluster.connected(address, asked, 0, on_gpus=True) as actual,
     ):
         assert actual == slots
     assert ("a slot takes a whole GPU" in caplog.text) == (address == "local" and asked == 16)
@@ -90,6 +90,6 @@ def test_a_machine_whose_gpus_ray_does_not_see_is_refused(monkeypatch: pytest.Mo
     with (
         offering(monkeypatch, CPU=2.0),
         pytest.raises(InputError, match="Ray sees no GPU"),
-        ray_pool.connected("local", 2, 0, on_gpus=True),
+        ray_cluster.connected("local", 2, 0, on_gpus=True),
     ):
         pass

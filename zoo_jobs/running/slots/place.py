@@ -5,11 +5,11 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any, Self
 
-from ..data.prepared import PreparedData
-from ..engines.choose import Choice
-from ..engines.devices import device_kind, num_cuda_devices, workers_have_gpus
+from ...data.prepared import PreparedData
+from ...engines.choose import Choice
+from ...engines.devices import device_kind, num_cuda_devices, workers_have_gpus
+from ..inputs import Run
 from . import ray_environment
-from .inputs import Run
 from .worker import WorkerContext
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Place:
             return self._wanted or 1
         if self._slots is None:
             address = ray_environment.prepare(self._ray)
-            from .ray_pool import connected
+            from .ray_cluster import connected
 
             slots = connected(address, self._wanted, _size(data), on_gpu)
             self._slots = self._stack.enter_context(slots)
@@ -84,7 +84,7 @@ class Place:
         if not (on_gpus(choice, run) and workers_have_gpus() and self.is_elsewhere):
             return choice.engine.numerics(program)
         self.slots(choice, run, data)
-        from .ray_pool import worker_numerics
+        from .ray_cluster import worker_numerics
 
         return worker_numerics(choice.engine.name, program)
 

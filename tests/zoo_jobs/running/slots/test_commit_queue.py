@@ -15,9 +15,9 @@ from zooforge.storage.stores.protocol import Data
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.events import PartCommitted
 from zooforge.zoo_jobs.planning.units import Task
-from zooforge.zoo_jobs.running.commit_queue import CommitQueue
 from zooforge.zoo_jobs.running.notice import Notice
-from zooforge.zoo_jobs.running.unit_runner import UnitRunner
+from zooforge.zoo_jobs.running.slots.commit_queue import CommitQueue
+from zooforge.zoo_jobs.running.slots.unit_runner import UnitRunner
 
 TASK = Task(0, (0, 2), 0)
 DATA = random_data()

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from zooforge.storage.formats.labels import LABEL_VERSION
 from zooforge.storage.stores.open import open_store
 
-from ..data.prepared import PreparedData
-from ..engines import device_errors
-from ..engines.choose import make_engine
-from ..engines.devices import no_cuda, sees_cuda
-from ..events import Advance
-from ..planning.units import Task
-from ..watching.totals import Meter
-from .inputs import Run
-from .notice import Notice
+from ...data.prepared import PreparedData
+from ...engines import device_errors
+from ...engines.choose import make_engine
+from ...engines.devices import no_cuda, sees_cuda
+from ...events import Advance
+from ...planning.units import Task
+from ...watching.totals import Meter
+from ..inputs import Run
+from ..notice import Notice
 from .unit_runner import UnitRunner
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zooforge.zoo_jobs.running.memory_use import GiB, MemoryUse, MemoryWatch, read_memory_use
+from zooforge.zoo_jobs.running.slots.memory_use import GiB, MemoryUse, MemoryWatch, read_memory_use
 
 
 def use(used: float, kills: int = 0, limit: float = 8) -> MemoryUse:

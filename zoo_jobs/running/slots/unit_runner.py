@@ -14,15 +14,15 @@ from zooforge.storage.runs.commit import PartData, commit_part
 from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.stores.protocol import ObjectStore
 
-from ..data.prepared import PreparedData
-from ..engines.contract import Engine, StateArrays
-from ..engines.growth import NEVER, EpochResult, Growth
-from ..events import Advance, Event, PartCommitted
-from ..planning.units import Task
-from ..spec.epochs import EpochSet, part_epochs
+from ...data.prepared import PreparedData
+from ...engines.contract import Engine, StateArrays
+from ...engines.growth import NEVER, EpochResult, Growth
+from ...events import Advance, Event, PartCommitted
+from ...planning.units import Task
+from ...spec.epochs import EpochSet, part_epochs
+from ..inputs import Run
+from ..notice import Notice
 from .commit_queue import LIMIT_BYTES, CommitQueue
-from .inputs import Run
-from .notice import Notice
 
 logger = logging.getLogger(__name__)
 
