@@ -1,5 +1,6 @@
 """The two tables of a published zoo, read when they are first needed and checked against the manifest."""
 
+import difflib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FormatError
+from ..errors import FormatError, StorageUsageError
 from ..formats.manifest import Manifest, from_ranges
 from ..formats.tables import decode_table
 from ..stores.objects import get_object
@@ -80,3 +81,16 @@ class LabelTables:
     def rows_of(self, models: NDArray[np.int64], epochs: NDArray[np.int64]) -> NDArray[np.int64]:
         """Row in ``labels`` of each state (``models`` [N], ``epochs`` [N]), which all have labels."""
         return self._extents[0][np.searchsorted(self._models, models)] + epochs
+
+
+def with_columns(table: "pa.Table", columns: Sequence[str] | None) -> "pa.Table":
+    """The table with these columns, in this order; all if None. Raises StorageUsageError: no such column."""
+    if columns is None:
+        return table
+    names = [columns] if isinstance(columns, str) else list(columns)
+    for name in names:
+        if name not in table.column_names:
+            close = difflib.get_close_matches(name, table.column_names, 1)
+            offer = f"did you mean {close[0]}?" if close else f"there are {', '.join(table.column_names)}"
+            raise StorageUsageError(f"no label column {name!r}; {offer}")
+    return table.select(names)

@@ -3,85 +3,42 @@
 Results are NumPy arrays, or Arrow and torch on request. Torch, Arrow and boto3 are imported when needed.
 """
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import EpochNotPresent, FormatError, StorageUsageError, import_optional, training_advice
+from ..errors import StorageUsageError, import_optional, training_advice
 from ..formats.layout import Layout
-from ..formats.manifest import Manifest, Parent
+from ..formats.manifest import Parent
 from ..formats.symmetry import align_canonical, canonical_orders, permute
-from ..formats.tensors import unpack_mask
-from ..stores.protocol import ObjectStore
-from .gather import Gatherer
 from .html import zoo_html
-from .label_tables import LabelTables
-from .selection import Selection, Selector, names_one, select
-from .shard_reader import shard_reader
-from .state_selector import StateSelector
+from .label_tables import with_columns
+from .selection import Selector, names_one
+from .state_reader import StateReader
 from .states import (
     State,
     States,
     checked_threshold,
     columns_of,
-    is_within,
     sub_layout,
-    warn_of_large_weights,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-PIECE_BYTES = 32 * 2**20  # of weights that are read at once for ``weight_threshold``
 
-
-class ZooReader:
+class ZooReader(StateReader):
     """One version of a published zoo."""
-
-    def __init__(
-        self,
-        store: ObjectStore,
-        manifest: Manifest,
-        number: int,
-        cache: "str | None" = None,
-        cache_bytes: "int | None" = None,
-        progress: bool = True,
-    ) -> None:
-        self.store = store
-        self.manifest = manifest
-        self.version = number
-        self._options = (cache, cache_bytes, progress)
-        self._states = Gatherer(manifest, shard_reader(store, manifest, cache, cache_bytes), progress)
-        self._tables = LabelTables(store, manifest)
-        self._selector = StateSelector(manifest, self._states, self._tables)
 
     def __repr__(self) -> str:
         return f"<Zoo {self.name} version {self.version}: {self.manifest.describe()}>"
 
     def _repr_html_(self) -> str:
         return zoo_html(self.manifest, repr(self), self._tables)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both are the same version of the same zoo, in any store."""
-        return isinstance(other, ZooReader) and self.manifest == other.manifest
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.manifest.run, self.manifest.num_states))
-
-    @property
-    def name(self) -> str:
-        return self.manifest.zoo
-
-    @property
-    def layout(self) -> Layout:
-        """The place of each tensor in a weight vector."""
-        return self.manifest.layout
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -118,16 +75,6 @@ class ZooReader:
         model, epoch = self._model_and_epoch(models, epochs)
         return State(self._one(model, epoch, True), model, epoch, self.layout, self)
 
-    @property
-    def models(self) -> list[int]:
-        """Indices of the models of this version, ascending."""
-        return self._selector.models
-
-    @property
-    def epochs(self) -> list[int]:
-        """Epochs whose weights are kept, ascending."""
-        return self._selector.epochs
-
     def labels(
         self,
         *,
@@ -148,12 +95,7 @@ class ZooReader:
         Raises:
             EpochNotPresent, ModelNotPresent, PredicateError, StorageUsageError.
         """
-        return _with_columns(self._selector.rows(epochs, models, split, where), columns)
-
-    def labels_of(self, states: Selection, columns: Sequence[str] | None = None) -> "pa.Table":
-        """Labels of these states, row by row, in the same order. Raises as ``labels`` does."""
-        table = _with_columns(self._tables.labels, columns)
-        return table.take(self._tables.rows_of(states.models, states.epochs))
+        return with_columns(self._selector.rows(epochs, models, split, where), columns)
 
     def model_table(self) -> "pa.Table":
         """One row per model: hyperparameters, seed, split, lineage, faulty epoch."""
@@ -209,49 +151,6 @@ class ZooReader:
         layout = Layout.of([(e.name, e.shape) for e in part])
         return States(values, states.models, states.epochs, layout, self, states.left_out)
 
-    def select(
-        self,
-        epochs: Selector = None,
-        models: Selector = None,
-        split: str | None = None,
-        where: str | None = None,
-        weight_threshold: float | None = None,
-    ) -> Selection:
-        """The states that ``weights`` reads for these arguments. Raises as ``weights`` does.
-
-        They are not read, except for a ``weight_threshold``: then all of them are, in bounded memory, and a warning is
-        logged that says how many are left out.
-        """
-        if weight_threshold is None:
-            return self._selector.states(epochs, models, split, where)
-        limit = checked_threshold(weight_threshold)
-        selection = self._selector.states(epochs, models, split, where)
-        size = max(1, PIECE_BYTES // (4 * max(1, self.layout.size)))
-        kept: list[NDArray[np.int64]] = []
-        for epoch, models_there in selection.by_epoch().items():
-            for start in range(0, len(models_there), size):
-                states = self.read({epoch: models_there[start : start + size]})
-                here = Selection(states.models.astype(np.int64), states.epochs.astype(np.int64))
-                kept.append(here.keys[is_within(states.values, limit)])
-        fits = np.isin(selection.keys, np.concatenate(kept) if kept else np.zeros(0, np.int64))
-        warn_of_large_weights(fits, limit)
-        return Selection(selection.models[fits], selection.epochs[fits])
-
-    def wanted(
-        self,
-        epochs: Selector,
-        models: Selector,
-        split: str | None,
-        where: str | None,
-        weight_threshold: float | None = None,
-    ) -> dict[int, list[int]]:
-        """The states of ``select`` as a dict from epoch to its ascending models, each once."""
-        return self.select(epochs, models, split, where, weight_threshold).by_epoch()
-
-    def read(self, states: Selection | Mapping[int, Iterable[int]], *, masked: bool = True) -> States:
-        """Weights of existing states, as returned by ``select`` or ``wanted``."""
-        return self._read(_selection(states), list(self.layout.entries), masked)
-
     def field(
         self,
         name: str,
@@ -270,15 +169,6 @@ class ZooReader:
             names = ", ".join(sorted(f.removeprefix(".") for f in self.manifest.fields if f)) or "none besides weights"
             raise StorageUsageError(f"zoo {self.name!r} has no field {name!r}; it has {names}")
         return self.read_field(self.select(epochs, models, split, where), suffix)
-
-    def read_field(
-        self, states: Selection | Mapping[int, Iterable[int]], suffix: str
-    ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]:
-        """Like ``field``, for existing states. ``suffix`` begins with a dot."""
-        values, model, epoch = self._states.read(_selection(states), suffix)
-        if suffix == ".mask":
-            values = unpack_mask(values, self._noisy.size)
-        return values, model, epoch
 
     @overload
     def state_dict(
@@ -363,62 +253,11 @@ class ZooReader:
         """The place of each buffer in the field ``buffers``; empty for architectures without buffers."""
         return Layout.from_json(self.manifest.architecture.get("buffers_layout", ()))
 
-    def _model_and_epoch(self, model: SupportsIndex, epoch: SupportsIndex | str) -> tuple[int, int]:
-        """Both as integers. Raises StorageUsageError, EpochNotPresent, EpochNotKept."""
-        if type(model) is int and type(epoch) is int and epoch >= 0:
-            return model, epoch
-        chosen = select(model, self.models, "models")
-        if chosen is None or len(chosen) != 1:
-            raise StorageUsageError(f"models: {model!r} is not one model")
-        return chosen[0], self._selector.epoch(epoch)
-
-    def _one(self, model: int, epoch: int, masked: bool) -> NDArray[np.float32]:
-        """Weights [D] of one state, read without any other."""
-        vector = self._states.one(model, epoch, "")
-        if vector is None:
-            self.select(epoch, model)  # raises the error that names what is wrong
-            raise EpochNotPresent(f"zoo {self.name!r}: model {model} has no epoch {epoch}")
-        if masked and ".mask" in self.manifest.fields:
-            bits = self._states.one(model, epoch, ".mask")
-            assert bits is not None  # the manifest was checked: all fields of a state exist together
-            vector = vector * self._full_mask(bits[None])[0]
-        return vector
-
-    def _read(self, selection: Selection, part: "list[Any] | None", masked: bool) -> States:
-        columns = None if part is None else columns_of(self.layout, part)
-        layout = self.layout if part is None else Layout.of([(e.name, e.shape) for e in part])
-        if masked and ".mask" in self.manifest.fields:
-            values, models, epochs = self._states.read(selection, "")
-            bits, _, _ = self._states.read(selection, ".mask")
-            values = values * self._full_mask(bits)
-            values = values if columns is None else np.ascontiguousarray(values[:, columns])
-        else:
-            values, models, epochs = self._states.read(selection, "", columns)
-        return States(values, models, epochs, layout, self)
-
     def _variant(self, model: int) -> str:
         names = self.manifest.state_dict_names
         if "dropout" in names and self._tables.dropout[model] > 0:
             return "dropout"
         return "plain"
-
-    @property
-    def _noisy(self) -> Layout:
-        if self.manifest.noisy_layout is None:
-            raise FormatError(f"zoo {self.name!r}: has masks, but its manifest names no layout of them")
-        return self.manifest.noisy_layout
-
-    def _full_mask(self, bits: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Masks [N, D] of ``bits``: 1 where a value is used; values without a mask are always used."""
-        full = np.ones((len(bits), self.layout.size), np.float32)
-        columns = columns_of(
-            self.layout, [e for e in self.layout.entries if e.name in {n.name for n in self._noisy.entries}]
-        )
-        full[:, slice(None) if columns is None else columns] = unpack_mask(bits, self._noisy.size)
-        return full
-
-    def _one_field(self, model: int, epoch: int, field: str) -> NDArray[Any] | None:
-        return self._states.one(model, epoch, field) if field in self.manifest.fields else None
 
     @property
     def symmetries(self) -> list[dict[str, Any]]:
@@ -431,34 +270,6 @@ class ZooReader:
                 + training_advice(f"`zoo vectorize {self.name}` seals a version that does, if there are any")
             )
         return groups
-
-    @property
-    def block_shape(self) -> tuple[int, int]:
-        """Models and epochs of a shard; states of one shard are read together."""
-        return self.manifest.shard_shape
-
-    def reopened(self) -> "ZooReader":
-        """The same version with its own connections, for another process."""
-        return type(self)(copy(self.store), self.manifest, self.version, *self._options)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.store, self.manifest, self.version, *self._options)
-
-
-def _with_columns(table: "pa.Table", columns: Sequence[str] | None) -> "pa.Table":
-    if columns is None:
-        return table
-    names = [columns] if isinstance(columns, str) else list(columns)
-    for name in names:
-        if name not in table.column_names:
-            close = difflib.get_close_matches(name, table.column_names, 1)
-            offer = f"did you mean {close[0]}?" if close else f"there are {', '.join(table.column_names)}"
-            raise StorageUsageError(f"no label column {name!r}; {offer}")
-    return table.select(names)
-
-
-def _selection(states: Selection | Mapping[int, Iterable[int]]) -> Selection:
-    return states if isinstance(states, Selection) else Selection.of(states)
 
 
 def _check_align(align: str | None) -> None:

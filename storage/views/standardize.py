@@ -15,8 +15,9 @@ from ..canonical import parse_json
 from ..errors import FormatError, StorageUsageError
 from ..formats.layout import Layout
 from ..formats.record import check_format
-from ..read.reader import PIECE_BYTES, ZooReader
+from ..read.reader import ZooReader
 from ..read.selection import Selector
+from ..read.state_reader import PIECE_BYTES
 
 if TYPE_CHECKING:
     import torch
