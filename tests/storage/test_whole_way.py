@@ -13,7 +13,7 @@ import pytest
 
 import zooforge
 from tests.support.aging_store import DAY, Clock
-from tests.support.faulty_store import Died, FaultyStore
+from tests.support.faulty_store import Died, dying_store
 from tests.support.synthetic import RUN, description, part_data, train, weights
 from zooforge.storage.errors import StorageUsageError
 from zooforge.storage.formats.record import PartRecord
@@ -61,17 +61,10 @@ def test_a_collection_deletes_what_rivals_with_other_numbers_left_and_nothing_el
 
     def rival(job: tuple[int, int]) -> None:
         unit, number = job
-        generator = random.Random(unit * 10 + number)
-        dies_at = generator.randrange(4) if generator.random() < 0.15 else 9
-        count = iter(range(10))
-
-        def fault(verb: str, key: str) -> None:
-            if verb == "put" and next(count) == dies_at:
-                raise Died
-
+        dying = dying_store(store, random.Random(unit * 10 + number))
         data = part_data([4 * unit, 4 * unit + 1], 0, unit=4 * unit, nudge=float(number))
         try:  # engines whose bits depend on the machine name parents, and the winner's numbers stand
-            commit_part(FaultyStore(store, fault), RUN, data, f"20260101T000000Z-{number:04x}", parents=["runs/x"])
+            commit_part(dying, RUN, data, f"20260101T000000Z-{number:04x}", parents=["runs/x"])
         except Died:
             return
 

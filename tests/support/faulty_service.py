@@ -29,6 +29,17 @@ class FaultyService(ABC):
         self.fault: Callable[[str, str], int | str | None] = lambda verb, path: None
         self.requests: list[tuple[str, str]] = []
 
+    def die_after(self, number: int) -> None:
+        """From now on refuse all requests but the first ``number``, as if the client had been killed."""
+        left = number
+
+        def kill(verb: str, path: str) -> int | str | None:
+            nonlocal left
+            left -= 1
+            return 418 if left < 0 else None
+
+        self.fault = kill
+
     @abstractmethod
     def answer(self, verb: str, url: str, body: bytes, known: bool) -> tuple[int, Any]:
         """Status and value, bytes or JSON; ``known``: the request has the token. A 302 leads to the value."""

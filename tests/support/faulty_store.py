@@ -1,5 +1,7 @@
 """A store whose requests fail on purpose. It is the only mock of a store; it imitates faults of a network."""
 
+import itertools
+import random
 from collections.abc import Callable, Iterator
 
 from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore, Stat
@@ -43,6 +45,18 @@ class FaultyStore:
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         self.fault("delete", key)
         self.inner.delete(key, if_match=if_match)
+
+
+def dying_store(store: ObjectStore, generator: random.Random) -> FaultyStore:
+    """A store of which one process in seven dies at one of its first four writes."""
+    dies_at = generator.randrange(4) if generator.random() < 0.15 else None
+    count = itertools.count()
+
+    def fault(verb: str, key: str) -> None:
+        if verb == "put" and next(count) == dies_at:
+            raise Died
+
+    return FaultyStore(store, fault)
 
 
 class LosesReplies(FaultyStore):

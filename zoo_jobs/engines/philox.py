@@ -147,41 +147,6 @@ def uniform_pairs(words_: NDArray[np.uint32]) -> tuple[NDArray[np.float32], NDAr
     return (top[..., 0::2] + np.float32(0.5)) * scale, top[..., 1::2] * scale
 
 
-def gaussians(
-    seed: ArrayLike, *, epoch: ArrayLike, step: ArrayLike, layer: int, num_samples: int, num_values: int
-) -> NDArray[np.float32]:
-    """Standard normal noise of a variational layer's outputs: [*broadcast, num_samples, num_values] float32.
-
-    The uniforms are exact; logarithm, sine and cosine are numpy's, so other engines agree to a few ulp.
-
-    Args:
-        layer: 0, 1, .. counting the layers with parameters.
-        num_values: outputs of the layer for one sample, before pooling, in C order.
-
-    Source: Box and Muller (1958).
-    """
-    w = words(
-        np.asarray(seed)[..., None],
-        Purpose.NOISE,
-        epoch=np.asarray(epoch)[..., None],
-        step=np.asarray(step)[..., None],
-        stream=sample_streams(layer, num_samples),
-        num_words=num_values + num_values % 2,
-    )
-    return box_muller(w)[..., :num_values]
-
-
-def box_muller(words_: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Gaussians from an even number of words, pair by pair: r cos(2 pi v), then r sin(2 pi v)."""
-    u, v = uniform_pairs(words_)
-    radius = np.sqrt(np.float32(-2) * np.log(u))
-    angle = np.float32(2 * np.pi) * v
-    out = np.empty(words_.shape, np.float32)
-    out[..., 0::2] = radius * np.cos(angle)
-    out[..., 1::2] = radius * np.sin(angle)
-    return out
-
-
 def augment_words(seed: int, *, epoch: int, step: ArrayLike, num_samples: int) -> NDArray[np.uint32]:
     """Words 0 to 3 of every sample of a batch: [*steps, num_samples, 4]. docs/determinism.md says what each is for."""
     return words(

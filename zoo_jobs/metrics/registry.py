@@ -53,13 +53,6 @@ class MetricRow:
         """The name in Prometheus; a histogram has three series whose names begin with it."""
         return f"{PREFIX}{self.name}{_SUFFIX.get(self.type, '')}"
 
-    @property
-    def series(self) -> tuple[str, ...]:
-        """Names of the series in Prometheus."""
-        if self.type == "histogram":
-            return tuple(f"{self.exposed_name}_{part}" for part in ("bucket", "count", "sum"))
-        return (self.exposed_name,)
-
 
 def _quantiles(quantiles: Iterable[float], values: Iterable[float]) -> dict[float, float]:
     return dict(zip(quantiles, values, strict=True))

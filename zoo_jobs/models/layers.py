@@ -105,7 +105,6 @@ class Parametric:
     name: str
     index: int
     layer: Conv2d | Linear
-    output_positions: int  # spatial positions of the output; 1 for a linear layer
 
     @property
     def noisy(self) -> tuple[str, ...]:
@@ -160,12 +159,11 @@ class Architecture:
         """The layers with parameters, in order, named by kind and number: ``conv1``, ``conv2``, ``linear1``."""
         counts = {"conv": 0, "linear": 0}
         layers = []
-        for index, (layer, shape) in enumerate(zip(self.layers, self.shapes[1:], strict=True)):
+        for index, layer in enumerate(self.layers):
             if isinstance(layer, Conv2d | Linear):
                 kind = "conv" if isinstance(layer, Conv2d) else "linear"
                 counts[kind] += 1
-                positions = shape[1] * shape[2] if isinstance(layer, Conv2d) else 1
-                layers.append(Parametric(f"{kind}{counts[kind]}", index, layer, positions))
+                layers.append(Parametric(f"{kind}{counts[kind]}", index, layer))
         return tuple(layers)
 
     @property

@@ -119,14 +119,7 @@ def test_temporary_failures_are_retried(fault: int | str, zoo: Zoo, hub: Hub) ->
 def test_a_publication_killed_at_any_request_shows_nothing_partial_and_can_continue(
     number: int, zoo: Zoo, hub: Hub
 ) -> None:
-    left = number
-
-    def kill(verb: str, path: str) -> int | str | None:
-        nonlocal left
-        left -= 1
-        return 418 if left < 0 else None
-
-    hub.fault = kill
+    hub.die_after(number)
     try:
         publish(zoo)
     except StorageError:

@@ -120,14 +120,7 @@ def test_temporary_failures_are_retried(fault: int | str, zoo: Zoo, server: Zeno
 def test_a_publication_killed_at_any_request_shows_nothing_and_can_continue(
     number: int, zoo: Zoo, server: Zenodo
 ) -> None:
-    left = number
-
-    def kill(verb: str, path: str) -> int | str | None:
-        nonlocal left
-        left -= 1
-        return 418 if left < 0 else None
-
-    server.fault = kill
+    server.die_after(number)
     try:
         done = publish(zoo, yes=True)
     except StorageError:

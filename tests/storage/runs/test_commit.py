@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.faulty_store import Died, FaultyStore, LosesReplies
+from tests.support.faulty_store import Died, FaultyStore, LosesReplies, dying_store
 from tests.support.synthetic import ATTEMPT, RIVAL, RUN, noise, part_data, train, weights
 from zooforge.storage.errors import ConflictingRecords, DigestMismatch, FormatError, ObjectMissing, Superseded
 from zooforge.storage.formats.record import PartRecord
@@ -262,18 +262,11 @@ def test_forty_units_with_four_rivals_each_survive_deaths(s3_store_url: str) -> 
 
     def rival(job: tuple[int, int]) -> bool:
         unit, number = job
-        generator = random.Random(unit * 10 + number)
-        dies_at = generator.randrange(4) if generator.random() < 0.15 else 9
-        count = iter(range(10))
-
-        def fault(verb: str, key: str) -> None:
-            if verb == "put" and next(count) == dies_at:
-                raise Died
-
+        dying = dying_store(store, random.Random(unit * 10 + number))
         members = [unit * 4 + m for m in range(4)]
         try:
             data = part_data(members, 0, unit=members[0])
-            return commit_part(FaultyStore(store, fault), RUN, data, f"20260101T000000Z-{number:04x}").won
+            return commit_part(dying, RUN, data, f"20260101T000000Z-{number:04x}").won
         except Died:
             return False
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import gaussian_noise
 from tests.support.paths import ROOT
 from zooforge.zoo_jobs.engines import philox
 
@@ -88,7 +89,7 @@ def test_noise_is_that_of_the_document(vector: dict[str, Any]) -> None:
     u, v = philox.uniform_pairs(words)
     assert [[float(x).hex() for x in row] for row in u] == vector["u"]
     assert [[float(x).hex() for x in row] for row in v] == vector["v"]
-    noise = philox.gaussians(
+    noise = gaussian_noise.gaussians(
         vector["seed"], **where, layer=vector["layer"], num_samples=num_samples, num_values=num_values
     )
     np.testing.assert_allclose(noise, gaussians, rtol=4 * 2.0**-23, atol=1e-7)
@@ -130,11 +131,11 @@ def test_uniforms_stay_in_their_intervals_at_the_ends() -> None:
     u, v = philox.uniform_pairs(np.array([0, 0, 0xFFFFFFFF, 0xFFFFFFFF], np.uint32))
     assert u.tolist() == [2.0**-25, 1.0]
     assert v.tolist() == [0.0, 1 - 2.0**-24]
-    assert np.isfinite(philox.box_muller(np.array([0, 0, 0xFFFFFFFF, 0xFFFFFFFF], np.uint32))).all()
+    assert np.isfinite(gaussian_noise.box_muller(np.array([0, 0, 0xFFFFFFFF, 0xFFFFFFFF], np.uint32))).all()
 
 
 def test_noise_has_the_moments_of_a_standard_normal() -> None:
-    g = philox.gaussians(1, epoch=1, step=0, layer=0, num_samples=10, num_values=20_000).astype(np.float64)
+    g = gaussian_noise.gaussians(1, epoch=1, step=0, layer=0, num_samples=10, num_values=20_000).astype(np.float64)
     assert abs(g.mean()) < 0.01
     assert abs(g.std() - 1) < 0.01
     assert abs((g**3).mean()) < 0.05

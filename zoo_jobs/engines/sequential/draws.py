@@ -78,7 +78,7 @@ def noise(layer: RandomLayer, steps: Steps, numbers: NDArray[np.intp]) -> Tensor
 
 
 def _box_muller(words: NDArray[np.uint32]) -> Tensor:
-    """``philox.box_muller`` with torch's functions, which are several times faster."""
+    """Gaussians from pairs of words (docs/determinism.md) by torch's functions, which are faster than NumPy's."""
     u, v = (torch.from_numpy(uniform) for uniform in philox.uniform_pairs(words))
     radius = torch.log_(u).mul_(-2).sqrt_()
     angle = v.mul_(float(np.float32(2 * np.pi)))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812
 
-from zooforge.zoo_jobs.engines import philox
+from tests.support.gaussian_noise import gaussians
 from zooforge.zoo_jobs.engines.batches import pixels
 from zooforge.zoo_jobs.engines.contract import LOG_SIGMA2_START, noisy_layout
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
@@ -117,7 +117,7 @@ def in_double(
             w, b = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
             shape = architecture.shapes[index + 1]
             noise = torch.from_numpy(
-                philox.gaussians(seed, epoch=epoch, step=0, layer=ordinal, num_samples=len(x),
+                gaussians(seed, epoch=epoch, step=0, layer=ordinal, num_samples=len(x),
                                  num_values=math.prod(shape))
             ).double().view(len(x), *shape)  # fmt: skip
             if isinstance(layer, Conv2d):
