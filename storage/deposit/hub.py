@@ -23,6 +23,7 @@ from ..errors import (
     import_optional,
 )
 from ..interchange.hub_folder import ATTRIBUTES
+from ..keys import zoo_prefix
 from ..publish.head import check_copy, read_current, states_of
 from ..publish.papers import digest
 from ..stores.environment import check_endpoint, variable
@@ -118,7 +119,7 @@ class HubTarget:
         """Folders of other zoos in the data set."""
         try:
             folders = api.list_repo_tree(self.repository, "zoos", repo_type=_KIND, revision=parent)
-            return [entry.path for entry in folders if entry.path != f"zoos/{zoo}"]
+            return [entry.path for entry in folders if f"{entry.path}/" != zoo_prefix(zoo)]
         except package.errors.EntryNotFoundError:
             return []
 

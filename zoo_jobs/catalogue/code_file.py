@@ -1,4 +1,4 @@
-"""The code that a spec's file names: read, run once for its facts where that is allowed, and checked before work."""
+"""The code that a spec's file names: it is read, run once for its facts if that is allowed, and checked before work."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..spec.zoo import ZooSpec
 
 
 class _Images(Closed):
-    """The fields of a spec that say what the network sees."""
+    """The fields of a spec that determine the network's input."""
 
     dataset: DatasetField
     preprocessing: Preprocessing
@@ -29,7 +29,7 @@ def read_code(value: dict[str, Any], path: Path, allow_code: bool) -> dict[str, 
     """JSON of ``OwnCode`` for the `architecture` of the spec ``value``, which stands in the file ``path``.
 
     Raises:
-        InputError: nobody has allowed to run the code, it cannot be read, or cannot be trained on the spec's images.
+        InputError: running the code is not allowed, it cannot be read, or it cannot be trained on the spec's images.
     """
     source = validated(CodeFile, value["architecture"], f"{path}: architecture")
     fields = {name: value[name] for name in _Images.model_fields if name in value}
@@ -50,14 +50,14 @@ def read_code(value: dict[str, Any], path: Path, allow_code: bool) -> dict[str, 
 
 
 def check_code(spec: ZooSpec) -> None:
-    """Run the code of a spec, if it has any, as it will be trained. Raises InputError: its facts are others here."""
+    """Run the code of a spec, if it has any, as training does. Raises InputError: its facts differ on this machine."""
     own = spec.architecture
     if not isinstance(own, OwnCode):
         return
     shape = (own.in_channels, own.image_size, own.num_classes)
     where = f"{spec.name}: {own.name}"
     facts = _examined(own.text, shape, spec.split.train, spec.batch_size, where)
-    # The multiply-adds are a count of torch's, which another version may refine.
+    # torch counts the multiply-adds, and another version may count differently.
     if replace(facts, num_macs=own.num_macs, num_train_macs=own.num_train_macs) != own.network:
         raise InputError(
             f"{where}: its tensors are not those that the spec says; read the spec again whose `architecture` names "
@@ -66,7 +66,7 @@ def check_code(spec: ZooSpec) -> None:
 
 
 def _examined(code: Code, shape: tuple[int, int, int], num_train: int, batch_size: int, where: str) -> CodeNetwork:
-    from ..models.code_facts import examine  # imports torch, which reading a spec does without
+    from ..models.code_facts import examine  # imports torch, which reading a spec does not need
 
     sizes = {min(batch_size, num_train), num_train % batch_size or batch_size}
     return examine(code, *shape, sizes, where=where)

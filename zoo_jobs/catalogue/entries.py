@@ -115,7 +115,7 @@ def load_file(path: Path, allow_code: bool = False) -> ZooSpec:
     named = isinstance(dataset, str) and dataset not in DATASETS
     if not named and (not isinstance(dataset, dict) or "digest" in dataset):
         return _zoo(value, path, allow_code)
-    from ..data.own_values import added, keep, read_file  # imports Pillow, which the catalogue's zoos do without
+    from ..data.own_values import added, keep, read_file  # imports Pillow, which the catalogue's zoos do not need
 
     if named:
         own = added(default_cache()).get(str(dataset))

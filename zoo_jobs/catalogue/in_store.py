@@ -109,13 +109,13 @@ def check_not_removing(store: ObjectStore, zoo: Zoo, control: Control | None) ->
 def send_images(store: ObjectStore, zoo: Zoo) -> None:
     """Write the zoo's images, if they are a user's own. Raises InputError: neither the store nor the cache has them."""
     if isinstance(zoo.root.dataset, OwnImages):
-        from ..data.own_values import send_values  # imports Pillow, which the catalogue's zoos do without
+        from ..data.own_values import send_values  # imports Pillow, which the catalogue's zoos do not need
 
         send_values(zoo.root.dataset, default_cache(), store)
 
 
 def register(store: ObjectStore, zoo: Zoo, new_lineage: bool = False) -> None:
-    """Write the zoo's spec, or replace one whose rows it keeps; before it images of one's own.
+    """Write the zoo's spec, or replace one whose rows it keeps. The user's own images are written before it.
 
     Raises:
         InputError: as ``check`` and ``send_images``.

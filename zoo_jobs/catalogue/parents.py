@@ -29,7 +29,7 @@ def check_parents(store: ObjectStore, zoo: ZooSpec, models: Collection[int]) -> 
     """Check that the parents of ``models`` are published in ``store``.
 
     Raises:
-        InputError: they are not, or not those that the zoo began with.
+        InputError: they are not published, or differ from those with which the zoo began.
     """
     if zoo.start is None or not models:
         return
@@ -48,7 +48,7 @@ def check_parents(store: ObjectStore, zoo: ZooSpec, models: Collection[int]) -> 
 
 
 def parent_pin(store: ObjectStore, zoo: ZooSpec) -> dict[str, Any]:
-    """What the pin of a run holds of the parents: version and SHA-256 of the manifest with which the run began.
+    """The parents in the pin of a run: version and SHA-256 of the manifest with which the run began.
 
     Later versions of a run hold all states of earlier ones, so models that are appended may come from them.
     """
@@ -69,7 +69,7 @@ class Parents:
 
     @property
     def finite_P(self) -> NDArray[np.bool_]:
-        """Whether all numbers of a parent are finite."""
+        """[P]: whether all numbers of a parent are finite."""
         arrays = [self.weights_PD, *(array for name, array in self.others.items() if name == "buffers")]
         finite: NDArray[np.bool_] = np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0)
         return finite

@@ -8,7 +8,7 @@ from ..spec.zoo import ZooSpec
 
 
 def family_of(spec: ZooSpec) -> list[str] | None:
-    """Lines with the root of the family, and below it all of the catalogue that descends from it, and ``spec``.
+    """Lines with the root of the family, and below it ``spec`` and every zoo of the catalogue that descends from it.
 
     None for a zoo without parents and children.
     """

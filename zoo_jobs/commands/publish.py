@@ -1,4 +1,4 @@
-"""`zoo publish`: bring a published zoo, or a part of it, to where others find it."""
+"""`zoo publish`: copies a published zoo, or a part of it, to a place where others can find it."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +79,7 @@ command.params[2:2] = [SELECTION[name] for name in ("epochs", "models", "split",
 
 
 def parcel(zoo: Zoo, credits: Credits, images: bool | None) -> Parcel:
-    """What leaves; images leave if ``images``, by default if the registry says that their licence lets one."""
+    """The content to publish. Without ``images``, the licence in the registry decides whether images are part of it."""
     entry = DATASETS.get(zoo.manifest.dataset)
     licence = "not known here" if entry is None else entry.licence
     allowed = entry is not None and entry.redistribute

@@ -18,7 +18,7 @@ VERIFIED_STATES = 8
 
 
 def left_to_others(name: str) -> int:
-    """The end of a process that has no unit to train because others train them: the last of them publishes the zoo."""
+    """End a process that has nothing to train, because others train the units; the last one publishes the zoo."""
     sys.stderr.write(f"{name}: what is missing is being made by others, who also publish it\n")
     return 0
 

@@ -74,7 +74,7 @@ def writable(zoo: Zoo) -> dict[str, Any]:
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{zoo.name} has no file: twins are described by their parent, `zoo show {zoo.parent.name}`")
     fields = zoo.model_dump(mode="json", exclude_defaults=True)
-    # What a network may require is written even where it is the default.
+    # Fields that a network may require are written even if they have the default value.
     fields |= {name: block.model_dump(mode="json") for name in ("axes", "draws") if (block := getattr(zoo, name))}
     return {name: fields[name] for name in ZooSpec.model_fields if fields.get(name) is not None}
 

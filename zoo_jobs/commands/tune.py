@@ -112,7 +112,7 @@ def command(
 
 
 def _csv(trials: list[Trial]) -> str:
-    """Every trial with all its hyperparameters, the best first; no accuracy: it became faulty."""
+    """Every trial with all its hyperparameters, the best first. A trial without accuracy became faulty."""
     out = io.StringIO()
     axes = list(trials[0].values)
     writer = csv.writer(out, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The image data sets: their registry, how their files get here and are read, preprocessing and splits.
+"""The image data sets: their registry, fetching and reading their files, preprocessing and splits.
 
 Public: `registry.DATASETS` (one entry of datasets.yaml per data set), `readers.READERS`, `sources.fetch`,
 `prepare.load`, `mirror.mirror`.

@@ -17,7 +17,7 @@ from .registry import LockedFile, dataset_entry
 from .sources import content_key, verified_files
 
 RANGE_BYTES = 64 << 20
-SUMS = "SHA256SUMS"  # written last: its presence says that the mirror is whole
+SUMS = "SHA256SUMS"  # written last: if it exists, the mirror is complete
 
 
 def mirror_digest(dataset: str) -> str:
@@ -42,7 +42,7 @@ def mirror(store: ObjectStore, dataset: str, source: Path | None) -> int:
         sent += send(store, _key(dataset, name), path)
         with path.open("rb") as stream:
             sums.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n")
-    # Taken by another who mirrors the same files: as good as ours.
+    # Another process mirrors the same files; its copy is as good as ours.
     with contextlib.suppress(PreconditionFailed):
         store.put(_key(dataset, SUMS), "".join(sums).encode("ascii"), if_absent=True)
     return sent
@@ -50,7 +50,7 @@ def mirror(store: ObjectStore, dataset: str, source: Path | None) -> int:
 
 @dataclass(frozen=True)
 class Mirror:
-    """The origin that ``mirror`` filled."""
+    """An origin of files: the store that ``mirror`` filled."""
 
     store: ObjectStore
 
@@ -64,7 +64,7 @@ class Mirror:
 
 
 def receive(store: ObjectStore, key: str, to: Path) -> bool:
-    """Copy an object into the file ``to``, piece by piece. False, and no file, where the store has no such object."""
+    """Copy an object into the file ``to``, piece by piece. False, without a file, if there is no such object."""
     stat = store.stat(key)
     if stat is None:
         return False
@@ -75,7 +75,7 @@ def receive(store: ObjectStore, key: str, to: Path) -> bool:
 
 
 def send(store: ObjectStore, key: str, path: Path) -> int:
-    """Copy a file to an object and return its bytes. Gigabytes are mapped, not read."""
+    """Copy a file to an object and return its bytes. The file is mapped, not read into memory."""
     size = path.stat().st_size
     if size <= CHUNK_BYTES:
         store.put(key, path.read_bytes())

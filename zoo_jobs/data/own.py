@@ -43,7 +43,7 @@ class ImageFile(Closed):
 
 
 class OwnImages(Closed):
-    """Images that no registry knows: what a stored spec holds of them. A store or cache has the values, by digest."""
+    """Images that no registry knows, in the form that a stored spec has. A store or cache has the values, by digest."""
 
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """SHA-256 of the number of classes and the values (docs/how-to/own-images.md); it is part of the run id."""
@@ -81,7 +81,7 @@ def name_of(dataset: Images) -> str:
 
 
 def identity_of(dataset: Images) -> str:
-    """What stands for the images in the split of models that learn them: a registered name, or the digest of values."""
+    """The text that identifies the images in the split rule: a registered name, or the digest of their values."""
     return dataset if isinstance(dataset, str) else dataset.digest
 
 

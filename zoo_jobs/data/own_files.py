@@ -1,4 +1,4 @@
-"""Read a user's own images from an npz file or a folder of pictures, within the reading budget; nothing is guessed."""
+"""Read a user's own images from an npz file or a folder of pictures, within the reading budget, without guessing."""
 
 import hashlib
 import math
@@ -23,7 +23,7 @@ from .raw import RawDataset, RawImages
 
 ARRAYS = ("images", "labels", "test_images", "test_labels")
 SUFFIXES = (".png", ".jpg", ".jpeg")
-CHANNELS = {"L": 1, "1": 1, "RGB": 3, "P": 3}  # by Pillow's mode; a palette is looked up, which loses nothing
+CHANNELS = {"L": 1, "1": 1, "RGB": 3, "P": 3}  # by Pillow's mode; palettes are resolved, which loses nothing
 ORIENTATION = 0x0112  # EXIF tag
 
 Pictures = list[tuple[int, Path]]  # label and file
@@ -58,7 +58,7 @@ def read_folder(folder: Path, test_folder: Path | None = None) -> tuple[OwnImage
     """Pictures of a folder per class, classes and files in the order of their names.
 
     Raises:
-        InputError: a folder or file is not what it has to be; the message names it.
+        InputError: a folder or file is not of the required form; the message names it.
     """
     meter = budget.IMAGES.meter(str(folder))
     with _refusal(folder):
@@ -91,7 +91,7 @@ def files_digest(folder: Path, test_folder: Path | None = None) -> str:
 
 @contextmanager
 def _refusal(path: Path) -> Iterator[None]:
-    """The edge: whatever goes wrong with a file of others is an InputError that begins with its path."""
+    """Turn every exception while reading a foreign file into an InputError that begins with its path."""
     try:
         yield
     except InputError:
@@ -193,7 +193,7 @@ def _num_classes(raw: RawDataset, stated: int | None) -> int:
 
 
 def _pictures(folder: Path, meter: Meter) -> tuple[list[str], Pictures]:
-    """Names of the classes, and label and path of every picture. Hidden files are passed over, all else is refused."""
+    """Names of the classes, and label and path of every picture. Hidden files are skipped; other files are refused."""
     classes = []
     for entry in _entries(folder):
         if not entry.is_dir():
@@ -224,7 +224,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _opened(path: Path) -> tuple[int, int]:
-    """Side and channels of a picture, from its header. Raises InputError where decoding would drop or turn anything."""
+    """Side and channels of a picture, from its header. Raises InputError if decoding would drop or rotate anything."""
     with _refusal(path), Image.open(path, formats=("PNG", "JPEG")) as image:
         width, height = image.size
         problem = None

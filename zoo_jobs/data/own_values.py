@@ -1,4 +1,4 @@
-"""Values of a user's own images: read once from their files, kept in the cache by digest, and in the stores of zoos.
+"""Values of a user's own images: read once from their files, then kept by digest in the cache and in stores of zoos.
 
 The first decoding of pictures is the truth. The cache remembers by the digest of the files which values they gave.
 """
@@ -24,30 +24,30 @@ from .raw import RawDataset, RawImages
 from .registry import DATASETS
 from .sources import cache_errors, partial_file, save_tensors
 
-STORE_FOLDER = "own"  # of all images that no registry knows, below datasets/
+STORE_FOLDER = "own"  # below datasets/, for all images that no registry knows
 FILE_NAME = "images.safetensors"
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-def read_file(source: ImageFile, beside: Path, cache: Path) -> tuple[OwnImages, RawDataset | None]:
+def read_file(source: ImageFile, base: Path, cache: Path) -> tuple[OwnImages, RawDataset | None]:
     """Facts and values of the images that ``source`` names.
 
     Args:
-        beside: folder from which relative paths start.
+        base: folder from which relative paths start.
 
     Returns:
-        None as values where the cache has them.
+        None instead of the values if the cache has them.
 
     Raises:
-        InputError: the files cannot be read as what they are said to be.
+        InputError: the files cannot be read in the stated form.
     """
     if source.npz is not None and source.folder is None and source.test_folder is None:
-        return read_npz(beside / source.npz, source.num_classes)
+        return read_npz(base / source.npz, source.num_classes)
     if source.folder is None or source.npz is not None:
         raise InputError("give npz, or folder and perhaps test_folder")
     if source.num_classes is not None:
         raise InputError("num_classes belongs to npz; a folder has as many classes as folders")
-    folder, test_folder = beside / source.folder, None if source.test_folder is None else beside / source.test_folder
+    folder, test_folder = base / source.folder, None if source.test_folder is None else base / source.test_folder
     note = _decoding(cache, files_digest(folder, test_folder))
     known = _facts_in(note)
     if known is not None and kept(known, cache) is not None:
@@ -55,7 +55,7 @@ def read_file(source: ImageFile, beside: Path, cache: Path) -> tuple[OwnImages, 
     return read_folder(folder, test_folder)
 
 
-def keep(facts: OwnImages, raw: RawDataset | None, cache: Path, source: ImageFile, beside: Path) -> None:
+def keep(facts: OwnImages, raw: RawDataset | None, cache: Path, source: ImageFile, base: Path) -> None:
     """Keep in the cache what ``read_file`` returned."""
     if raw is None:
         return
@@ -63,15 +63,15 @@ def keep(facts: OwnImages, raw: RawDataset | None, cache: Path, source: ImageFil
         if kept(facts, cache) is None:
             _write(facts, raw, _path(facts, cache))
         if source.folder is not None:
-            test_folder = None if source.test_folder is None else beside / source.test_folder
-            _write_facts(_decoding(cache, files_digest(beside / source.folder, test_folder)), facts)
+            test_folder = None if source.test_folder is None else base / source.test_folder
+            _write_facts(_decoding(cache, files_digest(base / source.folder, test_folder)), facts)
 
 
 def values(facts: OwnImages, cache: Path, store: ObjectStore | None = None) -> RawDataset:
     """The images from the cache, else from ``store``.
 
     Raises:
-        InputError: neither has them, or the store's are not those of the digest.
+        InputError: neither has them, or those of the store have another digest.
     """
     raw = kept(facts, cache)
     if raw is None and store is not None:
@@ -115,7 +115,7 @@ def store_key(facts: OwnImages) -> str:
 
 
 def add(name: str, facts: OwnImages, cache: Path) -> None:
-    """Call images that the cache keeps ``name``, for the `dataset` of specs. Raises as ``check_name``."""
+    """Give ``name`` to images in the cache, so that specs can use it as `dataset`. Raises as ``check_name``."""
     check_name(name, facts, cache)
     with cache_errors(cache):
         _write_facts(_named(name, cache), facts)

@@ -39,7 +39,7 @@ class DataSpec(Protocol):
     def split(self) -> SplitRule: ...
 
 
-PREPARE_VERSION = 1  # raised when equal inputs would give other images
+PREPARE_VERSION = 1  # raise this if equal inputs give other images
 SPLITS = ("train", "val", "test")
 
 

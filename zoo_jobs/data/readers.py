@@ -73,7 +73,7 @@ def read_svhn(files: Files) -> RawDataset:
     def images(name: str) -> RawImages:
         try:
             content = loadmat(files[name])
-        except (MatReadError, TypeError, UnboundLocalError) as error:  # what scipy raises of damaged files
+        except (MatReadError, TypeError, UnboundLocalError) as error:  # scipy raises these for damaged files
             raise ValueError(str(error)) from None
         return _images(content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1) % 10)
 

@@ -1,4 +1,4 @@
-"""Registry of data sets: shapes, counts, files, checksums, licences. Reads datasets.yaml, nothing of the data."""
+"""Registry of data sets: shapes, counts, files, checksums, licences. Reads only datasets.yaml, no images."""
 
 from importlib.resources import files
 from typing import Annotated, Any
@@ -57,7 +57,7 @@ class Dataset(Closed):
 
     @property
     def is_packaged(self) -> bool:
-        """Nothing has to be fetched."""
+        """Whether all files are in installed packages, so that nothing has to be fetched."""
         return all(file.package for file in self.files)
 
 

@@ -1,4 +1,4 @@
-"""The files of a data set on this machine: where they are, whether they are the right ones, how they get here."""
+"""The files of a data set on this machine: fetching, checking and locating them."""
 
 import errno
 import hashlib
@@ -200,7 +200,7 @@ class Internet:
                         if self.progress is not None:
                             self.progress(file.name, done, file.bytes)
                 return url
-            except OSError as error:  # URLError and timeouts are among them
+            except OSError as error:  # includes URLError and timeouts
                 if error.errno in DISK_ERRORS and error.filename is None and not hasattr(error, "reason"):
                     raise
                 reasons.append(f"{url}: {getattr(error, 'reason', error)}")
@@ -229,7 +229,7 @@ def _check(dataset: str, file: LockedFile, path: Path, came_from: str | None = N
 
 
 def _problem(file: LockedFile, path: Path, digests: tuple[str, str | None] | None = None) -> str | None:
-    """How ``path`` differs from the file of the registry, in words; None if it is that file or its repacking."""
+    """How ``path`` differs from the registry's file, in words. None if it is that file, or holds the same contents."""
     sha256, md5 = digests or _digests(file, path)
     note = path.with_name(path.name + RECORDED)
     recorded = note.read_text(encoding="ascii").strip() if file.sha256 is None and note.is_file() else None
@@ -264,7 +264,7 @@ def _packaged(dataset: str, file: LockedFile) -> Path:
 
 
 def content_key(entry: Dataset) -> list[list[str | None]]:
-    """Names and checksums of a data set's files: they identify its images before any file is here."""
+    """Names and checksums of a data set's files. They identify its images even before the files are fetched."""
     return [[file.name, file.sha256, file.md5] for file in entry.files]
 
 

@@ -1,4 +1,4 @@
-"""POSTs to an address when a run is finished, was stopped, or needs a person: for people without Alertmanager."""
+"""POSTs to an address when a run is finished, is stopped, or needs a person; for people without Alertmanager."""
 
 import http.client
 import json

@@ -44,13 +44,13 @@ class RunMetrics(Collector):
         registry.register(self)
 
     def start_from(self, totals: StoreTotals) -> None:
-        """Take over the totals of the store; what this driver counted beyond them stays."""
+        """Take over the totals of the store. Counts of this driver that the store does not have yet are kept."""
         with self._lock:
             self._zoo(totals.zoo, totals.stage).start_from(totals)
 
     def __call__(self, event: Event) -> None:
         with self._lock:
-            self._add_traffic()  # before the next zoo begins
+            self._add_traffic()  # done before the next zoo begins
             zoo = self._current = self._zoo(event.zoo, event.stage)
             match event:
                 case StageStarted():

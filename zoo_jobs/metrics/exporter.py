@@ -212,7 +212,7 @@ class StoreMetrics(Collector):
             watched.version = head.number
 
     def _quantities(self, folder: Folder) -> Quantities | None:
-        """Returns None where the labels are gone: the part is published, and gc collected its data."""
+        """Returns None if the labels were deleted, because the part is published and gc collected its data."""
         record = folder.last
         try:
             data = get_object(self._store, record.labels, str(record.key))

@@ -1,4 +1,4 @@
-"""The numbers of one zoo that its metrics show: from the store's totals, from events, or from both."""
+"""The values of one zoo's metrics, from the store's totals, from events, or from both."""
 
 import time
 from collections import defaultdict, deque
@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Histogram
 
+from zooforge.storage.formats.labels import FAULT_REASONS
+
 from ..events import PartCommitted, Spent, StageStarted
 from ..watching.eta import UNKNOWN as NO_RATE
 from ..watching.eta import eta_seconds
 from ..watching.totals import NO_QUANTILES, UNKNOWN, Counts, StoreTotals, quantiles, split_dollars
 
-COMMITS_KEPT = 1024  # the estimate of the time left uses the rate of these
+COMMITS_KEPT = 1024  # the estimate of the remaining time uses the rate of this period
 EPOCH_SECONDS = (0.05, 0.5, 2.0, 10.0, 60.0, 300.0, 1800.0, 7200.0)
 COMMIT_SECONDS = (0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 
@@ -57,8 +59,8 @@ class ZooMetrics:
 
     @property
     def faulty_reasons(self) -> tuple[str, ...]:
-        """Twins may also have a parent that was faulty."""
-        return ("nan", "inf", "parent") if self.stage == "sparsify" else ("nan", "inf")
+        """Reasons that a model of this stage may have. Only twins can have a faulty parent."""
+        return tuple(reason for reason in FAULT_REASONS if self.stage == "sparsify" or reason != "parent")
 
     @property
     def accuracy(self) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
-"""The facts of code of one's own, from one run of it on random images; everything that training could trip over is
-refused here, by name. Runs foreign code."""
+"""Finds the facts of a user's code by running it once on random images, and refuses what training cannot handle.
+
+Runs foreign code."""
 
 from collections.abc import Iterable, Mapping
 
@@ -177,7 +178,7 @@ class _Examination:
                 raise self._refuse(f"dropout layer {name!r} gets {list(shapes[0])}, whose first axis is not the batch")
 
     def _check_changes(self, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
-        """A pass may change the buffers that a state dict holds, and nothing else."""
+        """Check that a pass changes nothing but the buffers of the state dict."""
         saved = self._module.state_dict().keys() - dict(self._module.named_parameters()).keys()
         for name, values in before.items():
             if name not in saved and not _equal({name: values}, after):

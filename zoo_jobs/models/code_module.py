@@ -1,4 +1,4 @@
-"""Runs code of one's own: makes its torch module with dropout layers of ours. Only where `--allow-code` allowed it."""
+"""Runs a user's code: makes its torch module, with our dropout layers. Only with `--allow-code`."""
 
 import ast
 import contextlib
@@ -21,7 +21,7 @@ from .code_network import Code, CodeNetwork
 ARGUMENTS = ("in_channels", "image_size", "num_classes")
 """The constructor gets those of them that it names."""
 DEFAULT_RATIO = nn.Dropout().p
-_construction = threading.Lock()  # constructors draw from torch's one generator
+_construction = threading.Lock()  # constructors draw from torch's global generator
 
 
 class MaskedDropout(nn.Module):

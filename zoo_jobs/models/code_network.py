@@ -1,4 +1,4 @@
-"""A network that is code of one's own: its text, and the facts that one run of it gave. Pure; runs no code."""
+"""A network that is a user's code: its text, and the facts from one run of it. Pure; runs no code."""
 
 import hashlib
 from dataclasses import dataclass
@@ -69,5 +69,5 @@ class CodeNetwork:
 
     @property
     def state_dict_names(self) -> dict[str, str]:
-        """Layout names are the state dict's."""
+        """Layout names equal those of the state dict."""
         return {entry.name: entry.name for entry in self.layout.entries}

@@ -1,4 +1,4 @@
-"""Registry of architectures and initializers: all that the other modules must know of one, without torch. Pure."""
+"""Registry of architectures and initializers: everything that other modules need to know, without torch. Pure."""
 
 from dataclasses import dataclass
 from typing import Protocol

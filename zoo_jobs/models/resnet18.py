@@ -88,7 +88,7 @@ class ResNet18:
 
     @property
     def state_dict_names(self) -> dict[str, str]:
-        """Layout names are the state dict's."""
+        """Layout names equal those of the state dict."""
         return {entry.name: entry.name for entry in self.layout.entries}
 
     @property

@@ -125,7 +125,7 @@ def is_variational(zoo: Zoo) -> bool:
 def estimate(
     zoo: Zoo, wanted: Request, machine: Machine, engine: str | None = None, units: tuple[WorkUnit, ...] | None = None
 ) -> Estimate:
-    """Estimate the whole of ``wanted``; what a store has of it already is not subtracted.
+    """Estimate the whole of ``wanted``, without subtracting what a store has already.
 
     Args:
         engine: None: the fastest one that was measured on ``machine`` for this architecture.
@@ -146,7 +146,7 @@ def estimate(
     rate = machine.rate(spec.architecture_name, spec.in_channels, variational, engine, spec.precision)
     assumed = None
     if rate is None and isinstance(net, ResNet18) and engine in (None, "sequential"):
-        # Layer lists are bound by memory and launches, of which FLOP say nothing.
+        # Layer lists are limited by memory and launches, so their FLOP do not predict the time.
         assumed = machine.assumed.get(spec.precision)
         rate = None if assumed is None else assumed_rate(net, spec.precision, assumed)
     slots = min(machine.slots, num_models)

@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION_SECONDS = 60.0
 MOST_RATIO = 1.5  # of what was confirmed, above which a stage is stopped
-SETTLED_SECONDS = 600.0  # of training: what was measured for less may have been a busy minute
-COMPARED_SECONDS = 60.0  # planned, below which the difference to the plan is the start of Ray and nothing else
+SETTLED_SECONDS = 600.0  # of training: a shorter measurement may come from a busy minute
+COMPARED_SECONDS = 60.0  # planned; for shorter stages the difference is only the start of Ray
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Planned:
 
     @property
     def range_seconds(self) -> tuple[float, float] | None:
-        """From the fastest to the slowest that was measured; a machine that other work shares is slower."""
+        """The range from the fastest to the slowest measurement; other work on a machine makes it slower."""
         if self.seconds is None:
             return None
         return self.pace.low / self.pace.factor * self.seconds, self.pace.high / self.pace.factor * self.seconds
@@ -146,7 +146,7 @@ class _Measured:
 
     seconds: float = 0.0
     table_seconds: float = 0.0
-    has_trained: bool = False  # epoch 0 is evaluated only, and says nothing of training
+    has_trained: bool = False  # epoch 0 is only evaluated, so it does not measure training
 
     def add(self, seconds: float, table_seconds: float, trained: bool) -> None:
         self.seconds += seconds
@@ -257,5 +257,5 @@ class StageResult:
         return said
 
     def _difference(self, actual: float, expected: float) -> str:
-        """The difference in percent; nothing for a stage so short that the start of Ray is most of it."""
+        """The difference in percent; empty for stages in which the start of Ray takes most of the time."""
         return f" ({actual / expected - 1:+.0%})" if (self.planned.seconds or 0) >= COMPARED_SECONDS else ""

@@ -27,7 +27,7 @@ _MODELS = re.compile(r"(\d*):(\d*)")
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """Models of one operation family, ascending: what is scheduled, retried and resumed."""
+    """Models of one operation family, ascending: the unit of scheduling, retries and resuming."""
 
     models: tuple[int, ...]
 

@@ -83,7 +83,7 @@ def _task(spec: ZooSpec) -> dict[str, Any] | None:
 
 def image_facts(spec: ZooSpec) -> dict[str, Any]:
     """JSON: the data set of a zoo, its licence, and how its images were prepared and split."""
-    entry = DATASETS.get(spec.dataset_name)  # none for images of one's own
+    entry = DATASETS.get(spec.dataset_name)  # a user's own images have none
     return {
         "dataset": spec.dataset_name,
         "licence": "yours" if entry is None else entry.licence,
@@ -94,7 +94,7 @@ def image_facts(spec: ZooSpec) -> dict[str, Any]:
 
 
 def _images(spec: ZooSpec) -> tuple[str, ...]:
-    """What a reader has to know of networks that hold one image each."""
+    """Facts for readers about networks that each represent one image."""
     if spec.images is None:
         return ()
     return (
@@ -104,7 +104,7 @@ def _images(spec: ZooSpec) -> tuple[str, ...]:
 
 
 def _start(spec: ZooSpec) -> tuple[str, ...]:
-    """What every model of the zoo began with, where it is not the usual: the labels have no column for it."""
+    """The start of all models, if it is not the default one; the labels have no column for it."""
     notes = []
     if spec.initializer_scale != 1:
         notes.append(f"The initial weights of every model are its initializer's times {spec.initializer_scale:g}.")
@@ -114,7 +114,7 @@ def _start(spec: ZooSpec) -> tuple[str, ...]:
 
 
 def _family(zoo: Zoo) -> tuple[str, ...]:
-    """What the models of a family began with."""
+    """The start of the models of a family."""
     start = zoo.root.start
     if start is None or isinstance(zoo, TwinSpec):
         return ()
@@ -127,7 +127,7 @@ def _family(zoo: Zoo) -> tuple[str, ...]:
 
 
 def _code(spec: ZooSpec) -> tuple[str, ...]:
-    """Where the code of a network is that no reader can build."""
+    """The place of a network's code, because readers cannot build such a network."""
     own = spec.architecture
     if not isinstance(own, OwnCode):
         return ()
@@ -138,7 +138,7 @@ def _code(spec: ZooSpec) -> tuple[str, ...]:
 
 
 def _arithmetic(spec: ZooSpec) -> tuple[str, ...]:
-    """What a reader has to know of numbers that are not plain float32."""
+    """Facts for readers about arithmetic that is not plain float32."""
     plain = spec.precision == "float32"
     return () if plain else (f"Precision: trained and evaluated in {spec.precision}: {PRECISIONS[spec.precision]}.",)
 
@@ -255,7 +255,7 @@ def _of_list(network: Architecture) -> list[dict[str, Any]]:
 
 
 def _joined(one: _Units, other: _Units) -> _Units:
-    """Both as one group, in the place of the earlier layer; its units are those of the side that has fewer."""
+    """Join two groups into one at the place of the earlier layer, with the units of the side that has fewer."""
     if one is other:
         return one
     few, many = sorted((one.size, other.size))

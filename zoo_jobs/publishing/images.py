@@ -23,7 +23,7 @@ def image_splits(text: str, option: str) -> list[str]:
 
 def check_licence(spec: ZooSpec) -> None:
     """Raises InputError where the licence of the data set does not let everybody pass its images on."""
-    entry = DATASETS.get(spec.dataset_name)  # none for images of one's own
+    entry = DATASETS.get(spec.dataset_name)  # a user's own images have none
     if entry is not None and not entry.redistribute:
         raise InputError(
             f"the images of {spec.dataset_name} may not be published with {spec.name}: {entry.licence}; readers with "

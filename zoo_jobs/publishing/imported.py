@@ -1,4 +1,4 @@
-"""Zoos that were grown elsewhere and imported: their networks and their images, as the manifest tells them."""
+"""Imported zoos: finds their networks and images by the facts in the manifest."""
 
 from zooforge.storage.zoo import Zoo as PublishedZoo
 

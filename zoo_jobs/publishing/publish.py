@@ -35,7 +35,7 @@ def publish(
 
     Raises:
         IncompleteRun: nothing is committed yet.
-        InputError: the store's zoo of this name is another run's by now.
+        InputError: the store's zoo of this name now belongs to another run.
         StorageError: the zoo was removed meanwhile.
     """
     _check_lineage(store, zoo)
@@ -46,7 +46,7 @@ def publish(
 
 
 def _check_lineage(store: ObjectStore, zoo: Zoo) -> None:
-    """Refuse to replace a zoo that was begun again under its name by what an earlier run of the name committed."""
+    """Refuse to replace a zoo that was begun again by states of an earlier run with the same name."""
     spec = read_spec(store, zoo.name)
     run = None if spec is None else spec.content.get("run")
     if run not in (None, zoo.run_id):

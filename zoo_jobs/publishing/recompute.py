@@ -31,7 +31,7 @@ from ..spec.twins import Zoo
 from ..spec.zoo import ZooSpec
 from .imported import like, network_of
 
-MAX_DIFFERENCE = 2  # test images that torch may classify otherwise than the engine that trained the state
+MAX_DIFFERENCE = 2  # test images that torch may classify differently from the engine that trained the state
 EVALUATION_IMAGES = 1000
 
 Outcome = Literal["equal", "within tolerance", "differs", "not recomputed"]

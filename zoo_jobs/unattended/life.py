@@ -31,7 +31,7 @@ def num_parts(store: ObjectStore, stages: Sequence[Zoo]) -> int:
 def start_life(store: ObjectStore, job: Job) -> str | None:
     """Write the start of the job's attempt. Returns its id, or None if the run must not go on.
 
-    A job that is new goes on from the stops that it sees here. A stop that comes later stands.
+    A new job takes back the stops that it reads here. A later stop is obeyed.
     """
     in_store.check(store, job.zoo)
     in_store.send_images(store, job.zoo)

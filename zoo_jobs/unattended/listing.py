@@ -1,4 +1,4 @@
-"""What the supervisor asks the store: runs that jobs left unfinished, and jobs that began."""
+"""Lists for the supervisor, read from the store: runs that jobs left unfinished, and jobs that began."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
 """Decides from the recorded attempts of a run whether its job may begin again. Pure.
 
-A life is one start of a scheduler's job: its attempt has the stage `job`. Heads and RayJobs come and go, so nothing but
-the store counts them.
+A life is one start of a scheduler's job: its attempt has the stage `job`. Heads and RayJobs are replaced, so only the
+store can count the lives.
 """
 
 import math

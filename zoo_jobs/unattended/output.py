@@ -53,7 +53,7 @@ def rotate(descriptor: int, most_bytes: int) -> bool:
         return False
     path = Path(f"/proc/self/fd/{descriptor}").readlink()
     if path.exists():
-        with contextlib.suppress(OSError):  # where there is no room for a copy, the file is emptied all the same
+        with contextlib.suppress(OSError):  # without room for a copy the file is emptied nevertheless
             shutil.copyfile(path, path.with_name(f"{path.name}.1"))
     os.ftruncate(descriptor, 0)
     return True

@@ -1,4 +1,4 @@
-"""What a job is asked: the object in ``ZOO_REQUEST``, and the zoo, the run and the bounds that follow from it."""
+"""The request of a job: the object in ``ZOO_REQUEST``, and the zoo, the run and the bounds that follow from it."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ class Asked(BaseModel):
 
     @property
     def options(self) -> list[str]:
-        """The options of `zoo run` that ask for the same."""
+        """The options of `zoo run` for the same request."""
         options = []
         for name, value in self.model_dump(exclude={"spec"}, exclude_none=True).items():
             option = f"--{name.replace('_', '-')}"
@@ -49,7 +49,7 @@ class Asked(BaseModel):
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a scheduler: the zoo, what is asked of it, and whose job it is."""
+    """One job of a scheduler: the zoo, the request, and the origin of the job."""
 
     zoo: ZooSpec
     twins: TwinSpec | None

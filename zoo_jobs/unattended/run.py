@@ -60,9 +60,9 @@ def run(name: str, store_url: str, slots: int | None, environment: Mapping[str, 
 
 
 def _registered(store: ObjectStore, job: Job) -> int:
-    """Write the zoo's spec, which says that the run is there. Returns 0, or 2 for a spec that cannot be changed so.
+    """Write the zoo's spec, which shows that the run exists. Returns 0, or 2 if the spec cannot be changed in this way.
 
-    The claim is held by now: a removal that has not seen it is seen here, and then nothing is written.
+    The driver's claim exists already. A removal that did not see the claim is noticed here; then nothing is written.
     """
     try:
         if not patiently(lambda: is_stop_asked(store, job.zoo.run_id)):
@@ -119,7 +119,7 @@ def _claimed(store: ObjectStore, job: Job, attempt: str) -> Iterator[None]:
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Do ``action``, again and again while the store does not let it."""
+    """Repeat ``action`` until the store allows it."""
 
     def on_retry(error: StorageError) -> None:
         say(f"waiting for the store: {error}", 0)

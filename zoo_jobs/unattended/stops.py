@@ -29,7 +29,7 @@ def stages_of(store: ObjectStore, zoo: ZooSpec) -> list[Zoo]:
 
 
 def stop_stages(store: ObjectStore, stages: Sequence[Zoo], reason: str) -> int:
-    """Stop all stages, and say so. Returns 0, the status of what must not be tried again."""
+    """Stop all stages and say so. Returns 0, the status of jobs that must not be tried again."""
     for stage in stages:
         stop_run(store, stage.run_id, reason)
     return say(f"stopped, and stays so until it is submitted again: {reason}", 0)
@@ -60,7 +60,7 @@ def spread_stop(store: ObjectStore, job: Job) -> bool:
 
 
 def stay_stopped(store: ObjectStore, job: Job, stop: Control) -> None:
-    """Obey a stop that the job has met: all its stages are stopped, and that is said."""
+    """Obey a stop that the job has read: stop all its stages and say so."""
     spread_stop(store, job)
     say(f"{job.zoo.name} was stopped ({stop.reason or 'by hand'}) and stays so; submit it again to go on", 0)
 

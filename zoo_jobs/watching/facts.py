@@ -59,7 +59,7 @@ class LoggedProblem:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Everything that a status follows from; plain values that were read from the store.
+    """Everything that a status depends on, as plain values that were read from the store.
 
     Attributes:
         commits: (Unix time by the store's clock, model-epochs) of every record, oldest first.

@@ -140,7 +140,7 @@ def status(facts: "RunFacts", now: float) -> Status:
 
 
 def imported_status(manifest: "Manifest", version: int, num_faulty: int) -> Status:
-    """The status of a zoo that was grown elsewhere: a published version, and no run in this store."""
+    """The status of an imported zoo: it has a published version, but no run in this store."""
     models = manifest.num_models
     return Status(
         zoo=manifest.zoo,

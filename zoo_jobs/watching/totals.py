@@ -1,4 +1,4 @@
-"""Counts of what the store holds of one zoo: a driver's metrics start from them, the exporter shows nothing else."""
+"""Counts of one zoo's records in the store. A driver's metrics start from them; the exporter shows only them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +152,7 @@ class StoreTotals:
 
 
 def split_dollars(usage: Mapping[str, float]) -> tuple[float, float]:
-    """Divide the cost of the pods by the shares of their time that ended in commits, and that never will.
+    """Divide the cost of the pods into the shares of their time that ended in commits and that never will.
 
     While a driver works, the cost of work in progress is in neither; otherwise the two add up to all that was spent.
 
