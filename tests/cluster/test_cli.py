@@ -195,7 +195,7 @@ def test_status_shows_runs_progress_and_why_a_pod_waits(api: FakeAPI, zoo: Any) 
     assert shown["runs"][0]["state"] == "running"
 
 
-def test_status_says_what_a_run_waits_for_and_a_queued_run_costs_no_request_that_writes(api: FakeAPI, zoo: Any) -> None:
+def test_status_says_why_a_run_waits_and_a_queued_run_causes_no_write_requests(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     job = live(api)
     labels = {"zooforge.io/release": "zooforge"}

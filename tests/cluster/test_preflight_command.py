@@ -102,7 +102,7 @@ def test_a_bucket_that_keeps_every_version_fails_with_the_remedy(
     assert "NoncurrentVersionExpiration" in said
 
 
-def test_preflight_before_the_first_deploy_looks_at_what_is_there(api: FakeAPI, zoo: Any) -> None:
+def test_preflight_before_the_first_deploy_checks_the_existing_objects(api: FakeAPI, zoo: Any) -> None:
     del api.objects[f"/{CORE}/configmaps/zooforge-runs"]
     said = zoo("preflight")
     assert said.status == 0

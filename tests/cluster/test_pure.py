@@ -140,7 +140,7 @@ def test_a_pod_that_does_not_run_says_why_and_what_to_do(shown: dict[str, Any], 
     assert (image_shown.group, image_shown.run, image_shown.component) == ("gpu", "4e261bdc", "worker")
 
 
-def test_a_mount_that_fails_is_told_by_its_event() -> None:
+def test_a_failed_mount_is_explained_by_its_event() -> None:
     events = [
         {
             "involvedObject": {"name": "p"},

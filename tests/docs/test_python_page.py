@@ -17,7 +17,9 @@ RESULT = re.compile(r"^(.+?)  # -> (.*)$")
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-def test_every_line_of_the_page_runs_and_gives_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_line_of_the_page_runs_and_gives_the_stated_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("pandas", reason="pandas is not installed")
     copy_zoo(module_zoo(24), "tiny-zoo", LocalStore(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)

@@ -223,7 +223,7 @@ def test_a_short_notice_shortens_the_drain_of_its_group(cases: dict[str, Case]) 
     assert drains == {"cpu": ("60", "120", "on-demand"), "spot": ("15", "15", "spot")}
 
 
-def test_the_queue_is_named_on_what_kueue_admits(cases: dict[str, Case]) -> None:
+def test_the_queue_is_named_on_the_objects_that_kueue_admits(cases: dict[str, Case]) -> None:
     label = "kueue.x-k8s.io/queue-name"
     assert cases["kueue"].ray_job["metadata"]["labels"][label] == "research"
     assert cases["kueue-cluster"].kind("RayCluster")[0]["metadata"]["labels"][label] == "research"

@@ -64,7 +64,7 @@ def test_a_data_set_is_one_commit_that_reads_and_verifies(
     assert not publish(zoo).new and len(hub.commits["me/zoos"]) == 2
 
 
-def test_a_zoo_that_grew_is_a_new_version_beside_the_old_one(zoo: Zoo, hub: Hub) -> None:
+def test_a_zoo_that_has_grown_is_a_new_version_and_the_old_one_stays(zoo: Zoo, hub: Hub) -> None:
     publish(zoo)
     train(zoo.store, range(8), 3)
     vectorize(zoo.store, description(num_models=8, num_epochs=3), RUN)

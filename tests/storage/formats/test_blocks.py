@@ -55,7 +55,7 @@ def vector(zoo: Any, model: int, epoch: int) -> Any:
     return np.concatenate([value.reshape(-1) for value in zoo.state_dict(model, epoch).values()])
 
 
-def test_every_state_by_itself_is_what_was_trained(store: ObjectStore) -> None:
+def test_every_state_that_is_read_alone_equals_the_trained_one(store: ObjectStore) -> None:
     for model in range(24):
         zoo = opened(store)
         for epoch in (3, 0):

@@ -48,7 +48,7 @@ def test_a_struct_that_is_cut_is_refused(length: int) -> None:
         (b"\x1d" + bytes(17), "kind 13"),
     ],
 )
-def test_what_a_lenient_reader_takes_is_refused(data: bytes, message: str) -> None:
+def test_files_that_only_lenient_readers_accept_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(data)
 

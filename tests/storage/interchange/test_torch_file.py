@@ -32,7 +32,7 @@ def saved(value: Any, **options: Any) -> bytes:
     return target.getvalue()
 
 
-def test_torch_loads_what_is_written_without_it() -> None:
+def test_torch_loads_files_that_were_written_without_torch() -> None:
     data = state_dict_bytes(ARRAYS, "checkpoints")
     for weights_only in (True, False):
         loaded = torch.load(io.BytesIO(data), weights_only=weights_only)
@@ -59,7 +59,7 @@ def test_the_bytes_are_those_of_every_version_of_this_program() -> None:
 
 
 @pytest.mark.parametrize("as_zip", [True, False])
-def test_what_torch_saves_of_a_module_is_read_views_included(as_zip: bool) -> None:
+def test_a_module_that_torch_saved_is_read_views_included(as_zip: bool) -> None:
     """``as_zip`` False: as torch did before 1.6."""
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
     state = module.state_dict()

@@ -92,7 +92,7 @@ def test_a_version_never_shrinks(memory: ObjectStore) -> None:
     assert not smaller.new and smaller.manifest_sha256 == whole.manifest_sha256
 
 
-def test_a_request_bounds_what_a_first_version_holds(memory: ObjectStore) -> None:
+def test_a_first_version_holds_only_the_requested_states(memory: ObjectStore) -> None:
     train(memory, range(8), 4)
     manifest = vectorize(memory, description(), RUN, Request(models=range(2, 5), epochs=1)).manifest
     assert (manifest.models, manifest.num_epochs, manifest.num_states) == (((2, 5),), 1, 6)

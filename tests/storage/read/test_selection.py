@@ -25,7 +25,7 @@ def zoo(local: ObjectStore) -> Zoo:
     return zooforge.open_zoo(f"{local.url}/zoos/tiny-zoo")
 
 
-def test_slices_take_what_is_available_and_numbers_are_taken_literally() -> None:
+def test_slices_take_available_numbers_and_listed_numbers_are_taken_literally() -> None:
     assert select("1:5,9", [0, 2, 4, 6], "epochs") == [2, 4, 9]
     assert select("0:7:4", range(10), "epochs") == [0, 4]
     assert select(slice(np.int64(1), None, 2), range(6), "models") == [1, 3, 5]

@@ -36,7 +36,7 @@ def test_a_committed_part_has_every_object_that_it_names(memory: ObjectStore) ->
 
 
 @pytest.mark.parametrize(("every", "kept"), [(1, [0, 2]), (2, [0, 1, 2]), (2, [0, 1])])
-def test_a_state_object_leaves_out_what_the_parts_one_kept_epoch_holds(
+def test_a_state_object_leaves_out_tensors_that_the_kept_epoch_of_its_part_has(
     memory: ObjectStore, every: int, kept: list[int]
 ) -> None:
     record = train(memory, [2, 5], 2, every=every, kept=kept, twin=True, faulty={5: 1})[-1].record

@@ -84,7 +84,7 @@ def test_a_mark_that_a_writer_changed_is_not_swept(aging: Clock) -> None:
     assert rewrite_mark(aging, old, "sweeping", old.keys) is None
 
 
-def test_a_commit_writes_again_what_a_sweep_deleted_before_its_record(aging: Clock) -> None:
+def test_a_commit_writes_objects_again_that_a_sweep_deleted_before_its_record(aging: Clock) -> None:
     data = part_data([0, 1], 0)
     dying = FaultyStore(aging, dies_at_record)
     with pytest.raises(KeyboardInterrupt):
@@ -146,7 +146,7 @@ def test_an_invalid_mark_is_refused(memory: ObjectStore, value: object) -> None:
 
 
 @pytest.mark.parametrize("make", [LocalStore, lambda path: MemoryStore()])
-def test_a_delete_with_a_condition_leaves_what_was_written_again(
+def test_a_conditional_delete_leaves_an_object_that_was_written_again(
     make: Callable[[Path], ObjectStore], tmp_path: Path
 ) -> None:
     store = make(tmp_path)

@@ -80,7 +80,7 @@ class TestEveryStore:
             store.put("key", b"3", if_match=old)
         assert store.get("key")[0] == b"2"
 
-    def test_if_match_refuses_what_is_not_there(self, store: ObjectStore) -> None:
+    def test_if_match_refuses_a_missing_object(self, store: ObjectStore) -> None:
         with pytest.raises((PreconditionFailed, ObjectNotFound)):
             store.put("none", b"1", if_match='"0123"')
         assert store.stat("none") is None

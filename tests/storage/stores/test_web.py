@@ -190,7 +190,7 @@ def test_a_malformed_reply_is_one_line(server: Server, reply: bytes) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_a_size_that_is_no_number_is_an_error_and_a_date_that_is_none_is_left_out(server: Server) -> None:
+def test_an_invalid_size_is_an_error_and_an_invalid_date_is_left_out(server: Server) -> None:
     server.rule = lambda request: answer(request, 200, Content_Length="many")
     with pytest.raises((FormatError, StoreUnreachable)):
         WebStore(server.url, budget_seconds=0).stat("a")

@@ -42,7 +42,7 @@ def vectors(layout: Layout, number: int = 3) -> Any:
     return np.random.default_rng(5).standard_normal((number, layout.size)).astype(np.float32)
 
 
-def test_nfn_gets_what_it_makes_of_state_dicts(zoo: Zoo) -> None:
+def test_to_nfn_gives_the_tensors_that_nfn_makes_from_state_dicts(zoo: Zoo) -> None:
     """NFN's ``state_dict_to_tensors`` puts an axis of channels in front; its loaders collate these lists."""
     states = zoo.weights(epochs=1)
     single = []

@@ -80,7 +80,7 @@ def test_a_method_that_standardises_by_what_it_predicts_is_a_leak() -> None:
         answered(samples(), fit)
 
 
-def test_what_a_method_sees_names_no_model_and_no_zoo() -> None:
+def test_the_input_of_a_method_names_no_model_and_no_zoo() -> None:
     seen: list[Problem] = []
 
     def fit(problem: Problem) -> Predict:

@@ -28,7 +28,7 @@ def scored(name: str, target: str, kind: Any, metric: str, **made: Any) -> list[
 
 
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
-def test_a_method_finds_what_the_weights_contain_and_repeats_itself(name: str) -> None:
+def test_a_method_learns_what_the_weights_contain_and_repeats_its_result(name: str) -> None:
     first = scored(name, "test_acc", "regression", "r2")
     assert min(first) > 0.7
     assert scored(name, "test_acc", "regression", "r2") == first

@@ -104,7 +104,7 @@ def test_seed_zoos_have_seeds_1_to_1000_and_one_cell() -> None:
             assert [row.seed for row in rows(spec)] == list(range(1, 1001))
 
 
-def test_kinds_are_what_names_say() -> None:
+def test_kinds_follow_from_names() -> None:
     for spec in REFERENCE:
         assert spec.name.endswith(spec.kind)
 
@@ -235,7 +235,7 @@ def test_an_unknown_zoo_is_refused_and_the_nearest_offered() -> None:
     assert isinstance(entries.resolve("mnist-cnn-s-seed-vd"), TwinSpec)
 
 
-def test_a_yaml_path_is_a_zoo_and_what_is_wrong_with_it_is_one_line(tmp_path: Path) -> None:
+def test_a_yaml_path_is_a_zoo_and_its_errors_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     text = (entries.FOLDER / "digits8-cnn-s.yaml").read_text()
     path.write_text(text.replace("name: digits8-cnn-s", "name: mine\nsave_epochs: [0:3, 21:26, 50]"))

@@ -106,7 +106,7 @@ def test_plan_of_a_changed_spec_is_another_run() -> None:
     assert changed["num_steps"] == plain["num_steps"] // 2
 
 
-def test_plan_with_twins_is_what_run_does() -> None:
+def test_plan_with_twins_plans_the_same_as_run() -> None:
     zoo, twins = run_json(plan.command, "mnist5k-cnn-s", "--epochs", "6", "--twins", "--twin-epochs", "4")
     assert (zoo["zoo"], zoo["num_epochs"]) == ("mnist5k-cnn-s", 6)
     assert (twins["zoo"], twins["num_epochs"]) == ("mnist5k-cnn-s-vd-e006", 4)
@@ -157,7 +157,7 @@ def test_an_invalid_file_is_refused_in_one_line(capsys: pytest.CaptureFixture[st
     assert "mine.yaml: unknown field 'num_epoch'; did you mean 'num_epochs'" in said
 
 
-def test_show_says_what_a_person_asks_of_every_zoo() -> None:
+def test_show_answers_the_usual_questions_about_every_zoo() -> None:
     for name in entries.names():
         output = run(show.command, name).stdout
         spec = entries.load(name)

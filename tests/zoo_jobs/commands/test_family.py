@@ -226,7 +226,7 @@ def test_show_draws_the_tree(folder: Path, capsys: pytest.CaptureFixture[str]) -
         ({}, "child: start: root is not published in file://"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line_and_nothing_is_written(
+def test_an_invalid_spec_gives_one_line_and_nothing_is_written(
     values: dict[str, str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(folder, "child", **({"more": KEEP} | values))

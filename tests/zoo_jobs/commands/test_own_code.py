@@ -120,7 +120,7 @@ def test_a_spec_that_holds_the_code_needs_no_file_and_has_the_same_run(
         ("batch_size: 20", "batch_size: many", "batch_size is 'many'"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line_and_nothing_is_written(
+def test_an_invalid_spec_gives_one_line_and_nothing_is_written(
     before: str, after: str, message: str, spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec.write_text(EXAMPLE["yaml"].replace(before, after, 1))

@@ -48,7 +48,7 @@ def test_a_part_is_published_and_cited_with_its_authors(tmp_path: Path, capsys: 
     assert "The makers of digits-example" in capsys.readouterr().out
 
 
-def test_the_card_shows_pictures_that_lie_beside_it_and_say_what_they_show(tmp_path: Path) -> None:
+def test_the_card_shows_pictures_from_its_folder_with_alternative_texts(tmp_path: Path) -> None:
     assert publish("--to", str(tmp_path / "a")) == 0
     version = "zoos/digits-example/versions/0001"
     sums = (tmp_path / "a" / version / "SHA256SUMS").read_text()

@@ -81,7 +81,7 @@ def one(images: RawDataset, preprocessing: Preprocessing) -> Any:
     return prepared("any", 10, images, preprocessing, SplitRule(train=n, val=0, seed=None))
 
 
-def test_grey_and_cropped_is_what_pillow_and_torchvision_make_of_svhn() -> None:
+def test_grey_and_cropped_svhn_images_equal_those_of_pillow_and_torchvision() -> None:
     images = raw(3, 32, 32, 3)
     data = one(images, Preprocessing(grayscale=True, center_crop=28, mean=(0.5,), std=(0.5,)))
     assert data.train.images.shape == (3, 1, 28, 28)

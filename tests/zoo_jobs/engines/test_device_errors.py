@@ -54,7 +54,7 @@ def test_a_broken_device_is_recognised_and_the_start_of_its_message_is_kept(erro
     assert str(error) in str(pickle.loads(pickle.dumps(raised.value)))
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_are_not_changed() -> None:
     error = ValueError("shapes do not fit")
     assert not is_broken(error) and not is_out_of_memory(error)
     with pytest.raises(ValueError, match="shapes") as raised, named("cuda:0"):

@@ -171,7 +171,7 @@ def test_the_memory_of_a_failed_attempt_is_free_before_the_next_one() -> None:
     assert len(engine.left) == 2  # 4 models, then 2: 64 is no more than there are
 
 
-def test_chunks_go_on_in_one_session_and_compute_what_new_sessions_compute() -> None:
+def test_chunks_in_one_session_compute_the_same_as_new_sessions() -> None:
     """A new session for each chunk and epoch would have to capture its graphs again."""
 
     class Counting(StackedEngine):

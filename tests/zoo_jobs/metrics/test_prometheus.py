@@ -65,7 +65,7 @@ def test_every_panel_can_be_drawn(past: Prometheus, path: Path, tmp_path: Path) 
     assert target.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_restarted_driver_goes_on_where_the_store_stands(tmp_path: Path) -> None:
+def test_a_restarted_driver_continues_from_the_state_of_the_store(tmp_path: Path) -> None:
     counter = 'zooforge_model_epochs_total{zoo="tiny",stage="train"}'
     first = serve(registry := CollectorRegistry(), 0)
     metrics = RunMetrics(registry)

@@ -139,7 +139,7 @@ def test_code_that_cannot_be_trained_is_refused_in_one_line_with_its_place(text:
     assert "\n" not in str(caught.value)
 
 
-def test_what_the_code_prints_does_not_reach_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_the_code_does_not_reach_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     code_module(examined(changed("super().__init__()", "super().__init__(); print('hello')")))
     captured = capsys.readouterr()
     assert captured.out == ""

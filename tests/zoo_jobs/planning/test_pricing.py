@@ -103,7 +103,7 @@ def minutes(stage: Stage, ratios: Sequence[float]) -> None:
         stage.commit([number + 1], ratios[max(0, number - 1) // 2], 30.0 * number)
 
 
-def test_a_first_minute_on_a_busy_machine_is_not_what_the_next_attempt_plans_with() -> None:
+def test_the_next_attempt_does_not_plan_with_a_first_minute_on_a_busy_machine() -> None:
     stage = Stage(price=None)
     minutes(stage, [3.0, *[1.0] * 19])
     (told,) = stage.told

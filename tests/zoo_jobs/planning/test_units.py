@@ -77,7 +77,7 @@ def test_extension_changes_no_row_no_run_and_no_full_unit(data: st.DataObject) -
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_tasks_are_what_is_missing_grouped_by_unit_and_next_part(data: st.DataObject) -> None:
+def test_tasks_are_the_missing_parts_grouped_by_unit_and_next_part(data: st.DataObject) -> None:
     spec = data.draw(specs())
     units = work_units(spec, size=data.draw(st.integers(1, 64)))
     wanted = request(spec, None, data.draw(st.integers(0, 6)))

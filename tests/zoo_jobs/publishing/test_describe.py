@@ -24,7 +24,7 @@ def test_a_module_from_the_manifest_computes_what_was_trained(network: Architect
         assert torch.equal(ours(images), readers.eval()(images))
 
 
-def test_a_layer_says_what_is_not_the_default_of_earlier_manifests() -> None:
+def test_a_layer_has_only_fields_that_differ_from_the_defaults_of_earlier_manifests() -> None:
     assert layer_json(Conv2d(1, 2, 3)) == {"type": "conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3}
     assert layer_json(Conv2d(1, 2, 3, 2, 1))["stride"] == 2
     assert layer_json(MaxPool2d()) == {"type": "max_pool2d", "kernel_size": 2}

@@ -160,7 +160,7 @@ def test_the_benchmark_writes_what_it_prints(
     assert not (tmp_path / "c").exists()
 
 
-def test_the_plan_of_what_is_done_is_that_of_each_start_by_its_share(tmp_path: Path) -> None:
+def test_the_plan_of_finished_work_adds_up_the_share_of_each_start(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     whole_run(store, parent())
     facts = read_facts(store, parent())

@@ -43,7 +43,7 @@ def num_records(store: ObjectStore) -> int:
     return len(list(store.list(usage_prefix(RUN.id))))
 
 
-def test_tasks_and_requests_tried_again_are_counted_apart_and_so_is_what_was_lost(store: ObjectStore) -> None:
+def test_retried_tasks_retried_requests_and_losses_are_counted_separately(store: ObjectStore) -> None:
     clock = Clock()
     usage = account(store, clock)
     usage(Problem("tiny", "train", "store", "no answer"))

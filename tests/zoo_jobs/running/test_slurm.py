@@ -40,7 +40,7 @@ def tools(folder: Path, status: int) -> dict[str, str]:
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **ids}
 
 
-def test_an_array_says_what_preemption_needs_and_writes_nothing(
+def test_an_array_has_the_options_for_preemption_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, text, _ = slurm(

@@ -27,7 +27,7 @@ def test_a_node_may_only_shorten_the_notice(said: dict[str, str], seconds: float
     assert notice.node_notice_seconds(said, 90.0) == seconds
 
 
-def test_a_notice_that_is_no_number_is_said_and_not_obeyed(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_notice_that_is_no_number_is_logged_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
     assert notice.node_notice_seconds({"ZOO_NOTICE_SECONDS": "soon"}, 90.0) == 90.0
     assert "ZOO_NOTICE_SECONDS is no number" in caplog.text
 

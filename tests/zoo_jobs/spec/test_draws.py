@@ -135,7 +135,7 @@ def test_more_models_append_rows_to_the_same_run() -> None:
         check_extends(many, few)
 
 
-def test_what_draws_say_is_in_the_run_id() -> None:
+def test_the_run_id_depends_on_every_field_of_draws() -> None:
     others = [
         spec(**with_draws(seed=4)),
         spec(**with_draws(dropout_ratio={"uniform": [0, 0.4]})),
@@ -148,7 +148,7 @@ def test_what_draws_say_is_in_the_run_id() -> None:
     assert ZooSpec.from_json(spec().to_json()) == spec()
 
 
-def test_what_all_models_share_is_in_drawn_rows_too() -> None:
+def test_drawn_rows_contain_the_values_that_all_models_share() -> None:
     shared = {"momentum": 0.9, "nesterov": True, "initializer_scale": 0.5, "initial_bias": 0.0}
     assert all({name: getattr(row, name) for name in shared} == shared for row in rows(spec(**shared)))
 

@@ -161,7 +161,7 @@ def test_width_scales_hidden_sizes_and_two_widths_are_two_runs() -> None:
         ({"conv": 3}, "architecture.layers: it is a list of layers"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line_with_its_place(layers: Any, words: str) -> None:
+def test_an_invalid_layer_list_gives_one_line_with_its_place(layers: Any, words: str) -> None:
     assert words in refusal(layers)
 
 

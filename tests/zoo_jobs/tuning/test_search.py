@@ -37,7 +37,7 @@ def test_draws_are_within_their_ranges_and_the_same_for_the_same_file() -> None:
     assert draws(SPEC.model_copy(update={"seed": 1}), BASE) != trials
 
 
-def test_only_what_is_named_is_searched_and_all_else_has_the_first_value_of_the_zoo() -> None:
+def test_only_named_axes_are_searched_and_the_others_have_the_first_value_of_the_zoo() -> None:
     axes = BASE.axes
     assert fixed(SPEC, BASE) == {
         "initializer": axes.initializer[0], "optimizer": axes.optimizer[0], "weight_decay": axes.weight_decay[0]

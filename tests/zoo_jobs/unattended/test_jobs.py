@@ -477,7 +477,7 @@ def test_the_store_records_who_began_a_run_and_who_stopped_it(
     assert wanted(store).reason == f"by ada on {platform.node()}"
 
 
-def test_to_stop_a_zoo_stops_the_twins_of_what_was_asked(store: ObjectStore) -> None:
+def test_stopping_a_zoo_stops_the_twins_of_the_request(store: ObjectStore) -> None:
     set_control(store, RUN, Control("run", "", {"models": [0, 4], "epochs": 2}))
     assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
     assert (wanted(store).wanted, wanted(store).request["epochs"]) == ("stopped", 2)

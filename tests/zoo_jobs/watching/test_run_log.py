@@ -114,7 +114,7 @@ def committed(zoo: str) -> PartCommitted:
     )  # fmt: skip
 
 
-def test_what_happens_in_a_run_is_in_its_log_and_problems_reach_the_status(store: ObjectStore) -> None:
+def test_events_of_a_run_are_in_its_log_and_problems_reach_the_status(store: ObjectStore) -> None:
     run = MadeRun(store, parent())
     now = [0.0]
     with RunLog(store, run.zoo.run_id, run.attempt, clock=lambda: now[0]) as log:

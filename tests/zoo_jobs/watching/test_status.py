@@ -158,7 +158,7 @@ def test_twins_whose_parents_are_not_trained_do_not_count(store: ObjectStore) ->
     assert (shown.stage, shown.total) == ("sparsify", 8)
 
 
-def test_a_second_look_reads_only_what_is_new(store: ObjectStore) -> None:
+def test_a_second_read_of_the_status_reads_only_new_records(store: ObjectStore) -> None:
     run = whole_run(store, parent())
     facts = read_facts(store, parent())
     before = store.traffic.num_requests

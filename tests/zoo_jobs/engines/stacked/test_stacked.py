@@ -195,7 +195,7 @@ def test_programs_that_cannot_run_are_refused_with_a_reason(population: Made, mo
     assert "torch" in (StackedEngine("cuda").refuses(program) or "")
 
 
-def test_numerics_name_what_the_numbers_depend_on(population: Made) -> None:
+def test_numerics_name_everything_that_the_numbers_depend_on(population: Made) -> None:
     numerics = StackedEngine("cpu").numerics(population().program)
     assert numerics["engine"] == "stacked"
     assert numerics["torch"] == torch.__version__
@@ -239,6 +239,6 @@ def test_a_broken_device_does_not_hide_the_first_error(monkeypatch: pytest.Monke
     place.release()
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_are_not_changed() -> None:
     with pytest.raises(RuntimeError, match="shapes"), device.Place(torch.device("cpu")).active():
         raise RuntimeError("shapes do not fit")

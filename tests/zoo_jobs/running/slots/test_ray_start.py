@@ -30,7 +30,7 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     assert "\n" not in str(refusal.value)
 
 
-def test_a_temporary_folder_that_is_too_long_for_sockets_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_temporary_folder_with_a_path_too_long_for_sockets_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ray_cluster = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_cluster")
     calls: list[int] = []
 
@@ -83,7 +83,7 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest
          "The worker died unexpectedly while executing this task"),
     ],
 )  # fmt: skip
-def test_what_ray_says_of_a_lost_worker_is_one_line(said: str, short: str) -> None:
+def test_rays_message_about_a_lost_worker_becomes_one_line(said: str, short: str) -> None:
     assert importlib.import_module("zooforge.zoo_jobs.running.slots.ray_pool").loss_reason(said) == short
 
 
