@@ -5,16 +5,17 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
+from hypothesis import HealthCheck, settings
 
 from zooforge.storage.errors import StorageUsageError
 from zooforge.storage.stores import seaweedfs
 
 _numbers = itertools.count()
 
-hypothesis.settings.register_profile("zooforge")  # a busy machine must not fail a test
-hypothesis.settings.load_profile("zooforge")
+# A busy machine must not fail a test: no limit on the time of an example, or of drawing one.
+settings.register_profile("zooforge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zooforge")
 
 SLOWER = (
     "acceptance", "zoo_jobs/engines/lanes", "zoo_jobs/engines/sequential", "zoo_jobs/engines/stacked", "test_wheel.py",
