@@ -1,4 +1,4 @@
-"""Metrics per class of many states, from the counts in their labels. Imported when it is asked for."""
+"""Metrics per class of many states, from the counts in their labels. Imported only when needed."""
 
 import numpy as np
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Weights of a zoo in the forms that other programs read, and back: the part of ``Zoo`` that this is."""
+"""Converts the weights of a zoo to the forms that other programs read, and back. ``Zoo`` inherits these methods."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ class WeightForms(ZooReader):
     """A zoo whose weights take other forms. Values are arrays, tensors, ``State`` or ``States``."""
 
     def from_state_dict(self, state: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The weights [D] of a state dict, as ``state_dict`` gives it; [N, D] with an axis of states in front.
+        """The weights [D] of a state dict such as ``state_dict`` returns; [N, D] if it has an axis of states in front.
 
         Args:
             state: arrays or tensors under the layout's names, or those of a torch module with or without dropout
@@ -73,7 +73,7 @@ class WeightForms(ZooReader):
         return detokenize(values, self.layout) if values.ndim == 3 else detokenize(values[None], self.layout)[0]
 
     def from_graph(self, graph: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The weight vector [D] of a graph of ``dataset(layout="graph")``. Raises FormatError for another network's."""
+        """The weight vector [D] of a graph of ``dataset(layout="graph")``. Raises FormatError for another network."""
         return from_graph(graph, self.layout)
 
     def permuted(self, values: NDArray[np.float32], seed: int) -> "NDArray[np.float32]":
@@ -98,7 +98,7 @@ class WeightForms(ZooReader):
         return [from_numpy(np.array(w)) for w in weights], [from_numpy(np.array(b)) for b in biases]
 
     def from_nfn(self, weights: Sequence[Any], biases: Sequence[Any]) -> NDArray[np.float32]:
-        """The weight vectors [N, D] of ``to_nfn``. Raises FormatError for those of another network."""
+        """The weight vectors [N, D] of ``to_nfn``. Raises FormatError for another network."""
         return from_features([to_numpy(w) for w in weights], [to_numpy(b) for b in biases], self.layout)
 
     def neural_graph(

@@ -50,7 +50,7 @@ def to_graph(vector: NDArray[np.float32], layout: Layout) -> dict[str, NDArray[A
 
 
 def from_graph(graph: Mapping[str, Any], layout: Layout) -> NDArray[np.float32]:
-    """The weight vector [D] of a graph that ``to_graph`` made; arrays or tensors. Raises FormatError for another's."""
+    """The weight vector [D] of a graph of ``to_graph``, arrays or tensors. Raises FormatError for another layout."""
     weight, bias = (np.asarray(graph[name], np.float32) for name in ("weight", "bias"))
     weights = _weights(layout)
     num_edges, num_nodes = sum(e.shape[0] * e.shape[1] for e in weights), sum(e.shape[0] for e in weights)

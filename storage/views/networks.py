@@ -1,4 +1,4 @@
-"""The networks of a zoo's models as torch modules: the part of ``Zoo`` that this is."""
+"""The networks of a zoo's models as torch modules. ``Zoo`` inherits these methods."""
 
 import operator
 from collections.abc import Mapping

@@ -26,7 +26,7 @@ def to_features(values: NDArray[np.float32], layout: Layout) -> tuple[Arrays, Ar
 
 
 def from_features(weights: Sequence[Any], biases: Sequence[Any], layout: Layout) -> NDArray[np.float32]:
-    """The weight vectors [N, D] of ``to_features``, of arrays or tensors. Raises FormatError for another network's."""
+    """The weight vectors [N, D] of ``to_features``, of arrays or tensors. Raises FormatError for another network."""
     pairs = layers_of(layout, "NFN")
     if (len(weights), len(biases)) != (len(pairs), len(pairs)):
         raise FormatError(f"{len(weights)} weights and {len(biases)} biases, this layout has {len(pairs)} of each")

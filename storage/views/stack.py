@@ -1,4 +1,4 @@
-"""Networks of many models in one module, for ``torch.func``. Imported only when needed."""
+"""The networks of many models in one module, for ``torch.func``. Imported only when needed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,10 @@ class StackedModules:
     ``stack(images)`` computes all of them at once; ``stack.params`` may be trained.
 
     Attributes:
-        module: the network, in evaluation mode and without dropout layers; its own parameters mean nothing.
+        module: the network, in evaluation mode and without dropout layers; its own parameters are not used.
         params: [N, *shape] for each parameter of ``module``.
         buffers: [N, *shape] for each buffer of ``module``; none besides those of batch normalisation.
-        models, epochs: [N], which state is where; -1 for vectors that are none of the zoo's states.
+        models, epochs: [N], the states in their order; -1 for vectors that are no states of the zoo.
     """
 
     module: nn.Module
@@ -53,7 +53,7 @@ class StackedModules:
 def stack_modules(zoo: ZooReader, selection: Selection, masked: bool) -> StackedModules:
     """The networks of the selected states.
 
-    Raises StorageUsageError for models with different activations, which are no one network, and as ``network`` does.
+    Raises StorageUsageError for models with different activations, which cannot be stacked, and as ``network`` does.
     """
     rows = zoo.model_table().select(["model", "activation"]).to_pylist()
     members = set(selection.models.tolist())

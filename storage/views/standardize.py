@@ -62,7 +62,7 @@ class Standardizer:
                 values = rows[:, entry.offset : entry.stop]
                 mean = values.mean()
                 gap = mean - means[number]
-                # Chan, Golub, LeVeque (1983): moments of two sets put together.
+                # Chan, Golub, LeVeque (1983): the moments of two sets together.
                 squares[number] += ((values - mean) ** 2).mean() * len(rows) + gap**2 * count * len(rows) / total
                 means[number] += gap * len(rows) / total
             count = total
@@ -89,7 +89,7 @@ class Standardizer:
     @overload
     def apply(self, values: "torch.Tensor") -> "torch.Tensor": ...
     def apply(self, values: Any) -> Any:
-        """Standardised ``values`` [..., D]: an array for an array, a tensor, which has gradients, for a tensor."""
+        """Standardised ``values`` [..., D]. A tensor gives a tensor, through which gradients flow."""
         if hasattr(values, "new_tensor"):
             return (values - values.new_tensor(self.mean)) / values.new_tensor(self.deviation)
         return ((values - self.mean) / self.deviation).astype(np.float32)
@@ -105,7 +105,7 @@ class Standardizer:
         return (values * self.deviation + self.mean).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as JSON; ``load`` gives an equal one."""
+        """Write this standardizer as JSON; ``load`` returns an equal one."""
         tensors = zip(self.layout.to_json(), self.means, self.deviations, strict=True)
         value = {
             "format": FORMAT,
@@ -116,7 +116,7 @@ class Standardizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Standardizer":
-        """Read what ``save`` wrote. Raises FormatError, StorageUsageError."""
+        """Read a file that ``save`` wrote. Raises FormatError, StorageUsageError."""
         try:
             data = Path(path).read_bytes()
         except OSError as error:

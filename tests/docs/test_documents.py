@@ -18,6 +18,9 @@ from zooforge.zoo_jobs.cli import zoo
 
 NAMES = [str(path) for path in documents()]
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+FILE = re.compile(
+    r"(?<![\w/.])((?:tests|storage|zoo_jobs|cluster|benchmarks|helm)/[\w./-]*\w\.(?:py|yaml|json|md|cpp|h))\b"
+)
 END_OF_COMMAND = {"|", ">", ">>", "<", "&&", "||", ";", "&", "2>", "<<"}
 
 
@@ -103,6 +106,12 @@ def test_targets_of_make_and_modules_of_python_exist(name: str) -> None:
         if "-m" in words and "python" in words[0]:
             module = words[words.index("-m") + 1]
             assert importlib.util.find_spec(module) is not None, words
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_of_the_clone_exist(name: str) -> None:
+    named = set(FILE.findall((ROOT / name).read_text()))
+    assert [file for file in sorted(named) if "NAME" not in file and not (ROOT / file).exists()] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,7 +21,7 @@ MAX_DEGREES = 20.0  # reference: rotation up to 20 degrees
 class Block:
     """Consecutive batches: ``images`` [n, C, H, W] float32 and ``labels`` [n], n = steps x batch size or less.
 
-    Of image_regression ``images`` are coordinates [n, 2], and ``labels`` pixels [n, channels] float32.
+    For image_regression ``images`` are coordinates [n, 2], and ``labels`` pixels [n, channels] float32.
     """
 
     first_step: int

@@ -48,7 +48,7 @@ class Program:
     precision: Precision = "float32"
     memory_format: MemoryFormat = "contiguous"
     task: TaskName = DEFAULT
-    steps_per_epoch: int = 0  # of image_regression, whose batch holds all pixels of a model's image
+    steps_per_epoch: int = 0  # for image_regression, whose batch holds all pixels of a model's image
 
     @property
     def has_plain_arithmetic(self) -> bool:
@@ -66,7 +66,7 @@ class Hyperparameters:
     momentum_P: NDArray[np.float64]
     nesterov_P: NDArray[np.bool_]
     dropout_ratio_P: NDArray[np.float64]
-    image_P: NDArray[np.int64] | None = None  # of image_regression: row of the training images that a model learns
+    image_P: NDArray[np.int64] | None = None  # for image_regression: row of the training images that a model learns
 
     def take(self, models: NDArray[np.intp]) -> "Hyperparameters":
         def rows(values: Any) -> Any:
@@ -79,7 +79,7 @@ class Hyperparameters:
 class Running:
     """Sums over the samples of one training epoch, taken while the weights change, with dropout and noise active.
 
-    For twins the loss is the cross-entropy without the KL term. Of image_regression a sample is a pixel, its loss the
+    For twins the loss is the cross-entropy without the KL term. For image_regression a sample is a pixel, its loss the
     squared error, averaged over the channels, and ``correct_P`` is 0.
     """
 
@@ -92,10 +92,10 @@ class Running:
 class Evaluation:
     """Sums over the samples of a split in eval mode: no dropout, twins masked. The loss has no KL term.
 
-    Of image_regression the loss is that of ``Running``, ``correct_P`` is 0, and the counts by class have no class.
+    For image_regression the loss is that of ``Running``, ``correct_P`` is 0, and the counts by class have no class.
     ``class_correct_PC`` counts right predictions by class; a row's sum is the model's ``correct_P``.
     ``class_predicted_PC`` counts predictions by the class that was predicted, right or wrong; a row's sum is
-    ``num_samples``. Both count the prediction of which ``correct_P`` says whether it is right: the first largest logit.
+    ``num_samples``. Both count the same predictions as ``correct_P``: the first largest logit.
     Where logits are NaN, ``lanes`` predicts class 0 if its logit is NaN and skips other NaNs, torch's engines predict
     the first class whose logit is NaN.
     """
