@@ -39,7 +39,7 @@ COPY pyproject.toml hatch_build.py README.md LICENSE zooforge.py ./
 # hadolint ignore=DL3013  # the only versions in /wheels are the locked ones
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     set -eu; mkdir /build; \
-    python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); e = p["dependency-groups"]; print(*p["project"]["dependencies"], *e["jobs"], *e["demo"], sep="\n")' > /build/wanted.txt; \
+    python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); o = p["project"]["optional-dependencies"]; print(*p["project"]["dependencies"], *o["train"], *o["cluster"], *o["s3"], *o["hub"], *p["dependency-groups"]["demo"], sep="\n")' > /build/wanted.txt; \
     python -m venv /opt/venv; \
     python -m pip install --no-cache-dir --no-index --find-links /wheels --target /build/tools hatchling; \
     /opt/venv/bin/python -m pip install --no-cache-dir --no-index --find-links /wheels --requirement /build/wanted.txt; \

@@ -1,4 +1,4 @@
-"""The readers' wheel: `zooforge.py` becomes the package that `storage` travels in."""
+"""The wheel: `zooforge.py` becomes the package that the rooms travel in."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ReadersWheel(BuildHookInterface[Any]):
+class Wheel(BuildHookInterface[Any]):
     """`sources` of pyproject.toml moves folders only."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

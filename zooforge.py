@@ -5,8 +5,6 @@ lie beside this file in a clone and in the image, and inside the package in a wh
 ``zooforge.storage``, ``zooforge.zoo_jobs`` and ``zooforge.cluster``.
 """
 
-import importlib
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -77,12 +75,10 @@ def list_zoos(url: "str | os.PathLike[str]") -> list[str]:
 
 
 def main() -> int:
-    """The command `zoo`. The readers' wheel has no training room: there `store` is its only verb."""
-    if importlib.util.find_spec("zooforge.zoo_jobs") is not None:
-        return int(importlib.import_module("zooforge.zoo_jobs.cli").main())
-    from zooforge.storage.cli import main
+    """The command `zoo`. A verb that needs more than this installation has says which extra brings it."""
+    from zooforge.zoo_jobs.cli import main
 
-    return main(sys.argv[1:])
+    return main()
 
 
 if __name__ == "__main__":

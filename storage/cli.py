@@ -1,6 +1,5 @@
 """`zoo store`: list, check, copy and clean up a store, and run the embedded S3 server."""
 
-import sys
 from collections.abc import Sequence
 
 import click
@@ -254,33 +253,6 @@ def env() -> None:
     from .stores import seaweedfs
 
     _exit(seaweedfs.main(["env"]))
-
-
-class _ReadersGroup(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        verb = super().get_command(ctx, cmd_name)
-        if verb is None:
-            ctx.fail(
-                f"no command {cmd_name!r}: this installation only reads zoos, and `zoo store` is its command; training "
-                "and clusters come with a clone of zooforge or with its container image"
-            )
-        return verb
-
-
-def main(arguments: Sequence[str]) -> int:
-    """`zoo` of the readers' wheel, whose only verb is `store`. Returns the exit status."""
-    group = _ReadersGroup("zoo", {"store": command}, help="Read model zoos.")
-    try:
-        status = group.main(args=list(arguments), prog_name="zoo", standalone_mode=False)
-    except click.ClickException as error:
-        sys.stderr.write(f"zoo: {error.format_message()}\n")
-        return error.exit_code
-    except click.Abort:
-        return 130
-    except StorageError as error:
-        sys.stderr.write(f"zoo: {error}\n")
-        return error.exit_status
-    return status if isinstance(status, int) else 0
 
 
 def _exit(status: int) -> None:

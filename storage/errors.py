@@ -165,5 +165,5 @@ def import_optional(name: str, package: str | None = None) -> Any:
 
 
 def training_advice(advice: str) -> str:
-    """``"; " + advice`` where this installation can train, else nothing: a reader has no such command."""
-    return f"; {advice}" if importlib.util.find_spec("zooforge.zoo_jobs") is not None else ""
+    """``"; " + advice`` where this installation can train, else nothing: a reader's `zoo` has no such verb."""
+    return f"; {advice}" if importlib.util.find_spec("pydantic") is not None else ""

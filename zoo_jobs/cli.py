@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from . import logs
-from .errors import nearest
+from .errors import InputError, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,16 @@ class Verbs(click.Group):
         if name not in VERBS:
             return None
         module, help_text = VERBS[name]
-        command: click.Command = importlib.import_module(module, __package__).command
+        try:
+            command: click.Command = importlib.import_module(module, __package__).command
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("zooforge"):
+                raise
+            extra = "cluster" if name == "cluster" else "grow"
+            raise InputError(
+                f"`zoo {name}` needs the package {error.name}, which is not installed; this brings all that it needs: "
+                f"pip install 'zooforge[{extra}]'"
+            ) from None
         command.short_help = help_text
         return command
 

@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.cli import command, main
+from zooforge.storage.cli import command
 from zooforge.storage.commands.exports import EXPORT_FORMATS, ExportFormat, documented
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.zoo_jobs.cli import main
 
 ROOT = Path(__file__).parents[3]
 

@@ -15,7 +15,6 @@ from tests.support.module_zoo import module_zoo
 from tests.support.residual_zoo import residual_module, residual_zoo
 from tests.support.synthetic import RUN, copy_zoo, tiny_zoo
 from tests.support.synthetic import weights as own_weights
-from zooforge.storage.cli import main
 from zooforge.storage.errors import EpochNotPresent, StorageUsageError
 from zooforge.storage.formats.layout import Layout
 from zooforge.storage.interchange.google import export_google
@@ -27,6 +26,7 @@ from zooforge.storage.interchange.sane import export_sane
 from zooforge.storage.interchange.zip import zip_zoo
 from zooforge.storage.stores.local import LocalStore
 from zooforge.storage.zoo import Zoo, open_zoo
+from zooforge.zoo_jobs.cli import main
 
 
 def opened(folder: Path, made: Any, name: str = "tiny-zoo") -> Zoo:

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.cli import main
 from zooforge.storage.errors import (
     DigestMismatch,
     FormatError,
@@ -32,6 +31,7 @@ from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.stores.zip import ZipStore
 from zooforge.storage.zoo import Zoo, open_zoo
+from zooforge.zoo_jobs.cli import main
 
 
 @pytest.fixture

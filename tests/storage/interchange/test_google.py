@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.cli import main
 from zooforge.storage.errors import EpochNotPresent, StorageUsageError
 from zooforge.storage.interchange.google import export_google
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo, open_zoo
+from zooforge.zoo_jobs.cli import main
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.cli import main
 from zooforge.storage.errors import FormatError
 from zooforge.storage.interchange.copy_zoo import import_zoo
 from zooforge.storage.interchange.google import export_google
@@ -23,6 +22,7 @@ from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo, open_zoo
+from zooforge.zoo_jobs.cli import main
 
 STEPS = (0, 1, 20, 86)
 TENSORS = [  # as in the published layout.csv: bias before kernel, Keras's names and axes

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.cli import main
 from zooforge.storage.errors import DigestMismatch, StorageUsageError, StoreURLError
 from zooforge.storage.interchange.hub_folder import prepare_hub
 from zooforge.storage.interchange.zip import zip_zoo
@@ -26,6 +25,7 @@ from zooforge.storage.stores.hub import web_addresses
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import Zoo, open_zoo
+from zooforge.zoo_jobs.cli import main
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from tests.support.aging_store import DAY, Clock
 from tests.support.faulty_store import FaultyStore
 from tests.support.synthetic import ATTEMPT, RUN, description, train
-from zooforge.storage.cli import main
 from zooforge.storage.errors import StorageError, StorageUsageError
 from zooforge.storage.keys import OBJECTS_PREFIX
 from zooforge.storage.ops.gc import collect
@@ -21,6 +20,7 @@ from zooforge.storage.stores.memory import MemoryStore
 from zooforge.storage.stores.objects import put_object
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import Data, ObjectStore
+from zooforge.zoo_jobs.cli import main
 
 OTHER_RUN = "b" * 32
 ZOO = description().name

@@ -15,7 +15,6 @@ import zooforge
 from tests.support.aging_store import DAY, Clock
 from tests.support.faulty_store import FaultyStore
 from tests.support.synthetic import ATTEMPT, RIVAL, RUN, description, part_data, train, weights
-from zooforge.storage.cli import main
 from zooforge.storage.errors import EpochNotPresent, PreconditionFailed, StorageUsageError, StoreRefused
 from zooforge.storage.keys import head_key, manifest_key
 from zooforge.storage.ops.gc import collect, roots
@@ -29,6 +28,7 @@ from zooforge.storage.stores.objects import get_object, put_object, ref_of
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.probe import Capabilities, probe, require
 from zooforge.storage.stores.protocol import ByteRange, Data, ObjectStore, Stat
+from zooforge.zoo_jobs.cli import main
 
 
 class IgnoresConditions(FaultyStore):

@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.made_runs import NAME, parent, twins, whole_run
 from tests.support.paths import ROOT
-from zooforge.storage.cli import main as storage
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.zoo import open_zoo
 from zooforge.zoo_jobs.catalogue import in_store
@@ -77,7 +76,7 @@ def test_the_command_on_the_pages_runs(tmp_path: Path, monkeypatch: pytest.Monke
     zoo = open_zoo(EXAMPLE / "zoos" / "digits-example")
     monkeypatch.chdir(tmp_path)
     words = shlex.split(snippets(zoo.manifest, str(EXAMPLE))["Shell"], comments=True)
-    assert storage(words[1:]) == 0
+    assert main(words[1:]) == 0
     assert open_zoo(tmp_path / "DIR/zoos/digits-example") == zoo
 
 

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,10 +84,10 @@ class LanesEngine:
 
     def refuses(self, program: Program) -> str | None:
         if extension() is None:
-            return (
-                "its extension is not built, or from older sources "
-                "(`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++)"
-            )
+            clone = Path(__file__).with_name("CMakeLists.txt").exists()
+            from_sources = "`python -m zooforge.zoo_jobs.engines.lanes.build` builds it; needs g++"
+            remedy = from_sources if clone else "`pip install 'zooforge[grow]'` brings it"
+            return f"its extension is not here, or from older sources ({remedy})"
         if reason := not_a_plain_layer_list(program):
             return reason
         assert isinstance(program.architecture, Architecture)

@@ -10,7 +10,6 @@ import torch
 
 from tests.support.raw_trees import config, label_rows, opened, result, save_checkpoint, small, vector, write_model
 from tests.support.synthetic import RUN, description, train
-from zooforge.storage.cli import main
 from zooforge.storage.errors import NotPublished, StorageUsageError
 from zooforge.storage.formats.manifest import Parent
 from zooforge.storage.formats.splits import SplitRule
@@ -21,6 +20,7 @@ from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
+from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.models.layers import Activation, Architecture
 from zooforge.zoo_jobs.models.registry import ResNet18, architecture
 from zooforge.zoo_jobs.publishing.describe import layer_json

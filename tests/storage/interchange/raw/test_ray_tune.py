@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.support.raw_trees import config, label_rows, opened, small, vector, write_model
-from zooforge.storage.cli import main
 from zooforge.storage.errors import StorageUsageError
 from zooforge.storage.interchange.raw.export_tree import export_raw
 from zooforge.storage.interchange.raw.import_tree import import_raw
 from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.zoo_jobs.cli import main
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from tests.support.raw_trees import config, label_rows, opened, write_model
-from zooforge.storage.cli import main
 from zooforge.storage.errors import FormatError, StorageError, StorageUsageError
 from zooforge.storage.interchange.raw.export_tree import export_raw
 from zooforge.storage.interchange.raw.import_tree import import_raw
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
+from zooforge.zoo_jobs.cli import main
 
 
 @pytest.fixture

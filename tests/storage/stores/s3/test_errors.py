@@ -307,7 +307,7 @@ def test_an_untrusted_certificate_is_reported(tls_store_url: str, monkeypatch: p
 def test_the_command_ends_with_one_line_and_status_two(script: Script) -> None:
     script.rule = lambda request: (404, "NoSuchBucket", {})
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from zooforge.storage.cli import main; sys.exit(main(sys.argv[1:]))",
+        [sys.executable, "-c", "import sys; from zooforge.zoo_jobs.cli import main; sys.exit(main(sys.argv[1:]))",
          "store", "ls", "--store", "s3://bucket/x"],
         capture_output=True,
         text=True,
