@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from . import logs
 from .errors import InputError, nearest
@@ -40,6 +41,7 @@ VERBS = {
     "cite": (".commands.cite", "BibTeX of a published zoo, with the digest of its manifest"),
     "slurm": (".commands.slurm", "Write an sbatch array that runs a zoo where there is no Kubernetes"),
     "exporter": (".commands.exporter", "Serve the metrics of all runs of a store"),
+    "completion": (".commands.completion", "Print what makes the shell complete `zoo`: bash, zsh or fish"),
     "store": ("..storage.cli", "List, verify, pull, import and export what a store holds"),
     "cluster": ("..cluster.cli", "Deploy to Kubernetes, submit, follow and stop runs there"),
 }
@@ -60,6 +62,8 @@ class Verbs(click.Group):
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("zooforge"):
                 raise
+            if ctx.resilient_parsing:  # the shell completes a line
+                return None
             extra = "cluster" if name == "cluster" else "grow"
             raise InputError(
                 f"`zoo {name}` needs the package {error.name}, which is not installed; this brings all that it needs: "
@@ -68,8 +72,12 @@ class Verbs(click.Group):
         command.short_help = help_text
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        verbs = [CompletionItem(name, help=text) for name, (_, text) in VERBS.items() if name.startswith(incomplete)]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args[0] not in VERBS:
+        if args[0] not in VERBS and not ctx.resilient_parsing:
             close = nearest(args[0], VERBS)
             offer = f"; did you mean `zoo {close}`?" if close else "; `zoo --help` lists the verbs"
             raise click.UsageError(f"unknown verb {args[0]!r}{offer}")

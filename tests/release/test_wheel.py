@@ -1,4 +1,4 @@
-"""The wheel: a reader with nothing but what it asks for, a trainer with the extra `grow`, and equal bytes at every build."""
+"""The wheel reads with nothing but what it asks for, trains with the extra `grow`, and is the same at every build."""
 
 import importlib.metadata
 import json

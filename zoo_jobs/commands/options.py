@@ -17,6 +17,11 @@ from ..spec.zoo import ZooSpec
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def zoo_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the catalogue that begin so, for the shell."""
+    return [name for name in entries.names() if name.startswith(incomplete)]
+
+
 def models_option(function: F) -> F:
     """``--models A:B``: ``models``, a string or None."""
     return click.option("--models", metavar="A:B", help="Models A to B - 1; default: all of the zoo.")(function)

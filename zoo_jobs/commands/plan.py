@@ -31,12 +31,13 @@ from .options import (
     print_json,
     resolve_zoo,
     set_options,
+    zoo_names,
 )
 from .working import resolve
 
 
 @click.command("plan")
-@click.argument("names", nargs=-1, required=True, metavar="NAME... | all")
+@click.argument("names", nargs=-1, required=True, metavar="NAME... | all", shell_complete=zoo_names)
 @models_option
 @epochs_option
 @click.option("--on", metavar="MACHINE,...", help="Machines to compare, the cheapest first; MACHINE:N is N of them.")

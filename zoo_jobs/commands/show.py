@@ -18,11 +18,11 @@ from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import AXIS_ORDER, Reference, ZooSpec
 from .family import family_of
 from .list_ import KINDS
-from .options import allow_code_option, json_option, models_option, print_json, resolve_zoo, set_options
+from .options import allow_code_option, json_option, models_option, print_json, resolve_zoo, set_options, zoo_names
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=zoo_names)
 @models_option
 @set_options
 @click.option("--yaml", "as_yaml", is_flag=True, help="The spec as YAML, to start a zoo of your own from.")

@@ -22,7 +22,7 @@ from ..planning.machines import slot_price
 from ..planning.units import Request
 from ..running.patience import StoreAway
 from ..spec.twins import TwinSpec, Zoo
-from .options import allow_code_option, echo_request, resolve_zoo
+from .options import allow_code_option, echo_request, resolve_zoo, zoo_names
 
 if TYPE_CHECKING:
     from ..running.work import Work
@@ -47,7 +47,7 @@ def zoo_and_store(function: F) -> F:
         return function(*args, name=name, store=url, **values)
 
     option = _store_option(more=" NAME may also be an address, STORE/zoos/NAME.")
-    return cast(F, click.argument("name")(option(located)))
+    return cast(F, click.argument("name", shell_complete=zoo_names)(option(located)))
 
 
 def zoos_and_store(function: F) -> F:
@@ -59,7 +59,8 @@ def zoos_and_store(function: F) -> F:
         return function(*args, names=tuple(located_names), store=url, **values)
 
     option = _store_option(more=" NAME may also be an address, STORE/zoos/NAME.")
-    return cast(F, click.argument("names", nargs=-1, required=True, metavar="NAME... | all")(option(located)))
+    argument = click.argument("names", nargs=-1, required=True, metavar="NAME... | all", shell_complete=zoo_names)
+    return cast(F, argument(option(located)))
 
 
 def _store_option(more: str = "", **settings: Any) -> Callable[[F], F]:
