@@ -116,6 +116,15 @@ def parse_attempt_key(key: str) -> tuple[str, bool] | None:
     return match["attempt"], match["end"] is not None
 
 
+def publications_prefix(run: str) -> str:
+    return f"{run_prefix(run)}publications/"
+
+
+def publication_key(run: str, note: str) -> str:
+    """Key of a note about a publication; ``note`` has the form of an attempt's id."""
+    return f"{publications_prefix(run)}{_attempt(note)}.json"
+
+
 def parts_prefix(run: str) -> str:
     return f"{run_prefix(run)}parts/"
 

@@ -1,5 +1,10 @@
 """Publishes what a run has committed as a sealed version. No Ray, no torch."""
 
+import logging
+import os
+from typing import Any
+
+from zooforge.storage.errors import IncompleteRun, StorageError
 from zooforge.storage.formats.compression import CompressionName
 from zooforge.storage.keys import zoo_url
 from zooforge.storage.ops.remove import check_not_removed
@@ -7,6 +12,7 @@ from zooforge.storage.ops.verify import Verification, added_shards, verify_zoo
 from zooforge.storage.publish.head import read_spec
 from zooforge.storage.publish.seal import Request as PublishRequest
 from zooforge.storage.publish.seal import Version, vectorize
+from zooforge.storage.runs.publications import note_publication, read_publication
 from zooforge.storage.runs.run_files import add_usage, read_attempts
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
@@ -14,7 +20,10 @@ from zooforge.storage.zoo import open_zoo
 from ..errors import InputError
 from ..planning.units import Request
 from ..spec.twins import Zoo
+from ..who import who
 from .describe import describe
+
+logger = logging.getLogger(__name__)
 
 READ_BACK_BYTES = 100_000_000_000
 
@@ -29,7 +38,7 @@ def publish(
     """Seal a version with the committed part of the request and everything that the current version has.
 
     Args:
-        wanted: the request; None for the whole zoo.
+        wanted: the request; None for the whole zoo. The run notes who published, or why it was refused.
         compression: of the shards; None for that of the spec, else of the current version.
         images: the images that the models saw, as ``encoded_images`` gives them; None for those of the current version.
 
@@ -40,9 +49,26 @@ def publish(
     """
     _check_lineage(store, zoo)
     asked = PublishRequest() if wanted is None else PublishRequest(tuple(wanted.models), wanted.num_epochs)
-    version = vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression, images=images)
+    try:
+        version = vectorize(store, describe(zoo), zoo.run_id, asked, compression=compression, images=images)
+    except IncompleteRun:
+        raise
+    except StorageError as error:
+        _note(store, zoo, {"refused": str(error)})
+        raise
+    last = read_publication(store, zoo.run_id)
+    if version.new or (last is not None and last.refused):
+        _note(store, zoo, {"version": version.number})
     check_not_removed(store, zoo.name, zoo.run_id)
     return version
+
+
+def _note(store: ObjectStore, zoo: Zoo, what: dict[str, Any]) -> None:
+    """Note what came of a publication, and who did it. A store that takes no note changes nothing about it."""
+    try:
+        note_publication(store, zoo.run_id, {**who(os.environ), **what})
+    except StorageError:
+        logger.warning("who published is not noted", exc_info=True)
 
 
 def _check_lineage(store: ObjectStore, zoo: Zoo) -> None:

@@ -17,6 +17,7 @@ from zooforge.storage.keys import (
 from zooforge.storage.publish.head import read_head
 from zooforge.storage.runs.claims import read_claims
 from zooforge.storage.runs.ledger import Ledger, read_ledger
+from zooforge.storage.runs.publications import Publication, read_publication
 from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_control, read_usage
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
@@ -66,6 +67,7 @@ class RunFacts:
         driver_alive: a driver renewed its claim within the last two minutes.
         problems: warnings and errors of the logs, oldest first.
         version: the zoo's current published version, None before the first.
+        publication: the newest note about a publication; None if there is none.
         clock_ahead_seconds: the store's clock minus this machine's; 0 while they agree.
         ledger: pass it to the next ``read_facts``, which then reads only what is new.
     """
@@ -79,6 +81,7 @@ class RunFacts:
     commits: tuple[tuple[float, int], ...]
     problems: tuple[LoggedProblem, ...]
     version: int | None
+    publication: Publication | None
     clock_ahead_seconds: float
     ledger: Ledger
 
@@ -113,6 +116,7 @@ def read_facts(store: ObjectStore, zoo: Zoo, known: Ledger | None = None) -> Run
         commits=commits,
         problems=problems,
         version=None if head is None else head.number,
+        publication=read_publication(store, run),
         clock_ahead_seconds=store.clock_ahead_seconds,
         ledger=ledger,
     )

@@ -39,6 +39,7 @@ WHAT_TO_DO = {
     "gone": "run the same command again; it continues from what the store has",
     "quiet": "see that its workers live: `zoo logs NAME --since 1h`",
     "clock": "set it (NTP): S3 refuses requests signed 15 minutes off; times shown here are the store's",
+    "refused": "`zoo vectorize NAME` publishes what is trained, once the cause is gone",
     "faulty": "`zoo report NAME` lists them; a learning rate may be too high",
 }
 LOSSES = ("preemptions", "lost_epochs", "retries", "store_retries")
@@ -62,6 +63,7 @@ class Status:
     Attributes:
         reason: why the run is in this state, a sentence without a full stop; empty for a live run.
         started_by: who started the last driver, and where; empty if that is not known.
+        published_by: who published the current version, and where; empty if that is not known.
         done, total: model-epochs committed and requested, epoch 0 included.
         rate: model-epochs per second over the last minutes, None unless the run is live.
         eta_seconds: (low, high), None unless the run is live and has enough commits for an estimate.
@@ -77,6 +79,7 @@ class Status:
     state: State
     reason: str
     started_by: str
+    published_by: str
     request: dict[str, Any]
     done: int
     total: int
@@ -121,6 +124,7 @@ def status(facts: "RunFacts", now: float) -> Status:
         state=state,
         reason=_reason(facts, state),
         started_by="" if last is None else sentence(last.content),
+        published_by=_published_by(facts),
         request={
             "models": [facts.wanted.models.start, facts.wanted.models.stop],
             "epochs": facts.wanted.num_epochs,
@@ -149,6 +153,7 @@ def imported_status(manifest: "Manifest", version: int, num_faulty: int) -> Stat
         state="finished",
         reason=f"imported as version {version}, nothing was grown in this store",
         started_by="",
+        published_by="",
         request={"models": [0, models], "epochs": manifest.planned_epochs},
         done=manifest.num_states,
         total=manifest.num_states,
@@ -190,7 +195,9 @@ def _reason(facts: "RunFacts", state: State) -> str:
     last = facts.starts[-1] if facts.starts else None
     match state:
         case "finished":
-            done = "published as version " + str(facts.version) if facts.version else "not published yet"
+            refused = facts.publication is not None and facts.publication.refused
+            not_yet = "publishing it was refused" if refused else "not published yet"
+            done = f"published as version {facts.version}" if facts.version else not_yet
             return f"everything requested is trained, {done}"
         case "live":
             return ""
@@ -207,6 +214,11 @@ def _reason(facts: "RunFacts", state: State) -> str:
                 return "its driver is gone and did not record why"
             endings = {"signal": "interrupted", "preempted": "preempted", "stopped": "told to stop"}
             return f"the last driver was {endings.get(last.state, last.state)}; the same command continues the run"
+
+
+def _published_by(facts: "RunFacts") -> str:
+    last = facts.publication
+    return sentence(last.content) if last is not None and last.version == facts.version is not None else ""
 
 
 def _rate(facts: "RunFacts", now: float) -> float | None:
@@ -245,6 +257,9 @@ def _problems(facts: "RunFacts", state: State, now: float) -> tuple[Problem, ...
     silent = _silence(facts, now) if state == "live" else None
     if silent is not None:
         problems.append(problem(None, "quiet", f"no commit for {duration(silent)}"))
+    last_publication = facts.publication
+    if last_publication is not None and last_publication.refused:
+        problems.append(problem(last_publication.seconds, "refused", f"not published: {last_publication.refused}"))
     if state == "failed":
         problems.append(problem(None, "failed", _reason(facts, state)))
     dated = sorted((p for p in problems if p.time is not None), key=lambda p: p.time or 0.0)

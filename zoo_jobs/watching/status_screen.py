@@ -24,6 +24,8 @@ def lines(status: Status, now: float) -> list[str]:
     text += [f"  {progress(status)}", f"  models: {models(status)}"]
     if status.started_by:
         text.append(f"  started by {status.started_by}")
+    if status.published_by:
+        text.append(f"  version {status.version} published by {status.published_by}")
     rest = [*times(status, now), *([cost(*status.dollars)] if status.dollars is not None else [])]
     if rest:
         text.append(f"  {', '.join(rest)}")
@@ -132,7 +134,8 @@ def _block(status: Status, now: float) -> Table:
     if lost := losses(status):
         rows.append(("so far", Text(lost)))
     if status.version is not None:
-        rows.append(("published", Text(f"version {status.version}")))
+        by = f" by {status.published_by}" if status.published_by else ""
+        rows.append(("published", Text(f"version {status.version}{by}")))
     block = Table.grid(padding=(0, 2))
     block.add_column(width=9, style="dim")
     for name, value in rows:

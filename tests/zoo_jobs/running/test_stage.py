@@ -125,7 +125,7 @@ def test_a_chunk_that_is_no_number_is_named() -> None:
         read_chunk(store, "a" * 32, "lanes")
 
 
-def test_the_name_of_the_user_is_in_attempt_and_status_and_nowhere_in_the_published_zoo(
+def test_the_names_of_who_trains_and_publishes_are_in_run_and_status_and_nowhere_in_the_published_zoo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOGNAME", "canary-user")
@@ -143,4 +143,6 @@ def test_the_name_of_the_user_is_in_attempt_and_status_and_nowhere_in_the_publis
     assert len([stat for stat in store.list("zoos/") if stat.key.endswith("/manifest.json")]) == 2
     capsys.readouterr()
     assert main(["status", "digits8-cnn-s", "--store", url]) == 0
-    assert "started by service account canary-space/canary-account on canary-host" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "started by service account canary-space/canary-account on canary-host" in shown
+    assert shown.count("version 1 published by service account canary-space/canary-account on canary-host") == 2

@@ -14,6 +14,8 @@ from rich.console import Console
 from tests.support import synthetic
 from tests.support.controls import set_control
 from tests.support.made_runs import NAME, MadeRun, parent, twins, whole_run
+from zooforge.storage.errors import IncompleteRun, StoreRefused
+from zooforge.storage.keys import publications_prefix
 from zooforge.storage.publish.seal import vectorize
 from zooforge.storage.runs.run_files import Control
 from zooforge.storage.stores.clock import store_now
@@ -79,6 +81,47 @@ def test_a_run_is_finished_when_everything_requested_is_committed(store: ObjectS
     publish(store, parent())
     assert now_status(store).version == 1
     assert "version 1" in now_status(store).reason
+
+
+def test_a_refused_publication_is_told_until_one_succeeds(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise StoreRefused("conditional writes are not atomic")
+
+    whole_run(store, parent())
+    with monkeypatch.context() as patch:
+        patch.setattr("zooforge.zoo_jobs.publishing.publish.vectorize", refuse)
+        with pytest.raises(StoreRefused):
+            publish(store, parent())
+    shown = now_status(store)
+    assert shown.reason == "everything requested is trained, publishing it was refused"
+    assert (shown.problems[-1].kind, shown.problems[-1].message) == (
+        "refused",
+        "not published: conditional writes are not atomic",
+    )
+    assert f"zoo vectorize {NAME}" in shown.problems[-1].advice
+    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setattr("platform.node", lambda: "workstation")
+    publish(store, parent())
+    shown = now_status(store)
+    assert shown.problems == () and shown.published_by == "ann on workstation"
+    assert any("version 1 published by ann on workstation" in line for line in lines(shown, time.time()))
+
+
+def test_a_version_that_was_there_already_keeps_the_name_of_its_publisher(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_run(store, parent())
+    for user in ("ann", "bob"):
+        monkeypatch.setenv("LOGNAME", user)
+        publish(store, parent())
+    assert now_status(store).published_by.startswith("ann on ")
+
+
+def test_publishing_what_is_not_trained_leaves_no_note(store: ObjectStore) -> None:
+    MadeRun(store, parent())
+    with pytest.raises(IncompleteRun):
+        publish(store, parent())
+    assert list(store.list(publications_prefix(parent().run_id))) == []
 
 
 def test_a_stopped_run_says_why(store: ObjectStore) -> None:
