@@ -113,9 +113,18 @@ bench-quick: setup ## Run the first three benchmarks in a small form (10 minutes
 
 ##### ship
 
-.PHONY: release publish-sandbox
-release: setup ## Build the readers' wheel and the source archive into dist/
-	$(BIN)/python -m hatchling build
+.PHONY: release check-packages audit publish-sandbox
+release: setup ## Build wheels, source archives, image, chart, bill of materials, checksums and signature into dist/ (10 minutes)
+	VENV=$(VENV) IMAGE_TOOL=$(IMAGE_TOOL) IMAGE=$(IMAGE) sh requirements/release
+
+check-packages: setup ## Build the packages, install them in empty environments, read a zoo over HTTP and grow one there (15 minutes)
+	sh requirements/packages $(VENV) build/packages
+	$(BIN)/python -m tests.release.check_packages build/packages
+
+audit: ## Look for known weaknesses of the locked packages; asks PyPI about each (2 minutes)
+	@[ -x build/release-audit/bin/python ] || $(PYTHON) -m venv build/release-audit
+	@build/release-audit/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/release.lock
+	found=0; for lock in base torch torch-cuda docs release; do echo "$$lock.lock"; build/release-audit/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps -r requirements/$$lock.lock || found=1; done; exit $$found
 
 publish-sandbox: setup ## Upload ZOO of STORE as a draft by AUTHOR to Zenodo's sandbox; needs ZENODO_SANDBOX_TOKEN
 	$(BIN)/zoo publish $(ZOO) $(if $(STORE),--store $(STORE)) --to zenodo-sandbox --author "$(AUTHOR)"

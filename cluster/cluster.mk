@@ -5,6 +5,7 @@ RELEASE ?= zooforge
 KUBE_CONTEXT ?=
 IMAGE ?= localhost/zooforge:dev
 TORCH_INDEX ?= cpu
+PLATFORM ?=
 VALUES ?=
 ARGS ?=
 CLUSTER ?= cluster/adapters/kind
@@ -17,8 +18,8 @@ export CLUSTER IMAGE_TOOL IMAGE
 
 .PHONY: image image-load sbom operator preflight deploy submit status logs dashboard port-forward stop undeploy
 .PHONY: kind-up kind-down e2e chaos-cluster
-image: ## Build the image IMAGE (TORCH_INDEX=cpu, cu126, cu128 or cu130)
-	$(IMAGE_TOOL) build . $(IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg REVISION=$$(git rev-parse HEAD)
+image: ## Build the image IMAGE (TORCH_INDEX=cpu, cu126, cu128 or cu130; PLATFORM=linux/arm64 for another machine)
+	$(IMAGE_TOOL) build . $(IMAGE) $(if $(PLATFORM),--platform $(PLATFORM)) --build-arg TORCH_INDEX=$(TORCH_INDEX) --build-arg REVISION=$$(git rev-parse HEAD)
 
 image-load: ## Copy IMAGE to the nodes of a cluster without a registry
 	$(IMAGE_TOOL) load $(IMAGE)
