@@ -70,6 +70,8 @@ class Verbs(click.Group):
                 f"pip install 'zooforge[{extra}]'"
             ) from None
         command.short_help = help_text
+        if name == "store" and isinstance(command, click.Group):
+            command.add_command(store_publish)
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -86,6 +88,21 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl([(name, help_text) for name, (_, help_text) in VERBS.items()])
+
+
+@click.command(
+    "publish",
+    short_help="The same as `zoo publish`.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},  # they are those of `zoo publish`
+)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def store_publish(context: click.Context, words: tuple[str, ...]) -> Any:
+    publish = zoo.get_command(context, "publish")
+    assert publish is not None
+    with publish.make_context("publish", list(words), parent=context.find_root()) as inner:
+        return publish.invoke(inner)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -29,7 +29,7 @@ class ExportFormat:
         help: help of the verb.
         selection: parameters of ``SELECTION`` that the function takes.
         options: its other options; their names are the function's parameters.
-        target: the path that is written: an argument FOLDER or FILE, or the option ``--to``.
+        target: the path that is written: an argument FOLDER or FILE.
         unit: what ``progress`` counts.
         readers: programs that load the result, and what each of them asserts or assumes.
     """
@@ -41,14 +41,11 @@ class ExportFormat:
     readers: Mapping[str, str]
     selection: tuple[str, ...] = ("epochs", "models", "split", "where", "weight_threshold")
     options: tuple[click.Option, ...] = ()
-    target: Literal["folder", "file", "to"] = "folder"
+    target: Literal["folder", "file"] = "folder"
     unit: Literal["states", "bytes"] = "states"
 
     def command(self) -> click.Command:
         """The verb of ``zoo store``."""
-        path: click.Parameter = click.Argument([self.target])
-        if self.target == "to":
-            path = click.Option(["--to"], required=True, metavar="DIR", help="A folder that does not exist yet.")
         selection = [SELECTION[name] for name in self.selection]
 
         @version_option
@@ -57,7 +54,7 @@ class ExportFormat:
         def run(zoo: str, version: int | None, store_url: str | None, as_json: bool, **options: Any) -> None:
             self._run(zoo, options.pop(self.target), version, store_url, as_json, options)
 
-        parameters = [click.Argument(["zoo"]), path, *selection, *self.options]
+        parameters = [click.Argument(["zoo"]), click.Argument([self.target]), *selection, *self.options]
         command = click.command(self.verb, help=f"{self.help}\n\nZOO is STORE/zoos/NAME, or NAME with --store.")(run)
         command.params = [*parameters, *command.params]
         return command
@@ -74,7 +71,7 @@ class ExportFormat:
         with progress_bar(self.unit, length) as progress:
             report: Report = export(zoo, Path(path), **options, progress=progress)
         if as_json:
-            print_json({"file" if self.target == "file" else "folder": path, **report.to_json()})
+            print_json({self.target: path, **report.to_json()})
             return
         click.echo(f"{path}: {report.summary()}")
         for note in report.notes():
@@ -221,17 +218,16 @@ EXPORT_FORMATS = (
         readers={"`open_zoo`": "extracted, or where it lies as `FILE.zip/zoos/NAME`."},
     ),
     ExportFormat(
-        verb="publish",
+        verb="export-hub",
         function="hub_folder:prepare_hub",
         gives="a data set for the Hugging Face Hub",
-        help="Prepare ZOO for the Hugging Face Hub, offline: card, Croissant metadata, tables, objects.",
+        help="Write ZOO as a data set for the Hugging Face Hub, offline: card, Croissant metadata, tables, objects.",
         selection=(),
         options=(
             click.Option(
                 ["--repo", "repository"], metavar="OWNER/NAME", help="Name that the data set will have, for its card."
             ),
         ),
-        target="to",
         unit="bytes",
         readers={
             '`open_zoo("hf://OWNER/NAME")`': "a private or gated data set needs `HF_TOKEN`.",
@@ -251,7 +247,7 @@ def documented(page: str) -> str:
     """docs/interchange.md with its table of formats, their readers and what these assert, written again."""
     lines = ["| command | writes | read by | which asserts or assumes |", "| --- | --- | --- | --- |"]
     for row in EXPORT_FORMATS:
-        path = {"folder": "DIR", "file": "FILE", "to": "--to DIR"}[row.target]
+        path = {"folder": "DIR", "file": "FILE"}[row.target]
         first = [f"`zoo store {row.verb} ZOO {path}`", row.gives]
         for reader, asserts in row.readers.items():
             lines.append(f"| {' | '.join([*first, reader, asserts])} |")

@@ -34,8 +34,7 @@ def test_a_row_passes_each_parameter_that_its_function_takes(row: ExportFormat) 
     }
     options = [str(option.name) for option in row.options]
     assert set(keywords) - {"files"} == {*row.selection, *options, "progress"}  # files: only `zoo publish` passes them
-    path = ["--to", "path"] if row.target == "to" else ["path"]
-    given = row.command().make_context(row.verb, ["zoo", *path]).params
+    given = row.command().make_context(row.verb, ["zoo", "path"]).params
     assert {name: given[name] for name in options} == {name: keywords[name] for name in options}
     assert row.readers
 

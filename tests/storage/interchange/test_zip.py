@@ -98,7 +98,7 @@ def test_a_damaged_object_ends_the_export_and_leaves_no_file(zoo: Zoo, tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-@pytest.mark.parametrize("verb", ["zip", "publish"])
+@pytest.mark.parametrize("verb", ["zip", "export-hub"])
 def test_a_full_disk_gives_one_line_and_leaves_nothing(
     verb: str, zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,8 +107,7 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(
 
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full)
     monkeypatch.setattr(Path, "write_bytes", full)
-    target = [str(tmp_path / "out")] if verb == "zip" else ["--to", str(tmp_path / "out")]
-    assert main(["store", verb, f"{zoo.store.url}/zoos/tiny-zoo", *target]) == 1
+    assert main(["store", verb, f"{zoo.store.url}/zoos/tiny-zoo", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.endswith(
         "out: could not be written (No space left on device); nothing is left of it\n"
     )
@@ -121,9 +120,9 @@ def test_the_commands_refuse_an_existing_target(zoo: Zoo, tmp_path: Path, capsys
     assert json.loads(capsys.readouterr().out)["bytes"] == file.stat().st_size
     assert main(["store", "zip", address, str(file)]) == 2
     assert "exists already" in capsys.readouterr().err
-    assert main(["store", "publish", address, "--to", str(tmp_path / "hub"), "--repo", "me/my-zoos"]) == 0
+    assert main(["store", "export-hub", address, str(tmp_path / "hub"), "--repo", "me/my-zoos"]) == 0
     assert "hf upload me/my-zoos" in capsys.readouterr().err
-    assert main(["store", "publish", address, "--to", str(tmp_path / "hub")]) == 2
+    assert main(["store", "export-hub", address, str(tmp_path / "hub")]) == 2
     assert "not empty" in capsys.readouterr().err
 
 

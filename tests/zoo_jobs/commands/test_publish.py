@@ -35,6 +35,18 @@ def test_a_dry_run_says_what_would_be_published_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_zoo_store_publish_is_the_same_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SOURCE, "--to", str(tmp_path / "out"), "--dry-run", "--json", "--epochs", "last"]
+    said = []
+    for words in (["publish"], ["store", "publish"]):
+        assert main([*words, *arguments]) == 0
+        said.append(capsys.readouterr())
+    assert said[0] == said[1] and json.loads(said[0].out)["states"] == 16
+    assert main(["store", "publish", "digits-example", "--too", "x"]) == 2
+    assert "No such option" in capsys.readouterr().err
+    assert main(["store", "--help"]) == 0 and "The same as `zoo publish`" in capsys.readouterr().out
+
+
 def test_a_part_is_published_and_cited_with_its_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert publish("--to", str(tmp_path), "--author", "Doe, Jane", "--epochs", "4", "--split", "test") == 0
     out, err = capsys.readouterr()
