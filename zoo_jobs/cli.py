@@ -92,11 +92,11 @@ class Verbs(click.Group):
 
 @click.command(
     "publish",
-    short_help="The same as `zoo publish`.",
+    help="The same as `zoo publish`, with its options.",
     add_help_option=False,
     context_settings={"ignore_unknown_options": True},  # they are those of `zoo publish`
 )
-@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.argument("words", nargs=-1, metavar="NAME --to TARGET", type=click.UNPROCESSED)
 @click.pass_context
 def store_publish(context: click.Context, words: tuple[str, ...]) -> Any:
     publish = zoo.get_command(context, "publish")

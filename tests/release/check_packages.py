@@ -7,7 +7,6 @@ prints a line with its seconds; the exit status is 1 if one fails.
 """
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from tests.support.page_blocks import blocks
 from tests.support.paths import ROOT
 
 PUBLISHED = "https://example.org/zoos/digits-example"  # in docs/install.md
@@ -55,9 +55,9 @@ def served(folder: Path) -> Iterator[str]:
 
 def snippet(address: str) -> str:
     """The first Python block of docs/install.md, which reads and plots a published zoo, with another address."""
-    (first, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "install.md").read_text(), re.DOTALL)
+    first = next(block.code for block in blocks(Path("docs/install.md")) if block.language == "python")
     assert PUBLISHED in first
-    return str(first).replace(PUBLISHED, address)
+    return first.replace(PUBLISHED, address)
 
 
 class Environment:

@@ -4,17 +4,16 @@ import click
 from click.shell_completion import get_completion_class
 
 SHELLS = {
-    "bash": 'eval "$(zoo completion bash)" in ~/.bashrc',
-    "zsh": 'eval "$(zoo completion zsh)" in ~/.zshrc, behind compinit',
+    "bash": 'put eval "$(zoo completion bash)" into ~/.bashrc.',
+    "zsh": 'put eval "$(zoo completion zsh)" into ~/.zshrc, behind compinit.',
     "fish": "zoo completion fish > ~/.config/fish/completions/zoo.fish",
 }
 """Each shell, and how its users switch completion on."""
+_HOW = "\n\n".join(f"{shell}: {how}" for shell, how in SHELLS.items())
 
 
-@click.command(
-    "completion", help="Print the script that makes SHELL complete `zoo`.\n\n\b\n" + "\n".join(SHELLS.values())
-)
-@click.argument("shell", type=click.Choice(list(SHELLS)))
+@click.command("completion", help=f"Print the script that makes SHELL complete `zoo`.\n\n{_HOW}")
+@click.argument("shell", metavar="SHELL", type=click.Choice(list(SHELLS)))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
     made_by = get_completion_class(shell)
