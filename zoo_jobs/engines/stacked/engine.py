@@ -5,9 +5,11 @@ from typing import Any
 import torch
 
 from ...data.prepared import PreparedData
-from ..contract import DeviceKind, Hyperparameters, Program, StateArrays, not_a_plain_layer_list, not_classification
+from ...tasks.registry import DEFAULT
+from ..contract import DeviceKind, Hyperparameters, Program, StateArrays, not_a_plain_layer_list
 from ..cuda import free_bytes
 from ..devices import no_cuda
+from .image_session import ImageSession
 from .memory import peak_bytes
 from .session import StackedSession
 from .update import STEPS
@@ -45,7 +47,7 @@ class StackedEngine:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def refuses(self, program: Program) -> str | None:
-        if reason := not_a_plain_layer_list(program) or not_classification(program):
+        if reason := not_a_plain_layer_list(program):
             return reason
         if program.optimizer not in STEPS:
             return f"it has no step of the optimizer {program.optimizer}"
@@ -83,4 +85,5 @@ class StackedEngine:
         if reason is not None:
             raise ValueError(f"stacked cannot run {program.architecture.name}: {reason}")
         at_once = max(program.batch_size, 10)
-        return StackedSession(program, hyperparameters, state, data, self.device, at_once)
+        session = StackedSession if program.task == DEFAULT else ImageSession
+        return session(program, hyperparameters, state, data, self.device, at_once)

@@ -117,7 +117,7 @@ class StackedNetwork:
                 case Add(source=source):
                     values = values + added[source]
                 case Flatten():
-                    values = values.transpose(1, 2).flatten(2)
+                    values = values if values.dim() == 3 else values.transpose(1, 2).flatten(2)
                 case Dropout():
                     if index in drawn:
                         values = values * _channels_first(drawn[index])
