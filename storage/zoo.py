@@ -36,10 +36,14 @@ class Zoo(Networks):
 
     @property
     def task(self) -> dict[str, Any]:
-        """The task of the networks: data set, number of classes, shape (C, H, W) of an image."""
+        """The task of the networks: its name, data set, shape (C, H, W) of an image; the number of classes, or of
+        ``image_regression`` the steps of an epoch."""
+        named = {"name": "classification", "dataset": self.manifest.dataset}
+        if (task := self.manifest.task) is not None:
+            return {**named, **task, "image_shape": tuple(task["image_shape"])}
         size = self.architecture["image_size"]
         shape = (self.architecture["in_channels"], size, size)
-        return {"dataset": self.manifest.dataset, "num_classes": self.architecture["num_classes"], "image_shape": shape}
+        return {**named, "num_classes": self.architecture["num_classes"], "image_shape": shape}
 
     def images(
         self, split: str = "test", file: "Address | None" = None
@@ -62,7 +66,7 @@ class Zoo(Networks):
             raise StorageUsageError(f"{what}: cannot be read ({error.strerror})") from None
         pixels, labels = decode_images(data, split, self.task["image_shape"], f"zoo {self.name!r}: {what}")
         column = f"{split}_count"
-        counts = set(self.labels(columns=[column])[column].to_pylist()) - {None}
+        counts = set() if self.manifest.task else set(self.labels(columns=[column])[column].to_pylist()) - {None}
         if counts and counts != {len(labels)}:
             raise FormatError(
                 f"zoo {self.name!r}: {what} has {len(labels):,} images of {split}, the models were evaluated on "
@@ -121,9 +125,43 @@ class Zoo(Networks):
         import_optional("torch")
         from .views.evaluate import evaluate
 
+        if self.manifest.task is not None:
+            raise StorageUsageError(
+                f"zoo {self.name!r}: its networks do not classify; the labels have psnr, and reconstruct() gives the "
+                "images that they have learned"
+            )
         selection = self.select(epoch, models, None, where)
         pixels, labels = self.images(split) if images is None else images
         return evaluate(self, selection, to_numpy(pixels), to_numpy(labels), masked)
+
+    def reconstruct(
+        self,
+        models: Selector = None,
+        epoch: Selector = -1,
+        *,
+        where: str | None = None,
+        masked: bool = True,
+        side: int | None = None,
+    ) -> NDArray[np.float32]:
+        """The images that networks of the task ``image_regression`` have learned, computed with torch.
+
+        Args:
+            models, epoch, where, masked: as for ``weights``, in the same order; -1 is the last kept epoch.
+            side: rows and columns of the images; None: those of the images that were learned.
+
+        Returns:
+            [states, C, side, side]; pixels are about 0 to 1, not clipped.
+
+        Raises:
+            StorageUsageError: the zoo has another task. Also the errors of ``stacked_modules``.
+        """
+        if self.manifest.task is None:
+            raise StorageUsageError(f"zoo {self.name!r}: its networks classify; they have learned no image")
+        import_optional("torch")
+        from .views.reconstruct import pictures
+
+        stack = self.stacked_modules(models, epoch, where=where, masked=masked)
+        return pictures(stack, self.task["image_shape"][1] if side is None else side)
 
     def class_metrics(
         self, models: Selector = None, epochs: Selector = None, split: str = "test", *, where: str | None = None
@@ -195,8 +233,8 @@ class Zoo(Networks):
             augment: hidden units in a random order, drawn by (``seed``, pass, sample); ``set_epoch`` sets the pass.
             standardize: mean 0 and deviation 1 per tensor, fitted as ``standardizer`` does on these models, epochs and
                 ``where``; or a Standardizer that was fitted before. The dataset has it as ``.standardizer``.
-            columns: label columns of a sample; None: model, epoch, split, test_acc and ggap; "all": all that have no
-                null which torch cannot hold.
+            columns: label columns of a sample; None: model, epoch, split, test_acc and ggap, or psnr and image; "all":
+                all that have no null which torch cannot hold.
             stream: an IterableDataset that reads while it is iterated, for DataLoaders with any number of workers.
             shuffle: of a stream: by (``seed``, pass); the order is stated in ``storage/views/stream.py``.
             buffer_bytes: of a stream: what a worker holds, and mixes, at once; None: 32 MiB.

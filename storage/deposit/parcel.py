@@ -169,20 +169,23 @@ def slice_of(zoo: Zoo, folder: Path, epochs: Selector, models: Selector, split: 
 
 
 def _accuracies(zoo: Zoo, figures: tuple[Figure, ...]) -> str:
-    """Pictures, and a table of the test accuracy of finite models at five epochs; empty where none was measured."""
-    labels = zoo.labels(columns=["epoch", "test_acc"])
-    labels = labels.filter(pc.is_valid(labels["test_acc"]))
-    epochs, accuracy = labels["epoch"].to_numpy(), labels["test_acc"].to_numpy()
+    """Pictures, and a table of the test accuracy or the PSNR of finite models at five epochs; empty where none was
+    measured."""
+    metric, title, factor, unit = ("test_acc", "Test accuracy", 100, "%") if zoo.manifest.task is None else (
+        "psnr", "PSNR of the images", 1, "dB")  # fmt: skip
+    labels = zoo.labels(columns=["epoch", metric])
+    labels = labels.filter(pc.is_valid(labels[metric]))
+    epochs, accuracy = labels["epoch"].to_numpy(), labels[metric].to_numpy()
     there = np.unique(epochs)
     if not len(there):
         return ""
     chosen = there[np.unique(np.linspace(0, len(there) - 1, 5).round().astype(int))]
     # Pictures of a fixed width stand side by side on a wide screen and below each other on a phone.
     pictures = [f'<img src="{one.name}" width="360" alt="{html.escape(one.alt)}">' for one in figures]
-    lines = ["## Test accuracy\n", *pictures, ""] if pictures else ["## Test accuracy\n"]
+    lines = [f"## {title}\n", *pictures, ""] if pictures else [f"## {title}\n"]
     lines += ["| epoch | models | lowest | median | highest |", "|--|--|--|--|--|"]
     for epoch in chosen:
         here = accuracy[epochs == epoch]
-        low, middle, high = (f"{100 * value:.1f} %" for value in (here.min(), np.median(here), here.max()))
+        low, middle, high = (f"{factor * value:.1f} {unit}" for value in (here.min(), np.median(here), here.max()))
         lines.append(f"| {epoch} | {len(here):,} | {low} | {middle} | {high} |")
     return "\n".join(lines) + "\n\n"

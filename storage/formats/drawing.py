@@ -38,13 +38,21 @@ def histogram(values: NDArray[Any], bins: int = 40) -> str:
     return _figure(bars, f"values from {low:.3g} to {high:.3g}", f"most values are near {most:.3g}")
 
 
-def curves(xs: Sequence[float], lows: Sequence[float], middles: Sequence[float], highs: Sequence[float]) -> str:
-    """An SVG of a line of values in 0-1 and a band around it, over ascending ``xs``."""
+def curves(
+    xs: Sequence[float],
+    lows: Sequence[float],
+    middles: Sequence[float],
+    highs: Sequence[float],
+    *,
+    name: str = "test accuracy",
+    largest: float = 1,
+) -> str:
+    """An SVG of a line of values in 0 to ``largest``, called ``name``, and a band around it, over ascending ``xs``."""
     first, last = xs[0], max(xs[-1], xs[0] + 1)
 
     def points(values: Sequence[float]) -> list[str]:
         return [
-            f"{WIDTH * (x - first) / (last - first):.1f},{HEIGHT * (1 - y):.1f}"
+            f"{WIDTH * (x - first) / (last - first):.1f},{HEIGHT * (1 - min(1, max(0, y / largest))):.1f}"
             for x, y in zip(xs, values, strict=True)
         ]
 
@@ -55,7 +63,8 @@ def curves(xs: Sequence[float], lows: Sequence[float], middles: Sequence[float],
         f'<polyline points="{line}" fill="none" stroke="{_COLOUR}" stroke-width="2"/>'
     )
     ends = f"the median is {middles[0]:.2f} at epoch {xs[0]} and {middles[-1]:.2f} at epoch {xs[-1]}"
-    return _figure(shapes, f"test accuracy, 0 to 1, at epochs {xs[0]} to {xs[-1]}: median and middle 80 %", ends)
+    caption = f"{name}, 0 to {largest}, at epochs {xs[0]} to {xs[-1]}: median and middle 80 %"
+    return _figure(shapes, caption, ends)
 
 
 def _figure(shapes: str, caption: str, seen: str) -> str:

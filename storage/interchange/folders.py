@@ -37,6 +37,15 @@ class Report(ABC):
         return []
 
 
+def require_classification(zoo: Zoo, verb: str) -> None:
+    """Raises StorageUsageError: the models of ``zoo`` do not classify, and the format of ``verb`` is about accuracy."""
+    if zoo.manifest.task is not None:
+        raise StorageUsageError(
+            f"{verb}: the format is for networks that classify; the task of {zoo.name} is {zoo.task['name']}; "
+            "export-npz writes its weights and labels"
+        )
+
+
 @contextmanager
 def fresh_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder, which is renamed to ``path`` at the end, or removed after an error.

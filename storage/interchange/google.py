@@ -19,7 +19,7 @@ from ..formats.layout import Entry, Layout
 from ..formats.splits import SPLITS
 from ..read.selection import Selector
 from ..zoo import Zoo
-from .folders import Report, csv_bytes, fresh_folder, num_states, pieces, wanted_states
+from .folders import Report, csv_bytes, fresh_folder, num_states, pieces, require_classification, wanted_states
 from .google_tables import NAMES, TABLES, GoogleTables, compress
 
 FINAL_STEP = 86  # of the last checkpoint of Google's zoos, the only one that published readers use
@@ -102,6 +102,7 @@ def export_google(
     Raises:
         StorageUsageError: ``folder`` is not empty, nothing fits, or a bad option; nothing was written.
     """
+    require_classification(zoo, "export-google")
     if final_step < 0 or names not in NAMES:
         raise StorageUsageError(
             f"final step {final_step}, names {names!r}: expected 0 or more, and {' or '.join(NAMES)}"

@@ -25,7 +25,7 @@ from ..read.selection import Selector
 from ..read.states import States
 from ..views.tokens import rows_of, token_places
 from ..zoo import Zoo
-from .folders import Report, Wanted, fresh_folder, pieces
+from .folders import Report, Wanted, fresh_folder, pieces, require_classification
 from .torch_file import value_bytes, write_value
 
 PRECISIONS: dict[str, type[np.floating[Any]]] = {"16": np.float16, "32": np.float32}
@@ -91,6 +91,7 @@ def export_sane(
     Raises:
         StorageUsageError: ``folder`` is not empty, nothing fits, or an option is impossible; nothing was written.
     """
+    require_classification(zoo, "export-sane")
     if precision not in PRECISIONS or token_size < 0 or window < 0:
         raise StorageUsageError(
             f"precision {precision}, token size {token_size}, window {window}: expected 16 or 32 bits, sizes from 0 on"

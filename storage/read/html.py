@@ -1,4 +1,4 @@
-"""The HTML of a zoo in a notebook: its facts, and test accuracy over epochs."""
+"""The HTML of a zoo in a notebook: its facts, and test accuracy or PSNR over epochs."""
 
 import html
 
@@ -19,26 +19,28 @@ def zoo_html(manifest: Manifest, title: str, tables: LabelTables) -> str:
         ("data set", manifest.dataset),
         (
             "architecture",
-            f"{architecture['name']}, {manifest.layout.size:,} values, {architecture['num_classes']} classes",
+            f"{architecture['name']}, {manifest.layout.size:,} values, {architecture['num_classes']} "
+            + ("classes" if manifest.task is None else "outputs"),
         ),
         ("states with weights", f"{manifest.num_states:,}"),
         ("models by split", ", ".join(f"{name} {count:,}" for name, count in manifest.split_counts.items())),
     ]
     if manifest.parent is not None:
         facts.append(("parent", f"{manifest.parent.zoo}, epoch {manifest.parent.epoch}"))
-    return f"<p>{html.escape(title[1:-1])}</p>{table(facts)}{_accuracy(tables)}"
+    return f"<p>{html.escape(title[1:-1])}</p>{table(facts)}{_accuracy(manifest, tables)}"
 
 
-def _accuracy(tables: LabelTables) -> str:
+def _accuracy(manifest: Manifest, tables: LabelTables) -> str:
     """An empty text if the labels cannot be read, because a repr must not fail."""
+    metric, name, largest = ("test_acc", "test accuracy", 1) if manifest.task is None else ("psnr", "PSNR in dB", 50)
     try:
-        labels = tables.labels.select(["epoch", "test_acc"])
+        labels = tables.labels.select(["epoch", metric])
     except StorageError:
         return ""
-    epoch, accuracy = (numpy_column(labels[name]) for name in ("epoch", "test_acc"))
+    epoch, accuracy = (numpy_column(labels[column]) for column in ("epoch", metric))
     known = np.isfinite(accuracy)
     epochs = np.unique(epoch[known]).tolist()
     if not epochs:
         return ""
     bands = [np.quantile(accuracy[known & (epoch == one)], [0.1, 0.5, 0.9]).tolist() for one in epochs]
-    return curves(epochs, *(list(values) for values in zip(*bands, strict=True)))
+    return curves(epochs, *(list(values) for values in zip(*bands, strict=True)), name=name, largest=largest)

@@ -24,8 +24,9 @@ Sample = tuple[Any, Any, dict[str, Any]]
 Fields = dict[str, NDArray[Any]]  # "" weights, ".buffers", ".counters"; rows are states
 
 BUFFER_BYTES = 32 * 2**20
-DEFAULT_COLUMNS = ("model", "epoch", "split", "test_acc", "ggap")
-"""Label columns of a sample: few, since a DataLoader's worker opens a file for each tensor of a batch."""
+DEFAULT_COLUMNS = ("model", "epoch", "split", "test_acc", "ggap", "psnr", "image")
+"""Label columns of a sample, if the zoo has them: few, since a DataLoader's worker opens a file for each tensor of a
+batch."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class Source:
         Raises StorageUsageError for a column, named by the caller, that has a null integer, boolean or text.
         """
         if self._columns is None or self._columns == "all":
-            columns = DEFAULT_COLUMNS if self._columns is None else None
+            there = {column.name for column in self.zoo.manifest.label_columns}
+            columns = [name for name in DEFAULT_COLUMNS if name in there] if self._columns is None else None
             table = self.zoo.labels_of(selection, columns)
             arrays = {name: numpy_column(table[name]) for name in table.column_names}
             return {name: array for name, array in arrays.items() if not _has_null(array)}

@@ -73,7 +73,7 @@ def writable(zoo: Zoo) -> dict[str, Any]:
     """The fields of ``zoo`` for a YAML file: those that differ from the defaults."""
     if isinstance(zoo, TwinSpec):
         raise InputError(f"{zoo.name} has no file: twins are described by their parent, `zoo show {zoo.parent.name}`")
-    fields = zoo.model_dump(mode="json", exclude_defaults=True)
+    fields = zoo.task_row.left_out(zoo.model_dump(mode="json", exclude_defaults=True))
     # Fields that a network may require are written even if they have the default value.
     fields |= {name: block.model_dump(mode="json") for name in ("axes", "draws") if (block := getattr(zoo, name))}
     return {name: fields[name] for name in ZooSpec.model_fields if fields.get(name) is not None}
@@ -99,27 +99,34 @@ def _lines(zoo: Zoo) -> list[str]:
     lines.append(f"  {'seed':14} {_seeds(spec)}")
     for number, block in enumerate(spec.extend):
         lines.append(f"  extend {number}       {block.model_dump(mode='json', exclude_none=True)}")
-    lines.append(
-        f"network    {spec.architecture_name}, {spec.in_channels} x {spec.image_size} x {spec.image_size} images"
-    )
+    sees = "from coordinates to pixels of" if spec.images is not None else ""
+    shape = f"{spec.in_channels} x {spec.image_size} x {spec.image_size} images"
+    lines.append(f"network    {', '.join([spec.architecture_name, f'{sees} {shape}'.strip()])}")
     if isinstance(spec.architecture, LayerList):
         lines += [f"  {number:<4} {_layer(layer)}" for number, layer in enumerate(spec.architecture.content)]
     if isinstance(spec.architecture, OwnCode):
         own = spec.architecture
         lines.append(f"  class {own.class_name} of code with the SHA-256 {own.text.sha256}")
     val = f"{spec.split.val:,} val" if spec.split.val else "no val"
-    lines.append(f"data       {spec.dataset_name}: {spec.split.train:,} train, {val}, {spec.num_test:,} test")
+    images = f"{spec.split.train:,} train, {val}, {spec.num_test:,} test"
+    if spec.images is not None:
+        images = f"images {spec.image}, one for each model"
+    lines.append(f"data       {spec.dataset_name}: {images}")
     momentum = f", momentum {spec.momentum}{' (nesterov)' if spec.nesterov else ''} of SGD" if spec.momentum else ""
     scaled = f", initial weights times {spec.initializer_scale:g}" if spec.initializer_scale != 1 else ""
     if spec.initial_bias != ZooSpec.model_fields["initial_bias"].default:
         scaled += f", initial biases {spec.initial_bias:g}"
     schedule = f", schedule {spec.schedule}" if spec.schedule else ""
     augment = f", augmentation {spec.augment}" if spec.augment else ""
-    lines.append(f"training   batches of {spec.batch_size}{momentum}{schedule}{augment}{scaled}")
+    batches = f"batches of {spec.batch_size}"
+    if spec.images is not None:
+        batches = f"{spec.num_steps} steps an epoch on all {spec.batch_size} pixels"
+    lines.append(f"training   {batches}{momentum}{schedule}{augment}{scaled}")
     if spec.precision != "float32" or spec.memory_format != "contiguous":
         lines.append(f"arithmetic {PRECISIONS[spec.precision]}; {spec.memory_format} memory")
     lines.append(f"weights    kept after epochs {zoo.save_epochs}")
-    lines.append(f"measured   val and test after every epoch, train after epochs {zoo.train_eval_epochs}")
+    measured = f"val and test after every epoch, train after epochs {zoo.train_eval_epochs}"
+    lines.append(f"measured   {measured if spec.images is None else 'squared error and PSNR after every epoch'}")
     lines.append(f"units      {len(units):,} work units of {len({r.family for r in all_rows})} operation families")
     if not isinstance(zoo, TwinSpec) and spec.sparsify is not None:
         lines.append(f"twins      {spec.name}-{spec.sparsify.suffix}, {spec.sparsify.num_epochs} epochs")

@@ -19,7 +19,7 @@ from zooforge.storage.zoo import open_zoo
 from ..data.prepare import load
 from ..data.prepared import PreparedData, Split
 from ..data.sources import default_cache
-from ..engines.batches import pixels
+from ..engines.batches import image_block, pixels
 from ..engines.choose import make_engine
 from ..engines.growth import Growth
 from ..engines.precision import autocast
@@ -32,6 +32,7 @@ from ..spec.zoo import ZooSpec
 from .imported import like, network_of
 
 MAX_DIFFERENCE = 2  # test images that torch may classify differently from the engine that trained the state
+MAX_RELATIVE_DIFFERENCE = 1e-3  # of a squared error, because engines differ in the order of sums and in their sines
 EVALUATION_IMAGES = 1000
 
 Outcome = Literal["equal", "within tolerance", "differs", "not recomputed"]
@@ -48,7 +49,8 @@ class Check:
 
 
 def recompute(store_url: str, zoo: Zoo | str, num_states: int, store: ObjectStore | None = None) -> list[Check]:
-    """Evaluate a sample of published states on the test split, in torch, and compare with their labels.
+    """Evaluate a sample of published states in torch, on the test split or on the images that they learned, and compare
+    with their labels.
 
     The sample is a function of the published bytes. Faulty states are not sampled: they have no accuracy.
 
@@ -62,12 +64,13 @@ def recompute(store_url: str, zoo: Zoo | str, num_states: int, store: ObjectStor
         data = load(spec, default_cache(), store)
     except InputError as error:
         return [Check(-1, -1, "not recomputed", str(error))]
-    labels = published.labels(columns=["model", "epoch", "test_correct"])
+    measured = "train_mse" if spec.task_row.vectors else "test_correct"
+    labels = published.labels(columns=["model", "epoch", measured])
     kept = set(published.epochs)
     rows = [
-        (model, epoch, correct)
-        for model, epoch, correct in zip(*(labels[name].to_pylist() for name in labels.column_names), strict=True)
-        if correct is not None and epoch in kept
+        (model, epoch, value)
+        for model, epoch, value in zip(*(labels[name].to_pylist() for name in labels.column_names), strict=True)
+        if value is not None and epoch in kept
     ]
     sample = sorted(random.Random(published.manifest.run).sample(rows, min(num_states, len(rows))))
     by_model = {row["model"]: row for row in published.model_table().to_pylist()} if sample else {}
@@ -81,7 +84,7 @@ def _compare(
     data: PreparedData,
     model: int,
     epoch: int,
-    stored: int,
+    stored: float,
 ) -> Check:
     dropout_ratio, split = row["dropout_ratio"] or 0.0, data.test
     try:
@@ -89,10 +92,27 @@ def _compare(
     except InputError as error:
         return Check(model, epoch, "not recomputed", str(error))
     module.load_state_dict(published.state_dict(model, epoch, torch=True), strict=True)
+    if spec.task_row.vectors:
+        return _compare_error(model, epoch, squared_error(module, data, row["image"]), stored)
     correct = count_correct(module, data, split, spec.precision)
     difference = abs(correct - stored)
     outcome: Outcome = "equal" if difference == 0 else "within tolerance" if difference <= MAX_DIFFERENCE else "differs"
     return Check(model, epoch, outcome, f"{stored} of {len(split)} test images stored, {correct} recomputed")
+
+
+def _compare_error(model: int, epoch: int, found: float, stored: float) -> Check:
+    outcome: Outcome = "equal" if found == stored else "within tolerance"
+    if abs(found - stored) > MAX_RELATIVE_DIFFERENCE * stored:
+        outcome = "differs"
+    return Check(model, epoch, outcome, f"mean squared error {stored:.9g} stored, {found:.9g} recomputed")
+
+
+def squared_error(module: nn.Module, data: PreparedData, image: int) -> float:
+    """The mean squared error of ``module`` on an image of the training images, on the CPU."""
+    block = image_block(data, image, 1)
+    with torch.no_grad():
+        outputs = module.eval()(torch.from_numpy(block.images))
+    return float(((outputs - torch.from_numpy(block.labels)) ** 2).double().mean())
 
 
 def count_correct(module: nn.Module, data: PreparedData, split: Split, precision: Precision = "float32") -> int:

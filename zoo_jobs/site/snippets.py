@@ -14,13 +14,14 @@ def snippets(manifest: Manifest, address: str) -> dict[str, str]:
         address: of the store, as readers reach it.
     """
     zoo = zoo_url(address, manifest.zoo)
+    metric, name = ("test_acc", "accuracy") if manifest.task is None else ("psnr", "psnr")
     labels = f"{address.rstrip('/')}/{manifest.labels.ref.key}"
     return {
         "Python": (
             "import zooforge\n\n"
             f'zoo = zooforge.open_zoo("{zoo}")\n'
             'states = zoo.weights(epochs="last", split="train")  # states.values is [states, weights]\n'
-            'accuracy = states.labels()["test_acc"].to_numpy()\n'
+            f'{name} = states.labels()["{metric}"].to_numpy()\n'
         ),
         "PyTorch": (
             "import zooforge\n\n"
@@ -29,7 +30,7 @@ def snippets(manifest: Manifest, address: str) -> dict[str, str]:
         ),
         "DuckDB": (
             "import duckdb\n\n"
-            f"query = \"select model, epoch, test_acc from '{labels}' order by test_acc desc limit 5\"\n"
+            f"query = \"select model, epoch, {metric} from '{labels}' order by {metric} desc limit 5\"\n"
             "best = duckdb.sql(query).fetchall()\n"
         ),
         "Shell": f"zoo store pull {zoo} DIR  # a copy; --epochs, --models, --split and --where take a part\n",

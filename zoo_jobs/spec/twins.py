@@ -7,6 +7,7 @@ from typing import Any
 from zooforge.storage.canonical import digest_of
 
 from ..errors import InputError
+from ..tasks.image_regression import no_twins
 from .blocks import validated
 from .epochs import EpochSet
 from .own_code import OwnCode
@@ -97,4 +98,6 @@ def twins_of(spec: ZooSpec, sparsify: SparsifySpec | None = None, source_epoch: 
         raise InputError(f"{spec.name}: twins are made of CNNs, its models are {spec.architecture_name}")
     if chosen is None:
         raise InputError(f"{spec.name} has no `sparsify:` block; name a method, e.g. --method variational-dropout")
+    if spec.task_row.vectors and chosen.method != "magnitude":
+        raise InputError(f"{spec.name}: {no_twins(chosen.method)}: --method magnitude --sparsity 90")
     return TwinSpec(spec, chosen, spec.num_epochs if source_epoch is None else source_epoch)

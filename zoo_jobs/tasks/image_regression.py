@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from zooforge.storage.views.reconstruct import coordinates as coordinates
+
 from ..data.own import Images, facts_of
 from ..data.registry import DATASETS
 from ..data.rules import Preprocessing, SplitRule
@@ -20,17 +22,6 @@ COORDINATES = ("row", "column")
 """The inputs of a network, each in -1 to 1."""
 MAX_IMAGES = 10_000_000
 _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
-
-
-def coordinates(side: int) -> NDArray[np.float32]:
-    """Row and column of each pixel, [side * side, 2], row by row, as float32((2 i - (side - 1)) / (side - 1)).
-
-    So the first row and column are -1, the last ones 1. An image of one pixel has the coordinates 0.
-    """
-    last = side - 1
-    axis = (2 * np.arange(side, dtype=np.float64) - last) / max(1, last)
-    rows, columns = np.meshgrid(axis, axis, indexing="ij")
-    return np.stack([rows.reshape(-1), columns.reshape(-1)], axis=1).astype(np.float32)
 
 
 def targets(images: NDArray[np.uint8], pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,7 +93,8 @@ def fill_in(value: dict[str, Any]) -> dict[str, Any]:
 def left_out(value: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a spec without what ``fill_in`` gives it."""
     kept = {name: setting for name, setting in value.items() if name not in ("split", "batch_size")}
-    kept["preprocessing"] = {n: v for n, v in value["preprocessing"].items() if n not in ("mean", "std")}
+    preprocessing = value.get("preprocessing", {})
+    kept["preprocessing"] = {n: v for n, v in preprocessing.items() if n not in ("mean", "std")}
     return kept
 
 

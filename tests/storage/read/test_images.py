@@ -143,7 +143,7 @@ def test_states_that_are_not_finite_have_no_accuracy(tmp_path: Path) -> None:
 
 
 def test_the_task_says_what_the_networks_were_trained_for() -> None:
-    expected = {"dataset": "digits8", "num_classes": 10, "image_shape": (1, 28, 28)}
+    expected = {"name": "classification", "dataset": "digits8", "num_classes": 10, "image_shape": (1, 28, 28)}
     assert zooforge.example().task == zooforge.example(twins=True).task == expected
 
 
