@@ -38,6 +38,7 @@ class ZooFacts:
     run: str
     version: int
     manifest_sha256: str
+    task: str = "classification"
     engines: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
 
@@ -83,6 +84,22 @@ class ByClass:
 
 
 @dataclass(frozen=True)
+class Reconstructions:
+    """What some models make of the image that each of them learns, the best first. K models, E epochs.
+
+    Attributes:
+        pictures: [K, E, C, S, S], pixels about 0 to 1. ``originals``: [K, C, S, S], None where not published.
+        psnr: of the last epoch, [K].
+    """
+
+    models: tuple[int, ...]
+    epochs: tuple[int, ...]
+    pictures: NDArray[np.float32]
+    originals: NDArray[np.float32] | None
+    psnr: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything in one report; ``twins`` is the contents of the sparsified zoo."""
 
@@ -94,6 +111,7 @@ class Contents:
     accounts: tuple[RunAccount, ...] = ()
     notes: tuple[str, ...] = field(default=())
     by_class: ByClass | None = None
+    reconstructions: Reconstructions | None = None
 
 
 def extent(contents: Contents) -> str:

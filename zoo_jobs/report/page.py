@@ -23,6 +23,7 @@ from .sections import (
     generalisation_gap,
     how_it_was_made,
     in_short,
+    learned_images,
     provenance,
     sparsification,
     weights,
@@ -45,6 +46,8 @@ SECTIONS = (
     provenance,
 )
 """In reading order."""
+OF_IMAGES = (in_short, learned_images, faulty_models, coverage, how_it_was_made, provenance)
+"""Those of a zoo whose models learn images."""
 
 _FOLDER = Path(__file__).parent
 _TEMPLATES = Environment(
@@ -64,6 +67,7 @@ class Written:
     findings: tuple[str, ...]
     num_faulty: int
     test_accuracy: tuple[float | None, ...]
+    psnr: tuple[float | None, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -75,6 +79,7 @@ class Written:
             "findings": list(self.findings),
             "num_faulty": self.num_faulty,
             "test_accuracy_quantiles": list(self.test_accuracy),
+            "psnr_quantiles": list(self.psnr),
         }
 
 
@@ -90,7 +95,11 @@ def write_report(contents: Contents, folder: Path, more: Sequence[Section] = ())
         (folder / name).write_bytes(data)
     target = folder / "index.html"
     target.write_text(html, encoding="utf-8", errors="replace")
-    accuracy = quantiles(contents.population.final("test_acc"))
+
+    def known(metric: str) -> tuple[float | None, ...]:
+        values = quantiles(contents.population.final(metric))
+        return tuple(float(q) if np.isfinite(q) else None for q in values)
+
     return Written(
         zoo=contents.facts.name,
         version=contents.facts.version,
@@ -99,7 +108,8 @@ def write_report(contents: Contents, folder: Path, more: Sequence[Section] = ())
         extent=extent(contents),
         findings=tuple(in_short.findings(contents)),
         num_faulty=int((~contents.population.sound_N).sum()),
-        test_accuracy=tuple(float(q) if np.isfinite(q) else None for q in accuracy),
+        test_accuracy=known("test_acc"),
+        psnr=known("psnr"),
     )
 
 
@@ -131,7 +141,8 @@ def pictures(contents: Contents) -> dict[str, bytes]:
 
 
 def _sections(contents: Contents) -> list[Section]:
-    return [section for module in SECTIONS if (section := module.section(contents)) is not None]
+    modules = OF_IMAGES if contents.facts.task == "image_regression" else SECTIONS
+    return [section for module in modules if (section := module.section(contents)) is not None]
 
 
 def _figures(contents: Contents) -> list[tuple[str, str, str]]:
@@ -139,12 +150,17 @@ def _figures(contents: Contents) -> list[tuple[str, str, str]]:
     facts, population = contents.facts, contents.population
     q = quantiles(population.final("test_acc"))
     spread = f"middle half {words.percent(q[1])} to {words.percent(q[3])}" if np.isfinite(q[2]) else "no finite model"
+    headline = ("Test accuracy", words.percent(q[2]), spread)
+    if facts.task == "image_regression":
+        q = quantiles(population.final("psnr"))
+        spread = f"middle half {words.decibels(q[1])} to {words.decibels(q[3])}"
+        headline = ("PSNR", words.decibels(q[2]), spread if np.isfinite(q[2]) else "no finite model")
     last = int(population.epochs_E[-1])
     figures = [
         ("Models", words.count(population.num_models), f"of {words.count(facts.num_models)}"),
         ("Epochs", words.count(last), f"of {words.count(facts.num_epochs)}, and the initial state"),
         ("Model states", words.count(population.num_states), f"{words.count(facts.num_parameters)} parameters each"),
-        ("Test accuracy", words.percent(q[2]), spread),
+        headline,
         ("Faulty", words.count(int((~population.sound_N).sum())), "kept and labelled"),
     ]
     if contents.twins is not None:

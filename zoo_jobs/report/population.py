@@ -29,6 +29,7 @@ METRICS = (
     "val_loss",
     "running_train_loss",
     "sparsity_ratio",
+    "psnr",
 )
 Floats = NDArray[np.float64]
 

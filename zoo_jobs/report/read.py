@@ -1,5 +1,6 @@
 """Reads the contents of a report from a store."""
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from zooforge.storage.errors import StoreRefused
+from zooforge.storage.errors import EpochNotPresent, StorageUsageError, StoreRefused
 from zooforge.storage.keys import zoo_url
 from zooforge.storage.publish.head import list_zoos, read_head, read_manifest_bytes
 from zooforge.storage.runs.run_files import read_pin
@@ -25,11 +26,13 @@ from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import ZooSpec
 from ..watching.facts import RunFacts, read_facts
 from . import words
-from .contents import ByClass, Contents, RunAccount, ZooFacts
+from .contents import ByClass, Contents, Reconstructions, RunAccount, ZooFacts
 from .fidelity import compare, is_sample, references
 from .population import HYPERPARAMETERS, METRICS, Population, population
+from .statistics import ranked
 from .weight_map import StateSample, weight_map
 
+SHEET_MODELS, SHEET_EPOCHS = 6, (0, 1, 2, 5, 10, 20, 50, 100, 200, 500)
 MAX_MAP_EPOCHS = 11
 MAP_BYTES = 256 * 2**20
 COLUMNS = (
@@ -80,8 +83,33 @@ def _contents(
     root_kind = spec.root.kind if spec is not None else facts.kind
     sample = is_sample(here, root_kind, facts.num_cells)
     comparisons = () if reference is None else compare(reference, here, sample)
-    shown = weight_map(_states(published, here)) if with_map and not published.manifest.twin else None
-    return Contents(facts, here, shown, comparisons, twins, notes=notes, by_class=_by_class(published))
+    parents = with_map and not published.manifest.twin
+    learns = facts.task == "image_regression"
+    shown = weight_map(_states(published, here)) if parents and not learns else None
+    made = _reconstructions(published, here) if parents and learns else None
+    return Contents(
+        facts, here, shown, comparisons, twins, notes=notes, by_class=_by_class(published), reconstructions=made
+    )
+
+
+def _reconstructions(published: Published, here: Population) -> Reconstructions | None:
+    """Of models evenly spread from the best to the worst PSNR; None where no model has one."""
+    order = ranked(here, "psnr")
+    if not len(order):
+        return None
+    rows = np.array(spread(order.tolist(), SHEET_MODELS))
+    models = here.models_N[rows].tolist()
+    wanted = [epoch for epoch in published.epochs if epoch in SHEET_EPOCHS or epoch == published.epochs[-1]]
+    try:
+        pictures = np.stack([published.reconstruct(models, epoch) for epoch in wanted], axis=1)
+    except (EpochNotPresent, StorageUsageError):  # models without one of the epochs, or of several activations
+        return None
+    originals = None
+    with contextlib.suppress(StorageUsageError):  # the images are not published
+        pixels = published.images("train")[0]
+        originals = pixels[[published.row(model)["image"] for model in models]]
+    psnr = here.final("psnr")[rows]
+    return Reconstructions(tuple(models), tuple(wanted), pictures, originals, psnr)
 
 
 def _by_class(published: Published) -> ByClass | None:
@@ -140,6 +168,7 @@ def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Pop
         run=manifest.run,
         version=published.version,
         manifest_sha256=hashlib.sha256(data).hexdigest(),
+        task=str(published.task["name"]),
         engines=_engines(store, manifest.run),
         sources=tuple(sources),
     )

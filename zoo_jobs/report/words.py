@@ -7,7 +7,7 @@ from typing import Any
 from ..quantities import dollars, duration, size
 
 __all__ = [
-    "NONE", "count", "dollars", "duration", "in_order", "name", "number", "percent", "points", "sentence",
+    "NONE", "count", "decibels", "dollars", "duration", "in_order", "name", "number", "percent", "points", "sentence",
     "signed_minus", "size", "value",
 ]  # fmt: skip
 
@@ -48,6 +48,11 @@ def points(ratio: float, digits: int = 1) -> str:
     if not math.isfinite(ratio):
         return NONE
     return signed_minus(f"{100 * ratio:+.{digits}f} pp")
+
+
+def decibels(value: float) -> str:
+    """31.26 is 31.3 dB; NaN is a dash."""
+    return NONE if not math.isfinite(value) else signed_minus(f"{value:.1f} dB")
 
 
 def signed_minus(text: str) -> str:

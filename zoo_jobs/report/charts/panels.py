@@ -46,7 +46,7 @@ def bands_panel(
     """Median, middle half and middle nine tenths of the models over ``epochs``.
 
     Args:
-        unit: ``%`` for a ratio, ``pp`` for a difference of ratios, ``loss`` for a loss.
+        unit: ``%`` for a ratio, ``pp`` for a difference of ratios, ``loss`` for a loss, ``dB`` for decibels.
     """
 
     def draw(axes: Axes) -> None:
@@ -68,6 +68,9 @@ def bands_panel(
             axes.vlines(shown.epochs_E, q25, q75, color=colour, linewidth=5, alpha=0.4)
         if unit == "loss":
             loss_axis(axes, float(q5.min(initial=1.0)), float(q95.max(initial=1.0)))
+        elif unit == "dB":
+            axes.set_ylim(_padded(shown.values_QE))
+            ticks(axes.yaxis, 6)
         else:
             axes.set_ylim(_padded(shown.values_QE) if unit == "pp" else UNIT)
             percent_axis(axes.yaxis, unit="%" if unit == "%" else "")
@@ -76,7 +79,12 @@ def bands_panel(
     return Panel(title, _bands_alt(what, shown, SHOW[unit]), draw, note)
 
 
-SHOW: dict[str, Callable[[float], str]] = {"%": words.percent, "pp": words.points, "loss": words.number}
+SHOW: dict[str, Callable[[float], str]] = {
+    "%": words.percent,
+    "pp": words.points,
+    "loss": words.number,
+    "dB": words.decibels,
+}
 
 
 def _padded(values: Floats) -> tuple[float, float]:

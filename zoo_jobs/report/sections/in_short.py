@@ -7,6 +7,7 @@ from ..blocks import Bullets, Section
 from ..contents import Contents
 from ..population import Population
 from ..statistics import influences, num_at_chance, quantiles, ranked
+from . import learned_images
 
 
 def section(contents: Contents) -> Section:
@@ -16,6 +17,8 @@ def section(contents: Contents) -> Section:
 def findings(contents: Contents) -> list[str]:
     facts, population = contents.facts, contents.population
     last = int(population.epochs_E[-1])
+    if facts.task == "image_regression":
+        return [*learned_images.findings(contents), _faulty(population)]
     lines = []
     q = quantiles(population.final("test_acc"))
     if np.isfinite(q[2]):
@@ -40,11 +43,7 @@ def findings(contents: Contents) -> list[str]:
             f"{words.count(idle, 'model')} ended near chance (at most {words.percent(1.5 * facts.chance_ratio, 0)}): "
             "settings that do not train belong to the population and stay in it."
         )
-    num_faulty = int((~population.sound_N).sum())
-    if num_faulty:
-        lines.append(f"{words.count(num_faulty, 'model is', 'models are')} faulty, with epoch and reason below.")
-    else:
-        lines.append("No model is faulty: every weight of every state is finite.")
+    lines.append(_faulty(population))
     if contents.twins is not None:
         twins = contents.twins.population
         sparsity, accuracy = quantiles(twins.final("sparsity_ratio")), quantiles(twins.final("test_acc"))
@@ -55,6 +54,13 @@ def findings(contents: Contents) -> list[str]:
             f"{words.percent(start[2])} to {words.percent(accuracy[2])}."
         )
     return lines
+
+
+def _faulty(population: Population) -> str:
+    num_faulty = int((~population.sound_N).sum())
+    if num_faulty:
+        return f"{words.count(num_faulty, 'model is', 'models are')} faulty, with epoch and reason below."
+    return "No model is faulty: every weight of every state is finite."
 
 
 def _settings(population: Population, row: int) -> str:
