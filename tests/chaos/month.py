@@ -53,7 +53,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 BEGIN = 1_800_000_000.0
 SLOTS, PRICE = 16, 3.2  # dollars per hour of all slots
 STEP_SECONDS = 30.0
-NOT_OF_THE_REFERENCE = ("digits8", "eurosat", "mnist5k")
+NOT_OF_THE_REFERENCE = ("digits8", "eurosat", "mnist5k", "fashion-mnist-inr")
 LEAST_UNIT = 64  # units of one ResNet-18 would make ten times as many parts without testing anything else
 ORIGIN = "simulated/zoos/zooforge"
 

@@ -36,6 +36,21 @@ FAMILY = {"digits8-tuned": 16, "digits8-new-head": 16, "digits8-tuned-again": 32
 """Zoos that descend from digits8-cnn-s, and their models."""
 
 
+LEARNERS = tuple(f"{data}-inr-{kind}" for data in ("mnist5k", "fashion-mnist") for kind in ("shared", "own"))
+"""Zoos whose models learn one image each."""
+
+
+def test_learners_of_images_have_5000_sine_networks_with_shared_or_own_initial_weights() -> None:
+    for name in LEARNERS:
+        spec = entries.load(name)
+        table = rows(spec)
+        assert [row.image for row in table] == list(range(5000))
+        num_seeds = len({row.seed for row in table})
+        assert num_seeds == 1 if name.endswith("shared") else num_seeds > 4900
+        assert spec.network("identity", dropout=False).layout.size == 1185
+        assert spec.num_epochs * spec.num_steps == 1000
+
+
 def test_the_27_zoos_of_the_reference_have_50360_models_and_2588360_states() -> None:
     assert {spec.name: len(rows(spec)) for spec in REFERENCE} == COUNTS
     assert sum(COUNTS.values()) == 50_360
@@ -46,7 +61,7 @@ def test_files_are_named_after_their_zoos_and_twins_names_are_free() -> None:
     assert tuple(spec.name for spec in ALL) == entries.names()
     sisters = {f"{data}-resnet18-seed-bf16" for data in ("cifar10", "cifar100", "tiny-imagenet")}
     assert set(entries.names()) - set(COUNTS) == {
-        "eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", *sisters, *FAMILY,
+        "eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", *sisters, *FAMILY, *LEARNERS,
     }  # fmt: skip
     assert len({spec.run_id for spec in ALL}) == len(ALL)
 
@@ -126,7 +141,9 @@ RESNET_SPLITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("spec", [spec for spec in ALL if spec.start is None], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [spec for spec in ALL if spec.start is None and spec.images is None], ids=lambda spec: spec.name
+)
 def test_splits_images_and_networks_fit_the_references(spec: ZooSpec) -> None:
     expected = RESNET_SPLITS if spec.architecture == "resnet18" else SPLITS
     assert (spec.split.train, spec.split.val, spec.num_test) == expected[spec.dataset]
