@@ -126,7 +126,9 @@ def _nameless(states: States) -> States:
 
 
 def _roots(zoo: Published, labels: Columns) -> NDArray[Any]:
-    """[N] of ``ZOO/MODEL``."""
+    """[N] of ``ZOO/MODEL``, or ``images of DATA SET/IMAGE`` where each model learns one image."""
+    if zoo.manifest.task is not None:
+        return np.array([f"{zoo.manifest.root_zoo}/{image}" for image in labels["image"].tolist()], object)
     names = dict(
         zip(labels["model"].tolist(), zip(labels["parent_zoo"], labels["parent_model"], strict=True), strict=True)
     )

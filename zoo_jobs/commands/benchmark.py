@@ -38,7 +38,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--first", type=click.IntRange(0), metavar="K", help="Epochs to forecast from; default: a quarter.")
 @click.option("--order", type=FILE, metavar="FILE", help="Order of the rows of Google's matrix, as published.")
 @click.option("--samples", type=FILE, metavar="DIR", help="Generated networks, safetensors files.")
-@click.option("--images", type=FILE, metavar="FILE", help="Images to test on; default: those published with the zoo.")
+@click.option("--images", type=FILE, metavar="FILE", help="Images; default: those published with the zoo.")
 @click.option("--activation", metavar="NAME", help="Of the generated networks, where the zoo has several.")
 @click.option("--against", type=FILE, metavar="FILE", help="JSON of an earlier run, to compare with.")
 @json_option
@@ -78,6 +78,10 @@ def command(
         say=lambda line: click.echo(line, err=True),
         **given,
     )
+    for zoo in (request.zoo, *request.others):
+        if zoo.task["name"] not in row.tasks:
+            takes = " or ".join(row.tasks)
+            raise InputError(f"protocol {protocol} is about {takes}; the task of {zoo.name} is {zoo.task['name']}")
     report = row.load()(request)
     if out is not None:
         stem = "benchmark" if protocol == "reference" else f"benchmark-{protocol}"

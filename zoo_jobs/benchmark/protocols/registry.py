@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ...tasks.registry import TASKS
+
 if TYPE_CHECKING:
     from ..request import Request
     from ..tables import Report
@@ -17,11 +19,13 @@ class Protocol:
     Attributes:
         module: in this folder.
         options: of `zoo benchmark`, besides those that every protocol takes.
+        tasks: of the zoos that it takes.
     """
 
     question: str
     module: str
     options: frozenset[str]
+    tasks: tuple[str, ...] = ("classification",)
 
     def load(self) -> "Callable[[Request], Report]":
         run: Callable[[Request], Report] = importlib.import_module(f".{self.module}", __package__).run
@@ -38,7 +42,10 @@ PROTOCOLS: dict[str, Protocol] = {
     ),
     "accuracy": Protocol("test accuracy from one state", "accuracy", STATE | {"thresholds"}),
     "ggap": Protocol("generalisation gap from one state", "ggap", STATE | {"thresholds"}),
-    "hyperparameters": Protocol("hyperparameters from one state", "hyperparameters", STATE),
+    "hyperparameters": Protocol("hyperparameters from one state", "hyperparameters", STATE, tuple(TASKS)),
+    "inr": Protocol(
+        "the class of the image that a network has learned", "inr", STATE | {"images"}, ("image_regression",)
+    ),
     "sparsity": Protocol(
         "share of pruned weights of a model's twin, from the model", "sparsity",
         METHODS | {"weight_threshold", "splits", "thresholds"},
