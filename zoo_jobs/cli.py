@@ -116,6 +116,7 @@ def zoo(verbose: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `zoo`. An error is one line on stderr. Returns the exit status: 0, 1, 2 or 75 (run again to resume)."""
     _open_standard_streams()
+    os.environ.pop("MPLBACKEND", None)  # a notebook's backend may not be installed here, and charts need none
     try:
         status = zoo.main(args=arguments, prog_name="zoo", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,6 +1,7 @@
 """`zoo list|show|plan|diff`: output, refusals, and that they import no heavy packages."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from tests.support.made_runs import MadeRun
 from tests.support.made_runs import parent as made_zoo
+from tests.support.paths import ROOT
 from zooforge.storage.runs.run_files import end_attempt
 from zooforge.storage.stores.open import open_store
 from zooforge.zoo_jobs.catalogue import entries
@@ -42,6 +44,16 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     lines = captured.err.strip().splitlines()
     assert len(lines) == 1
     return lines[0]
+
+
+@pytest.mark.slower
+def test_the_plotting_backend_of_a_notebook_does_not_matter(tmp_path: Path) -> None:
+    arguments = ["report", "digits-example", "--store", str(ROOT / "storage/example"), "--out", str(tmp_path)]
+    code = f"import sys; from zooforge.zoo_jobs.cli import main; sys.exit(main({arguments}))"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=os.environ | {"MPLBACKEND": "module://not_there.inline"}
+    )
+    assert (tmp_path / "index.html").is_file()
 
 
 def test_list_names_every_zoo_and_explains_the_kinds() -> None:
