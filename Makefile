@@ -43,7 +43,7 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 
 ##### check
 
-.PHONY: test test-quick test-zoos lint fuzz chaos month soak docs docs-site chaos-alerts check-native check-arm check-gpu bench bench-quick
+.PHONY: test test-quick test-zoos lint fuzz chaos month soak docs docs-site notebooks chaos-alerts check-native check-arm check-gpu bench bench-quick
 test: setup ## Run all tests except the slow ones, on all cores (11 minutes on two)
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
@@ -89,7 +89,13 @@ docs: setup ## Write the generated documents again and check all documents (3 mi
 	$(BIN)/python -m tests.support.reference_pages
 	$(BIN)/python -m pytest -q tests/docs tests/storage/formats/test_format.py
 
-docs-site: ## Build the documentation as a site in build/docs-site, with tools in build/docs-venv (1 minute)
+build/notebooks/%.ipynb: notebooks/%.ipynb
+	$(BIN)/python -m tests.support.notebooks build/notebooks $*
+
+notebooks: setup ## Execute the notebooks that changed, into build/notebooks (up to two minutes for each)
+	$(MAKE) --no-print-directory $(patsubst %,build/%,$(sort $(wildcard notebooks/*.ipynb)))
+
+docs-site: notebooks ## Build the documentation as a site in build/docs-site, with tools in build/docs-venv (1 minute, and the notebooks)
 	@[ -x build/docs-venv/bin/mkdocs ] || $(PYTHON) -m venv build/docs-venv
 	@build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/docs.lock
 	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --quiet

@@ -41,6 +41,7 @@ def test_every_document_is_in_the_navigation_once(hooks: Any) -> None:
     shown = pages(CONFIG["nav"])
     documents = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     documents |= {page for page in hooks.OUTSIDE.values() if page.endswith(".md")}
+    documents |= {f"notebooks/{path.stem}.md" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert sorted(shown) == sorted(documents)
     assert [next(iter(entry)) for entry in CONFIG["nav"]] == [
         "Start",
