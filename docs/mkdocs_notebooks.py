@@ -36,6 +36,8 @@ def page(notebook: Any, stem: str) -> tuple[str, dict[str, bytes]]:
     shown = iter(texts)
     body = re.sub(r"!\[png\]\(([^)]+)\)", lambda match: f"![{next(shown)}]({match[1]})", body)
     body = re.sub(r"\]\((\d\d-[a-z-]+)\.ipynb\)", r"](\1.md)", body)
+    body = re.sub(r"<style scoped>.*?</style>\n", "", body, flags=re.DOTALL)  # tables look like those of other pages
+    body = body.replace('<table border="1" class="dataframe">', "<table>")
     return body, dict(resources["outputs"])
 
 
