@@ -18,6 +18,8 @@ from ..data.rules import Preprocessing, SplitRule
 from ..models.layers import sines
 from .contract import Task
 
+AXES = ("activation", "initializer", "optimizer", "learning_rate", "weight_decay")
+"""The axes of a grid; the others are about images that are drawn in batches."""
 COORDINATES = ("row", "column")
 """The inputs of a network, each in -1 to 1."""
 MAX_IMAGES = 10_000_000
@@ -109,8 +111,9 @@ def check(spec: RegressionSpec) -> None:
         raise ValueError(f"batch_size: a step takes all {spec.image_size**2} pixels of an image; leave batch_size out")
     if set(spec.preprocessing.mean) != {0.0} or set(spec.preprocessing.std) != {1.0}:
         raise ValueError("preprocessing: pixels are byte / 255; leave mean and std out")
-    if spec.axes.dropout_ratio != (0.0,):
-        raise ValueError("axes.dropout_ratio: the task image_regression has no dropout; leave it out")
+    for name, field in type(spec.axes).model_fields.items():
+        if name not in AXES and getattr(spec.axes, name) != field.default:
+            raise ValueError(f"axes.{name}: the task image_regression does not have it; leave it out")
     if spec.sparsify is not None and spec.sparsify.method != "magnitude":
         raise ValueError(f"sparsify.method: {no_twins(spec.sparsify.method)}")
 

@@ -104,7 +104,10 @@ def test_a_spec_survives_json_without_what_follows_from_the_task() -> None:
         ({"augment": "crop-flip"}, "augment: the task image_regression does not have it"),
         ({"extend": [{"learning_rate": [0.1]}]}, "extend: the task image_regression does not have it"),
         ({"architecture": "cnn-s"}, "architecture: the task image_regression takes a list of layers, found cnn-s"),
-        ({"axes": SPEC["axes"] | {"dropout_ratio": [0.5]}}, "axes.dropout_ratio: "),
+        (
+            {"axes": SPEC["axes"] | {"dropout_ratio": [0.5]}},
+            "axes.dropout_ratio: the task image_regression does not have it",
+        ),
         ({"sparsify": {"method": "variational-dropout"}}, "sparsify.method: variational-dropout is defined for"),
         (
             {"architecture": {"layers": [{"linear": {"features": "classes"}}]}},
