@@ -165,7 +165,9 @@ def test_one_version_stands_everywhere() -> None:
     version = PROJECT["version"]
     lanes = tomllib.loads((ROOT / "zoo_jobs/engines/lanes/pyproject.toml").read_text())["project"]
     assert lanes["version"] == version and f"zooforge-lanes=={version}" in PROJECT["optional-dependencies"]["grow"]
+    (torch,) = (word for word in PROJECT["optional-dependencies"]["train"] if word.startswith("torch"))
     for name, line in {
+        "docs/install.md": f"pip install {torch} --index-url",
         "zooforge.py": f'__version__ = "{version}"',
         "helm/zooforge/Chart.yaml": f"version: {version}",
         "CITATION.cff": f"version: {version}",
