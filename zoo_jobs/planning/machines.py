@@ -23,7 +23,8 @@ class Rate(Closed):
     """Samples per second of one slot, measured by benchmarks/rates.py."""
 
     engine: str
-    architecture: ArchitectureName
+    architecture: ArchitectureName | Annotated[str, Field(pattern=r"^layers-[0-9a-f]{8}$")]
+    """A name of the registry, or the name that a list of layers has in manifests."""
     channels: Annotated[int, Field(gt=0)]
     twins: bool
     """Variational dropout; other twins train as their parents do."""

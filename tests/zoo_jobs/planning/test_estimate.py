@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.image_learners import SINE, learners
 from tests.support.zoo_specs import specs
 from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.errors import InputError
@@ -51,6 +52,20 @@ def test_resnet_flop_are_those_of_the_reference_study() -> None:
         spec = entries.load(f"{name}-resnet18-seed")
         per_model = estimate(spec, request(spec, "0:1"), BARE).num_flop / 1e12
         assert per_model == pytest.approx(tflop, rel=0.02)
+
+
+def test_a_zoo_that_learns_images_counts_pixels_and_two_layers_of_32_sines_have_a_rate() -> None:
+    hidden = {"linear": {"features": 32}}
+    layers = [hidden, SINE, hidden, SINE, {"linear": {"features": "channels"}}]
+    spec = learners(
+        dataset="mnist5k", image="0:5000", architecture={"layers": layers}, steps_per_epoch=20, num_epochs=50
+    )
+    plan = estimate(spec, request(spec), machine())
+    assert samples(spec, 50).trained == 50 * 20 * 784
+    assert samples(spec, 50).evaluated == 51 * 784
+    assert (plan.num_steps, plan.num_params, plan.engine) == (5000 * 50 * 20, 1185, "lanes")
+    assert plan.seconds is not None
+    assert plan.dollars is not None
 
 
 def test_seconds_are_samples_over_rates_and_dollars_follow() -> None:

@@ -97,27 +97,38 @@ def _free() -> float:
 
 
 MEASURE = """
+import sys
 import numpy as np
 from tests.support.lanes_cases import catalogue_case
+from tests.support.lanes_images import SINES, learners
 from zooforge.zoo_jobs.engines.lanes import LanesEngine
 def memory(name):
     return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1]) * 1024
-chosen = catalogue_case("cnn-l ch3", "tanh", "adam", "plain", num_models=1024, train=10)
+chosen = eval(sys.argv[1])
 lanes, state = LanesEngine(), chosen.state()
 data = sum(s.images.nbytes for s in (chosen.data.train, chosen.data.val, chosen.data.test))
-predicted = lanes.peak_bytes(chosen.program, chosen.data, 1024) - data
+predicted = lanes.peak_bytes(chosen.program, chosen.data, chosen.num_models) - data
 open("/proc/self/clear_refs", "w").write("5")  # the high-water mark starts again
 before = memory("VmRSS")
 with lanes.open(chosen.program, chosen.hyperparameters, state, chosen.data) as session:
-    session.train_epoch(1, np.ones(1024, bool))
+    session.train_epoch(1, np.ones(chosen.num_models, bool))
     copy = session.state()
     print(predicted / (memory("VmHWM") - before))
 """
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peak memory is read from /proc")
-def test_predicted_memory_is_within_a_fifth_of_the_measured_peak() -> None:
-    result = subprocess.run([sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        'catalogue_case("cnn-l ch3", "tanh", "adam", "plain", num_models=1024, train=10)',
+        "learners(SINES, num_models=4096, steps=1)",
+    ],
+    ids=["cnn-l", "image regression"],
+)
+def test_predicted_memory_is_within_a_fifth_of_the_measured_peak(chosen: str) -> None:
+    command = [sys.executable, "-c", MEASURE, chosen]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     assert 0.8 < float(result.stdout) < 1.2
 
 
