@@ -50,7 +50,7 @@ def test_the_engine_says_why_it_cannot_run_a_program(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(engine.ISA_VARIABLE, "mmx")
     assert "'mmx'" in str(lanes.refuses(program))
     monkeypatch.setattr(engine, "extension", lambda: None)
-    assert "not built" in str(lanes.refuses(program))
+    assert "its extension is not here" in str(lanes.refuses(program))
 
 
 def test_numerics_do_not_name_the_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
