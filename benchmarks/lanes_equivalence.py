@@ -42,7 +42,7 @@ def accuracies(engine: Engine, run: Run, models: int, epochs: int, cache: Path) 
             for epoch in range(1, epochs + 1):
                 session.train_epoch(epoch, np.ones(len(members), np.bool_))
                 result = session.evaluate("test")
-                accuracies[members, epoch - 1] = result.correct_P / result.num_samples
+                accuracies[members, epoch - 1] = result.correct_P / result.num_samples_P
     return accuracies
 
 

@@ -57,6 +57,8 @@ def session(of: Architecture, num_models: int, isa: str = "auto") -> Iterator[La
         momentum_P=zeros,
         nesterov_P=zeros.astype(bool),
         dropout_ratio_P=zeros,
+        train_fraction_P=zeros + 1,
+        label_noise_P=zeros,
         image_P=models.astype(np.int64),
     )
     weights = np.stack([initial_weights(network(), "siren", seed) for seed in range(num_models)])

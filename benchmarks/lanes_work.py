@@ -92,7 +92,14 @@ def session(
     program = Program(of, optimizer, BATCH, dropout > 0, twins)
     zeros = np.zeros(num_models)
     hyperparameters = Hyperparameters(
-        np.arange(num_models, dtype=np.uint32), zeros + 3e-4, zeros, zeros + 0.9, zeros.astype(bool), zeros + dropout
+        np.arange(num_models, dtype=np.uint32),
+        zeros + 3e-4,
+        zeros,
+        zeros + 0.9,
+        zeros.astype(bool),
+        zeros + dropout,
+        zeros + 1,
+        zeros,
     )
     distinct = np.stack([initial_weights(of, "kaiming_uniform", seed) for seed in range(min(16, num_models))])
     weights = np.resize(distinct, (num_models, of.layout.size))

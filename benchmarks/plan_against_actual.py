@@ -50,7 +50,7 @@ def fitting(zoo: Zoo, engine: str, epochs: int, slots: int, seconds: float) -> t
         planned = stage_seconds(zoo, rate, work, wanted.last_part, slots)
         if best is not None and planned > seconds:
             break
-        used = sum(slot_seconds(zoo, rate, len(task.models), range(epochs + 1)) for task in work)
+        used = sum(slot_seconds(zoo, rate, task.models, range(epochs + 1)) for task in work)
         best = wanted, planned, used
     assert best is not None
     return best

@@ -52,7 +52,7 @@ def measure(engine_name: str, name: str, channels: int, variational: bool, num_i
     values = np.full(num_models, 3e-4)
     zeros = np.zeros(num_models)
     hyperparameters = Hyperparameters(
-        np.arange(num_models, dtype=np.uint32), values, zeros, zeros, zeros.astype(bool), zeros
+        np.arange(num_models, dtype=np.uint32), values, zeros, zeros, zeros.astype(bool), zeros, zeros + 1, zeros
     )
     weights = np.stack([initial_weights(network, "kaiming_uniform", seed) for seed in range(num_models)])
     with engine.open(program, hyperparameters, initial_state(program, weights), data) as session:

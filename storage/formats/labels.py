@@ -115,6 +115,15 @@ CLASS_COLUMNS: tuple[Column, ...] = tuple(
         Column(f"{split}_class_predicted", "int32[]", "part", True, f"images of {split}_count by predicted class"),
     )
 )
+SUBSET_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "train_class_count",
+        "int32[]",
+        "part",
+        True,
+        "images of each class in the model's subset of the training split; null if that is the whole split",
+    ),
+)
 PSNR_DECIMALS = 6
 LABEL_VERSION = 2
 """Version of what training measures: 1 had no ``NORM_COLUMNS`` and no ``CLASS_COLUMNS``. A run keeps its first one."""
@@ -134,6 +143,15 @@ ROW_COLUMNS: tuple[Column, ...] = (
     Column("parent_epoch", "int32", "row", True, "epoch there that this model begins at"),
 )
 LATER_ROW_COLUMNS: tuple[Column, ...] = (
+    Column("train_fraction", "float64", "row", True, "share of the training split that the model trains on"),
+    Column("label_noise", "float64", "row", True, "probability that a training image has a wrong label in training"),
+    Column(
+        "initial_std",
+        "float64",
+        "row",
+        True,
+        "standard deviation of the initial weights of normal, and of truncated_normal before it is cut; 1 for others",
+    ),
     Column("image", "int32", "row", True, "image that the model learns, counted in the data set's training images"),
 )
 """Columns of rows that only zoos have which use them."""
@@ -161,7 +179,7 @@ SPARSITY = Column("sparsity_ratio", "float64", "derived", True, "num_pruned / nu
 ALL_COLUMNS: dict[str, Column] = {
     c.name: c
     for c in (
-        *PART_COLUMNS, *REGRESSION_COLUMNS, *NORM_COLUMNS, *CLASS_COLUMNS, *TWIN_COLUMNS, *ROW_COLUMNS,
+        *PART_COLUMNS, *REGRESSION_COLUMNS, *NORM_COLUMNS, *CLASS_COLUMNS, *SUBSET_COLUMNS, *TWIN_COLUMNS, *ROW_COLUMNS,
         *LATER_ROW_COLUMNS, *DERIVED_COLUMNS, *REGRESSION_DERIVED, SPARSITY,
     )
 }  # fmt: skip
@@ -169,7 +187,7 @@ ALL_COLUMNS: dict[str, Column] = {
 
 def measured_columns(version: int) -> frozenset[str]:
     """Names of the columns that training with labels of ``version`` gives."""
-    later = () if version == 1 else (*NORM_COLUMNS, *CLASS_COLUMNS)
+    later = () if version == 1 else (*NORM_COLUMNS, *CLASS_COLUMNS, *SUBSET_COLUMNS)
     return frozenset(c.name for c in (*PART_COLUMNS, *REGRESSION_COLUMNS, *TWIN_COLUMNS, *later))
 
 
@@ -177,9 +195,8 @@ def part_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
     """Columns of a part's labels: those that every part of its task has, and each group of which ``names`` holds a
     column. The task is image_regression where ``names`` holds one of its metrics.
     """
-    return (
-        *KEY_COLUMNS, *_metrics(names), *FAULT_COLUMNS, *_groups(names, NORM_COLUMNS, CLASS_COLUMNS, TWIN_COLUMNS),
-    )  # fmt: skip
+    groups = _groups(names, NORM_COLUMNS, CLASS_COLUMNS, SUBSET_COLUMNS, TWIN_COLUMNS)
+    return (*KEY_COLUMNS, *_metrics(names), *FAULT_COLUMNS, *groups)
 
 
 def joined_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
@@ -190,7 +207,7 @@ def joined_columns(names: Collection[str] = ()) -> tuple[Column, ...]:
     """
     head = [ALL_COLUMNS[name] for name in ("model", "epoch", "row_digest", "split")]
     derived = (REGRESSION_DERIVED if _is_regression(names) else DERIVED_COLUMNS)[1:]
-    results = _groups(names, NORM_COLUMNS, CLASS_COLUMNS, (*TWIN_COLUMNS, SPARSITY))
+    results = _groups(names, NORM_COLUMNS, CLASS_COLUMNS, SUBSET_COLUMNS, (*TWIN_COLUMNS, SPARSITY))
     return (*head, *_metrics(names), *FAULT_COLUMNS, *derived, *results, *row_columns(names)[1:])
 
 

@@ -89,12 +89,17 @@ def _identity(rule: SplitRule, model: int, rows: Mapping[int, Mapping[str, Any]]
     row = rows[model]
     if rule.group == "seed":
         return {"seed": int(row["seed"])}
-    return {"cell": {name: row.get(name) for name in CELL}}
+    later = {name: row[name] for name, default in LATER_CELL.items() if row.get(name, default) != default}
+    return {"cell": {name: row.get(name) for name in CELL} | later}
 
 
 CELL = (
     "activation", "dropout_ratio", "initializer", "learning_rate", "optimizer", "weight_decay", "momentum", "nesterov"
 )  # fmt: skip
+
+
+LATER_CELL = {"train_fraction": 1.0, "label_noise": 0.0, "initial_std": 1.0}
+"""Hyperparameters that came later: they separate cells only where a row has another value than this default."""
 
 
 def _first_rows(rule: SplitRule, root_zoo: str, rows: Mapping[int, Mapping[str, Any]]) -> dict[str, SplitName]:

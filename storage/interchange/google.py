@@ -246,15 +246,18 @@ def _metric_rows(zoo: Zoo, steps: Mapping[tuple[int, int], int]) -> Iterator[lis
     labels = zoo.labels()
     ours = [name for name in _OURS if name in labels.column_names]
     num_layers = sum(len(entry.shape) == 4 for entry in zoo.layout.entries)
+    config_of = _CONFIG | (
+        {"config.train_fraction": "train_fraction"} if "train_fraction" in labels.column_names else {}
+    )
     fixed = {
         "config.dataset": manifest.dataset,
         "config.dnn_architecture": manifest.architecture["name"],
         "config.epochs": manifest.planned_epochs,
         "config.num_layers": num_layers,
-        "config.train_fraction": 1.0,
+        **({} if "config.train_fraction" in config_of else {"config.train_fraction": 1.0}),
     }
     empty = ("config.b_init", "config.epochs_between_checkpoints", "config.num_units")
-    configs = sorted([*_CONFIG, *fixed, *empty, "config.init_std"])
+    configs = sorted([*config_of, *fixed, *empty, "config.init_std"])
     head = ["test_accuracy", "test_loss", "train_accuracy", "train_loss"]
     taken = {"train_acc": "clean_train_accuracy", "train_loss": "clean_train_loss"}
     yield ["checkpoint", *head, *configs, "modeldir", "step", *(taken.get(name, name) for name in ours)]
@@ -262,7 +265,7 @@ def _metric_rows(zoo: Zoo, steps: Mapping[tuple[int, int], int]) -> Iterator[lis
         model, epoch = label["model"], label["epoch"]
         if (model, epoch) not in steps:
             continue
-        varying = {"config.init_std": deviations.get(model), **{name: label[ours] for name, ours in _CONFIG.items()}}
+        varying = {"config.init_std": deviations.get(model), **{name: label[ours] for name, ours in config_of.items()}}
         folder = f"{zoo.name}/{model:07d}"
         train = "train" if label["train_count"] is not None else "running_train"
         metrics = [label["test_acc"], label["test_loss"], label[f"{train}_acc"], label[f"{train}_loss"]]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..errors import FormatError
 from ..formats.labels import (
     LATER_ROW_COLUMNS,
+    SUBSET_COLUMNS,
     Column,
     Values,
     column_values,
@@ -78,6 +79,7 @@ def write_tables(
     Raises:
         FormatError: the parts have different columns, or lists of different lengths.
     """
+    parts = _with_subset_columns(parts)
     names = list(parts[0])
     if any(set(part) != set(names) for part in parts):
         raise FormatError(f"zoo {description.name!r}: its parts do not have the same label columns")
@@ -109,6 +111,15 @@ def write_tables(
     rows["num_epochs"] = Values((counts - 1).astype(np.int32), None)
     model_table = _write(store, model_columns(later), rows, len(models))
     return Tables(labels, model_table, label_columns, {name: splits.count(name) for name in SPLITS})
+
+
+def _with_subset_columns(parts: Sequence[Mapping[str, Values]]) -> list[dict[str, Values]]:
+    """All parts with the columns of subsets, null in parts of models without one, if any part has them."""
+    missing = [column for column in SUBSET_COLUMNS if any(column.name in part for part in parts)]
+    return [
+        {column.name: column_values(column, None, len(part["model"].data)) for column in missing} | dict(part)
+        for part in parts
+    ]
 
 
 def later_names(description: ZooDescription) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Small programs for the lanes engine, whose data and weights come from the counter-based generator alone."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,14 @@ def weights(architecture: Architecture, num_models: int, scale: float = 0.3) -> 
 
 
 def hyperparameters(
-    num_models: int, *, dropout: float = 0.0, rate: float = 1e-3, decay: float = 1e-2, momentum: float = 0.9
+    num_models: int,
+    *,
+    dropout: float = 0.0,
+    rate: float = 1e-3,
+    decay: float = 1e-2,
+    momentum: float = 0.9,
+    fractions: Sequence[float] = (1.0,),
+    noise: float = 0.0,
 ) -> Hyperparameters:
     """Different values for every model, so that exchanged lanes give other results."""
     i = np.arange(num_models)
@@ -74,6 +81,8 @@ def hyperparameters(
         momentum_P=momentum * (1 - i % 2 / 4),
         nesterov_P=i % 2 == 1,
         dropout_ratio_P=dropout * (1 + i % 4 / 8),
+        train_fraction_P=np.array(fractions)[i % len(fractions)],
+        label_noise_P=noise * (i % 3) / 2,
     )
 
 
@@ -112,6 +121,8 @@ def case(
     momentum: float = 0.9,
     decay: float | None = None,
     train: int = 20,
+    fractions: Sequence[float] = (1.0,),
+    noise: float = 0.0,
 ) -> Case:
     program = Program(architecture, optimizer, batch_size, dropout > 0, variational, pruned=pruned)
     if decay is None:
@@ -120,7 +131,9 @@ def case(
         program,
         images(architecture, train),
         weights(architecture, num_models),
-        hyperparameters(num_models, dropout=dropout, rate=rate, decay=decay, momentum=momentum),
+        hyperparameters(
+            num_models, dropout=dropout, rate=rate, decay=decay, momentum=momentum, fractions=fractions, noise=noise
+        ),
     )
 
 

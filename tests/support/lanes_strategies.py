@@ -88,4 +88,5 @@ def cases(draw: st.DrawFn) -> Case:
         train=draw(st.integers(1, 13)),
         dropout=0.25 if kind == "dropout" else 0.0,
         variational=kind == "twin",
+        fractions=draw(st.sampled_from([(1.0,), (1.0, 0.1, 0.25, 0.5), (0.3,)])),
     )

@@ -25,7 +25,9 @@ def images(network: Architecture, count: int = 14) -> PreparedData:
 def population(program: Program, **values: Any) -> tuple[Hyperparameters, StateArrays]:
     columns = {
         "seed": np.arange(1, MODELS + 1), "learning_rate": 1e-3 / np.arange(1, MODELS + 1), "weight_decay": 1e-3,
-        "momentum": 0.9, "nesterov": False, "dropout_ratio": 0.3 if program.dropout else 0.0, **values,
+        "momentum": 0.9, "nesterov": False, "dropout_ratio": 0.3 if program.dropout else 0.0, "train_fraction": 1,
+        "label_noise": 0,
+        **values,
     }  # fmt: skip
     types = {"seed": np.uint32, "nesterov": np.bool_}
     made = {

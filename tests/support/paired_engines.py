@@ -25,7 +25,7 @@ def accuracies(engine: Engine, made: Any, data: PreparedData, num_epochs: int) -
             for epoch in range(1, num_epochs + 1):
                 session.train_epoch(epoch, np.ones(len(state["step"]), np.bool_))
             evaluation = session.evaluate("test")
-        accuracies.append(evaluation.correct_P / evaluation.num_samples)
+        accuracies.append(evaluation.correct_P / evaluation.num_samples_P)
     return np.concatenate(accuracies)
 
 

@@ -1,5 +1,6 @@
 """`zoo show`: one zoo, its grid and data, and its known differences from the reference."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..errors import InputError
 from ..models.arithmetic import PRECISIONS
 from ..planning.units import model_slice, work_units
 from ..quantities import table
+from ..spec.blocks import LATER_AXES
 from ..spec.grid import rows
 from ..spec.layer_list import LayerList
 from ..spec.own_code import OwnCode
@@ -95,7 +97,8 @@ def _lines(zoo: Zoo) -> list[str]:
     sizes = f"{len(all_rows):,} of {net.layout.size:,} parameters, {zoo.num_epochs} epochs: {num_states:,} states"
     lines += ["", f"run        {zoo.run_id}", f"models     {sizes}"]
     lines.append(f"varies     {spec.kind}: {KINDS[spec.kind]}")
-    lines += [f"  {name:14} {_values(spec, name)}" for name in AXIS_ORDER]
+    shown = [name for name in AXIS_ORDER if name not in LATER_AXES or spec.varies(name)]
+    lines += [f"  {name:14} {_values(spec, name)}" for name in shown]
     lines.append(f"  {'seed':14} {_seeds(spec)}")
     for number, block in enumerate(spec.extend):
         lines.append(f"  extend {number}       {block.model_dump(mode='json', exclude_none=True)}")
@@ -116,6 +119,8 @@ def _lines(zoo: Zoo) -> list[str]:
     scaled = f", initial weights times {spec.initializer_scale:g}" if spec.initializer_scale != 1 else ""
     if spec.initial_bias != ZooSpec.model_fields["initial_bias"].default:
         scaled += f", initial biases {spec.initial_bias:g}"
+    if spec.weight_decay_on == "kernels":
+        scaled += ", weight decay of kernels only"
     schedule = f", schedule {spec.schedule}" if spec.schedule else ""
     augment = f", augmentation {spec.augment}" if spec.augment else ""
     batches = f"batches of {spec.batch_size}"
@@ -172,6 +177,12 @@ def _reference(title: str, reference: Reference | None) -> list[str]:
 
 def _row_lines(chosen: list[Any]) -> list[str]:
     names = [name for name in type(chosen[0]).__slots__ if any(getattr(row, name) is not None for row in chosen)]
+    unused = [
+        f.name
+        for f in fields(chosen[0])
+        if f.name in LATER_AXES and all(getattr(r, f.name) == f.default for r in chosen)
+    ]
+    names = [name for name in names if name not in unused]
     names.append("digest")
     cells = [[str(getattr(row, name)) for name in names] for row in chosen]
     return table([names, *cells], ">" + "<" * (len(names) - 1))

@@ -43,10 +43,25 @@ def pixels(pixel_values: NDArray[np.float32], images: NDArray[np.uint8]) -> NDAr
     return out
 
 
-def training_blocks(data: PreparedData, seed: int, epoch: int, batch_size: int, augment: str | None) -> Iterator[Block]:
-    """The training split in the order of ``seed`` and ``epoch``, augmented."""
-    split = data.train
-    order = philox.permutation(seed, epoch, len(split))
+def training_blocks(
+    data: PreparedData,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    augment: str | None,
+    subset: NDArray[np.int64] | None = None,
+    labels: NDArray[np.uint8] | None = None,
+) -> Iterator[Block]:
+    """The training split in the order of ``seed`` and ``epoch``, augmented.
+
+    Args:
+        subset: its rows; None: all.
+        labels: of all rows of the split; None: the true ones.
+    """
+    split = data.train if labels is None else Split(data.train.images, labels)
+    order = philox.permutation(seed, epoch, len(split) if subset is None else len(subset))
+    if subset is not None:
+        order = subset[order]
     steps_per_block = max(1, BLOCK_BYTES // (4 * batch_size * split.images[0].size))
     for first_step in range(0, num_steps(len(order), batch_size), steps_per_block):
         rows = order[first_step * batch_size : (first_step + steps_per_block) * batch_size]

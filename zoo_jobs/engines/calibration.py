@@ -101,7 +101,14 @@ def _rate(
     """Training samples per second, summed over the models. The first epoch is not counted."""
     zeros = np.zeros(num_models)
     h = Hyperparameters(
-        np.arange(num_models, dtype=np.uint32), zeros + 3e-4, zeros, zeros, zeros.astype(np.bool_), zeros
+        np.arange(num_models, dtype=np.uint32),
+        zeros + 3e-4,
+        zeros,
+        zeros,
+        zeros.astype(np.bool_),
+        zeros,
+        zeros + 1,
+        zeros,
     )
     weights = np.tile(initial_weights(program.architecture, "kaiming_uniform", 1), (num_models, 1))
     active = np.ones(num_models, np.bool_)

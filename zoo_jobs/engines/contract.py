@@ -20,6 +20,7 @@ from ..sparsify.kl_schedule import LAMBDA_EPOCHS
 from ..tasks.contract import SplitName as SplitName
 from ..tasks.contract import TaskName
 from ..tasks.registry import DEFAULT
+from .subsets import num_training_rows, training_labels, training_rows
 
 DeviceKind = Literal["cpu", "cuda"]
 StateArrays = dict[str, NDArray[Any]]
@@ -47,6 +48,7 @@ class Program:
     pruned: bool = False  # twins by magnitude: weights that ``mask`` [P, D] of the state marks are zero and stay zero
     precision: Precision = "float32"
     memory_format: MemoryFormat = "contiguous"
+    decays_biases: bool = True  # false: weight decay leaves tensors of one axis as they are
     task: TaskName = DEFAULT
     steps_per_epoch: int = 0  # for image_regression, whose batch holds all pixels of a model's image
 
@@ -66,6 +68,8 @@ class Hyperparameters:
     momentum_P: NDArray[np.float64]
     nesterov_P: NDArray[np.bool_]
     dropout_ratio_P: NDArray[np.float64]
+    train_fraction_P: NDArray[np.float64]
+    label_noise_P: NDArray[np.float64]
     image_P: NDArray[np.int64] | None = None  # for image_regression: row of the training images that a model learns
 
     def take(self, models: NDArray[np.intp]) -> "Hyperparameters":
@@ -74,10 +78,27 @@ class Hyperparameters:
 
         return Hyperparameters(*(rows(getattr(self, name)) for name in self.__slots__))
 
+    def num_rows(self, data: PreparedData, split: SplitName) -> NDArray[np.int32]:
+        """Images of a split that each model trains on or is evaluated on, [P]."""
+        rows = len(data.split(split))
+        fraction_P = self.train_fraction_P if split == "train" else np.ones(len(self.seed_P))
+        return np.array([num_training_rows(fraction, rows) for fraction in fraction_P.tolist()], np.int32)
+
+    def training_rows(self, data: PreparedData, model: int) -> NDArray[np.int64]:
+        """The rows of the training split that a model trains on, ascending."""
+        return training_rows(int(self.seed_P[model]), float(self.train_fraction_P[model]), len(data.train))
+
+    def training_labels(self, data: PreparedData, model: int) -> NDArray[np.uint8]:
+        """Labels of the whole training split, [N], as a model is told them."""
+        noise = float(self.label_noise_P[model])
+        return training_labels(int(self.seed_P[model]), noise, data.train.labels, data.num_classes)
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """Sums over the samples of one training epoch, taken while the weights change, with dropout and noise active.
+
+    They compare with the labels that a model trains with; an ``Evaluation`` compares with the true ones.
 
     For twins the loss is the cross-entropy without the KL term. For image_regression a sample is a pixel, its loss the
     squared error, averaged over the channels, and ``correct_P`` is 0.
@@ -85,24 +106,25 @@ class Running:
 
     loss_sum_P: NDArray[np.float64]
     correct_P: NDArray[np.int32]
-    num_samples: int
+    num_samples_P: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Sums over the samples of a split in eval mode: no dropout, twins masked. The loss has no KL term.
 
+    The training split of a model with a ``train_fraction`` below 1 is its subset.
     For image_regression the loss is that of ``Running``, ``correct_P`` is 0, and the counts by class have no class.
     ``class_correct_PC`` counts right predictions by class; a row's sum is the model's ``correct_P``.
     ``class_predicted_PC`` counts predictions by the class that was predicted, right or wrong; a row's sum is
-    ``num_samples``. Both count the same predictions as ``correct_P``: the first largest logit.
+    ``num_samples_P``. Both count the same predictions as ``correct_P``: the first largest logit.
     Where logits are NaN, ``lanes`` predicts class 0 if its logit is NaN and skips other NaNs, torch's engines predict
     the first class whose logit is NaN.
     """
 
     loss_sum_P: NDArray[np.float64]
     correct_P: NDArray[np.int32]
-    num_samples: int
+    num_samples_P: NDArray[np.int32]
     class_correct_PC: NDArray[np.int32]
     class_predicted_PC: NDArray[np.int32]
 
@@ -111,7 +133,8 @@ def image_evaluation(loss_sum_P: NDArray[np.float64], num_pixels: int) -> Evalua
     """The evaluation of models that learn an image: squared errors, and counts of no class."""
     num_models = len(loss_sum_P)
     none_P0 = np.zeros((num_models, 0), np.int32)
-    return Evaluation(loss_sum_P, np.zeros(num_models, np.int32), num_pixels, none_P0, none_P0)
+    num_samples_P = np.full(num_models, num_pixels, np.int32)
+    return Evaluation(loss_sum_P, np.zeros(num_models, np.int32), num_samples_P, none_P0, none_P0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +217,15 @@ class Engine(Protocol):
     def open(
         self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
     ) -> Session: ...
+
+
+def decayed(program: Program) -> NDArray[np.bool_]:
+    """Whether weight decay shrinks a trained value, [T]; log sigma^2 of twins it does."""
+    entries = program.architecture.layout.entries
+    parts = [np.full(entry.size, program.decays_biases or len(entry.shape) > 1) for entry in entries]
+    if program.variational:
+        parts.append(np.ones(noisy_layout(program.architecture).size, np.bool_))
+    return np.concatenate(parts)
 
 
 MOMENTS = {name: row.moments for name, row in OPTIMIZERS.items()}

@@ -65,6 +65,7 @@ class Growth:
         self._reason_P = self._state.pop("faulty_reason", np.full(num_models, NEVER, np.int8)).copy()
         self._chunk = chunk_models or engine.chunk_models(program, data, num_models)
         self._session: Session | None = None
+        self._class_count_PC: NDArray[np.int32] | None = None
 
     @property
     def num_models(self) -> int:
@@ -184,17 +185,17 @@ class Growth:
                     f"{prefix}_correct": nulls(np.int32),
                     f"{prefix}_count": nulls(np.int32),
                 }
-            count = sums[0].num_samples
+            count_P = np.concatenate([s.num_samples_P for s in sums])
             return {
-                f"{prefix}_loss": column(np.concatenate([s.loss_sum_P for s in sums]) / count),
+                f"{prefix}_loss": column(np.concatenate([s.loss_sum_P for s in sums]) / count_P),
                 f"{prefix}_correct": column(np.concatenate([s.correct_P for s in sums])),
-                f"{prefix}_count": column(np.full(self.num_models, count, np.int32)),
+                f"{prefix}_count": column(count_P),
             }
 
         def squared_error(sums: Sequence[Running | Evaluation]) -> Any:
             if not sums:
                 return nulls(np.float64)
-            return column(np.concatenate([s.loss_sum_P / s.num_samples for s in sums]))
+            return column(np.concatenate([s.loss_sum_P / s.num_samples_P for s in sums]))
 
         running = [piece.running for piece in pieces if piece.running is not None]
         by_split = {
@@ -206,6 +207,7 @@ class Growth:
             labels |= metrics("running_train", running)
             for split, sums in by_split.items():
                 labels |= metrics(split, sums) | classes(split)
+            labels |= self._class_counts()
         else:
             labels |= {"running_train_mse": squared_error(running), "train_mse": squared_error(by_split["train"])}
         norms, largest = weight_norms(self._state["weights"])
@@ -223,6 +225,20 @@ class Growth:
         labels["faulty_reason"] = np.ma.MaskedArray(reasons, mask=~faulty_P)
         return labels
 
+    def _class_counts(self) -> Labels:
+        """Images by class in the subsets of the models; nothing where all models train on the whole split."""
+        train, h = self._data.train, self._hyperparameters
+        whole_P = h.num_rows(self._data, "train") == len(train)
+        if whole_P.all():
+            return {}
+        if self._class_count_PC is None:
+            self._class_count_PC = np.zeros((self.num_models, self._program.architecture.num_classes), np.int32)
+            for model in np.flatnonzero(~whole_P):
+                rows = h.training_rows(self._data, int(model))
+                self._class_count_PC[model] = np.bincount(train.labels[rows], minlength=self._class_count_PC.shape[1])
+        mask = np.repeat(whole_P[:, None], self._class_count_PC.shape[1], axis=1)
+        return {"train_class_count": np.ma.MaskedArray(self._class_count_PC, mask=mask)}
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
@@ -236,4 +252,4 @@ class _Piece:
     @property
     def samples(self) -> int:
         """Training samples, summed over the models of the chunk."""
-        return self.running.num_samples * len(self.running.loss_sum_P) if self.running is not None else 0
+        return int(self.running.num_samples_P.sum(dtype=np.int64)) if self.running is not None else 0

@@ -22,6 +22,8 @@ class Purpose(IntEnum):
     DROPOUT = 2
     NOISE = 3
     AUGMENT = 4
+    SUBSET = 5
+    LABEL = 6
 
 
 def blocks(counter_N4: NDArray[np.uint32], key_N2: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -87,12 +89,14 @@ def words(
     return out.reshape(*lead, num_blocks * 4)[..., :num_words]
 
 
-def permutation(seed: ArrayLike, epoch: ArrayLike, num_rows: int) -> NDArray[np.int64]:
+def permutation(
+    seed: ArrayLike, epoch: ArrayLike, num_rows: int, purpose: Purpose = Purpose.ORDER
+) -> NDArray[np.int64]:
     """Order of the training rows in ``epoch``: [*broadcast, num_rows].
 
     Batch b of B rows is ``order[b * B : (b + 1) * B]``. Rows are sorted by 64-bit words, ties by row.
     """
-    w = words(seed, Purpose.ORDER, epoch=epoch, step=0, stream=0, num_words=2 * num_rows).astype(np.uint64)
+    w = words(seed, purpose, epoch=epoch, step=0, stream=0, num_words=2 * num_rows).astype(np.uint64)
     sort_keys = w[..., 0::2] | w[..., 1::2] << np.uint64(32)
     return np.argsort(sort_keys, axis=-1, kind="stable").astype(np.int64, copy=False)
 

@@ -7,13 +7,14 @@ machine's data sheet, and the estimate says so. Other values that were not measu
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zooforge.storage.formats.manifest import shard_shape
 
 from ..engines.contract import MOMENTS, noisy_layout
+from ..engines.subsets import num_training_rows
 from ..models.registry import Architecture, Network, ResNet18
 from ..spec.epochs import part_epochs
 from ..spec.grid import rows
@@ -79,41 +80,64 @@ class Samples:
     evaluated: int
 
 
-def samples(zoo: Zoo, num_epochs: int) -> Samples:
+def samples(zoo: Zoo, num_epochs: int, fraction: float = 1.0) -> Samples:
     """Samples of epochs 0 to ``num_epochs``."""
-    return samples_of(zoo, range(num_epochs + 1))
+    return samples_of(zoo, range(num_epochs + 1), fraction)
 
 
-def samples_of(zoo: Zoo, epochs: range) -> Samples:
-    """Samples of ``epochs``.
+def samples_of(zoo: Zoo, epochs: range, fraction: float = 1.0) -> Samples:
+    """Samples of ``epochs`` of a model with this ``train_fraction``.
 
     Epoch 0 evaluates all splits. A later epoch trains and evaluates val and test, and train where the spec says so.
     """
     spec = zoo.root
-    held_out = spec.split.val + spec.num_test
+    held_out, num_train = spec.split.val + spec.num_test, num_training_rows(fraction, spec.split.train)
     clean = sum(epoch in epochs for epoch in zoo.train_eval_epochs.with_epoch_0().below(epochs.stop))
     num_trained = len(epochs) - (0 in epochs)
     if spec.task_row.vectors:  # the image is evaluated after every epoch
         return Samples(num_trained * spec.samples_per_epoch, len(epochs) * spec.batch_size)
-    return Samples(num_trained * spec.split.train, len(epochs) * held_out + clean * spec.split.train)
+    return Samples(num_trained * num_train, len(epochs) * held_out + clean * num_train)
 
 
-def slot_seconds(zoo: Zoo, rate: Rate, num_models: int, epochs: range) -> float:
-    """Seconds of a slot for ``epochs`` of a task. `lanes` takes as long for 1 model as for 16."""
+def fractions(zoo: Zoo, models: Sequence[int]) -> Counter[float]:
+    """How many of ``models`` have each ``train_fraction``."""
+    if not zoo.root.varies("train_fraction"):
+        return Counter({1.0: len(models)})
+    table = rows(zoo)
+    return Counter(table[model].train_fraction for model in models)
+
+
+def slot_seconds(zoo: Zoo, rate: Rate, models: Sequence[int], epochs: range) -> float:
+    """Seconds of a slot for ``epochs`` of a task.
+
+    `lanes` takes as long for 1 model as for 16, and packs models by their steps: each 16 take as long as the slowest.
+    """
+    return _slot_seconds_of(zoo, rate, fractions(zoo, models), epochs)
+
+
+def _slot_seconds_of(zoo: Zoo, rate: Rate, counts: Mapping[float, int], epochs: range) -> float:
     grain = SPLIT_MULTIPLE if rate.engine == "lanes" else 1
-    return -(-num_models // grain) * grain * _slot_seconds(rate, samples_of(zoo, epochs))
+    seconds, full = 0.0, 0  # full: models that the registers so far have room for
+    placed = 0
+    for fraction in sorted(counts, reverse=True):
+        placed += counts[fraction]
+        registers = -(-(placed - full) // grain) * grain
+        seconds += registers * _slot_seconds(rate, samples_of(zoo, epochs, fraction))
+        full += registers
+    return seconds
 
 
 def stage_seconds(zoo: Zoo, rate: Rate, missing: Iterable[Task], last_part: int, slots: int) -> float:
     """Seconds until the last task is done; each task goes to the slot that is free first."""
     free = [0.0] * slots
-    known: dict[tuple[int, int], float] = {}
+    known: dict[tuple[int, frozenset[tuple[float, int]]], float] = {}
     stop = part_epochs(last_part, zoo.commit_every).stop
     for task in missing:
-        key = task.part, len(task.models)
+        counts = fractions(zoo, task.models)
+        key = task.part, frozenset(counts.items())
         if key not in known:
             epochs = range(part_epochs(task.part, zoo.commit_every).start, stop)
-            known[key] = slot_seconds(zoo, rate, len(task.models), epochs)
+            known[key] = _slot_seconds_of(zoo, rate, counts, epochs)
         heapq.heapreplace(free, free[0] + known[key])
     return max(free)
 
@@ -136,10 +160,14 @@ def estimate(
     asked = [n for unit in units if (n := sum(model in wanted.models for model in unit.models))]
     family = all_rows[0].family
     net = spec.network(family.activation, family.dropout)
-    seen = samples(zoo, wanted.num_epochs)
     num_models = len(wanted.models)
     passes = NOISE_PASSES if is_variational(zoo) else 1
-    macs = seen.trained * net.num_train_macs * passes + seen.evaluated * net.num_macs
+    macs = num_steps = 0
+    for fraction, count in fractions(zoo, wanted.models).items():
+        seen = samples(zoo, wanted.num_epochs, fraction)
+        macs += count * (seen.trained * net.num_train_macs * passes + seen.evaluated * net.num_macs)
+        steps = spec.steps_per_epoch or -(-num_training_rows(fraction, spec.split.train) // spec.batch_size)
+        num_steps += count * wanted.num_epochs * steps
     optimizers = Counter(all_rows[model].optimizer for model in wanted.models)
     stored = _stored(zoo, wanted, net, asked, optimizers)
     variational = is_variational(zoo)
@@ -169,8 +197,8 @@ def estimate(
         num_states=wanted.num_states,
         num_params=net.layout.size,
         num_parts=len(asked) * (wanted.last_part + 1),
-        num_steps=num_models * wanted.num_epochs * spec.num_steps,
-        num_flop=FLOP_PER_MAC * macs * num_models,
+        num_steps=num_steps,
+        num_flop=FLOP_PER_MAC * macs,
         machine=machine.name,
         engine=engine if rate is None else rate.engine,
         slots=machine.slots,

@@ -190,7 +190,7 @@ class Calibration:
         if self._minute_began is None:
             self._minute_began = now - event.train_seconds
         epochs = range(event.epochs[0], event.epochs[-1] + 1)
-        table_seconds = slot_seconds(self._zoo, rate, len(event.models), epochs)
+        table_seconds = slot_seconds(self._zoo, rate, event.models, epochs)
         for measured in (self._whole, self._minute):
             measured.add(event.train_seconds, table_seconds, trained=epochs[-1] > 0)
         if self._minute.has_trained and now - self._minute_began >= CALIBRATION_SECONDS:

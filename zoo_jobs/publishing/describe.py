@@ -27,6 +27,7 @@ from ..models.layers import (
 )
 from ..models.registry import CodeNetwork, Network, ResNet18
 from ..models.resnet18 import ConvUnit
+from ..spec.blocks import LATER_AXES
 from ..spec.grid import ModelRow, root_models, rows
 from ..spec.own_code import OwnCode
 from ..spec.twins import TwinSpec, Zoo
@@ -110,6 +111,8 @@ def _start(spec: ZooSpec) -> tuple[str, ...]:
         notes.append(f"The initial weights of every model are its initializer's times {spec.initializer_scale:g}.")
     if spec.initial_bias != ZooSpec.model_fields["initial_bias"].default:
         notes.append(f"The initial biases of every model are {spec.initial_bias:g}.")
+    if spec.weight_decay_on == "kernels":
+        notes.append("Weight decay shrinks weights with at least two axes, and no biases.")
     return tuple(notes)
 
 
@@ -146,6 +149,9 @@ def _arithmetic(spec: ZooSpec) -> tuple[str, ...]:
 def _row(row: ModelRow, zoo: Zoo) -> dict[str, Any]:
     values = asdict(row)
     index = values.pop("index")
+    for name in LATER_AXES:
+        if not zoo.root.varies(name):
+            del values[name]
     lineage: dict[str, Any] = {} if row.image is None else {"root_model": row.image}
     if zoo.root.start is not None:
         lineage = {"parent_zoo": zoo.root.start.zoo, "root_model": root_models(zoo.root)[index]}

@@ -16,6 +16,9 @@ HYPERPARAMETERS = (
     "learning_rate",
     "weight_decay",
     "dropout_ratio",
+    "train_fraction",
+    "label_noise",
+    "initial_std",
     "momentum",
     "nesterov",
 )

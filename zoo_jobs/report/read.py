@@ -21,6 +21,7 @@ from ..catalogue.in_store import stored
 from ..data.registry import DATASETS
 from ..planning.estimate import estimate
 from ..planning.machines import machine
+from ..spec.blocks import LATER_AXES
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo
 from ..spec.zoo import ZooSpec
@@ -177,8 +178,9 @@ def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Pop
 def _axes(spec: Zoo) -> tuple[dict[str, tuple[object, ...]], int]:
     """Returns the values of each hyperparameter over all rows, and the number of their combinations."""
     table = rows(spec)
-    axes = {name: tuple(dict.fromkeys(getattr(row, name) for row in table)) for name in HYPERPARAMETERS}
-    return axes, len({tuple(getattr(row, name) for name in HYPERPARAMETERS) for row in table})
+    names = [name for name in HYPERPARAMETERS if name not in LATER_AXES or spec.root.varies(name)]
+    axes = {name: tuple(dict.fromkeys(getattr(row, name) for row in table)) for name in names}
+    return axes, len({tuple(getattr(row, name) for name in names) for row in table})
 
 
 def _engines(store: ObjectStore, run: str) -> tuple[str, ...]:

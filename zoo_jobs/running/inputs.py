@@ -62,6 +62,7 @@ class Run:
             augment=spec.augment,
             precision=spec.precision,
             memory_format=spec.memory_format,
+            decays_biases=spec.weight_decay_on == "all",
             task=spec.task,
             steps_per_epoch=spec.steps_per_epoch or 0,
         )
@@ -80,6 +81,8 @@ class Run:
             momentum_P=np.array([row.momentum for row in chosen], np.float64),
             nesterov_P=np.array([row.nesterov for row in chosen], np.bool_),
             dropout_ratio_P=np.array([row.dropout_ratio for row in chosen], np.float64),
+            train_fraction_P=np.array([row.train_fraction for row in chosen], np.float64),
+            label_noise_P=np.array([row.label_noise for row in chosen], np.float64),
             image_P=np.array(images, np.int64) if images else None,
         )
 
@@ -97,7 +100,9 @@ class Run:
         chosen = [self.rows[model] for model in models]
         weights_PD = np.stack(
             [
-                initial_weights(network, r.initializer, r.seed, scale=r.initializer_scale, bias=r.initial_bias)
+                initial_weights(
+                    network, r.initializer, r.seed, scale=r.initializer_scale * r.initial_std, bias=r.initial_bias
+                )
                 for r in chosen
             ]
         )

@@ -136,6 +136,13 @@ Initializers = Annotated[tuple[InitializerName, ...], Field(min_length=1), After
 Optimizers = Annotated[tuple[OptimizerName, ...], Field(min_length=1), AfterValidator(_distinct)]
 LearningRates = Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
 WeightDecays = Annotated[tuple[Annotated[Number, Field(ge=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
+TrainFractions = Annotated[
+    tuple[Annotated[Number, Field(gt=0, le=1)], ...], Field(min_length=1), AfterValidator(_distinct)
+]
+LabelNoises = Annotated[
+    tuple[Annotated[Number, Field(ge=0, lt=1)], ...], Field(min_length=1), AfterValidator(_distinct)
+]
+InitialStds = Annotated[tuple[Annotated[Number, Field(gt=0)], ...], Field(min_length=1), AfterValidator(_distinct)]
 SeedsPerCell = Annotated[int, Field(gt=0)]
 
 
@@ -154,11 +161,29 @@ class Axes(Closed):
     """Step size; the largest of the cycle where the schedule is one-cycle."""
     weight_decay: WeightDecays = Field(examples=["[0.0]"])
     """L2 penalty, added to the gradient."""
+    train_fraction: TrainFractions = Field(default=(1.0,), examples=["[1.0]"])
+    """Share of the training images that a model sees, rounded up; models of one seed have nested subsets."""
+    label_noise: LabelNoises = Field(default=(0.0,), examples=["[0.0]"])
+    """Probability that a training image has a wrong label, any other class."""
+    initial_std: InitialStds = Field(default=(1.0,), examples=["[1.0]"])
+    """Standard deviation of the initial weights of normal, and of truncated_normal before it is cut."""
+
+    @model_validator(mode="after")
+    def _spread_is_free(self) -> Self:
+        others = [name for name in self.initializer if name not in FREE_SPREAD]
+        if others and self.initial_std != (1.0,):
+            raise ValueError(f"initial_std belongs to {' and '.join(FREE_SPREAD)}; {others[0]} has its own")
+        return self
 
 
-AXIS_ORDER = ("dropout_ratio", "initializer", "activation", "learning_rate", "optimizer", "weight_decay")
+FREE_SPREAD = ("normal", "truncated_normal")
+"""Initializers whose standard deviation does not follow from the layer."""
+FIRST_AXES = ("dropout_ratio", "initializer", "activation", "learning_rate", "optimizer", "weight_decay")
 """The reference's grid order, fastest first; the seed is slower than all of them. Source: Ray 1.8 sorts grid keys by
 path (``model::dropout``, ``model::init_type``, ``model::nlin``, ``optim::lr``, ...) and varies the first fastest."""
+LATER_AXES = ("train_fraction", "label_noise", "initial_std")
+"""Axes that came later. They are slower, and enter digests only with a value other than their default."""
+AXIS_ORDER = (*FIRST_AXES, *LATER_AXES)
 
 
 class ExtendBlock(Closed):
@@ -170,6 +195,8 @@ class ExtendBlock(Closed):
     optimizer: Optimizers | None = None
     learning_rate: LearningRates | None = None
     weight_decay: WeightDecays | None = None
+    train_fraction: TrainFractions | None = None
+    label_noise: LabelNoises | None = None
     seeds: Seeds | None = None
     """Seeds of the block; random if and only if the zoo's own are random."""
     seeds_per_cell: SeedsPerCell | None = None

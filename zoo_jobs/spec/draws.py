@@ -8,6 +8,7 @@ middle between two numbers of 9 digits is computed in ``decimal``.
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Annotated, Any, Self
 
@@ -31,6 +32,16 @@ _TWO_PI = Decimal("6.2831853071795864769252867665590057683943387987502")
 NAMES: dict[str, tuple[Any, ...]] = {
     "activation": tuple(ACTIVATIONS), "initializer": tuple(INITIALIZERS), "optimizer": tuple(OPTIMIZERS),
 }  # fmt: skip
+
+NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "learning_rate": (lambda number: number > 0, "a number above 0"),
+    "weight_decay": (lambda number: number >= 0, "0 or more"),
+    "initial_std": (lambda number: number > 0, "a number above 0"),
+    "dropout_ratio": (lambda number: 0 <= number < 1, "0 or more, and below 1"),
+    "label_noise": (lambda number: 0 <= number < 1, "0 or more, and below 1"),
+    "train_fraction": (lambda number: 0 < number <= 1, "above 0, and at most 1"),
+}
+"""Whether a column may have a number, and which it may have."""
 
 Pair = tuple[Number, Number]
 
@@ -193,6 +204,13 @@ class Draws(Closed):
     optimizer: Drawn = Field(examples=["{choice: [sgd, adam]}"])
     learning_rate: Drawn = Field(examples=["{log_uniform: [1e-4, 1e-1]}"])
     weight_decay: Drawn = Field(examples=["{log_uniform: [1e-6, 1e-2]}"])
+    train_fraction: Drawn = Field(default=Distribution(choice=(1.0,)), examples=["{choice: [0.1, 0.25, 0.5, 1.0]}"])
+    """Share of the training images that a model sees."""
+    label_noise: Drawn = Field(default=Distribution(choice=(0.0,)), examples=["{uniform: [0, 0.5]}"])
+    """Probability that a training image has a wrong label."""
+    initial_std: Drawn = Field(default=Distribution(choice=(1.0,)), examples=["{log_uniform: [0.03, 0.7]}"])
+    """Standard deviation of the initial weights of normal, and of truncated_normal before it is cut; other initializers
+    have their own, and 1 here."""
 
     @model_validator(mode="after")
     def _fits_columns(self) -> Self:
@@ -216,14 +234,9 @@ class Draws(Closed):
         """Raises ValueError: the column cannot have this value."""
         if not isinstance(number, float):
             raise ValueError(f"{column} is {number!r}, expected a number or a distribution of numbers")
-        above = number > 0 if column == "learning_rate" else number >= 0
-        if not above or (column == "dropout_ratio" and number >= 1):
-            expected = {
-                "learning_rate": "a number above 0",
-                "weight_decay": "0 or more",
-                "dropout_ratio": "0 or more, and below 1",
-            }
-            raise ValueError(f"{column} {number!r} is not {expected[column]}")
+        accepted, expected = NUMBERS[column]
+        if not accepted(number):
+            raise ValueError(f"{column} {number!r} is not {expected}")
 
 
 class DrawsLike(Closed):

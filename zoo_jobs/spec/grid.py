@@ -9,6 +9,7 @@ from typing import Any
 from zooforge.storage.canonical import digest_of
 
 from ..errors import InputError
+from .blocks import FREE_SPREAD
 from .draws import Distribution, Draws, drawn
 from .seeds import derived_seed
 from .twins import TwinSpec, Zoo
@@ -40,6 +41,9 @@ class ModelRow:
     seed: int
     initializer_scale: float = 1.0
     initial_bias: float = 0.01
+    train_fraction: float = 1.0
+    label_noise: float = 0.0
+    initial_std: float = 1.0
     parent_run: str | None = None
     parent_model: int | None = None
     parent_epoch: int | None = None
@@ -182,6 +186,8 @@ def _drawn(spec: ZooSpec, columns: Draws) -> Iterator[ModelRow]:
                         f"{spec.name}: model {index}: {error}, drawn from {distribution}; use a narrower one or "
                         "log_uniform"
                     ) from None
+        if values["initializer"] not in FREE_SPREAD:
+            values["initial_std"] = 1.0
         seed = seeds[0] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
         yield ModelRow(index=index, seed=seed, **shared, **values)
 

@@ -18,6 +18,9 @@ from ..tasks.image_regression import COORDINATES, image_range, images_of
 from ..tasks.registry import DEFAULT, TASKS, only_of
 from .blocks import (
     AXIS_ORDER,
+    FIRST_AXES,
+    FREE_SPREAD,
+    LATER_AXES,
     NUMERICS_VERSION,
     ArchitectureField,
     AugmentName,
@@ -145,6 +148,8 @@ class ZooSpec(Closed):
     """Factor of the weights that the initializer gives, biases not included."""
     initial_bias: Number = 0.01
     """Value of all biases before the first step."""
+    weight_decay_on: Literal["all", "kernels"] = "all"
+    """What weight decay shrinks: all parameters, or kernels, which are those with at least two axes: no biases."""
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Momentum of SGD and RMSprop; Adam ignores it."""
     nesterov: bool = False
@@ -238,6 +243,8 @@ class ZooSpec(Closed):
         for number, block in enumerate(self.extend):
             if block.seeds is not None and (block.seeds.values is None) != (self.seeds.values is None):
                 raise ValueError(f"extend block {number}: a zoo's seeds are either all random or all stated")
+            if set(block.initializer or ()) - set(FREE_SPREAD) and self.axis_values("initial_std") != (1.0,):
+                raise ValueError(f"extend block {number}: initial_std belongs to {' and '.join(FREE_SPREAD)}")
             if block.seeds_per_cell is not None and self.seeds.values is not None:
                 raise ValueError(f"extend block {number}: seeds_per_cell belongs to seeds: random")
         return self
@@ -336,6 +343,15 @@ class ZooSpec(Closed):
             raise ValueError("nesterov needs a momentum above 0")
         if self.num_epochs % self.commit_every:
             raise ValueError(f"num_epochs {self.num_epochs} is not a multiple of commit_every {self.commit_every}")
+        if self.schedule is not None and self.varies("train_fraction"):
+            raise ValueError(
+                f"train_fraction: the schedule {self.schedule} counts the steps of the whole training split"
+            )
+        for name in ("train_fraction", "label_noise"):
+            if self.task_row.vectors and self.varies(name):
+                raise ValueError(f"{name}: a model of task {self.task} learns the whole of one image, without a label")
+        if self.image_facts.num_classes < 2 and self.varies("label_noise"):
+            raise ValueError(f"label_noise: {self.dataset_name} has one class, so no other label")
         fixed = self.architecture_row.fixed_activation
         for name, value in (("precision", self.precision), ("memory_format", self.memory_format)):
             if fixed is None and value != type(self).model_fields[name].default:
@@ -384,6 +400,13 @@ class ZooSpec(Closed):
         if self.draws is not None:
             return tuple(getattr(self.draws, name).values)
         return tuple(getattr(self.axes, name))
+
+    def varies(self, name: str) -> bool:
+        """Whether any model may have another value of a later axis than its default."""
+        columns = self.axes if self.axes is not None else self.draws
+        assert columns is not None
+        default = type(columns).model_fields[name].default
+        return getattr(columns, name) != default or any(getattr(block, name, None) is not None for block in self.extend)
 
     @property
     def num_cells(self) -> int:
@@ -524,7 +547,8 @@ class ZooSpec(Closed):
         own), ``compression``, and ``num_epochs`` unless the schedule depends on it.
         """
         later = (
-            "split_rule", "initializer_scale", "initial_bias", "memory_format", "precision", "task", "steps_per_epoch",
+            "split_rule", "initializer_scale", "initial_bias", "memory_format", "precision", "weight_decay_on", "task",
+            "steps_per_epoch",
         )  # fmt: skip
         content = self.digest_fields(always=_RESULT_FIELDS, if_set=later)
         if not isinstance(self.dataset, str):
@@ -535,7 +559,9 @@ class ZooSpec(Closed):
             content["architecture"] = {"code": self.architecture.content}
         if self.draws is not None:
             del content["axes"]
-            content["draws"] = self.draws.model_dump(mode="json", exclude={"num_models"})
+            content["draws"] = self.draws.digest_fields(always=("seed", *FIRST_AXES), if_set=LATER_AXES)
+        if self.axes is not None:
+            content["axes"] = self.axes.digest_fields(always=FIRST_AXES, if_set=LATER_AXES)
         if self.start is not None:
             content["start"] = {"run": self.start.spec.run_id, "epoch": self.start.epoch, "head": self.start.head}
         content["seeds"] = "random" if self.seeds.values is None else list(self.seeds.values)

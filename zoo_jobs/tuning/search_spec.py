@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..closed import Closed, Number
-from ..spec.blocks import Activations, Initializers, Optimizers, validated
+from ..spec.blocks import FIRST_AXES, Activations, Initializers, Optimizers, validated
 from ..spec.yaml_values import yaml_values
 from ..spec.zoo import AXIS_ORDER, ZooSpec
 
@@ -63,7 +63,7 @@ class Ranges(Closed):
     @property
     def searched(self) -> list[str]:
         """Names of the searched axes, in the order of the grid."""
-        return [axis for axis in AXIS_ORDER if getattr(self, axis) is not None]
+        return [axis for axis in FIRST_AXES if getattr(self, axis) is not None]
 
 
 class TuneSpec(Closed):
@@ -108,7 +108,7 @@ def draws(spec: TuneSpec, base: ZooSpec) -> list[dict[str, Any]]:
     trials: list[dict[str, Any]] = []
     for _ in range(spec.num_trials):
         values = fixed(spec, base)
-        for axis in AXIS_ORDER:
+        for axis in FIRST_AXES:
             ratio = generator.random()  # one per axis, searched or not: naming one more axis moves no other
             searched = getattr(spec.ranges, axis)
             if isinstance(searched, Range):
@@ -161,7 +161,7 @@ def proposal(spec: TuneSpec, base: ZooSpec, trials: Sequence[Trial]) -> ZooSpec:
     if not top:
         raise ValueError("no trial stayed finite")
     axes: dict[str, list[Any]] = {axis: [value] for axis, value in fixed(spec, base).items()}
-    for axis in AXIS_ORDER:
+    for axis in FIRST_AXES:
         searched = getattr(spec.ranges, axis)
         if isinstance(searched, Range):
             low, high = np.quantile([trial.values[axis] for trial in top], TOP_QUANTILES)

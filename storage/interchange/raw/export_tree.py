@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...canonical import parse_json
 from ...errors import StorageUsageError
 from ...formats.index_dict import index_dict
-from ...formats.labels import ROW_COLUMNS
+from ...formats.labels import row_columns
 from ...formats.manifest import to_ranges
 from ...read.selection import Selection, Selector
 from ...read.states import States
@@ -119,7 +119,8 @@ class _Writer:
             del value[name]
         value["split"] = manifest.split.to_json()
         value.update(format=ROOT_FORMAT, version=ROOT_VERSION)
-        columns = ["model", *(column.name for column in ROW_COLUMNS)]
+        own = row_columns([column.name for column in manifest.model_columns])
+        columns = ["model", *(column.name for column in own)]
         value["rows"] = [[row[name] for name in columns] for _, row in sorted(rows.items())]
         value["row_columns"] = columns
         if manifest.split.kind == "recorded":

@@ -10,7 +10,7 @@ import numpy as np
 from ...canonical import digest_of
 from ...errors import FormatError, KeyFormatError, StorageUsageError
 from ...formats.compression import CompressionName
-from ...formats.labels import ROW_COLUMNS, column_values
+from ...formats.labels import column_values, row_columns
 from ...formats.layout import Layout
 from ...formats.manifest import Parent
 from ...formats.splits import SPLITS, SplitName, SplitRule
@@ -121,9 +121,10 @@ def _own_rows(own: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
     try:
         columns = list(own["row_columns"])
         rows = [dict(zip(columns, row, strict=True)) for row in own["rows"]]
-        names = {column.name for column in ROW_COLUMNS}
+        kept = row_columns(columns)
+        names = {column.name for column in kept}
         by_model = {int(row["model"]): {name: row[name] for name in names} for row in rows}
-        for column in ROW_COLUMNS:
+        for column in kept:
             values = np.empty(len(rows), object)
             values[:] = [row[column.name] for row in rows]
             column_values(column, values, len(rows))

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import FormatError, StorageUsageError
-from ...formats.labels import model_columns
 from ...formats.manifest import Manifest, Parent
 from ...formats.tables import decode_table
 from ...publish.description import ZooDescription
@@ -35,7 +34,7 @@ class Lineage:
         number, data = read_manifest_bytes(store, parent)
         manifest = Manifest.from_json(data, f"zoo {parent!r}, version {number}")
         table = get_object(store, manifest.model_table.ref, f"zoo {parent!r}")
-        above = {row["model"]: row for row in decode_table(table, parent, model_columns()).to_pylist()}
+        above = {row["model"]: row for row in decode_table(table, parent, manifest.model_columns).to_pylist()}
         rows = {}
         epochs = set()
         for index in models:

@@ -65,6 +65,8 @@ class Population:
             "momentum": 0.9,
             "nesterov": False,
             "dropout_ratio": 0.3 if program.dropout else 0.0,
+            "train_fraction": 1.0,
+            "label_noise": 0.0,
             **hyperparameters,
         }
         types = {"seed": np.uint32, "nesterov": np.bool_}

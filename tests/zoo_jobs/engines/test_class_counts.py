@@ -39,7 +39,7 @@ def check_sums(found: Evaluation) -> None:
     for counts in (found.class_correct_PC, found.class_predicted_PC):
         assert counts.dtype == np.int32 and counts.shape == (MODELS, CLASSES) and counts.flags.c_contiguous
     assert found.class_correct_PC.sum(axis=1).tolist() == found.correct_P.tolist()
-    assert found.class_predicted_PC.sum(axis=1).tolist() == [found.num_samples] * MODELS
+    assert found.class_predicted_PC.sum(axis=1).tolist() == found.num_samples_P.tolist()
     assert (found.class_correct_PC <= np.bincount(LABELS, minlength=CLASSES)).all()
     assert (found.class_correct_PC <= found.class_predicted_PC).all()
 

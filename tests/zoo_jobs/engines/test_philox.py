@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.support import gaussian_noise
 from tests.support.paths import ROOT
 from zooforge.zoo_jobs.engines import philox
+from zooforge.zoo_jobs.engines.subsets import training_labels, training_rows
 
 DOCUMENT = ROOT / "docs" / "determinism.md"
 
@@ -55,6 +56,17 @@ def test_keys_and_counters_are_laid_out_as_documented(vector: dict[str, Any]) ->
 @pytest.mark.parametrize("vector", documented("permutation"))
 def test_permutations_are_those_of_the_document(vector: dict[str, Any]) -> None:
     assert philox.permutation(vector["seed"], vector["epoch"], vector["num_rows"]).tolist() == vector["order"]
+
+
+@pytest.mark.parametrize("vector", documented("subset"))
+def test_subsets_are_those_of_the_document(vector: dict[str, Any]) -> None:
+    assert training_rows(vector["seed"], vector["fraction"], vector["num_rows"]).tolist() == vector["rows"]
+
+
+@pytest.mark.parametrize("vector", documented("label"))
+def test_wrong_labels_are_those_of_the_document(vector: dict[str, Any]) -> None:
+    labels = np.array(vector["labels"], np.uint8)
+    assert training_labels(vector["seed"], vector["noise"], labels, vector["classes"]).tolist() == vector["told"]
 
 
 @pytest.mark.parametrize("vector", documented("dropout"))

@@ -40,7 +40,7 @@ class Stage:
     def commit(self, epochs: Sequence[int], ratio: float, at: float) -> None:
         assert self.rate is not None
         none, self.now = np.zeros(0), at
-        seconds = ratio * slot_seconds(SPEC, self.rate, 16, range(epochs[0], epochs[-1] + 1))
+        seconds = ratio * slot_seconds(SPEC, self.rate, range(16), range(epochs[0], epochs[-1] + 1))
         self.calibration(
             PartCommitted(SPEC.name, "train", tuple(range(16)), tuple(epochs), {}, none, none, 1, seconds, 0.1, 1, True)
         )

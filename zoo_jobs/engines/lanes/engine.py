@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from ..contract import (
     sparsity_of,
 )
 from ..host_memory import host_free_bytes
+from ..subsets import packed
 from . import image_regression
 from .program import layer_table
 
@@ -43,6 +44,9 @@ MEMORY_RATIO = 0.5  # share of the free memory that a chunk may take
 # For tests: avx512, avx2, vec4 or scalar (results do not depend on it), and the path of an instrumented build.
 ISA_VARIABLE = "ZOOFORGE_LANES_ISA"
 EXTENSION_VARIABLE = "ZOOFORGE_LANES_EXTENSION"
+
+
+T = TypeVar("T", bound=np.generic)
 
 
 def extension() -> Any:
@@ -187,14 +191,24 @@ class LanesSession:
         self._data = data
         self._num_models = len(hyperparameters.seed_P)
         self._native_data: dict[SplitName, Any] = {}
-        self._native: Any = native_session(program, hyperparameters, instruction_set())
+        self._num_rows_P = hyperparameters.num_rows(data, "train")
+        self._packed_P = packed(self._num_rows_P)
+        ordered = hyperparameters.take(self._packed_P)
+        self._native: Any = native_session(program, ordered, instruction_set())
+        if (self._num_rows_P < len(data.train)).any():
+            self._native.put_rows([ordered.training_rows(data, i).astype(np.uint32) for i in range(self._num_models)])
+        if not program.decays_biases:
+            self._native.spare_biases()
+        if ordered.label_noise_P.any():
+            told_PN = np.stack([ordered.training_labels(data, i) for i in range(self._num_models)])
+            self._native.put_labels(self._split("train"), told_PN)
         for field, name in enumerate(self._fields):
             if name is not None:
-                self._native.put(field, np.ascontiguousarray(state[name], np.float32))
+                self._native.put(field, np.ascontiguousarray(state[name][self._packed_P], np.float32))
         self._mask_PD: NDArray[np.bool_] | None = state["mask"].astype(np.bool_) if program.pruned else None
         if self._mask_PD is not None:
-            self._native.put_pruned(self._mask_PD.astype(np.uint8))
-        self._native.put_steps(np.ascontiguousarray(state["step"], np.int64))
+            self._native.put_pruned(self._mask_PD[self._packed_P].astype(np.uint8))
+        self._native.put_steps(np.ascontiguousarray(state["step"][self._packed_P], np.int64))
 
     @property
     def _fields(self) -> tuple[str | None, ...]:
@@ -218,9 +232,9 @@ class LanesSession:
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)
         weight = kl_weight(epoch, self._program.lambda_epochs) if self._program.variational else 0.0
-        active = np.ascontiguousarray(active_P, np.uint8)
+        active = np.ascontiguousarray(active_P[self._packed_P], np.uint8)
         self._native.train_epoch(self._split("train"), epoch, weight, active, loss_sum_P, correct_P)
-        return Running(loss_sum_P, correct_P, len(self._data.train))
+        return Running(self._unpacked(loss_sum_P), self._unpacked(correct_P), self._num_rows_P)
 
     def evaluate(self, split: SplitName) -> Evaluation:
         if self._program.steps_per_epoch:
@@ -228,11 +242,19 @@ class LanesSession:
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)
         num_samples, num_classes = len(self._data.split(split)), self._program.architecture.num_classes
+        own = split == "train" and (self._num_rows_P < num_samples).any()
         class_correct_PC, class_predicted_PC = (np.zeros((self._num_models, num_classes), np.int32) for _ in range(2))
         if num_samples:
             arrays = loss_sum_P, correct_P, class_correct_PC, class_predicted_PC
-            self._native.evaluate(self._split(split), *arrays)
-        return Evaluation(loss_sum_P, correct_P, num_samples, class_correct_PC, class_predicted_PC)
+            self._native.evaluate(self._split(split), *arrays, *([True] if own else []))
+        num_rows_P = self._num_rows_P if own else np.full(self._num_models, num_samples, np.int32)
+        return Evaluation(
+            self._unpacked(loss_sum_P),
+            self._unpacked(correct_P),
+            num_rows_P,
+            self._unpacked(class_correct_PC),
+            self._unpacked(class_predicted_PC),
+        )
 
     def sparsity(self) -> Sparsity:
         architecture = self._program.architecture
@@ -244,19 +266,27 @@ class LanesSession:
         num_pruned_P = np.zeros(self._num_models, np.int32)
         pruned_PV = np.zeros((self._num_models, noisy_layout(architecture).size), np.uint8)
         self._native.sparsity(kl_P, num_pruned_P, pruned_PV)
-        return sparsity_of(architecture, pruned_PV.astype(np.bool_), kl_P)
+        return sparsity_of(architecture, self._unpacked(pruned_PV).astype(np.bool_), self._unpacked(kl_P))
 
     def state(self) -> StateArrays:
         state: StateArrays = {}
         for field, name in enumerate(self._fields):
             if name is not None:
-                state[name] = np.empty((self._num_models, self._native.field_size(field)), np.float32)
-                self._native.get(field, state[name])
-        state["step"] = np.empty(self._num_models, np.int64)
-        self._native.get_steps(state["step"])
+                values = np.empty((self._num_models, self._native.field_size(field)), np.float32)
+                self._native.get(field, values)
+                state[name] = self._unpacked(values)
+        steps_P = np.empty(self._num_models, np.int64)
+        self._native.get_steps(steps_P)
+        state["step"] = self._unpacked(steps_P)
         if self._mask_PD is not None:
             state["mask"] = self._mask_PD.copy()
         return state
+
+    def _unpacked(self, values: NDArray[T]) -> NDArray[T]:
+        """Values of the extension's models, [P, ...], in the order of the caller's."""
+        unpacked = np.empty_like(values)
+        unpacked[self._packed_P] = values
+        return unpacked
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,8 @@ def put_images(native: Any, program: Program, hyperparameters: Hyperparameters) 
 def train_epoch(native: Any, data: Any, program: Program, active_P: NDArray[np.bool_]) -> Running:
     loss_sum_P = np.zeros(len(active_P), np.float64)
     native.fit(data, np.ascontiguousarray(active_P, np.uint8), loss_sum_P)
-    return Running(loss_sum_P, np.zeros(len(active_P), np.int32), program.steps_per_epoch * program.batch_size)
+    num_samples_P = np.full(len(active_P), program.steps_per_epoch * program.batch_size, np.int32)
+    return Running(loss_sum_P, np.zeros(len(active_P), np.int32), num_samples_P)
 
 
 def evaluate(native: Any, data: Any, program: Program, num_models: int) -> Evaluation:

@@ -31,6 +31,7 @@ from ..contract import (
     Sparsity,
     SplitName,
     StateArrays,
+    decayed,
     image_evaluation,
     magnitude_sparsity,
     not_classification,
@@ -152,6 +153,7 @@ class SequentialSession:
     ) -> None:
         self._program, self._data, self._model, self._device = program, data, model, device
         precision.claim(self, program.precision)
+        self._decayed_T = None if program.decays_biases else torch.from_numpy(decayed(program)).to(device)
         self.load(hyperparameters, state)
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
@@ -177,8 +179,9 @@ class SequentialSession:
         with _plain(self._device):
             for i in np.flatnonzero(active_P):
                 loss_sum_P[i], correct_P[i] = self._train(int(i), epoch)
-        steps = self._program.steps_per_epoch
-        return Running(loss_sum_P, correct_P, steps * self._program.batch_size if steps else len(self._data.train))
+        steps, num_rows_P = self._program.steps_per_epoch, self._hyperparameters.num_rows(self._data, "train")
+        num_pixels_P = np.full(self._num_models, steps * self._program.batch_size, np.int32)
+        return Running(loss_sum_P, correct_P, num_pixels_P if steps else num_rows_P)
 
     def evaluate(self, split: SplitName) -> Evaluation:
         """Models that were inactive in the last epoch are not evaluated; their sums are NaN and 0."""
@@ -187,13 +190,13 @@ class SequentialSession:
         loss_sum_P = np.where(self._active_P, 0.0, np.nan)
         num_classes = self._program.architecture.num_classes
         correct_PC, predicted_PC = np.zeros((2, self._num_models, num_classes), np.int32)
-        images_of_split = self._data.split(split)
+        num_rows_P = self._hyperparameters.num_rows(self._data, split)
         with _plain(self._device), torch.no_grad():
-            for block in evaluation_blocks(self._data, images_of_split, EVALUATED_AT_ONCE):
+            for models, block in self._evaluated(split, num_rows_P):
                 images = torch.from_numpy(block.images).to(self._device)
                 labels = torch.from_numpy(block.labels).to(self._device)
-                for i in np.flatnonzero(self._active_P):
-                    self._model.bind(self._rows(int(i)))
+                for i in models:
+                    self._model.bind(self._rows(i))
                     logits = self._model.logits(images)
                     losses = F.cross_entropy(logits, labels, reduction="none")
                     loss_sum_P[i] += float(losses.double().sum())
@@ -202,7 +205,22 @@ class SequentialSession:
                     right = predicted[predicted == labels]
                     correct_PC[i] += torch.bincount(right, minlength=num_classes).cpu().numpy()
         correct_P = correct_PC.sum(axis=1, dtype=np.int32)
-        return Evaluation(loss_sum_P, correct_P, len(images_of_split), correct_PC, predicted_PC)
+        return Evaluation(loss_sum_P, correct_P, num_rows_P, correct_PC, predicted_PC)
+
+    def _evaluated(self, split: SplitName, num_rows_P: NDArray[np.int32]) -> Iterator[tuple[list[int], Block]]:
+        """Blocks of images, each with the models that it evaluates: all that are active, or one with its subset."""
+        images = self._data.split(split)
+        active = np.flatnonzero(self._active_P).tolist()
+        whole = [i for i in active if num_rows_P[i] == len(images)]
+        groups = [(whole, images)] if whole else []
+        groups += [
+            ([i], images.take(self._hyperparameters.training_rows(self._data, i)))
+            for i in active
+            if num_rows_P[i] < len(images)
+        ]
+        for models, part in groups:
+            for block in evaluation_blocks(self._data, part, EVALUATED_AT_ONCE):
+                yield models, block
 
     def _evaluate_images(self, image_P: NDArray[np.int64]) -> Evaluation:
         """The squared error of each model on its own image."""
@@ -268,7 +286,8 @@ class SequentialSession:
         h, program = self._hyperparameters, self._program
         if h.image_P is not None:
             return [image_block(self._data, int(h.image_P[i]), program.steps_per_epoch)]
-        return training_blocks(self._data, int(h.seed_P[i]), epoch, program.batch_size, program.augment)
+        rows, told = h.training_rows(self._data, i), h.training_labels(self._data, i)
+        return training_blocks(self._data, int(h.seed_P[i]), epoch, program.batch_size, program.augment, rows, told)
 
     def _train_block(
         self,
@@ -308,6 +327,8 @@ class SequentialSession:
             if pruned_D is not None and values.grad is not None:
                 # A value of zero without a gradient stays zero under every optimizer here, weight decay included.
                 values.grad.masked_fill_(pruned_D, 0)
+            if self._decayed_T is not None:
+                self._decay(i, values, self._decayed_T, float(optimizer.param_groups[0]["lr"]))
             optimizer.step()
             self._step_P[i] += 1
             losses.append(loss.detach())
@@ -318,10 +339,20 @@ class SequentialSession:
         loss_sum = sum(loss * n for loss, n in zip(torch.stack(losses).tolist(), sizes, strict=True))
         return loss_sum, correct
 
+    def _decay(self, i: int, values: Tensor, decayed_T: Tensor, rate: float) -> None:
+        """Weight decay as torch's optimizers apply it, of some values only."""
+        decay = float(self._hyperparameters.weight_decay_P[i])
+        with torch.no_grad():
+            if self._program.optimizer == "adamw":
+                values.mul_(torch.where(decayed_T, 1 - rate * decay, 1.0))
+            elif values.grad is not None:
+                values.grad.add_(values * decayed_T, alpha=decay)
+
     def _optimizer(self, i: int, values: Tensor, rows: dict[str, Tensor]) -> torch.optim.Optimizer:
         """Torch's optimizer over the flat vector, with the rows of the state as its moments."""
         h = self._hyperparameters
-        rate, decay = float(h.learning_rate_P[i]), float(h.weight_decay_P[i])
+        rate = float(h.learning_rate_P[i])
+        decay = float(h.weight_decay_P[i]) if self._decayed_T is None else 0.0
         row = OPTIMIZERS[self._program.optimizer]
         settings = {"momentum": float(h.momentum_P[i]), "nesterov": bool(h.nesterov_P[i])}
         optimizer: torch.optim.Optimizer = pkgutil.resolve_name(row.torch_class)(

@@ -24,6 +24,7 @@ from ..contract import (
     Sparsity,
     SplitName,
     StateArrays,
+    decayed,
 )
 from ..cuda import Place
 from ..one_cycle import one_cycle
@@ -65,12 +66,15 @@ class ModuleSession:
         num_rows, device = len(self._data.train), self._device
         steps = num_steps(num_rows, self._program.batch_size)
         self._order_N = torch.zeros(num_rows, dtype=torch.int64, device=device)
+        self._told_N = torch.zeros(num_rows, dtype=torch.int64, device=device)  # labels that a model trains with
         words_N4 = np.zeros((num_rows, 4), np.uint32)
         numbers = augment_numbers(words_N4, self._program.augment) if self._program.augment else {}
         self._augment_N = {name: torch.tensor(values, device=device) for name, values in numbers.items()}
         self._minus_rate, self._momentum = (torch.zeros(steps, device=device) for _ in range(2))
         self._epoch_step, self._first_image = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
-        self._weight_decay = torch.zeros((), device=device)
+        of_each = torch.from_numpy(decayed(self._program)).to(device)
+        self._decayed = torch.ones((), device=device) if self._program.decays_biases else of_each.float()
+        self._weight_decay = torch.zeros_like(self._decayed)
         # Sums of losses and of correct predictions; in evaluations, also right predictions and predictions per class.
         self._sums = torch.zeros(2 + 2 * self._num_classes, dtype=torch.float64, device=device)
         self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
@@ -85,12 +89,14 @@ class ModuleSession:
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
         """Inactive models do not change; their sums are NaN and 0."""
         self._active_P = active_P.copy()
-        num_rows, size = len(self._data.train), self._program.batch_size
+        size = self._program.batch_size
+        num_rows_P = self._hyperparameters.num_rows(self._data, "train")
         loss_sum_P, correct_P = np.full(self._num_models, np.nan), np.zeros(self._num_models, np.int32)
         with self._place.active():
             self._copies.forget()
             for i in np.flatnonzero(active_P):
-                self._prepare(int(i), epoch)
+                num_rows = int(num_rows_P[i])
+                self._prepare(int(i), epoch, num_rows)
                 for first in range(0, num_rows, size):
                     rows = min(size, num_rows - first)
                     self._place.run(("step", rows, self._nesterov), partial(self._train_step, rows))
@@ -99,17 +105,21 @@ class ModuleSession:
                 self._step_P[i] += num_steps(num_rows, size)
                 loss_sum_P[i], correct_P[i] = self._read_sums()[:2]
             self._copies.start()
-        return Running(loss_sum_P, correct_P, num_rows)
+        return Running(loss_sum_P, correct_P, num_rows_P)
 
     def evaluate(self, split: SplitName) -> Evaluation:
         """Models that were inactive in the last epoch are not evaluated; their sums are NaN and 0."""
-        num_images = len(self._data.split(split))
+        num_rows_P = self._hyperparameters.num_rows(self._data, split)
         loss_sum_P, correct_P = np.full(self._num_models, np.nan), np.zeros(self._num_models, np.int32)
         class_correct_PC, class_predicted_PC = np.zeros((2, self._num_models, self._num_classes), np.int32)
         with self._place.active(), torch.no_grad():
             self._split(split)
             for i in np.flatnonzero(self._active_P):
+                num_images = int(num_rows_P[i])
                 self._load_work(int(i))
+                if split == "train":
+                    subset = self._hyperparameters.training_rows(self._data, int(i))
+                    self._order_N[:num_images].copy_(torch.from_numpy(subset))
                 self._first_image.zero_()
                 self._sums.zero_()
                 for first in range(0, num_images, EVALUATED_AT_ONCE):
@@ -118,7 +128,7 @@ class ModuleSession:
                 sums = self._read_sums()
                 loss_sum_P[i], correct_P[i] = sums[:2]
                 class_correct_PC[i], class_predicted_PC[i] = np.split(sums[2:], 2)
-        return Evaluation(loss_sum_P, correct_P, num_images, class_correct_PC, class_predicted_PC)
+        return Evaluation(loss_sum_P, correct_P, num_rows_P, class_correct_PC, class_predicted_PC)
 
     def sparsity(self) -> Sparsity:
         raise ValueError("only twins have a sparsity")
@@ -137,26 +147,28 @@ class ModuleSession:
         self.__dict__.clear()
         place.release()
 
-    def _prepare(self, i: int, epoch: int) -> None:
+    def _prepare(self, i: int, epoch: int, num_rows: int) -> None:
         """Copy model ``i``, and its order, augmentation and schedule of the epoch, to where the step reads them."""
         program, h = self._program, self._hyperparameters
-        num_rows, size, seed = len(self._data.train), program.batch_size, int(h.seed_P[i])
+        size, seed = program.batch_size, int(h.seed_P[i])
         self._split("train")
         self._load_work(i)
-        self._order_N.copy_(torch.from_numpy(philox.permutation(seed, epoch, num_rows)))
+        order = h.training_rows(self._data, i)[philox.permutation(seed, epoch, num_rows)]
+        self._order_N[:num_rows].copy_(torch.from_numpy(order))
+        self._told_N.copy_(torch.from_numpy(h.training_labels(self._data, i)))
         steps = num_steps(num_rows, size)
         if program.augment is not None:
             words = philox.augment_words(seed, epoch=epoch, step=np.arange(steps), num_samples=size)
             for name, values in augment_numbers(words.reshape(-1, 4)[:num_rows], program.augment).items():
-                self._augment_N[name].copy_(torch.from_numpy(values))
+                self._augment_N[name][:num_rows].copy_(torch.from_numpy(values))
         rate, first = float(h.learning_rate_P[i]), int(self._step_P[i])
         pairs = [(rate, float(h.momentum_P[i]))] * steps
         if program.schedule is not None:
             total = program.schedule.total_steps
             pairs = [one_cycle(step, total, rate) for step in range(first, first + steps)]
-        self._minus_rate.copy_(torch.tensor([-pair[0] for pair in pairs], dtype=torch.float64))
-        self._momentum.copy_(torch.tensor([pair[1] for pair in pairs], dtype=torch.float64))
-        self._weight_decay.fill_(float(h.weight_decay_P[i]))
+        self._minus_rate[:steps].copy_(torch.tensor([-pair[0] for pair in pairs], dtype=torch.float64))
+        self._momentum[:steps].copy_(torch.tensor([pair[1] for pair in pairs], dtype=torch.float64))
+        self._weight_decay.copy_(self._decayed * float(h.weight_decay_P[i]))
         self._nesterov = bool(h.nesterov_P[i])
         self._epoch_step.zero_()
         self._sums.zero_()
@@ -169,16 +181,16 @@ class ModuleSession:
     def _train_step(self, num_samples: int) -> None:
         place_B = self._epoch_step * self._program.batch_size + torch.arange(num_samples, device=self._device)
         rows_B = self._order_N[place_B]
-        bytes_, labels = self._images["train"]
-        images = bytes_[rows_B]
+        bytes_, _ = self._images["train"]
+        images, labels_B = bytes_[rows_B], self._told_N[rows_B]
         if self._program.augment is not None:
             numbers = {name: values[place_B] for name, values in self._augment_N.items()}
             images = augmented(images, numbers, self._program.augment)
-        loss, _, logits = self._model.training_loss(self._pixels(images), labels[rows_B], (), 0.0)
+        loss, _, logits = self._model.training_loss(self._pixels(images), labels_B, (), 0.0)
         gradient_D = torch.cat([part.reshape(-1) for part in torch.autograd.grad(loss, self._model.parameters)])
         with torch.no_grad():
             self._update(gradient_D)
-            self._add(loss.double() * num_samples, logits.argmax(dim=1), labels[rows_B])
+            self._add(loss.double() * num_samples, logits.argmax(dim=1), labels_B)
             self._epoch_step += 1
 
     def _update(self, gradient_D: Tensor) -> None:
@@ -194,6 +206,8 @@ class ModuleSession:
     def _evaluate_block(self, split: SplitName, num_images: int) -> None:
         rows_B = self._first_image + torch.arange(num_images, device=self._device)
         bytes_, labels = self._images[split]
+        if split == "train":
+            rows_B = self._order_N[rows_B]
         logits = self._model.logits(self._pixels(bytes_[rows_B]))
         labels_B, predicted_B = labels[rows_B], logits.argmax(dim=1)
         self._add(F.cross_entropy(logits, labels_B, reduction="none").double().sum(), predicted_B, labels_B)

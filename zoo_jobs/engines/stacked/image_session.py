@@ -32,7 +32,8 @@ class ImageSession(StackedSession):
                 self._place.run("step", self._image_step)
             self._copies.start()
             correct_P = np.zeros(self._num_models, np.int32)
-            return Running(self._read_sums()[0], correct_P, num_steps * size)
+            num_samples_P = np.full(self._num_models, num_steps * size, np.int32)
+            return Running(self._read_sums()[0], correct_P, num_samples_P)
 
     def evaluate(self, split: SplitName) -> Evaluation:
         if split != "train":

@@ -45,13 +45,20 @@ class StackedNetwork:
         self.random_layers = random_layers(architecture, dropout, variational)
 
     def training_loss(
-        self, values_PT: Tensor, images: Tensor, labels_PB: Tensor, draws: Sequence[Tensor], kl_weight: Tensor
+        self,
+        values_PT: Tensor,
+        images: Tensor,
+        labels_PB: Tensor,
+        draws: Sequence[Tensor],
+        kl_weight: Tensor,
+        counted_PB: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The minimised loss (summed over the models), the mean cross-entropy per model [P], the logits [P, B, K].
 
         Args:
             images: [P, C, B, H, W].
             draws: for each random layer, in order, [P, B, *shape]: scaled masks, or the noise of twins.
+            counted_PB: which samples of a model count; None: all. The mean is over those that do, 0 if none does.
         """
         tensors = self.tensors(values_PT)
         variances: dict[str, Tensor] = {}
@@ -64,7 +71,11 @@ class StackedNetwork:
             variances = {entry.name: part for entry, part in zip(self._noisy, parts, strict=True)}
             penalty = kl_weight * vd.kl_from_log_uniform(log_alpha_PV).sum()
         logits = self._forward(tensors, variances, images, draws)
-        loss_P = cross_entropy(logits, labels_PB).mean(dim=1)
+        loss_PB = cross_entropy(logits, labels_PB)
+        if counted_PB is None:
+            loss_P = loss_PB.mean(dim=1)
+        else:
+            loss_P = torch.where(counted_PB, loss_PB, 0.0).sum(dim=1) / counted_PB.sum(dim=1).clamp(min=1)
         total = loss_P.sum() if penalty is None else loss_P.sum() + penalty
         return total, loss_P, logits
 

@@ -38,11 +38,12 @@ def words(seed_P: Tensor, purpose: Purpose, epoch: Tensor, step: Tensor, stream_
     return torch.stack((c0, c1, c2, c3), dim=-1).flatten(-2)[..., :num_words]
 
 
-def permutations(seed_P: Tensor, epoch: Tensor, order_PN: Tensor) -> Tensor:
+def permutations(seed_P: Tensor, epoch: Tensor, order_PN: Tensor, count_P: Tensor | None = None) -> Tensor:
     """Order of the training rows of every model in ``epoch``: rows sorted by 64-bit words.
 
     Args:
         order_PN: int32; the order is written here and returned.
+        count_P: how many rows each model has, if that is not N; the first entries are then their order.
     """
     num_rows = order_PN.shape[1]
     at_once = max(1, TILE_BYTES // (ORDER_BYTES * num_rows))
@@ -52,6 +53,9 @@ def permutations(seed_P: Tensor, epoch: Tensor, order_PN: Tensor) -> Tensor:
         drawn = words(seed_P[tile], Purpose.ORDER, epoch, zero, zero[None], 2 * num_rows).squeeze(1)
         # Keys are unsigned; less 2^63 they sort the same as signed numbers.
         keys_pN = (drawn[:, 1::2] - HALF) * (1 << 32) + drawn[:, 0::2]
+        if count_P is not None:  # a stable sort leaves the rows of the model before others with the largest key
+            beyond_pN = torch.arange(num_rows, device=seed_P.device) >= count_P[tile, None]
+            keys_pN.masked_fill_(beyond_pN, torch.iinfo(torch.int64).max)
         order_PN[tile] = torch.sort(keys_pN, dim=1, stable=True).indices
     return order_PN
 

@@ -27,10 +27,11 @@ from ..contract import (
     Sparsity,
     SplitName,
     StateArrays,
+    decayed,
     magnitude_sparsity,
     sparsity_of,
 )
-from ..cuda import Place
+from ..cuda import HostCopies, Place
 from ..philox import Purpose
 from ..random_layers import RandomLayer
 from .network import StackedNetwork, cross_entropy
@@ -48,6 +49,9 @@ class _Images:
 
 class StackedSession:
     """See ``contract.Session``. Inactive models are trained with the others; their results are not used."""
+
+    _update: Update
+    _copies: HostCopies
 
     def __init__(
         self,
@@ -73,11 +77,15 @@ class StackedSession:
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
         """Other models at the same addresses, so that captured graphs serve them too. Their number must be the same."""
-        if len(state["weights"]) != self._num_models or not self._update.load(hyperparameters):
+        if len(state["weights"]) != self._num_models:
             return False
+        arrays = self._arrays(hyperparameters, state)
+        if arrays.keys() != self._inputs.keys() or not self._update.load(hyperparameters):
+            return False
+        self._num_rows_P = hyperparameters.num_rows(self._data, "train")
         with self._place.active(), torch.no_grad():
             self._copies.forget()
-            for name, values in self._arrays(hyperparameters, state).items():
+            for name, values in arrays.items():
                 self._inputs[name].copy_(torch.from_numpy(values))
         return True
 
@@ -93,8 +101,28 @@ class StackedSession:
             "threshold": np.floor(h.dropout_ratio_P * 2.0**32).astype(np.int64),
             "scale": (1.0 / (1.0 - h.dropout_ratio_P)).astype(np.float32),
             **({"mask": state["mask"]} if program.pruned else {}),
+            **self._own_images(h),
             **moments,
         }
+
+    def _own_images(self, h: Hyperparameters) -> StateArrays:
+        """What a model's training images differ in: nothing if all have the whole split with its labels.
+
+        ``rows`` are a model's training rows, with as many zeros behind them as it has fewer than the split, ``member``
+        marks them, ``count`` is their number; ``told`` are the labels of all rows that a model trains with.
+        """
+        shape, arrays = (self._num_models, len(self._data.train)), StateArrays()
+        count_P = h.num_rows(self._data, "train").astype(np.int64)
+        if (count_P < shape[1]).any():
+            rows_PN, member_PN = np.zeros(shape, np.int32), np.zeros(shape, np.bool_)
+            for i, count in enumerate(count_P):
+                rows = h.training_rows(self._data, i)
+                rows_PN[i, :count] = rows
+                member_PN[i, rows] = True
+            arrays |= {"count": count_P, "rows": rows_PN, "member": member_PN}
+        if h.label_noise_P.any():
+            arrays["told"] = np.stack([h.training_labels(self._data, i) for i in range(self._num_models)])
+        return arrays
 
     def _put(self, h: Hyperparameters, state: StateArrays) -> None:
         program, device = self._program, self._device
@@ -104,10 +132,14 @@ class StackedSession:
         self._values_PT, self._step_P = inputs["values"].requires_grad_(), inputs["step"]
         self._moments = {name: inputs[name] for name in MOMENTS[program.optimizer]}
         self._mask_PD = inputs.get("mask")
+        self._count_P, self._rows_PN, self._member_PN = (inputs.get(name) for name in ("count", "rows", "member"))
+        self._told_PN = inputs.get("told")
+        self._num_rows_P = h.num_rows(self._data, "train")
         tensors = {"values": self._values_PT, "step": self._step_P, **self._moments}
         self._copies = self._place.host_copies(tensors)
         self._network = StackedNetwork(program.architecture, program.dropout, program.variational, device)
-        self._update = Update(program.optimizer, h, device)
+        decayed_T = None if program.decays_biases else torch.from_numpy(decayed(program)).to(device)
+        self._update = Update(program.optimizer, h, device, decayed_T)
         self._seed_P = inputs["seed"]
         self._threshold_P11 = inputs["threshold"][:, None, None]
         self._scale_P11 = inputs["scale"][:, None, None]
@@ -128,13 +160,13 @@ class StackedSession:
         self._evaluated_PD = torch.empty_like(self._values_PT[:, : self._num_parameters], requires_grad=False)
 
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> Running:
-        num_rows, size = len(self._data.train), self._program.batch_size
+        num_rows, size = int(self._num_rows_P.max()), self._program.batch_size
         with self._place.active():
             self._copies.forget()
             self._epoch.fill_(epoch)
             self._epoch_step.zero_()
             self._kl_weight.fill_(kl_weight(epoch, self._program.lambda_epochs))
-            permutations(self._seed_P, self._epoch, self._order_PN)
+            permutations(self._seed_P, self._epoch, self._order_PN, self._count_P)
             self._split("train")
             self._sums.zero_()
             for first in range(0, num_rows, size):
@@ -142,7 +174,7 @@ class StackedSession:
                 self._place.run(("step", rows), partial(self._train_step, rows))
             self._copies.start()
             loss_sum_P, correct_P, _, _ = self._read_sums()
-            return Running(loss_sum_P, correct_P, num_rows)
+            return Running(loss_sum_P, correct_P, self._num_rows_P)
 
     def evaluate(self, split: SplitName) -> Evaluation:
         num_images = len(self._data.split(split))
@@ -155,7 +187,8 @@ class StackedSession:
                 rows = min(self._evaluated_at_once, num_images - first)
                 self._place.run((split, rows), partial(self._evaluate_block, split, rows))
             loss_sum_P, correct_P, class_correct_PC, class_predicted_PC = self._read_sums()
-            return Evaluation(loss_sum_P, correct_P, num_images, class_correct_PC, class_predicted_PC)
+            num_rows_P = self._num_rows_P if split == "train" else np.full(self._num_models, num_images, np.int32)
+            return Evaluation(loss_sum_P, correct_P, num_rows_P, class_correct_PC, class_predicted_PC)
 
     def sparsity(self) -> Sparsity:
         if self._mask_PD is not None:
@@ -191,25 +224,50 @@ class StackedSession:
     def _train_step(self, num_samples: int) -> None:
         images = self._images["train"]
         place_B = self._epoch_step * self._program.batch_size + torch.arange(num_samples, device=self._device)
-        rows_PB = self._order_PN.index_select(1, place_B).long()
+        counted_PB = None
+        if self._count_P is None or self._rows_PN is None:
+            rows_PB = self._order_PN.index_select(1, place_B).long()
+        else:
+            count_P1 = self._count_P[:, None]
+            counted_PB = place_B < count_P1
+            order_PB = self._order_PN.gather(1, torch.minimum(place_B, count_P1 - 1))
+            rows_PB = self._rows_PN.gather(1, order_PB.long()).long()
+        told = self._told_PN
+        labels_PB = images.labels[rows_PB] if told is None else told.gather(1, rows_PB).long()
         draws = [self._draw(layer, num_samples) for layer in self._network.random_layers.values()]
         total, loss_P, logits = self._network.training_loss(
             self._values_PT,
             self._pixels(images.bytes_[rows_PB].transpose(1, 2)),
-            images.labels[rows_PB],
+            labels_PB,
             draws,
             self._kl_weight,
+            counted_PB,
         )
         (grads_PT,) = torch.autograd.grad(total, self._values_PT)
         with torch.no_grad():
             if self._mask_PD is not None:
                 # A value of zero without a gradient stays zero under every optimizer, weight decay included.
                 grads_PT.masked_fill_(self._mask_PD, 0)
-            self._step_P += 1
-            self._update(self._values_PT, grads_PT, self._moments, self._step_P)
-            self._loss_sum_P += loss_P.double() * num_samples
-            self._correct_P += (logits.argmax(dim=2) == images.labels[rows_PB]).sum(dim=1)
+            right_PB = logits.argmax(dim=2) == labels_PB
+            if counted_PB is None:
+                self._step_P += 1
+                self._update(self._values_PT, grads_PT, self._moments, self._step_P)
+                self._loss_sum_P += loss_P.double() * num_samples
+            else:
+                self._masked_update(grads_PT, counted_PB.any(dim=1))
+                self._loss_sum_P += loss_P.double() * counted_PB.sum(dim=1)
+                right_PB &= counted_PB
+            self._correct_P += right_PB.sum(dim=1)
             self._epoch_step += 1
+
+    def _masked_update(self, grads_PT: Tensor, active_P: Tensor) -> None:
+        """An update of the models whose epoch is not over; nothing of the others changes."""
+        changed = [self._values_PT, *self._moments.values()]
+        before = [tensor.detach().clone() for tensor in changed]
+        self._step_P += active_P
+        self._update(self._values_PT, grads_PT, self._moments, self._step_P)
+        for tensor, old in zip(changed, before, strict=True):
+            tensor.copy_(torch.where(active_P[:, None], tensor, old))
 
     def _evaluate_block(self, split: SplitName, num_images: int) -> None:
         images = self._images[split]
@@ -217,12 +275,18 @@ class StackedSession:
         pixels = self._pixels(images.bytes_[rows_B].transpose(0, 1)[None])
         labels_PB = images.labels[rows_B].expand(self._num_models, -1)
         logits = self._network.logits(self._evaluated_PD, pixels)
-        self._loss_sum_P += cross_entropy(logits, labels_PB).double().sum(dim=1)
+        loss_PB = cross_entropy(logits, labels_PB).double()
         predicted_PB = logits.argmax(dim=2)
         right_PB = (predicted_PB == labels_PB).double()
+        counted_PB = torch.ones_like(right_PB)
+        if split == "train" and self._member_PN is not None:
+            member_PB = self._member_PN.index_select(1, rows_B)
+            loss_PB, counted_PB = torch.where(member_PB, loss_PB, 0.0), member_PB.double()
+            right_PB *= counted_PB
+        self._loss_sum_P += loss_PB.sum(dim=1)
         self._correct_P += right_PB.sum(dim=1)
         self._class_correct_PC.scatter_add_(1, labels_PB, right_PB)
-        self._class_predicted_PC.scatter_add_(1, predicted_PB, torch.ones_like(right_PB))
+        self._class_predicted_PC.scatter_add_(1, predicted_PB, counted_PB)
         self._first_image += num_images
 
     def _draw(self, layer: RandomLayer, num_samples: int) -> Tensor:

@@ -18,8 +18,11 @@ ALPHA = 0.99  # torch.optim.RMSprop's default; eps is Adam's
 class Update:
     """Applies an optimizer step to ``values_PT``. Hyperparameters are rounded to float32 where torch rounds them."""
 
-    def __init__(self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device) -> None:
-        self._optimizer = optimizer
+    def __init__(
+        self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device, decayed_T: Tensor | None = None
+    ) -> None:
+        """``decayed_T``: which values weight decay shrinks; None: all."""
+        self._optimizer, self._decayed_T = optimizer, decayed_T
         self._columns = [column.to(device) for column in _columns(h)]
         self._rate, self._minus_rate, self._decay, self._momentum, self._nesterov, self._decay_64 = self._columns
         # Known on the host; the branches on them are the same for every step.
@@ -36,7 +39,8 @@ class Update:
     def __call__(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
         """``step_P`` includes this step: it is 1 at the first."""
         if self._any_decay and self._optimizer != "adamw":
-            grads_PT = torch.addcmul(grads_PT, values_PT, self._decay)
+            decayed_PT = values_PT if self._decayed_T is None else values_PT * self._decayed_T
+            grads_PT = torch.addcmul(grads_PT, decayed_PT, self._decay)
         STEPS[self._optimizer](self, values_PT, grads_PT, moments, step_P)
 
     def sgd(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
@@ -63,7 +67,8 @@ class Update:
     def adamw(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
         """Decay first, by rate times decay, rounded once; the moments see the gradient alone."""
         if self._any_decay:
-            values_PT.mul_((1 - self._rate * self._decay_64).float())
+            kept = (1 - self._rate * self._decay_64).float()
+            values_PT.mul_(kept if self._decayed_T is None else torch.where(self._decayed_T, kept, 1.0))
         self.adam(values_PT, grads_PT, moments, step_P)
 
     def rmsprop(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:

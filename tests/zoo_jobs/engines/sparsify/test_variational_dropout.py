@@ -200,7 +200,7 @@ def test_running_losses_of_a_twin_leave_the_kl_term_out(population: Made, digits
         late = session.train_epoch(25, everyone)
         sparsity = session.sparsity()
     assert sparsity.kl_P[0] > 1000
-    assert late.loss_sum_P[0] / late.num_samples < 10
+    assert late.loss_sum_P[0] / late.num_samples_P[0] < 10
 
 
 def test_twins_prune_more_from_epoch_to_epoch(population: Made, digits: Made) -> None:

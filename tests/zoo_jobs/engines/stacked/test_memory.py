@@ -49,7 +49,8 @@ def measured(name, channels, dropout, variational, num_models):
     split = Split(np.zeros((25, channels, network.image_size, network.image_size), np.uint8), np.zeros(25, np.uint8))
     data = PreparedData("black", 10, np.zeros((channels, 256), np.float32), split, split, split)
     ones = np.ones(num_models)
-    h = Hyperparameters(ones.astype(np.uint32), ones * 1e-3, ones * 0, ones * 0, ones < 0, ones * (0.3 * dropout))
+    zeros = ones * 0
+    h = Hyperparameters(ones.astype(np.uint32), ones * 1e-3, zeros, zeros, ones < 0, 0.3 * dropout + zeros, ones, zeros)
     weights = np.tile(initial_weights(network, "kaiming_uniform", 1), (num_models, 1))
     state, engine = initial_state(program, weights), StackedEngine("cpu")
     before = status("VmRSS")

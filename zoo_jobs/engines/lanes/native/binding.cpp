@@ -45,6 +45,12 @@ class PySession : public lanes::Session {
     check(data, long(plan().num_classes) * plan().batch_size, plan().num_classes);
     if (num_images() > long(data.images.shape(0))) throw std::invalid_argument("a model learns an image that is not there");
   }
+  void check_rows(const Data& data) const {
+    if (largest_row() >= long(data.labels.shape(0))) throw std::invalid_argument("a row is outside the data");
+  }
+  void check_labels(const Data& data) const {
+    if (num_labels() && num_labels() != long(data.labels.shape(0))) throw std::invalid_argument("labels of other data");
+  }
   void check_models(size_t found) const {
     if (long(found) != num_models()) throw std::invalid_argument("an array has another number of models");
   }
@@ -170,6 +176,24 @@ NB_MODULE(_lanes, m) {
                throw std::invalid_argument("size of the coordinates");
              self.put_images(rows.data(), coordinates.data());
            })
+      .def("put_rows",
+           [](PySession& self, const std::vector<Array<const uint32_t, 1>>& rows) {
+             self.check_models(rows.size());
+             std::vector<std::vector<uint32_t>> copies;
+             for (const auto& own : rows) copies.emplace_back(own.data(), own.data() + own.shape(0));
+             self.put_rows(std::move(copies));
+           })
+      .def("put_labels",
+           [](PySession& self, const Data& data, Array<const uint8_t, 2> labels) {
+             self.check_models(labels.shape(0));
+             const size_t rows = data.labels.shape(0);
+             if (labels.shape(1) != rows) throw std::invalid_argument("labels of another number of rows");
+             std::vector<std::vector<uint8_t>> copies;
+             for (size_t i = 0; i < labels.shape(0); ++i)
+               copies.emplace_back(labels.data() + i * rows, labels.data() + (i + 1) * rows);
+             self.put_labels(std::move(copies));
+           })
+      .def("spare_biases", [](PySession& self) { self.spare_biases(); })
       .def("put_steps",
            [](PySession& self, Array<const int64_t, 1> steps) {
              self.check_models(steps.shape(0));
@@ -184,21 +208,27 @@ NB_MODULE(_lanes, m) {
            [](PySession& self, const Data& data, int epoch, double kl_weight, Array<const uint8_t, 1> active,
               Array<double, 1> loss, Array<int32_t, 1> correct) {
              self.check(data);
+             self.check_rows(data);
+             self.check_labels(data);
              for (const size_t n : {active.shape(0), loss.shape(0), correct.shape(0)}) self.check_models(n);
              nb::gil_scoped_release release;
              self.train_epoch(data.view(), epoch, kl_weight, active.data(), loss.data(), correct.data());
            })
       .def("evaluate",
            [](PySession& self, const Data& data, Array<double, 1> loss, Array<int32_t, 1> correct,
-              Array<int32_t, 2> class_correct, Array<int32_t, 2> class_predicted) {
+              Array<int32_t, 2> class_correct, Array<int32_t, 2> class_predicted, bool own) {
              self.check(data);
+             if (own) self.check_rows(data);
              for (const size_t n : {loss.shape(0), correct.shape(0), class_correct.shape(0), class_predicted.shape(0)})
                self.check_models(n);
              for (const size_t n : {class_correct.shape(1), class_predicted.shape(1)})
                if (long(n) != self.plan().num_classes) throw std::invalid_argument("counts of another number of classes");
              nb::gil_scoped_release release;
-             self.evaluate(data.view(), loss.data(), correct.data(), class_correct.data(), class_predicted.data());
-           })
+             self.evaluate(data.view(), loss.data(), correct.data(), class_correct.data(), class_predicted.data(),
+                           own);
+           },
+           nb::arg("data"), nb::arg("loss"), nb::arg("correct"), nb::arg("class_correct"), nb::arg("class_predicted"),
+           nb::arg("own") = false)
       .def("fit",
            [](PySession& self, const Data& data, Array<const uint8_t, 1> active, Array<double, 1> loss) {
              self.check_learned(data);

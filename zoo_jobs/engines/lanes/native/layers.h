@@ -196,10 +196,10 @@ KERNEL void linear_data_gradient(const Op& op, const S* g, const S* w, S* dx) {
   for (; i < in; ++i) linear_columns<1>(op, g, w + i * L, dx + i * L);
 }
 
-// Softmax cross-entropy of one sample: adds the loss and the hit of every lane; g (may be null) is the gradient of the
-// mean over n samples; counts (may be null) takes the predictions by class.
-KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, int n, S* g, double* loss, int32_t* correct,
-                      const lanes::ClassCounts* counts) {
+// Softmax cross-entropy of one sample: adds the loss and the hit of every lane where `counted` is not 0; g (may be null)
+// is the gradient of the mean over n samples, of each lane its own; counts (may be null) takes the predictions by class.
+KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, F n, const uint8_t* counted, S* g, double* loss,
+                      int32_t* correct, const lanes::ClassCounts* counts) {
   const U label = V::loadu(labels);
   F top = V::load(z);
   U best = V::setu(0);
@@ -217,10 +217,9 @@ KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, int n, S*
     if (g) V::store(g + k * L, e);
   }
   if (g) {
-    const F count = V::set(S(n));
     for (int k = 0; k < classes; ++k) {
       const F p = V::load(g + k * L) / sum;
-      V::store(g + k * L, V::select(V::equal(label, V::setu(k)), p - V::set(1), p) / count);
+      V::store(g + k * L, V::select(V::equal(label, V::setu(k)), p - V::set(1), p) / n);
     }
   }
   S value[L] __attribute__((aligned(64)));
@@ -228,11 +227,13 @@ KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, int n, S*
   V::store(value, log_(sum) - own);
   const U hits = V::selectu(V::equal(best, label), V::setu(1), V::setu(0));
   std::memcpy(hit, &hits, sizeof hit);
-  for (int lane = 0; lane < L; ++lane) loss[lane] += double(value[lane]), correct[lane] += int32_t(hit[lane]);
+  for (int lane = 0; lane < L; ++lane)
+    if (counted[lane]) loss[lane] += double(value[lane]), correct[lane] += int32_t(hit[lane]);
   if (!counts) return;
   uint32_t predicted[L] __attribute__((aligned(64)));
   std::memcpy(predicted, &best, sizeof predicted);
   for (int lane = 0; lane < L; ++lane) {
+    if (!counted[lane]) continue;
     const long at = long(lane) * classes + predicted[lane];
     ++counts->predicted[at], counts->correct[at] += int32_t(hit[lane]);
   }

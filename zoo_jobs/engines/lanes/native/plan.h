@@ -68,6 +68,7 @@ struct Plan {
   int batch_size;
   int variational;
   int steps;           // of an epoch of image regression, whose batch is all pixels of an image; 0: classification
+  int spares_biases;   // weight decay leaves biases as they are
   int input_kept;      // a residual sum reads the images
   long num_params;     // D
   long num_variances;  // V, 0 unless variational
@@ -117,6 +118,22 @@ struct Images {
   const float* coordinates = nullptr;  // [batch_size][in_size], of image regression
 };
 
+// The rows of the data that each lane trains on or is evaluated on.
+struct LaneRows {
+  const uint32_t* rows[kMaxLanes];  // [count], in the order of the epoch or ascending
+  const uint8_t* labels[kMaxLanes];  // of all rows of the data
+  long count[kMaxLanes];
+  bool equal;   // all counts are the same
+  void* aside;  // null if equal, else aside_bytes() for lanes that are done before others
+
+  long most(int lanes) const {
+    long most = 0;
+    for (int i = 0; i < lanes; ++i)
+      if (count[i] > most) most = count[i];
+    return most;
+  }
+};
+
 // Predictions of an evaluation by class, [lanes][num_classes] each: the right ones, and all by the predicted class.
 struct ClassCounts {
   int32_t* correct;
@@ -128,17 +145,19 @@ struct Kernels {
   int lanes;
   size_t value_bytes;
   size_t (*scratch_bytes)(const Plan&);
-  // One pass over the training rows in the order that order[lane] gives.
-  void (*train)(const Plan&, Group&, const Images&, const uint32_t* const* order, int epoch, double kl_weight,
-                void* scratch, double* loss, int32_t* correct);
+  size_t (*aside_bytes)(const Plan&);
+  // One pass of every lane over its rows. A lane that has fewer than others stays as it is after its last row.
+  void (*train)(const Plan&, Group&, const Images&, const LaneRows&, int epoch, double kl_weight, void* scratch,
+                double* loss, int32_t* correct);
   // Loss (with the KL term) and gradient [T][lanes] of one batch, no step taken.
   void (*gradient)(const Plan&, const Group&, const Images&, const uint32_t* const* rows, int num_rows, int step,
                    int epoch, double kl_weight, void* scratch, double* loss, void* gradient);
   // Parameters as evaluation sees them: twins masked.
   void (*masked)(const Plan&, const void* trained, void* params);
-  // Rows [start, stop): loss and correct [lanes] are written, the counts by class added.
-  void (*evaluate)(const Plan&, const void* params, const Images&, long start, long stop, void* scratch, double* loss,
-                   int32_t* correct, const ClassCounts&);
+  // Rows [start, stop) of the data, or of each lane's own rows if `own` is not null: loss and correct [lanes] are
+  // written, the counts by class added.
+  void (*evaluate)(const Plan&, const void* params, const Images&, const LaneRows* own, long start, long stop,
+                   void* scratch, double* loss, int32_t* correct, const ClassCounts&);
   // KL term, pruned weights (biases not counted) and which values are pruned, [V][lanes].
   void (*sparsity)(const Plan&, const void* trained, double* kl, int32_t* pruned, uint8_t* mask);
   // For tests: the Gaussians of one layer and sample; a function over n values.

@@ -116,29 +116,61 @@ void Session::train_epoch(const Images& data, int epoch, double kl_weight, const
   const Memory orders = allocate(size_t(data.num_rows) * kMaxLanes * sizeof(uint32_t));
   const Memory sorting = allocate(size_t(data.num_rows) * 2 * sizeof(uint64_t));
   uint32_t* order_of_lane = static_cast<uint32_t*>(orders.get());  // [lanes][num_rows]
+  const size_t aside_bytes = groups_.empty() ? 0 : groups_[0].kernels->aside_bytes(plan_);  // the widest come first
+  const Memory aside = rows_.empty() ? Memory() : allocate(aside_bytes);
   for (LaneGroup& group : groups_) {
     const int first = group.first, count = group.count;
     if (std::none_of(active + first, active + first + count, [](uint8_t a) { return a != 0; })) {
       std::fill_n(loss + first, count, 0), std::fill_n(correct + first, count, 0);
       continue;
     }
-    const uint32_t* order[kMaxLanes];
+    LaneRows rows = own_rows(group, data);
     for (int lane = 0; lane < group.kernels->lanes; ++lane) {
-      order[lane] = order_of_lane + std::min(lane, count - 1) * data.num_rows;
-      if (lane < count)
-        batch_order(group.group.seed[lane], epoch, data.num_rows, order_of_lane + lane * data.num_rows,
-                    static_cast<uint64_t*>(sorting.get()));
+      uint32_t* order = order_of_lane + std::min(lane, count - 1) * data.num_rows;
+      if (!labels_.empty()) rows.labels[lane] = labels_[size_t(first + std::min(lane, count - 1))].data();
+      if (lane < count) {
+        batch_order(group.group.seed[lane], epoch, rows.count[lane], order, static_cast<uint64_t*>(sorting.get()));
+        for (long i = 0; i < rows.count[lane] && !rows_.empty(); ++i) order[i] = rows.rows[lane][order[i]];
+      }
+      rows.rows[lane] = order;
     }
+    rows.aside = aside.get();
     double group_loss[kMaxLanes];
     int32_t group_correct[kMaxLanes];
-    group.kernels->train(plan_, group.group, data, order, epoch, kl_weight, scratch.get(), group_loss, group_correct);
+    group.kernels->train(plan_, group.group, data, rows, epoch, kl_weight, scratch.get(), group_loss, group_correct);
     std::copy_n(group_loss, count, loss + first);
     std::copy_n(group_correct, count, correct + first);
   }
 }
 
+void Session::put_rows(std::vector<std::vector<uint32_t>> rows) {
+  for (const std::vector<uint32_t>& of_model : rows)
+    if (of_model.empty()) throw std::invalid_argument("a model has no training rows");
+  rows_ = std::move(rows);
+}
+
+long Session::largest_row() const {
+  long largest = -1;
+  for (const std::vector<uint32_t>& own : rows_) largest = std::max(largest, long(own.back()));  // they ascend
+  return largest;
+}
+
+// Without own rows, `rows` is not set.
+LaneRows Session::own_rows(const LaneGroup& group, const Images& data) const {
+  LaneRows rows{};
+  rows.equal = true;
+  for (int lane = 0; lane < group.kernels->lanes; ++lane) {
+    rows.labels[lane] = data.labels, rows.count[lane] = data.num_rows;
+    if (rows_.empty()) continue;
+    const std::vector<uint32_t>& own = rows_[size_t(group.first + std::min(lane, group.count - 1))];
+    rows.rows[lane] = own.data(), rows.count[lane] = long(own.size());
+    rows.equal = rows.equal && rows.count[lane] == rows.count[0];
+  }
+  return rows;
+}
+
 void Session::evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct,
-                       int32_t* class_predicted) {
+                       int32_t* class_predicted, bool own) {
   constexpr long kBlock = 256;  // images whose losses are summed before they join the total: fixes the rounding
   FlushDenormals flush;
   const Memory scratch = allocate(scratch_bytes());
@@ -154,11 +186,14 @@ void Session::evaluate(const Images& data, double* loss, int32_t* correct, int32
     std::fill_n(loss + group.first, group.count, 0), std::fill_n(correct + group.first, group.count, 0);
     std::vector<int32_t> right(size_t(lanes) * size_t(plan_.num_classes)), predicted(right.size());
     const ClassCounts counts{right.data(), predicted.data()};
-    for (long start = 0; start < data.num_rows; start += kBlock) {
+    const bool subsets = own && !rows_.empty();
+    const LaneRows rows = own_rows(group, data);
+    const long num_rows = subsets ? rows.most(lanes) : data.num_rows;
+    for (long start = 0; start < num_rows; start += kBlock) {
       double block_loss[kMaxLanes];
       int32_t block_correct[kMaxLanes];
-      group.kernels->evaluate(plan_, params, data, start, std::min(start + kBlock, data.num_rows), scratch.get(),
-                              block_loss, block_correct, counts);
+      group.kernels->evaluate(plan_, params, data, subsets ? &rows : nullptr, start, std::min(start + kBlock, num_rows),
+                              scratch.get(), block_loss, block_correct, counts);
       for (int lane = 0; lane < group.count; ++lane)
         loss[group.first + lane] += block_loss[lane], correct[group.first + lane] += block_correct[lane];
     }

@@ -45,13 +45,21 @@ class Session {
   void put_double(const double* values);         // values [num_models][T], for gradient checks
   // Of image regression: rows [num_models] of the images, coordinates [batch_size][in_size] of the pixels.
   void put_images(const int64_t* rows, const float* coordinates);
+  // Training rows of each model, ascending; without a call all rows of the data. Throws std::invalid_argument where a
+  // model has none.
+  void put_rows(std::vector<std::vector<uint32_t>> rows);
+  // Labels of all rows that each model trains with; without a call, and in evaluations, those of the data.
+  void put_labels(std::vector<std::vector<uint8_t>> labels) { labels_ = std::move(labels); }
+  void spare_biases() { plan_.spares_biases = 1; }  // from weight decay
 
   // One epoch. active [num_models]; loss (sum over the samples) and correct [num_models] are written.
   void train_epoch(const Images& data, int epoch, double kl_weight, const uint8_t* active, double* loss,
                    int32_t* correct);
   // Sums over all rows of `data` in evaluation mode; loss and correct [num_models], class_correct and class_predicted
   // [num_models][num_classes] are written.
-  void evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct, int32_t* class_predicted);
+  // With `own`, `data` is the training split, of which each model is evaluated on its rows.
+  void evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct, int32_t* class_predicted,
+                bool own = false);
   // Image regression: one epoch; the present errors. loss [num_models] is written, the sum over the pixels (and steps) of
   // the squared error's mean over the channels.
   void fit(const Images& data, const uint8_t* active, double* loss);
@@ -70,9 +78,12 @@ class Session {
   const Plan& plan() const { return plan_; }
   int num_models() const { return num_models_; }
   long num_images() const { return num_images_; }  // that put_images asks for
+  long num_labels() const { return labels_.empty() ? 0 : long(labels_[0].size()); }
+  long largest_row() const;  // of all models' own rows, -1 without such
 
  private:
   size_t scratch_bytes() const;  // the largest that a group needs
+  LaneRows own_rows(const LaneGroup& group, const Images& data) const;
   Images with_coordinates(Images data) const;
 
   Plan plan_;
@@ -80,6 +91,8 @@ class Session {
   long num_images_ = 0;
   std::vector<float> coordinates_;
   std::vector<LaneGroup> groups_;
+  std::vector<std::vector<uint32_t>> rows_;   // empty: every model has all rows
+  std::vector<std::vector<uint8_t>> labels_;  // empty: every model has the data's
 };
 
 }  // namespace lanes
