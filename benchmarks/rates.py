@@ -79,8 +79,8 @@ def timed(session: Session, num_models: int, evaluated_split: SplitName) -> tupl
         evaluation = session.evaluate(evaluated_split)
         stop = time.process_time()
         if epoch > 1:  # the first also warms up
-            trained.append(num_models * running.num_samples / (middle - start))
-            evaluated.append(num_models * evaluation.num_samples / (stop - middle))
+            trained.append(int(running.num_samples_P.sum()) / (middle - start))
+            evaluated.append(int(evaluation.num_samples_P.sum()) / (stop - middle))
     return statistics.median(trained), statistics.median(evaluated)
 
 
