@@ -36,6 +36,7 @@ FAMILY = {"digits8-tuned": 16, "digits8-new-head": 16, "digits8-tuned-again": 32
 """Zoos that descend from digits8-cnn-s, and their models."""
 
 
+SMALL_CNNS = {f"small-cnn-{data}" for data in ("fashion-mnist", "mnist", "cifar10-gray", "svhn-gray")}
 LEARNERS = tuple(f"{data}-inr-{kind}" for data in ("mnist5k", "fashion-mnist") for kind in ("shared", "own"))
 """Zoos whose models learn one image each."""
 
@@ -61,7 +62,7 @@ def test_files_are_named_after_their_zoos_and_twins_names_are_free() -> None:
     assert tuple(spec.name for spec in ALL) == entries.names()
     sisters = {f"{data}-resnet18-seed-bf16" for data in ("cifar10", "cifar100", "tiny-imagenet")}
     assert set(entries.names()) - set(COUNTS) == {
-        "eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", *sisters, *FAMILY, *LEARNERS,
+        "eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", *sisters, *FAMILY, *LEARNERS, *SMALL_CNNS,
     }  # fmt: skip
     assert len({spec.run_id for spec in ALL}) == len(ALL)
 
@@ -142,7 +143,7 @@ RESNET_SPLITS = {
 
 
 @pytest.mark.parametrize(
-    "spec", [spec for spec in ALL if spec.start is None and spec.images is None], ids=lambda spec: spec.name
+    "spec", [spec for spec in ALL if spec.start is spec.images is spec.draws is None], ids=lambda spec: spec.name
 )
 def test_splits_images_and_networks_fit_the_references(spec: ZooSpec) -> None:
     expected = RESNET_SPLITS if spec.architecture == "resnet18" else SPLITS

@@ -40,7 +40,8 @@ def test_draws_are_within_their_ranges_and_the_same_for_the_same_file() -> None:
 def test_only_named_axes_are_searched_and_the_others_have_the_first_value_of_the_zoo() -> None:
     axes = BASE.axes
     assert fixed(SPEC, BASE) == {
-        "initializer": axes.initializer[0], "optimizer": axes.optimizer[0], "weight_decay": axes.weight_decay[0]
+        "initializer": axes.initializer[0], "optimizer": axes.optimizer[0], "weight_decay": axes.weight_decay[0],
+        "train_fraction": 1.0, "label_noise": 0.0, "initial_std": 1.0,
     }  # fmt: skip
     for values in draws(SPEC, BASE):
         assert {axis: values[axis] for axis in fixed(SPEC, BASE)} == fixed(SPEC, BASE)
