@@ -4,19 +4,22 @@ A sample is a pixel. One step takes all pixels of the image, row by row, and an 
 nothing is drawn while a model trains. Pure numpy.
 """
 
+from __future__ import annotations
+
 import re
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zooforge.storage.views.reconstruct import coordinates as coordinates
 
-from ..data.own import Images, facts_of
-from ..data.registry import DATASETS
-from ..data.rules import Preprocessing, SplitRule
 from ..models.layers import sines
 from .contract import Task
+
+if TYPE_CHECKING:  # engines import the tasks, on machines with numpy and torch alone (tests/gpu)
+    from ..data.own import Images
+    from ..data.rules import Preprocessing, SplitRule
 
 AXES = ("activation", "initializer", "optimizer", "learning_rate", "weight_decay")
 """The axes of a grid; the others are about images that are drawn in batches."""
@@ -73,6 +76,8 @@ def fill_in(value: dict[str, Any]) -> dict[str, Any]:
 
     Values that are given stay as they are, for ``check``. Where the images are not known, nothing is filled in.
     """
+    from ..data.registry import DATASETS
+
     dataset = value.get("dataset")
     preprocessing = value.get("preprocessing", {})
     if not isinstance(preprocessing, dict):
@@ -102,6 +107,9 @@ def left_out(value: dict[str, Any]) -> dict[str, Any]:
 
 def check(spec: RegressionSpec) -> None:
     """Raises ValueError where ``spec`` asks for what the task does not have."""
+    from ..data.own import facts_of
+    from ..data.rules import SplitRule
+
     facts = facts_of(spec.dataset)
     if images_of(spec.image or "0:1").stop > facts.num_images:
         raise ValueError(f"image {spec.image}: the data set has the images 0:{facts.num_images}")
