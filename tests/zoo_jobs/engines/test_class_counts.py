@@ -10,7 +10,8 @@ from tests.support.list_populations import BATCH, MODELS, images, population
 from zooforge.zoo_jobs.engines.contract import Evaluation, Program
 from zooforge.zoo_jobs.engines.lanes import LanesEngine
 from zooforge.zoo_jobs.engines.lanes.engine import extension
-from zooforge.zoo_jobs.engines.sequential.engine import EVALUATED_AT_ONCE, SequentialEngine
+from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
+from zooforge.zoo_jobs.engines.sequential.session import EVALUATED_AT_ONCE
 from zooforge.zoo_jobs.engines.stacked import StackedEngine
 from zooforge.zoo_jobs.models.layers import Activation, Architecture, Flatten, Linear
 
