@@ -19,9 +19,10 @@ MAX_DEGREES = 20.0  # reference: rotation up to 20 degrees
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Consecutive batches: ``images`` [n, C, H, W] float32 and ``labels`` [n], n = steps x batch size or less.
+    """Consecutive batches of an epoch, joined: ``images`` [n, C, H, W] float32 and ``labels`` [n] int64.
 
-    For image_regression ``images`` are coordinates [n, 2], and ``labels`` pixels [n, channels] float32.
+    n is the number of steps times the batch size, or less if the last batch is smaller. For image_regression ``images``
+    holds coordinates [n, 2], and ``labels`` holds pixels [n, channels] float32.
     """
 
     first_step: int
@@ -31,12 +32,15 @@ class Block:
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
-    """Batches of an epoch, the last partial one included."""
+    """The number of batches of an epoch. The last batch may be smaller, and counts too."""
     return -(-num_rows // batch_size)
 
 
 def pixels(pixel_values: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Normalised pixels [N, C, H, W] of bytes [N, C, H, W], by a look-up table: the same floats for every engine."""
+    """Normalised pixels [N, C, H, W] float32 of the bytes ``images``, read from the table ``pixel_values`` [C, 256].
+
+    All engines get the same floats.
+    """
     out = np.empty(images.shape, np.float32)
     for channel, table in enumerate(pixel_values):
         out[:, channel] = table[images[:, channel]]
@@ -52,11 +56,12 @@ def training_blocks(
     subset: NDArray[np.int64] | None = None,
     labels: NDArray[np.uint8] | None = None,
 ) -> Iterator[Block]:
-    """The training split in the order of ``seed`` and ``epoch``, augmented.
+    """Yield the training split in the order that ``seed`` and ``epoch`` determine.
 
     Args:
-        subset: its rows; None: all.
-        labels: of all rows of the split; None: the true ones.
+        augment: name of an augmentation; None for the images as they are.
+        subset: rows of the split to use, [n]; None for all.
+        labels: labels of all rows of the split, to use instead of the true ones; None for the true labels.
     """
     split = data.train if labels is None else Split(data.train.images, labels)
     order = philox.permutation(seed, epoch, len(split) if subset is None else len(subset))
@@ -76,14 +81,14 @@ def training_blocks(
 
 
 def image_block(data: PreparedData, image: int, num_steps: int) -> Block:
-    """All pixels of one image, row by row, ``num_steps`` times."""
+    """One block: all pixels of training image number ``image``, row by row, repeated ``num_steps`` times."""
     pixels_NC = targets(data.train.images[image], data.pixel_values)
     inputs_N2 = coordinates(data.train.images.shape[-1])
     return Block(0, num_steps, np.tile(inputs_N2, (num_steps, 1)), np.tile(pixels_NC, (num_steps, 1)))
 
 
 def evaluation_blocks(data: PreparedData, split: Split, num_images: int) -> Iterator[Block]:
-    """A split in its stored order, ``num_images`` at a time."""
+    """Yield a split in its stored order, ``num_images`` images per block."""
     for start in range(0, len(split), num_images):
         images = split.images[start : start + num_images]
         labels = split.labels[start : start + num_images].astype(np.int64)
@@ -91,9 +96,9 @@ def evaluation_blocks(data: PreparedData, split: Split, num_images: int) -> Iter
 
 
 def augmented(images: NDArray[np.uint8], words_n4: NDArray[np.uint32], augment: str) -> NDArray[np.uint8]:
-    """Augmented images, as docs/determinism.md specifies; each image takes one row of words.
+    """Augment ``images`` [n, C, H, W] as docs/determinism.md specifies. Returns an array of the same shape.
 
-    Raises ValueError for an unknown ``augment``.
+    Row i of ``words_n4`` has the random words for image i. Raises ValueError for an unknown ``augment``.
     """
     if augment == "crop-flip":
         return _crop_flip(images, words_n4)
@@ -109,7 +114,7 @@ def mirrored(words_n4: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def skipped(words_n4: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """Rows and columns of the padded image before each crop, [n, 2]."""
+    """How many rows and columns of the padded image lie before each crop, [n, 2]."""
     return (words_n4[:, :2].astype(np.uint64) * np.uint64(2 * CROP_PAD + 1) >> np.uint64(32)).astype(np.intp)
 
 

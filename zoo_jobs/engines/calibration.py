@@ -18,7 +18,7 @@ MODELS = {"lanes": 16, "stacked": 16, "sequential": 1}  # models in memory, on a
 GPU_MODELS = 256
 PEAK_SIDE, GPU_PEAK_SIDE = 512, 4096  # side of the square matrices whose product gives torch's peak
 PEAK_LOOPS = 8
-PEAK_RATIO = 0.2  # share of the time for the peak
+PEAK_RATIO = 0.2  # share of the time that is spent on measuring the peak
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _peak(name: str, on_gpu: bool, seconds: float) -> tuple[float, str]:
     if name == "lanes":
         from .lanes.engine import extension, instruction_set
 
-        # The fastest of several short loops: other processes slow single ones down.
+        # Take the fastest of several short loops, because other processes may slow some of them down.
         loops = [extension().peak(instruction_set(), seconds / PEAK_LOOPS) for _ in range(PEAK_LOOPS)]
         return float(max(loops)), "FMA loop"
     import torch

@@ -1,4 +1,7 @@
-"""The registry of engines, and the choice of one for a machine and a program. Engines are imported when needed."""
+"""The registry of engines, and the function that chooses an engine for a machine and a program.
+
+An engine's module is imported only when the engine is constructed.
+"""
 
 import importlib
 from collections.abc import Iterable
@@ -14,7 +17,7 @@ ENGINES = {
     "sequential": (".sequential.engine", "SequentialEngine"),
 }
 CHEAPER = {"stacked": ("lanes on CPU nodes costs less for networks this small (docs/performance.md)",)}
-"""Said with the choice of an engine: what would do the same work for less money."""
+"""Hints that are shown when an engine is chosen and another engine does the same work for less money."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,10 @@ StateArrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class OneCycle:
-    """OneCycleLR of the reference's ResNets: every default of torch's, momentum cycled 0.95 -> 0.85 -> 0.95."""
+    """The learning-rate schedule of the reference's ResNets: torch's ``OneCycleLR`` with all its defaults.
+
+    Momentum goes from 0.95 down to 0.85 and back.
+    """
 
     total_steps: int
 
@@ -44,7 +47,7 @@ class Program:
     variational: bool = False  # twins: variational-dropout layers, KL term, masked evaluation
     schedule: OneCycle | None = None
     augment: str | None = None
-    lambda_epochs: int = LAMBDA_EPOCHS  # of the KL term of variational twins
+    lambda_epochs: int = LAMBDA_EPOCHS  # variational twins: see ``sparsify.kl_schedule``
     pruned: bool = False  # twins by magnitude: weights that ``mask`` [P, D] of the state marks are zero and stay zero
     precision: Precision = "float32"
     memory_format: MemoryFormat = "contiguous"
@@ -54,7 +57,7 @@ class Program:
 
     @property
     def has_plain_arithmetic(self) -> bool:
-        """Whether it computes in float32 in contiguous memory, as every engine can."""
+        """Whether the program computes in float32 with contiguous tensors, which every engine supports."""
         return (self.precision, self.memory_format) == ("float32", "contiguous")
 
 
@@ -98,10 +101,10 @@ class Hyperparameters:
 class Running:
     """Sums over the samples of one training epoch, taken while the weights change, with dropout and noise active.
 
-    They compare with the labels that a model trains with; an ``Evaluation`` compares with the true ones.
+    They compare with the labels with which a model trains; an ``Evaluation`` compares with the true labels.
 
-    For twins the loss is the cross-entropy without the KL term. For image_regression a sample is a pixel, its loss the
-    squared error, averaged over the channels, and ``correct_P`` is 0.
+    For twins the loss is the cross-entropy without the KL term. For image_regression a sample is a pixel, its loss is
+    the squared error averaged over the channels, and ``correct_P`` is 0.
     """
 
     loss_sum_P: NDArray[np.float64]
@@ -111,15 +114,16 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Sums over the samples of a split in eval mode: no dropout, twins masked. The loss has no KL term.
+    """Sums over the samples of a split in eval mode: without dropout, and with masked weights for twins.
 
-    The training split of a model with a ``train_fraction`` below 1 is its subset.
-    For image_regression the loss is that of ``Running``, ``correct_P`` is 0, and the counts by class have no class.
-    ``class_correct_PC`` counts right predictions by class; a row's sum is the model's ``correct_P``.
-    ``class_predicted_PC`` counts predictions by the class that was predicted, right or wrong; a row's sum is
-    ``num_samples_P``. Both count the same predictions as ``correct_P``: the first largest logit.
-    Where logits are NaN, ``lanes`` predicts class 0 if its logit is NaN and skips other NaNs, torch's engines predict
-    the first class whose logit is NaN.
+    The loss has no KL term. For a model with a ``train_fraction`` below 1, the training split is its subset.
+    For image_regression the loss is the one that ``Running`` describes, ``correct_P`` is 0, and the counts by class
+    have shape [P, 0].
+    ``class_correct_PC`` counts the correct predictions of each class; the sum of a row is ``correct_P`` of the model.
+    ``class_predicted_PC`` counts how often each class was predicted, correctly or not; the sum of a row is
+    ``num_samples_P``. The predicted class is the first one with the largest logit.
+    If logits are NaN, ``lanes`` predicts class 0 if the logit of class 0 is NaN and ignores other NaNs. The torch
+    engines predict the first class whose logit is NaN.
     """
 
     loss_sum_P: NDArray[np.float64]
@@ -130,7 +134,7 @@ class Evaluation:
 
 
 def image_evaluation(loss_sum_P: NDArray[np.float64], num_pixels: int) -> Evaluation:
-    """The evaluation of models that learn an image: squared errors, and counts of no class."""
+    """The ``Evaluation`` of models that learn an image: sums of squared errors, and counts by class of shape [P, 0]."""
     num_models = len(loss_sum_P)
     none_P0 = np.zeros((num_models, 0), np.int32)
     num_samples_P = np.full(num_models, num_pixels, np.int32)
@@ -139,7 +143,7 @@ def image_evaluation(loss_sum_P: NDArray[np.float64], num_pixels: int) -> Evalua
 
 @dataclass(frozen=True, slots=True)
 class Sparsity:
-    """The sparsity of twins in their present state. A masked evaluation uses the same mask.
+    """The sparsity of twins in their current state. An evaluation uses the same mask.
 
     ``mask_PV`` is true for pruned values (log alpha >= 3), in the order of ``noisy_layout``, which includes the biases
     of convolutions. ``num_pruned_P`` and ``num_prunable`` count weights only, as the reference's sparsity ratio does.
@@ -152,16 +156,16 @@ class Sparsity:
 
 
 class Session(Protocol):
-    """P models and their data in memory. One thread uses a session; closing it frees the memory.
+    """P models and their data in memory. Only one thread may use a session. Closing it frees the memory.
 
-    ``train_epoch`` and ``evaluate`` raise MemoryError when the device's memory is full; the caller then opens a session
+    ``train_epoch`` and ``evaluate`` raise MemoryError if the device's memory is full; the caller then opens a session
     with fewer models.
     """
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
-        """Take other models of the program in place of the present ones, as if the session were opened with them.
+        """Replace the models by other models of the same program, as if the session had been opened with them.
 
-        Returns False, and changes nothing, if the session has to be opened again for them.
+        Returns False, and changes nothing, if a new session has to be opened for them.
         """
         ...
 
@@ -197,8 +201,9 @@ class Engine(Protocol):
         ...
 
     def bitwise(self, program: Program) -> bool:
-        """Whether a model's bytes depend neither on its chunk nor on when it is trained. A unit may then be split, and
-        two workers that train the same part commit the same bytes.
+        """Whether a model's bytes depend neither on its chunk nor on the time at which it is trained.
+
+        If so, a unit may be split, and two workers that train the same part commit the same bytes.
         """
         ...
 
@@ -207,11 +212,11 @@ class Engine(Protocol):
         ...
 
     def numerics(self, program: Program) -> dict[str, Any]:
-        """JSON: engine, version, and all that its numbers depend on."""
+        """The engine's name and version and everything else that its numbers depend on, as JSON values."""
         ...
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """How many of ``num_models`` models to hold at once on this machine."""
+        """How many of ``num_models`` models one session should hold on this machine."""
         ...
 
     def open(
@@ -237,9 +242,10 @@ LOG_SIGMA2_START = -10.0
 def initial_state(program: Program, weights_PD: NDArray[np.float32], others: StateArrays | None = None) -> StateArrays:
     """The state of models that have taken no step: ``weights``, and zeros for ``step`` [P] int64 and the moments.
 
-    Variational twins also have ``log_sigma2`` [P, V], -10 everywhere; their moments cover weights, then log sigma^2.
+    Variational twins also have ``log_sigma2`` [P, V], which is -10 everywhere; their moments are those of the weights,
+    followed by those of log sigma^2.
     ``others`` holds what an architecture keeps besides its parameters (``buffers`` [P, B], ``counters`` [P, C]), and
-    the ``mask`` [P, D] bool of twins by magnitude, whose masked weights are set to zero here.
+    for twins by magnitude the ``mask`` [P, D] bool. This function sets their masked weights to zero.
     """
     num_models = weights_PD.shape[0]
     if program.pruned:
@@ -270,7 +276,7 @@ def noisy_layout(architecture: Network) -> Layout:
 
 
 def sparsity_of(architecture: Network, mask_PV: NDArray[np.bool_], kl_P: NDArray[np.float64]) -> Sparsity:
-    """The sparsity of twins: ``mask_PV`` is true where a value is pruned."""
+    """The ``Sparsity`` of twins. ``mask_PV`` is true where a value is pruned; ``kl_P`` is the KL term in nats."""
     entries = noisy_layout(architecture).entries
     is_weight_V = np.concatenate([np.full(entry.size, entry.name.endswith(".weight")) for entry in entries])
     num_pruned_P = mask_PV[:, is_weight_V].sum(axis=1).astype(np.int32)
@@ -278,7 +284,7 @@ def sparsity_of(architecture: Network, mask_PV: NDArray[np.bool_], kl_P: NDArray
 
 
 def magnitude_sparsity(architecture: Network, mask_PD: NDArray[np.bool_]) -> Sparsity:
-    """The sparsity of twins by magnitude: the mask that they began with; the KL term is 0."""
+    """The ``Sparsity`` of twins by magnitude. Their mask never changes, and their KL term is 0."""
     num_models, masks = len(mask_PD), architecture.layout.unflatten(mask_PD)
     entries = noisy_layout(architecture).entries
     mask_PV = np.concatenate([masks[entry.name].reshape(num_models, -1) for entry in entries], axis=1)
@@ -286,7 +292,7 @@ def magnitude_sparsity(architecture: Network, mask_PD: NDArray[np.bool_]) -> Spa
 
 
 def not_classification(program: Program) -> str | None:
-    """The reason of an engine that only classifies; None for a program that does."""
+    """The reason why an engine that only supports classification refuses ``program``; None if it is classification."""
     return None if program.task == DEFAULT else f"it does not run the task {program.task}"
 
 

@@ -30,7 +30,7 @@ class Place:
     def active(self) -> Iterator[None]:
         """Run a block on the session's stream, with one CPU thread. The caller's threads are restored at the end.
 
-        Raises MemoryError where the device has no free memory, DeviceBroken where it fails.
+        Raises MemoryError if the device has no free memory, and DeviceBroken if the device fails.
         """
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -42,7 +42,7 @@ class Place:
             torch.set_num_threads(threads)
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
-        """Call ``function``. Calls with an equal ``key`` are one ``Body``, which keeps the function of the first."""
+        """Call ``function``. Calls with equal ``key`` share one ``Body``, which keeps the first function."""
         if key not in self._bodies:
             self._bodies[key] = Body(function, self._stream, self._pool)
         self._bodies[key]()
@@ -51,8 +51,9 @@ class Place:
         return HostCopies(tensors, self._stream)
 
     def release(self) -> None:
-        """Return the memory of a closed session to the device. An error of a broken device is not raised again: it
-        would hide the first one.
+        """Return the memory of a closed session to the device.
+
+        An error of a broken device is ignored here, because it would hide the error that was raised first.
         """
         self._bodies.clear()
         if self._stream is not None:

@@ -1,4 +1,4 @@
-"""Errors of a device by what helps: fewer models at once, or another process."""
+"""Classifies the errors of a device by their remedy: train fewer models at once, or use another process."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ FULL = (
     "STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER
     "cudaErrorMemoryAllocation",
 )
-"""Words of libraries that say that memory is full."""
+"""Parts of the messages with which libraries report that memory is full."""
 BROKEN = ("CUDA error", "STATUS_EXECUTION_FAILED", "STATUS_INTERNAL_ERROR", "STATUS_NOT_INITIALIZED")
-"""Words of libraries after which a process can often use its device no more."""
+"""Parts of the messages of errors after which a process often cannot use its device any more."""
 
 
 class DeviceBroken(RuntimeError):
@@ -19,23 +19,23 @@ class DeviceBroken(RuntimeError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error``, or one that it hides, says that the memory of the machine or of a device is full.
+    """Whether ``error``, or an error in its chain of causes, says that the memory of the machine or a device is full.
 
-    A failed allocation during the capture of a graph is hidden by the error that ends the capture.
+    If an allocation fails while a graph is captured, another error ends the capture and has the first in its chain.
     """
     return any(_says_full(one) for one in _chain(error))
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether ``error``, or one that it hides, is an error of a CUDA call other than full memory."""
+    """Whether ``error``, or an error in its chain of causes, is an error of a CUDA call other than full memory."""
     return not is_out_of_memory(error) and any(_says_broken(one) for one in _chain(error))
 
 
 @contextlib.contextmanager
 def named(device: object) -> Iterator[None]:
-    """Run a block that uses ``device``. Raises MemoryError where its memory is full, DeviceBroken where it is broken.
+    """Run a block that uses ``device``. Raises MemoryError if its memory is full, and DeviceBroken if it is broken.
 
-    Both name the device and keep the words of the first such error, which says the cause.
+    The message names the device and repeats the message of the first such error, which tells the cause.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def _says_broken(one: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it was raised from or hides."""
+    """Yield the error, its ``__cause__`` or ``__context__``, the cause or context of that error, and so on."""
     seen: set[int] = set()
     one: BaseException | None = error
     while one is not None and id(one) not in seen:

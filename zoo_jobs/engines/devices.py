@@ -1,4 +1,7 @@
-"""The kind of device that a program uses: slots, requests for GPUs, numerics, pins and refusals all ask here."""
+"""Decides which kind of device a program uses.
+
+The numbers of slots, the requests for GPUs, numerics, pins and refusals all depend on these functions.
+"""
 
 import logging
 import os
@@ -10,35 +13,35 @@ logger = logging.getLogger(__name__)
 
 
 def workers_have_gpus() -> bool:
-    """Whether ``ZOO_WORKER_GPUS`` says that a cluster's workers have GPUs, which the driver need not have."""
+    """Whether ``ZOO_WORKER_GPUS`` says that a cluster's workers have GPUs. The driver may have none."""
     return os.environ.get("ZOO_WORKER_GPUS", "0") not in ("", "0")
 
 
 def has_gpu() -> bool:
-    """Whether an NVIDIA device is visible, here or to the workers, without importing torch."""
+    """Whether this machine or the workers have an NVIDIA device. This function does not import torch."""
     if workers_have_gpus():
         return True
     return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
 def sees_cuda() -> bool:
-    """Whether torch of this process sees a CUDA device."""
+    """Whether torch finds a CUDA device in this process."""
     import torch
 
     return torch.cuda.is_available()
 
 
 def num_cuda_devices() -> int:
-    """CUDA devices of this machine, or 1 where only workers have them: an autoscaler starts the first."""
+    """Number of CUDA devices of this machine, at least 1: if only workers have GPUs, an autoscaler starts the first."""
     import torch
 
     return max(1, torch.cuda.device_count())
 
 
 def device_kind(engine: Engine, program: Program) -> DeviceKind:
-    """The kind of device on which workers run ``program`` with ``engine``: ``cuda`` where they have a GPU and use it.
+    """The kind of device on which workers run ``program`` with ``engine``: ``cuda`` if they have a GPU and use it.
 
-    Torch is imported only for engines that can use a GPU.
+    This imports torch only if the engine can use a GPU.
     """
     if engine.device_kind(program, gpu=True) == "cpu":
         return "cpu"
@@ -46,7 +49,7 @@ def device_kind(engine: Engine, program: Program) -> DeviceKind:
 
 
 def no_cuda() -> str:
-    """Why torch sees no CUDA device, in words for a person."""
+    """A sentence that says why torch finds no CUDA device."""
     import torch
 
     if torch.version.cuda is None:

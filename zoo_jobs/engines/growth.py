@@ -33,7 +33,10 @@ Labels = dict[str, Any]  # column -> [P], [P, classes] for lists, masked where a
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """The result of one epoch: ``fields`` [P, ...] by their suffix in a shard, ``labels`` by column."""
+    """The result of one epoch.
+
+    ``fields`` has arrays [P, ...] under the suffix of their name in a shard; ``labels`` has one entry per column.
+    """
 
     epoch: int
     fields: dict[str, NDArray[Any]]
@@ -44,8 +47,8 @@ class EpochResult:
 class Growth:
     """P models of one program, in memory, at one epoch.
 
-    A model that is not finite at the end of an epoch is frozen: its NaNs become the canonical NaN, its moments zero,
-    and its metrics null from that epoch on. The other models keep the bits that they would have had without it.
+    A model that is not finite at the end of an epoch is frozen: its NaNs become the canonical NaN, its moments become
+    zero, and its metrics are null from that epoch on. The bits of the other models are the same as without that model.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Growth:
                 return self._step(epoch, splits)
             with contextlib.suppress(MemoryError):
                 return self._step(epoch, splits)
-            # Only here, where no traceback holds the session's tensors any more, does closing it free their memory.
+            # Close the session here and not earlier: a traceback that refers to its tensors would keep their memory.
             self.close()
             self._chunk = max(1, min(self._chunk, self.num_models) // 2)
             logger.warning("out of memory: the chunk is split", extra={"chunk_models": self._chunk, "epoch": epoch})
@@ -121,7 +124,7 @@ class Growth:
                 session.__enter__()
                 self._session = session
         running = session.train_epoch(epoch, self._faulty_epoch_P[models] == NEVER) if epoch > 0 else None
-        # The state is read last: until then its copy to the host and the evaluations overlap on a GPU.
+        # Read the state last. On a GPU it is copied to the host while the evaluations run.
         evaluations = {split: session.evaluate(split) for split in splits}
         sparsity = session.sparsity() if self._program.variational or self._program.pruned else None
         return _Piece(session.state(), running, evaluations, sparsity)

@@ -16,7 +16,7 @@ TILE_BLOCKS = 1 << 13  # counters per pass, so that the temporaries stay in the 
 
 
 class Purpose(IntEnum):
-    """The use of the numbers; it is the second word of the key."""
+    """What the random numbers are used for. It is the second word of the key."""
 
     ORDER = 1
     DROPOUT = 2
@@ -40,7 +40,7 @@ def blocks(counter_N4: NDArray[np.uint32], key_N2: NDArray[np.uint32]) -> NDArra
 
 
 def _rounds(counter_N4: NDArray[np.uint32], key_N2: NDArray[np.uint32], out_N4: NDArray[np.uint32]) -> None:
-    """Ten rounds in 64-bit integers that hold 32-bit values; the halves of a product are its high and low word."""
+    """Ten rounds in 64-bit integers that hold 32-bit values, so a product has its high and low word in its halves."""
     low = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
     c0, c1, c2, c3 = (counter_N4[:, i].astype(np.uint64) for i in range(4))

@@ -1,4 +1,7 @@
-"""Torch's switches of precision, which belong to the process: all open sessions of a process agree on them."""
+"""Sets torch's precision settings.
+
+The settings are global to the process, so all open sessions of a process must use the same precision.
+"""
 
 import threading
 import weakref
@@ -12,10 +15,11 @@ _open: "weakref.WeakKeyDictionary[object, Precision]" = weakref.WeakKeyDictionar
 
 
 def claim(session: object, precision: Precision) -> None:
-    """Set the switches for a session that opens: products in float32, or in TF32; convolutions that always add in the
-    same order. They stay set: if each session set and restored them, it would do so under its neighbours.
+    """Set torch's precision for ``session``, which is about to open.
 
-    ``bf16`` is autocast around float32, so its switches are those of ``float32``.
+    Matrix products use float32 or TF32, and convolutions always add in the same order. ``bf16`` is autocast around
+    float32, so it needs the settings of ``float32``. The settings stay when a session closes, because other open
+    sessions rely on them.
 
     Raises:
         RuntimeError: a session with another precision is open in this process.
@@ -35,11 +39,11 @@ def claim(session: object, precision: Precision) -> None:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context of a forward pass: bfloat16 autocast for ``bf16``, nothing otherwise."""
+    """The context for a forward pass: bfloat16 autocast for ``bf16``, and no autocast otherwise."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def release(session: object) -> None:
-    """Forget a session that closes."""
+    """Unregister a session that closes."""
     with _lock:
         _open.pop(session, None)

@@ -12,7 +12,7 @@ class RandomLayer:
 
     Attributes:
         ordinal: its number among layers of its kind, which selects its stream of the generator.
-        shape: of the random values for one sample.
+        shape: shape of the random values for one sample.
     """
 
     ordinal: int
@@ -24,8 +24,10 @@ class RandomLayer:
 
 
 def random_layers(architecture: Architecture, dropout: bool, variational: bool) -> dict[int, RandomLayer]:
-    """Random layers by index in the layer list: with ``variational`` the parametric layers, whose outputs get noise,
-    else the dropout layers if ``dropout`` is on.
+    """The layers that take random numbers, keyed by their index in the layer list.
+
+    With ``variational`` these are the parametric layers, whose outputs get noise. Otherwise these are the dropout
+    layers if ``dropout`` is true, else none.
     """
     shapes = architecture.shapes
     if variational:

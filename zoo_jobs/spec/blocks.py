@@ -1,4 +1,4 @@
-"""The blocks of a zoo spec, and the names that fields accept. Pure."""
+"""The blocks of a zoo spec, and the types of its fields. Pure."""
 
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -42,7 +42,7 @@ SparsifyMethod = Literal["variational-dropout", "magnitude"]
 ZooKind = Literal["seed", "hyp-fixed", "hyp-random", "drawn", "images"]
 
 NUMERICS_VERSION = 1
-"""Raised by any change that moves a number of a trajectory; part of every run id."""
+"""Every change that changes a number of a trajectory raises this version. It is part of every run id."""
 
 T = TypeVar("T")
 
@@ -147,18 +147,18 @@ SeedsPerCell = Annotated[int, Field(gt=0)]
 
 
 class Axes(Closed):
-    """Values of each hyperparameter; the grid is their product, dropout varying fastest, the seed slowest."""
+    """Values of each hyperparameter. The grid is their product; dropout varies fastest, and the seed varies slowest."""
 
     activation: Activations = Field(default=("identity",), examples=["[tanh, relu]"])
-    """Activation function of every hidden layer, or of a list's layers `activation`; required where there are some."""
+    """Activation function of every hidden layer, or of the layers `activation` of a list; required if there are any."""
     dropout_ratio: DropoutRatios = Field(default=(0.0,), examples=["[0.0]"])
-    """Share of activations dropped in training; required where the network has dropout layers."""
+    """Share of activations that are dropped in training; required if the network has dropout layers."""
     initializer: Initializers = Field(examples=["[uniform]"])
     """Distribution of the initial weights."""
     optimizer: Optimizers = Field(examples=["[adam]"])
-    """Rule that changes the weights."""
+    """Optimizer, the rule by which a step changes the weights."""
     learning_rate: LearningRates = Field(examples=["[3e-4]"])
-    """Step size; the largest of the cycle where the schedule is one-cycle."""
+    """Learning rate; with the schedule one-cycle, the largest rate of the cycle."""
     weight_decay: WeightDecays = Field(examples=["[0.0]"])
     """L2 penalty, added to the gradient."""
     train_fraction: TrainFractions = Field(default=(1.0,), examples=["[1.0]"])
@@ -187,7 +187,7 @@ AXIS_ORDER = (*FIRST_AXES, *LATER_AXES)
 
 
 class ExtendBlock(Closed):
-    """A further grid whose rows come after all others. What it does not name it takes from the zoo's own axes."""
+    """A further grid, whose rows come after all others. An axis that the block does not name is that of the zoo."""
 
     activation: Activations | None = None
     dropout_ratio: DropoutRatios | None = None
@@ -198,7 +198,7 @@ class ExtendBlock(Closed):
     train_fraction: TrainFractions | None = None
     label_noise: LabelNoises | None = None
     seeds: Seeds | None = None
-    """Seeds of the block; random if and only if the zoo's own are random."""
+    """Seeds of the block. They are random if and only if the seeds of the zoo are random."""
     seeds_per_cell: SeedsPerCell | None = None
     """Models per cell; only with random seeds."""
 
@@ -210,12 +210,12 @@ class ExtendBlock(Closed):
 
 
 class ModelSplitRule(Closed):
-    """Which models of the published zoo train, validate and test what is learned from them; twins follow parents."""
+    """Divides the models of a published zoo into train, val and test; a twin is in the split of its parent."""
 
     kind: Literal["hash", "reference"] = "hash"
-    """hash: by a hash of zoo name and model index, stable under extension; reference: the reference's shuffle."""
+    """hash: by a hash of zoo name and model index, stable when a zoo grows; reference: the reference's shuffle."""
     group: Literal["seed", "cell"] | None = None
-    """Keeps the models of one seed, or of one cell of the grid, in one split (hash only)."""
+    """Puts all models of one seed, or of one cell of the grid, into the same split (only with kind hash)."""
 
     @model_validator(mode="after")
     def _group_is_hashed(self) -> Self:
@@ -229,15 +229,15 @@ class SparsifySpec(Closed):
 
     method: SparsifyMethod = Field(examples=["variational-dropout"])
     num_epochs: Annotated[int, Field(gt=0)] = 25
-    """Epochs of sparsification; may grow later without another run."""
+    """Epochs of sparsification. The number may grow later, and the run stays the same."""
     sparsity_ratio: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """Share of the weights that magnitude pruning removes, in whole percent."""
+    """Share of the weights that magnitude pruning removes, a multiple of 0.01."""
     lambda_epochs: Annotated[int, Field(gt=0)] = LAMBDA_EPOCHS
-    """Variational dropout: epochs over which the weight of the KL term grows by 0.01; the reference's is num_epochs."""
+    """Variational dropout: epochs in which the weight of the KL term grows by 0.01 (reference: num_epochs)."""
     weight_decay: Literal["parent", 0] = 0
-    """Weight decay of the twins: 0, or each parent's, which then decays log sigma^2 as well."""
+    """Weight decay of the twins: 0, or that of each parent, which then also decays log sigma^2."""
     save_epochs: Epochs = EpochSet(None)
-    """Epochs whose weights are kept; metrics always are."""
+    """Epochs whose weights are kept. Metrics are kept for all epochs."""
 
     @model_validator(mode="after")
     def _lambda_fits_method(self) -> Self:
@@ -264,10 +264,10 @@ class SparsifySpec(Closed):
 
 
 class Reference(Closed):
-    """Names of a zoo where it was first published."""
+    """Names under which the reference published a zoo."""
 
     script: str | None
-    """Generator script in ModelZoos/ModelZooDataset, code/zoo_generators; null where none was published."""
+    """Generator script in ModelZoos/ModelZooDataset, code/zoo_generators; null if none was published."""
     experiment: str | None
     """Folder that the script writes."""
     published: tuple[str, ...] = ()
@@ -277,7 +277,7 @@ class Reference(Closed):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every spelling that finds the zoo, in lower case."""
+        """All names by which the zoo can be found, in lower case."""
         names = list(self.published) + [folder.rsplit("/", 1)[-1] for folder in self.published]
         if self.script is not None:
             stem = self.script.removesuffix(".py")
@@ -292,7 +292,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def validated(model: type[M], value: Any, where: str) -> M:
-    """``value`` as a ``model``. Raises InputError, in one line that begins with ``where``."""
+    """Parse ``value`` as a ``model``. Raises InputError with one line that begins with ``where``."""
     try:
         # Through JSON, so that lists become tuples while strict types stay strict.
         return model.model_validate_json(json.dumps(value))

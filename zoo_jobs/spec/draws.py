@@ -1,8 +1,8 @@
 """Hyperparameters that are drawn: distributions, and the value that a column has in a row. Pure.
 
-A value is a function of (draw seed, row, name of the column). So rows may be appended, and naming or leaving another
-column moves no value. ``math.log`` differs between machines in the last digit, so a value that lies that close to the
-middle between two numbers of 9 digits is computed in ``decimal``.
+A value is a function of (draw seed, row, name of the column). So rows may be appended, and adding or removing a column
+does not change the values of other columns. The last digit of ``math.log`` differs between machines. If this could
+change how a value is rounded to 9 digits, the value is computed in ``decimal`` instead.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from .blocks import AXIS_ORDER
 from .validation import one_line
 
 DIGITS = 9
-"""Significant digits of a drawn number, and the most that the numbers of a distribution may have."""
+"""Significant digits of a drawn number. The numbers of a distribution may not have more."""
 _FORMAT = f"%.{DIGITS - 1}e"
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
 _ROUNDED = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
@@ -51,12 +51,12 @@ def _decimal(number: float) -> Decimal:
 
 
 class Distribution(Closed):
-    """How the values of a column are drawn; exactly one field is set. A plain value is a choice of one."""
+    """How the values of a column are drawn; exactly one field is set. A plain value is a choice with one value."""
 
     log_uniform: Pair | None = None
-    """Lowest and highest number; equal ratios are equally likely."""
+    """Lowest and highest number; the logarithm of the value is uniformly distributed."""
     uniform: Pair | None = None
-    """Lowest and highest number; equal steps are equally likely."""
+    """Lowest and highest number; the value is uniformly distributed."""
     normal: Pair | None = None
     """Mean and standard deviation."""
     choice: Annotated[tuple[Number | str, ...], Field(min_length=1)] | None = None
@@ -85,7 +85,7 @@ class Distribution(Closed):
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """The values of a choice; empty where numbers are drawn from a range."""
+        """The values of a choice; empty if numbers are drawn from a range or a normal distribution."""
         return self.choice or ()
 
     def __str__(self) -> str:
@@ -136,7 +136,7 @@ def drawn(distribution: Distribution, seed: int, row: int, column: str) -> Any:
 
 
 def quick_value(distribution: Distribution, first: int, second: int) -> tuple[float, float]:
-    """A value, and a bound of its error: at least ten times that of correctly rounded operations and functions."""
+    """A value in floats and a bound of its error, at least ten times the error of correctly rounded operations."""
     unit = (2 * first + 1) / 2**65
     if distribution.uniform is not None:
         low, high = distribution.uniform
@@ -153,7 +153,7 @@ def quick_value(distribution: Distribution, first: int, second: int) -> tuple[fl
 
 
 def exact_value(distribution: Distribution, first: int, second: int) -> float:
-    """The value that two words give, by decimal arithmetic: 20 times the time of ``quick_value``."""
+    """The value for two words, computed in decimal arithmetic. It takes 20 times as long as ``quick_value``."""
     with localcontext(_EXACT):
         if distribution.uniform is not None:
             low, high = map(_decimal, distribution.uniform)
@@ -175,12 +175,12 @@ def words(seed: int, row: int, column: str) -> tuple[int, int]:
 
 
 def _unit(word: int) -> Decimal:
-    """(word + 1/2) / 2**64, which is above 0 and below 1."""
+    """(word + 1/2) / 2**64, which is greater than 0 and less than 1."""
     return Decimal(2 * word + 1) / 2**65
 
 
 def _cosine(angle: Decimal) -> Decimal:
-    """The power series, until its terms are below 1e-40: some 40 terms for angles up to 2 pi."""
+    """Cosine by its power series, until the terms are below 1e-40: about 40 terms for angles up to 2 pi."""
     term, total, number = Decimal(1), Decimal(1), 0
     while abs(term) > Decimal("1e-40"):
         number += 2
@@ -190,16 +190,16 @@ def _cosine(angle: Decimal) -> Decimal:
 
 
 class Draws(Closed):
-    """Hyperparameters of each model drawn by (seed, row, name of the column); a plain value is that of all models."""
+    """Hyperparameters of each model, drawn by (seed, row, name of the column). All models share a plain value."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(examples=["1"])
-    """Seed of the draws; another one is another zoo."""
+    """Seed of the draws. Another seed makes another zoo."""
     num_models: Annotated[int, Field(gt=0, le=10_000_000)] = Field(examples=["1000"])
-    """Rows of the zoo; it may grow, and rows that exist stay as they are."""
+    """Rows of the zoo. The number may grow, and existing rows do not change."""
     activation: Drawn = Field(default=Distribution(choice=("identity",)), examples=["{choice: [tanh, relu]}"])
-    """Required where the network has layers with the model's own activation."""
+    """Required if the network has layers `activation`, whose function is the model's own."""
     dropout_ratio: Drawn = Field(default=Distribution(choice=(0.0,)), examples=["{uniform: [0, 0.5]}"])
-    """Required where the network has dropout layers."""
+    """Required if the network has dropout layers."""
     initializer: Drawn = Field(examples=["kaiming_uniform"])
     optimizer: Drawn = Field(examples=["{choice: [sgd, adam]}"])
     learning_rate: Drawn = Field(examples=["{log_uniform: [1e-4, 1e-1]}"])
@@ -231,7 +231,7 @@ class Draws(Closed):
 
     @staticmethod
     def check_number(column: str, number: Any) -> None:
-        """Raises ValueError: the column cannot have this value."""
+        """Raises ValueError if the column cannot have this value."""
         if not isinstance(number, float):
             raise ValueError(f"{column} is {number!r}, expected a number or a distribution of numbers")
         accepted, expected = NUMBERS[column]
@@ -240,12 +240,12 @@ class Draws(Closed):
 
 
 class DrawsLike(Closed):
-    """In a spec's file: the draws of another zoo, copied when the file is read. Rows of both zoos are then pairs."""
+    """In a spec's file: copies the draws of another zoo when it is read. Row i then has the same values in both."""
 
     like: str = Field(examples=["small-cnn-mnist"])
     """A zoo of the catalogue, or the path of a spec's file, relative to this file."""
     num_models: Annotated[int, Field(gt=0, le=10_000_000)] | None = None
-    """Rows of this zoo; null: as many as the other has."""
+    """Rows of this zoo; null: as many as the other zoo has."""
 
 
 DRAWS_JSON_SCHEMA: dict[str, Any] = {

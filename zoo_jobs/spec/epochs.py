@@ -1,4 +1,4 @@
-"""Sets of epochs, and the parts that epochs are committed in. Pure."""
+"""Sets of epochs, and the parts in which epochs are committed. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _SLICE = re.compile(r"(\d+):(\d+)(?::(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class EpochSet:
-    """Epochs as sorted, disjoint, half-open spans; ``spans`` None means every epoch."""
+    """A set of epochs: sorted, disjoint, half-open ``spans``. None means every epoch."""
 
     spans: tuple[tuple[int, int], ...] | None
 
@@ -28,10 +28,10 @@ class EpochSet:
 
     @classmethod
     def parse(cls, value: Any) -> "EpochSet":
-        """From ``"all"``, or a list of epochs and half-open slices such as ``[0:3, 21:26, 50]`` or ``["0:51:10"]``.
+        """Parse ``"all"``, or a list of epochs and half-open slices such as ``[0:3, 21:26, 50]`` or ``["0:51:10"]``.
 
         Raises:
-            ValueError: for anything else, an empty slice, or an epoch beyond a million.
+            ValueError: ``value`` is anything else, or has an empty slice or an epoch above a million.
         """
         if isinstance(value, EpochSet):
             return value
@@ -51,7 +51,7 @@ class EpochSet:
         return cls(tuple(merged))
 
     def to_json(self) -> str | list[int | str]:
-        """The shortest form that ``parse`` reads back; equal sets give equal JSON."""
+        """The shortest JSON that ``parse`` reads back. Equal sets give equal JSON."""
         if self.spans is None:
             return "all"
         return [start if stop == start + 1 else f"{start}:{stop}" for start, stop in self.spans]
@@ -105,7 +105,7 @@ def last_part(num_epochs: int, commit_every: int) -> int:
     """The part whose last epoch is ``num_epochs``.
 
     Raises:
-        InputError: where ``num_epochs`` is not at a boundary between parts.
+        InputError: no part ends at ``num_epochs``.
     """
     if num_epochs % commit_every:
         below = num_epochs - num_epochs % commit_every

@@ -1,4 +1,4 @@
-"""Rows of a zoo: one per model index, hyperparameters and seed. Pure."""
+"""Rows of a zoo: one per model index, with its hyperparameters and its seed. Pure."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from .zoo import AXIS_ORDER, Start, ZooSpec
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Operation family within one architecture: models whose training runs the same operations."""
+    """An operation family: models of one architecture whose training runs the same operations."""
 
     activation: str
     dropout: bool
@@ -27,7 +27,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class ModelRow:
-    """One model of a zoo. ``index`` is its identity and never renumbered."""
+    """One model of a zoo. ``index`` is its identity and never changes."""
 
     index: int
     activation: str
@@ -57,8 +57,8 @@ class ModelRow:
     def digest(self) -> str:
         """16 hex digits of the SHA-256 over the canonical JSON of the fields.
 
-        ``index`` is left out, and so is a field with a default that has its default: a field that comes later moves no
-        digest of a row that does not use it.
+        The digest does not include ``index``. It also leaves out a field that has its default value, so a field that a
+        later version adds changes no digest of a row that does not use it.
         """
         values = {
             field.name: getattr(self, field.name)
@@ -72,12 +72,12 @@ class ModelRow:
 def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
     """Rows of all models of a zoo, by model index: the zoo's own grid first, then each extend block in order.
 
-    Twins have their parent's rows without dropout, and without weight decay unless their spec keeps the parent's: decay
-    on log sigma^2 prunes by itself.
+    Twins have the rows of their parents, with dropout ratio 0, and with weight decay 0 unless their spec keeps the
+    parent's. (Weight decay on log sigma^2 prunes weights by itself.)
 
     Raises:
-        InputError: an extend block repeats a model that is already there, a number that is drawn cannot be used, or a
-            parent is none of its zoo's models.
+        InputError: an extend block repeats an existing model, a drawn number cannot be used, or the parents' zoo has no
+            model with the index of a parent.
     """
     if isinstance(zoo, TwinSpec):
         kept = zoo.sparsify.weight_decay == "parent"
@@ -109,7 +109,7 @@ def rows(zoo: Zoo) -> tuple[ModelRow, ...]:
 
 @lru_cache(maxsize=64)
 def root_models(spec: ZooSpec) -> tuple[int, ...]:
-    """For each model of a zoo the model of ``spec.family_root`` that it descends from; itself without parents."""
+    """For each model, the index of its ancestor in ``spec.family_root``; without parents the model's own index."""
     if spec.start is None:
         return tuple(range(len(rows(spec))))
     roots = root_models(spec.start.spec)
@@ -120,7 +120,7 @@ def check_extends(old: Zoo, new: Zoo) -> None:
     """Check that ``new`` may replace ``old`` under one name: the same run, and every row of ``old`` unchanged.
 
     Raises:
-        InputError: naming the first difference.
+        InputError: ``new`` may not. The message names the first difference.
     """
     before, after = rows(old), rows(new)
     for row, other in itertools.zip_longest(before, after[: len(before)]):
@@ -140,7 +140,7 @@ def check_extends(old: Zoo, new: Zoo) -> None:
 
 def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int, start: int) -> Iterator[ModelRow]:
     values = [getattr(axes, name, None) or spec.axis_values(name) for name in AXIS_ORDER]
-    # itertools varies the last factor fastest, the reference the first.
+    # itertools varies the last factor fastest; the reference varies the first factor fastest.
     cells = [dict(zip(reversed(AXIS_ORDER), cell, strict=True)) for cell in itertools.product(*reversed(values))]
     shared, index = _shared(spec), start
     for number in range(num_seeds):
@@ -151,7 +151,7 @@ def _grid(spec: ZooSpec, axes: Any, seeds: Sequence[int] | None, num_seeds: int,
 
 
 def _by_image(spec: ZooSpec, images: range) -> Iterator[ModelRow]:
-    """The grid of the zoo once for each image, the image varying slowest."""
+    """Repeat the grid of the zoo for each image. The image varies slowest."""
     index = 0
     for image in images:
         for row in _grid(spec, spec.axes, spec.seeds.values, spec.num_seeds, index):
@@ -160,7 +160,7 @@ def _by_image(spec: ZooSpec, images: range) -> Iterator[ModelRow]:
 
 
 def _children(spec: ZooSpec, start: Start) -> Iterator[ModelRow]:
-    """The grid of the zoo once for each parent, the parent varying slowest."""
+    """Repeat the grid of the zoo for each parent. The parent varies slowest."""
     count = len(rows(start.spec))
     if start.parents.stop > count:
         raise InputError(f"{spec.name}: start.models {start.models}: {start.spec.name} has {count:,} models")

@@ -1,4 +1,4 @@
-"""The network of a spec as a list of layers: reading it, its normal form, and the network that it makes. Pure."""
+"""Networks that a spec gives as a list of layers: parses the list, and makes its normal form and its network. Pure."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ from ..tasks.contract import Task
 from ..tasks.registry import DEFAULT, TASKS
 from .validation import MisplacedError
 
-OWN = "own"  # an activation that is the model's, from its row
+OWN = "own"  # stands for the activation in the model's row
 CLASSES, GLOBAL = "classes", "global"
 OUTPUTS = tuple(task.outputs for task in TASKS.values())  # words for the outputs of the network, by task
 BARE = ("activation", "dropout", "flatten")  # kinds that may stand without arguments
@@ -40,7 +40,7 @@ UNIT_MACS, LEAST_UNIT, LARGEST_UNIT = 1 << 27, 16, 1024
 
 @dataclass(frozen=True, slots=True)
 class ListedLayer:
-    """One entry in its normal form: it has every argument, in a fixed order."""
+    """One entry of the list in its normal form, which has all arguments in a fixed order."""
 
     kind: str
     arguments: tuple[tuple[str, Any], ...] = ()
@@ -64,7 +64,7 @@ class ListedLayer:
 class LayerList:
     """A network of a spec. ``width`` multiplies the channels of convolutions and the features of hidden linear layers.
 
-    Two lists with the same layers behind ``width`` are the same network.
+    Two lists that have the same layers after this multiplication are the same network.
     """
 
     layers: tuple[ListedLayer, ...]
@@ -72,7 +72,7 @@ class LayerList:
 
     @cached_property
     def content(self) -> list[str | dict[str, Any]]:
-        """The normal form that enters the digest of a run: ``width`` is in the numbers."""
+        """The normal form, which is part of a run's digest. ``width`` is multiplied into its numbers."""
         return [self._wide(layer).to_json() for layer in self.layers]
 
     @cached_property
@@ -81,13 +81,13 @@ class LayerList:
         return f"layers-{digest_of(self.content)[:8]}"
 
     def to_json(self) -> dict[str, Any]:
-        """JSON for ``parse``, with defaults written out."""
+        """JSON that ``parse`` reads back, with defaults written out."""
         width = {} if self.width == 1 else {"width": self.width}
         return {"layers": [layer.to_json() for layer in self.layers], **width}
 
     @property
     def takes_activation(self) -> bool:
-        """Whether a layer has the model's own activation."""
+        """Whether some layer uses the activation in the model's row."""
         return any(layer.kind == "activation" and layer["name"] == OWN for layer in self.layers)
 
     @property
@@ -97,11 +97,12 @@ class LayerList:
     def network(
         self, in_channels: int, image_size: int, num_outputs: int, activation: str, task: Task = TASKS[DEFAULT]
     ) -> Architecture:
-        """The network for images [in_channels, image_size, image_size], or for vectors [in_channels] where the task has
-        vectors; ``activation`` is the model's own.
+        """Network for images [in_channels, image_size, image_size], or if ``task.vectors`` for vectors [in_channels].
+
+        ``activation`` is the activation in the model's row.
 
         Raises:
-            MisplacedError: a layer that does not fit, or another number of outputs.
+            MisplacedError: a layer does not fit, or the number of outputs is not ``num_outputs``.
         """
         inputs = (in_channels,) if task.vectors else (in_channels, image_size, image_size)
         shapes: list[tuple[int, ...]] = [inputs]
@@ -133,7 +134,7 @@ class LayerList:
 
 
 def parse(value: Any) -> LayerList:
-    """The list of ``{"layers": [...], "width": 1}``. Raises MisplacedError with the place of what is wrong."""
+    """Parse ``{"layers": [...], "width": 1}``. Raises MisplacedError, which has the place of the mistake."""
     fields = _fields(value, "", ("layers", "width"), required=("layers",))
     layers = fields["layers"]
     if not isinstance(layers, list | tuple) or not layers:
@@ -152,8 +153,11 @@ def parse(value: Any) -> LayerList:
 
 
 def unit_models(network: Network) -> int:
-    """Models of a work unit: the largest power of two, 16 to 1,024, whose models together take at most 2^27
-    multiply-adds to train on one sample. The rule never changes; existing runs pin its result too."""
+    """Number of models in a work unit.
+
+    It is the largest power of two from 16 to 1,024 with which one training sample takes at most 2^27 multiply-adds in
+    all models together. This rule must never change, because existing runs pin its result.
+    """
     fit = max(1, UNIT_MACS // network.num_train_macs)
     return min(LARGEST_UNIT, max(LEAST_UNIT, 1 << (fit.bit_length() - 1)))
 

@@ -1,4 +1,4 @@
-"""The names that a spec accepts, as the tables of docs/zoo-spec.md, which ``python -m`` this module writes there."""
+"""Tables of the names that a spec accepts, for docs/zoo-spec.md. Running this module with ``python -m`` writes them."""
 
 import sys
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- written by `make docs` -->\n", "\n<!-- end of names -->"
 
 
 def tables() -> str:
-    """Markdown tables of every registry's rows; a test compares them with the page."""
+    """Markdown tables with the rows of every registry. A test compares them with the page."""
     architectures = [
         (
             f"`{name}`",

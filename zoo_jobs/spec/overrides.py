@@ -1,4 +1,4 @@
-"""Settings of a command line, ``key=value``, that make another spec of one (``--set``). Pure."""
+"""Makes a new spec from a spec and ``key=value`` settings of the command line (``--set``). Pure."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def with_overrides(spec: ZooSpec, settings: Sequence[str], *, name: str | None) 
     (``learning_rate=0.01``, ``activation=[tanh, relu]``). Values are YAML.
 
     Raises:
-        InputError: without a name, or where a setting is not one.
+        InputError: there is no name, or a setting is not valid.
     """
     if not settings:
         return spec
@@ -41,14 +41,14 @@ def with_overrides(spec: ZooSpec, settings: Sequence[str], *, name: str | None) 
 
 
 def _check_field(key: str) -> None:
-    """Raises InputError, axes being among the names that are offered, where ``key`` begins with no field."""
+    """Raises InputError if ``key`` does not begin with a field. The message suggests names of fields and axes."""
     names = [*ZooSpec.model_fields, *Axes.model_fields]
     if key.partition(".")[0] not in names:
         raise unknown("field", key, names)
 
 
 def _assign(value: dict[str, Any], key: str, setting: Any) -> None:
-    """Set ``key`` (dotted) in the JSON of a spec; unknown keys are left for validation to name."""
+    """Set ``key`` (dotted) in the JSON of a spec. The validation of the spec reports unknown keys later."""
     if key in Axes.model_fields:
         key = f"axes.{key}" if value.get("draws") is None else f"draws.{key}"
     *blocks, last = key.split(".")

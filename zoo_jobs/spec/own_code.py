@@ -1,4 +1,4 @@
-"""Code of one's own as the network of a spec: where a file says that it is, and what the spec holds of it. Pure."""
+"""Networks that are a user's code: how a spec's file names the code, and the facts that the spec stores. Pure."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from ..data.registry import Count
 from ..errors import InputError
 from ..models.code_network import Code, CodeNetwork
 
-MAX_CODE_BYTES = 64 * 1024  # a request of the cluster, which holds the text, is a variable of the environment
+MAX_CODE_BYTES = 64 * 1024  # a request to the cluster contains the text and is passed in an environment variable
 NUM_AXES = 8
 MAX_TENSORS = 100_000
 
@@ -21,35 +21,35 @@ ClassName = Annotated[str, Field(alias="class", pattern=r"^[A-Za-z_][A-Za-z0-9_]
 
 
 class CodeFile(Closed):
-    """Where a spec's file says that the code of its network is."""
+    """How a spec's file names the code of its network."""
 
     file: Annotated[str, Field(min_length=1)]
-    """Path of one Python file, relative to the spec's; it may import torch and what is installed, no other file."""
+    """Path of a Python file, relative to the spec's file. It may import installed packages, but no other file."""
     class_name: ClassName
     """Name of the torch.nn.Module in it."""
 
 
 class OwnCode(Closed):
-    """A network that is code: its text, and the facts that one run of it gave, so that no reader has to run it."""
+    """A network that is code: its text, and facts that were found by running it once, so readers need not run it."""
 
     code: Annotated[str, Field(min_length=1, max_length=MAX_CODE_BYTES)]
-    """Text of the file; its SHA-256 stands for it in the run id."""
+    """Text of the file. The run id depends on its SHA-256."""
     class_name: ClassName
     """Name of the torch.nn.Module in it."""
     in_channels: Count
     """Channels of the images."""
     image_size: Count
-    """Side of the images."""
+    """Height and width of the images in pixels."""
     num_classes: Count
-    """Values that the network gives."""
+    """Number of outputs of the network."""
     parameters: NamedShapes
     """Names and shapes of the parameters, in the order of the state dict."""
     buffers: NamedShapes = ()
     """Names and shapes of float32 buffers, in the order of the state dict."""
     counters: tuple[str, ...] = ()
-    """Names of int64 numbers of the state dict."""
+    """Names of the int64 scalars of the state dict."""
     dropouts: NamedShapes = ()
-    """Dropout layers, and the shape of their input for one image."""
+    """Names of the dropout layers, and the shape of their input for one image."""
     num_macs: Count
     """Multiply-adds of the forward pass for one image."""
     num_train_macs: Count
@@ -61,12 +61,12 @@ class OwnCode(Closed):
 
     @property
     def name(self) -> str:
-        """What a manifest calls the network: ``code-`` and 8 hex digits."""
+        """The name of the network in manifests: ``code-`` and 8 hex digits."""
         return self.text.name
 
     @property
     def content(self) -> dict[str, str]:
-        """What enters the digest of a run: the facts follow from it."""
+        """The values that are part of a run's digest. The facts follow from them."""
         return {"class": self.class_name, "sha256": self.text.sha256}
 
     @property
@@ -85,13 +85,13 @@ class OwnCode(Closed):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What ``OwnCode`` reads back."""
+        """JSON that ``OwnCode`` reads back."""
         dumped: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return dumped
 
 
 def own_code(network: CodeNetwork) -> OwnCode:
-    """What a spec holds of a network."""
+    """The ``OwnCode`` that a spec stores for a network."""
     return OwnCode.model_validate(
         {
             "code": network.code.text,
@@ -107,7 +107,7 @@ def own_code(network: CodeNetwork) -> OwnCode:
 
 
 def check_allowed(name: str, architecture: Any, allow_code: bool) -> None:
-    """Raises InputError: ``architecture`` of the zoo ``name`` is code, and nobody has allowed to run it."""
+    """Raises InputError if the ``architecture`` of the zoo ``name`` is code and ``allow_code`` is false."""
     if isinstance(architecture, OwnCode) and not allow_code:
         raise InputError(
             f"{name}: its network is code, class {architecture.class_name} ({architecture.name}), and is run only with "

@@ -1,4 +1,7 @@
-"""Read the seeds of a published random-seed zoo from its tree: the reference drew them from an unseeded generator."""
+"""Reads the seeds of a published random-seed zoo from its tree.
+
+The reference drew these seeds from an unseeded generator, so they cannot be computed.
+"""
 
 import json
 import re
@@ -20,7 +23,7 @@ PARAMS = {
     "optim::lr": "learning_rate",
     "optim::wd": "weight_decay",
 }
-"""Keys of the reference's params.json; its activations are called leakyrelu where ours are leaky_relu."""
+"""Keys of the reference's params.json. It writes leakyrelu for our activation leaky_relu."""
 
 
 def imported_seeds(spec: ZooSpec, tree: Path) -> tuple[int, ...]:
@@ -55,7 +58,7 @@ def imported_seeds(spec: ZooSpec, tree: Path) -> tuple[int, ...]:
 
 
 def with_imported_seeds(spec: ZooSpec, tree: Path, name: str | None) -> ZooSpec:
-    """A new spec with the seeds of ``tree``. Raises InputError without a new name, and as ``imported_seeds``."""
+    """A new spec with the seeds of ``tree``. Raises InputError if ``name`` is None, and like ``imported_seeds``."""
     if name is None or name == spec.name:
         raise InputError(f"imported seeds make another zoo than {spec.name!r}: name it, e.g. with --name my-zoo")
     value = spec.to_json() | {

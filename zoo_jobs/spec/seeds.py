@@ -1,4 +1,4 @@
-"""The seeds of a zoo: stated ones, or one derived for each model. Pure."""
+"""The seeds of a zoo: listed in the spec, or derived for each model. Pure."""
 
 import hashlib
 import re
@@ -12,13 +12,13 @@ _RANGE = re.compile(r"(\d+):(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class SeedRule:
-    """The seeds of every cell, which are the grid's slowest axis; ``values`` None: one is derived for each model."""
+    """The seeds of every cell, the slowest axis of the grid. If ``values`` is None, every model has its own."""
 
     values: tuple[int, ...] | None
 
     @classmethod
     def parse(cls, value: Any) -> "SeedRule":
-        """From a half-open range such as ``"1:1001"``, a list of seeds, or ``"random"``. Raises ValueError."""
+        """Parse a half-open range such as ``"1:1001"``, a list of seeds, or ``"random"``. Raises ValueError."""
         if isinstance(value, SeedRule):
             return value
         if value == "random":

@@ -1,4 +1,4 @@
-"""What the models of a family take from their parents. Pure."""
+"""The weights that the models of a zoo take from their parents. Pure."""
 
 import re
 from typing import Annotated, Literal
@@ -21,17 +21,17 @@ def _checked(text: str) -> str:
 
 
 ModelRange = Annotated[str, AfterValidator(_checked)]
-"""A half-open range of model indices as text, ``0:8``."""
+"""A half-open range of model indices as text, such as ``0:8``."""
 
 
 def kept(layout: Layout, head: Head) -> Layout:
-    """The tensors of ``layout`` that a child takes from its parent: all, or all but those of the last layer."""
+    """The tensors of ``layout`` that a child takes from its parent: all, or all except those of the last layer."""
     last = layout.entries[-1].layer
     return Layout.of([(e.name, e.shape) for e in layout if head == "keep" or e.layer != last])
 
 
 def difference(parent: Network, child: Network, head: Head) -> str | None:
-    """The first difference that forbids ``child`` to begin with weights of ``parent``; None if there is none."""
+    """The first difference because of which ``child`` cannot begin with the weights of ``parent``; None if it can."""
     for theirs, ours in (
         (kept(parent.layout, head), kept(child.layout, head)), (parent.buffer_layout, child.buffer_layout),
     ):  # fmt: skip

@@ -16,7 +16,7 @@ from .zoo import NUMERICS_VERSION, SparsifySpec, ZooSpec
 
 @dataclass(frozen=True)
 class TwinSpec:
-    """The zoo of another zoo's sparsified twins: the same model indices, weights from ``source_epoch``."""
+    """A zoo of sparsified twins. A twin has its parent's index and begins with its weights of ``source_epoch``."""
 
     parent: ZooSpec
     sparsify: SparsifySpec
@@ -50,7 +50,7 @@ class TwinSpec:
 
     @property
     def run_content(self) -> dict[str, Any]:
-        """JSON of everything that can change a result; constants of the method are in the parent's numerics version."""
+        """JSON of all fields that can change a result. The constants of the method belong to the numerics version."""
         return {
             "method": self.sparsify.method,
             "sparsity_ratio": self.sparsify.sparsity_ratio,
@@ -74,7 +74,7 @@ class TwinSpec:
 
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "TwinSpec":
-        """Read what ``to_json`` wrote. Raises InputError for anything else."""
+        """Parse the JSON that ``to_json`` wrote. Raises InputError for anything else."""
         if not isinstance(value, dict) or set(value) != {"parent", "sparsify", "source_epoch"}:
             raise InputError(f"{where}: a twin's spec has the fields parent, sparsify and source_epoch")
         if not isinstance(value["source_epoch"], int):
@@ -88,10 +88,10 @@ Zoo = ZooSpec | TwinSpec
 
 
 def twins_of(spec: ZooSpec, sparsify: SparsifySpec | None = None, source_epoch: int | None = None) -> TwinSpec:
-    """The twins of a zoo, by its own ``sparsify`` block and from its last epoch by default.
+    """The spec of a zoo's twins. The defaults are the zoo's own ``sparsify`` block and its last epoch.
 
     Raises:
-        InputError: where the zoo has no such block and none is given, or its models have no twins.
+        InputError: neither the zoo nor the caller gives a ``sparsify`` block, or such models cannot have twins.
     """
     chosen = sparsify or spec.sparsify
     if spec.architecture_row.fixed_activation is not None or isinstance(spec.architecture, OwnCode):

@@ -1,4 +1,4 @@
-"""Turn the problems that pydantic reports into one line for a person. Pure."""
+"""Turns the problems that pydantic reports into one line for a person. Pure."""
 
 import re
 from typing import Any, get_args
@@ -11,7 +11,7 @@ _ACCEPTED = re.compile(r"'([^']*)'|\b(\d+)\b")
 
 
 class MisplacedError(ValueError):
-    """A problem with the place in its field where it is: ``layers[3].conv.kernel``."""
+    """A problem in a field, and its place in the field, such as ``layers[3].conv.kernel``."""
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"{place}: {problem}" if place else problem)
@@ -63,7 +63,7 @@ def _missing(fields: list[tuple[int | str, ...]], model: type[BaseModel]) -> str
 
 
 def _example(model: type[BaseModel], loc: tuple[int | str, ...]) -> str | None:
-    """YAML of the first example that the field has, None if it has none."""
+    """The first example of the field, as YAML; None if it has no example."""
     for part in loc[:-1]:
         if part in model.model_fields:
             model = _model_in(model.model_fields[str(part)].annotation) or model
@@ -87,7 +87,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
 
 def _accepted_fields(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     for part in loc:
-        if part in model.model_fields:  # else a key of a mapping, whose values are what the field before says
+        if part in model.model_fields:  # otherwise a key of a mapping, and the field before it says what the values are
             model = _model_in(model.model_fields[str(part)].annotation) or model
     return [field.alias or name for name, field in model.model_fields.items()]
 

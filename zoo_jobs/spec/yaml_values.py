@@ -1,6 +1,6 @@
-"""YAML from outside as plain values: the core schema of YAML 1.2, no key twice, bounded in size and depth. Pure.
+"""Parses untrusted YAML to plain values: core schema of YAML 1.2, no key twice, bounded size and depth. Pure.
 
-YAML 1.1, PyYAML's default, reads ``1e-3`` as a string, ``no`` as false and the slice ``21:26`` as 1286.
+YAML 1.1, the default of PyYAML, reads ``1e-3`` as a string, ``no`` as false and the slice ``21:26`` as 1286.
 """
 
 import re
@@ -12,16 +12,16 @@ from ..errors import InputError
 
 MAX_CHARACTERS = 16 * 1024 * 1024
 MAX_DEPTH = 64
-"""libyaml composes nested nodes by recursion and overflows the C stack at some ten thousand levels."""
+"""libyaml composes nested nodes by recursion, which overflows the C stack at about ten thousand levels."""
 MAX_NODES = 2_000_000
-"""Nodes of the document with every alias counted as what it repeats: ten lines of aliases can mean billions."""
+"""Most nodes of a document. An alias counts as all nodes that it repeats, since ten lines can stand for billions."""
 MAX_DIGITS = 40
 
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """Resolves plain scalars by YAML 1.2; refuses a mapping that names a key twice."""
+    """Resolves plain scalars by the rules of YAML 1.2, and refuses a mapping in which a key occurs twice."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
@@ -56,8 +56,8 @@ def yaml_values(text: str, where: str) -> Any:
     """Plain values of one YAML document.
 
     Raises:
-        InputError: in one line that begins with ``where``: no YAML, a key twice, a tag such as ``!!int``, a number with
-            too many digits, or a document that is too long, too deep or repeats too much by aliases.
+        InputError: the text is not YAML, has a key twice, a tag such as ``!!int`` or a number with too many digits, or
+            is too long, too deep or repeats too much by aliases. The message is one line that begins with ``where``.
     """
     if len(text) > MAX_CHARACTERS:
         raise InputError(f"{where}: {len(text):,} characters, at most {MAX_CHARACTERS:,} are read")
@@ -75,8 +75,8 @@ def yaml_values(text: str, where: str) -> Any:
 
 def _check_bounds(text: str) -> None:
     """Raises YAMLError if the document is too deep, repeats too much or has a tag, before any node is built."""
-    sizes: dict[str, int] = {}  # nodes below an anchor, itself included
-    open_nodes: list[tuple[str | None, int]] = []  # anchor, count of nodes before it
+    sizes: dict[str, int] = {}  # number of nodes below an anchor, including the anchor itself
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, number of nodes before it
     count = 0
     for event in yaml.parse(text, Loader=_Base):
         if isinstance(event, yaml.NodeEvent):
@@ -100,7 +100,7 @@ def _check_bounds(text: str) -> None:
 
 
 def _error(problem: str, place: Any) -> yaml.constructor.ConstructorError:
-    """``place`` is the node or event of the problem."""
+    """The error for ``problem``; ``place`` is the node or event that has the problem."""
     return yaml.constructor.ConstructorError(None, None, problem, place.start_mark)
 
 

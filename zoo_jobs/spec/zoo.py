@@ -1,4 +1,4 @@
-"""A zoo as a value: what is trained and how, typed, closed and frozen. Pure."""
+"""The spec of a zoo: a typed, closed and frozen value that says what is trained, and how. Pure."""
 
 from functools import cached_property
 from typing import Annotated, Any, Literal, Optional, Self
@@ -63,23 +63,23 @@ AXES_EXAMPLE = (
 
 
 def _whole(spec: "ZooSpec | None") -> dict[str, Any] | None:
-    """All fields of a parents' spec, also where only those of the child are written that differ from the defaults."""
+    """All fields of the parents' spec, even if only the child's fields that differ from their defaults are written."""
     return None if spec is None else spec.to_json()
 
 
 class Start(Closed):
-    """Which models of which zoo a zoo's models begin with. The parent is the slowest axis of the grid."""
+    """The models (parents) with whose weights the models of this zoo begin. The parent is the grid's slowest axis."""
 
     zoo: Annotated[str, Field(min_length=1)]
     """The parents' zoo: a name of the catalogue, or the path of a spec's file."""
     epoch: Annotated[int, Field(ge=0)]
-    """Epoch of the parents whose weights are taken; they must be published."""
+    """Epoch of the parents whose weights are used; these weights must be published."""
     models: ModelRange
-    """Indices of the parents, "A:B"; a larger B appends models to the zoo."""
+    """Indices of the parents, a half-open range "A:B"; a larger B appends models to the zoo."""
     head: Head = "keep"
-    """new: the last layer begins anew, so it may have other classes; keep: all weights are the parent's."""
+    """keep: all weights are the parent's; new: the last layer is initialised anew, so the classes may differ."""
     parent: Annotated[Optional["ZooSpec"], PlainSerializer(_whole), WithJsonSchema({"type": ["object", "null"]})] = None
-    """Spec of the parents' zoo, which is filled in when a file is read."""
+    """Spec of the parents' zoo; reading the spec's file fills it in."""
 
     @property
     def parents(self) -> range:
@@ -103,7 +103,7 @@ class ZooSpec(Closed):
     description: Annotated[str, Field(min_length=1)] = Field(examples=['"One sentence."'])
     """One sentence for people."""
     source: Annotated[str, Field(min_length=1)] = Field(examples=['"Where the grid comes from"'])
-    """Where the grid comes from."""
+    """Source of the grid, such as a paper."""
     origin: Literal["reference", "ours"] = Field(examples=["ours"])
     """Whether the grid was read from a generator script of the reference."""
     reference: Reference | None = None
@@ -116,40 +116,40 @@ class ZooSpec(Closed):
     task: Annotated[TaskName, OneOf(TASKS)] = DEFAULT
     """What the models learn: classification of images, or image_regression, one image per model from coordinates."""
     image: Annotated[str, AfterValidator(image_range)] | None = Field(default=None, examples=['"0:5000"'])
-    """Only with image_regression: images of the data set, half-open, the slowest axis; a larger end appends models."""
+    """Only with image_regression: images to learn, a half-open range "A:B", the slowest axis; a larger B appends."""
     steps_per_epoch: Annotated[int, Field(gt=0)] | None = Field(default=None, examples=["20"])
-    """Only with image_regression: steps of an epoch, each on all pixels of the image."""
+    """Only with image_regression: steps per epoch. Each step uses all pixels of the image."""
     dataset: DatasetField = Field(examples=["mnist"])
     """Images: the name of a data set, or images of your own, {npz: ./mine.npz} or {folder: ./pictures}."""
     preprocessing: Preprocessing = Field(examples=["{mean: [0.1307], std: [0.3081]}"])
-    """From image to pixels."""
+    """How images become the normalised pixels that a network sees."""
     split: SplitRule = Field(examples=["{train: 50000, val: 10000, seed: 42}"])
-    """Which images train, validate and test."""
+    """How the images are divided into training, validation and test."""
     augment: AugmentName | None = None
     """Random changes to training images: crop-flip (pad 4, crop, mirror) or flip-rotate (mirror, up to 20 degrees)."""
 
     architecture: ArchitectureField = Field(examples=["cnn-s"])
     """Network: a name, a list of layers, {layers: [...], width: 1}, or your code, {file: ./net.py, class: Net}."""
     start: Start | None = None
-    """The parents' weights with which the models begin; null: their initializer's."""
+    """Parents whose weights are the initial weights; null: the initializer makes the initial weights."""
     axes: Axes | None = Field(examples=[AXES_EXAMPLE])
-    """The grid; null where hyperparameters are drawn."""
+    """Grid of hyperparameters; null if hyperparameters are drawn."""
     draws: DrawsField = None
-    """Instead of axes: hyperparameters of each model drawn from distributions, or {like: ZOO}."""
+    """Instead of axes: distributions from which the hyperparameters of each model are drawn, or {like: ZOO}."""
     seeds: Seeds = Field(examples=['"1:11"'])
-    """A half-open range such as "1:11", a list, or random: one per model, from seed_salt and model index."""
+    """A half-open range such as "1:11", a list, or random: each model gets its own, from seed_salt and model index."""
     seeds_per_cell: SeedsPerCell | None = None
     """Models per cell; only with random seeds."""
     seed_salt: Annotated[int, Field(ge=0)] | None = None
-    """Only with random seeds, which derive from it; another salt is another zoo."""
+    """Only with random seeds, which are derived from it. Another salt makes another zoo."""
     imported_seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] | None = None
-    """Seeds read from a published tree, one per model, in place of derived ones."""
+    """Seeds that were read from a published tree, one per model; they replace derived seeds."""
     initializer_scale: Annotated[Number, Field(gt=0)] = 1.0
-    """Factor of the weights that the initializer gives, biases not included."""
+    """Factor by which the initializer's weights are multiplied; biases are not."""
     initial_bias: Number = 0.01
-    """Value of all biases before the first step."""
+    """Initial value of all biases."""
     weight_decay_on: Literal["all", "kernels"] = "all"
-    """What weight decay shrinks: all parameters, or kernels, which are those with at least two axes: no biases."""
+    """What weight decay shrinks: all parameters, or only kernels, which have at least two axes (biases have one)."""
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Momentum of SGD and RMSprop; Adam ignores it."""
     nesterov: bool = False
@@ -157,30 +157,30 @@ class ZooSpec(Closed):
     batch_size: Annotated[int, Field(gt=0)] = Field(examples=["10"])
     """Images per step; the last batch of an epoch may be smaller."""
     num_epochs: Annotated[int, Field(gt=0)] = Field(examples=["50"])
-    """Epochs trained unless a request says otherwise; epoch 0 is the untrained model."""
+    """Epochs that are trained unless a command requests fewer or more; epoch 0 is the untrained model."""
     schedule: ScheduleName | None = None
     """Schedule of the learning rate; null keeps it constant."""
     precision: PrecisionName = "float32"
-    """Arithmetic of training and evaluation; others than float32 for networks that are no layer list only."""
+    """Arithmetic of training and evaluation; a layer list needs float32."""
     memory_format: MemoryFormatName = "contiguous"
-    """Order of images in memory; channels_last for networks that are no layer list only."""
+    """Order of images in memory; a layer list needs contiguous."""
 
     train_eval_epochs: Epochs = EpochSet(((0, 1),))
-    """Epochs after which the training split is evaluated too; epoch 0 always is."""
+    """Epochs after which the training split is evaluated too. Epoch 0 is always included."""
     save_epochs: Epochs = EpochSet(None)
-    """Epochs whose weights are kept; metrics always are."""
+    """Epochs whose weights are kept. Metrics are kept for all epochs."""
     commit_every: Annotated[int, Field(gt=0)] = 1
-    """Epochs between commits; at most these are lost with a worker."""
+    """Epochs per commit. A worker that fails loses at most its work since the last commit."""
     expected_faulty_ratio: Annotated[Number, Field(ge=0, le=1)] = 0.05
-    """Share of models that may become faulty; the alert FaultyRatioHigh fires at twice it."""
+    """Share of models that are expected to become faulty. The alert FaultyRatioHigh fires at twice this share."""
     split_rule: ModelSplitRule = ModelSplitRule()
-    """How the models of the published zoo are split."""
+    """How the models of the published zoo are divided into train, val and test."""
     extend: tuple[ExtendBlock, ...] = ()
-    """Grids appended later; rows that exist are never changed or renumbered."""
+    """Grids that were appended later. Existing rows are never changed or renumbered."""
     sparsify: SparsifySpec | None = None
-    """How `zoo run` makes twins; null: it makes none."""
+    """How `zoo run` makes sparse twins; null: it makes none."""
     compression: CompressionName | None = None
-    """Compression of published shards: delta-zstd (lossless, for large networks), none; null: as before."""
+    """Compression of published shards: delta-zstd (lossless) or none; null: that of the zoo's current version."""
 
     @model_validator(mode="after")
     def _rows_fit(self) -> Self:
@@ -396,7 +396,7 @@ class ZooSpec(Closed):
         return name_of(self.dataset)
 
     def axis_values(self, name: str) -> tuple[Any, ...]:
-        """Values of a hyperparameter in the zoo's own grid, or those it is drawn from; empty for a range of numbers."""
+        """Values of a hyperparameter in the zoo's grid, or those it is drawn from; empty for a range of numbers."""
         if self.draws is not None:
             return tuple(getattr(self.draws, name).values)
         return tuple(getattr(self.axes, name))
@@ -410,7 +410,7 @@ class ZooSpec(Closed):
 
     @property
     def num_cells(self) -> int:
-        """Combinations of hyperparameters of the zoo's own grid, without its extend blocks; rows that are drawn."""
+        """Number of cells of the zoo's grid without its extend blocks, or number of rows that are drawn."""
         if self.draws is not None:
             return self.draws.num_models
         total = 1
@@ -420,17 +420,17 @@ class ZooSpec(Closed):
 
     @property
     def images(self) -> range | None:
-        """Images of the data set that models learn, one each; None where every model sees all."""
+        """Indices of the images that are learned, one per model; None if every model sees all images."""
         return None if self.image is None else images_of(self.image)
 
     @property
     def num_seeds(self) -> int:
-        """Models of each cell."""
+        """Number of models in each cell."""
         return 1 if self.draws is not None else self.seeds_per_cell or len(self.seeds.values or ())
 
     @property
     def num_base_models(self) -> int:
-        """Models of the zoo's own grid, without its extend blocks."""
+        """Number of models of the zoo's grid, without its extend blocks."""
         return self.num_cells * self.num_seeds * len(self.images or (0,))
 
     @property
@@ -440,8 +440,10 @@ class ZooSpec(Closed):
 
     @property
     def kind(self) -> ZooKind:
-        """``seed``: one cell, many seeds; ``hyp-fixed``: the same seeds in every cell; ``hyp-random``: own seeds;
-        ``drawn``: hyperparameters drawn for every model; ``images``: another image for every model.
+        """The kind of the zoo.
+
+        ``seed``: one cell with many seeds; ``hyp-fixed``: every cell has the same seeds; ``hyp-random``: every model
+        has a random seed; ``drawn``: every model has drawn hyperparameters; ``images``: every model learns an image.
         """
         if self.draws is not None:
             return "drawn"
@@ -471,12 +473,12 @@ class ZooSpec(Closed):
 
     @property
     def architecture_name(self) -> str:
-        """Name of the network in messages and manifests; a user's own is ``layers-`` or ``code-`` and a digest."""
+        """Name of the network in messages and manifests. For a user's network ``layers-`` or ``code-`` and a digest."""
         return self.architecture if isinstance(self.architecture, str) else self.architecture.name
 
     @property
     def architecture_row(self) -> ArchitectureRow:
-        """The registry's row of the network; for one's own network the row that it would have."""
+        """The registry's row of the network. For a user's network it is the row that the registry would have."""
         if isinstance(self.architecture, str):
             return ARCHITECTURES[self.architecture]
         return self._own_row
@@ -515,34 +517,34 @@ class ZooSpec(Closed):
 
     @property
     def num_test(self) -> int:
-        """Images of the test split."""
+        """Number of images in the test split."""
         return (self.image_facts.num_test or 0) if self.split.test is None else self.split.test
 
     @property
     def num_steps(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps in an epoch."""
         return self.steps_per_epoch or -(-self.split.train // self.batch_size)
 
     @property
     def samples_per_epoch(self) -> int:
-        """Samples of an epoch: images, or pixels of the image that is learned."""
+        """Number of samples in an epoch: images, or for image_regression pixels, counted once per step."""
         return self.steps_per_epoch * self.batch_size if self.steps_per_epoch else self.split.train
 
     @property
     def root(self) -> "ZooSpec":
-        """The zoo itself, which defines data, architecture and batches; of twins it is the parent."""
+        """The spec that defines data, architecture and batches: this one. For twins it is the parent's."""
         return self
 
     @property
     def family_root(self) -> "ZooSpec":
-        """The zoo that the models descend from without further parents; the zoo itself without ``start``."""
+        """The first ancestor: the zoo at the end of the chain of ``start``. Without ``start`` it is this zoo."""
         return self if self.start is None else self.start.spec.family_root
 
     @property
     def run_content(self) -> dict[str, Any]:
-        """JSON of the fields that can change a result, and no others.
+        """JSON of the fields that can change a result, and of no other fields.
 
-        Not in it: names and sources, ``extend`` (it only appends rows), ``draws.num_models``, ``start.models``,
+        It leaves out names and sources, ``extend`` (it only appends rows), ``draws.num_models``, ``start.models``,
         ``image``, ``save_epochs``, ``commit_every``, ``expected_faulty_ratio``, ``sparsify`` (twins have runs of their
         own), ``compression``, and ``num_epochs`` unless the schedule depends on it.
         """
@@ -579,18 +581,18 @@ class ZooSpec(Closed):
         return digest_of(self.run_content)[:32]
 
     def to_json(self) -> dict[str, Any]:
-        """The whole spec, defaults written out but what follows from the task; ``from_json`` reads it back."""
+        """The whole spec as JSON, with defaults, without fields that follow from the task. ``from_json`` reads it."""
         dumped: dict[str, Any] = self.model_dump(mode="json")
         return self.task_row.left_out(dumped)
 
     @classmethod
     def from_json(cls, value: Any, where: str = "spec") -> "ZooSpec":
-        """The spec in ``value``. Raises InputError, in one line that begins with ``where``, if it is none."""
+        """Parse ``value`` as a spec. Raises InputError with one line that begins with ``where``."""
         if isinstance(value, dict):
             if value.get("draws") is not None:
-                value = {"axes": None} | value  # a field without a default, so that a grid without it is refused
+                value = {"axes": None} | value  # `axes` has no default, so that a grid without it is refused
             task = str(value.get("task", DEFAULT))
-            if task not in TASKS:  # said before what the fields of another task lack
+            if task not in TASKS:  # check the task first, since other fields depend on it
                 raise InputError(f"{where}: {unknown('task', task, TASKS)}")
             value = TASKS[task].fill_in(value)
         return validated(cls, value, where)

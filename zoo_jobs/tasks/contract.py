@@ -1,4 +1,4 @@
-"""What the rest of the program has to know of a task. Pure.
+"""The description of a task that the rest of the program uses. Pure.
 
 Shape suffixes: P = models, C = classes.
 """
@@ -19,13 +19,15 @@ class Task:
         description: one phrase for people.
         outputs: the word that stands for the number of outputs in a list of layers.
         splits: the splits of the data that are evaluated after an epoch.
-        vectors: whether a network's input is a vector of coordinates, else it is an image.
-        fields: fields of a spec that only this task has; all are required.
-        refused: fields of a spec that this task does not have; they keep their default.
+        vectors: whether the input of a network is a vector of coordinates. If not, it is an image.
+        fields: fields of a spec that only this task has. All of them are required.
+        refused: fields of a spec that this task does not have. They must keep their default.
         initializers: the initializers that only this task has.
-        fill_in: the JSON of a spec with the fields that follow from the others; ``left_out``: without them.
-        check: raises ValueError where a spec asks for what the task does not have; the message begins with the field.
-        check_network: raises ValueError where an initializer does not fit the network.
+        fill_in: takes the JSON of a spec and adds the fields that follow from other fields.
+        left_out: takes the JSON of a spec and removes the fields that ``fill_in`` adds.
+        check: raises ValueError if a spec uses something that the task does not support; the message begins with the
+            name of the field.
+        check_network: raises ValueError if an initializer does not fit the network.
     """
 
     description: str

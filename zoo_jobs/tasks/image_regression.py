@@ -1,7 +1,7 @@
 """The task image_regression: a model learns one image, from coordinates to pixels (an implicit neural representation).
 
-A sample is a pixel. One step takes all pixels of the image, row by row, and an epoch is a stated number of steps. So
-nothing is drawn while a model trains. Pure numpy.
+A sample is a pixel. One step takes all pixels of the image, row by row, and an epoch has a fixed number of steps. So
+training draws no random numbers. Pure numpy.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ if TYPE_CHECKING:  # engines import the tasks, on machines with numpy and torch 
     from ..data.rules import Preprocessing, SplitRule
 
 AXES = ("activation", "initializer", "optimizer", "learning_rate", "weight_decay")
-"""The axes of a grid; the others are about images that are drawn in batches."""
+"""The axes that a grid may have. The other axes only make sense for images that are drawn in batches."""
 COORDINATES = ("row", "column")
-"""The inputs of a network, each in -1 to 1."""
+"""The inputs of a network. Each is between -1 and 1."""
 MAX_IMAGES = 10_000_000
 _RANGE = re.compile(r"(\d{1,9}):(\d{1,9})")
 
 
 def targets(images: NDArray[np.uint8], pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels [.., S * S, C] of bytes [.., C, S, S], row by row, by the look-up table ``pixel_values`` [C, 256]."""
+    """The pixels that models learn: [.., S * S, C] float32 in row-major order, for bytes ``images`` [.., C, S, S].
+
+    The table ``pixel_values`` [C, 256] gives the value of each byte.
+    """
     channels = [table[images[..., channel, :, :]] for channel, table in enumerate(pixel_values)]
     values = np.stack(channels, axis=-1)
     return np.ascontiguousarray(values.reshape(*images.shape[:-3], -1, len(channels)))
 
 
 def image_range(text: str) -> str:
-    """``text`` if it is a half-open range of images such as "0:5000". Raises ValueError."""
+    """Return ``text`` if it is a half-open range of images such as "0:5000". Raises ValueError otherwise."""
     match = _RANGE.fullmatch(text)
     if match is None or not int(match[1]) < int(match[2]) <= MAX_IMAGES:
         raise ValueError(f'it is a half-open range of images such as "0:5000", found {text!r}')
@@ -45,13 +48,13 @@ def image_range(text: str) -> str:
 
 
 def images_of(text: str) -> range:
-    """The images of a range that ``image_range`` has checked."""
+    """The indices of the images in ``text``, which must have passed ``image_range``."""
     first, stop = map(int, text.split(":"))
     return range(first, stop)
 
 
 class RegressionSpec(Protocol):
-    """The fields of a ZooSpec that the task looks at."""
+    """The fields of a ZooSpec that this task reads."""
 
     @property
     def axes(self) -> Any: ...
@@ -72,9 +75,10 @@ class RegressionSpec(Protocol):
 
 
 def fill_in(value: dict[str, Any]) -> dict[str, Any]:
-    """The JSON of a spec with ``split``, ``batch_size`` and the normalisation, which follow from its images.
+    """Add ``split``, ``batch_size`` and the normalisation, which follow from the images, to the JSON of a spec.
 
-    Values that are given stay as they are, for ``check``. Where the images are not known, nothing is filled in.
+    Values that the spec already has stay, and ``check`` compares them later. If the images are not known, nothing is
+    added.
     """
     from ..data.registry import DATASETS
 
@@ -98,7 +102,7 @@ def fill_in(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def left_out(value: dict[str, Any]) -> dict[str, Any]:
-    """The JSON of a spec without what ``fill_in`` gives it."""
+    """Remove the fields that ``fill_in`` adds from the JSON of a spec."""
     kept = {name: setting for name, setting in value.items() if name not in ("split", "batch_size")}
     preprocessing = value.get("preprocessing", {})
     kept["preprocessing"] = {n: v for n, v in preprocessing.items() if n not in ("mean", "std")}
@@ -106,7 +110,7 @@ def left_out(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(spec: RegressionSpec) -> None:
-    """Raises ValueError where ``spec`` asks for what the task does not have."""
+    """Raises ValueError if ``spec`` uses something that this task does not support."""
     from ..data.own import facts_of
     from ..data.rules import SplitRule
 
@@ -127,13 +131,13 @@ def check(spec: RegressionSpec) -> None:
 
 
 def check_network(network: Any, initializers: tuple[str, ...]) -> None:
-    """Raises ValueError where an initializer does not fit the network."""
+    """Raises ValueError if an initializer does not fit the network."""
     if "siren" in initializers:
         sines(network)
 
 
 def no_twins(method: str) -> str:
-    """Why a model of this task has no twins by ``method``."""
+    """A sentence that says why models of this task have no twins by ``method``."""
     return f"{method} is defined for classification; twins of image_regression are by magnitude"
 
 

@@ -8,5 +8,5 @@ DEFAULT: TaskName = "classification"
 
 
 def only_of(field: str) -> TaskName | None:
-    """The task that alone has a field of a spec; None for a field of all tasks."""
+    """The name of the only task that has this field of a spec; None if all tasks have it."""
     return next((name for name, task in TASKS.items() if field in task.fields), None)

@@ -1,6 +1,7 @@
 """Builds the extension next to this file: ``python -m zooforge.zoo_jobs.engines.lanes.build``.
 
-Where no C++ compiler is installed it says so in one sentence and ends with 0: the other engines serve.
+If no C++ compiler is installed, it prints one sentence that says so and exits with status 0, because other engines can
+be used.
 """
 
 import argparse

@@ -37,8 +37,8 @@ from ..subsets import packed
 from . import image_regression
 from .program import layer_table
 
-INTERFACE = 2  # of the extension; one of other sources is not used
-VERSION = 1  # raised by every change of the engine's numbers
+INTERFACE = 2  # version of the extension's interface; an extension with another version is not used
+VERSION = 1  # every change of the engine's numbers raises it
 GROUP_MODELS = 16  # lanes of the widest kernels
 MEMORY_RATIO = 0.5  # share of the free memory that a chunk may take
 # For tests: avx512, avx2, vec4 or scalar (results do not depend on it), and the path of an instrumented build.
@@ -50,7 +50,10 @@ T = TypeVar("T", bound=np.generic)
 
 
 def extension() -> Any:
-    """The compiled module, or None where it was not built, or from sources of another interface."""
+    """The compiled module; None if it was not built, or if its ``INTERFACE`` is another version.
+
+    Raises ImportError if ``EXTENSION_VARIABLE`` is set and names no extension.
+    """
     name = f"{__package__}._lanes"
     if name not in sys.modules and EXTENSION_VARIABLE in os.environ:
         spec = importlib.util.spec_from_file_location(name, os.environ[EXTENSION_VARIABLE])
@@ -67,7 +70,7 @@ def extension() -> Any:
 
 
 def instruction_set() -> str:
-    """The instruction set to use; with ``auto`` the extension takes the widest."""
+    """The name of the instruction set to use. ``auto`` means the widest that the processor has."""
     return os.environ.get(ISA_VARIABLE, "auto")
 
 
@@ -107,18 +110,18 @@ class LanesEngine:
         return None
 
     def numerics(self, program: Program) -> dict[str, Any]:
-        """Instruction set and chunk are not part of it: they do not change a bit."""
+        """Engine and version. The instruction set and the chunk are left out, because no bit depends on them."""
         return {"engine": self.name, "version": VERSION}
 
     def peak_bytes(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """Bytes that ``num_models`` models take at most while they train: state and its copy, work space, images."""
-        drawn_rows = 0 if program.steps_per_epoch else len(data.train)  # an epoch's order of the images
+        """Bytes that training ``num_models`` models takes at most: their state and its copy, work space, and images."""
+        drawn_rows = 0 if program.steps_per_epoch else len(data.train)  # rows of an order that is drawn for each epoch
         state, work = extension().memory(*program_arguments(program), instruction_set(), num_models, drawn_rows)
         images = sum(split.images.nbytes for split in (data.train, data.val, data.test))
         return int(2 * state + work + images)
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """All models if memory allows; the working set of a lane group does not depend on the chunk."""
+        """All models if memory allows. A larger chunk is not slower: the working set of a lane group stays the same."""
         free = host_free_bytes() * MEMORY_RATIO
         models = num_models
         while models > GROUP_MODELS and self.peak_bytes(program, data, models) > free:
@@ -151,7 +154,7 @@ def program_arguments(program: Program) -> tuple[Any, ...]:
 
 
 def native_data(data: PreparedData, split: SplitName) -> Any:
-    """A split in the extension's form. Contiguous arrays are not copied."""
+    """A split as the extension's ``Data``. Contiguous arrays are not copied."""
     part = data.split(split)
     images = np.ascontiguousarray(part.images).reshape(len(part), -1)
     return extension().Data(
@@ -222,7 +225,7 @@ class LanesSession:
         return self._native_data[split]
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
-        """False: opening a session costs no more than loading into one."""
+        """Always False, because opening a new session costs no more than loading models into this one."""
         del hyperparameters, state
         return False
 

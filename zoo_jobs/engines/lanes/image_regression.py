@@ -1,4 +1,4 @@
-"""The task image_regression in the engine ``lanes``: what the extension's functions take and give."""
+"""The task image_regression in the engine ``lanes``: it calls the extension's functions."""
 
 import math
 from typing import Any

@@ -1,4 +1,7 @@
-"""A program as the numbers that the extension takes. The extension's own tables give each name its number."""
+"""Converts a program to the numbers that the extension takes.
+
+The tables of the extension say which number each name has.
+"""
 
 from typing import Any
 
@@ -23,14 +26,16 @@ def layer_table(architecture: Architecture, extension: Any, steps_per_epoch: int
     """The layer list as rows of numbers.
 
     Args:
-        extension: the compiled module, whose ``LAYERS`` and ``ACTIVATIONS`` list the names that it has kernels for.
-        steps_per_epoch: of image_regression, whose table ends with the squared error; 0: classification.
+        extension: the compiled module. Its ``LAYERS`` and ``ACTIVATIONS`` list the names for which it has kernels.
+        steps_per_epoch: steps of an epoch of image_regression, whose table has the squared error as its last row; 0 for
+            classification.
 
     Returns:
-        [layers, columns] int32: number of the layer's kind, then what the kind needs (native/plan.h).
+        [layers, columns] int32. Each row has the number of the layer's kind, then the values that this kind needs
+            (native/plan.h lists them).
 
     Raises:
-        ValueError: no kernel for a layer, or more layers than the extension's tables hold.
+        ValueError: a layer has no kernel, or the list has more layers than the extension's tables can hold.
     """
     rows: list[tuple[str, *tuple[int, ...]]] = []
     for layer, shape in zip(architecture.layers, architecture.shapes, strict=False):

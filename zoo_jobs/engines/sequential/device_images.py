@@ -1,7 +1,8 @@
-"""Augmented images made on the device that trains, byte for byte those of ``batches.augmented``.
+"""Augments images on the device that trains. The bytes are equal to those of ``batches.augmented``.
 
-The few numbers that an image needs (shifts, mirror, sine and cosine of its angle) are computed by NumPy from the words
-of docs/determinism.md, once per epoch: a device's own sine could differ in its last bit, and an image with it.
+Once per epoch, NumPy computes the few numbers that each image needs (shifts, mirror, sine and cosine of its angle) from
+the random words of docs/determinism.md. The device does not compute them, because its sine could differ in the last
+bit, and the image with it.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from ..batches import CROP_PAD, angles, mirrored, skipped
 
 
 def augment_numbers(words_n4: NDArray[np.uint32], augment: str) -> dict[str, NDArray[np.generic]]:
-    """The inputs of ``augmented`` for each image, by name, each [n, ...]."""
+    """The numbers that ``augmented`` needs, by name: arrays [n, ...] with one row per image."""
     if augment == "crop-flip":
         return {"mirrored": mirrored(words_n4), "skipped": skipped(words_n4)}
     angle = angles(words_n4)
@@ -24,7 +25,7 @@ def augment_numbers(words_n4: NDArray[np.uint32], augment: str) -> dict[str, NDA
 
 
 def augmented(images: Tensor, numbers: Mapping[str, Tensor], augment: str) -> Tensor:
-    """Augmented bytes of ``images`` [n, C, H, W], each with its row of ``numbers``."""
+    """Augment the bytes ``images`` [n, C, H, W]; image i uses row i of ``numbers``. Returns the same shape."""
     return _crop_flip(images, numbers) if augment == "crop-flip" else _flip_rotate(images, numbers)
 
 

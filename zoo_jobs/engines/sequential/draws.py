@@ -1,4 +1,4 @@
-"""Random tensors of training steps, of many steps at a time: dropout masks, and the noise of twins."""
+"""Makes the random tensors of many training steps at a time: dropout masks, and the noise of twins."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,11 @@ WORDS_AT_ONCE = 1 << 20  # random words in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Consecutive steps of an epoch of the model with this seed; ``sizes`` are those of its batches, all but the last
-    equal."""
+    """Consecutive steps of one epoch of the model with this seed.
+
+    ``first`` is the number of the first step. ``sizes`` has the number of samples of each batch; only the last may be
+    smaller than the others.
+    """
 
     seed: int
     epoch: int
@@ -26,14 +29,14 @@ class Steps:
 
 
 DrawLayer = Callable[[RandomLayer, Steps, NDArray[np.intp]], Tensor]
-"""Gives the random values of a layer at some of the steps, as float32 with an axis of steps and one of samples in
-front of its shape, which may be flat."""
+"""Returns the random values of a layer for some of the steps: float32 [steps, samples, *shape of the layer], where the
+layer's shape may be flattened to one axis."""
 
 
 def draws(
     layers: Sequence[RandomLayer], draw_layer: DrawLayer, steps: Steps, device: torch.device
 ) -> Iterator[tuple[Tensor, ...]]:
-    """For each step a tensor [B, *shape] per layer; an empty tuple without layers."""
+    """Yield a tuple for each step, with one tensor [B, *shape] per layer. Without layers the tuples are empty."""
     sizes = steps.sizes
     if not layers:
         yield from (() for _ in sizes)
@@ -51,7 +54,7 @@ def draws(
 
 
 def dropout_masks(layer: RandomLayer, steps: Steps, numbers: NDArray[np.intp], *, ratio: float) -> Tensor:
-    """0 for dropped values, else the factor that keeps the mean."""
+    """Dropout masks (see ``DrawLayer``): 0 for dropped values, 1 / (1 - ratio) for all others."""
     kept = philox.keep_mask(
         steps.seed,
         epoch=steps.epoch,
@@ -65,7 +68,7 @@ def dropout_masks(layer: RandomLayer, steps: Steps, numbers: NDArray[np.intp], *
 
 
 def noise(layer: RandomLayer, steps: Steps, numbers: NDArray[np.intp]) -> Tensor:
-    """Standard normal values."""
+    """Standard normal values (see ``DrawLayer``)."""
     words = philox.words(
         steps.seed,
         philox.Purpose.NOISE,

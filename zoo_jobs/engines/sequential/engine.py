@@ -24,7 +24,7 @@ from .module_session import ModuleSession
 from .session import SequentialSession
 
 VERSION = 1
-DEVICE_VERSION = 2  # of ``ModuleSession``
+DEVICE_VERSION = 2  # version of the numbers of ``ModuleSession``
 STATE_BYTES = 1 << 30  # largest state of a chunk
 
 
@@ -36,8 +36,8 @@ class SequentialEngine:
     def __init__(self, device: str | None = None) -> None:
         """
         Args:
-            device: of torch; None: torch modules on a CUDA device where there is one, layer lists always on the CPU,
-                where one small model at a time is faster.
+            device: name of a torch device. With None, torch modules use a CUDA device if there is one, and layer lists
+                always use the CPU, which is faster for one small model at a time.
         """
         self._requested = None if device is None else torch.device(device)
 
@@ -73,7 +73,8 @@ class SequentialEngine:
         cpu = device.type == "cpu"
         options: dict[str, Any] = {}
         if not isinstance(program.architecture, Architecture):
-            # `compiled` was an option of earlier versions; without these three the pins of their runs would differ.
+            # `compiled` was an option of earlier versions. Without these entries, runs of those versions could not
+            # continue, because their pins would differ.
             options = {"amp": program.precision == "bf16", "channels_last": program.memory_format == "channels_last"}
             options |= {"compiled": False} | ({"tf32": True} if program.precision == "tf32" else {})
         return {
@@ -113,6 +114,9 @@ class SequentialEngine:
 
 
 def _on_device(program: Program, device: torch.device) -> bool:
-    """Whether everything of a session stays on the device. A CPU keeps the session whose bits earlier zoos have."""
-    is_resnet = isinstance(program.architecture, ResNet18)  # a device cannot capture the steps of any code
+    """Whether ``ModuleSession`` runs ``program``, which keeps all data on the device.
+
+    A CPU uses ``SequentialSession``, so that its bits stay equal to those of earlier zoos.
+    """
+    is_resnet = isinstance(program.architecture, ResNet18)  # the steps of a user's code may not be capturable
     return is_resnet and program.optimizer == "sgd" and device.type == "cuda"

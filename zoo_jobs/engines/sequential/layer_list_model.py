@@ -34,7 +34,7 @@ Draws = Sequence[Tensor]  # for one step: a scaled mask per dropout layer, or no
 
 
 class LayerListModel:
-    """Loss and logits of the model whose values are bound; the rest is the same for all models of a program."""
+    """Computes loss and logits of the model whose values are bound. All models of a program share everything else."""
 
     def __init__(self, program: Program, device: torch.device) -> None:
         architecture = program.architecture
@@ -58,14 +58,14 @@ class LayerListModel:
         self._values_T = torch.empty(0)
 
     def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """Take ``rows["values"]`` [T] as the model's values. Returns them as the leaf that receives gradients."""
+        """Use ``rows["values"]`` [T] as the model's values. Returns this tensor, the leaf that receives gradients."""
         self._values_T = rows["values"].requires_grad_()
         return self._values_T
 
     def training_loss(
         self, images: Tensor, labels: Tensor, draws: Draws, kl_weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss that is minimised, the task's mean loss, and the outputs [B, K]."""
+        """Returns the loss that is minimised, the mean loss of the task (no KL term), and the outputs [B, K]."""
         tensors, log_sigma2_V = self._tensors()
         if not self._variational:
             logits = self._forward(tensors, {}, images, draws)
@@ -106,7 +106,7 @@ class LayerListModel:
         )
 
     def _tensors(self) -> tuple[dict[str, Tensor], Tensor]:
-        """Parameters by name, and log sigma^2 [V] of a twin (else the last parameter, unused): views."""
+        """Views of the parameters by name, and of log sigma^2 [V]. If the model is no twin, ignore the second value."""
         parts = self._values_T.split(self._sizes)
         tensors = {
             name: part.view(shape) if len(shape) > 1 else part
@@ -149,9 +149,9 @@ class LayerListModel:
     def _noisy_layer(
         self, p: Parametric, tensors: dict[str, Tensor], variances: dict[str, Tensor], values: Tensor, noise: Tensor
     ) -> Tensor:
-        """Local reparameterisation: a normal of the output's mean and variance, one draw per output.
+        """Local reparameterisation: draw each output from the normal distribution with its mean and variance.
 
-        A convolution's bias has a variance, a linear layer's is added without noise.
+        The bias of a convolution has a variance; the bias of a linear layer is added without noise.
         """
         weight, bias = tensors[f"{p.name}.weight"], tensors[f"{p.name}.bias"]
         weight_variance = variances[f"{p.name}.weight"].view(weight.shape)

@@ -1,5 +1,7 @@
-"""One model that is a torch module (ResNet-18, code of one's own) whose tensors are views of flat rows: arithmetic of
-``sequential``."""
+"""One model that is a torch module (ResNet-18, or a user's code): the arithmetic of the engine ``sequential``.
+
+The tensors of the module are views of flat rows.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -18,7 +20,7 @@ from .draws import Steps, draws, dropout_masks
 
 
 class ModuleModel:
-    """Loss and logits of the model whose rows are bound. Parameters, gradients and buffers are views of the rows."""
+    """Computes loss and logits of the model whose rows are bound. Parameters, gradients and buffers are their views."""
 
     def __init__(self, program: Program, device: torch.device) -> None:
         network = program.architecture
@@ -35,7 +37,7 @@ class ModuleModel:
         shapes = dict(network.dropouts) if isinstance(network, CodeNetwork) and program.dropout else {}
         self._random = [RandomLayer(n, shapes[name]) for n, name in enumerate(self._dropouts) if name in shapes]
         self.parameters = [dict(self._module.named_parameters())[entry.name] for entry in network.layout.entries]
-        """In the order of the layout, to take gradients of."""
+        """The parameters in the order of the layout. Gradients are computed with respect to them."""
         self._gradient_D = torch.zeros(network.layout.size, device=device)
 
     def bind(self, rows: Mapping[str, Tensor]) -> Tensor:
@@ -59,7 +61,7 @@ class ModuleModel:
     def training_loss(
         self, images: Tensor, labels: Tensor, masks: Sequence[Tensor], kl_weight: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss that is minimised, the mean cross-entropy (the same value), and the logits [B, K]."""
+        """Returns the loss that is minimised, the mean cross-entropy (the same tensor), and the logits [B, K]."""
         del kl_weight
         for layer, mask in zip(self._dropouts.values(), masks, strict=bool(self._random)):
             layer.mask = mask
@@ -82,6 +84,6 @@ class ModuleModel:
     def draw(
         self, seed: int, ratio: float, epoch: int, first_step: int, sizes: Sequence[int]
     ) -> Iterator[tuple[Tensor, ...]]:
-        """A scaled mask per dropout layer for each step; an empty tuple where there is no dropout."""
+        """Yield a tuple for each step, with one scaled mask per dropout layer. Without dropout the tuples are empty."""
         draw_layer = partial(dropout_masks, ratio=ratio)
         return draws(self._random, draw_layer, Steps(seed, epoch, first_step, tuple(sizes)), self._device)

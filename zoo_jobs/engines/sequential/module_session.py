@@ -1,7 +1,8 @@
-"""One torch module after the other (ResNet-18) with everything on the device: images, order, augmentation, steps, sums.
+"""Trains torch modules (ResNet-18) one after the other, with everything on the device: images, order, augmentation,
+steps and sums.
 
-A step is one function without a value that the host reads, so a GPU captures it as a graph; the host waits for the
-device once per epoch and model. Shape suffixes: P = models, D = parameters, N = training rows, B = batch, C = classes.
+The host reads no value during a step, so a GPU can capture the step as a graph. The host waits for the device once per
+epoch and model. Shape suffixes: P = models, D = parameters, N = training rows, B = batch, C = classes.
 """
 
 from functools import partial
@@ -36,13 +37,13 @@ NAMES = ("values", "momentum_buffer", "buffers", "counters")
 
 
 class ModuleSession:
-    """See ``contract.Session``. The optimizer is SGD. A model is copied to where the captured step works."""
+    """See ``contract.Session``. The optimizer is SGD. The captured step works on a copy of one model's state."""
 
     def __init__(
         self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData,
         device: torch.device,
     ) -> None:  # fmt: skip
-        """Raises ValueError if the optimizer is not SGD; MemoryError."""
+        """Raises ValueError if the optimizer is not SGD, and MemoryError if the device is full."""
         if program.optimizer != "sgd":
             raise ValueError(f"this session steps with SGD, not with {program.optimizer}")
         precision.claim(self, program.precision)
@@ -75,14 +76,14 @@ class ModuleSession:
         of_each = torch.from_numpy(decayed(self._program)).to(device)
         self._decayed = torch.ones((), device=device) if self._program.decays_biases else of_each.float()
         self._weight_decay = torch.zeros_like(self._decayed)
-        # Sums of losses and of correct predictions; in evaluations, also right predictions and predictions per class.
+        # Sums of losses and of correct predictions; in evaluations, also correct and all predictions per class.
         self._sums = torch.zeros(2 + 2 * self._num_classes, dtype=torch.float64, device=device)
         self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
         channels = len(self._data.pixel_values)
         self._first_value_C = 256 * torch.arange(channels, device=device)[:, None, None]
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
-        """False: a chunk's models take turns in one session already."""
+        """Always False, because the models of a chunk already take turns in one session."""
         del hyperparameters, state
         return False
 
@@ -148,7 +149,7 @@ class ModuleSession:
         place.release()
 
     def _prepare(self, i: int, epoch: int, num_rows: int) -> None:
-        """Copy model ``i``, and its order, augmentation and schedule of the epoch, to where the step reads them."""
+        """Copy model ``i``, and its order, augmentation and schedule of ``epoch``, to the tensors of the step."""
         program, h = self._program, self._hyperparameters
         size, seed = program.batch_size, int(h.seed_P[i])
         self._split("train")
@@ -196,7 +197,7 @@ class ModuleSession:
     def _update(self, gradient_D: Tensor) -> None:
         """A step of ``torch.optim.SGD``, with a rate and a momentum that the device reads."""
         values_D, buffer_D = self._work["values"], self._work["momentum_buffer"]
-        step = self._epoch_step.view(1)  # an index without axes would be read by the host
+        step = self._epoch_step.view(1)  # the host would read an index without axes
         minus_rate, momentum = self._minus_rate[step], self._momentum[step]
         gradient_D.addcmul_(values_D, self._weight_decay)
         buffer_D.mul_(momentum).add_(gradient_D)
@@ -232,6 +233,6 @@ class ModuleSession:
             self._images[split] = torch.tensor(part.images, device=self._device), labels
 
     def _read_sums(self) -> NDArray[np.float64]:
-        """Sums of losses and of correct predictions, then by class. Here the host waits for the device."""
+        """Read the sums: losses, correct predictions, both counts per class. The host waits for the device here."""
         sums: NDArray[np.float64] = self._sums.cpu().numpy()
         return sums

@@ -57,7 +57,7 @@ class SequentialSession:
         self.load(hyperparameters, state)
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
-        """Any number of models of the program."""
+        """Always True: the session accepts any number of models of the program."""
         program, device = self._program, self._device
         self._hyperparameters = hyperparameters
         self._num_models = len(state["weights"])

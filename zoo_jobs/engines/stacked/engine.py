@@ -1,4 +1,4 @@
-"""The engine ``stacked``: P models take each step together, every operation one batched kernel for all of them."""
+"""The engine ``stacked``: P models take each step together, and each operation is one batched kernel for all models."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .memory import peak_bytes
 from .session import StackedSession
 from .update import STEPS
 
-VERSION = 1  # raised by every change of the engine's numbers
+VERSION = 1  # every change of the engine's numbers raises it
 CPU_MODELS = 64  # larger chunks are not faster on a CPU
 
 
@@ -24,7 +24,7 @@ class StackedEngine:
     name = "stacked"
 
     def __init__(self, device: str | None = None) -> None:
-        """``device`` of torch; None: a CUDA device where torch sees one, else the CPU."""
+        """``device`` names a torch device. None means a CUDA device if torch finds one, else the CPU."""
         self._requested = None if device is None else torch.device(device)
 
     def device_kind(self, program: Program, *, gpu: bool) -> DeviceKind:
@@ -41,7 +41,7 @@ class StackedEngine:
 
     @property
     def device(self) -> torch.device:
-        """The device of this process's sessions."""
+        """The torch device that sessions of this process use."""
         if self._requested is not None:
             return self._requested
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -80,7 +80,7 @@ class StackedEngine:
     def open(
         self, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
     ) -> StackedSession:
-        """Raises ValueError with the words of ``refuses`` for a program that cannot run; MemoryError."""
+        """Raises ValueError with the reason from ``refuses``, and MemoryError if the memory is full."""
         reason = self.refuses(program)
         if reason is not None:
             raise ValueError(f"stacked cannot run {program.architecture.name}: {reason}")

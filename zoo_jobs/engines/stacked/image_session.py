@@ -1,4 +1,4 @@
-"""P models on one device that learn one image each: a step takes all pixels of every model's image.
+"""P models on one device, each of which learns one image. A step takes all pixels of every model's image.
 
 Shape suffixes: P = models, B = pixels, K = channels.
 """
@@ -14,7 +14,7 @@ from .session import StackedSession
 
 
 class ImageSession(StackedSession):
-    """See ``contract.Session``. All models share the coordinates; nothing is drawn."""
+    """See ``contract.Session``. All models share the coordinates, and training draws no random numbers."""
 
     def _arrays(self, h: Hyperparameters, state: StateArrays) -> StateArrays:
         if h.image_P is None:

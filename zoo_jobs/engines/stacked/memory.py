@@ -1,7 +1,7 @@
 """Predicts the memory of a chunk from its layer list. Pure numpy.
 
 It counts the float32 values that one sample of one model keeps for the backward pass, and the temporary values at the
-moment of highest use; both are multiplied by batch size and models.
+moment of highest use. Both are multiplied by the batch size and the number of models.
 """
 
 import math
@@ -15,10 +15,13 @@ WORD_FLOATS = 14  # float32 sizes per value while its word is drawn: eight int64
 
 
 def peak_bytes(program: Program, data: PreparedData, num_models: int, graphs: bool) -> int:
-    """Bytes of data, state and work space of ``num_models`` models, at the moment of highest use.
+    """Bytes that the data, state and work space of ``num_models`` models take at the moment of highest use.
 
     Args:
-        graphs: whether steps are captured; a captured training step keeps its work space during an evaluation.
+        graphs: whether steps are captured as graphs. A captured training step keeps its work space during evaluations.
+
+    Raises:
+        ValueError: the architecture is not a layer list.
     """
     architecture = program.architecture
     if not isinstance(architecture, Architecture):
@@ -43,7 +46,7 @@ def training_floats(architecture: Architecture, program: Program) -> int:
     shapes = architecture.shapes
     sizes = [math.prod(shape) for shape in shapes]
     noisy = program.variational
-    moments = []  # (kept before this layer and with it, what its backward pass needs on top)
+    moments = []  # for each layer: values kept up to and including it, and further values in its backward pass
     for index, layer in enumerate(architecture.layers):
         taken, given = sizes[index], sizes[index + 1]
         first = index == 0

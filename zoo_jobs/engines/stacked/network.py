@@ -2,8 +2,9 @@
 
 Shape suffixes: P = models (1 where all models see the same images), B = samples, C/O = channels in and out,
 H, W = image rows and columns, F = values under a kernel, I = inputs of a linear layer, K = classes, D = parameters,
-V = values with a noise variance, T = D + V for twins, D otherwise. Images of a layer are [P, C, B, H, W]: with the
-channel before the sample a convolution is one matrix product per model, [O, F] x [F, B H W], not transposed.
+V = values with a noise variance, T = D + V for twins, D otherwise. Images of a layer are [P, C, B, H, W]. The
+channel comes before the sample, so that a convolution is one matrix product per model, [O, F] x [F, B H W], without
+transposition.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from ..sequential.layer_list_model import activated, averages
 
 
 class StackedNetwork:
-    """Logits and losses of P models. Parameters are rows of one matrix; random numbers are arguments."""
+    """Computes logits and losses of P models. Parameters are rows of one matrix; random numbers are arguments."""
 
     def __init__(self, architecture: Architecture, dropout: bool, variational: bool, device: torch.device) -> None:
         self.architecture, self.variational = architecture, variational
@@ -96,7 +97,7 @@ class StackedNetwork:
         return vd.log_alpha(values_PT[:, self._num_parameters :], values_PV, self._clamp_V)
 
     def masked(self, values_PT: Tensor) -> Tensor:
-        """Parameters [P, D] for an evaluation. Pruned values of twins are zero, also where they are not finite."""
+        """Parameters [P, D] for an evaluation. Pruned values of twins are zero, even if they were not finite."""
         values_PD = values_PT[:, : self._num_parameters].clone()
         if self.variational:
             pruned_PV = vd.pruned(self.log_alpha(values_PT))
@@ -151,7 +152,7 @@ def cross_entropy(logits: Tensor, labels_PB: Tensor) -> Tensor:
 
 
 def patches(images: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
-    """The inputs of the kernel at each output position: [P, C, B, H, W] to a copy [P, F, B H' W'], F = C kernel^2."""
+    """Copy the inputs under the kernel at each output position: [P, C, B, H, W] to [P, F, B H' W'], F = C kernel^2."""
     if padding:
         images = F.pad(images, (padding,) * 4)
     windows = images.unfold(3, kernel, stride).unfold(4, kernel, stride).permute(0, 1, 5, 6, 2, 3, 4)
@@ -160,9 +161,9 @@ def patches(images: Tensor, kernel: int, stride: int = 1, padding: int = 0) -> T
 
 
 def from_patches(grads: Tensor, shape: Sequence[int], kernel: int, stride: int = 1, padding: int = 0) -> Tensor:
-    """The transposed map of ``patches``: sums over patches, as images of ``shape``.
+    """The transpose of ``patches``: adds up the patches and returns images of ``shape``.
 
-    A GPU uses two kernels of torch; a CPU sums slices, which is twice as fast there.
+    On a GPU this takes two kernels of torch. On a CPU it adds slices, which is twice as fast there.
     """
     num_models, channels, batch, height, width = shape
     padded = (num_models, channels, batch, height + 2 * padding, width + 2 * padding)
@@ -179,10 +180,10 @@ def from_patches(grads: Tensor, shape: Sequence[int], kernel: int, stride: int =
 
 
 def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int, stride: int = 1) -> Tensor:
-    """``from_patches`` without padding, by the gradient of ``Tensor.unfold``, axis by axis.
+    """``from_patches`` without padding, computed axis by axis as the gradient of ``Tensor.unfold``.
 
-    The kernel's row stays outside the samples, as it lies in memory. Threads of a GPU that follow each other then read
-    places that follow each other; the sums and their order are the same.
+    The axis of the kernel's rows stays before the axis of samples, as in memory, so that neighbouring threads of a GPU
+    read neighbouring addresses. The sums and their order are the same.
     """
     num_models, channels, batch, height, width = shape
     rows = (height - kernel) // stride + 1
@@ -194,7 +195,7 @@ def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int, stride
 
 
 class _Convolution(torch.autograd.Function):
-    """Convolution of P models. It keeps the patches for the gradient of the weights, so they are computed once."""
+    """Convolution of P models. It keeps the patches for the gradient of the weights, so it computes them only once."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight_POF: Tensor, bias_PO: Tensor, layer: Conv2d) -> Tensor:
@@ -218,7 +219,7 @@ class _Convolution(torch.autograd.Function):
 
 
 def _apply(p: Parametric, values: Tensor, weight_POF: Tensor, bias_PO: Tensor) -> Tensor:
-    """The affine map of a layer. Images that all models share, [1, ...], are unfolded once for all weights."""
+    """The affine map of a layer. Patches of images that all models share, [1, ...], are computed only once."""
     shared = len(values) == 1 < len(weight_POF)
     layer = p.layer
     if isinstance(layer, Conv2d):
@@ -233,16 +234,16 @@ def _apply(p: Parametric, values: Tensor, weight_POF: Tensor, bias_PO: Tensor) -
 
 
 def _pooled(images: Tensor, pooled: Tensor) -> Tensor:
-    """Pooled images [P C, B, H', W'] in the form of the images before, [P, C, B, ..]."""
+    """Reshape pooled images [P C, B, H', W'] to [P, C, B, H', W'], with P, C and B of ``images``."""
     return pooled.view(*images.shape[:2], *pooled.shape[1:])
 
 
 def _noisy_layer(
     p: Parametric, tensors: dict[str, Tensor], variances: dict[str, Tensor], values: Tensor, noise: Tensor
 ) -> Tensor:
-    """Local reparameterisation: a normal of the output's mean and variance, one draw per output.
+    """Local reparameterisation: draw each output from the normal distribution with its mean and variance.
 
-    A convolution's bias has a variance, a linear layer's is added without noise.
+    The bias of a convolution has a variance; the bias of a linear layer is added without noise.
     """
     weight, bias = tensors[f"{p.name}.weight"].flatten(2), tensors[f"{p.name}.bias"]
     weight_variance = variances[f"{p.name}.weight"].view(weight.shape)
@@ -261,5 +262,5 @@ def _as_images(out_PON: Tensor, shape: Sequence[int], layer: Conv2d) -> Tensor:
 
 
 def _channels_first(drawn: Tensor) -> Tensor:
-    """[P, B, C, H, W] as [P, C, B, H, W]; tensors without image axes are unchanged."""
+    """Transpose [P, B, C, H, W] to [P, C, B, H, W]. Tensors without image axes are returned unchanged."""
     return drawn.transpose(1, 2) if drawn.dim() == 5 else drawn

@@ -10,19 +10,19 @@ from ..philox import MULTIPLIER_0, MULTIPLIER_1, NUM_ROUNDS, WEYL_0, WEYL_1, Pur
 
 LOW = 0xFFFFFFFF
 HALF = 1 << 31
-TILE_BYTES = 64 << 20  # of temporaries while an order is drawn
-ORDER_BYTES = 120  # temporaries per row of an order, words, keys and the sort together
+TILE_BYTES = 64 << 20  # size of the temporaries while an order is drawn
+ORDER_BYTES = 120  # bytes of temporaries per row of an order: words, keys and the sort together
 
 
 def words(seed_P: Tensor, purpose: Purpose, epoch: Tensor, step: Tensor, stream_S: Tensor, num_words: int) -> Tensor:
     """Words at positions 0 .. ``num_words`` - 1, [P, S, num_words].
 
-    Products of 32-bit words wrap in signed 64 bits, which leaves their bits as they are; masks take the halves apart.
-    The counter's words broadcast as long as they can, so the first two rounds cost little.
+    A product of two 32-bit words may overflow signed 64 bits, but its bits are still correct; masks split its halves.
+    The words of the counter are broadcast as late as possible, so the first two rounds are cheap.
 
     Args:
         epoch, step: int64 without axes, on the device.
-        num_words: a multiple of 4 costs no copy.
+        num_words: words per stream. A multiple of 4 avoids a copy.
     """
     num_blocks = -(-num_words // 4)
     c0 = torch.arange(num_blocks, device=seed_P.device)
@@ -51,7 +51,7 @@ def permutations(seed_P: Tensor, epoch: Tensor, order_PN: Tensor, count_P: Tenso
     for start in range(0, len(seed_P), at_once):
         tile = slice(start, start + at_once)
         drawn = words(seed_P[tile], Purpose.ORDER, epoch, zero, zero[None], 2 * num_rows).squeeze(1)
-        # Keys are unsigned; less 2^63 they sort the same as signed numbers.
+        # The keys are unsigned. After subtracting 2^63 they sort in the same order as signed numbers.
         keys_pN = (drawn[:, 1::2] - HALF) * (1 << 32) + drawn[:, 0::2]
         if count_P is not None:  # a stable sort leaves the rows of the model before others with the largest key
             beyond_pN = torch.arange(num_rows, device=seed_P.device) >= count_P[tile, None]
@@ -66,7 +66,7 @@ def sample_streams(layer: int, num_samples: int, device: torch.device) -> Tensor
 
 
 def uniform_pairs(words_: Tensor) -> tuple[Tensor, Tensor]:
-    """u in (0, 1] from the even positions, v in [0, 1) from the odd ones: float32, the bits of ``philox``'s."""
+    """u in (0, 1] from the even positions, v in [0, 1) from the odd ones: float32, the same bits as in ``philox``."""
     top = (words_ >> 8).float()
     return (top[..., 0::2] + 0.5) * 2.0**-24, top[..., 1::2] * 2.0**-24
 

@@ -1,4 +1,4 @@
-"""P models in the memory of one device, trained in lock step. A step reads no value back to the host.
+"""P models in the memory of one device, which are trained in lock step. The host reads no value during a step.
 
 Shape suffixes: P = models, N = training rows, B = batch, C = classes, D = parameters, V = values with a noise variance,
 T = D + V for twins, D otherwise.
@@ -62,7 +62,7 @@ class StackedSession:
         device: torch.device,
         evaluated_at_once: int,
     ) -> None:
-        """``evaluated_at_once``: images of a split per block of an evaluation."""
+        """``evaluated_at_once`` is the number of images in each block of an evaluation."""
         if not isinstance(program.architecture, Architecture):
             raise ValueError(f"{program.architecture.name} is not a layer list")
         self._program, self._data, self._device = program, data, device
@@ -76,7 +76,7 @@ class StackedSession:
             self._put(hyperparameters, state)
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
-        """Other models at the same addresses, so that captured graphs serve them too. Their number must be the same."""
+        """Put other models, equally many, at the same addresses, so that captured graphs work for them."""
         if len(state["weights"]) != self._num_models:
             return False
         arrays = self._arrays(hyperparameters, state)
@@ -90,7 +90,7 @@ class StackedSession:
         return True
 
     def _arrays(self, h: Hyperparameters, state: StateArrays) -> StateArrays:
-        """The values that differ between the models of a program, by the names of ``_inputs``."""
+        """The values that differ between the models of a program, keyed by the names in ``_inputs``."""
         program = self._program
         trained = [state["weights"], *([state["log_sigma2"]] if program.variational else [])]
         moments = {name: state[name] for name in MOMENTS[program.optimizer]}
@@ -150,7 +150,7 @@ class StackedSession:
         self._epoch_step = torch.zeros((), dtype=torch.int64, device=device)
         self._kl_weight = torch.zeros((), device=device)
         self._first_image = torch.zeros((), dtype=torch.int64, device=device)
-        # One tensor, hence one copy to the host; float64 holds the counts exactly. The others are its columns.
+        # One tensor needs only one copy to the host; float64 holds the counts exactly. Its columns follow.
         num_classes = program.architecture.num_classes
         self._sums = torch.zeros((self._num_models, 2 + 2 * num_classes), dtype=torch.float64, device=device)
         self._loss_sum_P, self._correct_P = self._sums[:, 0], self._sums[:, 1]
@@ -290,7 +290,7 @@ class StackedSession:
         self._first_image += num_images
 
     def _draw(self, layer: RandomLayer, num_samples: int) -> Tensor:
-        """[P, B, *shape] float32: the noise of twins, or a dropout mask whose kept values are scaled."""
+        """Draw [P, B, *shape] float32: the noise of twins, or a dropout mask with scaled values where it keeps."""
         variational = self._program.variational
         drawn = words(
             self._seed_P,
@@ -318,9 +318,9 @@ class StackedSession:
             self._images[split] = _Images(images, torch.tensor(part.labels.astype(np.int64), device=self._device))
 
     def _read_sums(self) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-        """Sums of losses [P], correct predictions [P], right predictions and predictions by class [P, C].
+        """Read the sums: losses [P], correct predictions [P], then correct and all predictions by class [P, C].
 
-        Here the host waits for the device.
+        The host waits for the device here.
         """
         sums = self._sums.cpu().numpy()
         counts = sums[:, 1:].astype(np.int32)

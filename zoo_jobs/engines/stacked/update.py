@@ -16,7 +16,7 @@ ALPHA = 0.99  # torch.optim.RMSprop's default; eps is Adam's
 
 
 class Update:
-    """Applies an optimizer step to ``values_PT``. Hyperparameters are rounded to float32 where torch rounds them."""
+    """Applies an optimizer step to ``values_PT``. It rounds hyperparameters to float32 where torch rounds them."""
 
     def __init__(
         self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device, decayed_T: Tensor | None = None
@@ -25,11 +25,11 @@ class Update:
         self._optimizer, self._decayed_T = optimizer, decayed_T
         self._columns = [column.to(device) for column in _columns(h)]
         self._rate, self._minus_rate, self._decay, self._momentum, self._nesterov, self._decay_64 = self._columns
-        # Known on the host; the branches on them are the same for every step.
+        # These flags are on the host, so every step takes the same branches.
         self._branches = self._any_decay, self._any_momentum, self._any_nesterov = _branches(h)
 
     def load(self, h: Hyperparameters) -> bool:
-        """Take the hyperparameters of other models; False if their steps have other branches."""
+        """Use the hyperparameters of other models. Returns False, and changes nothing, if they need other branches."""
         if _branches(h) != self._branches:
             return False
         for column, values in zip(self._columns, _columns(h), strict=True):
@@ -53,7 +53,7 @@ class Update:
         values_PT.addcmul_(direction, self._minus_rate)
 
     def adam(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
-        """Bias corrections from the step count, in double precision."""
+        """One Adam step. The bias corrections are computed from the step count in double precision."""
         mean_PT, square_PT = moments["exp_avg"], moments["exp_avg_sq"]
         step = step_P.double()[:, None]
         correction_1 = 1 - torch.pow(BETA_1, step)
@@ -65,7 +65,7 @@ class Update:
         values_PT.addcmul_(minus_step_size, mean_PT / denominator)
 
     def adamw(self, values_PT: Tensor, grads_PT: Tensor, moments: dict[str, Tensor], step_P: Tensor) -> None:
-        """Decay first, by rate times decay, rounded once; the moments see the gradient alone."""
+        """Shrink the weights first, by rate times decay, rounded once. The moments use the gradient without decay."""
         if self._any_decay:
             kept = (1 - self._rate * self._decay_64).float()
             values_PT.mul_(kept if self._decayed_T is None else torch.where(self._decayed_T, kept, 1.0))
@@ -79,7 +79,7 @@ class Update:
         values_PT.addcmul_(direction, self._minus_rate)
 
     def _with_momentum(self, directions_PT: Tensor, buffer_PT: Tensor) -> Tensor:
-        """Directions with momentum, and the buffer updated. As in torch, a model without momentum leaves its buffer."""
+        """Update the buffer; return directions with momentum. As in torch, a model without momentum keeps it."""
         if not self._any_momentum:
             return directions_PT
         has_momentum = self._momentum != 0
@@ -94,8 +94,8 @@ def _branches(h: Hyperparameters) -> tuple[bool, bool, bool]:
 
 
 def _columns(h: Hyperparameters) -> list[Tensor]:
-    """Learning rate in double and, negative, in single precision, weight decay, momentum, Nesterov, and weight decay
-    in double precision: each [P, 1]."""
+    """Hyperparameters, each [P, 1]: learning rate (float64), negative learning rate (float32), weight decay (float32),
+    momentum (float32), Nesterov (bool), weight decay (float64)."""
 
     def column(values: object, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(values, dtype=dtype)[:, None]
