@@ -1,4 +1,4 @@
-"""The reading budget: limits on what reading one thing from outside may cost. Pure but for the clock.
+"""The reading budget: limits on the cost of reading one thing from outside. Pure, except that it reads a clock.
 
 Every parser of bytes that others wrote (JSON, pickles, checkpoints, HTTP replies, YAML) has one ``Budget`` here, and
 counts what it reads with a ``Meter``. SECURITY.md shows this table.
@@ -19,10 +19,10 @@ class Budget:
     """Upper limits for one thing that is read.
 
     Attributes:
-        max_bytes: of the input, and of what is allocated because the input says so.
+        max_bytes: bytes of the input, and bytes that are allocated because the input says so.
         max_elements: values, tensors or nodes that are made.
         max_depth: levels of nesting.
-        max_seconds: from the first byte to the last.
+        max_seconds: time from the first byte to the last.
     """
 
     max_bytes: int

@@ -80,7 +80,7 @@ def _check_depth(data: bytes, meter: Meter) -> None:
     while brackets:
         inner = brackets.replace(b"[]", b"")
         if len(inner) == len(brackets):
-            return  # unbalanced: the parser says where
+            return  # not balanced; the parser reports the place
         brackets = inner
         depth += 1
         meter.check_depth(depth)

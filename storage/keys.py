@@ -78,7 +78,7 @@ def control_key(run: str) -> str:
 
 
 def chunk_key(run: str, engine: str) -> str:
-    """Key of the chunk size that an engine was left with after workers ran out of memory."""
+    """Key of the chunk size that an engine uses after workers ran out of memory."""
     return f"{run_prefix(run)}chunks/{engine}.json"
 
 
@@ -271,12 +271,12 @@ GC_PREFIX = "gc/"
 
 
 def gc_key(number: int) -> str:
-    """Key of a list of objects that nothing names, made by the first phase of a collection."""
+    """Key of a list of objects that no record or manifest names. The first phase of a collection writes it."""
     return f"{GC_PREFIX}{number:010d}.json"
 
 
 def probe_key(name: str) -> str:
-    """Key of an object by which a store is tried out; it is deleted afterwards."""
+    """Key of an object that is written to test a store, and deleted after the test."""
     return f"probe/{name}"
 
 

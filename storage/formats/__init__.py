@@ -1,4 +1,4 @@
-"""Formats of all that is stored, as bytes to and from values.
+"""Formats of everything that is stored: values to bytes, and back.
 
 Manifests (``Manifest``), commit records (``PartRecord``), label columns, tables (``encode_table``, ``decode_table``),
 safetensors (``encode``, ``decode``), compression (``encode_shard``), layouts, splits and symmetries.

@@ -1,4 +1,4 @@
-"""What a Parquet file takes in memory once it is decoded, from its footer and its page headers. Pure.
+"""Finds how much memory a Parquet file takes when it is decoded, from its footer and its page headers. Pure.
 
 pyarrow decodes as many values as the page headers say, whatever the footer says, and makes room for the rows that a
 row group claims: 545 bytes can become 124 MB. This module reads the headers of all pages, not the pages. parquet.thrift

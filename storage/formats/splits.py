@@ -83,7 +83,7 @@ def _by_hash(rule: SplitRule, root_zoo: str, identity: Any) -> SplitName:
 
 
 def _identity(rule: SplitRule, model: int, rows: Mapping[int, Mapping[str, Any]]) -> Any:
-    """A model's index, or what it has in common with its group."""
+    """The index of a model, or the values that all models of its group share."""
     if rule.group is None:
         return int(model)
     row = rows[model]

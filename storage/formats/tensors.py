@@ -65,7 +65,7 @@ def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> memor
         provenance: JSON kept as the one metadata entry; None for an object that is a function of its values.
     """
     ordered, header = _begin(tensors, provenance)
-    # Not a bytearray, which is zeroed first in pages that are new to the process.
+    # Not a bytearray, because Python would first fill it with zeros.
     data = np.empty(len(header) + sum(array.nbytes for _, array in ordered), np.uint8)
     position = len(header)
     data[:position] = np.frombuffer(header, np.uint8)

@@ -1,4 +1,4 @@
-"""The common parts of exports: outputs that appear whole or not at all, states read in pieces, and a report."""
+"""Shared by all exports: outputs that appear completely or not at all, states read in pieces, and a report."""
 
 import csv
 import io

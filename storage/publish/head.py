@@ -267,7 +267,7 @@ def list_published(store: ObjectStore) -> list[str]:
 
 
 def _what_there_is(store: ObjectStore, zoo: str) -> str:
-    """For the message that a zoo is not published: the zoos that are, the nearest name first."""
+    """The end of the message that a zoo is not published: it lists the published zoos, the nearest name first."""
     try:
         names = list_published(store)
     except StorageError:

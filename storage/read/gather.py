@@ -128,7 +128,7 @@ class Gatherer:
                 out[target] = picked.reshape(len(picked), -1) if columns is None else picked[:, columns]
             return num_bytes
 
-        # More threads than cores help only where they wait for a network and little is unpacked.
+        # More threads than cores help only if they wait for a network and unpack little.
         busy = not self._reader.remote or self._manifest.compression is not None
         show = self._progress and out.nbytes > LARGE_READ_BYTES
         with progress_bar(f"reading {self._manifest.zoo}", out.nbytes, show) as progress:
@@ -176,7 +176,7 @@ def num_cores() -> int:
 
 
 def each(take: Callable[[Any], int], jobs: Iterable[Any], num_threads: int) -> Iterator[int]:
-    """Run ``take`` over all jobs, in threads if there are several of both, and give what it returns, in order."""
+    """Yield ``take(job)`` for all jobs, in order. It uses threads if there are several jobs and several threads."""
     todo = list(jobs)
     if len(todo) == 1 or num_threads == 1:
         yield from map(take, todo)

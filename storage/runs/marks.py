@@ -19,7 +19,7 @@ from ..stores.objects import ObjectRef
 from ..stores.protocol import ObjectStore, get_or_none
 
 SWEEP_VOID_SECONDS = 600.0
-"""Age of a sweep's last sign of life at which none of its requests can be under way any more."""
+"""Seconds after a sweep's last sign of life. After this time, none of its requests can still be in progress."""
 POLL_SECONDS = 2.0
 NUM_READERS = 16
 
@@ -94,10 +94,10 @@ def unmark(
 ) -> list[ObjectRef]:
     """Take objects off every mark, and wait for the sweeps that may delete them.
 
-    To be called with all objects written, before and after the record or manifest that names them.
+    Call this when all objects are written: once before and once after writing the record or manifest that names them.
 
     Returns:
-        The objects that are not there: to be written again, after which no collection deletes them.
+        The objects that do not exist. Write them again; after that no collection deletes them.
     """
     keys = {ref.key for ref in refs}
     while True:

@@ -122,7 +122,7 @@ Wanted = Literal["run", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Whether a run is wanted. Whoever may write to the store can say it; drivers read it at each commit.
+    """Whether a run is wanted. Everyone who may write to the store can change this; drivers read it at each commit.
 
     Attributes:
         request: what was asked of the run. A stop keeps it: progress is measured against it.
@@ -156,7 +156,7 @@ def read_control(store: ObjectStore, run: str) -> Control | None:
 
 
 def is_stop_asked(store: ObjectStore, run: str) -> bool:
-    """Whether a driver that has begun has to leave. A control that is gone was removed, with the run."""
+    """Whether a running driver has to stop. This is also true if the control does not exist: the run was removed."""
     control = read_control(store, run)
     return control is None or control.wanted == "stopped"
 
@@ -188,7 +188,7 @@ def write_control(store: ObjectStore, run: str, control: Control, seen: Control 
 def want_run(
     store: ObjectStore, run: str, request: Mapping[str, Any], seen: Control | None, *, job: str = ""
 ) -> Control | None:
-    """Say that the run is wanted, even if ``seen`` is a stop.
+    """Write that the run is wanted, even if ``seen`` is a stop.
 
     Returns:
         None, or the stop that was written after ``seen`` was read: it stands.
@@ -203,7 +203,7 @@ def want_run(
 
 
 def stop_run(store: ObjectStore, run: str, reason: str, *, removing: bool | None = None) -> None:
-    """Say that the run shall stop and stay stopped. The request and the job stay on record.
+    """Write that the run must stop and stay stopped. The control keeps the request and the job.
 
     Args:
         removing: whether its zoo is being removed; None: as before.
@@ -262,7 +262,7 @@ class UsageWriter:
 
 
 def add_usage(store: ObjectStore, run: str, attempt: str, amounts: Mapping[str, float]) -> None:
-    """Write one usage record behind those that the attempt has: for work that is done after its end."""
+    """Write one more usage record of an attempt, for work that is done after its end."""
     number = sum(1 for _ in store.list(attempt_usage_prefix(run, attempt)))
     UsageWriter(store, run, attempt, number).write(amounts)
 

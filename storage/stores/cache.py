@@ -1,4 +1,4 @@
-"""A folder that keeps what was read from a remote store, by content. What was unused longest is removed first."""
+"""A folder that keeps bytes that were read from a remote store. The least recently used ones are removed first."""
 
 import contextlib
 import logging

@@ -26,7 +26,7 @@ class StoreClock:
 
     def __init__(self, store: ObjectStore, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store, self._monotonic = store, monotonic
-        self._measured: tuple[float, float] | None = None  # the store's time, and ours then
+        self._measured: tuple[float, float] | None = None  # the store's time, and our clock at the same moment
 
     def now(self) -> float:
         """Seconds. Raises StorageError if the store does not answer."""
@@ -35,7 +35,7 @@ class StoreClock:
         return self._measured[0] + self._monotonic() - self._measured[1]
 
     def _measure(self) -> tuple[float, float]:
-        key = probe_key(f"clock-{secrets.token_hex(8)}")  # everyone who asks at the same time has a key of their own
+        key = probe_key(f"clock-{secrets.token_hex(8)}")  # a random key, so that concurrent callers do not share one
         self._store.put(key, b"now")
         stat = self._store.stat(key)
         ours = self._monotonic()

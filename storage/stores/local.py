@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _TEMPORARY = ".tmp"
 _LOCKS = ".locks"
-THREAD_BYTES = 2**20  # hashing fewer bytes in a thread of its own would cost more than it saves
+THREAD_BYTES = 2**20  # for fewer bytes, a separate thread for hashing would cost more than it saves
 STALE_ATTEMPTS = 5
 ABANDONED_SECONDS = 24 * 3600.0
 _MISSING = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK, errno.EMLINK}
@@ -32,7 +32,7 @@ _thread_locks = [threading.Lock() for _ in range(64)]
 
 
 class LocalStore:
-    """The protocol over a directory, which the first write creates."""
+    """The store protocol over a directory. The first write creates the directory."""
 
     clock_ahead_seconds = 0.0
 
@@ -161,7 +161,7 @@ class LocalStore:
             temporary.replace(path)
 
     def _drop_empty(self, folder: Path) -> None:
-        """Keys make folders, so folders without keys go with their last key."""
+        """Remove folders that became empty: folders exist only because of the keys in them."""
         while folder != self.root:
             try:
                 folder.rmdir()

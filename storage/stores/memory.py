@@ -34,7 +34,7 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def copy(self) -> "MemoryStore":
-        """A store with the same objects, which changes by itself from here on."""
+        """A store with the same objects. Later changes of one store do not change the other."""
         copied = MemoryStore(self.url, self._clock)
         with self._lock:
             copied._objects, copied._keys = dict(self._objects), list(self._keys)

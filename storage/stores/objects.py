@@ -1,4 +1,4 @@
-"""Content-addressed objects: written under their SHA-256 and compared with it when they are read whole."""
+"""Content-addressed objects: the key contains the SHA-256, and an object that is read whole is compared with it."""
 
 import re
 from collections.abc import Callable, Sequence

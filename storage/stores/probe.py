@@ -1,4 +1,4 @@
-"""Tests of what a store really does: some servers accept conditions and ignore them, so each is tried first."""
+"""Tests what a store really does. Some servers accept conditions and ignore them, so each condition is tried."""
 
 import contextlib
 import copy
@@ -107,7 +107,7 @@ def require(capabilities: Capabilities, where: str, *, single_writer: bool = Fal
 
 
 def _without_single_writer(store: ObjectStore) -> ObjectStore:
-    """The store as several writers see it: without the stand-in for what it lacks."""
+    """The store without the substitute for conditional writes that ``single_writer`` allows."""
     if not getattr(store, "single_writer", False):
         return store
     strict: Any = copy.copy(store)

@@ -229,7 +229,7 @@ class Growth:
         return labels
 
     def _class_counts(self) -> Labels:
-        """Images by class in the subsets of the models; nothing where all models train on the whole split."""
+        """Number of images per class in the subset of each model; empty if all models train on the whole split."""
         train, h = self._data.train, self._hyperparameters
         whole_P = h.num_rows(self._data, "train") == len(train)
         if whole_P.all():

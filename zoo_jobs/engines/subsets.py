@@ -1,4 +1,4 @@
-"""The rows of the training split that a model trains on, and the labels that it is told. Pure numpy."""
+"""The rows of the training split on which a model trains, and the labels with which it trains. Pure numpy."""
 
 import math
 from decimal import Decimal
@@ -10,14 +10,14 @@ from . import philox
 
 
 def num_training_rows(fraction: float, num_rows: int) -> int:
-    """``fraction`` of ``num_rows``, rounded up. The product is exact: 0.07 of 100 rows are 7 and not 8."""
+    """Rows in ``fraction`` of ``num_rows``, rounded up. The product is exact: 0.07 of 100 rows are 7, not 8."""
     return math.ceil(Decimal(repr(float(fraction))) * num_rows)
 
 
 def training_rows(seed: int, fraction: float, num_rows: int) -> NDArray[np.int64]:
-    """The subset of a model, ascending: the first rows of a permutation that depends on its seed only.
+    """The training rows of a model, ascending: the first rows of a permutation that depends only on its seed.
 
-    So the subsets of models with the same seed are nested, and that of fraction 1 is all rows in their order.
+    So the subsets of models with the same seed are nested. With fraction 1 the result is all rows in their order.
     """
     count = num_training_rows(fraction, num_rows)
     if count == num_rows:
@@ -26,9 +26,10 @@ def training_rows(seed: int, fraction: float, num_rows: int) -> NDArray[np.int64
 
 
 def training_labels(seed: int, noise: float, labels: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
-    """Labels of the whole training split, [N], as a model is told them.
+    """The labels [N] of the whole training split with which a model trains.
 
-    Each is wrong with probability ``noise``, whatever the others are; it is then any other class, all equally likely.
+    Each label is wrong with probability ``noise``, independently of the others. A wrong label is one of the other
+    classes, all of which are equally likely.
     """
     if noise == 0:
         return labels
@@ -40,5 +41,5 @@ def training_labels(seed: int, noise: float, labels: NDArray[np.uint8], num_clas
 
 
 def packed(num_rows_P: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Models by their number of training rows, most first: neighbours in this order take about equally many steps."""
+    """Model indices sorted by number of training rows, largest first, so neighbours take about equally many steps."""
     return np.argsort(-num_rows_P.astype(np.int64), kind="stable")

@@ -164,7 +164,7 @@ class Axes(Closed):
     train_fraction: TrainFractions = Field(default=(1.0,), examples=["[1.0]"])
     """Share of the training images that a model sees, rounded up; models of one seed have nested subsets."""
     label_noise: LabelNoises = Field(default=(0.0,), examples=["[0.0]"])
-    """Probability that a training image has a wrong label, any other class."""
+    """Probability that a training image has a wrong label, which is any other class."""
     initial_std: InitialStds = Field(default=(1.0,), examples=["[1.0]"])
     """Standard deviation of the initial weights of normal, and of truncated_normal before it is cut."""
 
@@ -182,7 +182,7 @@ FIRST_AXES = ("dropout_ratio", "initializer", "activation", "learning_rate", "op
 """The reference's grid order, fastest first; the seed is slower than all of them. Source: Ray 1.8 sorts grid keys by
 path (``model::dropout``, ``model::init_type``, ``model::nlin``, ``optim::lr``, ...) and varies the first fastest."""
 LATER_AXES = ("train_fraction", "label_noise", "initial_std")
-"""Axes that came later. They are slower, and enter digests only with a value other than their default."""
+"""Axes that were added later. They vary more slowly, and digests contain them only if they differ from the default."""
 AXIS_ORDER = (*FIRST_AXES, *LATER_AXES)
 
 

@@ -209,8 +209,8 @@ class Draws(Closed):
     label_noise: Drawn = Field(default=Distribution(choice=(0.0,)), examples=["{uniform: [0, 0.5]}"])
     """Probability that a training image has a wrong label."""
     initial_std: Drawn = Field(default=Distribution(choice=(1.0,)), examples=["{log_uniform: [0.03, 0.7]}"])
-    """Standard deviation of the initial weights of normal, and of truncated_normal before it is cut; other initializers
-    have their own, and 1 here."""
+    """Standard deviation of the initial weights of normal, and of truncated_normal before it is cut; with
+    other initializers, which have their own, the column is 1."""
 
     @model_validator(mode="after")
     def _fits_columns(self) -> Self:

@@ -286,7 +286,7 @@ class LanesSession:
         return state
 
     def _unpacked(self, values: NDArray[T]) -> NDArray[T]:
-        """Values of the extension's models, [P, ...], in the order of the caller's."""
+        """Values [P, ...] in the extension's order of models, put into the caller's order."""
         unpacked = np.empty_like(values)
         unpacked[self._packed_P] = values
         return unpacked

@@ -67,7 +67,7 @@ class ModuleSession:
         num_rows, device = len(self._data.train), self._device
         steps = num_steps(num_rows, self._program.batch_size)
         self._order_N = torch.zeros(num_rows, dtype=torch.int64, device=device)
-        self._told_N = torch.zeros(num_rows, dtype=torch.int64, device=device)  # labels that a model trains with
+        self._told_N = torch.zeros(num_rows, dtype=torch.int64, device=device)  # labels with which a model trains
         words_N4 = np.zeros((num_rows, 4), np.uint32)
         numbers = augment_numbers(words_N4, self._program.augment) if self._program.augment else {}
         self._augment_N = {name: torch.tensor(values, device=device) for name, values in numbers.items()}

@@ -108,7 +108,7 @@ class SequentialSession:
         return Evaluation(loss_sum_P, correct_P, num_rows_P, correct_PC, predicted_PC)
 
     def _evaluated(self, split: SplitName, num_rows_P: NDArray[np.int32]) -> Iterator[tuple[list[int], Block]]:
-        """Blocks of images, each with the models that it evaluates: all that are active, or one with its subset."""
+        """Yield blocks of images with the models to evaluate on them: all active models, or one model on its subset."""
         images = self._data.split(split)
         active = np.flatnonzero(self._active_P).tolist()
         whole = [i for i in active if num_rows_P[i] == len(images)]
@@ -240,7 +240,7 @@ class SequentialSession:
         return loss_sum, correct
 
     def _decay(self, i: int, values: Tensor, decayed_T: Tensor, rate: float) -> None:
-        """Weight decay as torch's optimizers apply it, of some values only."""
+        """Apply weight decay as torch's optimizers do, but only to the values in ``decayed_T``."""
         decay = float(self._hyperparameters.weight_decay_P[i])
         with torch.no_grad():
             if self._program.optimizer == "adamw":

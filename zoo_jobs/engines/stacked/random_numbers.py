@@ -53,7 +53,7 @@ def permutations(seed_P: Tensor, epoch: Tensor, order_PN: Tensor, count_P: Tenso
         drawn = words(seed_P[tile], Purpose.ORDER, epoch, zero, zero[None], 2 * num_rows).squeeze(1)
         # The keys are unsigned. After subtracting 2^63 they sort in the same order as signed numbers.
         keys_pN = (drawn[:, 1::2] - HALF) * (1 << 32) + drawn[:, 0::2]
-        if count_P is not None:  # a stable sort leaves the rows of the model before others with the largest key
+        if count_P is not None:  # a stable sort puts a model's rows before other rows with the largest key
             beyond_pN = torch.arange(num_rows, device=seed_P.device) >= count_P[tile, None]
             keys_pN.masked_fill_(beyond_pN, torch.iinfo(torch.int64).max)
         order_PN[tile] = torch.sort(keys_pN, dim=1, stable=True).indices

@@ -106,10 +106,10 @@ class StackedSession:
         }
 
     def _own_images(self, h: Hyperparameters) -> StateArrays:
-        """What a model's training images differ in: nothing if all have the whole split with its labels.
+        """Arrays for models that train on a subset or with wrong labels; empty if no model does.
 
-        ``rows`` are a model's training rows, with as many zeros behind them as it has fewer than the split, ``member``
-        marks them, ``count`` is their number; ``told`` are the labels of all rows that a model trains with.
+        ``rows`` [P, N] has the training rows of each model, followed by zeros. ``member`` [P, N] is true for the
+        rows of the subset, and ``count`` [P] is their number. ``told`` [P, N] has the labels with which a model trains.
         """
         shape, arrays = (self._num_models, len(self._data.train)), StateArrays()
         count_P = h.num_rows(self._data, "train").astype(np.int64)
@@ -261,7 +261,7 @@ class StackedSession:
             self._epoch_step += 1
 
     def _masked_update(self, grads_PT: Tensor, active_P: Tensor) -> None:
-        """An update of the models whose epoch is not over; nothing of the others changes."""
+        """Update the models whose epoch is not over. The other models do not change."""
         changed = [self._values_PT, *self._moments.values()]
         before = [tensor.detach().clone() for tensor in changed]
         self._step_P += active_P

@@ -21,7 +21,7 @@ class Update:
     def __init__(
         self, optimizer: OptimizerName, h: Hyperparameters, device: torch.device, decayed_T: Tensor | None = None
     ) -> None:
-        """``decayed_T``: which values weight decay shrinks; None: all."""
+        """``decayed_T`` [T] is true for the values that weight decay shrinks; None means all values."""
         self._optimizer, self._decayed_T = optimizer, decayed_T
         self._columns = [column.to(device) for column in _columns(h)]
         self._rate, self._minus_rate, self._decay, self._momentum, self._nesterov, self._decay_64 = self._columns

@@ -1,4 +1,4 @@
-// Convolutions without padding, stride 1: the way forward. The order of every sum is part of the format of this engine's numbers:
+// Forward pass of convolutions without padding, with stride 1. The order of every sum is fixed, since it decides the bits:
 //   forward          bias, then c, ky, kx
 //   weight gradient  sample, then y, x of the output (of the pooled output where a pool follows)
 //   data gradient    ky, then o, then kx; positions outside the output are not visited
@@ -49,8 +49,8 @@ ALWAYS_INLINE void tile(const Op& op, const S* x, const S* w, const S* b, F (&ac
   }
 }
 
-// What a layer with a noise variance needs besides: squared inputs, variances of weights and biases, a Gaussian at every
-// output before the pool; it leaves noise / (2 standard deviations) at every output after the pool.
+// Additional data of a layer with a noise variance: squared inputs, variances of weights and biases, and a Gaussian for
+// every output before the pool. The layer writes noise / (2 standard deviations) for every output after the pool.
 struct Noise {
   const S* x2;
   const S* w;
@@ -62,10 +62,10 @@ struct Noise {
 
 constexpr int kMaxTile = 4;
 
-// Values of a strip: some rows, and what is left over of the blocks that they begin and end in.
+// Number of values in a strip: some rows, and the rest of the blocks of words in which they begin and end.
 inline long strip_size(const Op& op) { return 2L * op.conv_w() + 8; }
 
-// Draws channel o's rows y ... y + rows; returns where they begin.
+// Draws the rows [y, y + rows) of channel o. Returns a pointer to the first one.
 KERNEL const S* draw_strip(const Op& op, const Philox& draw, int o, int y, int rows, S* strip) {
   const long start = (long(o) * op.conv_h() + y) * op.conv_w(), stop = start + long(rows) * op.conv_w();
   draw_gaussians(draw, start / 4, (stop + 3) / 4, strip);

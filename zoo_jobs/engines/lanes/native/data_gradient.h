@@ -1,5 +1,5 @@
-// Data gradients of convolutions. Every sum: kernel row, output channel, kernel column. Where a pool follows, each of its
-// cells sends its gradient to one position of four: a term that another position would have had is not there.
+// Data gradients of convolutions. Every sum runs over kernel row, output channel, kernel column. If a pool follows, each of
+// its cells sends its gradient to one position of four; the terms of the other three positions are not added.
 #pragma once
 #include "general.h"
 
@@ -8,7 +8,7 @@ namespace {
 struct DataGradient {
   const S* g;
   const S* w;
-  const S* g_variance;  // of noisy layers, with the weights' variances and the layer's input
+  const S* g_variance;  // only noisy layers have this, the variances of the weights and the layer's input
   const S* w_variance;
   const S* x;
   const Sel* sel;
@@ -170,7 +170,7 @@ KERNEL void data_gradient_kernel(const Op& op, int gh, const S* g, const S* w, S
   }
 }
 
-// dx += 2 x dx_variance: what the variances send back through the squared inputs.
+// dx += 2 x dx_variance: the gradient of the variances with respect to the inputs, through the squared inputs.
 KERNEL void add_through_squares(long n, const S* x, const S* dx_variance, S* dx) {
   for (long i = 0; i < n; ++i) {
     const F twice = V::set(2) * V::load(x + i * L);

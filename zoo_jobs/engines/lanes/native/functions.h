@@ -26,7 +26,7 @@ ALWAYS_INLINE void sincos_turn(U word, F& sin, F& cos) {
 
 #else
 
-// 2^n and e^r - 1 for x = n ln 2 + r; x within +-88.8, else both are garbage.
+// 2^n and e^r - 1 for x = n ln 2 + r. Only valid for x within +-88.8.
 ALWAYS_INLINE void exp_parts(F x, U& n, F& q) {
   const F magic = V::set(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the rounded integer
   const F t = V::fma(x, V::set(1.44269504f), magic);
@@ -42,7 +42,7 @@ ALWAYS_INLINE void exp_parts(F x, U& n, F& q) {
   n = V::bits(t) << 23;  // what the magic number leaves above is shifted out
 }
 
-// Within [-87.3, 88.72], else garbage.
+// Only valid for x in [-87.3, 88.72].
 ALWAYS_INLINE F exp_inside(F x) {
   U n;
   F q;
@@ -50,7 +50,7 @@ ALWAYS_INLINE F exp_inside(F x) {
   return V::from_bits(V::bits(q + V::set(1.0f)) + n);
 }
 
-// Above 88.72 infinity, below -87.3 zero; NaN stays NaN.
+// Returns infinity above 88.72 and zero below -87.3; NaN stays NaN.
 ALWAYS_INLINE F exp_(F x) {
   F y = exp_inside(x);
   y = V::select(V::gt(x, V::set(88.72f)), V::set(INFINITY), y);
@@ -58,7 +58,7 @@ ALWAYS_INLINE F exp_(F x) {
   return V::select(V::unordered(x, x), x, y);
 }
 
-// For positive, normal, finite x.
+// Only valid for positive, normal, finite x.
 ALWAYS_INLINE F log_inside(F x) {
   const U ix = V::bits(x) - V::setu(0x3f3504f3u);
   const F e = V::from_int((U)((V::I)ix >> 23));
@@ -78,7 +78,7 @@ ALWAYS_INLINE F log_inside(F x) {
 // For positive normal x; infinity and NaN are returned as they are.
 ALWAYS_INLINE F log_(F x) { return V::select(V::gt(V::set(INFINITY), x), log_inside(x), x); }
 
-// Through e^(-2|x|) - 1, so nothing cancels near 0.
+// Computed from e^(-2|x|) - 1, so that no digits cancel near 0.
 ALWAYS_INLINE F tanh_(F x) {
   const F a = V::abs(x);
   U n;

@@ -44,8 +44,8 @@ ALWAYS_INLINE void activate(F z, F omega, F& y, F& d) {
   }
 }
 
-// Where the values of an activation or a dropout go: `out` may be z; deriv (null: evaluation) takes what a gradient is
-// multiplied by on its way back; square, if not null, the output's squares.
+// Buffers of an activation or a dropout. `out` takes the output and may be z. `deriv` takes the factors by which the
+// backward pass multiplies gradients (null in evaluations). `square`, if not null, takes the squares of the output.
 struct Point {
   const S* z;
   S* out;
@@ -152,7 +152,7 @@ ALWAYS_INLINE void linear_rows(long in, const S* x, const S* w, const S* b, S* o
   UNROLL for (int o = 0; o < N; ++o) V::store(out + o * L, acc[o]);
 }
 
-// Bias, then inputs in order. b may be null: no bias.
+// Sums begin with the bias; then the inputs are added in order. b is null if there is no bias.
 KERNEL void linear_forward(const Op& op, const S* x, const S* w, const S* b, S* out) {
   const long in = op.in_size();
   int o = 0;

@@ -1,5 +1,5 @@
-// What the kernels of every instruction set are told: plain data, no containers, so that nothing compiled for a wide
-// instruction set can be linked into code that runs on a narrow one.
+// The arguments of the kernels of every instruction set. They are plain data without containers, so that no code that was
+// compiled for a wide instruction set is linked into code that runs on a narrow one.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -38,18 +38,18 @@ struct Op {
   int kind;
   int in_c, in_h, in_w;
   int out_c, out_h, out_w;  // after the pool
-  int kernel;         // of a pool too
+  int kernel;         // of a convolution or a pool
   int stride, padding;
   int pooled;
   int act;
-  float omega;        // of kSine
+  float omega;        // factor of the argument of kSine
   int dropout;        // 1: drops values
   int dropout_layer;  // which of the list's dropout layers
   int ordinal;        // which of the parametric layers
   int need_dx;        // a parametric layer lies before this one
   int source;         // of kAdd: the operation whose output is added; -1: the images
   int kept;           // a residual sum reads the output
-  int last_add;       // the last operation that does, 0: none
+  int last_add;       // the last operation that adds the output; 0: none
   long weight, bias;
   long weight_variance, bias_variance;  // in the log sigma^2 vector; bias_variance < 0: none
 
@@ -67,7 +67,7 @@ struct Plan {
   int optimizer;
   int batch_size;
   int variational;
-  int steps;           // of an epoch of image regression, whose batch is all pixels of an image; 0: classification
+  int steps;           // image regression: steps of an epoch (a batch is all pixels of an image); 0: classification
   int spares_biases;   // weight decay leaves biases as they are
   int input_kept;      // a residual sum reads the images
   long num_params;     // D
@@ -100,7 +100,7 @@ struct Group {
   uint32_t drop_threshold[kMaxLanes];
   double drop_scale[kMaxLanes];
   int64_t step[kMaxLanes];
-  uint32_t image[kMaxLanes];  // that image regression learns
+  uint32_t image[kMaxLanes];  // image regression: the row of the image that a lane learns
 };
 
 // A channel's pixel values as arithmetic that gives the table's bits: ((byte / 255) - mean) / deviation, each division
@@ -110,12 +110,12 @@ struct PixelRule {
 };
 
 struct Images {
-  const uint8_t* images;  // [num_rows][in_size], of image regression [num_rows][num_classes][batch_size]
+  const uint8_t* images;  // [num_rows][in_size]; image regression: [num_rows][num_classes][batch_size]
   const uint8_t* labels;
   const float* table;      // [channels][256]
   const PixelRule* rules;  // [channels], or null where no rule gives the table
   long num_rows;
-  const float* coordinates = nullptr;  // [batch_size][in_size], of image regression
+  const float* coordinates = nullptr;  // image regression: [batch_size][in_size]
 };
 
 // The rows of the data that each lane trains on or is evaluated on.
@@ -134,7 +134,7 @@ struct LaneRows {
   }
 };
 
-// Predictions of an evaluation by class, [lanes][num_classes] each: the right ones, and all by the predicted class.
+// Counts of predictions of an evaluation, [lanes][num_classes] each: correct ones by class, and all by predicted class.
 struct ClassCounts {
   int32_t* correct;
   int32_t* predicted;
@@ -149,23 +149,23 @@ struct Kernels {
   // One pass of every lane over its rows. A lane that has fewer than others stays as it is after its last row.
   void (*train)(const Plan&, Group&, const Images&, const LaneRows&, int epoch, double kl_weight, void* scratch,
                 double* loss, int32_t* correct);
-  // Loss (with the KL term) and gradient [T][lanes] of one batch, no step taken.
+  // Computes loss (with the KL term) and gradient [T][lanes] of one batch, without taking a step.
   void (*gradient)(const Plan&, const Group&, const Images&, const uint32_t* const* rows, int num_rows, int step,
                    int epoch, double kl_weight, void* scratch, double* loss, void* gradient);
-  // Parameters as evaluation sees them: twins masked.
+  // Computes the parameters for an evaluation, which are masked for twins.
   void (*masked)(const Plan&, const void* trained, void* params);
   // Rows [start, stop) of the data, or of each lane's own rows if `own` is not null: loss and correct [lanes] are
   // written, the counts by class added.
   void (*evaluate)(const Plan&, const void* params, const Images&, const LaneRows* own, long start, long stop,
                    void* scratch, double* loss, int32_t* correct, const ClassCounts&);
-  // KL term, pruned weights (biases not counted) and which values are pruned, [V][lanes].
+  // Computes the KL term, the number of pruned weights (without biases) and the mask of pruned values, [V][lanes].
   void (*sparsity)(const Plan&, const void* trained, double* kl, int32_t* pruned, uint8_t* mask);
   // For tests: the Gaussians of one layer and sample; a function over n values.
   void (*noise)(uint32_t seed, uint32_t step, uint32_t epoch, int layer, uint32_t sample, long n, float* out);
   void (*function)(const char* name, const float* x, float* y, long n);
   double (*peak)(double seconds);  // multiply-adds per second of one thread, in independent chains
-  // Image regression: one epoch; the squared errors as they are; loss and gradient of one batch, no step taken. loss
-  // [lanes] is the sum over pixels (and steps) of the squared error's mean over the channels.
+  // Image regression. fit trains one epoch, errors computes the current errors, fit_gradient computes loss and gradient of
+  // one batch without taking a step. loss [lanes]: the squared error, averaged over channels, summed over pixels and steps.
   void (*fit)(const Plan&, Group&, const Images&, void* scratch, double* loss);
   void (*errors)(const Plan&, const Group&, const Images&, void* scratch, double* loss);
   void (*fit_gradient)(const Plan&, const Group&, const Images&, void* scratch, double* loss, void* gradient);

@@ -83,7 +83,7 @@ void linear_forward_rows(const Op& op, int rows, const S* x, const S* w, const S
   sums_of_rows({x, in, row_stride(in), w, b, nullptr, out, row_stride(op.out_c)}, rows, op.out_c);
 }
 
-// factor: what the gradient of every input is multiplied by, [rows][in]; or null.
+// factor [rows][in]: the gradient of every input is multiplied by it; or null.
 void linear_data_gradient_rows(const Op& op, int rows, const S* g, const S* w, const S* factor, S* dx) {
   const long in = op.in_size();
   sums_of_rows({g, op.out_c, row_stride(op.out_c), w, nullptr, factor, dx, row_stride(in)}, rows, in);

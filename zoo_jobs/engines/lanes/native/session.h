@@ -43,7 +43,7 @@ class Session {
   void get_steps(int64_t* steps) const;          // the same
   void put_pruned(const uint8_t* pruned);        // pruned [num_models][D]: 1 where a weight stays zero
   void put_double(const double* values);         // values [num_models][T], for gradient checks
-  // Of image regression: rows [num_models] of the images, coordinates [batch_size][in_size] of the pixels.
+  // Image regression: rows [num_models] of the images that are learned, coordinates [batch_size][in_size] of the pixels.
   void put_images(const int64_t* rows, const float* coordinates);
   // Training rows of each model, ascending; without a call all rows of the data. Throws std::invalid_argument where a
   // model has none.
@@ -60,15 +60,15 @@ class Session {
   // With `own`, `data` is the training split, of which each model is evaluated on its rows.
   void evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct, int32_t* class_predicted,
                 bool own = false);
-  // Image regression: one epoch; the present errors. loss [num_models] is written, the sum over the pixels (and steps) of
-  // the squared error's mean over the channels.
+  // Image regression. fit trains one epoch, errors computes the current errors. Both write loss [num_models]: the squared
+  // error, averaged over the channels, summed over the pixels (and in fit over the steps).
   void fit(const Images& data, const uint8_t* active, double* loss);
   void errors(const Images& data, double* loss) const;
-  // One batch, no step taken: loss (of the batch's sum) [num_models] and gradient of the mean [num_models][T].
+  // Writes loss [num_models] (sum over the batch) and gradient [num_models][T] (of the mean), without taking a step.
   void fit_gradient(const Images& data, double* loss, double* gradient) const;
-  // kl and pruned [num_models], mask [num_models][V] are written.
+  // Writes kl and pruned [num_models], and mask [num_models][V].
   void sparsity(double* kl, int32_t* pruned, uint8_t* mask);
-  // One batch: rows [num_models][num_rows]; loss [num_models] and gradient [num_models][T] are written.
+  // Computes one batch with rows [num_models][num_rows]. Writes loss [num_models] and gradient [num_models][T].
   void gradient(const Images& data, const uint32_t* rows, int num_rows, int step, int epoch, double kl_weight,
                 double* loss, double* gradient);
 
@@ -77,12 +77,12 @@ class Session {
                      size_t& work);
   const Plan& plan() const { return plan_; }
   int num_models() const { return num_models_; }
-  long num_images() const { return num_images_; }  // that put_images asks for
+  long num_images() const { return num_images_; }  // the number of images that put_images requires
   long num_labels() const { return labels_.empty() ? 0 : long(labels_[0].size()); }
   long largest_row() const;  // of all models' own rows, -1 without such
 
  private:
-  size_t scratch_bytes() const;  // the largest that a group needs
+  size_t scratch_bytes() const;  // the largest work space that a group needs
   LaneRows own_rows(const LaneGroup& group, const Images& data) const;
   Images with_coordinates(Images data) const;
 

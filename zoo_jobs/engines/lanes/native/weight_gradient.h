@@ -4,11 +4,11 @@
 
 namespace {
 
-// What one pass computes: dw and db from g; of noisy layers also the gradients of the variances from g_variance and the
-// squared inputs. The pool's choice among the inputs is the same for both, so it is made once.
+// One pass computes dw and db from g. For noisy layers it also computes the gradients of the variances from g_variance and
+// the squared inputs. The pool chooses the same inputs for both, so the choice is made once.
 struct WeightGradient {
   const S* x;
-  const S* square;  // of noisy layers: x * x
+  const S* square;  // noisy layers: x * x
   const S* g;
   const S* g_variance;
   const Sel* sel;
