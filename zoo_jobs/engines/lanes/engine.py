@@ -37,7 +37,7 @@ from ..subsets import packed
 from . import image_regression
 from .program import layer_table
 
-INTERFACE = 2  # version of the extension's interface; an extension with another version is not used
+INTERFACE = 3  # version of the extension's interface; an extension with another version is not used
 VERSION = 1  # every change of the engine's numbers raises it
 GROUP_MODELS = 16  # lanes of the widest kernels
 MEMORY_RATIO = 0.5  # share of the free memory that a chunk may take

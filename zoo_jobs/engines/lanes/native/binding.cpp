@@ -80,7 +80,7 @@ NB_MODULE(_lanes, m) {
   m.attr("OPTIMIZERS") = std::vector<std::string>{LANES_OPTIMIZERS(LANES_NAME)};
   m.attr("FIELDS") = std::vector<std::string>{LANES_FIELDS(LANES_NAME)};
 #undef LANES_NAME
-  m.attr("INTERFACE") = 2;
+  m.attr("INTERFACE") = 3;
   m.attr("MAX_LAYERS") = lanes::kMaxOps;
   m.attr("LAYER_COLUMNS") = lanes::kColumnsOfLayer;
   m.def("available", &lanes::available);
