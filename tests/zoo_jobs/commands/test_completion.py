@@ -26,7 +26,7 @@ def test_verbs_are_offered_without_importing_them() -> None:
 
 
 def test_names_and_options_are_offered() -> None:
-    assert completed("zoo run mnist5") == (["mnist5k-cnn-s"], "1")
+    assert completed("zoo run mnist5k-c") == (["mnist5k-cnn-s"], "1")
     assert "--epochs" in completed("zoo train mnist5k-cnn-s --e")[0]
 
 
