@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.support import gaussian_noise
 from zooforge.zoo_jobs.engines import cuda, philox
 from zooforge.zoo_jobs.engines.batches import AUGMENTATIONS
 from zooforge.zoo_jobs.engines.contract import Engine, Program
 from zooforge.zoo_jobs.engines.gpu_driver import gpu_report
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
-from zooforge.zoo_jobs.engines.stacked import StackedEngine, random_numbers
+from zooforge.zoo_jobs.engines.stacked import StackedEngine, compiled, random_numbers
 
 from .check import NUMBERS
 from .populations import images, population, program, resnet
@@ -110,7 +111,7 @@ def stacked_rate(of: Program, num_models: int, steps: int) -> Numbers:
 
 
 def numbers() -> Numbers:
-    """Random words, dropout masks, orders and augmented images of the device equal those of NumPy bit for bit."""
+    """Words, dropout masks and orders made on the device are those of NumPy, bit for bit; noise to rounding."""
     seeds = np.array([1, 999_999, 2**32 - 1], np.uint32)
     on_device = torch.tensor(seeds.astype(np.int64), device=DEVICE)
     epoch, step = (torch.tensor(value, device=DEVICE) for value in (7, 3))
@@ -121,11 +122,20 @@ def numbers() -> Numbers:
             seeds[:, None], purpose, epoch=7, step=3, stream=philox.sample_streams(1, 10), num_words=1304
         )
         assert np.array_equal(drawn.cpu().numpy(), expected), purpose
+    draws = compiled.draws(DEVICE)
+    where = on_device, epoch, step, random_numbers.sample_streams(1, 10, DEVICE), 1304
+    thirds = torch.full((3, 1, 1), philox.dropout_threshold(1 / 3), device=DEVICE)
+    factors = draws.dropout_factors(*where, thirds, torch.ones(3, 1, 1, device=DEVICE))
+    kept = philox.keep_mask(seeds, epoch=7, step=3, layer=1, num_samples=10, num_values=1304, ratio=1 / 3)
+    assert np.array_equal(factors.cpu().numpy() != 0, kept)
+    noise = gaussian_noise.gaussians(seeds, epoch=7, step=3, layer=1, num_samples=10, num_values=1304)
+    off = float(np.abs(draws.gaussians(*where).cpu().numpy() - noise).max())
+    assert off < 1e-4, off
     rows = by_size(100, 50_000, 50_000)
     order = torch.zeros((3, rows), dtype=torch.int32, device=DEVICE)
     random_numbers.permutations(on_device, epoch, order)
     assert np.array_equal(order.cpu().numpy(), philox.permutation(seeds, 7, rows))
-    return {"rows": rows}
+    return {"rows": rows, "compiled": draws.compiled, "largest_difference_of_noise": off}
 
 
 CASES: list[dict[str, Any]] = [

@@ -169,7 +169,7 @@ def from_patches(grads: Tensor, shape: Sequence[int], kernel: int, stride: int =
     padded = (num_models, channels, batch, height + 2 * padding, width + 2 * padding)
     rows, columns = ((size - kernel) // stride + 1 for size in padded[3:])
     windows = grads.view(num_models, channels, kernel, kernel, batch, rows, columns)
-    if grads.is_cuda:
+    if on_gpu(grads):
         images = summed_by_kernels(windows, padded, kernel, stride)
     else:
         images = grads.new_zeros(padded)
@@ -177,6 +177,10 @@ def from_patches(grads: Tensor, shape: Sequence[int], kernel: int, stride: int =
             for j in range(kernel):
                 images[..., i : i + rows * stride : stride, j : j + columns * stride : stride] += windows[:, :, i, j]
     return images[..., padding : padding + height, padding : padding + width] if padding else images
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    return tensor.is_cuda
 
 
 def summed_by_kernels(windows: Tensor, shape: Sequence[int], kernel: int, stride: int = 1) -> Tensor:

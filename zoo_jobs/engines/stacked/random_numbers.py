@@ -3,12 +3,14 @@
 Shape suffixes: P = models, S = streams (samples of a batch), N = training rows. Words are int64 in [0, 2^32).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ..philox import MULTIPLIER_0, MULTIPLIER_1, NUM_ROUNDS, WEYL_0, WEYL_1, Purpose
 
-LOW = 0xFFFFFFFF
+LOW, HALF_WORD = 0xFFFFFFFF, 0xFFFF
 HALF = 1 << 31
 TILE_BYTES = 64 << 20  # size of the temporaries while an order is drawn
 ORDER_BYTES = 120  # bytes of temporaries per row of an order: words, keys and the sort together
@@ -17,25 +19,76 @@ ORDER_BYTES = 120  # bytes of temporaries per row of an order: words, keys and t
 def words(seed_P: Tensor, purpose: Purpose, epoch: Tensor, step: Tensor, stream_S: Tensor, num_words: int) -> Tensor:
     """Words at positions 0 .. ``num_words`` - 1, [P, S, num_words].
 
-    A product of two 32-bit words may overflow signed 64 bits, but its bits are still correct; masks split its halves.
-    The words of the counter are broadcast as late as possible, so the first two rounds are cheap.
-
     Args:
         epoch, step: int64 without axes, on the device.
         num_words: words per stream. A multiple of 4 avoids a copy.
     """
-    num_blocks = -(-num_words // 4)
-    c0 = torch.arange(num_blocks, device=seed_P.device)
+    return _interleaved(_block_words(seed_P, purpose, epoch, step, stream_S, num_words))[..., :num_words]
+
+
+def dropout_factors(
+    seed_P: Tensor,
+    epoch: Tensor,
+    step: Tensor,
+    stream_S: Tensor,
+    num_values: int,
+    threshold_P11: Tensor,
+    scale_P11: Tensor,
+) -> Tensor:
+    """The factors of a dropout layer, [P, S, num_values] float32: 0 where a word is below the threshold, or the scale.
+
+    The last axis is longer if ``num_values`` is not a multiple of 4, so that a compiler sees one shape.
+
+    Args:
+        threshold_P11: int64, ``philox.dropout_threshold``.
+        scale_P11: float32, ``philox.dropout_scale``.
+    """
+    drawn = _block_words(seed_P, Purpose.DROPOUT, epoch, step, stream_S, num_values)
+    return _interleaved([(word >= threshold_P11) * scale_P11 for word in drawn])
+
+
+def gaussians(seed_P: Tensor, epoch: Tensor, step: Tensor, stream_S: Tensor, num_values: int) -> Tensor:
+    """Standard normal noise of a variational layer, [P, S, num_values] float32, rounded up as ``dropout_factors``."""
+    w0, w1, w2, w3 = _block_words(seed_P, Purpose.NOISE, epoch, step, stream_S, num_values)
+    return _interleaved([*box_muller(w0, w1), *box_muller(w2, w3)])
+
+
+def _block_words(
+    seed_P: Tensor, purpose: Purpose, epoch: Tensor, step: Tensor, stream_S: Tensor, num_words: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Words 0, 1, 2, 3 of every block of four that ``num_words`` words need: each [P, S, blocks].
+
+    The counter's words broadcast as long as they can, so the first two rounds cost little.
+    """
+    c0 = torch.arange(-(-num_words // 4), device=seed_P.device)
     c1, c2, c3 = step, epoch, stream_S[:, None]
     k0, k1 = seed_P[:, None, None], int(purpose)
     for round_ in range(NUM_ROUNDS):
-        product_0, product_1 = c0 * MULTIPLIER_0, c2 * MULTIPLIER_1
+        high_0, low_0 = _product(c0, MULTIPLIER_0)
+        high_1, low_1 = _product(c2, MULTIPLIER_1)
         key_0 = k0 + round_ * WEYL_0 & LOW
         key_1 = k1 + round_ * WEYL_1 & LOW
-        c0 = (product_1 >> 32 & LOW) ^ c1 ^ key_0
-        c2 = (product_0 >> 32 & LOW) ^ c3 ^ key_1
-        c1, c3 = product_1 & LOW, product_0 & LOW
-    return torch.stack((c0, c1, c2, c3), dim=-1).flatten(-2)[..., :num_words]
+        c0, c1, c2, c3 = high_1 ^ c1 ^ key_0, low_1, high_0 ^ c3 ^ key_1, low_0
+    return c0, c1, c2, c3
+
+
+def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """The high and the low 32 bits of the product of two 32-bit words.
+
+    Torch's own kernels wrap in signed 64 bits. To a compiler that overflow is undefined, and one made wrong words of
+    it: it gets products with the 16-bit halves of the multiplier.
+    """
+    if torch.compiler.is_compiling():
+        upper, lower = word * (multiplier >> 16), word * (multiplier & HALF_WORD)
+        middle = upper + (lower >> 16)
+        return middle >> 16, (middle & HALF_WORD) << 16 | lower & HALF_WORD
+    product = word * multiplier
+    return product >> 32 & LOW, product & LOW
+
+
+def _interleaved(columns: Sequence[Tensor]) -> Tensor:
+    """One axis of the values of four columns that hold every fourth value."""
+    return torch.stack(tuple(columns), dim=-1).flatten(-2)
 
 
 def permutations(seed_P: Tensor, epoch: Tensor, order_PN: Tensor, count_P: Tensor | None = None) -> Tensor:
@@ -65,18 +118,17 @@ def sample_streams(layer: int, num_samples: int, device: torch.device) -> Tensor
     return (layer << 16) + torch.arange(num_samples, device=device)
 
 
-def uniform_pairs(words_: Tensor) -> tuple[Tensor, Tensor]:
-    """u in (0, 1] from the even positions, v in [0, 1) from the odd ones: float32, the same bits as in ``philox``."""
-    top = (words_ >> 8).float()
-    return (top[..., 0::2] + 0.5) * 2.0**-24, top[..., 1::2] * 2.0**-24
+def uniform_pairs(even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
+    """u in (0, 1] from words at even positions, v in [0, 1) from those at odd ones: float32, bits as in ``philox``."""
+    return ((even >> 8).float() + 0.5) * 2.0**-24, (odd >> 8).float() * 2.0**-24
 
 
-def box_muller(words_: Tensor) -> Tensor:
-    """Standard normal numbers from an even number of words, pair by pair."""
-    u, v = uniform_pairs(words_)
+def box_muller(even: Tensor, odd: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard normal numbers, those at even positions and those at odd ones, from the words at these positions."""
+    u, v = uniform_pairs(even, odd)
     radius = torch.log_(u).mul_(-2).sqrt_()
     angle = v.mul_(TWO_PI)
-    return torch.stack((radius * torch.cos(angle), radius * torch.sin(angle)), dim=-1).flatten(-2)
+    return radius * torch.cos(angle), radius * torch.sin(angle)
 
 
 TWO_PI = 6.2831854820251465  # float32(2 pi)

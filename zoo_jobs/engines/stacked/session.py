@@ -32,10 +32,10 @@ from ..contract import (
     sparsity_of,
 )
 from ..cuda import HostCopies, Place
-from ..philox import Purpose
 from ..random_layers import RandomLayer
+from . import compiled
 from .network import StackedNetwork, cross_entropy
-from .random_numbers import box_muller, permutations, sample_streams, words
+from .random_numbers import permutations, sample_streams
 from .update import Update
 
 
@@ -291,20 +291,14 @@ class StackedSession:
 
     def _draw(self, layer: RandomLayer, num_samples: int) -> Tensor:
         """Draw [P, B, *shape] float32: the noise of twins, or a dropout mask with scaled values where it keeps."""
-        variational = self._program.variational
-        drawn = words(
-            self._seed_P,
-            Purpose.NOISE if variational else Purpose.DROPOUT,
-            self._epoch,
-            self._epoch_step,
-            sample_streams(layer.ordinal, num_samples, self._device),
-            layer.num_values + layer.num_values % 2 if variational else layer.num_values,
-        )
-        if variational:
-            values = box_muller(drawn)[..., : layer.num_values]
+        streams = sample_streams(layer.ordinal, num_samples, self._device)
+        where = self._seed_P, self._epoch, self._epoch_step, streams, layer.num_values
+        draws = compiled.draws(self._device)
+        if self._program.variational:
+            values = draws.gaussians(*where)
         else:
-            values = (drawn >= self._threshold_P11) * self._scale_P11
-        return values.reshape(self._num_models, num_samples, *layer.shape)
+            values = draws.dropout_factors(*where, self._threshold_P11, self._scale_P11)
+        return values[..., : layer.num_values].reshape(self._num_models, num_samples, *layer.shape)
 
     def _pixels(self, bytes_: Tensor) -> Tensor:
         """Normalised pixels of bytes [.., C, B, H, W], by a look-up table, so every engine gets the same floats."""
