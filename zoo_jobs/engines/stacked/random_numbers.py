@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..philox import MULTIPLIER_0, MULTIPLIER_1, NUM_ROUNDS, WEYL_0, WEYL_1, Purpose
 
-LOW, HALF_WORD = 0xFFFFFFFF, 0xFFFF
+LOW = 0xFFFFFFFF
 HALF = 1 << 31
 TILE_BYTES = 64 << 20  # size of the temporaries while an order is drawn
 ORDER_BYTES = 120  # bytes of temporaries per row of an order: words, keys and the sort together
@@ -58,32 +58,21 @@ def _block_words(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Words 0, 1, 2, 3 of every block of four that ``num_words`` words need: each [P, S, blocks].
 
-    The counter's words broadcast as long as they can, so the first two rounds cost little.
+    A word c is multiplied by M - 2^32 instead of M, so that no product overflows signed 64 bits. The behaviour of such
+    an overflow is undefined, and g++ made wrong words of it. The low halves are equal, and c is added to the high half.
+    The words of the counter are broadcast as late as possible, so the first two rounds are cheap.
     """
     c0 = torch.arange(-(-num_words // 4), device=seed_P.device)
     c1, c2, c3 = step, epoch, stream_S[:, None]
     k0, k1 = seed_P[:, None, None], int(purpose)
     for round_ in range(NUM_ROUNDS):
-        high_0, low_0 = _product(c0, MULTIPLIER_0)
-        high_1, low_1 = _product(c2, MULTIPLIER_1)
+        product_0, product_1 = c0 * (MULTIPLIER_0 - (1 << 32)), c2 * (MULTIPLIER_1 - (1 << 32))
         key_0 = k0 + round_ * WEYL_0 & LOW
         key_1 = k1 + round_ * WEYL_1 & LOW
-        c0, c1, c2, c3 = high_1 ^ c1 ^ key_0, low_1, high_0 ^ c3 ^ key_1, low_0
+        high_0, high_1 = (product_0 >> 32) + c0, (product_1 >> 32) + c2
+        c0, c2 = high_1 ^ c1 ^ key_0, high_0 ^ c3 ^ key_1
+        c1, c3 = product_1 & LOW, product_0 & LOW
     return c0, c1, c2, c3
-
-
-def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
-    """The high and the low 32 bits of the product of two 32-bit words.
-
-    Torch's own kernels wrap in signed 64 bits. To a compiler that overflow is undefined, and one made wrong words of
-    it: it gets products with the 16-bit halves of the multiplier.
-    """
-    if torch.compiler.is_compiling():
-        upper, lower = word * (multiplier >> 16), word * (multiplier & HALF_WORD)
-        middle = upper + (lower >> 16)
-        return middle >> 16, (middle & HALF_WORD) << 16 | lower & HALF_WORD
-    product = word * multiplier
-    return product >> 32 & LOW, product & LOW
 
 
 def _interleaved(columns: Sequence[Tensor]) -> Tensor:
