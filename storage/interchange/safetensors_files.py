@@ -49,14 +49,14 @@ def export_safetensors(
     Equal zoos give equal bytes. Twins are masked. The metadata of a file name zoo, run, model and epoch.
 
     Args:
-        names: ``module``: of the torch module of the model, so that it loads the file strictly, buffers included;
-            ``layout``: of the layout, e.g. ``conv1.weight``, equal for all models, without buffers.
-        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
-            warning says how many.
+        names: ``module``: the names of the model's torch module, with buffers, so that the module loads the file
+            strictly; ``layout``: the names of the layout, e.g. ``conv1.weight``, equal for all models, without buffers.
+        weight_threshold: states that have a weight with a larger absolute value, or one that is not finite, are left
+            out; a warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
-        StorageUsageError: ``folder`` is not empty, nothing fits, or other names; nothing was written.
+        StorageUsageError: ``folder`` is not empty, no state matches, or ``names`` is unknown. Nothing was written.
     """
     if names not in NAMES:
         raise StorageUsageError(f"names {names!r}: expected {' or '.join(NAMES)}")

@@ -1,8 +1,8 @@
 """Write a zoo as the samples that SANE's ``PreprocessedSamplingDataset`` reads: one torch file per token sequence.
 
-``dataset_torch.SPLIT/sample_N.pt`` holds tokens ``w``, mask ``m``, positions ``p`` and properties ``props``; or one
-``dataset.pt`` holds all samples of all splits as arrays;
-``dataset_info_SPLIT.json`` and ``dataset_normalization_SPLIT.json`` hold the settings of the export.
+Each ``dataset_torch.SPLIT/sample_N.pt`` holds tokens ``w``, mask ``m``, positions ``p`` and properties ``props`` of one
+sample. Alternatively, one file ``dataset.pt`` holds all samples of all splits as arrays. ``dataset_info_SPLIT.json``
+and ``dataset_normalization_SPLIT.json`` hold the settings of the export.
 
 Source: HSG-AIML/SANE, ``dataset_preprocessing`` and ``dataset_sampling_preprocessed``.
 """
@@ -34,7 +34,7 @@ RESULTS = {"test_acc": "test_acc", "training_iteration": "epoch", "ggap": "ggap"
 
 @dataclass(frozen=True, slots=True)
 class Samples(Report):
-    """The samples that were written: their number by split, and the number of states left out as not finite."""
+    """The number of samples by split, and the number of states that were left out because they are not finite."""
 
     num_samples: dict[str, int]
     num_tokens: int
@@ -75,21 +75,24 @@ def export_sane(
 ) -> Samples:
     """Write the selected states of all three splits of the zoo; equal zoos give equal bytes.
 
-    Normalisation layers are left out, as by SANE's ``ignore_bn``; twins are masked.
+    Normalisation layers are left out, as with SANE's ``ignore_bn``. Twins are masked.
 
     Args:
-        token_size: values of a token; 0: as many as the longest channel has. Longer channels take several tokens.
-        window: tokens of a sample; 0: all. Windows do not overlap, but the last one ends where the sequence ends.
+        token_size: number of values in a token; 0: as many as the longest channel has. A longer channel takes several
+            tokens.
+        window: number of tokens in a sample; 0: all tokens of a model. Windows do not overlap, except that the last one
+            ends with the sequence and may overlap the one before.
         precision: 16 or 32 bits per value.
         standardize: subtract the mean and divide by the deviation of each layer, fitted on the train split.
         align: put hidden units into a canonical order.
         dataset_pt: write one file ``dataset.pt`` instead of a file per sample.
-        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
-            warning says how many.
+        weight_threshold: states that have a weight with a larger absolute value, or one that is not finite, are left
+            out; a warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
-        StorageUsageError: ``folder`` is not empty, nothing fits, or an option is impossible; nothing was written.
+        StorageUsageError: ``folder`` is not empty, no state matches, or an option has an impossible value. Nothing was
+            written.
     """
     require_classification(zoo, "export-sane")
     if precision not in PRECISIONS or token_size < 0 or window < 0:
@@ -170,11 +173,11 @@ class _Target(Protocol):
     """Writes samples."""
 
     def begin(self, split: str, max_samples: int, dtype: type[np.floating[Any]]) -> None:
-        """The samples of a split follow, ``max_samples`` at most."""
+        """Begin a split, which has at most ``max_samples`` samples."""
         ...
 
     def add(self, tokens: list[NDArray[Any]], model: int, epoch: int, props: NDArray[np.float32]) -> None:
-        """The samples of one state, one per window."""
+        """Add the samples of one state, one per window."""
         ...
 
     def close(self) -> None: ...
@@ -205,8 +208,9 @@ class _SampleFiles:
 class _DatasetFile:
     """One file ``dataset.pt``: a dict of ``trainset``, ``valset`` and ``testset``, plain dicts of tensors.
 
-    ``w`` [N, T, S] has all samples; ``m`` [W, T, S] and ``p`` [W, T, 3] those of the W windows, sample n having window
-    n modulo W; ``properties`` has a tensor [N] per name, ``model`` and ``epoch`` among them.
+    ``w`` [N, T, S] holds the tokens of all samples. ``m`` [W, T, S] and ``p`` [W, T, 3] hold the masks and positions of
+    the W windows; sample n has window n modulo W. ``properties`` holds a tensor [N] for each property, and also for
+    ``model`` and ``epoch``.
     """
 
     def __init__(self, root: Path, windows: Mapping[str, NDArray[Any]]) -> None:
@@ -218,7 +222,7 @@ class _DatasetFile:
         self._finish()
         self._split, self._number = split, 0
         self._scratch.append(self._root / f".{split}")
-        shape = (max(1, max_samples), *self._windows["m"].shape[1:])  # a map of no bytes is not possible
+        shape = (max(1, max_samples), *self._windows["m"].shape[1:])  # a memory map cannot be empty
         self._tokens = np.memmap(self._scratch[-1], dtype, "w+", shape=shape)
         self._states: list[tuple[int, int, NDArray[np.float32]]] = []
 
@@ -249,7 +253,7 @@ class _DatasetFile:
 
 
 def _properties(zoo: Zoo) -> dict[tuple[int, int], NDArray[np.float32]]:
-    """Properties of each state by (model, epoch); NaN where one is not known."""
+    """The properties of each state by (model, epoch). An unknown property is NaN."""
     table = zoo.labels(columns=["model", *RESULTS.values()])
     columns = [table[column].to_pylist() for column in RESULTS.values()]
     values = np.array([[math.nan if v is None else v for v in column] for column in columns], np.float32).T
@@ -259,7 +263,10 @@ def _properties(zoo: Zoo) -> dict[tuple[int, int], NDArray[np.float32]]:
 
 @dataclass(frozen=True)
 class _Standardization:
-    """Mean and deviation of each layer, weights and biases together: as in SANE, averages of those of the states."""
+    """Mean and deviation of each layer, for weights and biases together.
+
+    As in SANE, means and variances of single states are averaged over all states.
+    """
 
     layers: dict[str, tuple[float, float]]
     mean: NDArray[np.float32]

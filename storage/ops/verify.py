@@ -59,7 +59,7 @@ def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verifica
     """Read every object that the manifest names and check digests, shapes, rows, finiteness and splits.
 
     Args:
-        shards: read these and the tables; None: all shards.
+        shards: the shards to read, besides the tables; None: all shards.
     """
     manifest, store = zoo.manifest, zoo.store
     chosen = manifest.shards if shards is None else shards
@@ -85,9 +85,10 @@ def verify_zoo(zoo: Zoo, shards: Sequence[ShardEntry] | None = None) -> Verifica
 
 
 def added_shards(zoo: Zoo, max_bytes: int) -> list[ShardEntry]:
-    """Shards that the previous version did not hold; if they are larger than ``max_bytes``, a sample of that size.
+    """The shards that the previous version did not have. If they exceed ``max_bytes`` together, a sample of them.
 
-    The sample takes shards in the order of their digests, which does not depend on models or epochs.
+    The sample is at most ``max_bytes`` large, but has at least one shard. It takes shards in the order of their
+    digests, which does not depend on models or epochs.
     """
     known: set[str] = set()
     if zoo.version > 1:
@@ -133,7 +134,7 @@ def _table(store: ObjectStore, manifest: Manifest, ref: ObjectRef, columns: tupl
 
 
 def _faulty_epochs(tables: Tables | None) -> dict[int, int] | None:
-    """Model to its first faulty epoch; None if the tables cannot be read."""
+    """The first faulty epoch of each model that has one; None if the tables cannot be read."""
     if tables is None:
         return None
     models = tables[1]
@@ -187,7 +188,7 @@ def _check_splits(manifest: Manifest, models: dict[str, Values]) -> Iterator[Pro
     parents = models["parent_model"]
     roots = models["model"].data
     descends = manifest.parent is not None or manifest.root_zoo != manifest.zoo
-    if manifest.task is not None:  # the images decide
+    if manifest.task is not None:  # a model has the split of its image
         roots = models["image"].data
     elif descends and parents.valid is None:
         if set(models["parent_zoo"].data.tolist()) != {manifest.root_zoo}:
@@ -233,7 +234,7 @@ def _check_shard(
     faulty: dict[int, int] | None,
     labels: dict[str, Values] | None,
 ) -> list[Problem]:
-    """Problems of one shard. ``labels`` are compared with the norms of its weights; None where they have no norms."""
+    """Problems of one shard. Norms in ``labels`` are compared with those of its weights; None: there are no norms."""
     key = shard.ref.key
     try:
         data = get_object(store, shard.ref, f"zoo {manifest.zoo!r}")

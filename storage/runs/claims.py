@@ -1,4 +1,4 @@
-"""Claims: leases that keep drivers from training what another driver trains. Commits do not need them."""
+"""Claims: leases that keep a driver from training models that another driver trains. Commits are safe without them."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ class Claims:
     """The claims of one attempt. A claim is void when it was not renewed for CLAIM_VOID_SECONDS of the store's clock.
 
     Args:
-        clock: the store's; None makes one.
+        clock: the clock of the store; None: a new one is made.
     """
 
     def __init__(self, store: ObjectStore, run: str, attempt: str, clock: StoreClock | None = None) -> None:
@@ -38,12 +38,12 @@ class Claims:
         self._num_writes = 0
 
     def hold(self, name: str) -> None:
-        """Claim or renew ``name``, which only this attempt uses. To be called every CLAIM_RENEW_SECONDS."""
+        """Claim or renew ``name``, which only this attempt uses. Call this every CLAIM_RENEW_SECONDS."""
         self._store.put(claim_key(self._run, name), self._content(self._attempt))
         self._held.add(name)
 
     def take(self, name: str) -> bool:
-        """Claim ``name`` unless another attempt holds it. Of several that take it at once, one gets it."""
+        """Claim ``name`` unless another attempt holds it. If several attempts take it at once, one gets it."""
         content = get_or_none(self._store, claim_key(self._run, name))
         if content is None:
             return self._write(name, None)
@@ -57,7 +57,7 @@ class Claims:
         return self._write(name, self._taken.get(name))
 
     def release(self, name: str) -> None:
-        """Give the claim back. A claim that another attempt took over meanwhile stays that attempt's."""
+        """Give the claim back. If another attempt took it over meanwhile, that attempt keeps it."""
         if name in self._held:
             self._held.remove(name)
             self._store.delete(claim_key(self._run, name))
@@ -91,11 +91,11 @@ class Claims:
             if content is None or content[0] != data:
                 self._taken.pop(name, None)
                 return False
-            self._taken[name] = content[1]  # written, and the reply was lost
+            self._taken[name] = content[1]  # our write succeeded, but its reply was lost
         return True
 
     def _content(self, owner: str) -> bytes:
-        """Different at every write: some stores derive the etag from the content."""
+        """The content of a claim. It differs at every write, because some stores derive the etag from the content."""
         self._num_writes += 1
         return canonical_json({"attempt": owner, "by": self._attempt, "write": self._num_writes})
 
@@ -104,7 +104,8 @@ def read_claims(store: ObjectStore, run: str, now_seconds: float | None = None) 
     """Claims that are not void, by name.
 
     Args:
-        now_seconds: by the store's clock; None takes the time of the store's last reply, which is exact enough to show.
+        now_seconds: the time by the store's clock; None: estimated from the store's last reply, which is exact enough
+            for a display.
     """
     prefix = claims_prefix(run)
     now = store_now(store) if now_seconds is None else now_seconds

@@ -1,7 +1,8 @@
 """Commits a part: first its data objects, then one small record by a conditional put.
 
 A driver may die between any two requests, a reply may be lost, and another driver may commit the same part first. In
-each case there is one record, its data are there, and no data that another record names are deleted.
+each of these cases there is at most one record of the part, the objects that it names exist, and no object that another
+record names is deleted.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from .marks import put_missing
 
 logger = logging.getLogger(__name__)
 
-# What two engines with equal trajectories agree on; moments and counters are an optimizer's own business.
+# The arrays that are equal if two engines give equal trajectories. Moments and counters may differ between engines.
 _COMPARED_STATE = ("weights", "log_sigma2", "buffers")
 
 
@@ -36,15 +37,17 @@ class PartData:
 
     Attributes:
         unit: smallest model index of the whole unit.
-        members: ascending model indices; the rows of every array.
+        members: ascending model indices, one for each row of every array.
         epochs: the epochs of the part, in order.
-        fields: field to epoch to [M, ...]: "" weights [M, D] float32; ".log_sigma2" float32; ".mask" bool, true where
-            the value is used (stored as bits); ".buffers" float32; ".counters" int64. Only epochs that are kept.
-        labels: column (storage/formats/labels.py) to values, one row per (model, epoch), model-major, both ascending.
+        fields: arrays [M, ...] by field and epoch, for the epochs that are kept. "" holds weights [M, D] float32;
+            ".log_sigma2" float32; ".mask" bool, true where the value is used (stored as bits); ".buffers" float32;
+            ".counters" int64.
+        labels: values by column (storage/formats/labels.py). There is one row for each model and epoch, in ascending
+            order of the model and then of the epoch.
         state: the arrays that training continues from, each [M, ...], with ``faulty_epoch`` int32 (-1: none) and
             ``faulty_reason`` int8 (0 nan, 1 inf, -1 none). Empty for a refill.
         numerics: JSON: the engine, its version, and the settings that the numbers depend on.
-        samples, seconds: training samples seen, and time taken.
+        samples, seconds: number of training samples, and the time that the training took.
     """
 
     unit: int
@@ -61,7 +64,7 @@ class PartData:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """``won`` is false if another attempt's record was first; its values are then equal to ours, or chained."""
+    """``won`` is false if another attempt committed first. Its values equal ours, unless our record has parents."""
 
     record: PartRecord
     won: bool
@@ -80,15 +83,17 @@ def commit_part(
     """Commit ``data``. Of several drivers that commit the same part, one succeeds.
 
     Args:
-        attempt: the driver's attempt id; a record that carries it is ours, even if the reply to its put was lost.
-        after: the last record of this very member set, if the caller has it; None looks it up.
+        attempt: id of the driver's attempt. A record with this id is ours, even if the reply to its put was lost.
+        after: the last record of exactly these members, if the caller has it; None: it is looked up.
         parents: keys of the records that the state came from, for engines whose numbers depend on how models are
-            grouped; a rival record with other values then stands, and the caller goes on from it.
-        refill: weights of epochs that were not kept at first; labels must equal those of the first record.
+            grouped. If another attempt committed other values first, its record stays, and the caller continues from
+            it.
+        refill: whether ``data`` holds weights of epochs that were not kept at first. Its labels must equal those of the
+            first record.
 
     Raises:
         ConflictingRecords: a record of the same members and part has other weights or labels.
-        FormatError: ``data`` is not of the shape that it should have.
+        FormatError: the shapes, rows or epochs of ``data`` do not fit together.
     """
     check_part(data, refill)
     key = record_key(run, data.unit, data.members, data.part, refill)
@@ -154,14 +159,15 @@ def commit_record(
     puts: Mapping[ObjectRef, Callable[[], object]],
     after: PartRecord | None = None,
 ) -> Committed:
-    """Commit ``record``, whose objects are written.
+    """Commit ``record``, whose objects have been written.
 
-    A collection may be about to delete objects that a dead attempt wrote before. They are taken off its marks before
-    the record, so that a crash leaves no record without its objects, and after it, in case a day has passed meanwhile.
+    A collection may have marked some of the objects for deletion, because a dead attempt wrote them before. The marks
+    are removed before the record is written, so that a crash leaves no record without its objects. They are removed
+    again after the record is written, in case a day has passed meanwhile.
 
     Args:
-        puts: of each object that the record names, a function that writes it again.
-        after: the last record of the same members: its state is dropped.
+        puts: for each object that the record names, a function that writes it again.
+        after: the last record of the same members, whose state is deleted.
 
     Raises:
         ConflictingRecords: as ``commit_part``.
@@ -228,7 +234,7 @@ def check_part(data: PartData, refill: bool = False) -> None:
 
 
 def encode_fields(fields: Mapping[str, Mapping[int, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-    """Tensors of a data object or shard, field by field and epochs in order, masks as bits, NaN canonical."""
+    """The tensors of a data object or shard, ordered by field and epoch. Masks become bits, NaN becomes canonical."""
     tensors = {}
     for name in sorted(fields):
         for epoch in sorted(fields[name]):
@@ -238,9 +244,10 @@ def encode_fields(fields: Mapping[str, Mapping[int, NDArray[Any]]]) -> dict[str,
 
 
 def _kept_fields(data: PartData) -> dict[str, str]:
-    """Arrays of the state that need not be written again: fields of the one epoch that the part keeps, its last.
+    """Arrays of the state that are not written again, because they equal fields of the only epoch that the part keeps.
 
-    Where a part keeps several epochs, a driver that continues would have to read all of them.
+    That epoch must be the last of the part. If a part keeps several epochs, the arrays are written again, because
+    otherwise a driver that continues would have to read all these epochs.
     """
     last = data.epochs[-1]
     if not data.state or set(data.fields.get("", ())) != {last}:
@@ -254,7 +261,7 @@ def _kept_fields(data: PartData) -> dict[str, str]:
 
 
 def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
-    """Whether two arrays hold the same bits. Mostly they are one array, which is tested first."""
+    """Whether two arrays hold the same bits. Usually they are the same array, which is tested first."""
     if left is right:
         return True
     if left.dtype != right.dtype or left.shape != right.shape:
@@ -266,7 +273,7 @@ def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
 
 
 def _weight_digests(arrays: Mapping[str, NDArray[Any]], num_members: int) -> tuple[str, ...]:
-    """Digest per member of the compared arrays of a state, or of all fields of a refill, which have canonical NaN."""
+    """One digest per member, of the compared arrays of a state or of all fields of a refill. Their NaN is canonical."""
     if "weights" in arrays:
         arrays = {name: arrays[name] for name in _COMPARED_STATE if name in arrays}
     little = [

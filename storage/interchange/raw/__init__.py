@@ -1,1 +1,1 @@
-"""The reference's tree of Ray Tune trials: ``import_tree.import_raw`` and ``export_tree.export_raw``."""
+"""Trees of Ray Tune trials, as the reference writes them: ``import_tree.import_raw``, ``export_tree.export_raw``."""

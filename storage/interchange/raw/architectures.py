@@ -17,7 +17,11 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A chain of layers. Each has outputs, kernel size (None: linear), and whether pooling and dropout may follow."""
+    """A network of the reference that is a chain of layers.
+
+    Each layer is a tuple: number of outputs, kernel size (None for a linear layer), whether a pool follows, and whether
+    a dropout layer may follow.
+    """
 
     name: str
     image_size: int
@@ -44,14 +48,14 @@ _KNOWN = {
     ),
 }  # fmt: skip
 SHARD_SHAPES = {"cnn-s": (128, 64), "cnn2": (128, 64), "cnn-l": (32, 64), "resnet18": (1, 1)}
-"""Shards of imported zoos, as docs/format.md lists them. This module knows these names apart from the registry of
-architectures because checkpoints name no architecture: it recognises the reference's networks by their keys alone, and
-this room imports nothing of the one that trains."""
+"""Shapes of the shards of imported zoos, as docs/format.md lists them. These names also stand in the registry of
+architectures, but ``storage`` imports nothing from ``zoo_jobs``. A checkpoint does not name its architecture, so this
+module recognises the networks of the reference by their keys and shapes."""
 _TYPES = {known.name: kind for kind, known in _KNOWN.items()} | {"resnet18": "Resnet18"}
 
 
 def reference_type(architecture: str, twin: bool) -> str:
-    """``model::type``: CNN, CNN2, CNN3 or Resnet18, with ``_ARD`` if sparsified; our own name for other networks."""
+    """``model::type``: CNN, CNN2, CNN3, Resnet18, or our name of another network. Sparsified zoos append ``_ARD``."""
     kind = _TYPES.get(architecture, architecture)
     return f"{kind}_ARD" if twin else kind
 
@@ -61,9 +65,9 @@ class Network:
     """The network of the checkpoints of one zoo.
 
     Attributes:
-        layout: of the weight vector, with our names; ``noisy_layout``: of log sigma^2, if there is any.
-        state_dict_names, layers: by variant, as in a manifest.
-        buffers_layout, counters: of batch normalisation layers.
+        layout: the layout of the weight vector, with our names; ``noisy_layout``: that of log sigma^2, if there is any.
+        state_dict_names, layers: the same as in a manifest, by variant.
+        buffers_layout, counters: the buffers and counters of batch normalisation layers, if there are any.
     """
 
     name: str
@@ -79,16 +83,16 @@ class Network:
 
 
 def layer_shapes(shapes: Shapes) -> list[tuple[str, tuple[int, ...]]]:
-    """(our name, shape) of a checkpoint's weights and biases, in the order of the layers' indices.
+    """Pairs (our name, shape) of the weights and biases of a checkpoint, in the order of the layers' indices.
 
     Raises:
-        FormatError: a key that is not of a ``module_list`` layer.
+        FormatError: a key does not belong to a ``module_list`` layer.
     """
     return [(name, shape) for name, _, shape in _chain(shapes)]
 
 
 def layer_names(shapes: Shapes) -> dict[str, str]:
-    """Key of the checkpoint by our name, without those of log sigma^2."""
+    """The keys of a checkpoint by our names. Keys of log sigma^2 are left out."""
     return {name: key for name, key, _ in _chain(shapes)}
 
 
@@ -118,10 +122,11 @@ def network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str]]] = (
     """The network whose checkpoints have these keys and shapes.
 
     Args:
-        others: (whether dropout is above 0, key by our name) of some models, which show how dropout shifts indices.
+        others: for some models, whether their dropout ratio is above 0, and their keys by our names. They show how
+            dropout layers shift indices.
 
     Raises:
-        FormatError: keys of neither a chain of layers nor a network with batch normalisation.
+        FormatError: the keys belong neither to a chain of layers nor to a network with batch normalisation.
     """
     if any(key.startswith("module_list.") for key in shapes):
         return _chain_network(shapes, others)
@@ -186,7 +191,7 @@ def _chain_network(shapes: Shapes, others: Sequence[tuple[bool, Mapping[str, str
 
 
 def _layers(known: _Known, in_channels: int, dropout: bool) -> list[dict[str, Any]]:
-    """The layer list of a manifest."""
+    """The list of layers that a manifest holds."""
     layers: list[dict[str, Any]] = []
     channels, size, flat = in_channels, known.image_size, 0
     for number, (outputs, kernel, pool, drop) in enumerate(known.layers):

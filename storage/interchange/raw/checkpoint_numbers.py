@@ -1,7 +1,8 @@
-"""Which epoch a folder ``checkpoint_N`` belongs to.
+"""Finds the epoch of each folder ``checkpoint_N``.
 
-The reference, and Ray up to 2.6, number folders as epochs. Ray from 2.7 on counts folders from 0 and iterations from 1;
-its function API names the folder in each row (``checkpoint_dir_name``), its class API does not.
+In trees of the reference, and of Ray up to 2.6, the number of a folder is its epoch. Ray from 2.7 on counts folders
+from 0 and iterations from 1. Its function API writes the name of the folder into each row (``checkpoint_dir_name``);
+its class API does not.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +17,7 @@ FOLDER_OF_ROW = "checkpoint_dir_name"
 
 
 class Numbered(Protocol):
-    """The part of a ``RawModel`` that is read and filled here."""
+    """The attributes of a ``RawModel`` that this module reads and fills."""
 
     rows: dict[int, dict[str, Any]]
     numbered: dict[int, Path]
@@ -25,12 +26,13 @@ class Numbered(Protocol):
 
 
 def assign_epochs(root: Path, models: Mapping[int, Numbered], first_checkpoint: int | None, findings: Findings) -> None:
-    """Fill ``checkpoints``: the file of each epoch.
+    """Fill ``checkpoints`` of each model: the file of each epoch.
 
-    The rows of a model decide if they name folders. Otherwise ``first_checkpoint`` does, or most other models.
+    If the rows of a model name folders, they decide. Otherwise ``first_checkpoint`` decides. If it is None, the
+    majority of the models whose rows name no folders decides.
 
     Raises:
-        StorageUsageError: neither rows nor a majority of models decide.
+        StorageUsageError: rows name no folders, and there is no majority.
     """
     named = {index: _named(model) for index, model in models.items()}
     unnamed = {index: model for index, model in models.items() if not named[index]}
@@ -51,7 +53,7 @@ def assign_epochs(root: Path, models: Mapping[int, Numbered], first_checkpoint: 
 
 
 def _named(model: Numbered) -> dict[int, int]:
-    """Epoch by the number of the folder that its row names."""
+    """The epoch of each folder that a row names, by the number of the folder."""
     names = {epoch: row.get(FOLDER_OF_ROW) for epoch, row in model.rows.items()}
     places = {epoch: checkpoint_number(name) for epoch, name in names.items() if isinstance(name, str)}
     return {place: epoch for epoch, place in sorted(places.items()) if place is not None}

@@ -1,4 +1,4 @@
-"""Write a published zoo as a tree of the reference, which its own ``ModelDatasetBase`` loads unchanged."""
+"""Write a published zoo as a tree of the reference. ``ModelDatasetBase`` of the reference loads it unchanged."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from .optimizer_states import OptimizerStates
 from .state_dicts import Indices, torch_state
 
 _NOT_IN_A_TREE = ("shards", "tables", "models", "num_models", "num_epochs", "num_states", "fields", "columns", "images")
-"""Members of a manifest that describe its own objects."""
+"""Members of a manifest that describe the objects of its zoo, and have no meaning for a tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +59,23 @@ def export_raw(
     indices: Indices = "plain",
     progress: Callable[[int], None] | None = None,
 ) -> ExportedTree:
-    """Write per model ``params.json``, a ``result.json`` of all epochs, and the checkpoints of the selected states.
+    """Write ``params.json``, ``result.json`` with all epochs, and checkpoints of the selected states, for each model.
 
-    Equal zoos give equal bytes. Twins are written unmasked with their log sigma^2, as the reference has them.
+    Equal zoos give equal bytes. Twins are written unmasked with their log sigma^2, as the reference writes them.
 
     Args:
-        indices: numbers of layers behind dropout layers. ``plain``: as if there were no dropout layers, which the
-            reference's data set class needs to read a zoo with several dropout ratios; ``module``: as in the torch
-            module of each model.
-        optimizer: write the optimizer state next to each model's newest checkpoint; only the store where the zoo was
-            trained has it.
-        weight_threshold: states with a weight of larger absolute value, or one that is not finite, are left out; a
-            warning says how many.
+        indices: how layers after dropout layers are numbered. ``plain`` numbers them as if there were no dropout
+            layers. The data set class of the reference needs this to read a zoo with several dropout ratios. ``module``
+            numbers them as in the torch module of each model.
+        optimizer: write the optimizer state next to each model's newest checkpoint. Only the store where the zoo was
+            trained has these states.
+        weight_threshold: states that have a weight with a larger absolute value, or one that is not finite, are left
+            out; a warning says how many.
         progress: called with the number of states of each piece.
 
     Raises:
-        StorageUsageError: the network is one's own, ``folder`` is not empty, nothing fits, or no optimizer
-            states; nothing was written.
+        StorageUsageError: the network is a user's own, ``folder`` is not empty, no state matches, or the store lacks
+            optimizer states. Nothing was written.
     """
     name = zoo.manifest.architecture["name"]
     if name.startswith(("layers-", "code-")):
@@ -111,7 +111,7 @@ class _Writer:
         self.kind = reference_type(manifest.architecture["name"], self.twin)
 
     def root(self, rows: Mapping[int, Mapping[str, Any]], wanted: Wanted) -> None:
-        """Write ``zooforge.json`` (what the reference's files cannot express) and ``index_dict.json`` into the root."""
+        """Write ``index_dict.json``, and ``zooforge.json`` with all that the reference's files cannot express."""
         manifest = self.zoo.manifest
         members = {epoch: set(models) for epoch, models in wanted.items()}
         value = parse_json(manifest.to_json(), "manifest")
@@ -168,7 +168,7 @@ class _Writer:
                     (folder / f"{OURS}_mask.json").write_text(json.dumps(flips) + "\n")
 
     def _fields(self, states: States) -> dict[str, NDArray[Any]]:
-        """The other fields of the same states, in the same order of rows."""
+        """Read the other fields of the same states, with the rows in the same order."""
         here = Selection(states.models.astype(np.int64), states.epochs.astype(np.int64))
         return {name: self.zoo.read_field(here, name)[0] for name in self.zoo.manifest.fields if name}
 

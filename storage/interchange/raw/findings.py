@@ -12,9 +12,9 @@ class Findings:
     """Faults and oddities of a tree.
 
     Attributes:
-        by_reason: a sentence to the models that it is true of.
+        by_reason: sentences, each with the models that it is true of.
         absent: models that are not imported, and why.
-        strays: names of folders that are no models.
+        strays: names of folders that do not belong to a model.
         of_tree: sentences about the whole tree.
     """
 
@@ -27,11 +27,11 @@ class Findings:
         self.by_reason.setdefault(reason, set()).add(model)
 
     def drop(self, model: int, reason: str) -> None:
-        """The model is not imported."""
+        """Record that the model is not imported, with the first reason that is given."""
         self.absent.setdefault(model, reason)
 
     def lines(self) -> list[str]:
-        """One line each, models as half-open ranges."""
+        """One line for each finding, with its models as half-open ranges."""
         dropped: dict[str, list[int]] = {}
         for model, reason in self.absent.items():
             dropped.setdefault(reason, []).append(model)

@@ -1,7 +1,8 @@
 """Convert between our rows and labels and the reference's ``params.json`` and ``result.json``. Pure.
 
-What its files cannot express (counts behind accuracies, clean train metrics, faulty epochs, lineage) is in the member
-``zooforge`` of each row and in the file ``zooforge.json`` of the root, which its readers ignore.
+Files of the reference cannot express the counts behind accuracies, clean train metrics, faulty epochs and lineage.
+These are in the member ``zooforge`` of each row and in the file ``zooforge.json`` of the root, which its readers
+ignore.
 """
 
 import json
@@ -33,7 +34,7 @@ _TRIAL = re.compile(
 )
 _OLD_TRIAL = re.compile(r"trainable(?:_from_checkpoint)?_(\d{1,5})(?:_|$)")
 MAX_COUNT = 10**6
-SOURCE_PATH, SOURCE_EPOCH = "training::init_checkpoint_path", "training::sample_epoch"  # of sparsified models
+SOURCE_PATH, SOURCE_EPOCH = "training::init_checkpoint_path", "training::sample_epoch"  # for sparsified models
 
 IMAGES: dict[str, tuple[int, int, int]] = {
     "mnist": (50_000, 10_000, 10_000),
@@ -63,12 +64,12 @@ _DATASETS = (
 
 
 def folder_name(index: int, row_digest: str) -> str:
-    """Name of a model's folder; the reference's parser of labels separates index and digest."""
+    """The name of a model's folder, from which the label parser of the reference takes index and digest."""
     return f"NN_tune_trainable_{index:05d}_{row_digest}"
 
 
 def trial_number(name: str) -> int | None:
-    """Number of the trial in the name of a folder of Ray, or of an export of ours."""
+    """The number of the trial in the name of a folder that Ray or our export wrote; None for other names."""
     match = _TRIAL.search(name)
     if match is not None:
         return int(match["own"] or match["ray"])
@@ -83,10 +84,10 @@ def checkpoint_number(name: str) -> int | None:
 
 
 def source_of(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(model, epoch) that a sparsified model started from, by the folder and epoch that its config names.
+    """The model and epoch that a sparsified model started from, according to its config.
 
     Raises:
-        FormatError: it names none.
+        FormatError: the config does not name them.
     """
     path, epoch = config.get(SOURCE_PATH), config.get(SOURCE_EPOCH)
     models = [trial_number(piece) for piece in path.split("/")] if isinstance(path, str) else []
@@ -97,7 +98,7 @@ def source_of(config: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def dataset_of(*texts: str) -> str:
-    """The first data set that one of these paths or names contains; ``unknown`` if none."""
+    """The data set that the first matching path or name contains; ``unknown`` if none contains one."""
     for text in texts:
         lowered = text.lower()
         for dataset, words in _DATASETS:
@@ -110,10 +111,10 @@ def dataset_of(*texts: str) -> str:
 
 
 def row_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's row from its config.
+    """The row of a model, made from its config.
 
     Raises:
-        FormatError: no seed, or a value of another type than it must have.
+        FormatError: the config has no seed, or a value of a wrong type.
     """
     try:
         nlin, optimizer = config.get("model::nlin"), config.get("optim::optimizer")
@@ -176,7 +177,7 @@ def _text(value: Any) -> str | None:
 
 
 def _seed(value: Any) -> int:
-    """A whole number, also written as 7.0 or "7"."""
+    """A whole number, which may also be written as 7.0 or "7"."""
     seed = value
     if (isinstance(value, float) and value.is_integer() and abs(value) < 2**53) or (
         isinstance(value, str) and _INTEGER.fullmatch(value)
@@ -188,7 +189,7 @@ def _seed(value: Any) -> int:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, also written as text: YAML reads 1e-3 as text."""
+    """A finite number, or None. It may be written as text, because YAML reads 1e-3 as text."""
     if value is None:
         return None
     try:
@@ -220,10 +221,10 @@ def _short(value: Any) -> str:
 def result_row(
     epoch: int, label: Mapping[str, Any], config: Mapping[str, Any], trial: str, last: bool
 ) -> dict[str, Any]:
-    """The line of ``result.json`` for one label row (None where a column is null).
+    """The line of ``result.json`` for one row of labels, whose null columns are None.
 
-    A null metric is NaN, as in the reference for models that diverged. The train metrics of epoch 0 are the clean ones,
-    as in its later version, or else -999, as in its older one.
+    A null metric becomes NaN, as in the reference for models that diverged. At epoch 0 the train metrics are the clean
+    ones, as in the later version of the reference. If there are none, they are -999, as in its older version.
     """
     clean = epoch == 0 and label["running_train_count"] is None
     train = "train" if clean else "running_train"
@@ -255,12 +256,12 @@ def _or(value: Any, otherwise: Any) -> Any:
 
 
 def json_line(value: Any) -> str:
-    """One line of ``result.json``: sorted keys, NaN as Python and the reference write it."""
+    """One line of ``result.json`` with sorted keys. NaN is written as Python and the reference write it."""
     return json.dumps(value, sort_keys=True) + "\n"
 
 
 def parse_row(line: str) -> dict[str, Any]:
-    """A line of ``result.json``; NaN is None, infinities stay. Raises ValueError."""
+    """Parse a line of ``result.json``. NaN becomes None, infinities stay. Raises ValueError."""
     value = plain_json(json.loads(line, parse_constant=lambda name: None if name == "NaN" else float(name)))
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
@@ -268,10 +269,10 @@ def parse_row(line: str) -> dict[str, Any]:
 
 
 def plain_json(value: Any, depth: int = 0) -> Any:
-    """A copy of a JSON value that can be written as UTF-8: lone surrogates replaced.
+    """A copy of a JSON value that can be written as UTF-8, because lone surrogates are replaced.
 
     Raises:
-        ValueError: nested deeper than 32.
+        ValueError: the value is nested more than 32 levels deep.
     """
     if depth > 32:
         raise ValueError("it is nested too deeply")
@@ -286,7 +287,7 @@ def plain_json(value: Any, depth: int = 0) -> Any:
 
 
 def own_columns(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Label columns that an export of ours added to the row. Raises FormatError for an unknown one."""
+    """The label columns that our export added to the row, if any. Raises FormatError for an unknown column."""
     own = row.get(OURS)
     if not isinstance(own, dict):
         return None
@@ -308,9 +309,10 @@ def _fits(value: Any, column_type: str) -> bool:
 
 
 def image_count(ratios: NDArray[np.float64], known: int | None) -> int | None:
-    """The number of images that these accuracies are fractions of; None if there is none up to ``MAX_COUNT``.
+    """The number of images that accuracies ``ratios`` are fractions of; None if there is none up to ``MAX_COUNT``.
 
-    It is ``known`` if all are multiples of 1 / ``known`` within single precision, else the smallest exact one.
+    The number is ``known`` if all accuracies are multiples of 1 / ``known`` within single precision. Otherwise it is
+    the smallest number of which all accuracies are exact fractions.
     """
     unique = np.unique(ratios)
     if not len(unique):

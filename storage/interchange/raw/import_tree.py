@@ -55,22 +55,23 @@ def import_raw(
     first_checkpoint: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
-    """Publish the models of ``root`` as zoo ``name``. An export of ours becomes the manifest that it was written from.
+    """Publish the models of ``root`` as zoo ``name``. If our export wrote the tree, the manifest is restored from it.
 
     Args:
-        name: None: that of the zoo that was exported.
-        dataset, source: for the card; None: guessed from the tree's path and configs, or those of the export.
-        images: numbers of train, val and test images that accuracies are fractions of.
-        split: the rule for a tree that is no export of ours.
+        name: name of the zoo; None: the name of the zoo that was exported.
+        dataset, source: the values for the card of a tree that our export did not write. None: the data set is guessed
+            from the tree's path and configs, and the source is ``SOURCE``.
+        images: numbers of train, val and test images, of which accuracies are fractions.
+        split: the rule for a tree that our export did not write.
         splits: recorded splits by the name of a model's folder, instead of a rule.
-        parent: zoo of the same store whose models these were sparsified from: they share its splits.
-        compression: of the shards; None: as in the exported zoo, else none.
-        first_checkpoint: epoch of ``checkpoint_000000``, 0 or 1, where rows do not name checkpoints; None: as most
-            models have it.
+        parent: the zoo, in the same store, whose models were sparsified. The imported models get its splits.
+        compression: compression of the shards; None: that of the exported zoo, if it has one.
+        first_checkpoint: epoch of ``checkpoint_000000``, 0 or 1, if rows do not name checkpoints; None: the majority of
+            models decides.
         progress: called with the number of states of each shard.
 
     Raises:
-        StorageUsageError: no model here, no name, or another zoo has it; nothing was written.
+        StorageUsageError: there is no model, the zoo has no name, or another zoo has the name. Nothing was written.
         FormatError: no model can be read; nothing was written.
     """
     tree = read_tree(root, first_checkpoint)
@@ -106,7 +107,7 @@ def import_raw(
 
 
 def _rows(tree: RawTree) -> dict[int, dict[str, Any]]:
-    """Hyperparameters by model; a model without readable ones is left out."""
+    """The hyperparameters of each model. A model whose hyperparameters are not readable is left out."""
     rows = {}
     own = _own_rows(tree.own) if tree.own is not None else {}
     for index, model in tree.models.items():
@@ -196,7 +197,7 @@ def describe(
     source: str | None,
     split: SplitRule,
 ) -> tuple[ZooDescription, str]:
-    """The description of a zoo of the reference, and a run id made of its models."""
+    """The description of a zoo of the reference, and a run id that is derived from its models."""
     zoo_prefix(name)
     configs = [model.config for model in tree.models.values()]
     planned = [config.get("training::epochs_train") for config in configs]

@@ -1,4 +1,4 @@
-"""Keep the configs of imported models with their version, so that a later export writes them again.
+"""Store the configs of imported models with the version of their zoo, so that a later export can write them again.
 
 No reader needs ``origin.json``, and no digest covers it.
 """
@@ -20,7 +20,7 @@ _OF_A_MACHINE = ("cuda", "dataset::dump", "training::checkpoint_dir")  # not pub
 
 
 def write_origin(store: ObjectStore, zoo: str, number: int, configs: Mapping[int, Mapping[str, Any]]) -> None:
-    """Write the configs of the models of version ``number``: common members once, then those of each model."""
+    """Write the configs of the models of version ``number``. Members that all configs share are written once."""
     kept = {
         index: {name: value for name, value in config.items() if name not in _OF_A_MACHINE}
         for index, config in configs.items()
@@ -36,17 +36,17 @@ def write_origin(store: ObjectStore, zoo: str, number: int, configs: Mapping[int
         for index, config in kept.items()
     }
     value = {"format": FORMAT, "version": VERSION, "common": common, "models": models}
-    storable = json.loads(json.dumps(value), parse_constant=str, parse_int=_integer_or_text)  # NaN as text
+    storable = json.loads(json.dumps(value), parse_constant=str, parse_int=_integer_or_text)  # NaN becomes text
     store.put(copy_key(zoo, number, NAME), canonical_json(storable))
 
 
 def _integer_or_text(text: str) -> int | str:
-    """Integers of more than 64 bits are text: no reader of the store's JSON takes them."""
+    """The integer, or its text if it needs more than 64 bits, because readers of the store's JSON refuse it then."""
     return int(text) if -(2**63) <= int(text) < 2**64 else text
 
 
 def read_origin(zoo: Zoo) -> dict[int, dict[str, Any]]:
-    """Config by model; empty for a zoo that was not imported, or whose copy lacks the file."""
+    """The config of each model. It is empty if the zoo was not imported, or if its copy lacks the file."""
     key = copy_key(zoo.name, zoo.version, NAME)
     stored = get_or_none(zoo.store, key)
     if stored is None:
@@ -61,5 +61,5 @@ def read_origin(zoo: Zoo) -> dict[int, dict[str, Any]]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of one type: trees write a dropout of 0 or of 0.0."""
+    """Whether two values are equal and of the same type. A tree may write a dropout ratio as 0 or as 0.0."""
     return type(one) is type(other) and bool(one == other)

@@ -1,4 +1,4 @@
-"""Label columns of a raw tree: accuracies become counts of images, missing metrics null."""
+"""Make the label columns of a raw tree. Accuracies become counts of images, and missing metrics become null."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,13 +17,13 @@ Faulty = Mapping[int, tuple[int, str]]  # model to its first faulty epoch and th
 Pruned = Mapping[tuple[int, int], tuple[int, int]]  # (model, epoch) to (pruned, prunable) weights
 Norms = Mapping[tuple[int, int], tuple[float, float]]  # (model, epoch) to norm and largest absolute weight
 
-_SPARSITY_TOLERANCE = 1e-6  # the reference's ratio may be of single precision
+_SPARSITY_TOLERANCE = 1e-6  # the reference may compute its ratio in single precision
 
 
 def image_counts(
     models: Mapping[int, RawModel], dataset: str, given: tuple[int, int, int] | None, findings: Findings
 ) -> dict[str, int | None]:
-    """Number of images of each split; None, with a finding, if the accuracies are fractions of no such number."""
+    """The number of images of each split; None, with a finding, if no number of images fits the accuracies."""
     known = given or IMAGES.get(dataset)
     counts: dict[str, int | None] = {}
     for place, split in enumerate(SPLITS):
@@ -58,10 +58,10 @@ def label_values(
     twin: bool,
     findings: Findings,
 ) -> dict[str, Values]:
-    """Label columns, one row per model and epoch from 0 to its last.
+    """The label columns. There is one row for each model and each epoch from 0 to the model's last.
 
     Args:
-        lasts: model to its last epoch.
+        lasts: the last epoch of each model.
     """
     columns = (*PART_COLUMNS, *NORM_COLUMNS, *(TWIN_COLUMNS if twin else ()))
     values: dict[str, list[Any]] = {column.name: [] for column in columns}

@@ -1,4 +1,4 @@
-"""The parents of a tree of sparsified models: a zoo of the same store."""
+"""Find the parents of the sparsified models of a tree, in a zoo of the same store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from .tree import RawTree
 
 @dataclass(frozen=True)
 class Lineage:
-    """The parents' manifest, their epoch, and the columns of lineage by model."""
+    """The manifest of the parents, the epoch at which they were sparsified, and the columns of lineage by model."""
 
     parent: Manifest
     epoch: int
@@ -25,11 +25,11 @@ class Lineage:
 
     @classmethod
     def of(cls, store: ObjectStore, parent: str, tree: RawTree, models: Mapping[int, Any]) -> "Lineage":
-        """Lineage of ``models`` of the tree, by the paths in their configs.
+        """Find the lineage of ``models`` of the tree by the paths in their configs.
 
         Raises:
-            NotPublished: no such zoo.
-            StorageUsageError: a model names no parent, or one that the zoo lacks.
+            NotPublished: there is no zoo ``parent``.
+            StorageUsageError: a model names no parent or one that the zoo lacks, or epochs of parents differ.
         """
         number, data = read_manifest_bytes(store, parent)
         manifest = Manifest.from_json(data, f"zoo {parent!r}, version {number}")
@@ -55,7 +55,7 @@ class Lineage:
         return cls(manifest, epochs.pop(), rows)
 
     def apply(self, description: ZooDescription) -> ZooDescription:
-        """The description with the columns of lineage; its models have the splits of their root models."""
+        """The description with the columns of lineage. Its models get the splits of their root models."""
         return replace(
             description,
             rows={index: {**row, **self.rows[index]} for index, row in description.rows.items()},

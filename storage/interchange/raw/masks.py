@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from ...formats.layout import Layout
 from ...formats.manifest import Manifest
 
-CONV_CLAMP, LINEAR_CLAMP = np.float32(8.0), np.float32(10.0)  # log alpha stays within plus and minus these
+CONV_CLAMP, LINEAR_CLAMP = np.float32(8.0), np.float32(10.0)  # log alpha is clamped to plus and minus these
 EPS = np.float32(1e-15)
-PRUNED_FROM = np.float32(3.0)  # log alpha at and above which a value is pruned
+PRUNED_FROM = np.float32(3.0)  # a value is pruned if log alpha is at least this
 
 
 def used(values: NDArray[np.float32], noise: NDArray[np.float32], layout: Layout, noisy: Layout) -> NDArray[np.bool_]:
@@ -35,7 +35,7 @@ def used(values: NDArray[np.float32], noise: NDArray[np.float32], layout: Layout
 def flips_of(
     manifest: Manifest, values: NDArray[np.float32], noise: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> list[int]:
-    """Places where the stored mask is not the recomputed one: an engine's logarithm may differ in the last bit."""
+    """Places where stored and recomputed masks differ. The logarithm of an engine may differ in its last bit."""
     if manifest.noisy_layout is None:
         return []
     flips: list[int] = np.flatnonzero(mask != used(values, noise, manifest.layout, manifest.noisy_layout)).tolist()
@@ -43,6 +43,6 @@ def flips_of(
 
 
 def num_pruned(mask: NDArray[np.bool_], noisy: Layout) -> tuple[int, int]:
-    """(pruned, prunable) weights; biases are in neither, as in the reference's sparsity ratio."""
+    """The numbers of pruned and of prunable weights. As in the reference's sparsity ratio, biases do not count."""
     weights = [mask[entry.offset : entry.stop] for entry in noisy.entries if entry.name.endswith(".weight")]
     return sum(int((~part).sum()) for part in weights), sum(part.size for part in weights)

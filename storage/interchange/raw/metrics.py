@@ -1,4 +1,4 @@
-"""Metrics of ``result.json`` as numbers. Unambiguous values are read; all others become None and a finding. Pure."""
+"""Read metrics of ``result.json`` as numbers. An ambiguous value becomes None, and a finding reports it. Pure."""
 
 import math
 import re
@@ -11,22 +11,22 @@ from .findings import Findings
 METRICS = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc", "sparsity_ratio")
 SENTINEL = -999  # train loss and accuracy of epoch 0 in the reference's older zoos
 _EXPECTED = ("train_loss", "train_acc", "test_loss", "test_acc")
-_WRITERS = r"(?:(?:torch\.)?tensor|(?:np\.|numpy\.)?(?:float\d{1,3}|array))"  # what str() writes before a number
+_WRITERS = r"(?:(?:torch\.)?tensor|(?:np\.|numpy\.)?(?:float\d{1,3}|array))"  # text that str() writes before a number
 _TEXT = re.compile(
     rf"{_WRITERS}?\(?\[?([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan)(%?)\]?(?:,[^,()]*(?:\([^()]*\))?)*\)?", re.I
 )
 
 Row = tuple[float | None, ...]
-"""Values of ``METRICS``."""
+"""Values in the order of ``METRICS``."""
 
 
 def number(value: Any) -> float | None:
-    """A number, or one written as text or in a list of one item; None for null, NaN and the sentinel.
+    """The number in ``value``, which may be text or a list of one item. It is None for null, NaN and the sentinel.
 
-    Text may be as Python prints a tensor: "tensor(0.81, device='cuda:0')". "81 %" is 0.81.
+    Text may be a tensor as Python prints it: "tensor(0.81, device='cuda:0')". "81 %" is read as 0.81.
 
     Raises:
-        ValueError: not one finite number; the message says what the value is.
+        ValueError: the value is not one finite number; the message says what it is.
     """
     if value is None:
         return None
@@ -59,7 +59,7 @@ def read_metrics(
 ) -> dict[int, dict[int, Row]]:
     """Metrics by model and epoch.
 
-    Accuracies of a model whose values are mostly above 1, and none above 100, are percentages.
+    If most positive values of an accuracy of a model are above 1, and none is above 100, they are read as percentages.
 
     Args:
         models: rows of ``result.json`` by model and epoch.
@@ -77,7 +77,7 @@ def read_metrics(
 
 
 def _column(model: int, name: str, rows: Mapping[int, Mapping[str, Any]], findings: Findings) -> dict[int, float]:
-    """Values of one metric by epoch, where there is one."""
+    """The values of one metric by epoch. Epochs without a value are left out."""
     values: dict[int, float] = {}
     unread: dict[str, list[int]] = {}
     from_text = False
@@ -105,7 +105,7 @@ def _column(model: int, name: str, rows: Mapping[int, Mapping[str, Any]], findin
 
 
 def _as_ratios(name: str, columns: Mapping[int, dict[int, float]], findings: Findings) -> None:
-    """Divide percentages by 100 and remove what is no ratio."""
+    """Divide percentages by 100, and remove values that are not ratios."""
     percent = {model for model, column in columns.items() if _is_percent(column)}
     most_are_percent = 2 * len(percent) > sum(any(column.values()) for column in columns.values())
     for model, column in columns.items():
@@ -124,7 +124,7 @@ def _as_ratios(name: str, columns: Mapping[int, dict[int, float]], findings: Fin
 
 
 def _hundredth(value: float) -> float:
-    """The float nearest to the hundredth of the decimal number that ``value`` is printed as: 0.573 for 57.3."""
+    """A hundredth of ``value``, computed from its decimal digits, so that 57.3 gives the same float as 0.573."""
     return float(Decimal(repr(value)).scaleb(-2))
 
 

@@ -1,4 +1,4 @@
-"""The newest optimizer states of a run's models, as torch's optimizers load them. Only the run's store has them."""
+"""Write the newest optimizer states of models as torch's optimizers load them. Only the store of the run has them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .state_dicts import torch_state
 
 @dataclass(frozen=True)
 class OptimizerStates:
-    """Optimizer state and its epoch, by model."""
+    """The optimizer state of each model, and the epoch of that state."""
 
     zoo: Zoo
     arrays: Mapping[int, Mapping[str, NDArray[Any]]]
@@ -26,7 +26,7 @@ class OptimizerStates:
 
     @classmethod
     def of(cls, zoo: Zoo, models: Sequence[int]) -> "OptimizerStates":
-        """States of ``models``. Raises StorageUsageError if the store lacks one of them."""
+        """Load the states of ``models``. Raises StorageUsageError if the store lacks one of them."""
         ledger = read_ledger(zoo.store, zoo.manifest.run)
         optimizers = {row["model"]: row["optimizer"] for row in zoo.model_table().to_pylist()}
         groups: dict[tuple[int, str], list[int]] = {}
@@ -90,7 +90,7 @@ class OptimizerStates:
 
 
 def _group(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters of torch's optimizer; on loading the others get their defaults."""
+    """The hyperparameters of torch's optimizer. When it loads them, all others get their defaults."""
     common = {"lr": row["learning_rate"], "weight_decay": row["weight_decay"]}
     match row["optimizer"]:
         case "adam":

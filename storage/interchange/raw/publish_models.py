@@ -1,4 +1,4 @@
-"""Publish models that were read from files of others: shards, labels, splits, manifest."""
+"""Publish models that were read from files of other programs: write shards, labels, splits and the manifest."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -33,7 +33,7 @@ class ModelReader(Protocol):
     network: Network
 
     def read(self, model: RawModel, epoch: int) -> Fields | None:
-        """Fields of a state by suffix, weights as ``""``; None, with a finding, if it is not readable."""
+        """The fields of a state by suffix (``""``: weights); None, with a finding, if the state is not readable."""
         ...
 
 
@@ -48,10 +48,11 @@ def publish_models(
     compression: CompressionName | None,
     progress: Callable[[int], None] | None,
 ) -> Version:
-    """Publish the models of ``rows``. Findings are added to the tree's.
+    """Publish the models of ``rows``. Findings are added to those of the tree.
 
     Raises:
-        StorageUsageError: another zoo has the name, or its version holds more; nothing was written.
+        StorageUsageError: another zoo has the name, or the current version has states that the tree lacks. Nothing was
+            written.
         FormatError: no state can be read.
     """
     here = {(index, epoch) for index in rows for epoch in tree.models[index].checkpoints}
@@ -124,7 +125,7 @@ def _states(manifest: Manifest) -> set[tuple[int, int]]:
 
 
 class _Shards:
-    """Read the tree and write shards, one at a time; collect what labels and manifest need."""
+    """Reads the tree, writes one shard at a time, and collects the values that labels and manifest need."""
 
     def __init__(
         self,
@@ -141,7 +142,7 @@ class _Shards:
         self.models: list[RawModel] = [tree.models[index] for index in sorted(rows)]
         self.noisy = reader.network.noisy_layout
         self.shards: list[ShardEntry] = []
-        self.digests: dict[str, Digests] = {}  # of the blocks, by SHA-256 of the shard
+        self.digests: dict[str, Digests] = {}  # digests of blocks, by SHA-256 of the shard
         self.fields: dict[str, FieldEntry] = {}
         self.lasts: dict[int, int] = {}
         self.faulty: dict[int, tuple[int, str]] = {}
@@ -164,7 +165,7 @@ class _Shards:
                 self.tree.findings.drop(model.index, "none of its checkpoints is readable")
 
     def _known_fault(self, model: RawModel) -> None:
-        """Take the faulty epoch from an export of ours: its weights need not be in the tree."""
+        """Take the faulty epoch from rows of our export, because the tree may lack the weights of that epoch."""
         for row in model.own.values():
             if row.get("faulty_epoch") is not None:
                 self.faulty[model.index] = (int(row["faulty_epoch"]), str(row.get("faulty_reason", "nan")))
@@ -198,7 +199,7 @@ class _Shards:
             progress(sum(len(models) for models in here.values()))
 
     def _accept(self, model: RawModel, epoch: int, state: Fields) -> bool:
-        """Record what the labels need of the state. False, with a finding, if it contradicts an earlier state."""
+        """Record the values that labels need. False, with a finding, if the state contradicts an earlier one."""
         index = model.index
         finite = bool(np.isfinite(state[""]).all())
         fault = self.faulty.get(index)

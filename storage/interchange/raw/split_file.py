@@ -1,7 +1,7 @@
 """Read the splits in a preprocessed data set of the reference, which holds the paths of the models of each split.
 
-The file was written by ``torch.save``: a dict ``trainset``, ``valset``, ``testset`` of instances of the reference's
-data set class. That class does not run here, and no tensor is read, only the paths.
+``torch.save`` wrote the file. It holds a dict with ``trainset``, ``valset`` and ``testset``, which are instances of the
+reference's data set class. No code of that class runs here. Only the paths are read, and no tensor.
 
 Source: the reference's ``checkpoints_to_datasets.dataset_base.ModelDatasetBase`` and the notebook that saves it.
 """
@@ -53,10 +53,10 @@ _ALLOWED: Allowed = {
 
 
 def read_splits(path: Path) -> dict[str, SplitName]:
-    """Split of each model by the name of its folder.
+    """The split of each model, by the name of its folder.
 
     Raises:
-        FormatError: damaged, no such file of the reference, or a model in two splits.
+        FormatError: the file is damaged or is not such a file of the reference, or a model is in two splits.
     """
     value = read_value(path, _ALLOWED)
     if not isinstance(value, dict) or not set(value) & set(SETS):
@@ -77,10 +77,10 @@ def read_splits(path: Path) -> dict[str, SplitName]:
 
 
 def record_splits(tree: RawTree, rows: Mapping[int, dict[str, Any]], splits: Mapping[str, SplitName], zoo: str) -> None:
-    """Add the split of each model to its row; a model without a recorded one gets it by hash, with a finding.
+    """Add the split of each model to its row. A model without a recorded split gets one by hash, with a finding.
 
     Raises:
-        StorageUsageError: the splits are those of other models.
+        StorageUsageError: no split is recorded for any of the models.
     """
     recorded = {index: splits.get(tree.models[index].folder.name) for index in rows}
     if not any(recorded.values()):

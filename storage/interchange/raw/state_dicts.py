@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...formats.layout import Layout
 from ...zoo import Zoo
 
-UNUSED_LOG_SIGMA2 = -10.0  # of linear biases: the reference never initialises or uses it
+UNUSED_LOG_SIGMA2 = -10.0  # for linear biases: the reference neither initialises nor uses it
 
 
 Indices = Literal["plain", "module"]
@@ -18,7 +18,7 @@ Indices = Literal["plain", "module"]
 def torch_state(
     zoo: Zoo, values: NDArray[Any], model: int, extra: Mapping[str, NDArray[Any]], indices: Indices = "module"
 ) -> dict[str, NDArray[Any]]:
-    """The state of ``model`` whose weights are ``values`` [D].
+    """The state dict of ``model`` with the weights ``values`` [D].
 
     Args:
         extra: other fields of the same state: ``.buffers`` and ``.counters``, or ``.log_sigma2``.
@@ -39,7 +39,7 @@ def torch_state(
 def _with_buffers(
     zoo: Zoo, tensors: Mapping[str, NDArray[Any]], extra: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Tensors in order, each buffer behind the bias of its normalisation layer."""
+    """The tensors in order. The buffers of a normalisation layer follow its bias."""
     described = zoo.manifest.architecture
     more = dict(Layout.from_json(described["buffers_layout"]).unflatten(extra[".buffers"]))
     for name, count in zip(described["counters"], extra.get(".counters", ()), strict=False):
@@ -59,7 +59,7 @@ def _with_buffers(
 def _with_noise(
     zoo: Zoo, tensors: Mapping[str, NDArray[Any]], noise: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:
-    """Tensors in order, per layer: weight, bias, and their log sigma^2."""
+    """The tensors in order. Log sigma^2 of the weight and of the bias of a layer follow its bias."""
     ours = dict(zip(tensors, (entry.name for entry in zoo.layout.entries), strict=True))
     ordered: dict[str, NDArray[Any]] = {}
     for key, value in tensors.items():

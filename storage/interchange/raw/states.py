@@ -19,21 +19,21 @@ from .format import OURS
 from .masks import used
 from .tree import RawModel, RawTree
 
-NUM_SAMPLES = 4  # models with, and without, dropout whose checkpoints show what the zoo's network is
-PREFIXES = ("_orig_mod.", "module.")  # of the keys of compiled and of data-parallel modules
+NUM_SAMPLES = 4  # read so many models with dropout, and so many without, to recognise the network
+PREFIXES = ("_orig_mod.", "module.")  # of keys in state dicts of compiled and of data-parallel modules
 
 Fields = dict[str, NDArray[Any]]
 Convert = Callable[[Arrays], Fields]
 
 
 def read_network(tree: RawTree, dropout: Mapping[int, bool]) -> Network:
-    """The network of most of the first models.
+    """The network that most of the sampled models have.
 
     Args:
         dropout: whether the dropout ratio is above 0, by model.
 
     Raises:
-        FormatError: no model has a readable checkpoint, or its keys are of no network that is read.
+        FormatError: no model has a readable checkpoint, or its keys do not belong to a network that can be read.
     """
     samples: list[tuple[bool, dict[str, tuple[int, ...]]]] = []
     kinds: list[tuple[Any, ...]] = []
@@ -63,14 +63,14 @@ def read_network(tree: RawTree, dropout: Mapping[int, bool]) -> Network:
 
 
 def _kind(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
-    """The shapes in order, equal for models of one zoo: dropout changes only the indices."""
+    """The shapes in order. They are equal for all models of a zoo, because dropout layers change only indices."""
     if any(key.startswith("module_list.") for key in shapes):
         return tuple(layer_shapes(shapes))
     return tuple(shapes.items())
 
 
 class StateReader:
-    """Read checkpoints of one network. A checkpoint that cannot be read is a finding, not an error."""
+    """Reads checkpoints of one network. A checkpoint that cannot be read gives a finding and not an error."""
 
     def __init__(self, network: Network, findings: Findings) -> None:
         self.network = network
@@ -78,7 +78,7 @@ class StateReader:
         self._converters: dict[tuple[Any, ...], Convert | str] = {}
 
     def read(self, model: RawModel, epoch: int) -> Fields | None:
-        """Fields of a state by suffix, weights as ``""``; None if it is not readable or of another network."""
+        """The fields of a state by suffix (``""``: weights); None if it is not readable or of another network."""
         path = model.checkpoints[epoch]
         try:
             arrays, prefix = without_prefix(read_state_dict_file(path, f"epoch {epoch}"))
@@ -151,7 +151,7 @@ class StateReader:
         return convert
 
     def _mask(self, path: Path, fields: Fields, noisy: Layout) -> NDArray[np.uint8]:
-        """Packed mask: recomputed, except for places where an export of ours says that the engine's mask differs."""
+        """The packed mask. It is recomputed, and inverted at the places where our export says that it differed."""
         mask = used(fields[""], fields[".log_sigma2"], self.network.layout, noisy)
         flips = path.with_name(f"{OURS}_mask.json")
         if flips.is_file():

@@ -1,4 +1,4 @@
-"""Read the folders of a tree: configs, rows of ``result.json``, and which checkpoint belongs to which epoch."""
+"""Read the folders of a tree: configs, rows of ``result.json``, and the checkpoint of each epoch."""
 
 import json
 import os
@@ -37,11 +37,12 @@ class RawModel:
     """One folder of a tree.
 
     Attributes:
-        rows: rows of ``result.json`` by epoch; ``own``: label columns that an export of ours added to them.
+        rows: rows of ``result.json`` by epoch; ``own``: label columns that our export added to them.
         metrics: ``METRICS`` by epoch.
         numbered: checkpoint file by the number of its folder; ``without_file``: numbers of folders that have none.
         checkpoints: checkpoint file by epoch.
-        from_matrix: whether it is rows of a matrix: train metrics are clean ones, and only some epochs have rows.
+        from_matrix: whether the model was read from rows of a matrix. Then train metrics are clean ones, and only some
+            epochs have rows.
     """
 
     index: int
@@ -62,7 +63,7 @@ class RawModel:
 
 @dataclass(frozen=True)
 class RawTree:
-    """All models of a tree by index, and the content of its ``zooforge.json`` if it is an export of ours."""
+    """All models of a tree by index, and the content of ``zooforge.json`` if our export wrote the tree."""
 
     root: Path
     models: dict[int, RawModel]
@@ -74,15 +75,15 @@ class RawTree:
 def read_tree(root: Path, first_checkpoint: int | None = None) -> RawTree:
     """Read every ``params.json`` and ``result.json``, and list the checkpoints.
 
-    The index of a model is the number of the trial in the name of its folder; if two folders share a number, or one
-    has none, models are counted in the order of the names.
+    The index of a model is the number of the trial in the name of its folder. If two folders have the same number, or
+    one has none, models are numbered in the order of the names. ``zooforge.json`` of our export gives other indices.
 
     Args:
-        first_checkpoint: epoch of ``checkpoint_000000``, 0 or 1, where rows do not name their checkpoints; None: as
-            most models have it.
+        first_checkpoint: epoch of ``checkpoint_000000``, 0 or 1, if rows do not name their checkpoints; None: the
+            majority of models decides.
 
     Raises:
-        StorageUsageError: no folder, not readable, no model in it, or ``first_checkpoint`` is needed.
+        StorageUsageError: ``root`` is no readable folder, holds no model, or ``first_checkpoint`` is needed.
     """
     if not root.is_dir():
         raise StorageUsageError(f"{printable(root)}: no such folder; name the one that holds the models' folders")
@@ -113,7 +114,7 @@ def _read_tree(root: Path, first_checkpoint: int | None) -> RawTree:
 
 
 def _model_folders(root: Path, findings: Findings) -> tuple[Path, list[Path]]:
-    """The folder that holds the models, which is ``root`` or its only folder with models in it; and theirs."""
+    """The folder that holds the models, and their folders. The first is ``root`` or its only folder with models."""
     children = sorted(path for path in root.iterdir() if path.is_dir())
     folders = [path for path in children if not path.name.startswith(".") and _is_model(path)]
     if folders:
@@ -132,13 +133,13 @@ def _model_folders(root: Path, findings: Findings) -> tuple[Path, list[Path]]:
 
 
 def printable(path: Path | str) -> str:
-    """A name for a message: bytes that are no UTF-8, and line breaks, are replaced."""
+    """A name for a message. Bytes that are not UTF-8, and characters that are not printable, are replaced."""
     text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _add_metrics(models: Mapping[int, RawModel], findings: Findings) -> None:
-    """Fill ``RawModel.metrics``. Rows of our own exports have label columns instead."""
+    """Fill ``RawModel.metrics``. Rows that our export wrote have label columns instead."""
     foreign = {
         index: {epoch: row for epoch, row in model.rows.items() if epoch not in model.own}
         for index, model in models.items()
@@ -148,9 +149,9 @@ def _add_metrics(models: Mapping[int, RawModel], findings: Findings) -> None:
 
 
 def _compare_epochs(models: Mapping[int, RawModel], own: Mapping[str, Any] | None, findings: Findings) -> None:
-    """Name each epoch that has a row but no checkpoint, where at least half of the models have one.
+    """Report each epoch that has a row but no checkpoint, if at least half of the models have a checkpoint there.
 
-    An export of ours says which checkpoints it wrote.
+    If our export wrote the tree, ``zooforge.json`` says which checkpoints are expected.
     """
     counts = Counter(epoch for model in models.values() for epoch in model.checkpoints)
     usual = [epoch for epoch, count in counts.items() if 2 * count >= len(models)]
@@ -218,7 +219,7 @@ def _read_model(path: Path, index: int, findings: Findings) -> RawModel | None:
 def _result(
     path: Path, index: int, findings: Findings
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], dict[str, Any] | None]:
-    """Rows of ``result.json`` by epoch, label columns that an export of ours added, and the first config in a row."""
+    """Rows of ``result.json`` by epoch, label columns that our export added, and the first config in a row."""
     rows: dict[int, dict[str, Any]] = {}
     own: dict[int, dict[str, Any]] = {}
     config = None
@@ -254,7 +255,7 @@ def _result(
 
 
 def _epoch(row: Mapping[str, Any]) -> int:
-    """``training_iteration`` of a row: a whole number from 0 on, as integer, float or text."""
+    """``training_iteration`` of a row: a whole number of at least 0, which may be an integer, a float or text."""
     value = None
     with suppress(ValueError):
         value = number(row.get("training_iteration"))
@@ -290,7 +291,7 @@ def _text(path: Path) -> str:
 def _checkpoints(path: Path, index: int, findings: Findings) -> tuple[dict[int, Path], set[int]]:
     """Checkpoint files by the number of their folder, and the numbers of folders that have none.
 
-    If ``checkpoint_7`` and ``checkpoint_000007`` are both there, the first is read, as by the reference.
+    If both ``checkpoint_7`` and ``checkpoint_000007`` exist, the first is read, as the reference does.
     """
     numbered: dict[int, Path] = {}
     without: set[int] = set()

@@ -1,4 +1,4 @@
-"""Makes boto3 clients for S3. Region, endpoint and credentials come the standard AWS way."""
+"""Makes boto3 clients for S3. They find region, endpoint and credentials in the standard way of AWS."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from ..environment import check_endpoint, configured_endpoint
 
 CONNECT_SECONDS = 4.0
-FIRST_READ_SECONDS = 8.0  # of the first request, so that a dead endpoint is known within 15 s
+FIRST_READ_SECONDS = 8.0  # for the first request, so that a dead endpoint is noticed within 15 s
 READ_SECONDS = 60.0
 MAX_CONNECTIONS = 32
 
@@ -14,7 +14,7 @@ MAX_CONNECTIONS = 32
 def new_session() -> Any:
     import boto3
 
-    return boto3.session.Session()  # a new one at each call: it reads environment and files again
+    return boto3.session.Session()  # a new session reads the environment and the files again
 
 
 def new_client(session: Any, read_seconds: float, options: Mapping[str, Any]) -> Any:
@@ -33,7 +33,7 @@ def new_client(session: Any, read_seconds: float, options: Mapping[str, Any]) ->
     if options.get("endpoint_url") or configured_endpoint():
         settings["s3"] = {"addressing_style": "path"}  # such servers rarely have a host name per bucket
     client = session.client("s3", region_name=region, config=Config(**settings), **options)
-    if "s3" not in settings and ".amazonaws.com" not in str(client.meta.endpoint_url):  # from a profile
+    if "s3" not in settings and ".amazonaws.com" not in str(client.meta.endpoint_url):  # a profile set it
         settings["s3"] = {"addressing_style": "path"}
         client = session.client("s3", region_name=region, config=Config(**settings), **options)
     check_endpoint(str(client.meta.endpoint_url), "endpoint_url of the AWS config files")

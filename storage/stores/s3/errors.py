@@ -1,4 +1,4 @@
-"""Turns errors of botocore, and the answers of S3 servers, into ours: one line that says what to do."""
+"""Turns errors of botocore and answers of S3 servers into our errors, each with one line that says what to do."""
 
 import http.client
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class RangeAfterEnd(StorageError):
 
 
 def failure(error: Exception, what: str, place: Place) -> StorageError:
-    """Our error for an error of botocore or below, marked as transient if trying again may help."""
+    """Our error for an error of botocore or of the code that it calls. It is transient if trying again may help."""
     import botocore.exceptions as b
 
     where = f"{place.url}: cannot {what}"
@@ -79,7 +79,7 @@ def failure(error: Exception, what: str, place: Place) -> StorageError:
 
 
 def _refusal(error: Any, what: str, where: str, place: Place) -> StorageError:
-    """Our error for an error that the server replied."""
+    """Our error for an error in the reply of the server."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     metadata = error.response.get("ResponseMetadata", {})
     status = int(metadata.get("HTTPStatusCode", 0))

@@ -1,6 +1,7 @@
-"""S3 for reading through obstore alone, where boto3 is not installed: a reader needs no more.
+"""Reads S3 through obstore alone, so that a reader works without boto3.
 
-Writing, profiles and processes that are forked after the first read need boto3: ``pip install 'zooforge[s3]'``.
+Boto3 is needed to write, to use profiles, and to read in processes that are forked after the first read:
+``pip install 'zooforge[s3]'``.
 """
 
 import os
@@ -36,7 +37,7 @@ _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 
 
 class S3Reader:
-    """Read-only protocol over one prefix of a bucket. Requests are signed if the environment holds credentials."""
+    """Read-only protocol over one prefix of a bucket. It signs requests if the environment holds credentials."""
 
     root = None
     clock_ahead_seconds = 0.0
@@ -81,7 +82,7 @@ class S3Reader:
         return Stat(key, int(meta["size"]), str(meta["e_tag"]), meta["last_modified"].timestamp())
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        folder = (self.prefix + prefix).rpartition("/")[0]  # obstore lists whole segments only
+        folder = (self.prefix + prefix).rpartition("/")[0]  # obstore lists only whole segments of paths
 
         def read(obstore: Any, store: Any) -> list[Any]:
             return [meta for page in obstore.list(store, folder or None) for meta in page]
@@ -102,7 +103,7 @@ class S3Reader:
         raise StoreRefused(f"{self.url}: to {verb} objects of S3, boto3 is needed: {INSTALL}")
 
     def _call(self, what: str, request: Any) -> Any:
-        """Result of ``request``, which takes obstore and its store. Raises StorageError only."""
+        """Run ``request``, which takes obstore and its store, and return its result. Raises only StorageError."""
 
         def attempt() -> Any:
             import obstore
@@ -111,7 +112,7 @@ class S3Reader:
             try:
                 return request(obstore, store)
             except (obstore.exceptions.BaseError, ValueError, KeyError, OSError) as error:
-                raise self._failure(error, what) from None  # the cause can quote a request, and so a key
+                raise self._failure(error, what) from None  # the cause may quote a request, and with it an access key
 
         return self._policy.call(attempt, on_retry=lambda error: self.traffic.add(retries=1))
 
@@ -150,7 +151,7 @@ class S3Reader:
         )
 
     def _failure(self, error: Exception, what: str) -> StorageError:
-        """Our error for an error of obstore, marked as transient if trying again may help."""
+        """Our error for an error of obstore. It is transient if trying again may help."""
         where = f"{self.url}: cannot {what}"
         match, code_match = _STATUS.search(str(error)), _CODE.search(str(error))
         status, code = int(match[1]) if match else 0, code_match[1] if code_match else ""

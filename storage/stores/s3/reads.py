@@ -1,8 +1,8 @@
-"""Reads of S3 through obstore, at a tenth of boto3's cost per request. What obstore cannot do goes through boto3.
+"""Reads S3 through obstore, at a tenth of boto3's cost per request. Reads that obstore cannot do go through boto3.
 
 Measured on SeaweedFS, CPU of the client per ranged read: 2.4 ms with boto3 and 0.25 ms here for 10 kB, 2.6 and 0.9 ms
-for 1.3 MB; 82 and 6 ms per 1,000 keys listed. Here each request is tried once, and a failure raises Unavailable:
-``store.S3Store`` then sends it through boto3, which handles errors, retries and renewed credentials.
+for 1.3 MB; 82 and 6 ms per 1,000 keys listed. This module tries each request once, and a failure raises Unavailable.
+Then ``store.S3Store`` sends the request through boto3, which handles errors, retries and renewed credentials.
 """
 
 import datetime
@@ -14,9 +14,11 @@ from ..protocol import ByteRange
 
 CREDENTIALS_SECONDS = 300.0
 PAGE = 1000  # keys that a server lists at once
-MAX_FAILURES = 3  # in a row where boto3 then succeeded: this endpoint needs something that obstore does not know
+# After so many failures in a row at which boto3 succeeded, only boto3 is used, because the endpoint needs something
+# that obstore does not know.
+MAX_FAILURES = 3
 
-Page = list[tuple[str, int, str, float]]  # key with its prefix, size, etag, when it was written
+Page = list[tuple[str, int, str, float]]  # key with its prefix, size, etag, time of the last write
 
 _runtime_pid: int | None = None  # obstore's threads do not survive a fork, and its calls panic in the child
 
@@ -26,20 +28,20 @@ class Unavailable(Exception):
 
 
 class FastReads:
-    """One bucket, with the endpoint and credentials of boto3."""
+    """Reads from one bucket, with the endpoint and the credentials of boto3."""
 
     def __init__(self, bucket: str, client: Any, session: Any, timeouts: tuple[float, float]) -> None:
         """Args:
-        client: of boto3, which knows endpoint and region.
-        session: of boto3, which knows the credentials; asked again every few minutes.
-        timeouts: seconds to connect, and for a whole answer.
+        client: client of boto3, which knows endpoint and region.
+        session: session of boto3, which knows the credentials. It is asked for them again every few minutes.
+        timeouts: seconds to connect, and seconds for a whole answer.
         """
         self._bucket, self._client, self._session, self._timeouts = bucket, client, session, timeouts
         self._store: Any = None
         self._failures = 0
 
     def get(self, path: str, byte_range: ByteRange | None) -> tuple[bytes, str]:
-        """Bytes and etag. Raises Unavailable."""
+        """Return bytes and etag. Raises Unavailable."""
         obstore = self._library()
         try:
             if self._store is None:
@@ -48,10 +50,10 @@ class FastReads:
             return reply.bytes().to_bytes(), str(reply.meta["e_tag"])
         except (obstore.exceptions.BaseError, ValueError, KeyError, OSError):
             self._failures += 1
-            raise Unavailable from None  # the cause can quote a request, and so a key
+            raise Unavailable from None  # the cause may quote a request, and with it an access key
 
     def list(self, folder: str) -> Iterator[Page]:
-        """Pages of the objects below ``folder``, which ends with a slash. May raise Unavailable after some pages."""
+        """Yield pages of objects below ``folder``, which ends with a slash. May raise Unavailable after some pages."""
         obstore = self._library()
         try:
             if self._store is None:
@@ -75,7 +77,7 @@ class FastReads:
         return obstore
 
     def reset_failures(self) -> None:
-        """Call it when boto3 failed too, or obstore succeeded: the failures were not obstore's."""
+        """Forget the failures. Called if obstore succeeded, or if boto3 failed too: obstore was not the cause."""
         self._failures = 0
 
     def _open(self) -> Any:

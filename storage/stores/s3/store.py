@@ -1,8 +1,8 @@
 """S3 through boto3: the store for writing and reading. Reads try obstore first (``reads``).
 
-Retries are ours: botocore's do not know 409, and a budget in seconds says more than a number of attempts. Checksums are
-ours too: SHA-256 goes with every put as a header, so that no body is sent with a trailing checksum, which several
-servers handle wrongly over TLS.
+This module retries requests itself, because botocore does not retry status 409, and because a budget in seconds says
+more than a number of attempts. It also sends SHA-256 as a header with every put, so that no body is sent with a
+trailing checksum, which several servers handle wrongly over TLS.
 """
 
 import base64
@@ -43,7 +43,7 @@ REFRESH_CLOCK_SECONDS = 60.0
 
 
 class S3Store:
-    """The protocol over one prefix of a bucket. Region, endpoint and credentials come the standard AWS way."""
+    """The protocol over one prefix of a bucket. Finds region, endpoint and credentials in the standard way of AWS."""
 
     root = None
 
@@ -59,9 +59,11 @@ class S3Store:
         """Nothing is sent until the first request.
 
         Args:
-            budget_seconds: time that a request may be retried.
-            client_options: of the boto3 client, instead of the environment, for a program that runs its own server.
-            single_writer: the caller guarantees that nothing else writes; allow a server without conditional writes.
+            budget_seconds: how long a request may be retried.
+            client_options: options of the boto3 client instead of the environment, for a program that runs its own
+                server.
+            single_writer: the caller guarantees that nothing else writes, so the server need not have conditional
+                writes.
         """
         self.bucket = bucket
         self._options = dict(client_options or {})
@@ -70,8 +72,8 @@ class S3Store:
         self.traffic = Traffic()
         self.budget_seconds = budget_seconds
         self.single_writer = single_writer
-        self.clock_ahead_seconds = 0.0  # from the dates of replies to listings
-        self._clock_due = 0.0  # monotonic time when a listing asks for the clock again
+        self.clock_ahead_seconds = 0.0  # measured from the dates of replies to listings
+        self._clock_due = 0.0  # monotonic time from which a listing asks for the clock again
         self._lock = threading.Lock()
         self._client: Any = None
         self._fast: FastReads | None = None
@@ -150,7 +152,7 @@ class S3Store:
         return etag
 
     def _put_checked(self, key: str, data: Data, if_absent: bool, if_match: str | None) -> str:
-        """A conditional put in two steps, not atomic: for a single writer on a server that has none."""
+        """A conditional put in two steps, which is not atomic: for a single writer whose server has no such puts."""
         stat = self.stat(key)
         if (if_absent and stat is not None) or (if_match is not None and (stat is None or stat.etag != if_match)):
             raise PreconditionFailed(f"{self.url}: {key} exists, has changed or is gone")
@@ -167,7 +169,7 @@ class S3Store:
 
     def list(self, prefix: str) -> Iterator[Stat]:
         full, last = self.prefix + prefix, ""
-        if full.endswith("/"):  # obstore lists whole segments only
+        if full.endswith("/"):  # obstore lists only whole segments of paths
             self._refresh_clock(full)
             try:
                 for page in self._fast_pages(full):
@@ -200,7 +202,7 @@ class S3Store:
         fast.reset_failures()
 
     def _refresh_clock(self, prefix: str) -> None:
-        """Ask for the server's clock if the last answer is old: obstore does not show the dates of replies."""
+        """Ask for the server's time if the last answer is old, because obstore does not show the dates of replies."""
         if time.monotonic() < self._clock_due:
             return
         arguments = {"Bucket": self.bucket, "Prefix": prefix, "MaxKeys": 1}
@@ -214,7 +216,7 @@ class S3Store:
         self.traffic.add()
 
     def refuses_wrong_checksum(self, key: str) -> bool:
-        """Whether the server refuses a put whose SHA-256 header is wrong. If it does not, the object is left there."""
+        """Whether the server refuses a put whose SHA-256 header is wrong. If it accepts the put, the object stays."""
         wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
         arguments = {"Bucket": self.bucket, "Key": self.prefix + checked_key(key), "Body": b"this"}
         try:
@@ -224,7 +226,7 @@ class S3Store:
         return False
 
     def keeps_versions(self) -> bool | None:
-        """Whether the bucket's versioning is on; None where the server does not say."""
+        """Whether the bucket's versioning is on; None if the server does not say."""
         try:
             reply = self._call("read the versioning", lambda client: client.get_bucket_versioning(Bucket=self.bucket))
         except (AccessDenied, StoreRefused):
@@ -232,7 +234,7 @@ class S3Store:
         return bool(reply.get("Status") == "Enabled")
 
     def expires_versions(self) -> bool | None:
-        """Whether a lifecycle rule of the bucket expires what was replaced; None where the server does not say."""
+        """Whether a lifecycle rule of the bucket deletes replaced versions; None if the server does not say."""
         try:
             reply = self._call(
                 "read the lifecycle", lambda client: client.get_bucket_lifecycle_configuration(Bucket=self.bucket)
@@ -245,7 +247,7 @@ class S3Store:
         return any("NoncurrentVersionExpiration" in rule for rule in rules)
 
     def abort_stale_uploads(self, older_than_seconds: float, now_seconds: float) -> int:
-        """Abort multipart uploads under our prefix that are older, and return their number. We never start one."""
+        """Abort multipart uploads under our prefix that are older, and return their number. This class starts none."""
         arguments = {"Bucket": self.bucket, "Prefix": self.prefix}
         reply = self._call("list uploads", lambda client: client.list_multipart_uploads(**arguments))
         stale = [u for u in reply.get("Uploads", ()) if now_seconds - u["Initiated"].timestamp() > older_than_seconds]
@@ -255,7 +257,7 @@ class S3Store:
         return len(stale)
 
     def _call(self, what: str, request: Callable[[Any], T]) -> T:
-        """Result of ``request``, which takes a client, retried until the budget is spent. Raises StorageError only."""
+        """Result of ``request``, which takes a client. Retries until the budget is spent. Raises only StorageError."""
         renewed = False
 
         def attempt() -> T:
@@ -268,10 +270,10 @@ class S3Store:
                 if self._fast is not None:
                     self._fast.reset_failures()
                 if isinstance(failure, CredentialsRefused) and self._answered and not renewed:
-                    # They worked before: keys may have been rotated, and files and profiles are read again.
+                    # The credentials worked before, so keys may have been rotated. Files and profiles are read again.
                     renewed = failure.transient = True
                     self._drop(generation)
-                raise failure from None  # the cause can quote a request, and so a key
+                raise failure from None  # the cause may quote a request, and with it an access key
             self._answered = True
             return result
 
@@ -282,7 +284,7 @@ class S3Store:
         return self._policy().call(attempt, on_retry=on_retry)
 
     def _policy(self) -> RetryPolicy:
-        """A server that has never answered is given up soon."""
+        """The policy of retries. A server that has never answered gets little time."""
         return RetryPolicy(self.budget_seconds if self._answered else FIRST_BUDGET_SECONDS, first_pause_seconds=0.1)
 
     def _update_clock(self, reply: Mapping[str, Any]) -> None:
@@ -298,7 +300,7 @@ class S3Store:
                 try:
                     check_environment()
                     session = new_session()
-                    # One small request gives an error text that tells a wrong bucket, key or region.
+                    # One small request, whose error shows whether the bucket, a key or the region is wrong.
                     self._probe(new_client(session, FIRST_READ_SECONDS, self._options))
                     self._client = new_client(session, READ_SECONDS, self._options)
                     self._fast = FastReads(self.bucket, self._client, session, (CONNECT_SECONDS, READ_SECONDS))
@@ -338,7 +340,7 @@ class S3Store:
 
 
 def _digest(key: str, body: bytes | bytearray) -> bytes:
-    """SHA-256 of ``body``. The key of a content-addressed object holds it, so that it is hashed once."""
+    """SHA-256 of ``body``. The key of a content-addressed object contains it, so the body is not hashed again."""
     parsed = parse_object_key(key)
     return hashlib.sha256(body).digest() if parsed is None else bytes.fromhex(parsed[0])
 

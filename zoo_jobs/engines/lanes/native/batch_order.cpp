@@ -23,7 +23,7 @@ void batch_order(uint32_t seed, int epoch, long num_rows, uint32_t* order, uint6
       from[2 * block + 1] = uint64_t(x3) << 32 | uint64_t(2 * block + 1);
     }
   }
-  for (const int shift : {32, 43, 54}) {  // radix sort by the words' upper halves
+  for (const int shift : {32, 43, 54}) {  // radix sort by the upper halves of the words
     const uint64_t mask = shift == 54 ? 1023 : 2047;
     std::vector<long> at(2049, 0);
     for (long i = 0; i < num_rows; ++i) ++at[size_t(from[i] >> shift & mask) + 1];
@@ -31,7 +31,7 @@ void batch_order(uint32_t seed, int epoch, long num_rows, uint32_t* order, uint6
     for (long i = 0; i < num_rows; ++i) to[at[size_t(from[i] >> shift & mask)]++] = from[i];
     std::swap(from, to);
   }
-  for (long i = 0; i < num_rows;) {  // equal upper halves: by the lower ones, then by row
+  for (long i = 0; i < num_rows;) {  // entries with equal upper halves are sorted by the lower halves, then by row
     long stop = i + 1;
     while (stop < num_rows && from[stop] >> 32 == from[i] >> 32) ++stop;
     if (stop - i > 1)

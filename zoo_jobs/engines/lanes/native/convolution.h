@@ -56,7 +56,7 @@ struct Noise {
   const S* w;
   const S* b;
   const Philox* draw;
-  S* strips;  // Gaussians of the channels and rows at work, kMaxTile strips
+  S* strips;  // kMaxTile strips, with the Gaussians of the channels and rows that are being computed
   S* ratio;
 };
 
@@ -104,7 +104,7 @@ ALWAYS_INLINE void forward_tile(const Op& op, const S* x, const S* w, const S* b
   const long at = (long(y) * op.in_w + xx) * L, wo = long(op.in_c) * k * k * L;
   F acc[TO][TY][TX];
   S deviations[NOISY ? TO * TY * TX * L : 1] __attribute__((aligned(64)));
-  if constexpr (NOISY) {  // first, so that the roots' latency hides behind the other convolution
+  if constexpr (NOISY) {  // computed first, so that the latency of the roots hides behind the other convolution
     tile<K, TY, TX, TO>(op, noise->x2 + at, noise->w + o * wo, noise->b + o * L, acc);
     UNROLL for (int i = 0; i < TO * TY * TX; ++i)
       V::store(deviations + i * L, V::sqrt(acc[i / (TY * TX)][i / TX % TY][i % TX] + V::set(S(1e-15))));

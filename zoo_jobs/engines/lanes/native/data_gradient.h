@@ -94,7 +94,7 @@ ALWAYS_INLINE void pooled_row(const Op& op, const DataGradient& a, int c, int iy
   constexpr int N = 2 * W + K - 1;
   pooled_columns<W, K, TC, 0, SPLIT ? SPLIT : N, NOISY>(op, a, c, iy);
   if constexpr (SPLIT != 0) pooled_columns<W, K, TC, SPLIT, N - SPLIT, NOISY>(op, a, c, iy);
-  for (int t = 0; t < TC; ++t)  // columns that the pool dropped
+  for (int t = 0; t < TC; ++t)  // columns that no window of the pool covers
     for (int i = N; i < op.in_w; ++i) {
       const long at = ((long(c + t) * op.in_h + iy) * op.in_w + i) * L;
       const F zero = V::set(0);

@@ -28,7 +28,7 @@ ALWAYS_INLINE void sincos_turn(U word, F& sin, F& cos) {
 
 // 2^n and e^r - 1 for x = n ln 2 + r. Only valid for x within +-88.8.
 ALWAYS_INLINE void exp_parts(F x, U& n, F& q) {
-  const F magic = V::set(12582912.0f);  // 1.5 * 2^23: the sum's last bits are the rounded integer
+  const F magic = V::set(12582912.0f);  // 1.5 * 2^23: the last bits of the sum are the rounded integer
   const F t = V::fma(x, V::set(1.44269504f), magic);
   const F whole = t - magic;
   F r = V::fma(whole, V::set(-0.693359375f), x);
@@ -39,7 +39,7 @@ ALWAYS_INLINE void exp_parts(F x, U& n, F& q) {
   p = V::fma(p, r, V::set(0x1.555492p-3f));
   p = V::fma(p, r, V::set(0x1.fffffcp-2f));
   q = V::fma(p * r, r, r);
-  n = V::bits(t) << 23;  // what the magic number leaves above is shifted out
+  n = V::bits(t) << 23;  // the shift drops the upper bits, which come from the magic number
 }
 
 // Only valid for x in [-87.3, 88.72].
@@ -146,7 +146,7 @@ ALWAYS_INLINE void sincos_(F x, F& sin, F& cos) {
 // Sine and cosine of 2 pi (word >> 8) / 2^24; the reduction to an eighth of a turn is exact.
 ALWAYS_INLINE void sincos_turn(U word, F& sin, F& cos) {
   const U top = V::setu(0x80000000u);
-  const U turned = word + V::setu(1u << 29);  // the quadrant, rounded, in its two upper bits
+  const U turned = word + V::setu(1u << 29);  // its two upper bits are the rounded quadrant
   const F r = V::from_int((U)((V::I)(word << 2) >> 10)) * V::set(0x1p-24f);
   const F z = r * r;
   F p = V::set(-0x1.2d9302p+6f);

@@ -1,39 +1,41 @@
-// Convolutions of any stride and padding, pools of any window, residual sums. Sums have the orders of convolution.h; a
-// tap outside the image is skipped, never multiplied.
+// Convolutions with any stride and padding, pools with any window, and residual sums. Convolutions add in the orders
+// that convolution.h states. A tap outside the image is skipped; it is not multiplied with zero.
 #pragma once
 #include "convolution.h"
 
 namespace {
 
-struct Span {  // [first, last)
+struct Span {  // the half-open range [first, last)
   int first, last;
 };
 
 ALWAYS_INLINE int at_least(int x, int low) { return x < low ? low : x; }
 ALWAYS_INLINE int at_most(int x, int high) { return x > high ? high : x; }
 
-// Taps of a kernel's axis that are inside an image's axis at one place of the output.
+// The taps along one axis of the kernel that lie inside the image, for one place of the output.
 ALWAYS_INLINE Span taps_inside(const Op& op, int place, int size) {
   const int start = place * op.stride - op.padding;
   return {at_least(-start, 0), at_most(size - start, op.kernel)};
 }
 
-// Places [first, last) of the output where a tap is inside the image.
+// The places of the output, along one axis, where a tap lies inside the image.
 ALWAYS_INLINE Span places_of_tap(const Op& op, int tap, int size, int places) {
   const int first = op.padding - tap, end = size + op.padding - tap;  // place * stride lies in [first, end)
   return {first > 0 ? (first + op.stride - 1) / op.stride : 0, end > 0 ? at_most((end - 1) / op.stride + 1, places) : 0};
 }
 
-// Places of the output where every tap is inside the image.
+// The places of the output, along one axis, where every tap lies inside the image.
 ALWAYS_INLINE Span full_places(const Op& op, int size, int places) {
   return {places_of_tap(op, 0, size, places).first, places_of_tap(op, op.kernel - 1, size, places).last};
 }
 
-constexpr int kColumns = L == 16 ? 4 : 3;  // of a tile with four channels: as many accumulators as registers allow
+// Number of columns of a tile with four channels. The registers have no room for more accumulators.
+constexpr int kColumns = L == 16 ? 4 : 3;
 
 // ---------------------------------------------------------------------------------------------------------- forward
 
-// TX outputs beside each other, TO channels. `at`: place of tap (0, 0) of the first output.
+// Computes TX outputs beside each other in TO channels. `at` is the place of the image under tap (0, 0) of the first
+// output.
 template <int TX, int TO>
 ALWAYS_INLINE void any_tile(const Op& op, const S* x, long at, const S* w, const S* b, Span rows, Span columns, S* out) {
   const int k = op.kernel;
@@ -88,8 +90,8 @@ KERNEL void any_forward(const Op& op, const S* x, const S* w, const S* b, S* out
   }
 }
 
-// Draws the noise of n outputs. On entry `ratio` holds their variances, on return noise / (2 standard deviations).
-// strip: kNoiseValues values of work space.
+// Draws the noise of n outputs and adds it to them. On entry `ratio` holds the variances of the outputs. On return it
+// holds noise / (2 standard deviations). `strip` is work space for kNoiseValues values.
 constexpr long kNoiseValues = 256;
 
 KERNEL void add_noise(long n, const Philox& draw, S* strip, S* out, S* ratio) {
@@ -107,7 +109,8 @@ KERNEL void add_noise(long n, const Philox& draw, S* strip, S* out, S* ratio) {
 
 // -------------------------------------------------------------------------------------------------- weight gradient
 
-// Adds rows ys and columns xs of the output to the gradient of tap (ky, kx) between TC input and TO output channels.
+// Adds the share of rows `ys` and columns `xs` of the output to the gradients of tap (ky, kx), for TC input and TO
+// output channels.
 template <int TC, int TO>
 ALWAYS_INLINE void any_gradient_tile(const Op& op, const S* x, const S* g, S* dw, int c, int o, int ky, int kx, Span ys,
                                      Span xs) {
@@ -133,7 +136,7 @@ ALWAYS_INLINE void any_gradient_tile(const Op& op, const S* x, const S* g, S* dw
     V::store(dw + (weight + t * wo + i * taps) * L, acc[t][i]);
 }
 
-// Some rows at a time, so that what all taps of a tile read stays in the first cache.
+// Takes some rows at a time, so that the values that all taps of a tile read stay in the first cache.
 KERNEL void any_weight_gradient(const Op& op, const S* x, const S* g, S* dw) {
   const int row_bytes = 8 * op.out_w * L * int(sizeof(S)), rows = at_least(16384 / row_bytes, 1);
   const auto tiles = [&](int c, int o, auto inputs, auto outputs) __attribute__((always_inline)) {
@@ -162,8 +165,8 @@ KERNEL void any_weight_gradient(const Op& op, const S* x, const S* g, S* dw) {
 
 // ---------------------------------------------------------------------------------------------------- data gradient
 
-// The taps of an axis that reach one place of the input are phase + m * stride, m in [0, count); tap m takes the
-// gradient at place - m.
+// The taps along one axis that read one place of the input. They are phase + m * stride for m in [0, count). Tap number
+// m multiplies the gradient at the place `place - m` of the output.
 struct Reach {
   int place, phase, count;
 
@@ -174,7 +177,8 @@ struct Reach {
   ALWAYS_INLINE Span inside(int size) const { return {at_least(place - size + 1, 0), at_most(place + 1, count)}; }
 };
 
-// TX inputs of one phase beside each other (op.stride apart), TC channels. g: [out_c][gh][gw].
+// Computes the gradients of TX inputs in TC channels. The inputs have the same phase, so they lie op.stride apart.
+// g: [out_c][gh][gw].
 template <int TX, int TC>
 ALWAYS_INLINE void any_data_tile(const Op& op, int gh, int gw, const S* g, const S* w, const Reach& y, const Reach& x,
                                  Span rows, Span columns, S* dx) {
@@ -208,11 +212,13 @@ KERNEL void any_data_gradient(const Op& op, int gh, int gw, const S* g, const S*
       const Reach y(op, iy);
       const Span rows = y.inside(gh);
       S* row = dx + (long(c) * op.in_h + iy) * op.in_w * L;
-      for (int start = 0; start < at_most(op.stride, op.in_w); ++start)  // a start per phase
+      for (int start = 0; start < at_most(op.stride, op.in_w); ++start)  // each phase has one start
         for (int ix = start; ix < op.in_w;) {
           const Reach x(op, ix);
           const Span columns = x.inside(gw);
-          const bool full = columns.first == 0 && columns.last == x.count;  // the inputs to the right have place + 1, ..
+          // Every tap is inside. This also holds for the next inputs of the phase while their places are below gw. The
+          // place grows by 1 from one of these inputs to the next.
+          const bool full = columns.first == 0 && columns.last == x.count;
           const int left = full ? at_most(gw - x.place, (op.in_w - 1 - ix) / op.stride + 1) : 0;
           if (left >= kColumns) {
             any_data_tile<kColumns, TC>(op, gh, gw, g, wc, y, x, rows, columns, row + ix * L);
@@ -234,7 +240,8 @@ KERNEL void any_data_gradient(const Op& op, int gh, int gw, const S* g, const S*
 
 // ------------------------------------------------------------------------------------------------- pools, residual sums
 
-// Calls visit(cell, place of the window's first input) for every cell of a pool's output, row-major.
+// Calls visit(cell, at) for every cell of a pool's output, in row-major order. `at` is the place of the first input of
+// the cell's window.
 template <class Visit>
 ALWAYS_INLINE void windows(const Op& op, Visit visit) {
   long cell = 0;
@@ -244,8 +251,8 @@ ALWAYS_INLINE void windows(const Op& op, Visit visit) {
         visit(cell, (long(c) * op.in_h + long(y) * op.stride) * op.in_w + long(xx) * op.stride);
 }
 
-// choice (may be null): which input of its window each lane's cell took. A NaN wins over everything, the last one over
-// the others, as in torch.
+// Writes to `choice`, unless it is null, the number of the input that each cell of each lane took from its window. As
+// in torch, a NaN wins over every other value, and the last NaN of a window wins over the others.
 KERNEL void max_pool_forward(const Op& op, const S* x, S* out, uint32_t* choice) {
   windows(op, [&](long cell, long at) __attribute__((always_inline)) {
     F best = V::load(x + at * L);

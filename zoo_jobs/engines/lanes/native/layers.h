@@ -98,7 +98,8 @@ void point_forward(const Op& op, const Point& p) {
     case lanes::kGelu: return point_act<lanes::kGelu>(op, p);
     case lanes::kSine: return point_act<lanes::kSine>(op, p);
     default:
-      if (p.deriv || p.out != p.z) point_act<lanes::kIdentity>(op, p);  // in evaluation nothing happens in place
+      // In an evaluation that works in place, there is nothing to do.
+      if (p.deriv || p.out != p.z) point_act<lanes::kIdentity>(op, p);
   }
 }
 

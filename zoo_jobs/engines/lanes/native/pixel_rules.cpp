@@ -30,7 +30,7 @@ float neighbour(float x, int steps) {
 }  // namespace
 
 std::vector<PixelRule> pixel_rules(const float* table, int channels) {
-  FlushDenormals flush;  // as the kernels will compute it
+  FlushDenormals flush;  // because the kernels compute with this setting
   std::vector<PixelRule> rules;
   for (int c = 0; c < channels; ++c, table += 256) {
     const float deviation = float(1.0 / (double(table[255]) - double(table[0])));

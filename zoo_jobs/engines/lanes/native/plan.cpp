@@ -34,7 +34,7 @@ Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_si
     op.in_c = c, op.in_h = h, op.in_w = w, op.need_dx = parametric > 0;
     Op* last = plan.num_ops ? &plan.ops[plan.num_ops - 1] : nullptr;
     const bool fusible = last && !last->kept;
-    bool fused = false;  // into the operation before, or nothing to do
+    bool fused = false;  // true: the layer needs no operation of its own
     switch (layer[0]) {
       case kLayerConv:
         op.kind = kConv, op.kernel = layer[3], op.stride = layer[4], op.padding = layer[5];

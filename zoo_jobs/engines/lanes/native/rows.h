@@ -72,7 +72,7 @@ ALWAYS_INLINE void sum_column(const Sums& s, int rows, long a) {
 }
 
 KERNEL void sums_of_rows(const Sums& sums, int rows, long values) {
-  const Sums s = sums;  // in registers
+  const Sums s = sums;  // a copy that can stay in registers
   long a = 0;
   for (; a + kSumTile <= values; a += kSumTile) sum_column<kSumTile>(s, rows, a);
   for (; a < values; ++a) sum_column<1>(s, rows, a);

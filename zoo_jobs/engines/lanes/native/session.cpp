@@ -86,7 +86,8 @@ void Session::get(int field, float* values) const {
       float* to = values + (lane_group.first + lane) * size;
       for (long i = 0; i < size; ++i) {
         const float value = from[i * lanes + lane];
-        to[i] = value == value ? value : std::nanf("");  // one NaN for all: which of two a sum keeps depends on the compiler
+        // Every NaN becomes the same NaN, because it depends on the compiler which of two NaNs a sum keeps.
+        to[i] = value == value ? value : std::nanf("");
       }
     }
   }
@@ -116,7 +117,8 @@ void Session::train_epoch(const Images& data, int epoch, double kl_weight, const
   const Memory orders = allocate(size_t(data.num_rows) * kMaxLanes * sizeof(uint32_t));
   const Memory sorting = allocate(size_t(data.num_rows) * 2 * sizeof(uint64_t));
   uint32_t* order_of_lane = static_cast<uint32_t*>(orders.get());  // [lanes][num_rows]
-  const size_t aside_bytes = groups_.empty() ? 0 : groups_[0].kernels->aside_bytes(plan_);  // the widest come first
+  // The first group is the widest, so no other group needs more.
+  const size_t aside_bytes = groups_.empty() ? 0 : groups_[0].kernels->aside_bytes(plan_);
   const Memory aside = rows_.empty() ? Memory() : allocate(aside_bytes);
   for (LaneGroup& group : groups_) {
     const int first = group.first, count = group.count;
@@ -151,11 +153,11 @@ void Session::put_rows(std::vector<std::vector<uint32_t>> rows) {
 
 long Session::largest_row() const {
   long largest = -1;
-  for (const std::vector<uint32_t>& own : rows_) largest = std::max(largest, long(own.back()));  // they ascend
+  for (const std::vector<uint32_t>& own : rows_) largest = std::max(largest, long(own.back()));  // the rows ascend
   return largest;
 }
 
-// Without own rows, `rows` is not set.
+// If models have no rows of their own, member `rows` of the result stays null.
 LaneRows Session::own_rows(const LaneGroup& group, const Images& data) const {
   LaneRows rows{};
   rows.equal = true;
@@ -171,7 +173,9 @@ LaneRows Session::own_rows(const LaneGroup& group, const Images& data) const {
 
 void Session::evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct,
                        int32_t* class_predicted, bool own) {
-  constexpr long kBlock = 256;  // images whose losses are summed before they join the total: fixes the rounding
+  // The losses of so many images are summed before the sum is added to the total. The number decides the rounding, so
+  // it is fixed.
+  constexpr long kBlock = 256;
   FlushDenormals flush;
   const Memory scratch = allocate(scratch_bytes());
   for (const LaneGroup& group : groups_) {
@@ -279,7 +283,7 @@ void Session::put_double(const double* values) {
 
 namespace {
 
-// The lanes of a gradient [T][lanes] as rows of [num_models][T].
+// Copies the lanes of a gradient [T][lanes] to the rows of `to`, which is [num_models][T].
 void unpack_gradient(const LaneGroup& group, long size, const void* from, double* to) {
   const int lanes = group.kernels->lanes;
   for (int lane = 0; lane < group.count; ++lane)

@@ -1,5 +1,6 @@
-// One vector type per translation unit: V::F is a float per lane, V::U an unsigned word, V::M a mask.
-// Everything is in an unnamed namespace: no symbol of a wide instruction set may be shared between objects.
+// Defines V, the vector type of a translation unit. V::F holds a floating-point value per lane, V::U an unsigned word
+// per lane, and V::M a mask. Everything is in an unnamed namespace, because objects must not share the code of a wide
+// instruction set.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -28,7 +29,7 @@ struct V {
   typedef int32_t I __attribute__((vector_size(64)));
   using M = __mmask16;
   using Sel = uint16_t;
-  static constexpr int kSel = 2;  // Sel per pool cell
+  static constexpr int kSel = 2;  // number of Sel values per cell of a pool
 
   static ALWAYS_INLINE F load(const S* p) { return _mm512_load_ps(p); }
   static ALWAYS_INLINE void store(S* p, F x) { _mm512_store_ps(p, x); }
@@ -53,9 +54,11 @@ struct V {
   static ALWAYS_INLINE void restore(const Sel* p, M& x, M& y) { x = p[0], y = p[1]; }
   static ALWAYS_INLINE U bits(F x) { return (U)_mm512_castps_si512(x); }
   static ALWAYS_INLINE F from_bits(U x) { return _mm512_castsi512_ps((__m512i)x); }
-  static ALWAYS_INLINE F from_int(U x) { return _mm512_cvtepi32_ps((__m512i)x); }  // below 2^31
+  static ALWAYS_INLINE F from_int(U x) { return _mm512_cvtepi32_ps((__m512i)x); }  // reads x as a signed integer
   static ALWAYS_INLINE M test(U a, U b) { return _mm512_test_epi32_mask((__m512i)a, (__m512i)b); }
-  struct P {  // a word per lane, the even and the odd lanes' in the lower halves of 64 bits; the upper halves are void
+  // A word per lane. `even` holds the words of even lanes and `odd` those of odd lanes, each in the lower half of 64
+  // bits. The upper halves hold arbitrary bits.
+  struct P {
     __m512i even, odd;
   };
   static ALWAYS_INLINE P split_even_odd(U x) { return {(__m512i)x, _mm512_srli_epi64((__m512i)x, 32)}; }
@@ -80,7 +83,7 @@ struct V {
   using F = __m256;
   typedef uint32_t U __attribute__((vector_size(32)));
   typedef int32_t I __attribute__((vector_size(32)));
-  using M = __m256;  // the sign bit decides
+  using M = __m256;  // a lane is set if its sign bit is set
   using Sel = uint32_t;
   static constexpr int kSel = 8;
 
@@ -103,7 +106,7 @@ struct V {
   static ALWAYS_INLINE M either(M a, M b) { return _mm256_or_ps(a, b); }
   static ALWAYS_INLINE M first_only(M a, M b) { return _mm256_andnot_ps(b, a); }
   static ALWAYS_INLINE bool any(M m) { return _mm256_movemask_ps(m) != 0; }
-  static ALWAYS_INLINE void save(Sel* p, M x, M y) {  // x in bit 31, y in bit 30
+  static ALWAYS_INLINE void save(Sel* p, M x, M y) {  // stores x in bit 31 and y in bit 30 of each word
     const U word = (((U)x >> 31) << 31) | (((U)y >> 31) << 30);
     _mm256_store_si256((__m256i*)p, (__m256i)word);
   }
@@ -115,7 +118,7 @@ struct V {
   static ALWAYS_INLINE F from_bits(U x) { return (F)x; }
   static ALWAYS_INLINE F from_int(U x) { return _mm256_cvtepi32_ps((__m256i)x); }
   static ALWAYS_INLINE M test(U a, U b) { return (M)((a & b) != U{}); }
-  struct P {  // as with AVX-512
+  struct P {  // the same as with AVX-512
     __m256i even, odd;
   };
   static ALWAYS_INLINE P split_even_odd(U x) { return {(__m256i)x, _mm256_srli_epi64((__m256i)x, 32)}; }
@@ -139,7 +142,7 @@ struct V {
   typedef uint32_t U __attribute__((vector_size(16)));
   typedef int32_t I __attribute__((vector_size(16)));
   typedef uint64_t W __attribute__((vector_size(32)));
-  using M = I;  // all bits of a lane
+  using M = I;  // the bits of a lane are all 1 or all 0
   using Sel = uint32_t;
   static constexpr int kSel = 4;
 
@@ -200,7 +203,7 @@ struct V {
   }
 };
 
-#else  // one lane: plain C++, float or (to check gradients) double
+#else  // one lane in plain C++, with float, or with double to check gradients
 
 struct V {
   static constexpr int L = 1;

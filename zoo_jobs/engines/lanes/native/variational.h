@@ -1,5 +1,6 @@
-// Variational dropout: log alpha, its KL term and the gradients of both, per weight. Source: Molchanov, Ashukha,
-// Vetrov (2017), arXiv:1701.05369; the clamps are the model zoos': 8 for convolutions, 10 for linear layers.
+// Variational dropout: log alpha, its KL term and the gradients of both, for each weight. Source: Molchanov, Ashukha,
+// Vetrov (2017), arXiv:1701.05369. The clamps are those of the published model zoos: 8 for convolutions, 10 for linear
+// layers.
 #pragma once
 #include "layers.h"
 
@@ -9,7 +10,7 @@ constexpr double k1 = 0.63576, k2 = 1.87320, k3 = 1.48695;
 
 struct Alpha {
   F log_alpha;  // clamped
-  M inside;     // the clamp lets gradients through
+  M inside;     // log alpha was not clamped, so gradients pass
   F magnitude;  // |w| + 1e-15
 };
 
@@ -48,7 +49,7 @@ ALWAYS_INLINE void noisy_tensors(const lanes::Plan& plan, Visit visit) {
   }
 }
 
-// variance[V] = alpha * w^2, the variance of each noisy weight.
+// Writes variance[V], the variance alpha * w^2 of each noisy weight.
 KERNEL void weight_variances(const lanes::Plan& plan, const S* trained, S* variance) {
   const S* log_sigma2 = trained + plan.num_params * L;
   noisy_tensors(plan, [&](long weight, long at, long count, S limit, bool) {
@@ -60,8 +61,9 @@ KERNEL void weight_variances(const lanes::Plan& plan, const S* trained, S* varia
   });
 }
 
-// On entry the gradient's last V values are those with respect to the weights' variances; on return they are those with
-// respect to log sigma^2, and the variances' and the KL term's share is in the weights' gradients too.
+// On entry, the last V values of `gradient` are the derivatives with respect to the variances of the weights. On
+// return, they are the derivatives with respect to log sigma^2, and the gradients of the weights include the shares of
+// the variances and of the KL term.
 KERNEL void chain_variances(const lanes::Plan& plan, const S* trained, double kl_weight, S* gradient) {
   const S* log_sigma2 = trained + plan.num_params * L;
   S* tail = gradient + plan.num_params * L;
@@ -73,7 +75,7 @@ KERNEL void chain_variances(const lanes::Plan& plan, const S* trained, double kl
       const F alpha = exp_(a.log_alpha), variance = alpha * w * w;
       const F s = one / (one + exp_(V::fma(V::set(S(k3)), a.log_alpha, V::set(S(k2)))));
       const F kl = V::fma(V::set(S(-k1 * k3)) * s, one - s, V::set(S(-0.5)) / (one + alpha));
-      // with respect to log alpha; the clamp stops it
+      // The derivative with respect to log alpha. It is zero where log alpha was clamped.
       const F chained = V::select(a.inside, V::fma(g, variance, lambda * kl), zero);
       const F through_w = V::set(-2) * sign(w) / a.magnitude;
       F gw = V::load(gradient + (weight + i) * L);

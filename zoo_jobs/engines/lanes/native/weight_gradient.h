@@ -71,7 +71,7 @@ ALWAYS_INLINE void gradient_tile(const Op& op, const WeightGradient& a, int c, i
       };
       if constexpr (L == 16 || !POOLED) {
         channels(0, TO);
-      } else {  // registers are few: an input is loaded once per channel
+      } else {  // there are few registers, so an input is loaded once per channel
         UNROLL for (int t = 0; t < TO; ++t) channels(t, t + 1);
       }
     }
