@@ -39,7 +39,7 @@ def write(folder: Path, precision: str, models: int, epochs: int, train: int, he
 @pytest.mark.parametrize(
     ("precision", "models", "epochs", "train", "held_out"),
     [
-        pytest.param("bf16", 1, 2, 16, 8, id="tiny"),
+        pytest.param("bf16", 1, 2, 16, 8, id="tiny", marks=pytest.mark.slow),
         pytest.param("float32", 8, 3, 1600, 200, id="2000-digits-float32", marks=pytest.mark.slow),
         pytest.param("bf16", 8, 3, 1600, 200, id="2000-digits-bf16", marks=pytest.mark.slow),
     ],
