@@ -58,21 +58,28 @@ def _block_words(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Words 0, 1, 2, 3 of every block of four that ``num_words`` words need: each [P, S, blocks].
 
-    A word c is multiplied by M - 2^32 instead of M, so that no product overflows signed 64 bits. The behaviour of such
-    an overflow is undefined, and g++ made wrong words of it. The low halves are equal, and c is added to the high half.
     The words of the counter are broadcast as late as possible, so the first two rounds are cheap.
     """
     c0 = torch.arange(-(-num_words // 4), device=seed_P.device)
     c1, c2, c3 = step, epoch, stream_S[:, None]
     k0, k1 = seed_P[:, None, None], int(purpose)
     for round_ in range(NUM_ROUNDS):
-        product_0, product_1 = c0 * (MULTIPLIER_0 - (1 << 32)), c2 * (MULTIPLIER_1 - (1 << 32))
+        (high_0, low_0), (high_1, low_1) = _product(c0, MULTIPLIER_0), _product(c2, MULTIPLIER_1)
         key_0 = k0 + round_ * WEYL_0 & LOW
         key_1 = k1 + round_ * WEYL_1 & LOW
-        high_0, high_1 = (product_0 >> 32) + c0, (product_1 >> 32) + c2
-        c0, c2 = high_1 ^ c1 ^ key_0, high_0 ^ c3 ^ key_1
-        c1, c3 = product_1 & LOW, product_0 & LOW
+        c0, c1, c2, c3 = high_1 ^ c1 ^ key_0, low_1, high_0 ^ c3 ^ key_1, low_0
     return c0, c1, c2, c3
+
+
+def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """The high and the low 32 bits of the product of a word and an odd multiplier of 32 bits.
+
+    2^31 is subtracted from the word, so that no product overflows signed 64 bits. The behaviour of such an overflow is
+    undefined, and g++ made wrong words of it. The missing multiplier * 2^31 is (multiplier >> 1) * 2^32 + 2^31. The
+    word occurs once, because a compiler repeats the computation of what occurs twice: over ten rounds, minutes.
+    """
+    product = (word - HALF).mul_(multiplier).add_(HALF)
+    return (product >> 32).add_(multiplier >> 1), product & LOW
 
 
 def _interleaved(columns: Sequence[Tensor]) -> Tensor:
