@@ -45,7 +45,7 @@ Session::Session(const Plan& plan, const std::string& isa, int num_models, const
     group.params = base, group.moment1 = base + stride;
     group.moment2 = num_moments(plan) == 2 ? base + 2 * stride : nullptr;
     for (int lane = 0; lane < lane_group.kernels->lanes; ++lane) {
-      const int model = first + std::min(lane, lane_group.count - 1);
+      const int model = lane_group.model(lane);
       group.seed[lane] = hyper.seed[model];
       group.learning_rate[lane] = hyper.learning_rate[model];
       group.weight_decay[lane] = hyper.weight_decay[model];
@@ -70,8 +70,8 @@ void Session::put(int field, const float* values) {
   for (const LaneGroup& lane_group : groups_) {
     float* to = lane_group.field(plan_, field);
     const int lanes = lane_group.kernels->lanes;
-    for (int lane = 0; lane < lanes; ++lane) {  // spare lanes repeat the last model
-      const float* from = values + (lane_group.first + std::min(lane, lane_group.count - 1)) * size;
+    for (int lane = 0; lane < lanes; ++lane) {
+      const float* from = values + lane_group.model(lane) * size;
       for (long i = 0; i < size; ++i) to[i * lanes + lane] = from[i];
     }
   }
@@ -96,7 +96,7 @@ void Session::get(int field, float* values) const {
 void Session::put_steps(const int64_t* steps) {
   for (LaneGroup& lane_group : groups_)
     for (int lane = 0; lane < lane_group.kernels->lanes; ++lane)
-      lane_group.group.step[lane] = steps[lane_group.first + std::min(lane, lane_group.count - 1)];
+      lane_group.group.step[lane] = steps[lane_group.model(lane)];
 }
 
 void Session::get_steps(int64_t* steps) const {
@@ -129,7 +129,7 @@ void Session::train_epoch(const Images& data, int epoch, double kl_weight, const
     LaneRows rows = own_rows(group, data);
     for (int lane = 0; lane < group.kernels->lanes; ++lane) {
       uint32_t* order = order_of_lane + std::min(lane, count - 1) * data.num_rows;
-      if (!labels_.empty()) rows.labels[lane] = labels_[size_t(first + std::min(lane, count - 1))].data();
+      if (!labels_.empty()) rows.labels[lane] = labels_[size_t(group.model(lane))].data();
       if (lane < count) {
         batch_order(group.group.seed[lane], epoch, rows.count[lane], order, static_cast<uint64_t*>(sorting.get()));
         for (long i = 0; i < rows.count[lane] && !rows_.empty(); ++i) order[i] = rows.rows[lane][order[i]];
@@ -164,7 +164,7 @@ LaneRows Session::own_rows(const LaneGroup& group, const Images& data) const {
   for (int lane = 0; lane < group.kernels->lanes; ++lane) {
     rows.labels[lane] = data.labels, rows.count[lane] = data.num_rows;
     if (rows_.empty()) continue;
-    const std::vector<uint32_t>& own = rows_[size_t(group.first + std::min(lane, group.count - 1))];
+    const std::vector<uint32_t>& own = rows_[size_t(group.model(lane))];
     rows.rows[lane] = own.data(), rows.count[lane] = long(own.size());
     rows.equal = rows.equal && rows.count[lane] == rows.count[0];
   }
@@ -229,7 +229,7 @@ void Session::put_pruned(const uint8_t* pruned) {
     lane_group.pruned = allocate(size_t(plan_.num_params) * size_t(lanes) * sizeof(uint32_t));
     uint32_t* to = static_cast<uint32_t*>(lane_group.pruned.get());
     for (int lane = 0; lane < lanes; ++lane) {
-      const uint8_t* from = pruned + (lane_group.first + std::min(lane, lane_group.count - 1)) * plan_.num_params;
+      const uint8_t* from = pruned + lane_group.model(lane) * plan_.num_params;
       for (long i = 0; i < plan_.num_params; ++i) to[i * lanes + lane] = from[i] != 0;
     }
     lane_group.group.pruned = to;
@@ -243,7 +243,7 @@ void Session::put_images(const int64_t* rows, const float* coordinates) {
   coordinates_.assign(coordinates, coordinates + plan_.batch_size * plan_.in_size());
   for (LaneGroup& lane_group : groups_)
     for (int lane = 0; lane < lane_group.kernels->lanes; ++lane)
-      lane_group.group.image[lane] = uint32_t(rows[lane_group.first + std::min(lane, lane_group.count - 1)]);
+      lane_group.group.image[lane] = uint32_t(rows[lane_group.model(lane)]);
 }
 
 Images Session::with_coordinates(Images data) const {
@@ -319,7 +319,7 @@ void Session::gradient(const Images& data, const uint32_t* rows, int num_rows, i
     const Memory out = allocate(size_t(size) * size_t(kernels.lanes) * kernels.value_bytes);
     const uint32_t* row[kMaxLanes];
     for (int lane = 0; lane < kernels.lanes; ++lane)
-      row[lane] = rows + long(lane_group.first + std::min(lane, lane_group.count - 1)) * num_rows;
+      row[lane] = rows + long(lane_group.model(lane)) * num_rows;
     double group_loss[kMaxLanes];
     kernels.gradient(plan_, lane_group.group, data, row, num_rows, step, epoch, kl_weight, scratch.get(), group_loss,
                      out.get());

@@ -21,12 +21,13 @@ struct Hyper {
 // Models that share one vector register, and the memory that holds their state.
 struct LaneGroup {
   const Kernels* kernels;
-  int first, count;  // models [first, first + count); lanes beyond them repeat the last model
+  int first, count;  // models [first, first + count)
   Memory memory;     // trained values [T][lanes] (weights, then log sigma^2), then each moment [T][lanes]
   Memory pruned;
   Group group;
 
   float* field(const Plan& plan, int field) const;
+  int model(int lane) const { return first + (lane < count ? lane : count - 1); }  // spare lanes repeat the last model
 };
 
 // One chunk, used by one thread at a time; sessions share nothing.
