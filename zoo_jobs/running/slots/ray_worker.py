@@ -65,7 +65,7 @@ def draining_nodes() -> set[str]:
     This API of Ray is private, so nothing relies on it: without it a worker loses the part that it trains.
     """
     with contextlib.suppress(AttributeError, RuntimeError, ImportError):
-        return {node if isinstance(node, str) else node.hex() for node in ray._private.state.state.getdraining_nodes()}
+        return {node if isinstance(node, str) else node.hex() for node in ray._private.state.state.get_draining_nodes()}
     return set()
 
 

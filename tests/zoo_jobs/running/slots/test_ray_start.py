@@ -6,6 +6,7 @@ import pwd
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -140,6 +141,16 @@ def test_a_node_that_was_taken_back_is_no_lack_of_memory(preempted: bool, monkey
     pool, replaced = lost_worker_pool(monkeypatch, None, preempted=preempted)
     assert pool._done("call").out_of_memory is not preempted
     assert replaced == ([3] if preempted else [])
+
+
+def test_a_worker_sees_that_its_node_is_draining(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors of the private API are suppressed, so only this test notices a name that the installed Ray lacks."""
+    state = importlib.import_module("ray._private.state")
+    accessor = create_autospec(state.GlobalState, instance=True)
+    accessor.get_draining_nodes.return_value = {"ab12": 0}
+    monkeypatch.setattr(state, "state", accessor)
+    slots = importlib.import_module("zooforge.zoo_jobs.running.slots.ray_worker")
+    assert slots.draining_nodes() == {"ab12"}
 
 
 def test_a_worker_whose_gpu_is_broken_is_replaced_and_the_cause_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
