@@ -145,9 +145,8 @@ def _one_line(target: str) -> Iterator[None]:
         yield
     except StorageError:
         raise
-    except (
-        Exception
-    ) as error:  # errors of its HTTP library have no common base, and its versions use different libraries
+    # Errors of its HTTP library have no common base, and its versions use different libraries.
+    except Exception as error:
         raise _failure(target, error) from None
 
 
