@@ -60,6 +60,10 @@ class Program:
         """Whether the program computes in float32 with contiguous tensors, which every engine supports."""
         return (self.precision, self.memory_format) == ("float32", "contiguous")
 
+    def ordered_rows(self, data: PreparedData) -> int:
+        """Number of training rows whose order is drawn for each epoch. Models that learn images have none."""
+        return 0 if self.steps_per_epoch else len(data.train)
+
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:

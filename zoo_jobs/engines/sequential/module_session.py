@@ -6,7 +6,7 @@ epoch and model. Shape suffixes: P = models, D = parameters, N = training rows, 
 """
 
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
 from ...data.prepared import PreparedData
-from .. import philox, precision
+from .. import philox
 from ..batches import num_steps
 from ..contract import (
     Evaluation,
@@ -27,7 +27,7 @@ from ..contract import (
     StateArrays,
     decayed,
 )
-from ..cuda import Place
+from ..device_session import DeviceSession
 from ..one_cycle import one_cycle
 from .device_images import augment_numbers, augmented
 from .module_model import ModuleModel
@@ -36,7 +36,7 @@ EVALUATED_AT_ONCE = 2000  # images per block
 NAMES = ("values", "momentum_buffer", "buffers", "counters")
 
 
-class ModuleSession:
+class ModuleSession(DeviceSession):
     """See ``contract.Session``. The optimizer is SGD. The captured step works on a copy of one model's state."""
 
     def __init__(
@@ -46,11 +46,8 @@ class ModuleSession:
         """Raises ValueError if the optimizer is not SGD, and MemoryError if the device is full."""
         if program.optimizer != "sgd":
             raise ValueError(f"this session steps with SGD, not with {program.optimizer}")
-        precision.claim(self, program.precision)
-        self._program, self._data, self._device = program, data, device
+        super().__init__(program, data, device)
         self._num_classes = program.architecture.num_classes
-        self._images: dict[SplitName, tuple[Tensor, Tensor]] = {}
-        self._place = Place(device)
         with self._place.active():
             self._model = ModuleModel(program, device)
             self._put(hyperparameters, state)
@@ -78,9 +75,6 @@ class ModuleSession:
         self._weight_decay = torch.zeros_like(self._decayed)
         # Sums of losses and of correct predictions; in evaluations, also correct and all predictions per class.
         self._sums = torch.zeros(2 + 2 * self._num_classes, dtype=torch.float64, device=device)
-        self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
-        channels = len(self._data.pixel_values)
-        self._first_value_C = 256 * torch.arange(channels, device=device)[:, None, None]
 
     def load(self, hyperparameters: Hyperparameters, state: StateArrays) -> bool:
         """Always False, because the models of a chunk already take turns in one session."""
@@ -138,15 +132,6 @@ class ModuleSession:
         with self._place.active():
             arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in self._copies.read().items()}
         return {"weights": arrays.pop("values"), **arrays, "step": self._step_P.copy()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        place = self._place
-        precision.release(self)
-        self.__dict__.clear()
-        place.release()
 
     def _prepare(self, i: int, epoch: int, num_rows: int) -> None:
         """Copy model ``i``, and its order, augmentation and schedule of ``epoch``, to the tensors of the step."""
@@ -220,17 +205,6 @@ class ModuleSession:
 
     def _add(self, loss_sum: Tensor, predicted_B: Tensor, labels_B: Tensor) -> None:
         self._sums[:2] += torch.stack((loss_sum, (predicted_B == labels_B).sum().double()))
-
-    def _pixels(self, bytes_: Tensor) -> Tensor:
-        """Normalised pixels of bytes [B, C, H, W], by a look-up table, so every engine gets the same floats."""
-        return self._pixel_values[bytes_.long() + self._first_value_C]
-
-    def _split(self, split: SplitName) -> None:
-        """Copy a split to the device, once."""
-        if split not in self._images:
-            part = self._data.split(split)
-            labels = torch.tensor(part.labels.astype(np.int64), device=self._device)
-            self._images[split] = torch.tensor(part.images, device=self._device), labels
 
     def _read_sums(self) -> NDArray[np.float64]:
         """Read the sums: losses, correct predictions, both counts per class. The host waits for the device here."""

@@ -53,11 +53,7 @@ class ImageSession(StackedSession):
         loss_P = self._errors_PB(self._values_PT).mean(dim=1)
         (grads_PT,) = torch.autograd.grad(loss_P.sum(), self._values_PT)
         with torch.no_grad():
-            if self._mask_PD is not None:
-                # A value of zero without a gradient stays zero under every optimizer, weight decay included.
-                grads_PT.masked_fill_(self._mask_PD, 0)
-            self._step_P += 1
-            self._update(self._values_PT, grads_PT, self._moments, self._step_P)
+            self._step(grads_PT)
             self._loss_sum_P += loss_P.double() * self._program.batch_size
 
     def _evaluate_images(self) -> None:

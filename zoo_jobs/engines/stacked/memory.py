@@ -31,8 +31,9 @@ def peak_bytes(program: Program, data: PreparedData, num_models: int, graphs: bo
     values = architecture.layout.size + variances
     # Values, moments, gradient and three temporaries of the optimizer; a copy for evaluation; a copy on the host.
     state = 4 * values * (2 + 2 * len(MOMENTS[program.optimizer]) + 4) + 4 * architecture.layout.size
-    order = 4 * len(data.train)
-    tile = min(TILE_BYTES, num_models * ORDER_BYTES * len(data.train))
+    num_rows = program.ordered_rows(data)
+    order = 4 * num_rows
+    tile = min(TILE_BYTES, num_models * ORDER_BYTES * num_rows)
     step = 4 * program.batch_size * training_floats(architecture, program)
     evaluation = 4 * max(program.batch_size, 10) * evaluation_floats(architecture)
     work = step + evaluation if graphs else max(step, evaluation)

@@ -4,9 +4,7 @@ Shape suffixes: P = models, N = training rows, B = batch, C = classes, D = param
 T = D + V for twins, D otherwise.
 """
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Self
 
 import numpy as np
 import torch
@@ -17,7 +15,6 @@ from ...data.prepared import PreparedData
 from ...models.layers import Architecture
 from ...sparsify import variational_dropout as vd
 from ...sparsify.kl_schedule import kl_weight
-from .. import precision
 from ..contract import (
     MOMENTS,
     Evaluation,
@@ -31,7 +28,8 @@ from ..contract import (
     magnitude_sparsity,
     sparsity_of,
 )
-from ..cuda import HostCopies, Place
+from ..cuda import HostCopies
+from ..device_session import DeviceSession
 from ..random_layers import RandomLayer
 from . import compiled
 from .network import StackedNetwork, cross_entropy
@@ -39,17 +37,10 @@ from .random_numbers import permutations, sample_streams
 from .update import Update
 
 
-@dataclass(slots=True)
-class _Images:
-    """A split on the device: bytes [N, C, H, W] and labels [N] int64."""
-
-    bytes_: Tensor
-    labels: Tensor
-
-
-class StackedSession:
+class StackedSession(DeviceSession):
     """See ``contract.Session``. Inactive models are trained with the others; their results are not used."""
 
+    AXES_AFTER_CHANNELS = 3  # samples, rows, columns
     _update: Update
     _copies: HostCopies
 
@@ -65,13 +56,10 @@ class StackedSession:
         """``evaluated_at_once`` is the number of images in each block of an evaluation."""
         if not isinstance(program.architecture, Architecture):
             raise ValueError(f"{program.architecture.name} is not a layer list")
-        self._program, self._data, self._device = program, data, device
+        super().__init__(program, data, device)
         self._evaluated_at_once = evaluated_at_once
         self._num_models = len(state["weights"])
         self._num_parameters = program.architecture.layout.size
-        self._images: dict[SplitName, _Images] = {}
-        precision.claim(self, "float32")
-        self._place = Place(device)
         with self._place.active():
             self._put(hyperparameters, state)
 
@@ -143,9 +131,6 @@ class StackedSession:
         self._seed_P = inputs["seed"]
         self._threshold_P11 = inputs["threshold"][:, None, None]
         self._scale_P11 = inputs["scale"][:, None, None]
-        channels = len(self._data.pixel_values)
-        self._pixel_values = torch.tensor(self._data.pixel_values, device=device).flatten()
-        self._first_value_C = 256 * torch.arange(channels, device=device)[:, None, None, None]
         self._epoch = torch.zeros((), dtype=torch.int64, device=device)
         self._epoch_step = torch.zeros((), dtype=torch.int64, device=device)
         self._kl_weight = torch.zeros((), device=device)
@@ -155,7 +140,7 @@ class StackedSession:
         self._sums = torch.zeros((self._num_models, 2 + 2 * num_classes), dtype=torch.float64, device=device)
         self._loss_sum_P, self._correct_P = self._sums[:, 0], self._sums[:, 1]
         self._class_correct_PC, self._class_predicted_PC = self._sums[:, 2:].chunk(2, dim=1)
-        num_rows = len(self._data.train)
+        num_rows = program.ordered_rows(self._data)
         self._order_PN = torch.zeros((self._num_models, num_rows), dtype=torch.int32, device=device)
         self._evaluated_PD = torch.empty_like(self._values_PT[:, : self._num_parameters], requires_grad=False)
 
@@ -212,17 +197,8 @@ class StackedSession:
             arrays["mask"] = self._mask_PD.cpu().numpy()
         return arrays
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        place = self._place
-        precision.release(self)
-        self.__dict__.clear()
-        place.release()
-
     def _train_step(self, num_samples: int) -> None:
-        images = self._images["train"]
+        bytes_, labels = self._images["train"]
         place_B = self._epoch_step * self._program.batch_size + torch.arange(num_samples, device=self._device)
         counted_PB = None
         if self._count_P is None or self._rows_PN is None:
@@ -233,11 +209,11 @@ class StackedSession:
             order_PB = self._order_PN.gather(1, torch.minimum(place_B, count_P1 - 1))
             rows_PB = self._rows_PN.gather(1, order_PB.long()).long()
         told = self._told_PN
-        labels_PB = images.labels[rows_PB] if told is None else told.gather(1, rows_PB).long()
+        labels_PB = labels[rows_PB] if told is None else told.gather(1, rows_PB).long()
         draws = [self._draw(layer, num_samples) for layer in self._network.random_layers.values()]
         total, loss_P, logits = self._network.training_loss(
             self._values_PT,
-            self._pixels(images.bytes_[rows_PB].transpose(1, 2)),
+            self._pixels(bytes_[rows_PB].transpose(1, 2)),
             labels_PB,
             draws,
             self._kl_weight,
@@ -245,23 +221,26 @@ class StackedSession:
         )
         (grads_PT,) = torch.autograd.grad(total, self._values_PT)
         with torch.no_grad():
-            if self._mask_PD is not None:
-                # A value of zero without a gradient stays zero under every optimizer, weight decay included.
-                grads_PT.masked_fill_(self._mask_PD, 0)
             right_PB = logits.argmax(dim=2) == labels_PB
             if counted_PB is None:
-                self._step_P += 1
-                self._update(self._values_PT, grads_PT, self._moments, self._step_P)
+                self._step(grads_PT)
                 self._loss_sum_P += loss_P.double() * num_samples
             else:
-                self._masked_update(grads_PT, counted_PB.any(dim=1))
+                self._step(grads_PT, counted_PB.any(dim=1))
                 self._loss_sum_P += loss_P.double() * counted_PB.sum(dim=1)
                 right_PB &= counted_PB
             self._correct_P += right_PB.sum(dim=1)
             self._epoch_step += 1
 
-    def _masked_update(self, grads_PT: Tensor, active_P: Tensor) -> None:
-        """Update the models whose epoch is not over. The other models do not change."""
+    def _step(self, grads_PT: Tensor, active_P: Tensor | None = None) -> None:
+        """Update all models, or only those in ``active_P``, whose epoch is not over."""
+        if self._mask_PD is not None:
+            # A value of zero without a gradient stays zero under every optimizer, weight decay included.
+            grads_PT.masked_fill_(self._mask_PD, 0)
+        if active_P is None:
+            self._step_P += 1
+            self._update(self._values_PT, grads_PT, self._moments, self._step_P)
+            return
         changed = [self._values_PT, *self._moments.values()]
         before = [tensor.detach().clone() for tensor in changed]
         self._step_P += active_P
@@ -270,10 +249,10 @@ class StackedSession:
             tensor.copy_(torch.where(active_P[:, None], tensor, old))
 
     def _evaluate_block(self, split: SplitName, num_images: int) -> None:
-        images = self._images[split]
+        bytes_, labels = self._images[split]
         rows_B = self._first_image + torch.arange(num_images, device=self._device)
-        pixels = self._pixels(images.bytes_[rows_B].transpose(0, 1)[None])
-        labels_PB = images.labels[rows_B].expand(self._num_models, -1)
+        pixels = self._pixels(bytes_[rows_B].transpose(0, 1)[None])
+        labels_PB = labels[rows_B].expand(self._num_models, -1)
         logits = self._network.logits(self._evaluated_PD, pixels)
         loss_PB = cross_entropy(logits, labels_PB).double()
         predicted_PB = logits.argmax(dim=2)
@@ -299,17 +278,6 @@ class StackedSession:
         else:
             values = draws.dropout_factors(*where, self._threshold_P11, self._scale_P11)
         return values[..., : layer.num_values].reshape(self._num_models, num_samples, *layer.shape)
-
-    def _pixels(self, bytes_: Tensor) -> Tensor:
-        """Normalised pixels of bytes [.., C, B, H, W], by a look-up table, so every engine gets the same floats."""
-        return self._pixel_values[bytes_.long() + self._first_value_C]
-
-    def _split(self, split: SplitName) -> None:
-        """Copy a split to the device, once."""
-        if split not in self._images:
-            part = self._data.split(split)
-            images = torch.tensor(part.images, device=self._device)
-            self._images[split] = _Images(images, torch.tensor(part.labels.astype(np.int64), device=self._device))
 
     def _read_sums(self) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
         """Read the sums: losses [P], correct predictions [P], then correct and all predictions by class [P, C].

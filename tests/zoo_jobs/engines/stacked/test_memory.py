@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,16 @@ def test_chunks_fit_the_free_memory_and_are_near_equal(
     assert stacked.chunk_models(program, data, 64) == 16
     monkeypatch.setattr(engine, "free_bytes", lambda device: 0)
     assert stacked.chunk_models(program, data, 64) == 1
+
+
+def test_models_that_learn_images_take_no_memory_for_an_order_of_rows(population: Made, digits: Made) -> None:
+    program = replace(population().program, task="image_regression", steps_per_epoch=1)
+
+    def bytes_per_model(num_train: int) -> int:
+        data, stacked = digits(num_train=num_train), StackedEngine("cpu")
+        return stacked.peak_bytes(program, data, 2) - stacked.peak_bytes(program, data, 1)
+
+    assert bytes_per_model(57) == bytes_per_model(500)
 
 
 def test_a_container_that_may_take_less_than_the_machine_has_is_believed(tmp_path: Path) -> None:
