@@ -115,8 +115,8 @@ class LanesEngine:
 
     def peak_bytes(self, program: Program, data: PreparedData, num_models: int) -> int:
         """Bytes that training ``num_models`` models takes at most: their state and its copy, work space, and images."""
-        drawn_rows = 0 if program.steps_per_epoch else len(data.train)  # rows of an order that is drawn for each epoch
-        state, work = extension().memory(*program_arguments(program), instruction_set(), num_models, drawn_rows)
+        arguments = *program_arguments(program), instruction_set(), num_models, program.ordered_rows(data)
+        state, work = extension().memory(*arguments)
         images = sum(split.images.nbytes for split in (data.train, data.val, data.test))
         return int(2 * state + work + images)
 
@@ -245,11 +245,11 @@ class LanesSession:
         loss_sum_P = np.zeros(self._num_models, np.float64)
         correct_P = np.zeros(self._num_models, np.int32)
         num_samples, num_classes = len(self._data.split(split)), self._program.architecture.num_classes
-        own = split == "train" and (self._num_rows_P < num_samples).any()
+        own = split == "train" and bool((self._num_rows_P < num_samples).any())
         class_correct_PC, class_predicted_PC = (np.zeros((self._num_models, num_classes), np.int32) for _ in range(2))
         if num_samples:
             arrays = loss_sum_P, correct_P, class_correct_PC, class_predicted_PC
-            self._native.evaluate(self._split(split), *arrays, *([True] if own else []))
+            self._native.evaluate(self._split(split), *arrays, own)
         num_rows_P = self._num_rows_P if own else np.full(self._num_models, num_samples, np.int32)
         return Evaluation(
             self._unpacked(loss_sum_P),
