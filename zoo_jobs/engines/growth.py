@@ -168,10 +168,9 @@ class Growth:
         def nulls(dtype: type) -> Any:
             return np.ma.MaskedArray(np.zeros(self.num_models, dtype), mask=True)
 
-        def classes(split: str) -> Labels:
+        def classes(split: str, sums: Sequence[Evaluation]) -> Labels:
             """Class counts of a split, masked row by row like ``column``."""
-            here = [piece.evaluations[split] for piece in pieces if split in piece.evaluations]
-            both = {"correct": [e.class_correct_PC for e in here], "predicted": [e.class_predicted_PC for e in here]}
+            both = {"correct": [e.class_correct_PC for e in sums], "predicted": [e.class_predicted_PC for e in sums]}
             shape = (self.num_models, self._program.architecture.num_classes)
             return {
                 f"{split}_class_{name}": np.ma.MaskedArray(
@@ -209,7 +208,7 @@ class Growth:
         if self._program.task == DEFAULT:
             labels |= metrics("running_train", running)
             for split, sums in by_split.items():
-                labels |= metrics(split, sums) | classes(split)
+                labels |= metrics(split, sums) | classes(split, sums)
             labels |= self._class_counts()
         else:
             labels |= {"running_train_mse": squared_error(running), "train_mse": squared_error(by_split["train"])}

@@ -19,6 +19,7 @@ from ..models.registry import Architecture, Network, ResNet18
 from ..spec.epochs import part_epochs
 from ..spec.grid import rows
 from ..spec.twins import TwinSpec, Zoo
+from ..spec.zoo import ZooSpec
 from .machines import Assumed, Machine, Rate
 from .units import SPLIT_MULTIPLE, Request, Task, WorkUnit, tasks, work_units
 
@@ -91,12 +92,12 @@ def samples_of(zoo: Zoo, epochs: range, fraction: float = 1.0) -> Samples:
     Epoch 0 evaluates all splits. A later epoch trains and evaluates val and test, and train where the spec says so.
     """
     spec = zoo.root
-    held_out, num_train = spec.split.val + spec.num_test, num_training_rows(fraction, spec.split.train)
+    num_trained, evaluated = len(epochs) - (0 in epochs), len(epochs) * _always_evaluated(spec)
+    if spec.task_row.vectors:
+        return Samples(num_trained * spec.samples_per_epoch, evaluated)
+    num_train = num_training_rows(fraction, spec.split.train)
     clean = sum(epoch in epochs for epoch in zoo.train_eval_epochs.with_epoch_0().below(epochs.stop))
-    num_trained = len(epochs) - (0 in epochs)
-    if spec.task_row.vectors:  # the image is evaluated after every epoch
-        return Samples(num_trained * spec.samples_per_epoch, len(epochs) * spec.batch_size)
-    return Samples(num_trained * num_train, len(epochs) * held_out + clean * num_train)
+    return Samples(num_trained * num_train, evaluated + clean * num_train)
 
 
 def fractions(zoo: Zoo, models: Sequence[int]) -> Counter[float]:
@@ -229,8 +230,12 @@ def epoch_seconds_per_model(zoo: Zoo, machine: Machine, engine: str | None = Non
     """Seconds of a slot for one epoch of one model; None if it was not measured."""
     spec = zoo.root
     rate = machine.rate(spec.architecture_name, spec.in_channels, is_variational(zoo), engine, spec.precision)
-    held_out = spec.batch_size if spec.task_row.vectors else spec.split.val + spec.num_test
-    return None if rate is None else _slot_seconds(rate, Samples(spec.samples_per_epoch, held_out))
+    return None if rate is None else _slot_seconds(rate, Samples(spec.samples_per_epoch, _always_evaluated(spec)))
+
+
+def _always_evaluated(spec: ZooSpec) -> int:
+    """Samples on which a model is evaluated after every epoch: val and test, or the image that it learns."""
+    return spec.batch_size if spec.task_row.vectors else spec.split.val + spec.num_test
 
 
 def _slot_seconds(rate: Rate, seen: Samples) -> float:
