@@ -16,7 +16,7 @@ TILE_BLOCKS = 1 << 13  # counters per pass, so that the temporaries stay in the 
 
 
 class Purpose(IntEnum):
-    """What the random numbers are used for. It is the second word of the key."""
+    """The use of random numbers, which is the second word of the key."""
 
     ORDER = 1
     DROPOUT = 2

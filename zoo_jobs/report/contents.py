@@ -85,7 +85,7 @@ class ByClass:
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """What some models make of the image that each of them learns, the best first. K models, E epochs.
+    """Images that K models compute at E epochs; the model with the best PSNR is the first.
 
     Attributes:
         pictures: [K, E, C, S, S], pixels about 0 to 1. ``originals``: [K, C, S, S], None where not published.

@@ -94,7 +94,7 @@ def _contents(
 
 
 def _reconstructions(published: Published, here: Population) -> Reconstructions | None:
-    """Of models evenly spread from the best to the worst PSNR; None where no model has one."""
+    """Images of models evenly spread from the best to the worst PSNR; None if no model has a PSNR."""
     order = ranked(here, "psnr")
     if not len(order):
         return None

@@ -32,7 +32,7 @@ class Violation(AssertionError):
 
 
 class Fault(Enum):
-    """What can go wrong with one request."""
+    """A fault of one request."""
 
     NONE = 0
     CRASH_BEFORE = 1

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {
     "compile_threads": 1,  # no pool of processes
-    # Of arithmetic and of reads that one kernel may hold: without limits no word is written to memory.
+    # Limits of the operations and reads in one kernel. They are so high that no random word is written to memory.
     "realize_opcount_threshold": 1 << 30,
     "realize_reads_threshold": 1 << 30,
     "realize_acc_reads_threshold": 1 << 30,
