@@ -1,4 +1,4 @@
-"""What a GPU would do in a step: kernels, bytes and waits, counted on a CPU. No time is measured.
+"""Counts on a CPU the kernels, bytes and waits that a step takes on a GPU. It measures no time.
 
     PYTHONPATH=. python benchmarks/step_counts.py
 
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -80,17 +81,12 @@ def one_kernel(counts: Counts, draw: Callable[..., Tensor]) -> Callable[..., Ten
 @contextmanager
 def counted(as_compiled: bool) -> Iterator[Counts]:
     """Count while the block runs what a GPU does, with the random numbers of a layer as many kernels or as one."""
-    counts, before, on_gpu = Counts(), compiled.draws, network.on_gpu
-    network.on_gpu = lambda tensor: True
+    counts, draws = Counts(), compiled.EAGER
     if as_compiled:
-        eager = compiled.EAGER
-        fake = compiled.Draws(one_kernel(counts, eager.dropout_factors), one_kernel(counts, eager.gaussians), True)
-        compiled.draws = lambda device: fake  # type: ignore[assignment]
-    try:
-        with counts:
-            yield counts
-    finally:
-        compiled.draws, network.on_gpu = before, on_gpu
+        draws = compiled.Draws(one_kernel(counts, draws.dropout_factors), one_kernel(counts, draws.gaussians), True)
+    on_gpu = patch.object(network, "on_gpu", lambda tensor: True)
+    with on_gpu, patch.object(compiled, "draws", lambda device: draws), counts:
+        yield counts
 
 
 def step_counts(of: Program, as_compiled: bool) -> tuple[Counts, Counts]:
@@ -115,21 +111,13 @@ def resnet_waits() -> dict[str, int]:
     of, data = resnet(4, 16, 16), images(3, 16, 64, 4000)
     h, state = population(of, 1)
     waits = {}
-    read = ModuleSession._read_sums
     for name, open_ in (("every block is read", partial(SequentialEngine("cpu").open, of, h, state, data)),
                         ("on the device", partial(ModuleSession, of, h, state, data, CPU))):  # fmt: skip
-        counts = Counts()
-
-        def reads(self: ModuleSession, counts: Counts = counts) -> Any:
-            counts.waits += 1
-            return read(self)
-
-        ModuleSession._read_sums = reads  # type: ignore[method-assign]
-        with open_() as session, counts:
+        reads = patch.object(ModuleSession, "_read_sums", autospec=True, side_effect=ModuleSession._read_sums)
+        with reads as read, open_() as session, Counts() as counts:
             session.train_epoch(1, np.ones(1, np.bool_))
             session.evaluate("test")
-        waits[name] = counts.waits
-    ModuleSession._read_sums = read  # type: ignore[method-assign]
+        waits[name] = counts.waits + read.call_count
     return waits
 
 
