@@ -278,7 +278,7 @@ def unreachable(api: FakeAPI) -> None:
     import os
 
     path = Path(os.environ["KUBECONFIG"])
-    path.write_text(path.read_text().replace(str(api.port), "9"))
+    path.write_text(path.read_text().replace(api.address, "http://127.0.0.1:9"))
 
 
 def without_crds(api: FakeAPI) -> None:

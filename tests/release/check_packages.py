@@ -13,14 +13,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 from tests.support.page_blocks import blocks
 from tests.support.paths import ROOT
+from tests.support.web_server import serve_folder
 
 PUBLISHED = "https://example.org/zoos/digits-example"  # in docs/install.md
 READ = "import zooforge; assert len(zooforge.example().weights()) == 80; print(zooforge.__file__)"
@@ -32,25 +29,6 @@ from zooforge.storage.stores.open import open_store
 from zooforge.storage.runs.run_files import read_pin
 print(zoo, read_pin(open_store("z"), zoo.manifest.run)["engine"]["engine"])
 """
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Nothing on standard error."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a web server on loopback that serves ``folder``."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def snippet(address: str) -> str:
@@ -99,7 +77,7 @@ def check_reader(folder: Path, python: str, wheels: Path) -> None:
     name = Path(python).name
     with timed(f"{name}: zooforge and matplotlib installed, a zoo read over HTTP and drawn"):
         environment.install("zooforge", "matplotlib")
-        with served(ROOT / "storage" / "example") as address:
+        with serve_folder(ROOT / "storage" / "example") as address:
             environment.run("python", "-c", snippet(f"{address}/zoos/digits-example"))
         assert (environment.work / "accuracy.png").stat().st_size > 10_000
     print(environment.run("python", "-c", READ).strip())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import yaml
+
+from tests.support.web_server import Quiet, serve
 
 Object = dict[str, Any]
 
@@ -26,7 +26,7 @@ class FakeAPI:
         self.refuse: dict[str, int] = {}
         self.unknown: dict[str, str] = {}  # by kind of object: a field of its spec that this server does not know
         self.writes: list[tuple[str, str]] = []
-        self.port = 0
+        self.address = ""
 
     def put(self, collection: str, name: str, **content: Any) -> Object:
         """Hold an object of a collection such as ``api/v1/namespaces/zoos/pods``."""
@@ -45,7 +45,7 @@ class FakeAPI:
         value = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "clusters": [{"name": "fake", "cluster": {"server": self.address}}],
             "users": [{"name": "me", "user": {"token": "secret-token"}}],
             "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "me"}}],
             "current-context": "fake",
@@ -67,8 +67,8 @@ def merge_patch(value: Object, patch: Object) -> None:
             value[key] = new
 
 
-def handler(api: FakeAPI) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def handler(api: FakeAPI) -> type[Quiet]:
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def answer(self, status: int, value: Any) -> None:
@@ -131,9 +131,6 @@ def handler(api: FakeAPI) -> type[BaseHTTPRequestHandler]:
 
         do_GET = do_POST = do_PATCH = do_DELETE = handle_one
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
     return Handler
 
 
@@ -153,13 +150,5 @@ COLLECTIONS = {
 
 @contextmanager
 def running(api: FakeAPI) -> Iterator[FakeAPI]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler(api)) as server:
-        server.daemon_threads = True
-        api.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield api
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve(handler(api)) as api.address:
+        yield api

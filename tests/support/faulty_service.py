@@ -3,13 +3,13 @@
 import json
 import re
 import socket
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
+
+from tests.support.web_server import Quiet, serve
 
 
 class FaultyService(ABC):
@@ -60,7 +60,7 @@ Service = TypeVar("Service", bound=FaultyService)
 def serving(service: Service) -> Iterator[Service]:
     """Serve ``service`` while the block runs."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
@@ -106,11 +106,5 @@ def serving(service: Service) -> Iterator[Service]:
 
         do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_any
 
-        def log_message(self, *unused: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        service.address = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    with serve(Handler) as service.address:
         yield service
-        server.shutdown()

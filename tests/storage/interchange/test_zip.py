@@ -1,12 +1,9 @@
 """A zip per zoo and a folder for the Hub are complete stores, which can be read wherever they are put."""
 
 import errno
-import functools
 import json
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.synthetic import RUN, description, train
+from tests.support.web_server import Files, serve_folder
 from zooforge.storage.errors import DigestMismatch, StorageUsageError, StoreURLError
 from zooforge.storage.interchange.hub_folder import prepare_hub
 from zooforge.storage.interchange.zip import zip_zoo
@@ -138,7 +136,7 @@ def test_a_folder_for_the_hub_has_its_card_and_metadata_at_the_top(zoo: Zoo, tmp
     assert verify_zoo(open_zoo(str(tmp_path / "hub" / "zoos" / "tiny-zoo"))).ok
 
 
-class _Hub(SimpleHTTPRequestHandler):
+class _Hub(Files):
     """Answers as the Hub does: a data set's files behind a redirect to where large files lie."""
 
     def do_GET(self) -> None:
@@ -154,19 +152,13 @@ class _Hub(SimpleHTTPRequestHandler):
         else:
             self.send_error(404)
 
-    def log_message(self, *unused: Any) -> None:
-        pass
-
 
 @pytest.fixture
 def hub(zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     prepare_hub(zoo, tmp_path / "hub")
-    handler = functools.partial(_Hub, directory=str(tmp_path / "hub"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+    with serve_folder(tmp_path / "hub", _Hub) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
         yield "hf://me/tiny-zoo"
-        server.shutdown()
 
 
 @pytest.mark.parametrize("suffix", ["", "/zoos/tiny-zoo", "@main/zoos/tiny-zoo/versions/1"])

@@ -5,11 +5,9 @@ import logging
 import pickle
 import re
 import sys
-import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pytest
 import zooforge
 from tests.support.module_zoo import module_zoo
 from tests.support.synthetic import copy_zoo, tiny_zoo
+from tests.support.web_server import Files, serve_folder
 from zooforge.storage.formats.drawing import histogram
 from zooforge.storage.read import gather
 from zooforge.storage.stores.local import LocalStore
@@ -88,37 +87,24 @@ def test_a_large_read_draws_a_bar_on_a_terminal_unless_it_is_off(
         assert terminal or err.getvalue() == ""
 
 
-class IgnoresRanges(SimpleHTTPRequestHandler):
-    """Python's own file server, which ignores ranges."""
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing on stderr."""
-
-
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], tuple[str, list[str]]]]:
     for name in ("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    running = []
+    running = ExitStack()
 
     def start(folder: Path) -> tuple[str, list[str]]:
         paths: list[str] = []
 
-        class Counts(IgnoresRanges):
+        class Counts(Files):
             def do_GET(self) -> None:
                 paths.append(self.path)
                 super().do_GET()
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Counts, directory=str(folder)))
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        running.append(server)
-        return f"http://127.0.0.1:{server.server_port}", paths
+        return running.enter_context(serve_folder(folder, Counts)), paths
 
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
+    with running:
+        yield start
 
 
 def test_a_server_that_ignores_ranges_is_noticed_once_and_shards_are_read_whole(

@@ -1,10 +1,7 @@
 """Reading a published zoo: by epochs, splits, layers, models and predicates; from any store, every byte checked."""
 
-import functools
-import http.server
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 
 import zooforge
 from tests.support.synthetic import LAYOUT, NOISY, RUN, copy_zoo, description, mask, noise, row, train, weights
+from tests.support.web_server import serve_folder
 from zooforge.storage.errors import (
     EpochNotKept,
     EpochNotPresent,
@@ -238,19 +236,8 @@ def test_one_slice_of_epochs_is_one_request(s3_store_url: str) -> None:
 
 @pytest.fixture
 def web(zoo: Zoo, tmp_path: Path) -> Iterator[str]:
-    handler = functools.partial(Quiet, directory=str(tmp_path / "store"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Nothing on stderr."""
+    with serve_folder(tmp_path / "store") as address:
+        yield address
 
 
 def test_reads_from_a_plain_web_server(web: str) -> None:

@@ -5,11 +5,12 @@ import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
+from tests.support.web_server import Quiet, serve
 from zooforge.storage import budget
 from zooforge.storage.budget import Budget
 from zooforge.storage.errors import (
@@ -55,28 +56,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         monkeypatch.delenv(name, raising=False)
     told = Server()
 
-    class Answers(BaseHTTPRequestHandler):
+    class Answers(Quiet):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             told.paths.append(self.path)
             told.headers.append(self.headers)
-            try:
-                told.rule(self)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
+            told.rule(self)
 
         do_HEAD = do_CONNECT = do_GET
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing on stderr."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as running:
-        running.daemon_threads = True
-        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        told.url = f"http://127.0.0.1:{running.server_port}"
+    with serve(Answers) as told.url:
         yield told
-        running.shutdown()
 
 
 def test_connections_are_used_again_and_copies_have_their_own(server: Server) -> None:

@@ -1,15 +1,12 @@
 """Files of datasets come from the internet, a folder or a package; wrong files are refused."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.web_server import serve_folder
 from zooforge.zoo_jobs.data import sources
 from zooforge.zoo_jobs.data.readers import READERS
 from zooforge.zoo_jobs.data.registry import DATASETS, Dataset, LockedFile, dataset_entry
@@ -27,17 +24,8 @@ def served(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "web"
     folder.mkdir()
     (folder / "images.bin").write_bytes(CONTENT)
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join(timeout=10)
+    with serve_folder(folder) as address:
+        yield address
 
 
 def lock_of(

@@ -2,15 +2,14 @@
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
 
 from tests.support.simulated_runs import committed, started
+from tests.support.web_server import Quiet, serve
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.events import Problem, StageEnded
 from zooforge.zoo_jobs.integrations.webhook import Webhook, webhook_from
@@ -30,7 +29,7 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     state = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             state.tries += 1
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -42,16 +41,9 @@ def receiver() -> Iterator[Receiver]:
                 self.send_header("Location", "/elsewhere")
             self.end_headers()
 
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        state.url = f"http://127.0.0.1:{server.server_address[1]}/hook/secret-token"
+    with serve(Handler) as address:
+        state.url = f"{address}/hook/secret-token"
         yield state
-        server.shutdown()
-        thread.join()
 
 
 def test_the_end_of_a_run_and_problems_that_need_a_person_are_posted_and_nothing_else(receiver: Receiver) -> None:

@@ -4,15 +4,15 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.web_server import Quiet, serve
 from zooforge.storage.errors import (
     AccessDenied,
     BucketMissing,
@@ -57,7 +57,7 @@ class Script:
 def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Script]:
     told = Script()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
@@ -82,23 +82,15 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Script]:
         def date_time_string(self, timestamp: float | None = None) -> str:
             return super().date_time_string(time.time() + told.clock_ahead_seconds)
 
-        def log_message(self, *_: Any) -> None:
-            """Nothing on stderr."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     credentials = tmp_path / "credentials"
     credentials.write_text(f"[default]\naws_access_key_id = FIRSTKEY\naws_secret_access_key = {SECRET}\n")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    yield told
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(Handler) as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        yield told
 
 
 def check_line(error: StorageError, *words: str) -> None:
