@@ -1,4 +1,4 @@
-"""What the pages show is true: their commands and code run, line by line, and print what the pages say."""
+"""The pages are correct: their commands and code run one after the other and print the text that the pages show."""
 
 import doctest
 import json
@@ -77,7 +77,7 @@ def commands(code: str) -> Iterator[tuple[str, int]]:
 
 
 def run_command(command: str, status: int, capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command prints on both streams. A `zoo` command runs in this process, which takes less time."""
+    """Run a command and return its output on both streams. A `zoo` command runs in this process to save time."""
     if command.startswith("make "):
         return ""  # tests/docs/test_documents.py looks for the target
     if command.startswith("zoo ") and not re.search(r"[|><$;&]", re.sub(r'"[^"]*"', "", command)):

@@ -1,4 +1,4 @@
-"""The generated pages of docs/reference say what the code is."""
+"""The generated pages of docs/reference are those of the present code."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is released: the signature covers checked files, and the CPU engine's source archive is whole."""
+"""`make release` signs only checked files, and the CPU engine's source archive is complete."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Whether two engines that add in another order give the same states."""
+"""Compares states of engines that add in different orders."""
 
 import numpy as np
 
@@ -6,8 +6,10 @@ from zooforge.zoo_jobs.engines.contract import StateArrays
 
 
 def same_to_rounding(left: StateArrays, right: StateArrays, rtol: float = 2e-4, atol: float = 2e-5) -> None:
-    """All but one value in a thousand to rounding. Adam and RMSprop divide a first gradient by its own size, so where
-    it is nearly nothing its rounding shows in the step: those few may be further apart, yet not by much."""
+    """Check that at most one value in a thousand differs by more than rounding, and none by a hundred times as much.
+
+    Adam and RMSprop divide a first gradient by its own size. If it is almost zero, the step shows its rounding.
+    """
     assert left.keys() == right.keys()
     for name, values in left.items():
         assert values.dtype == right[name].dtype, name

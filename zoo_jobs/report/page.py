@@ -47,7 +47,7 @@ SECTIONS = (
 )
 """In reading order."""
 OF_IMAGES = (in_short, learned_images, faulty_models, coverage, how_it_was_made, provenance)
-"""Those of a zoo whose models learn images."""
+"""The sections for a zoo whose models learn images."""
 
 _FOLDER = Path(__file__).parent
 _TEMPLATES = Environment(

@@ -1,4 +1,4 @@
-"""What each method learns, and that a repetition gives the same result."""
+"""Each method learns properties that the weights contain, and gives the same result again."""
 
 from dataclasses import replace
 from typing import Any

@@ -10,7 +10,7 @@ from zooforge.zoo_jobs.cli import VERBS, main
 
 
 def completed(line: str) -> tuple[list[str], str]:
-    """What bash is offered for the last word of ``line``, and what stands on standard error."""
+    """Return bash's offers for the last word of ``line``; and standard error followed by 1 if NumPy was imported."""
     words = line.split(" ")
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_ZOO_COMPLETE": "bash_complete"}
     code = "import sys, zooforge, atexit; atexit.register(lambda: print(int('numpy' in sys.modules))); zooforge.main()"
