@@ -1,11 +1,8 @@
 """The notebooks have no outputs in git and a text for every picture, and each runs from its first cell to its last."""
 
 import ast
-import importlib.util
 import json
 import re
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import yaml
 
 from tests.support.notebooks import execute, notebooks, stripped
 from tests.support.paths import ROOT
+from tests.support.site_hooks import site_hook
 
 NOTEBOOKS = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 
@@ -24,23 +22,7 @@ def cells(path: Path, kind: str) -> list[str]:
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """docs/mkdocs_notebooks.py; MkDocs and nbconvert live in an environment of their own."""
-    for name, attribute in (
-        ("mkdocs", ""),
-        ("mkdocs.exceptions", "PluginError"),
-        ("mkdocs.structure", ""),
-        ("mkdocs.structure.files", "File"),
-        ("nbconvert", "MarkdownExporter"),
-        ("nbformat", "read"),
-    ):
-        module = types.ModuleType(name)
-        monkeypatch.setattr(module, attribute or "unused", ValueError, raising=False)
-        monkeypatch.setitem(sys.modules, name, module)
-    spec = importlib.util.spec_from_file_location("mkdocs_notebooks", ROOT / "docs" / "mkdocs_notebooks.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return site_hook("mkdocs_notebooks", monkeypatch)
 
 
 @NOTEBOOKS

@@ -1,33 +1,21 @@
 """The site of `make docs-site` has every document, and its links lead to pages."""
 
-import importlib.util
 import posixpath
 import re
-import sys
-import types
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.support.paths import ROOT
+from tests.support.site_hooks import site_hook
 
 CONFIG = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
 
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module docs/mkdocs_hooks.py. MkDocs itself is installed in an environment of its own."""
-    files = types.ModuleType("mkdocs.structure.files")
-    monkeypatch.setattr(files, "File", object, raising=False)
-    for name in ("mkdocs", "mkdocs.structure"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, files.__name__, files)
-    spec = importlib.util.spec_from_file_location("mkdocs_hooks", ROOT / "docs" / "mkdocs_hooks.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return site_hook("mkdocs_hooks", monkeypatch)
 
 
 def pages(entries: Any) -> list[str]:
