@@ -9,11 +9,11 @@ from ..data.own import ImageFile
 from ..data.registry import DATASETS
 from ..data.sources import default_cache
 from ..errors import InputError, nearest
-from ..spec.blocks import validated
+from ..spec.blocks import SparsifySpec, validated
 from ..spec.draws import DrawsLike
 from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.yaml_values import yaml_values
-from ..spec.zoo import SparsifySpec, Start, ZooSpec
+from ..spec.zoo import Start, ZooSpec
 from .code_file import read_code
 
 FOLDER = Path(__file__).parent

@@ -11,13 +11,13 @@ from ..errors import InputError
 from ..models.arithmetic import PRECISIONS
 from ..planning.units import model_slice, work_units
 from ..quantities import table
-from ..spec.blocks import LATER_AXES
+from ..spec.blocks import AXIS_ORDER, LATER_AXES, Reference
 from ..spec.grid import rows
 from ..spec.layer_list import LayerList
 from ..spec.own_code import OwnCode
 from ..spec.reference_seeds import with_imported_seeds
 from ..spec.twins import TwinSpec, Zoo
-from ..spec.zoo import AXIS_ORDER, Reference, ZooSpec
+from ..spec.zoo import ZooSpec
 from .family import family_of
 from .list_ import KINDS
 from .options import allow_code_option, json_option, models_option, print_json, resolve_zoo, set_options, zoo_names

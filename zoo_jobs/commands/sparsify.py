@@ -6,8 +6,9 @@ import click
 
 from ..errors import InputError
 from ..planning.units import request
+from ..spec.blocks import SparsifyMethod, SparsifySpec
 from ..spec.twins import TwinSpec, twins_of
-from ..spec.zoo import SparsifyMethod, SparsifySpec, ZooSpec
+from ..spec.zoo import ZooSpec
 from .options import models_option, set_options
 from .working import at_work, end, open_store, resolve, work_options, zoo_and_store
 

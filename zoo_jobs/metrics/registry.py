@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from prometheus_client.core import Metric
 
-from ..spec.zoo import NUMERICS_VERSION
+from ..spec.blocks import NUMERICS_VERSION
 from ..watching.totals import QUANTILES
 
 PREFIX = "zooforge_"

@@ -9,11 +9,11 @@ from typing import Any
 from zooforge.storage.canonical import digest_of
 
 from ..errors import InputError
-from .blocks import FREE_SPREAD
+from .blocks import AXIS_ORDER, FREE_SPREAD
 from .draws import Distribution, Draws, drawn
 from .seeds import derived_seed
 from .twins import TwinSpec, Zoo
-from .zoo import AXIS_ORDER, Start, ZooSpec
+from .zoo import Start, ZooSpec
 
 
 @dataclass(frozen=True, slots=True)

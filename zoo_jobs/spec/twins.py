@@ -8,10 +8,10 @@ from zooforge.storage.canonical import digest_of
 
 from ..errors import InputError
 from ..tasks.image_regression import no_twins
-from .blocks import validated
+from .blocks import NUMERICS_VERSION, SparsifySpec, validated
 from .epochs import EpochSet
 from .own_code import OwnCode
-from .zoo import NUMERICS_VERSION, SparsifySpec, ZooSpec
+from .zoo import ZooSpec
 
 
 @dataclass(frozen=True)

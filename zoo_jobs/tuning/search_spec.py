@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..closed import Closed, Number
-from ..spec.blocks import FIRST_AXES, Activations, Initializers, Optimizers, validated
+from ..spec.blocks import AXIS_ORDER, FIRST_AXES, Activations, Initializers, Optimizers, validated
 from ..spec.yaml_values import yaml_values
-from ..spec.zoo import AXIS_ORDER, ZooSpec
+from ..spec.zoo import ZooSpec
 
 TOP_QUANTILES = (0.1, 0.9)
 """A proposed axis spans the values of the best trials between these, so that one lucky extreme does not stretch it."""

@@ -16,8 +16,9 @@ from zooforge.zoo_jobs.planning import machines
 from zooforge.zoo_jobs.planning.estimate import epoch_seconds_per_model, estimate, ranked, samples
 from zooforge.zoo_jobs.planning.machines import Machine, Rate, machine
 from zooforge.zoo_jobs.planning.units import request
+from zooforge.zoo_jobs.spec.blocks import SparsifySpec
 from zooforge.zoo_jobs.spec.twins import twins_of
-from zooforge.zoo_jobs.spec.zoo import SparsifySpec, ZooSpec
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 FORWARD = 115_200 + 76_800 + 864 + 720 + 200  # multiply-adds of CNN-s on 28 x 28 x 1
 TRAIN = 3 * FORWARD - 115_200

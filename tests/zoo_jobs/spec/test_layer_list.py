@@ -232,7 +232,7 @@ def test_a_unit_is_a_power_of_two_by_the_work_of_a_sample() -> None:
 
 
 def test_a_list_has_twins_of_both_kinds() -> None:
-    from zooforge.zoo_jobs.spec.zoo import SparsifySpec
+    from zooforge.zoo_jobs.spec.blocks import SparsifySpec
 
     spec = spec_of(LAYERS)
     for settings in (SparsifySpec(method="variational-dropout"), SparsifySpec(method="magnitude", sparsity_ratio=0.9)):

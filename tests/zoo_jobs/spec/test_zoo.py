@@ -20,7 +20,7 @@ from zooforge.zoo_jobs.closed import Closed
 from zooforge.zoo_jobs.data.own import ImageFile
 from zooforge.zoo_jobs.errors import InputError
 from zooforge.zoo_jobs.publishing.describe import describe
-from zooforge.zoo_jobs.spec.blocks import validated
+from zooforge.zoo_jobs.spec.blocks import SparsifySpec, validated
 from zooforge.zoo_jobs.spec.epochs import EpochSet, last_part, part_epochs, part_of
 from zooforge.zoo_jobs.spec.grid import ModelRow, check_extends, rows
 from zooforge.zoo_jobs.spec.names import BEGIN, END, tables
@@ -29,7 +29,7 @@ from zooforge.zoo_jobs.spec.schema import json_schema
 from zooforge.zoo_jobs.spec.seeds import derived_seed
 from zooforge.zoo_jobs.spec.twins import TwinSpec, twins_of
 from zooforge.zoo_jobs.spec.yaml_values import yaml_values
-from zooforge.zoo_jobs.spec.zoo import SparsifySpec, ZooSpec
+from zooforge.zoo_jobs.spec.zoo import ZooSpec
 from zooforge.zoo_jobs.tuning.search_spec import TuneSpec
 
 GOOD = entries.load("mnist5k-cnn-s")
