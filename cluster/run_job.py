@@ -159,9 +159,9 @@ def fill(
         for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
             pod = group["template"]["metadata"]
             pod["labels"] = {**pod["labels"], **labels}
-        slots = num_slots(cluster["workerGroupSpecs"])
+        slots = num_slots(cluster)
     elif standing is not None:
-        slots = num_slots(standing["workerGroupSpecs"])
+        slots = num_slots(standing)
         slots = slots if request.max_workers is None else min(slots, request.max_workers)
     spec["entrypoint"] = entrypoint(release, request, f"{name}.{nonce}", origin, slots)
     return job
@@ -205,18 +205,24 @@ def limit_workers(groups: list[dict[str, Any]], most: int) -> None:
         raise InputError(f"--max-workers {most}: no worker could start; allow at least 1")
 
 
-def num_slots(groups: Iterable[Mapping[str, Any]]) -> int:
-    """Number of models trained in parallel by all workers: one per GPU of the GPU groups, or one per core.
+def num_slots(cluster: Mapping[str, Any]) -> int:
+    """Number of tasks that all workers of a Ray cluster run at once: one or more per GPU of the GPU groups, or one per
+    core.
 
     If any group has GPUs, the cores of the other groups do not count: all actors of a run are of one kind.
+
+    Args:
+        cluster: the spec of a RayCluster. ``ZOO_WORKERS_PER_GPU`` of its head is the number of slots of a GPU.
     """
+    environment = cluster["headGroupSpec"]["template"]["spec"]["containers"][0].get("env", [])
+    per_gpu = next((int(entry["value"]) for entry in environment if entry["name"] == "ZOO_WORKERS_PER_GPU"), 1)
     cpus = gpus = 0
-    for group in groups:
+    for group in cluster["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
         gpu = sum(int(count) for name, count in limits.items() if "/" in name)
         gpus += group["maxReplicas"] * gpu
         cpus += group["maxReplicas"] * (0 if gpu else whole_cores(str(limits["cpu"])))
-    return gpus or cpus or 1
+    return per_gpu * gpus or cpus or 1
 
 
 def whole_cores(quantity: str) -> int:

@@ -62,6 +62,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "memory": QUANTITY,
     "ephemeralStorage": QUANTITY,
     "objectStoreMemory": {"type": "integer", "minimum": 80 * 2**20},
+    "workersPerGpu": {"type": "integer", "minimum": 1},
     "workerDefaults.gpu.resource": {"type": "string", "pattern": r"^[-a-z0-9.]+/[-A-Za-z0-9.]+$"},
     "schedule": CRON,
     "submitter.subjects": {"type": "array", "items": {"type": "object", "required": ["kind", "name"]}},

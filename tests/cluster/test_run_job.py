@@ -96,10 +96,13 @@ def test_a_run_never_gets_more_workers_than_allowed(most: int) -> None:
 
 
 def test_slots_are_gpus_where_there_are_any_and_cores_elsewhere() -> None:
-    groups = template()["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    assert num_slots(groups) == 3 * 2 + 2 * 1
-    groups[0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = 2
-    assert num_slots(groups) == 6
+    cluster = template()["spec"]["rayClusterSpec"]
+    assert num_slots(cluster) == 3 * 2 + 2 * 1
+    cluster["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = 2
+    assert num_slots(cluster) == 6
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    head["env"] = [*head.get("env", []), {"name": "ZOO_WORKERS_PER_GPU", "value": "2"}]
+    assert num_slots(cluster) == 12
 
 
 @pytest.mark.parametrize(("quantity", "cores"), [("4", 4), ("500m", 1), ("1500m", 2), ("2.5", 3), ("1k", 1000)])

@@ -26,12 +26,15 @@ from zooforge.zoo_jobs.engines.stacked import StackedEngine, compiled, random_nu
 
 from .check import NUMBERS
 from .populations import images, population, program, resnet
+from .side_by_side import Plan, measure
 
 DEVICE = torch.device(os.environ.get("DEVICE", "cpu"))
 SIZE = os.environ.get("SIZE", "tiny")
 ON_GPU = DEVICE.type == "cuda"
 ZOO_STEPS, ZOO_EVALUATED = 50 * 5_000, 51 * 10_000  # of 50 epochs of 50,000 + 10,000 images, batches of 10
 Numbers = dict[str, Any]
+SHARED = (2, 4)  # ResNets per card, besides one
+SHARED_PLANS = ("float32", "contiguous"), ("bf16", "channels_last")
 
 
 def by_size(tiny: int, small: int, full: int) -> int:
@@ -298,6 +301,13 @@ def resnet_speed() -> Numbers:
     return results
 
 
+def resnet_side_by_side() -> Numbers:
+    """Samples per second of 1, 2 and 4 ResNet-18 on one card, each in a process of its own, and the memory in use."""
+    size, batch, steps = by_size(16, 32, 32), by_size(4, 256, 256), by_size(2, 10, 20)
+    plans = [Plan(*kind, size, batch, steps, by_size(8, 2000, 2000)) for kind in SHARED_PLANS]
+    return measure(plans if ON_GPU else plans[:1], (1, *SHARED[: by_size(1, 2, 2)]), DEVICE)
+
+
 def stacked_speed() -> Numbers:
     """Rates of ``stacked`` with 256 and 1,000 models, dropout, twins and CNN-l, and the slowest kernels."""
     plans: list[tuple[str, Program, int]] = [
@@ -331,6 +341,14 @@ def rates() -> Numbers:
         measured.append(
             ("sequential", f"resnet18, precision: {precision}", 3, "false", one if all(one.values()) else None)
         )
+    shared = by_name.get("resnet_side_by_side", {})
+    for precision, memory_format in SHARED_PLANS:
+        for count in SHARED:
+            together = [shared.get(f"{precision} {memory_format} x{count} {key}") for key in keys]
+            if None not in together:  # a rate is that of one slot
+                one = {key: round(value / count, 1) for key, value in zip(keys, together, strict=True)}
+                network = f"resnet18, precision: {precision}, workers_per_gpu: {count}"
+                measured.append(("sequential", network, 3, "false", one))
     rows = []
     for engine, network, channels, twins, one in measured:
         if one is not None:
@@ -346,7 +364,7 @@ def rates() -> Numbers:
 STEPS: dict[str, Callable[[], Numbers]] = {
     step.__name__: step
     for step in (facts, replays, numbers, cases, no_synchronisation, memory, prediction, resnet_equal, resnet_speed,
-                 stacked_speed, rates)
+                 resnet_side_by_side, stacked_speed, rates)
 }  # fmt: skip
 
 if __name__ == "__main__":

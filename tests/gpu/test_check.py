@@ -11,6 +11,8 @@ import pytest
 from tests.gpu import check
 from tests.gpu.steps import STEPS
 from tests.support.paths import ROOT
+from zooforge.zoo_jobs.planning.machines import Rate
+from zooforge.zoo_jobs.spec.yaml_values import yaml_values
 
 ABSENT = ("pydantic", "ray", "boto3", "botocore", "obstore", "pyarrow", "click", "yaml", "pytest", "hypothesis")
 BLOCK = f"""
@@ -32,7 +34,7 @@ def test_every_step_passes_on_a_cpu_with_numpy_and_torch_alone(tmp_path: Path) -
     blocked = subprocess.run([sys.executable, "-c", "import pydantic"], env=environment, capture_output=True, text=True)
     assert "No module named 'pydantic'" in blocked.stderr
     result = tmp_path / "check.json"
-    command = [sys.executable, "-u", "-m", "tests.gpu.check", "--seconds", "3600", "--json", str(result)]
+    command = [sys.executable, "-u", "-m", "tests.gpu.check", "--seconds", "36000", "--json", str(result)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
@@ -44,6 +46,16 @@ def test_every_step_passes_on_a_cpu_with_numpy_and_torch_alone(tmp_path: Path) -
     assert (content["device"], content["size"]) == ("cpu", "tiny")
     rows = content["steps"][-1]["numbers"]["rows"]
     assert any("engine: stacked, architecture: cnn-s" in row for row in rows)
+    side_by_side = next(step["numbers"] for step in content["steps"] if step["name"] == "resnet_side_by_side")
+    one, two = (f"float32 contiguous x{count}" for count in (1, 2))
+    assert side_by_side[f"{one} ratio_to_one"] == 1 and side_by_side[f"{two} ratio_to_one"] > 0
+    assert side_by_side[f"{two} GiB_in_memory"] > 0
+    shared = [
+        rate for rate in (Rate.model_validate(yaml_values(row, "row")) for row in rows) if rate.workers_per_gpu == 2
+    ]
+    assert [rate.architecture for rate in shared] == ["resnet18"]
+    together = side_by_side[f"{two} train_samples_per_second"]
+    assert shared[0].train_samples_per_second == pytest.approx(together / 2, abs=0.1)
 
 
 @pytest.mark.parametrize(("script", "outcome"), [("sleep 600", "TIMEOUT"), ("exit 3", "FAIL"), ("true", "FAIL")])

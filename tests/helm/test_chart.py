@@ -174,6 +174,8 @@ def test_a_driver_is_told_whether_its_workers_have_gpus_and_what_they_cost(cases
     two = head(minimal(workerGroups={"cpu": {"machine": "c3-44"}, "more": {"noticeSeconds": 15}}))
     assert (one["ZOO_NOTICE_SECONDS"], two["ZOO_NOTICE_SECONDS"]) == ("90", "15")
     assert two["ZOO_WORKER_GPUS"] == "0"
+    shared = head(minimal(workersPerGpu=2, workerGroups={"cpu": {"gpu": {"count": 1}}}))
+    assert (two["ZOO_WORKERS_PER_GPU"], shared["ZOO_WORKERS_PER_GPU"]) == ("1", "2")
     assert "ZOO_MACHINE" not in two  # which of the two, only a worker knows
     assert (two["ZOO_LOG"], two["ZOO_IMAGE"]) == ("json", "zooforge:0.1.0")
 
@@ -423,6 +425,11 @@ REFUSED = {
         minimal(workerGroups={"gpu": {"gpu": {"count": 2, "resource": "nvidia.com/mig-1g.10gb"}}}),
         "a process can use one MIG slice only",
     ),
+    "more workers per GPU than cores": (
+        minimal(workersPerGpu=3, workerGroups={"gpu": {"cpu": "1500m", "gpu": {"count": 1}}}),
+        "workerGroups.gpu.cpu is 1500m, but 3 workers share its GPUs",
+    ),
+    "half a worker per GPU": (minimal(workersPerGpu=0), "workersPerGpu"),
     "budgets without the supervisor": (minimal(supervisor={"enabled": False}), "the supervisor makes the budget"),
     "no account": (minimal(serviceAccount={"create": False}), "name the service account"),
     "a long name": (minimal(fullnameOverride="a" * 41), "40"),

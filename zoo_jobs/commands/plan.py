@@ -33,7 +33,7 @@ from .options import (
     set_options,
     zoo_names,
 )
-from .working import resolve
+from .working import resolve, workers_per_gpu_option
 
 
 @click.command("plan")
@@ -41,6 +41,7 @@ from .working import resolve
 @models_option
 @epochs_option
 @click.option("--on", metavar="MACHINE,...", help="Machines to compare, the cheapest first; MACHINE:N is N of them.")
+@workers_per_gpu_option
 @click.option("--twins", "with_twins", is_flag=True, help="Also the sparse twins that `zoo run` makes of each zoo.")
 @click.option("--twin-epochs", type=int, metavar="N", help="Epochs of sparsification; default: the zoo's own.")
 @click.option("--engine", metavar="ENGINE", help="Default: the fastest that was measured.")
@@ -53,6 +54,7 @@ def command(
     models: str | None,
     epochs: int | None,
     on: str | None,
+    workers_per_gpu: int,
     with_twins: bool,
     twin_epochs: int | None,
     engine: str | None,
@@ -68,7 +70,7 @@ def command(
     """
     if engine is not None and engine not in ENGINES:
         raise unknown("engine", engine, ENGINES)
-    machines = [machine(name.strip()) for name in on.split(",")] if on else [machine()]
+    machines = [machine(name and name.strip(), workers_per_gpu) for name in (on.split(",") if on else [None])]
     if settings and (len(names) > 1 or names == ("all",)):
         raise InputError("--set makes one zoo of one zoo; name one")
     if twin_epochs is not None and not with_twins:

@@ -95,12 +95,22 @@ def _located(names: Sequence[str], store: str | None) -> tuple[list[str], str]:
     return [zoo for _, zoo in places], addressed.pop()
 
 
+workers_per_gpu_option = click.option(
+    "--workers-per-gpu",
+    type=click.IntRange(1),
+    default=1,
+    envvar="ZOO_WORKERS_PER_GPU",
+    metavar="N",
+    help="Workers that share each GPU; default: $ZOO_WORKERS_PER_GPU, else 1.",
+)
+
 _WORK = (
     click.option("--engine", default="auto", show_default=True, help="auto, lanes, stacked or sequential."),
     click.option(
         "--ray", default="auto", show_default=True, help="auto, local, none (this process alone), or an address."
     ),
     click.option("--slots", type=click.IntRange(1), help="Workers at once; default: CPUs (or GPUs) of the cluster."),
+    workers_per_gpu_option,
     click.option("--chunk-models", type=click.IntRange(1), help="Models in memory at once; changes no byte."),
     click.option("--unattended", is_flag=True, help="Wait for the store, and do not start a run that was stopped."),
     click.option(

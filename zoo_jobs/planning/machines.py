@@ -29,6 +29,8 @@ class Rate(Closed):
     twins: bool
     """Variational dropout; other twins train as their parents do."""
     precision: PrecisionName = "float32"
+    workers_per_gpu: Annotated[int, Field(gt=0)] = 1
+    """Workers that shared the GPU when this rate of one of them was measured."""
     date: str
     """Date of the measurement."""
     train_samples_per_second: Positive
@@ -43,7 +45,8 @@ class MachineRates(Closed):
     """A key of prices.yaml."""
     rates: tuple[Rate, ...]
     peak_tflop_per_second: dict[str, Positive] = Field(default_factory=dict)
-    """Peak of one slot, by precision, from the data sheet of its device; for estimates if nothing was measured."""
+    """Peak of one slot, by precision, from the data sheet of its GPU; for estimates if nothing was measured.
+    Machines without GPUs have none."""
 
 
 class RateTable(Closed):
@@ -109,8 +112,11 @@ class Machine:
         return max(fitting, key=lambda rate: rate.train_samples_per_second, default=None)
 
 
-def machine(name: str | None = None) -> Machine:
+def machine(name: str | None = None, workers_per_gpu: int = 1) -> Machine:
     """The machine ``name``, or N of them if ``name`` is ``NAME:N``; None: the table's default.
+
+    Args:
+        workers_per_gpu: slots of each GPU. Machines without GPUs ignore it. A peak is divided among the slots.
 
     Raises:
         InputError: an unknown machine, or N is not a positive integer.
@@ -122,28 +128,35 @@ def machine(name: str | None = None) -> Machine:
     if count and not (count.isdecimal() and int(count) > 0):
         raise InputError(f"--on {name}: {count!r} is not a number of machines")
     number, rates = int(count or 1), table.machines[kind]
+    shares = workers_per_gpu if rates.peak_tflop_per_second else 1
+    slots = rates.slots * shares
 
     def dollars(key: str) -> float | None:
         price = _prices().get(key)
         return None if price is None else price.dollars_per_hour * (rates.slots if price.per_core else 1) * number
 
     prices = dollars(rates.price), dollars(f"{rates.price}-spot")
-    assumed = {name: Assumed(peak, table.assumed_ratio[name]) for name, peak in rates.peak_tflop_per_second.items()}
-    plain = Machine(kind, rates.description, 1, rates.slots, *prices, rates.rates, assumed)
-    return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=rates.slots * number)
+    peaks = rates.peak_tflop_per_second.items()
+    assumed = {name: Assumed(peak / shares, table.assumed_ratio[name]) for name, peak in peaks}
+    measured = tuple(rate for rate in rates.rates if rate.workers_per_gpu == shares)
+    plain = Machine(kind, rates.description, 1, slots, *prices, measured, assumed)
+    return plain if number == 1 else replace(plain, name=f"{kind}:{number}", count=number, slots=slots * number)
 
 
-def machine_here(environment: Mapping[str, str]) -> Machine | None:
+def machine_here(environment: Mapping[str, str], workers_per_gpu: int = 1) -> Machine | None:
     """The machine that ``ZOO_MACHINE`` names, without it the table's default; None for a name without rates."""
     name = environment.get("ZOO_MACHINE") or _rates().default
-    return machine(name) if name in _rates().machines else None
+    return machine(name, workers_per_gpu) if name in _rates().machines else None
 
 
-def slot_price(environment: Mapping[str, str]) -> float | None:
+def slot_price(environment: Mapping[str, str], gpu_share: float = 1) -> float | None:
     """Dollars per hour of one slot on the machine that ``ZOO_MACHINE`` names; the chart sets it for workers.
 
     With ``ZOO_PRICE_CLASS=spot`` it is the price ``<price>-spot`` where the table has one. A name without rates is
     looked up in the price table and counts as one slot. None without a name or a price.
+
+    Args:
+        gpu_share: the part of a GPU that the slot takes; 1 where it takes a whole one, or none.
     """
     name = environment.get("ZOO_MACHINE", "")
     rates = _rates().machines.get(name)
@@ -152,7 +165,7 @@ def slot_price(environment: Mapping[str, str]) -> float | None:
     price = (_prices().get(f"{key}-spot") if spot else None) or _prices().get(key)
     if price is None:
         return None
-    return price.dollars_per_hour if price.per_core else price.dollars_per_hour / slots
+    return price.dollars_per_hour if price.per_core else gpu_share * price.dollars_per_hour / slots
 
 
 @cache

@@ -113,9 +113,11 @@ class Planned:
         return "" if low == high else f" ({low} to {high})"
 
 
-def rate_here(zoo: Zoo, engine: str, environment: Mapping[str, str]) -> tuple[Machine | None, Rate | None]:
+def rate_here(
+    zoo: Zoo, engine: str, environment: Mapping[str, str], workers_per_gpu: int = 1
+) -> tuple[Machine | None, Rate | None]:
     """The machine that ``ZOO_MACHINE`` names, else the table's default, and the rate that it was measured at."""
-    place = machine_here(environment)
+    place = machine_here(environment, workers_per_gpu)
     spec = zoo.root
     asked = spec.architecture_name, spec.in_channels, is_variational(zoo), engine, spec.precision
     rate = None if place is None else place.rate(*asked)
@@ -123,10 +125,15 @@ def rate_here(zoo: Zoo, engine: str, environment: Mapping[str, str]) -> tuple[Ma
 
 
 def workers_here(
-    zoo: Zoo, engine: str, slots: int, slot_dollars_per_hour: float | None, environment: Mapping[str, str]
+    zoo: Zoo,
+    engine: str,
+    slots: int,
+    slot_dollars_per_hour: float | None,
+    environment: Mapping[str, str],
+    workers_per_gpu: int = 1,
 ) -> Workers:
     """``slots`` slots of the machine that the environment names."""
-    place, rate = rate_here(zoo, engine, environment)
+    place, rate = rate_here(zoo, engine, environment, workers_per_gpu)
     return Workers(engine, slots, slot_dollars_per_hour, None if place is None else place.name, rate)
 
 

@@ -32,7 +32,6 @@ from .account import GRACE_SECONDS, Account, Caps
 from .claims import ClaimedPieces, claims_of
 from .driver import Driver, Extent, OutOfMemory, Sharing, StoreCalls
 from .patience import Patience
-from .slots.place import on_gpus
 from .slots.worker import WorkerContext
 from .stage import Session, Stage, pin_settings, stopped
 
@@ -76,7 +75,7 @@ class _Attempt:
             chunk_models=stage.chunk_models,
             attempt=attempt,
             notice_seconds=GRACE_SECONDS,
-            num_gpus=1 if on_gpus(stage.plan.choice, run) else 0,
+            num_gpus=session.place.gpu_share(stage.plan.choice, run),
             refill=stage.plan.refill,
             single_writer=options.single_writer,
             label_version=stage.pin.get("label_version", 1),

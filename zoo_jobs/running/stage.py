@@ -51,6 +51,7 @@ class Options:
     engine: str = "auto"
     ray: str = "auto"
     slots: int | None = None
+    workers_per_gpu: int = 1
     chunk_models: int | None = None
     unattended: bool = False
     mix_engines: bool = False
@@ -295,11 +296,12 @@ def _expected(session: Session, plan: StagePlan) -> Planned:
     """Time and price of the stage, at the pace of the last attempt. A person confirms the price."""
     zoo, engine = plan.run.zoo, plan.choice.engine.name
     slots = session.place.expected_slots(plan.choice, plan.run)
+    share = session.place.gpu_share(plan.choice, plan.run) or 1
     price = session.options.dollars_per_hour
     if price is None:
-        price = slot_price(os.environ)
+        price = slot_price(os.environ, share)
     ends = [attempt.end or {} for attempt in read_attempts(session.store, zoo.run_id)]
-    workers = workers_here(zoo, engine, slots, price, os.environ)
+    workers = workers_here(zoo, engine, slots, price, os.environ, round(1 / share))
     expected = planned(zoo, plan.tasks(slots=slots), plan.last_part, workers, Pace.measured(ends, engine))
     if session.confirm is not None and price is not None:
         session.confirm(f"{zoo.name}: {expected.sentence}")

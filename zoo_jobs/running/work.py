@@ -51,7 +51,7 @@ class Work:
         self.notice = Notice()
         self.attempted = False
         self.results: list[StageResult] = []
-        self._place = Place(options.ray, options.slots)
+        self._place = Place(options.ray, options.slots, options.workers_per_gpu)
         self._session = Session(
             options=options,
             store=store,

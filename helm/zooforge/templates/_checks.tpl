@@ -61,6 +61,10 @@
 {{- if and (gt (int $group.gpu.count) 1) (contains "/mig-" $group.gpu.resource) -}}
 {{- fail (printf "%s.gpu.count is %d and gpu.resource is %s: a process can use one MIG slice only. Set gpu.count=1 and raise maxReplicas." $path (int $group.gpu.count) $group.gpu.resource) -}}
 {{- end -}}
+{{- $slots := mul $group.gpu.count $.Values.workersPerGpu -}}
+{{- if gt (float64 $slots) (include "zooforge.quantity" $group.cpu | float64 | ceil) -}}
+{{- fail (printf "%s.cpu is %v, but %d workers share its GPUs (gpu.count x workersPerGpu) and each needs a core. Raise cpu, or lower workersPerGpu." $path $group.cpu $slots) -}}
+{{- end -}}
 {{- if gt (int $group.minReplicas) (int $group.maxReplicas) -}}
 {{- fail (printf "%s: minReplicas is %d and maxReplicas is %d; maxReplicas must not be smaller." $path (int $group.minReplicas) (int $group.maxReplicas)) -}}
 {{- end -}}

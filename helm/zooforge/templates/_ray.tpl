@@ -21,6 +21,7 @@
 {{- $env := list (dict "name" "RAY_JOB_STOP_WAIT_TIME_S" "value" "110") (dict "name" "ZOO_METRICS_PORT" "value" "9095") -}}
 {{- $env = append $env (dict "name" "ZOO_WORKER_GPUS" "value" (toString $gpus)) -}}
 {{- $env = append $env (dict "name" "ZOO_NOTICE_SECONDS" "value" (toString $notice)) -}}
+{{- $env = append $env (dict "name" "ZOO_WORKERS_PER_GPU" "value" (toString .Values.workersPerGpu)) -}}
 {{- if eq (len $groups) 1 }}{{ range $groups }}{{ $env = concat $env (fromYamlArray (include "zooforge.priceEnv" .)) }}{{ end }}{{ end -}}
 {{- toYaml $env -}}
 {{- end }}

@@ -222,3 +222,23 @@ def test_a_measured_rate_of_a_precision_takes_the_place_of_its_estimate() -> Non
     plain, sister = (entries.load(f"cifar10-resnet18-seed{ending}") for ending in ("", "-bf16"))
     assert estimate(sister, request(sister), measured).assumed is None
     assert estimate(plain, request(plain), measured).assumed is not None
+
+
+def test_workers_that_share_a_gpu_are_its_slots_and_have_rates_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine(None, 2) == machine()  # it has no GPU
+    one, two = machine("h200-141g"), machine("h200-141g", 2)
+    assert (one.slots, two.slots, machine("h200-141g:3", 2).slots) == (1, 2, 6)
+    plain, sister = (entries.load(f"cifar10-resnet18-seed{ending}") for ending in ("", "-bf16"))
+    alone, shared = (estimate(plain, request(plain, "0:10"), place) for place in (one, two))
+    assert alone.seconds is not None and shared.seconds == pytest.approx(alone.seconds)  # no gain is assumed
+    assert shared.dollars == pytest.approx(alone.dollars)
+    rate = Rate(
+        engine="sequential", architecture="resnet18", channels=3, twins=False, precision="bf16", date="2026-11-30",
+        workers_per_gpu=2, train_samples_per_second=800, eval_samples_per_second=4000,
+    )  # fmt: skip
+    table = machines._rates()
+    rates = table.machines | {"h200-141g": table.machines["h200-141g"].model_copy(update={"rates": (rate,)})}
+    monkeypatch.setattr(machines, "_rates", lambda: table.model_copy(update={"machines": rates}))
+    assert machine("h200-141g", 2).rate("resnet18", 3, False, precision="bf16") == rate
+    assert machine("h200-141g").rate("resnet18", 3, False, precision="bf16") is None
+    assert estimate(sister, request(sister), machine("h200-141g", 2)).assumed is None

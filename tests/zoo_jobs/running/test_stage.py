@@ -79,7 +79,10 @@ def test_a_slot_costs_what_its_machine_and_price_class_say(
     monkeypatch.setattr(machines, "PRICES", tmp_path / "prices.yaml")
     machines._prices.cache_clear()
     try:
-        assert machines.slot_price({"ZOO_MACHINE": machine, "ZOO_PRICE_CLASS": price_class}) == dollars
+        environment = {"ZOO_MACHINE": machine, "ZOO_PRICE_CLASS": price_class}
+        assert machines.slot_price(environment) == dollars
+        if dollars is not None and machine in ("h200-141g", "l4"):
+            assert machines.slot_price(environment, 0.5) == dollars / 2
     finally:
         machines._prices.cache_clear()
 

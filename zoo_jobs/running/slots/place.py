@@ -25,10 +25,11 @@ class Place:
     Args:
         ray: value of ``--ray``.
         slots: number of slots; None for all CPUs or GPUs.
+        workers_per_gpu: workers that share a GPU.
     """
 
-    def __init__(self, ray: str, slots: int | None) -> None:
-        self._ray, self._wanted = ray, slots
+    def __init__(self, ray: str, slots: int | None, workers_per_gpu: int = 1) -> None:
+        self._ray, self._wanted, self._workers_per_gpu = ray, slots, workers_per_gpu
         self._stack = contextlib.ExitStack()
         self._slots: int | None = None
 
@@ -48,25 +49,30 @@ class Place:
         """Whether tasks run on a cluster that was started before."""
         return ray_environment.prepare(self._ray) not in ("local", "none")
 
+    def gpu_share(self, choice: Choice, run: Run) -> float:
+        """The part of a GPU that a worker takes: 0 if it uses none."""
+        return 1 / self._workers_per_gpu if on_gpus(choice, run) else 0
+
     def expected_slots(self, choice: Choice, run: Run) -> int:
         """Slots before the connection: the requested number, else the CPUs or GPUs of this machine."""
         if self._slots is not None:
             return self._slots
         if self._wanted is not None or self.is_shared:
             return self._wanted or 1
-        return num_cuda_devices() if on_gpus(choice, run) else len(os.sched_getaffinity(0))
+        share = self.gpu_share(choice, run)
+        return round(num_cuda_devices() / share) if share else len(os.sched_getaffinity(0))
 
     def slots(self, choice: Choice, run: Run, data: PreparedData) -> int:
         """Number of tasks that can run at once. Connects.
 
-        A process trains on one GPU with one thread. If the number of GPUs is fixed, more slots than GPUs
+        A process trains on one GPU with one thread. If the number of GPUs is fixed, more slots than they have room for
         are capped, and the log says so.
 
         Raises InputError: no cluster at the address, or no GPU for a program that uses one.
         """
-        on_gpu = on_gpus(choice, run)
+        share = self.gpu_share(choice, run)
         if self.is_shared:
-            if on_gpu and (self._wanted or 1) > 1:
+            if share and (self._wanted or 1) > 1:
                 logger.warning("one process trains on one GPU: one slot", extra={"slots": self._wanted})
                 return 1
             return self._wanted or 1
@@ -74,7 +80,7 @@ class Place:
             address = ray_environment.prepare(self._ray)
             from .ray_cluster import connected
 
-            slots = connected(address, self._wanted, _size(data), on_gpu)
+            slots = connected(address, self._wanted, _size(data), share)
             self._slots = self._stack.enter_context(slots)
         return self._slots
 
@@ -100,7 +106,7 @@ class Place:
 
 
 def on_gpus(choice: Choice, run: Run) -> bool:
-    """Whether each worker takes one GPU."""
+    """Whether each worker takes a GPU, or a share of one."""
     return any(device_kind(choice.engine, program) == "cuda" for program in run.programs())
 
 

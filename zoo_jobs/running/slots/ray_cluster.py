@@ -25,8 +25,8 @@ WAITING_SECONDS = 60.0  # between two messages that no worker with a GPU has sta
 
 
 @contextlib.contextmanager
-def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = False) -> Iterator[int]:
-    """Connect to a Ray cluster while the block runs. Gives the number of slots: the CPUs or GPUs that it offers.
+def connected(address: str, slots: int | None, data_bytes: int, gpu_share: float = 0) -> Iterator[int]:
+    """Connect to a Ray cluster while the block runs. Gives the number of slots: the CPUs, or shares of GPUs, it offers.
 
     At least 1: where the cluster offers none yet, the request for a worker makes its autoscaler start one. More GPUs
     than this machine has will not come; a worker without one would wait for ever, so ``slots`` is capped there.
@@ -45,14 +45,16 @@ def connected(address: str, slots: int | None, data_bytes: int, on_gpus: bool = 
                     ray.init(address=address, **common)
                 except (ConnectionError, ValueError, RuntimeError) as error:
                     raise _no_cluster(address, str(error)) from error
-        offered = int(ray.cluster_resources().get("GPU" if on_gpus else "CPU", 0))
+        offered = int(ray.cluster_resources().get("GPU" if gpu_share else "CPU", 0))
+        offered = round(offered / (gpu_share or 1))
         if not (slots or offered):
             logger.warning("the cluster offers no slot yet; a worker is requested", extra={"address": address})
-        if on_gpus and address == "local":
+        if gpu_share and address == "local":
             if not offered:
                 raise InputError("Ray sees no GPU on this machine, which torch sees; is CUDA_VISIBLE_DEVICES set?")
             if slots and slots > offered:
-                logger.warning("a slot takes a whole GPU: fewer slots", extra={"slots": slots, "gpus": offered})
+                takes = "a whole GPU" if gpu_share == 1 else f"{gpu_share:.4g} of a GPU"
+                logger.warning(f"a slot takes {takes}: fewer slots", extra={"slots": slots, "room": offered})
             slots = min(slots or offered, offered)
         yield slots or max(1, offered)
     finally:

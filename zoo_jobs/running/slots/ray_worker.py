@@ -31,7 +31,7 @@ class RayWorker:
         """
         logs.set_up(verbose=False)
         run, data = ray.get(list(shared))
-        self._notice = Notice()
+        self._notice, self._gpu_share = Notice(), context.num_gpus or 1
         self._worker = Worker(context, run, data, self._notice)
         notice_seconds = node_notice_seconds(os.environ, context.notice_seconds)
         watch = threading.Thread(target=self._watch, args=(notice_seconds,), daemon=True)
@@ -42,7 +42,7 @@ class RayWorker:
 
     def price(self) -> float | None:
         """Dollars per hour of this slot; None if its machine has no price."""
-        return machines.slot_price(os.environ)
+        return machines.slot_price(os.environ, self._gpu_share)
 
     def memory(self) -> tuple[str, MemoryUse | None]:
         """The id of this worker's node, and the memory of its container."""

@@ -32,6 +32,9 @@ def test_a_worker_takes_a_gpu_where_its_program_uses_one(
     see_cuda(monkeypatch)
     assert on_gpus(choice(engine), run) is takes
     assert not takes or Place("local", None).expected_slots(choice(engine), run) == 1
+    two = Place("local", None, workers_per_gpu=2)
+    assert two.gpu_share(choice(engine), run) == (0.5 if takes else 0)
+    assert not takes or two.expected_slots(choice(engine), run) == 2
     see_cuda(monkeypatch, device=False)
     assert not on_gpus(choice(engine), run)
     monkeypatch.setenv("ZOO_WORKER_GPUS", "1")
@@ -69,27 +72,29 @@ def offering(monkeypatch: pytest.MonkeyPatch, **resources: float) -> Iterator[li
 
 
 @pytest.mark.parametrize(
-    ("address", "asked", "gpus", "slots"),
-    [("local", 16, 2, 2), ("local", 1, 2, 1), ("local", None, 2, 2), ("ray://head", 16, 0, 16),
-     ("ray://head", None, 0, 1), ("ray://head", 8, 2, 8)],
+    ("address", "asked", "gpus", "per_gpu", "slots"),
+    [("local", 16, 2, 1, 2), ("local", 1, 2, 1, 1), ("local", None, 2, 1, 2), ("ray://head", 16, 0, 1, 16),
+     ("ray://head", None, 0, 1, 1), ("ray://head", 8, 2, 1, 8), ("local", None, 2, 3, 6), ("local", 16, 1, 2, 2),
+     ("ray://head", None, 2, 2, 4)],
 )  # fmt: skip
 def test_slots_on_gpus_are_those_there_are_and_on_a_cluster_those_that_may_come(
-    address: str, asked: int | None, gpus: int, slots: int, monkeypatch: pytest.MonkeyPatch,
+    address: str, asked: int | None, gpus: int, per_gpu: int, slots: int, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.WARNING)
     with (
         offering(monkeypatch, CPU=64.0, GPU=float(gpus)),
-        ray_cluster.connected(address, asked, 0, on_gpus=True) as actual,
+        ray_cluster.connected(address, asked, 0, gpu_share=1 / per_gpu) as actual,
     ):
         assert actual == slots
-    assert ("a slot takes a whole GPU" in caplog.text) == (address == "local" and asked == 16)
+    takes = f"a slot takes {'a whole GPU' if per_gpu == 1 else '0.5 of a GPU'}: fewer slots"
+    assert (takes in caplog.text) == (address == "local" and asked == 16)
 
 
 def test_a_machine_whose_gpus_ray_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         offering(monkeypatch, CPU=2.0),
         pytest.raises(InputError, match="Ray sees no GPU"),
-        ray_cluster.connected("local", 2, 0, on_gpus=True),
+        ray_cluster.connected("local", 2, 0, gpu_share=1),
     ):
         pass
