@@ -1,5 +1,6 @@
 """The page of `zoo report`: complete, self-contained, reproducible, and safe for any text in a zoo."""
 
+import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,12 +11,15 @@ import pytest
 from PIL import Image
 
 from tests.support.report_zoo import contents, facts, label_columns, states
+from zooforge.zoo_jobs.report.charts.drawing import panel_svg
+from zooforge.zoo_jobs.report.charts.maps import category_map_panel
 from zooforge.zoo_jobs.report.contents import ByClass, Contents, RunAccount
 from zooforge.zoo_jobs.report.fidelity import compare, references
 from zooforge.zoo_jobs.report.page import page, pictures
 from zooforge.zoo_jobs.report.population import population
 from zooforge.zoo_jobs.report.weight_map import weight_map
 
+PHONE_CHARACTER = 8.7  # width of a character of a map's texts at phone width (page.css: 14 px), in its own pixels
 VOID = {"meta", "br", "img", "hr", "link", "input", "image", "use", "path"}
 
 
@@ -267,6 +271,16 @@ def test_a_hostile_text_anywhere_in_a_zoo_is_shown_and_does_nothing() -> None:
     assert " ".join(checker.texts).count(text) >= 10  # in headings, tables and notes
     assert text in checker.svg_texts, "a chart shows it unchanged"
     assert pictures(hostile)
+
+
+def test_the_words_of_a_legend_stay_apart_when_a_phone_enlarges_them() -> None:
+    zoo = population(label_columns(8, 2))
+    panel = category_map_panel(weight_map(states(zoo)), "initializer", zoo.hyperparameters["initializer"])
+    labels = r'<text[^>]*\bx="([\d.]+)" y="([\d.]+)"[^>]*>((?:kaiming )?(?:uniform|normal))</text>'
+    placed = sorted((float(y), float(x), word) for x, y, word in re.findall(labels, panel_svg(panel, "map")))
+    assert len(placed) == 4
+    for (line, left, word), (next_line, right, _) in itertools.pairwise(placed):
+        assert line != next_line or left + PHONE_CHARACTER * len(word) < right
 
 
 def test_drawing_logs_nothing(whole: Contents, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ from ..weight_map import WeightMap
 from .drawing import CATEGORIES, COLOUR_MAP, INK, MUTED, PAPER, RASTER_POINTS
 
 SIZE = (420, 370)  # a phone shows it at 85 %, so that labels stay readable
+GROWTH = 0.3  # room for each character of the legend, in font sizes: page.css enlarges the texts on a phone
 MAX_TRAJECTORIES = 400
 
 
@@ -50,7 +51,7 @@ def accuracy_map_panel(shown: WeightMap, accuracy_N: Floats) -> Panel:
 def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> Panel:
     """The same map, coloured by the values of one hyperparameter."""
     kinds = sorted(set(values_N.tolist()))
-    columns = _columns([words.value(kind) for kind in kinds])
+    longest = max(len(words.value(kind)) for kind in kinds)
 
     def draw(axes: Axes) -> None:
         _trajectories(axes, shown)
@@ -63,8 +64,8 @@ def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> P
             axes.scatter([], [], s=30, color=colour, edgecolors=MUTED, linewidths=0.8, label=words.value(kind))
         _axes(axes, shown)
         axes.legend(
-            frameon=False, ncols=columns, loc="upper left", labelcolor=INK, handletextpad=0.2, columnspacing=1,
-            fontsize=10, borderpad=0,
+            frameon=False, ncols=_columns(longest), loc="upper left", labelcolor=INK, handletextpad=0.2,
+            columnspacing=1 + GROWTH * longest, fontsize=10, borderpad=0,
         )  # fmt: skip
 
     label = words.name(name).lower()
@@ -132,9 +133,9 @@ def _range(values: Floats) -> tuple[float, float]:
     return (low, high) if high - low > 0.01 else (low - 0.005, high + 0.005)
 
 
-def _columns(labels: list[str]) -> int:
-    """Columns of the legend that fit into the width of the map."""
-    return max(1, int((SIZE[0] - 40) / (7 * max(map(len, labels)) + 24)))
+def _columns(longest: int) -> int:
+    """Columns of the legend that fit into the width of the map, for labels of up to ``longest`` characters."""
+    return max(1, int((SIZE[0] - 40) / ((7 + 10 * GROWTH) * longest + 24)))
 
 
 def _rgba(colour: str) -> tuple[float, ...]:

@@ -105,7 +105,7 @@ class RayPool:
             started = self.slots - len({slot for slot, _ in self._requested.values()})
             offered = {kind: ray.cluster_resources().get(kind, 0) for kind in ("CPU", "GPU")}
             logger.warning(
-                f"{started or 'no'} of {self.slots} workers have started"
+                f"{started} of {self.slots} workers have started"
                 f"{'; the run continues with them' if started else ''}; waiting for the cluster to offer room, "
                 "as its autoscaler may",
                 extra={"kind": "room", "wanted": self.slots, "cpus": offered["CPU"], "gpus": offered["GPU"]},
