@@ -8,10 +8,11 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.support.report_zoo import contents, facts, label_columns, states
-from zooforge.zoo_jobs.report.charts.drawing import panel_svg
+from zooforge.zoo_jobs.report.charts.drawing import loss_axis, panel_svg
 from zooforge.zoo_jobs.report.charts.maps import category_map_panel
 from zooforge.zoo_jobs.report.contents import ByClass, Contents, RunAccount
 from zooforge.zoo_jobs.report.fidelity import compare, references
@@ -281,6 +282,16 @@ def test_the_words_of_a_legend_stay_apart_when_a_phone_enlarges_them() -> None:
     assert len(placed) == 4
     for (line, left, word), (next_line, right, _) in itertools.pairwise(placed):
         assert line != next_line or left + PHONE_CHARACTER * len(word) < right
+
+
+@pytest.mark.parametrize("high", [21.0, 60.0, 900.0, 1e4, 1e9])
+def test_a_logarithmic_axis_of_losses_has_two_labels_or_more(high: float) -> None:
+    for low in (0.11, 0.4, 0.99):
+        axes = Figure().add_subplot()
+        axes.plot([0, 1], [low, low * high])
+        loss_axis(axes, low, low * high)
+        shown = [tick for tick in axes.get_yticks() if low <= tick <= low * high]
+        assert 2 <= len(shown) <= 6
 
 
 def test_drawing_logs_nothing(whole: Contents, caplog: pytest.LogCaptureFixture) -> None:

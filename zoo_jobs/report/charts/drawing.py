@@ -202,7 +202,7 @@ def loss_axis(axes: Axes, low: float, high: float) -> None:
     """Use a logarithmic axis if losses span more than a factor of 20."""
     if low > 0 and high / low > 20:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if high < 1000 * low else (1,), numticks=6))
         axes.yaxis.set_major_formatter(
             FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1000 else f"{value:g}")
         )
