@@ -62,7 +62,7 @@ class HubTarget:
             CredentialsRefused, AccessDenied: no token, or one that may not write there. StorageUsageError: another zoo
             has the name there, or a version that holds more. Superseded: others committed meanwhile. DigestMismatch.
         """
-        package = import_optional("huggingface_hub", "'zooforge[hub]'")
+        package = _client()
         token = hub_token()
         if not token:
             raise CredentialsRefused(
@@ -136,6 +136,13 @@ def _read_back(store: WebStore, parcel: Parcel, papers: dict[str, bytes]) -> Non
             raise DigestMismatch(f"{store.url}: {path} came back with other bytes; revert this commit on the Hub")
     for ref in parcel.manifest.refs:
         get_object(store, ref, f"{store.url}, read back")
+
+
+def _client() -> Any:
+    """The package huggingface_hub with the modules that are used here; it does not import them by itself."""
+    for name in ("errors", "utils"):
+        import_optional(f"huggingface_hub.{name}", "'zooforge[hub]'")
+    return import_optional("huggingface_hub", "'zooforge[hub]'")
 
 
 @contextmanager

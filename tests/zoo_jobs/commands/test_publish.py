@@ -1,12 +1,16 @@
 """`zoo publish` and `zoo cite` as a person types them, with the zoo that comes with the package."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.faulty_service import serving
+from tests.support.hub_server import Hub
 from tests.support.paths import ROOT
 from tests.support.zenodo_server import TOKEN, Zenodo
 from zooforge.storage.interchange.zip import copies_of
@@ -151,3 +155,16 @@ def test_zenodo_by_the_command_is_a_draft_until_yes(
         monkeypatch.setenv("ZENODO_TOKEN", "expired")
         assert publish("--to", "zenodo", "--author", "Doe, Jane") == 2
         assert "ZENODO_TOKEN is not accepted" in capsys.readouterr().err
+
+
+def test_a_new_process_publishes_on_the_hub(tmp_path: Path) -> None:
+    """huggingface_hub imports its modules when they are first used, so other tests in this process may hide a lack."""
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    words = ["publish", *SOURCE, "--to", "hf:me/zoos", "--author", "Doe, Jane", "--json"]
+    with serving(Hub()) as hub:
+        told = {"HF_ENDPOINT": hub.address, "HF_TOKEN": Hub.token, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-m", "zooforge", *words], env=os.environ | told, capture_output=True, text=True
+        )
+        assert (done.returncode, json.loads(done.stdout or "{}").get("version")) == (0, 1), done.stderr
+        assert "zoos/digits-example/HEAD" in hub.files("me/zoos")
