@@ -17,8 +17,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from zooforge.storage.formats.manifest import shard_shape
 from zooforge.storage.formats.record import PartRecord, Totals
+from zooforge.storage.formats.shards import shard_shape
 from zooforge.storage.runs.ledger import read_ledger
 from zooforge.storage.stores import seaweedfs
 from zooforge.storage.stores.objects import ref_of

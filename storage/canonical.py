@@ -60,6 +60,20 @@ def parse_json(data: bytes, what: str) -> Any:
     return value
 
 
+def json_integer(value: Any) -> int:
+    """``value`` itself. Raises ValueError if it is no integer, or a boolean."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no integer")
+    return value
+
+
+def json_text(value: Any) -> str:
+    """``value`` itself. Raises ValueError if it is no string."""
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:100]!r} is no text")
+    return value
+
+
 def sha256_hex(data: bytes | bytearray | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 

@@ -15,7 +15,8 @@ from ..canonical import sha256_hex
 from ..errors import FormatError
 from ..stores.objects import ObjectRef, get_object, put_object
 from ..stores.protocol import ObjectStore
-from .manifest import Manifest, ShardEntry
+from .manifest import Manifest
+from .shards import ShardEntry
 from .tensors import Arrays, decode, encode
 
 BLOCK_BYTES = 64 * 1024

@@ -3,134 +3,33 @@
 Its content depends on spec and weights alone: no time, host, attempt, version number or predecessor.
 """
 
-import math
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from ..canonical import canonical_json, parse_json
+from ..canonical import canonical_json, json_integer, json_text, parse_json
 from ..errors import FormatError
 from ..stores.objects import ObjectRef, is_sha256
-from .compression import KEY_EPOCHS, Compression
+from .compression import Compression
 from .labels import Column, joined_columns, model_columns, twin_names
 from .layout import Layout
 from .record import check_format
+from .shards import (
+    Ranges,
+    ShardEntry,
+    check_chains,
+    count_ranges,
+    first_outside,
+    from_ranges,
+    ranges_from_json,
+    ranges_to_json,
+)
 from .splits import SplitRule
-from .tensors import parse_tensor_name, tensor_name
+from .tensors import tensor_name
 
 FORMAT = "zooforge.zoo"
 VERSION = 3
 
-Ranges = tuple[tuple[int, int], ...]  # ascending half-open ranges
-
-SHARD_EPOCHS = 64
 DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}  # of fields
-MAX_SHARD_BYTES = 64 * 2**20
-
-
-def shard_shape(stated: tuple[int, int] | None, num_values: int, compressed: bool = False) -> tuple[int, int]:
-    """(models, epochs) per shard: as stated, or the largest power of two of models that gives at most 64 MiB.
-
-    A compressed shard holds at least the epochs of one chain of differences.
-    """
-    if compressed:
-        models, epochs = shard_shape(stated, num_values)
-        return models, max(epochs, KEY_EPOCHS)
-    if stated is not None:
-        return stated
-    per_model = SHARD_EPOCHS * 4 * max(1, num_values)
-    if per_model > MAX_SHARD_BYTES:
-        return 1, 1
-    return 2 ** int(math.log2(MAX_SHARD_BYTES // per_model)), SHARD_EPOCHS
-
-
-def to_ranges(values: Iterable[int]) -> Ranges:
-    """Ascending integers as half-open ranges."""
-    ranges: list[tuple[int, int]] = []
-    for value in values:
-        if ranges and ranges[-1][1] == value:
-            ranges[-1] = (ranges[-1][0], value + 1)
-        else:
-            ranges.append((value, value + 1))
-    return tuple(ranges)
-
-
-def from_ranges(ranges: Ranges) -> list[int]:
-    return [value for start, stop in ranges for value in range(start, stop)]
-
-
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """The place of a tensor in its shard, in bytes, and its digest.
-
-    The digest is that of the bytes or, in a manifest with ``blocks``, that over the digests of its blocks
-    (storage/formats/blocks.py). A compressed tensor also has ``base``, the epoch that it is the difference from (None:
-    it is stored as it is), and the digest of its values.
-    """
-
-    start: int
-    stop: int
-    sha256: str
-    base: int | None = None
-    values_sha256: str = ""
-
-    def to_json(self) -> list[Any]:
-        place = [self.start, self.stop, self.sha256]
-        return [*place, self.base, self.values_sha256] if self.values_sha256 else place
-
-
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
-    """One object of weights: a block of models by a block of epochs.
-
-    ``rows`` gives the models that are in the shard at each range of epochs, which are the rows of the tensors.
-    ``tensors`` is empty where a shard holds one state and is always read whole.
-    """
-
-    ref: ObjectRef
-    first_model: int
-    first_epoch: int
-    rows: tuple[tuple[Ranges, Ranges], ...]  # (epochs, models)
-    tensors: dict[str, TensorEntry]
-
-    @property
-    def epochs(self) -> list[int]:
-        """Ascending."""
-        return sorted(epoch for epochs, _ in self.rows for epoch in from_ranges(epochs))
-
-    def models_at(self, epoch: int) -> Ranges:
-        """Models of the rows at ``epoch``; none if it is not here."""
-        for epochs, models in self.rows:
-            if any(start <= epoch < stop for start, stop in epochs):
-                return models
-        return ()
-
-    def models_by_epoch(self) -> dict[int, list[int]]:
-        by_epoch = {}
-        for epochs, models in self.rows:
-            expanded = from_ranges(models)
-            for epoch in from_ranges(epochs):
-                by_epoch[epoch] = expanded
-        return dict(sorted(by_epoch.items()))
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **self.ref.to_json(),
-            "first_model": self.first_model,
-            "first_epoch": self.first_epoch,
-            "rows": [{"epochs": _lists(epochs), "models": _lists(models)} for epochs, models in self.rows],
-            "tensors": {name: tensor.to_json() for name, tensor in self.tensors.items()},
-        }
-
-
-def group_rows(models_by_epoch: dict[int, list[int]]) -> tuple[tuple[Ranges, Ranges], ...]:
-    """``ShardEntry.rows`` for epoch to models: one entry per different set of models, ordered by its first epoch."""
-    groups: dict[Ranges, list[int]] = {}
-    for epoch in sorted(models_by_epoch):
-        groups.setdefault(to_ranges(models_by_epoch[epoch]), []).append(epoch)
-    return tuple((to_ranges(epochs), models) for models, epochs in groups.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +109,7 @@ class Manifest:
 
     @property
     def num_models(self) -> int:
-        return _count(self.models)
+        return count_ranges(self.models)
 
     @property
     def refs(self) -> list[ObjectRef]:
@@ -240,7 +139,7 @@ class Manifest:
             "dataset": self.dataset,
             "architecture": self.architecture,
             "planned": {"models": self.planned_models, "epochs": self.planned_epochs},
-            "models": _lists(self.models),
+            "models": ranges_to_json(self.models),
             "num_models": self.num_models,
             "num_epochs": self.num_epochs,
             "num_states": self.num_states,
@@ -287,19 +186,19 @@ class Manifest:
         try:
             labels, models = _columns(value, version)
             manifest = cls(
-                zoo=_text(value["zoo"]),
-                run=_text(value["run"]),
-                title=_text(value["title"]),
-                source=_text(value["source"]),
-                dataset=_text(value["dataset"]),
+                zoo=json_text(value["zoo"]),
+                run=json_text(value["run"]),
+                title=json_text(value["title"]),
+                source=json_text(value["source"]),
+                dataset=json_text(value["dataset"]),
                 architecture=value["architecture"],
-                planned_models=_int(value["planned"]["models"]),
-                planned_epochs=_int(value["planned"]["epochs"]),
-                models=_ranges(value["models"]),
-                num_epochs=_int(value["num_epochs"]),
-                num_states=_int(value["num_states"]),
-                absent=tuple((_int(model), _text(reason)) for model, reason in value["absent"]),
-                root_zoo=_text(value["root_zoo"]),
+                planned_models=json_integer(value["planned"]["models"]),
+                planned_epochs=json_integer(value["planned"]["epochs"]),
+                models=ranges_from_json(value["models"]),
+                num_epochs=json_integer(value["num_epochs"]),
+                num_states=json_integer(value["num_states"]),
+                absent=tuple((json_integer(model), json_text(reason)) for model, reason in value["absent"]),
+                root_zoo=json_text(value["root_zoo"]),
                 parent=None if value["parent"] is None else Parent(**value["parent"]),
                 layout=Layout.from_json(value["layout"]),
                 noisy_layout=None if value["noisy_layout"] is None else Layout.from_json(value["noisy_layout"]),
@@ -308,15 +207,15 @@ class Manifest:
                 symmetries=value["symmetries"],
                 fields={name: _field(entry) for name, entry in value["fields"].items()},
                 split=SplitRule.from_json(value["split"]["rule"]),
-                split_counts={name: _int(count) for name, count in value["split"]["counts"].items()},
+                split_counts={name: json_integer(count) for name, count in value["split"]["counts"].items()},
                 shard_shape=(_positive(value["shard_shape"][0]), _positive(value["shard_shape"][1])),
-                shards=tuple(_shard(shard, what) for shard in value["shards"]),
+                shards=tuple(ShardEntry.from_json(shard, what) for shard in value["shards"]),
                 labels=_table(value["tables"]["labels"], what),
                 model_table=_table(value["tables"]["models"], what),
                 twin=value["twin"],
                 compression=None if version == 1 else _compression(value["compression"]),
                 blocks=None if version == 1 else _ref(value["blocks"], what),
-                notes=() if version == 1 else tuple(_text(note) for note in value["notes"]),
+                notes=() if version == 1 else tuple(json_text(note) for note in value["notes"]),
                 label_columns=labels,
                 model_columns=models,
                 data=None if version < 3 else _facts(value["data"]),
@@ -344,18 +243,18 @@ class Manifest:
             num_held = 0
             for epochs, models in shard.rows:
                 # Ranges are compared as they are: a few bytes of JSON can name ten million numbers.
-                if (epoch := _outside(epochs, ((block[1], block[1] + self.shard_shape[1]),))) is not None:
+                if (epoch := first_outside(epochs, ((block[1], block[1] + self.shard_shape[1]),))) is not None:
                     raise FormatError(f"{what}: object {shard.ref.key} cannot hold epoch {epoch}")
-                model = _outside(models, ((block[0], block[0] + self.shard_shape[0]),))
+                model = first_outside(models, ((block[0], block[0] + self.shard_shape[0]),))
                 if model is None:
-                    model = _outside(models, self.models)
+                    model = first_outside(models, self.models)
                 if model is not None:
                     raise FormatError(f"{what}: object {shard.ref.key} cannot hold model {model}")
-                if shard.tensors and len(held) + _count(epochs) > len(shard.tensors):
+                if shard.tensors and len(held) + count_ranges(epochs) > len(shard.tensors):
                     raise FormatError(f"{what}: object {shard.ref.key} does not list the tensors of its epochs")
                 if not epochs or not models:
                     raise FormatError(f"{what}: object {shard.ref.key} names rows of nothing")
-                num_held += _count(epochs) * _count(models)
+                num_held += count_ranges(epochs) * count_ranges(models)
                 if shard.tensors or num_held == 1:
                     held += from_ranges(epochs)
             num_states += num_held
@@ -368,7 +267,7 @@ class Manifest:
                     if not 0 <= tensor.start <= tensor.stop <= shard.ref.bytes or not is_sha256(tensor.sha256):
                         raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} is not in it")
                 if self.compression is not None:
-                    _check_chains(shard, held, what)
+                    check_chains(shard, held, what)
                 elif any(tensor.values_sha256 or tensor.base is not None for tensor in shard.tensors.values()):
                     raise FormatError(f"{what}: object {shard.ref.key} is compressed, the zoo is not")
             elif num_held != 1 or self.compression is not None:
@@ -381,82 +280,16 @@ class Manifest:
             raise FormatError(f"{what}: weights of another length than the layout's {self.layout.size}")
 
 
-def _check_chains(shard: ShardEntry, held: list[int], what: str) -> None:
-    """Raises FormatError unless each compressed tensor has no base, or the epoch before it with as many rows."""
-    rows = {epoch: sum(stop - start for start, stop in shard.models_at(epoch)) for epoch in held}
-    follows = set(pairwise(sorted(held)))
-    for name, tensor in shard.tensors.items():
-        epoch, base = parse_tensor_name(name)[0], tensor.base
-        if not is_sha256(tensor.values_sha256):
-            raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} has no digest of its values")
-        if base is not None and ((base, epoch) not in follows or rows[base] != rows[epoch]):
-            raise FormatError(f"{what}: tensor {name} of object {shard.ref.key} cannot follow epoch {base}")
-
-
-def _count(ranges: Ranges) -> int:
-    return sum(stop - start for start, stop in ranges)
-
-
-def _outside(ranges: Ranges, within: Ranges) -> int | None:
-    """The first number of ``ranges`` that is not in ``within``, both ascending; None if all are."""
-    starts = [start for start, _ in within]
-    for start, stop in ranges:
-        place = bisect_right(starts, start) - 1
-        while start < stop:
-            if not (0 <= place < len(within) and within[place][0] <= start < within[place][1]):
-                return start
-            start = min(stop, within[place][1])
-            place += 1
-    return None
-
-
-def _lists(ranges: Ranges) -> list[list[int]]:
-    return [[start, stop] for start, stop in ranges]
-
-
-def _ranges(value: Sequence[Sequence[int]]) -> Ranges:
-    ranges = tuple((_int(start), _int(stop)) for start, stop in value)
-    end = 0
-    for start, stop in ranges:
-        if not end <= start < stop <= 10**7:
-            raise ValueError(f"ranges {value} do not ascend")
-        end = stop
-    return ranges
-
-
-def _int(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is no integer")
-    return value
-
-
 def _positive(value: Any) -> int:
-    if _int(value) < 1:
+    if json_integer(value) < 1:
         raise ValueError(f"{value} is less than 1")
     return int(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{str(value)[:100]!r} is no text")
-    return value
 
 
 def _field(value: dict[str, Any]) -> FieldEntry:
     if value["dtype"] not in DTYPES:
         raise ValueError(f"values of type {value['dtype']!r}")
-    return FieldEntry(value["dtype"], _int(value["values"]))
-
-
-def _shard(value: dict[str, Any], what: str) -> ShardEntry:
-    ref = ObjectRef.from_json({name: value[name] for name in ("sha256", "bytes", "kind")}, what)
-    tensors = {name: _tensor(*place) for name, place in value["tensors"].items()}
-    rows = tuple((_ranges(row["epochs"]), _ranges(row["models"])) for row in value["rows"])
-    return ShardEntry(ref, _int(value["first_model"]), _int(value["first_epoch"]), rows, tensors)
-
-
-def _tensor(start: Any, stop: Any, sha256: Any, base: Any = None, values_sha256: Any = "") -> TensorEntry:
-    return TensorEntry(_int(start), _int(stop), sha256, None if base is None else _int(base), _text(values_sha256))
+    return FieldEntry(value["dtype"], json_integer(value["values"]))
 
 
 def _compression(value: Any) -> Compression | None:
@@ -498,7 +331,7 @@ def _columns(value: dict[str, Any], version: int) -> tuple[tuple[Column, ...], t
 
 def _table(value: dict[str, Any], what: str) -> TableEntry:
     ref = ObjectRef.from_json({name: value[name] for name in ("sha256", "bytes", "kind")}, what)
-    return TableEntry(ref, _int(value["rows"]), value["values_sha256"])
+    return TableEntry(ref, json_integer(value["rows"]), value["values_sha256"])
 
 
 def _table_json(entry: TableEntry) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from ..errors import PreconditionFailed, StorageError
-from ..formats.manifest import Manifest, from_ranges
+from ..formats.manifest import Manifest
 from ..formats.record import PartRecord
+from ..formats.shards import from_ranges
 from ..keys import (
     OBJECTS_PREFIX,
     RUNS_PREFIX,

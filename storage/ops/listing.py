@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..formats.manifest import Manifest, from_ranges
+from ..formats.manifest import Manifest
+from ..formats.shards import from_ranges
 from ..publish.head import list_zoos, read_head, read_manifest_bytes, read_spec
 from ..quantities import human_bytes
 from ..stores.open import require_existing

@@ -12,7 +12,8 @@ from ..errors import EpochNotPresent, StorageError
 from ..formats.blocks import Digests, read_blocks, write_blocks
 from ..formats.compression import decode_shard
 from ..formats.labels import Column
-from ..formats.manifest import Manifest, ShardEntry, TableEntry, group_rows, to_ranges
+from ..formats.manifest import Manifest, TableEntry
+from ..formats.shards import ShardEntry, group_rows, to_ranges
 from ..formats.splits import SPLITS
 from ..formats.tables import decode_table, encode_table, table_values, values_digest
 from ..formats.tensors import tensor_name

@@ -14,8 +14,9 @@ from ..formats.blocks import BlockTable, read_blocks, tensor_digest
 from ..formats.compression import decode_shard, packed_tensors
 from ..formats.images import check_images
 from ..formats.labels import Column, Values, derive
-from ..formats.manifest import DTYPES, Manifest, ShardEntry, from_ranges
+from ..formats.manifest import DTYPES, Manifest
 from ..formats.norms import weight_norms
+from ..formats.shards import ShardEntry, from_ranges
 from ..formats.splits import SPLITS, assign_splits
 from ..formats.tables import decode_table, table_values, values_digest
 from ..formats.tensors import decode, tensor_name

@@ -16,8 +16,9 @@ from ..errors import (
     StoreURLError,
     training_advice,
 )
-from ..formats.manifest import Manifest, from_ranges
+from ..formats.manifest import Manifest
 from ..formats.record import check_format
+from ..formats.shards import from_ranges
 from ..keys import ZOOS_PREFIX, head_key, manifest_key, parse_zoo_key, parse_zoo_url, spec_key
 from ..runs.marks import unmark
 from ..stores.environment import check_no_credentials

@@ -11,7 +11,8 @@ from typing import Any
 
 from ..canonical import sha256_hex
 from ..errors import StorageUsageError
-from ..formats.manifest import Manifest, from_ranges
+from ..formats.manifest import Manifest
+from ..formats.shards import from_ranges
 from .cards import CITATION, RECORD, pretty, yaml_text
 
 LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"

@@ -17,8 +17,9 @@ from ..errors import FormatError, IncompleteRun, ObjectMissing, StorageError
 from ..formats.blocks import read_blocks, write_blocks
 from ..formats.compression import Compression, CompressionName
 from ..formats.labels import Values, model_columns, part_columns
-from ..formats.manifest import DTYPES, FieldEntry, Manifest, ShardEntry, shard_shape, to_ranges
+from ..formats.manifest import DTYPES, FieldEntry, Manifest
 from ..formats.record import PartRecord
+from ..formats.shards import ShardEntry, shard_shape, to_ranges
 from ..formats.tables import decode_part, decode_table, table_values
 from ..keys import RecordKey
 from ..runs.ledger import Ledger, read_ledger

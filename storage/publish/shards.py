@@ -13,7 +13,8 @@ from ..canonical import sha256_hex
 from ..errors import FormatError, IncompleteRun
 from ..formats.blocks import Digests, block_digests, digests_array
 from ..formats.compression import Compression, decode_shard, encode_shard, packed_in
-from ..formats.manifest import FieldEntry, ShardEntry, TensorEntry, group_rows
+from ..formats.manifest import FieldEntry
+from ..formats.shards import ShardEntry, TensorEntry, group_rows
 from ..formats.tensors import encode_pieces, parse_header, parse_tensor_name, tensor_name
 from ..stores.objects import ObjectRef, get_object, put_object, put_pieces
 from ..stores.protocol import ObjectStore

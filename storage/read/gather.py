@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.manifest import DTYPES, Manifest, Ranges, ShardEntry, from_ranges
+from ..formats.manifest import DTYPES, Manifest
+from ..formats.shards import Ranges, ShardEntry, from_ranges
 from .progress import LARGE_READ_BYTES, progress_bar
 from .selection import Selection
 from .shard_reader import ShardReader

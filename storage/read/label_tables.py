@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FormatError, StorageUsageError
-from ..formats.manifest import Manifest, from_ranges
+from ..formats.manifest import Manifest
+from ..formats.shards import from_ranges
 from ..formats.tables import decode_table
 from ..stores.objects import get_object
 from ..stores.protocol import ObjectStore

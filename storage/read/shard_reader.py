@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ..errors import DigestMismatch, FormatError, ObjectMissing, ObjectNotFound
 from ..formats.blocks import BLOCK_BYTES, BlockTable, tensor_digest
 from ..formats.compression import check_values, unpack
-from ..formats.manifest import DTYPES, Manifest, ShardEntry
+from ..formats.manifest import DTYPES, Manifest
+from ..formats.shards import ShardEntry
 from ..formats.tensors import TensorInfo, coalesce, decode, parse_tensor_name, tensor_name
 from ..stores.cache import ContentCache, open_cache
 from ..stores.objects import ObjectRef, get_object

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EpochNotKept, EpochNotPresent, ModelNotPresent, StorageUsageError, training_advice
-from ..formats.manifest import Manifest, from_ranges, to_ranges
+from ..formats.manifest import Manifest
+from ..formats.shards import from_ranges, to_ranges
 from ..formats.splits import SPLITS
 from .gather import Gatherer
 from .label_tables import LabelTables

@@ -21,7 +21,7 @@ from zooforge.storage.errors import BudgetExceeded, FormatError, KeyFormatError
 from zooforge.storage.formats import tables
 from zooforge.storage.formats.index_dict import index_dict
 from zooforge.storage.formats.labels import ALL_COLUMNS, PART_COLUMNS, Values, part_columns, part_values
-from zooforge.storage.formats.manifest import from_ranges, to_ranges
+from zooforge.storage.formats.shards import from_ranges, to_ranges
 from zooforge.storage.formats.symmetry import (
     align_canonical,
     augment_permute,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zooforge.storage.formats.manifest import shard_shape
+from zooforge.storage.formats.shards import shard_shape
 
 from ..engines.contract import MOMENTS, noisy_layout
 from ..engines.subsets import num_training_rows

@@ -14,7 +14,7 @@ from ...canonical import parse_json
 from ...errors import StorageUsageError
 from ...formats.index_dict import index_dict
 from ...formats.labels import row_columns
-from ...formats.manifest import to_ranges
+from ...formats.shards import to_ranges
 from ...read.selection import Selection, Selector
 from ...read.states import States
 from ...zoo import Zoo

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...formats.manifest import to_ranges
+from ...formats.shards import to_ranges
 
 
 @dataclass

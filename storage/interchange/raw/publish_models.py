@@ -9,8 +9,9 @@ import numpy as np
 from ...errors import FormatError, StorageUsageError
 from ...formats.blocks import Digests, write_blocks
 from ...formats.compression import Compression, CompressionName
-from ...formats.manifest import FieldEntry, Manifest, ShardEntry, group_rows, shard_shape
+from ...formats.manifest import FieldEntry, Manifest
 from ...formats.norms import weight_norms
+from ...formats.shards import ShardEntry, group_rows, shard_shape
 from ...formats.tensors import tensor_name, unpack_mask
 from ...publish.description import ZooDescription
 from ...publish.head import read_head, read_manifest_bytes, require_publishing

@@ -15,7 +15,8 @@ import zooforge.storage.formats.manifest
 from tests.support.synthetic import LAYOUT, RUN, description, mask, noise, train, weights
 from zooforge.storage.errors import DigestMismatch, FormatError, NewerFormat
 from zooforge.storage.formats.compression import BLOCK_WORDS, Compression, decode_shard, encode_shard, pack, unpack
-from zooforge.storage.formats.manifest import Manifest, Parent, shard_shape
+from zooforge.storage.formats.manifest import Manifest, Parent
+from zooforge.storage.formats.shards import shard_shape
 from zooforge.storage.formats.tensors import tensor_name
 from zooforge.storage.interchange.raw.export_tree import export_raw
 from zooforge.storage.interchange.raw.import_tree import import_raw

@@ -17,7 +17,8 @@ from tests.support.synthetic import RUN, description, part_data, train, weights
 from zooforge.storage.canonical import sha256_hex
 from zooforge.storage.errors import IncompleteRun, StoreRefused
 from zooforge.storage.formats.layout import Layout
-from zooforge.storage.formats.manifest import Manifest, Parent, shard_shape, to_ranges
+from zooforge.storage.formats.manifest import Manifest, Parent
+from zooforge.storage.formats.shards import shard_shape, to_ranges
 from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.formats.tensors import decode
 from zooforge.storage.keys import head_key, manifest_key

@@ -11,17 +11,9 @@ import numpy as np
 from zooforge.storage.canonical import canonical_json, sha256_hex
 from zooforge.storage.errors import IncompleteRun
 from zooforge.storage.formats.layout import Layout
-from zooforge.storage.formats.manifest import (
-    FieldEntry,
-    Manifest,
-    ShardEntry,
-    TableEntry,
-    TensorEntry,
-    from_ranges,
-    group_rows,
-    to_ranges,
-)  # fmt: skip
+from zooforge.storage.formats.manifest import FieldEntry, Manifest, TableEntry
 from zooforge.storage.formats.record import PartRecord, Totals
+from zooforge.storage.formats.shards import ShardEntry, TensorEntry, from_ranges, group_rows, to_ranges
 from zooforge.storage.formats.splits import SplitRule
 from zooforge.storage.formats.tensors import encode, tensor_name
 from zooforge.storage.publish.head import states_of

@@ -1,6 +1,6 @@
 """All zoos of the catalogue together: few objects, planned quickly."""
 
-from zooforge.storage.formats.manifest import shard_shape
+from zooforge.storage.formats.shards import shard_shape
 from zooforge.zoo_jobs.catalogue.entries import load, names
 from zooforge.zoo_jobs.planning.estimate import VERSION_OBJECTS
 from zooforge.zoo_jobs.publishing.describe import describe
