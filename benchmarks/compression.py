@@ -1,4 +1,4 @@
-"""How much smaller compressed shards are, and what that costs, on a trajectory that is trained here first.
+"""Measures the size of compressed shards and the cost of compression, on a trajectory that this script trains first.
 
     python benchmarks/compression.py [--architecture resnet18] [--models 1] [--epochs 7] [--images 1000]
 
@@ -81,7 +81,7 @@ def byte_planes(integers: np.ndarray) -> np.ndarray:
 
 
 def bit_planes(integers: np.ndarray) -> np.ndarray:
-    """As bitshuffle: all lowest bits first. 8 x 8 bits are turned by Warren's method (Hacker's Delight, 7-3)."""
+    """The bits of all integers as bitshuffle orders them, all lowest bits first; after Hacker's Delight, 7-3."""
     planes = np.empty((32, -(-len(integers) // 8)), np.uint8)
     for start in range(0, len(integers), 2**15):
         octets = integers[start : start + 2**15].view(np.uint8)

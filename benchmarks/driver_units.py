@@ -41,7 +41,7 @@ ACCURACIES = np.random.default_rng(0).random(MODELS)
 
 
 def answer(task: Task, part: int) -> Advance:
-    """What a worker says of one committed epoch of a unit."""
+    """The answer of a worker that has committed one epoch of a unit."""
     models = tuple(range(task.unit, task.unit + MODELS))
     return Advance(
         (PartCommitted("zoo", "train", models, (part,), {}, ACCURACIES, ACCURACIES[:0], 1, 1.0, 0.1, 1, True),)

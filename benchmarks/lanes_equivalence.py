@@ -1,4 +1,4 @@
-"""Whether `lanes` trains as well as plain PyTorch does: paired accuracies on real digits.
+"""Tests that `lanes` trains as well as plain PyTorch does: paired accuracies on real digits.
 
     python benchmarks/lanes_equivalence.py [--models 64] [--epochs 6]
 

@@ -1,4 +1,4 @@
-"""How `lanes` scales: with models in memory, with slots, and to a whole zoo.
+"""Measures how `lanes` scales with models in memory, with slots, and to a whole zoo.
 
     python benchmarks/lanes_scaling.py [--quick]
 

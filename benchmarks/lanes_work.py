@@ -1,4 +1,4 @@
-"""What the lanes benchmarks share: random programs, executed multiply-adds, the machine's peak, medians."""
+"""Helpers of the lanes benchmarks: random programs, executed multiply-adds, the machine's peak, medians."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""What is missing of the whole collection: 50,360 models and EuroSAT listed in a store and set against their plan.
+"""Times the ledger: lists 50,360 models and EuroSAT in a store, and compares them with their plan.
 
     PYTHONPATH=. python benchmarks/ledger.py [--s3] [--parts 51]
 

@@ -1,4 +1,4 @@
-"""How far off `zoo plan` is: runs that are planned for five minutes on this machine, timed.
+"""Measures the error of `zoo plan`: times runs that are planned for five minutes on this machine.
 
     PYTHONPATH=. python benchmarks/plan_against_actual.py [--minutes 5] [--slots 2] [--only lanes-train]
 

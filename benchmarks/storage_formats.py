@@ -121,7 +121,7 @@ class Pairs:
 
 
 def part_of(members: tuple[int, ...], epochs: range, part: int, adam: bool) -> PartData:
-    """What training would give of ``epochs``: with Adam's moments, or of an optimizer that has none."""
+    """The data that training gives for ``epochs``, with Adam's moments if ``adam``, otherwise without moments."""
     count, num_epochs = len(members), len(epochs)
     none = np.full(count, -1)
     rows = count * num_epochs
@@ -161,7 +161,7 @@ def write(
 
 
 def write_shards(store: ObjectStore, num_models: int, num_epochs: int, reference: Reference) -> Pairs:
-    """What the format itself costs: shards hashed whole and by blocks, and put."""
+    """Measures the cost of the format: hashing shards as a whole and by blocks, and writing them."""
     pairs = Pairs("shards alone, against a file")
     sample = 256 if reference.local else 50
     for _ in range(0, min(num_models, 640), 128):

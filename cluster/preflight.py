@@ -210,7 +210,7 @@ def driver_version(node: Mapping[str, Any]) -> str:
 
 
 def storage_class(cluster: Cluster, target: Target) -> Check:
-    """Whether the embedded store's volume claim can be bound. Without such a claim there is nothing to check."""
+    """True if the embedded store's volume claim can be bound. Without such a claim there is nothing to check."""
     try:
         claims = cluster.list(
             "persistentvolumeclaims", target.namespace, f"app.kubernetes.io/instance={target.release}"

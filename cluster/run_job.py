@@ -33,7 +33,7 @@ class Submission:
     job: str
     suspended: bool
     stopped: str
-    """When and by whom `zoo cluster stop` stopped it; empty if nobody did."""
+    """The time at which `zoo cluster stop` stopped it, and who did so; empty if nobody did."""
     cluster: str
     reason: str
     ended: float | None = None
@@ -51,7 +51,7 @@ class Submission:
 
     @property
     def live(self) -> bool:
-        """Whether it has not ended and was not stopped. A queued submission is live."""
+        """True if it has neither ended nor been stopped. A queued submission is live."""
         waits = self.suspended or self.deployment == "Suspended"
         return self.deployment not in OVER and (not waits or bool(self.queue and not self.stopped))
 

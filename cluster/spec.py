@@ -40,9 +40,9 @@ class Release:
     origin: str
     """Identifies the release among all that share its store: cluster/namespace/release."""
     budgets: bool
-    """Whether the supervisor makes a PodDisruptionBudget for the head of each run."""
+    """True if the supervisor makes a PodDisruptionBudget for the head of each run."""
     max_lives: int
-    """How often a run may begin, counted in the store; 0: no bound."""
+    """Largest number of times that a run may begin, counted in the store; 0: no bound."""
     max_hours: float
     """Hours after which a run is stopped, counted in the store; 0: no bound."""
 

@@ -48,5 +48,5 @@ def title(page: str, link: str) -> str:
 
 
 def place(path: str) -> str:
-    """Where a file of the clone is in the site, whose first page is not README.md."""
+    """The place of a file of the clone in the site. The site's first page is not README.md."""
     return "index.md" if path == "README.md" else OUTSIDE.get(path, path.removeprefix("docs/"))

@@ -90,7 +90,7 @@ def main(names: Sequence[str]) -> int:
 
 
 def is_caught(copy: Path, mutant: Mutant) -> bool:
-    """Whether a test fails with the fault in place. RuntimeError unless the code to change occurs once."""
+    """True if a test fails with the fault in place. RuntimeError unless the code to change occurs once."""
     path = copy / mutant.path
     text = path.read_text()
     if text.count(mutant.before) != 1:

@@ -1,4 +1,4 @@
-"""Who works: the user and host of this process, and in a cluster its service account. For attempts, never published."""
+"""The user and host of this process, and in a cluster its service account. Attempts record it. Never published."""
 
 import getpass
 import os

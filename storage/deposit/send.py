@@ -16,7 +16,7 @@ Progress = Callable[[int], None]
 
 
 class Target(Protocol):
-    """Where a zoo is published."""
+    """A place where a zoo is published."""
 
     name: str
     limits: Limits

@@ -31,7 +31,7 @@ SERVICES = {
     "zenodo-sandbox": ("https://sandbox.zenodo.org", "ZENODO_SANDBOX_TOKEN"),
 }
 PAPERS = (CITATION, "LICENSE", "README.md", RECORD, "labels.parquet", "models.parquet", *FIGURES)
-_ENTRY_BYTES = 30 + 46 + 2 * 24  # of a member of a zip file: two headers, with room for sizes above 4 GiB
+_ENTRY_BYTES = 30 + 46 + 2 * 24  # two headers per member of a zip file, with room for sizes above 4 GiB
 
 
 class ZenodoTarget:

@@ -80,7 +80,7 @@ class ZenodoClient:
         return self._draft(self._json("GET", f"/api/deposit/depositions/{int(number)}"))
 
     def new_version(self, number: int) -> Draft:
-        """The draft of the version behind a published deposition."""
+        """The draft of the next version of a published deposition."""
         answer = self._json("POST", f"/api/deposit/depositions/{int(number)}/actions/newversion")
         return self._draft(self._json("GET", self._ours(answer["links"]["latest_draft"])))
 

@@ -33,7 +33,7 @@ MAX_RATIO = 2**15  # largest ratio of a zstd frame: a block of four bytes gives 
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """How shards are compressed. A chain of differences starts again at every multiple of ``key_epochs``."""
+    """The settings of compression. A chain of differences starts again at every multiple of ``key_epochs``."""
 
     codec: str = CODEC
     level: int = LEVEL
@@ -166,7 +166,7 @@ class Packed:
 
 
 def packed_tensors(provenance: Any, what: str) -> tuple[Compression, dict[str, Packed]] | None:
-    """How a shard is compressed, and its tensors, from the metadata in its header; None if it is not.
+    """The compression of a shard and its tensors, from the metadata in its header; None if it is not compressed.
 
     Raises FormatError.
     """

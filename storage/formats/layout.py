@@ -83,7 +83,7 @@ class Layout:
         return self.entries[-1].stop if self.entries else 0
 
     def is_linear(self, entry: Entry) -> bool:
-        """Whether ``entry`` belongs to a linear layer, whose weight has two axes; else it is one of a convolution."""
+        """True if ``entry`` belongs to a linear layer, whose weight has two axes, not to a convolution."""
         weights = (other for other in self.entries if other.layer == entry.layer and not other.is_bias)
         return all(len(weight.shape) == 2 for weight in weights)
 

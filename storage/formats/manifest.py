@@ -29,7 +29,7 @@ from .tensors import tensor_name
 FORMAT = "zooforge.zoo"
 VERSION = 3
 
-DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}  # of fields
+DTYPES = {"F32": "<f4", "I64": "<i8", "U8": "|u1", "F64": "<f8"}  # NumPy's name of a field's type
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class TableEntry:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """Where the models of a twin zoo come from."""
+    """The zoo, run and epoch from which the models of a twin zoo come."""
 
     zoo: str
     run: str
@@ -119,7 +119,7 @@ class Manifest:
         return list(dict.fromkeys(refs))
 
     def describe(self) -> str:
-        """How many of the planned models and epochs are in this version, in words."""
+        """The number of models and epochs in this version, and of those that are planned, in words."""
         models = f"{self.num_models:,} models"
         if self.num_models < self.planned_models:
             models = f"{self.num_models:,} of {self.planned_models:,} models"

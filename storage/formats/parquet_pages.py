@@ -11,12 +11,13 @@ from typing import Any
 from ..budget import Meter
 from .thrift import I32, I64, STRUCT, Struct, field, read_struct, structs
 
-ROW_GROUPS = 4  # of the footer
-COLUMNS, NUM_ROWS = 1, 3  # of a row group
-META_DATA = 3  # of a column
-NUM_VALUES, COMPRESSED, FIRST_DATA_PAGE, DICTIONARY_PAGE = 5, 7, 9, 11  # of a column's meta data
-TYPE, PAGE_UNCOMPRESSED, PAGE_COMPRESSED, DATA_PAGE, DICTIONARY_HEADER, DATA_PAGE_V2 = 1, 2, 3, 5, 7, 8  # of a page
-PAGE_VALUES = 1  # of the three headers inside a page's header
+# Ids of the fields that are read, by Thrift struct.
+ROW_GROUPS = 4  # footer
+COLUMNS, NUM_ROWS = 1, 3  # row group
+META_DATA = 3  # column
+NUM_VALUES, COMPRESSED, FIRST_DATA_PAGE, DICTIONARY_PAGE = 5, 7, 9, 11  # a column's meta data
+TYPE, PAGE_UNCOMPRESSED, PAGE_COMPRESSED, DATA_PAGE, DICTIONARY_HEADER, DATA_PAGE_V2 = 1, 2, 3, 5, 7, 8  # page
+PAGE_VALUES = 1  # each of the three headers inside a page's header
 ENCODING = {DATA_PAGE: 2, DATA_PAGE_V2: 4}
 HEADERS = {
     0: DATA_PAGE,

@@ -142,7 +142,7 @@ def load_several(
     persistent: Callable[[Any], Any] | None = None,
     limits: Budget = PICKLE,
 ) -> tuple[list[Any], int]:
-    """Values of ``count`` consecutive pickles, and the position behind the last one; otherwise as ``load``."""
+    """Values of ``count`` consecutive pickles, and the position after the last one; otherwise as ``load``."""
     meter = limits.meter(what)
     meter.add(num_bytes=len(data))
     stream = io.BytesIO(data)

@@ -51,7 +51,7 @@ def from_ranges(ranges: Ranges) -> list[int]:
 
 
 def count_ranges(ranges: Ranges) -> int:
-    """How many numbers the ranges hold."""
+    """Number of integers in the ranges."""
     return sum(stop - start for start, stop in ranges)
 
 

@@ -19,7 +19,7 @@ FIRST_ROWS = 20  # no split of a root zoo with these rows is empty
 
 @dataclass(frozen=True, slots=True)
 class SplitRule:
-    """How models are split 70/15/15.
+    """The rule by which models are split 70/15/15.
 
     ``hash``: by a hash of (root zoo, model or group, seed). ``reference``: the reference's shuffle of the full plan in
     index order with seed 42; it moves when the zoo is extended. ``recorded``: as somebody else has split imported

@@ -1,7 +1,7 @@
 """Permutation symmetries of an architecture: reorderings of hidden units that change no logit. Pure numpy.
 
 A group is a hidden layer whose units can be permuted; the same permutation applies to all its ``axes``. ``block`` is
-the number of neighbouring values of an axis that belong to one unit (spatial positions behind a flatten layer).
+the number of neighbouring values of an axis that belong to one unit (spatial positions after a flatten layer).
 """
 
 from collections.abc import Sequence

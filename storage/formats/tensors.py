@@ -52,7 +52,7 @@ class Header:
 
     tensors: dict[str, TensorInfo]
     provenance: Any
-    size: int  # of the whole object, in bytes
+    size: int  # bytes of the whole object
 
 
 def encode(tensors: Mapping[str, NDArray[Any]], provenance: Any = None) -> memoryview:

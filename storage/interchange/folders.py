@@ -1,4 +1,4 @@
-"""Shared by all exports: outputs that appear completely or not at all, states read in pieces, and a report."""
+"""Helpers of all exports: outputs that appear completely or not at all, states read in pieces, and a report."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ class Report(ABC):
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Members of the command's JSON output, besides the path that was written."""
+        """Members of the command's JSON output, without the path that was written."""
 
     @abstractmethod
     def summary(self) -> str:

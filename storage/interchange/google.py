@@ -22,7 +22,7 @@ from ..zoo import Zoo
 from .folders import Report, csv_bytes, fresh_folder, num_states, pieces, require_classification, wanted_states
 from .google_tables import NAMES, TABLES, GoogleTables, compress
 
-FINAL_STEP = 86  # of the last checkpoint of Google's zoos, the only one that published readers use
+FINAL_STEP = 86  # Google's last checkpoint, the only one that published readers use
 
 # Their column to our label column.
 _CONFIG = {
@@ -57,7 +57,7 @@ class Matrix(Report):
 
 @dataclass(frozen=True, slots=True)
 class _Variable:
-    """A tensor with its TensorFlow name and order of axes, from column ``start`` of the matrix on."""
+    """A tensor with its TensorFlow name and order of axes; ``start`` is its first column in the matrix."""
 
     name: str
     entry: Entry
@@ -200,7 +200,7 @@ def _initial_deviations(zoo: Zoo, models: Iterable[int]) -> dict[int, float]:
 def tensorflow_order(layout: Layout) -> list[_Variable]:
     """The tensors of a vector in Keras's order: per layer the bias, then the kernel.
 
-    The kernel of a convolution is [height, width, in, out], that of a dense layer [in, out]; inputs of a layer behind a
+    The kernel of a convolution is [height, width, in, out], that of a dense layer [in, out]; inputs of a layer after a
     flatten layer stay in torch's order, channel by channel. Other tensors keep their name and order.
     """
     entries = {entry.name: entry for entry in layout.entries}

@@ -20,7 +20,7 @@ from ..zoo import Zoo
 from .raw.format import MAX_EPOCH
 
 NAMES = {"short": ("weights.npy", "metrics.csv.gz"), "all": ("all_weights.npy", "all_metrics.csv")}
-TABLES = ("google_metrics.csv.gz", "google_layout.csv")  # in the folder of a version of an imported zoo
+TABLES = ("google_metrics.csv.gz", "google_layout.csv")  # names in the folder of an imported zoo's version
 
 
 def compress(data: bytes) -> bytes:
@@ -81,7 +81,7 @@ class GoogleTables:
         return cls.read(stored[0][0], stored[1][0], f"zoo {zoo.name!r}")
 
     def metrics_of(self, rows: Sequence[int], compressed: bool) -> bytes:
-        """These rows of the metrics as CSV; if they are all rows, the file as it was."""
+        """The given rows of the metrics as CSV. All rows give the file as it was."""
         if list(rows) == list(range(len(self.rows))):
             return self.files[TABLES[0]] if compressed else gzip.decompress(self.files[TABLES[0]])
         out = io.StringIO()

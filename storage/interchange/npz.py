@@ -99,7 +99,7 @@ def export_npz(
 
 
 def _others(zoo: Zoo, pairs: list[tuple[int, int]]) -> dict[str, NDArray[Any]]:
-    """The arrays besides the weights."""
+    """All arrays except the weights."""
     states = np.array(pairs, np.int64).reshape(-1, 2).T
     layout = [{"name": entry.name, "shape": list(entry.shape)} for entry in zoo.layout]
     arrays: dict[str, NDArray[Any]] = {

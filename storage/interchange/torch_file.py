@@ -33,10 +33,10 @@ from ..formats.restricted_pickle import (
 )
 from .small_floats import FLOAT8, bfloat16
 
-MAX_PICKLE_BYTES = 16 * 2**20  # of a state dict: some hundred bytes for each tensor
-MAX_VALUE_BYTES = 512 * 2**20  # of a data set: some hundred bytes for each of its tensors
+MAX_PICKLE_BYTES = 16 * 2**20  # the pickle of a state dict takes some hundred bytes per tensor
+MAX_VALUE_BYTES = 512 * 2**20  # the pickle of a data set takes some hundred bytes per tensor
 CACHED_PICKLE_BYTES = 2**20
-ALIGNMENT = 64  # of the values of a storage in the file, as in torch
+ALIGNMENT = 64  # torch aligns the values of storages in the file so too
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # a pickled magic number
 
 Arrays = dict[str, NDArray[Any]]
@@ -44,7 +44,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How the values of a storage are stored. ``widen`` makes float32 of a type that numpy lacks."""
+    """The element type of a storage's values in the file. ``widen`` converts a type that numpy lacks to float32."""
 
     dtype: np.dtype[Any]
     widen: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None
@@ -184,7 +184,7 @@ def _beginning(what: str, text: str) -> str:
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether the file begins like one of ``torch.save``. Raises OSError."""
+    """True if the file begins like one of ``torch.save``. Raises OSError."""
     with path.open("rb") as file:
         begin = file.read(len(_LEGACY))
     return begin == _LEGACY or begin.startswith(b"PK\x03\x04")
@@ -401,7 +401,7 @@ class _Pickle:
 
 
 def write_value(path: Path, value: Any) -> None:
-    """Write the bytes of ``value_bytes`` to a file, one array after the other: they may be memory maps."""
+    """Write the bytes of ``value_bytes`` to a file, one array after the other, since arrays may be memory maps."""
     writer = _Pickle()
     writer.add(value)
     with path.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Write a zoo as one zip file; extracted, it is a store like any other."""
+"""Write a zoo as one zip file. The extracted file is a store like any other."""
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ from ..stores.objects import get_object
 from ..zoo import Zoo
 from .folders import Report, fresh_file
 
-NUMBER = 1  # of the version in every zip file, so that equal zoos give equal bytes
+NUMBER = 1  # every zip file calls its version so, and equal zoos give equal bytes
 COPIES = (*CARRIED, CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json", *FIGURES)
 
 

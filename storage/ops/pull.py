@@ -99,7 +99,7 @@ class _Puller:
         self.zoo, self.source, self.target, self.owner = zoo, zoo.store, target, f"zoo {zoo.name!r}"
         self.named = set(named)
         self.num_read = 0
-        self.digests: dict[str, Digests] = {}  # of the blocks of shards that were reduced
+        self.digests: dict[str, Digests] = {}  # digests of blocks of the shards that were reduced
 
     def write(self, wanted: Mapping[int, Sequence[int]], chosen: Sequence[int]) -> Manifest:
         """Write every object of the copy.

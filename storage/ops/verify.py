@@ -42,7 +42,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How much was read, and every problem."""
+    """The amount that was read, and every problem."""
 
     zoo: str
     version: int

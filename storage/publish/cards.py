@@ -72,7 +72,7 @@ def card(description: ZooDescription, manifest: Manifest, first: str = "", last:
     """The card that people read, with the header that Hugging Face reads.
 
     Args:
-        first: paragraphs behind the title.
+        first: paragraphs after the title.
         last: lines before that of the licence.
     """
     counts = manifest.split_counts

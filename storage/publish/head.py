@@ -142,7 +142,7 @@ def states_of(manifest: Manifest) -> dict[int, set[int]]:
 
 
 def holds_all(states: Mapping[int, Collection[int]], models: Collection[int], current: Manifest) -> bool:
-    """Whether a version with these states and models holds all that ``current`` does."""
+    """True if a version with these states and models holds all that ``current`` does."""
     here = states_of(current)
     kept = all(have <= set(states.get(epoch, ())) for epoch, have in here.items())
     return kept and set(from_ranges(current.models)) <= set(models)
@@ -192,7 +192,7 @@ def seal_manifest(
     manifest: Manifest,
     write_copies: Callable[[int], None],
 ) -> int | None:
-    """Write manifest, copies and HEAD of the version behind ``head``. Every object of ``manifest`` is written.
+    """Write manifest, copies and HEAD of the version after ``head``. Every object of ``manifest`` is written.
 
     A collection may be about to delete objects that a dead publisher wrote before; HEAD moves when all are there.
 
@@ -222,7 +222,7 @@ def seal_manifest(
 
 
 def _may_follow(store: ObjectStore, other: Manifest, ours: Manifest, current: Manifest | None) -> bool:
-    """Whether HEAD may move to a manifest that another publisher sealed: it shrinks nothing, and is all there."""
+    """True if HEAD may move to a manifest that another publisher sealed: it shrinks nothing, and is all there."""
     if other.run != ours.run:
         return False
     if current is not None and not (

@@ -1,4 +1,4 @@
-"""How a zoo is cited: CITATION.cff, DataCite's JSON, BibTeX. Pure.
+"""Citations of a zoo: CITATION.cff, DataCite's JSON, BibTeX. Pure.
 
 All of it follows from the manifest and from ``Credits``, which hold what no manifest has: authors, a year, a DOI.
 
@@ -49,7 +49,7 @@ def digest(manifest: Manifest) -> str:
 
 
 def part_sentence(manifest: Manifest) -> str:
-    """That a version holds a part of the planned zoo, and which; empty if it holds all of it."""
+    """A sentence that names the part of the planned zoo that a version holds; empty if it holds all of it."""
     planned = manifest.planned_models * (manifest.planned_epochs + 1)
     if manifest.num_states >= planned:
         return ""

@@ -167,7 +167,7 @@ class Gatherer:
             yield shard, piece
 
     def _stands_alone(self, shard: ShardEntry, field: str, epoch: int) -> bool:
-        """Whether a tensor can be read without those of earlier epochs."""
+        """True if a tensor can be read without those of earlier epochs."""
         return self._manifest.compression is None or self._reader.needed_epochs(shard, field, epoch) == [epoch]
 
 

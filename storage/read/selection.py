@@ -77,7 +77,7 @@ def select(selector: Selector, available: Sequence[int], what: str) -> list[int]
 
 
 def lists_numbers(selector: Selector) -> bool:
-    """Whether a selector lists numbers, instead of choosing among the available ones by a slice or a mask."""
+    """True if a selector lists numbers; a slice or a mask chooses among the available ones."""
     if selector is None or isinstance(selector, slice | range):
         return False
     if isinstance(selector, str):
@@ -87,7 +87,7 @@ def lists_numbers(selector: Selector) -> bool:
 
 
 def names_one(selector: Selector) -> bool:
-    """Whether a selector is one number, and not a list, a slice or a mask."""
+    """True if a selector is one number, and not a list, a slice or a mask."""
     if isinstance(selector, str):
         return not set(",:") & set(selector)
     if selector is None or isinstance(selector, slice):

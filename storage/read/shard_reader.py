@@ -28,7 +28,7 @@ from ..stores.protocol import ObjectStore
 
 MAX_MAPS = 256
 RECENT_BYTES = 32 * 2**20
-WHOLE_BYTES = 128 * 2**20  # of shards of a server that ignores ranges
+WHOLE_BYTES = 128 * 2**20  # whole shards that are kept if a server ignores ranges
 JOIN_BYTES = 4 * 2**20  # largest read that joins neighbouring compressed tensors
 
 Tensors = Iterator[tuple[int, NDArray[Any]]]
@@ -57,7 +57,7 @@ class ShardReader(ABC):
     """
 
     remote = True
-    """Whether a read waits for a network."""
+    """True if a read waits for a network."""
 
     def __init__(self, store: ObjectStore, manifest: Manifest) -> None:
         self._store = store

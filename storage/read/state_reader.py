@@ -25,7 +25,7 @@ from .states import States, checked_threshold, columns_of, is_within, warn_of_la
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PIECE_BYTES = 32 * 2**20  # of weights that are read at once for ``weight_threshold``
+PIECE_BYTES = 32 * 2**20  # weights that are read at once for ``weight_threshold``
 
 
 class StateReader:
@@ -49,7 +49,7 @@ class StateReader:
         self._selector = StateSelector(manifest, self._states, self._tables)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both are the same version of the same zoo, in any store."""
+        """True if both are the same version of the same zoo, in any store."""
         return isinstance(other, StateReader) and self.manifest == other.manifest
 
     def __hash__(self) -> int:

@@ -106,7 +106,7 @@ class States:
         return f"<p>{html.escape(repr(self)[1:-1])}{sample}</p>{histogram(self.values.reshape(-1)[::step])}"
 
     def __eq__(self, other: object) -> bool:
-        """Whether the same states with the same bits come in the same order."""
+        """True if the same states with the same bits come in the same order."""
         return (
             isinstance(other, States)
             and self.layout == other.layout

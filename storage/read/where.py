@@ -31,7 +31,7 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
 
 
 def rows_where(text: str, table: "pa.Table") -> NDArray[np.bool_]:
-    """Which rows of ``table`` fulfil the predicate [rows]. A comparison with null is neither true nor false.
+    """True where a row of ``table`` fulfils the predicate, [rows]. A comparison with null is neither true nor false.
 
     Allowed: column names, numbers, strings, True, False, comparisons (chained too), ``in`` a list, ``is None``,
     ``and``, ``or``, ``not``, and + - * /.

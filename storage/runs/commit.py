@@ -261,7 +261,7 @@ def _kept_fields(data: PartData) -> dict[str, str]:
 
 
 def _same(left: NDArray[Any], right: NDArray[Any]) -> bool:
-    """Whether two arrays hold the same bits. Usually they are the same array, which is tested first."""
+    """True if two arrays hold the same bits. Usually they are the same array, which is tested first."""
     if left is right:
         return True
     if left.dtype != right.dtype or left.shape != right.shape:

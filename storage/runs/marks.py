@@ -128,7 +128,7 @@ def put_missing(store: ObjectStore, puts: Mapping[ObjectRef, Callable[[], Any]])
 
 
 def is_void(mark: Mark, now_seconds: float) -> bool:
-    """Whether the sweep that took ``mark`` has crashed, and its last request has been answered or dropped."""
+    """True if the sweep that took ``mark`` has crashed, and its last request has been answered or dropped."""
     return now_seconds - mark.written_seconds > SWEEP_VOID_SECONDS
 
 

@@ -122,7 +122,7 @@ Wanted = Literal["run", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """Whether a run is wanted. Everyone who may write to the store can change this; drivers read it at each commit.
+    """True if a run is wanted. Everyone who may write to the store can change this; drivers read it at each commit.
 
     Attributes:
         request: what was asked of the run. A stop keeps it: progress is measured against it.
@@ -156,7 +156,7 @@ def read_control(store: ObjectStore, run: str) -> Control | None:
 
 
 def is_stop_asked(store: ObjectStore, run: str) -> bool:
-    """Whether a running driver has to stop. This is also true if the control does not exist: the run was removed."""
+    """True if a running driver has to stop. This is also true if the control does not exist: the run was removed."""
     control = read_control(store, run)
     return control is None or control.wanted == "stopped"
 

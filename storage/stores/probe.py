@@ -32,7 +32,7 @@ class MayKeepVersions(Protocol):
 
 
 def versioning(store: ObjectStore) -> bool | None:
-    """Whether deleted data free their space: the bucket keeps no versions, or expires them. None: the server won't say.
+    """True if deleted data free their space: the bucket keeps no versions, or expires them. None: unknown.
 
     A run replaces its claims every 30 seconds, and ``gc`` deletes data, so a bucket that keeps all versions grows on.
     """
@@ -116,7 +116,7 @@ def _without_single_writer(store: ObjectStore) -> ObjectStore:
 
 
 def _creates_once(store: ObjectStore, key: str, missing: list[str]) -> bool:
-    """Whether exactly one of many concurrent creations succeeds, and the object has its bytes."""
+    """True if exactly one of many concurrent creations succeeds, and the object has its bytes."""
     line = threading.Barrier(NUM_RACERS)
 
     def attempt(number: int) -> bool:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long, and how often, a store is asked again.
+    """Limits of the attempts and pauses when a request to a store is repeated.
 
     Attributes:
         budget_seconds: no attempt starts later than this after the first one.

@@ -243,7 +243,7 @@ def _free_ports(last: dict[str, int], names: Sequence[str]) -> dict[str, int]:
 
 
 def _is_ours(pid: int, folder: Path) -> bool:
-    """Whether ``pid`` is a server on this folder; a number may have been given to another process since."""
+    """True if ``pid`` is a server on this folder; a number may have been given to another process since."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

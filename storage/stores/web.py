@@ -344,7 +344,7 @@ def _is_of_proxy(error: Exception) -> bool:
 
 
 def _is_private(url: str) -> bool:
-    """Whether the host is this machine, or in a network that is not the public one."""
+    """True if the host is this machine, or in a network that is not the public one."""
     host = urlsplit(url).hostname or ""
     try:
         return not ipaddress.ip_address(host).is_global

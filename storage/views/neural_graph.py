@@ -20,7 +20,7 @@ Flattening = Literal["repeat_nodes"] | None
 
 @dataclass(frozen=True, slots=True)
 class GraphOptions:
-    """How a network becomes a graph.
+    """Options of the conversion of a network to a graph.
 
     Attributes:
         kernel_size: height and width that kernels are padded to, around their centre; None: those of the largest.
@@ -38,7 +38,7 @@ def to_neural_graph(vector: NDArray[np.float32], layout: Layout, options: GraphO
     """The graph of one weight vector [D].
 
     A flatten layer of torch puts all positions of a channel side by side, and neural-graphs all channels of a position,
-    as Keras does: weights behind a flatten layer are put into that order.
+    as Keras does: weights after a flatten layer are put into that order.
 
     Returns:
         ``x`` [V, 1] biases, 0 for inputs; ``edge_index`` [2, E], ascending; ``edge_attr`` [E, height * width];

@@ -31,7 +31,7 @@ batch."""
 
 @dataclass(frozen=True)
 class Transform:
-    """How a state becomes a sample: its layout, the order of its hidden units, and whether it is standardised.
+    """The conversion of a state to a sample: layout, order of hidden units, standardisation.
 
     The logits of a sample's network, its standardisation inverted, are those of the state.
     """
@@ -298,7 +298,7 @@ def _take(states: Fields, rows: NDArray[np.intp]) -> Fields:
 
 
 def _has_null(array: NDArray[Any]) -> bool:
-    """Whether a column has a null that is not NaN."""
+    """True if a column has a null that is not NaN."""
     if array.dtype == object:
         return any(value is None for value in array)
     return isinstance(array, np.ma.MaskedArray)

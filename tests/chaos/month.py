@@ -286,7 +286,7 @@ def _begin(world: World, zoo: ZooSpec, run: str, name: str, job: RunRequest) -> 
 
 
 def _is_submitted_again(world: World, run: str, job: RunRequest, number: int) -> bool:
-    """Whether the supervisor, which reads the store, would submit the run again now."""
+    """True if the supervisor, which reads the store, would submit the run again now."""
     rows = world.patiently(lambda: pending(world.store, ORIGIN))
     parts = next(row["parts"] for row in rows if row["run"] == run)
     ended = Submission(

@@ -30,7 +30,7 @@ LIMITS_PER_HOUR: dict[str, float] = {
     "driver_bytes": 60 * MiB, "worker_bytes": 30 * MiB, "driver_files": 10.0, "driver_threads": 5.0,
     "ray_bytes": 100 * MiB,
 }  # fmt: skip
-"""How much each quantity may grow per hour, by a straight line through its samples."""
+"""Largest growth of each quantity per hour, by a straight line through its samples."""
 SLOWEST_RATIO = 0.5  # parts per minute in the last third relative to the first; a longer ledger takes longer to read
 STATUS_SECONDS = 60.0
 

@@ -1,4 +1,4 @@
-"""When a soak run counts as growing or slowing down."""
+"""The rules by which a soak run counts as growing or slowing down."""
 
 from typing import Any
 

@@ -58,7 +58,7 @@ def command_lines(name: str) -> Iterator[list[str]]:
 
 
 def refusal(words: list[str]) -> str | None:
-    """Why `zoo` would refuse the command; None if its verb and options exist."""
+    """The reason why `zoo` would refuse the command; None if its verb and options exist."""
     command: click.Command = zoo
     context = click.Context(command, info_name="zoo")
     words = [word for word in words if word not in ("-v", "--verbose")]

@@ -77,7 +77,7 @@ def test_the_text_of_a_picture_may_have_several_lines(hook: Any) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all notebooks run; later ones find the zoos of earlier ones."""
+    """The folder in which all notebooks run; later ones find the zoos of earlier ones."""
     return tmp_path_factory.mktemp("notebooks")
 
 

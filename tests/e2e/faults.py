@@ -85,7 +85,7 @@ def finished(where: tuple[str, str] = HERE) -> None:
 
 
 def new_job(uid: str) -> bool:
-    """Whether there is a RayJob with another uid."""
+    """True if there is a RayJob with another uid."""
     items = json.loads(kubectl("get", "rayjobs", "-o", "json"))["items"]
     alive = [job for job in items if job.get("status", {}).get("jobDeploymentStatus") not in ("Complete", "Failed")]
     return bool(alive) and all(job["metadata"]["uid"] != uid for job in alive)

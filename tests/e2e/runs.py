@@ -108,7 +108,7 @@ def _suspend(name: str, value: bool) -> None:
 
 
 def _head_is_kept(job: str) -> bool:
-    """Whether the head of a RayJob has a PodDisruptionBudget that allows no eviction."""
+    """True if the head of a RayJob has a PodDisruptionBudget that allows no eviction."""
     ray = json.loads(kubectl("get", "rayjob", job, "-o", "json"))["status"]["rayClusterName"]
     status = json.loads(kubectl("get", "pdb", f"{ray}-head", "-o", "json"))["status"]
     return bool(status["expectedPods"] == 1 and status["disruptionsAllowed"] == 0)

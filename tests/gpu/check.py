@@ -35,7 +35,7 @@ CPU_FACTOR = 20  # a CPU, which may be busy, shows only that every step runs
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a step ended. ``numbers`` are its results, or the last line of its output."""
+    """The end of a step. ``numbers`` are its results, or the last line of its output."""
 
     number: int
     name: str

@@ -32,7 +32,7 @@ MPS_FOLDER = "/tmp/nvidia-mps"  # where NVIDIA's daemon puts its pipes by defaul
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What every process trains: ``steps`` batches per epoch. Then it evaluates ``num_test`` images."""
+    """The training of every process: ``steps`` batches per epoch, then an evaluation of ``num_test`` images."""
 
     precision: str
     memory_format: str

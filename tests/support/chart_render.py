@@ -26,7 +26,7 @@ def helm() -> str | None:
 
 
 def missing() -> str | None:
-    """Why nothing can be rendered here, or None."""
+    """The reason why nothing can be rendered here, or None."""
     if helm() or importlib.util.find_spec("helm_python"):
         return None
     return "neither the command helm (HELM=PATH names another one) nor the package helm-python-sdk is here"

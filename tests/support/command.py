@@ -22,7 +22,7 @@ DEADLINE_SECONDS = 240.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The end of a command."""
 
     status: int
     out: str

@@ -27,7 +27,7 @@ class Endpoint:
 
 
 def allowed(policies: Iterable[Policy], source: Endpoint, target: Endpoint, port: int, protocol: str = "TCP") -> bool:
-    """Whether a connection is possible: the source's egress and the target's ingress must both allow it."""
+    """True if a connection is possible: the source's egress and the target's ingress must both allow it."""
     policies = list(policies)
     return _direction(policies, "Egress", source, target, target, port, protocol) and _direction(
         policies, "Ingress", target, source, target, port, protocol

@@ -1,4 +1,4 @@
-"""Whether two engines train a population to the same accuracies: two one-sided tests on paired differences."""
+"""Tests that two engines train a population to the same accuracies: two one-sided tests on paired differences."""
 
 from collections.abc import Callable
 from typing import Any

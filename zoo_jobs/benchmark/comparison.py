@@ -73,7 +73,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How well one method answers one question.
+    """The scores of one method on one question.
 
     Attributes:
         tested_on: the name of another zoo; empty for the test split of the zoo itself.

@@ -18,7 +18,7 @@ from zooforge.storage.zoo import Zoo as Published
 from ..errors import InputError
 
 BATCH_IMAGES, CHUNK_NETWORKS = 256, 16
-MOST_BYTES_PER_WEIGHT = 64  # of a file, and a mebibyte
+MOST_BYTES_PER_WEIGHT = 64  # a file may have so many, and a mebibyte
 
 Vectors = NDArray[np.float32]
 

@@ -63,7 +63,7 @@ class States:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How well one property follows from one kind of features, fitted on the train split.
+    """The accuracy with which one kind of features predicts one property, fitted on the train split.
 
     Attributes:
         by_split: R squared of a regression, else the share of right answers; NaN for an empty split.

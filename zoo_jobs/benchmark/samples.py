@@ -27,7 +27,7 @@ NOT_FINITE, TOO_LARGE, NO_LABEL = "a weight is not finite", "a weight is beyond 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """What a method may know of N states.
+    """The input of a method for N states.
 
     Attributes:
         states: the weights. They name no zoo, and every model and epoch is -1, so that no label follows from them.

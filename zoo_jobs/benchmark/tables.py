@@ -23,7 +23,7 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a protocol gives.
+    """The result of a protocol.
 
     Attributes:
         value: for JSON.

@@ -38,7 +38,7 @@ def read_code(value: dict[str, Any], path: Path, allow_code: bool) -> dict[str, 
     text = _text(path.parent / source.file, where)
     if not allow_code:
         raise InputError(
-            f"{where} is code, which is run only with --allow-code; read it first, it may do whatever you may. What "
+            f"{where} is code, which is run only with --allow-code; read it first, since it has all your rights. What "
             "reads a store alone takes the zoo's name in place of the file"
         )
     facts = facts_of(images.dataset)

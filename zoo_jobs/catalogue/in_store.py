@@ -75,7 +75,7 @@ def resolve(name: str, store: ObjectStore, allow_code: bool = False) -> Zoo:
 
 
 def is_published(store: ObjectStore, name: str) -> bool:
-    """Whether the store has a published zoo of this name, grown or imported."""
+    """True if the store has a published zoo of this name, grown or imported."""
     try:
         return read_head(store, name) is not None
     except KeyFormatError:

@@ -5,7 +5,7 @@ from click.shell_completion import get_completion_class
 
 SHELLS = {
     "bash": 'put eval "$(zoo completion bash)" into ~/.bashrc.',
-    "zsh": 'put eval "$(zoo completion zsh)" into ~/.zshrc, behind compinit.',
+    "zsh": 'put eval "$(zoo completion zsh)" into ~/.zshrc, after compinit.',
     "fish": "zoo completion fish > ~/.config/fish/completions/zoo.fish",
 }
 """Each shell, and how its users switch completion on."""

@@ -73,7 +73,7 @@ def set_options(function: F) -> F:
 
 def allow_code_option(function: F) -> F:
     """``--allow-code``: ``allow_code``."""
-    text = "Run the code that a spec has as its network. It may do whatever you may."
+    text = "Run the code that a spec has as its network. The code has all your rights."
     return click.option("--allow-code", is_flag=True, help=text)(function)
 
 

@@ -27,12 +27,12 @@ class Readable(Protocol):
 
 
 def is_resource_fork(name: str) -> bool:
-    """Whether macOS added this file or member (AppleDouble): it has the name of a file, but none of its bytes."""
+    """True if macOS added this file or member (AppleDouble): it has the name of a file, but none of its bytes."""
     return "__MACOSX" in name.split("/") or name.rpartition("/")[2].startswith("._")
 
 
 def holds_contents(file: LockedFile, path: Path) -> bool:
-    """Whether ``path`` is ``file`` packed again: it has every content that the registry knows, with its digest."""
+    """True if ``path`` is ``file`` packed again: it has every content that the registry knows, with its digest."""
     if not file.contents:
         return False
     seen: set[str] = set()

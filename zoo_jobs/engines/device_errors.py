@@ -19,7 +19,7 @@ class DeviceBroken(RuntimeError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error``, or an error in its chain of causes, says that the memory of the machine or a device is full.
+    """True if ``error``, or an error in its chain of causes, says that the memory of the machine or a device is full.
 
     If an allocation fails while a graph is captured, another error ends the capture and has the first in its chain.
     """
@@ -27,7 +27,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether ``error``, or an error in its chain of causes, is an error of a CUDA call other than full memory."""
+    """True if ``error``, or an error in its chain of causes, is an error of a CUDA call other than full memory."""
     return not is_out_of_memory(error) and any(_says_broken(one) for one in _chain(error))
 
 

@@ -13,19 +13,19 @@ logger = logging.getLogger(__name__)
 
 
 def workers_have_gpus() -> bool:
-    """Whether ``ZOO_WORKER_GPUS`` says that a cluster's workers have GPUs. The driver may have none."""
+    """True if ``ZOO_WORKER_GPUS`` says that a cluster's workers have GPUs. The driver may have none."""
     return os.environ.get("ZOO_WORKER_GPUS", "0") not in ("", "0")
 
 
 def has_gpu() -> bool:
-    """Whether this machine or the workers have an NVIDIA device. This function does not import torch."""
+    """True if this machine or the workers have an NVIDIA device. This function does not import torch."""
     if workers_have_gpus():
         return True
     return Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES", "all") not in ("", "-1")
 
 
 def sees_cuda() -> bool:
-    """Whether torch finds a CUDA device in this process."""
+    """True if torch finds a CUDA device in this process."""
     import torch
 
     return torch.cuda.is_available()

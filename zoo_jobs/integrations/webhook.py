@@ -20,7 +20,7 @@ VARIABLE = "ZOO_WEBHOOK_URL"
 TIMEOUT_SECONDS = 5.0
 PAUSES_SECONDS = (1.0, 4.0)  # between three attempts
 CLOSE_SECONDS = 15.0
-AGAIN_SECONDS = 3600.0  # the same kind of problem is not sent again sooner
+AGAIN_SECONDS = 3600.0  # least time between two messages about the same kind of problem
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 
 

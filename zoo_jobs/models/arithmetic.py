@@ -12,5 +12,5 @@ PRECISIONS: dict[Precision, str] = {
 
 MEMORY_FORMATS: dict[MemoryFormat, str] = {
     "contiguous": "channels before places",
-    "channels_last": "channels behind places, which the tensor cores of GPUs read",
+    "channels_last": "channels after places, which the tensor cores of GPUs read",
 }

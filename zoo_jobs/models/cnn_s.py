@@ -4,7 +4,7 @@ from .layers import Activation, Architecture, Conv2d, Dropout, Flatten, Layer, L
 
 
 def cnn_s(in_channels: int, image_size: int, num_classes: int, activation: str, dropout: bool) -> Architecture:
-    """The network has dropout layers only if ``dropout`` is true; they shift the indices of the layers behind them."""
+    """The network has dropout layers only if ``dropout`` is true; they shift the indices of the layers after them."""
     drop: tuple[Layer, ...] = (Dropout(),) if dropout else ()
     act = Activation(activation)
     layers: tuple[Layer, ...] = (

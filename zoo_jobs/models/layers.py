@@ -213,7 +213,7 @@ class Architecture:
 
 
 def sines(architecture: Architecture) -> list[float]:
-    """The omega of each linear layer: that of the sine behind it, or of the last sine before it where none follows.
+    """The omega of each linear layer: that of the sine after it, or of the last sine before it where none follows.
 
     Raises ValueError: no sine in the network, or a layer that is not linear.
     """
@@ -236,7 +236,7 @@ def sines(architecture: Architecture) -> list[float]:
 
 
 def output_shape(layer: Layer, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Output shape of ``layer`` behind layers with ``shapes``, of which the first is the input's and the last its own.
+    """Output shape of ``layer`` after layers with ``shapes``, of which the first is the input's and the last its own.
 
     Raises ValueError, with the reason, for a layer that does not fit.
     """

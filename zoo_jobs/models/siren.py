@@ -15,7 +15,7 @@ def siren_(architecture: Architecture, tensors: dict[str, Tensor], generator: to
     """Fill in the weights of linear layers, in their order; biases stay as they are.
 
     With n inputs of a layer, the weights are uniform in +-1/n in the first layer, and in +-sqrt(6/n)/omega in the
-    others, where omega is that of the sine behind the layer, or of the last sine where none follows.
+    others, where omega is that of the sine after the layer, or of the last sine where none follows.
 
     Args:
         tensors: by layout name; biases are torch's default, uniform in +-1/sqrt(n).

@@ -101,7 +101,7 @@ def samples_of(zoo: Zoo, epochs: range, fraction: float = 1.0) -> Samples:
 
 
 def fractions(zoo: Zoo, models: Sequence[int]) -> Counter[float]:
-    """How many of ``models`` have each ``train_fraction``."""
+    """Number of ``models`` with each ``train_fraction``."""
     if not zoo.root.varies("train_fraction"):
         return Counter({1.0: len(models)})
     table = rows(zoo)

@@ -17,8 +17,8 @@ from .units import Task
 logger = logging.getLogger(__name__)
 
 CALIBRATION_SECONDS = 60.0
-MOST_RATIO = 1.5  # of what was confirmed, above which a stage is stopped
-SETTLED_SECONDS = 600.0  # of training: a shorter measurement may come from a busy minute
+MOST_RATIO = 1.5  # a stage is stopped above this ratio to the confirmed price
+SETTLED_SECONDS = 600.0  # a shorter measurement of training may come from a busy minute
 COMPARED_SECONDS = 60.0  # planned; for shorter stages the difference is only the start of Ray
 
 
@@ -187,7 +187,7 @@ class Calibration:
         self._listeners, self._stop, self._clock = list(listeners), stop, clock
         self._whole, self._minute = _Measured(), _Measured()
         self._minute_began: float | None = None
-        self._factors: list[float] = []  # of the whole minutes so far: the least and the greatest
+        self._factors: list[float] = []  # least and greatest factor of the whole minutes so far
 
     def __call__(self, event: Event) -> None:
         rate = self._plan.workers.rate
@@ -247,7 +247,7 @@ class StageResult:
     planned: Planned
     finished: bool = True
     reason: str = ""
-    """Why the stage was stopped, where a cap or its price did that."""
+    """The reason if a cap or the price stopped the stage, otherwise empty."""
 
     @property
     def sentence(self) -> str:

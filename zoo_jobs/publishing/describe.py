@@ -231,7 +231,7 @@ class _Units:
 def _of_list(network: Architecture) -> list[dict[str, Any]]:
     """Outputs of a layer may be reordered if all that read them are reordered too; a residual sum joins its two sides.
 
-    ``block`` is the number of neighbouring values of an axis that belong to one unit, more than one behind a flatten
+    ``block`` is the number of neighbouring values of an axis that belong to one unit, more than one after a flatten
     layer.
     """
     parametric = {p.index: p for p in network.parametric}

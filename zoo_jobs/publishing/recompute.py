@@ -32,7 +32,7 @@ from ..spec.zoo import ZooSpec
 from .imported import like, network_of
 
 MAX_DIFFERENCE = 2  # test images that torch may classify differently from the engine that trained the state
-MAX_RELATIVE_DIFFERENCE = 1e-3  # of a squared error, because engines differ in the order of sums and in their sines
+MAX_RELATIVE_DIFFERENCE = 1e-3  # squared errors may differ so much: engines have other orders of sums and other sines
 EVALUATION_IMAGES = 1000
 
 Outcome = Literal["equal", "within tolerance", "differs", "not recomputed"]

@@ -49,7 +49,7 @@ class ZooFacts:
 
 @dataclass(frozen=True)
 class RunAccount:
-    """How a zoo was made. Unlike the rest of a report, it differs between two runs that gave equal zoos.
+    """The making of a zoo. Unlike the rest of a report, it differs between two runs that gave equal zoos.
 
     Attributes:
         plan: a sentence on the basis of the plan, e.g. the machine whose measured rates it uses; may be empty.
@@ -115,7 +115,7 @@ class Contents:
 
 
 def extent(contents: Contents) -> str:
-    """How much of the zoo the version holds: ``32 of 2,560 models, 6 of 50 epochs``."""
+    """The share of the zoo that the version holds: ``32 of 2,560 models, 6 of 50 epochs``."""
     facts, population = contents.facts, contents.population
     last = int(population.epochs_E[-1])
     models = f"{words.count(population.num_models)} of {words.count(facts.num_models, 'model')}"

@@ -68,7 +68,7 @@ def references() -> dict[str, Reference]:
 
 
 def is_sample(population: Population, kind: str, num_cells: int) -> bool:
-    """Whether quantiles over these models estimate those of the whole zoo.
+    """True if quantiles over these models estimate those of the whole zoo.
 
     They do if only the seed varies, or if every cell of the grid has the same number of models.
     """

@@ -74,11 +74,11 @@ class Population:
 
     @property
     def sound_N(self) -> NDArray[np.bool_]:
-        """Whether a model stayed finite, [N]."""
+        """True where a model stayed finite, [N]."""
         return self.faulty_epochs_N < 0
 
     def has(self, metric: str) -> bool:
-        """Whether ``metric`` has a finite value."""
+        """True if ``metric`` has a finite value."""
         return bool(np.isfinite(self.metrics[metric]).any())
 
     def final(self, metric: str) -> Floats:

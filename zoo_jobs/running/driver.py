@@ -22,9 +22,9 @@ from .notice import Notice
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2  # parts per slot: one runs and one waits, so that a slot is never idle between two parts
-ATTEMPTS = 3  # of a task that raises an error
-MEMORY_KILLS = 4  # of a task without a new part: the chunk is halved each time, and the last time ends the run
-LOSSES = 10  # of workers in a row, each with the same task: more cannot be preemption
+ATTEMPTS = 3  # how often a task that raises an error is tried
+MEMORY_KILLS = 4  # kills of a task without a new part: each halves the chunk, and the last one ends the run
+LOSSES = 10  # lost workers in a row with the same task: preemption does not explain more
 
 
 class UnitFailed(ZooError):
@@ -122,7 +122,7 @@ class StoreCalls:
     plan_tasks: Callable[[], Sequence[Task]]
     """Read the ledger and cut what is missing into tasks, in the order to run them."""
     stop_asked: Callable[[], bool] = lambda: False
-    """Whether the run's control object asks to stop. Called once per heartbeat."""
+    """True if the run's control object asks to stop. Called once per heartbeat."""
     heartbeat: Callable[[], None] = lambda: None
     """Renew claims and write the usage account."""
     remember_chunk: Callable[[int], None] = lambda num_models: None
@@ -135,7 +135,7 @@ class Sharing:
 
     leases: Leases
     wait: bool = True
-    """Whether to wait for tasks that other drivers hold. False leaves these tasks to them."""
+    """True: wait for tasks that other drivers hold. False: leave these tasks to them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Notice:
         return 0.0 if self._deadline is None else max(0.0, self._clock() - self._deadline)
 
     def fits(self, seconds: float) -> bool:
-        """Whether ``seconds`` of work end before the deadline; True without a notice."""
+        """True if ``seconds`` of work end before the deadline; True without a notice."""
         return seconds < self.seconds_left
 
 

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to work; nothing here changes a byte of the result."""
+    """Options of the work; none of them changes a byte of the result."""
 
     store: str
     engine: str = "auto"

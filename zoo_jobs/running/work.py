@@ -79,7 +79,7 @@ class Work:
 
     @property
     def reason(self) -> str:
-        """Why the last stage was stopped, where a cap or its price did that."""
+        """The reason if a cap or the price stopped the last stage, otherwise empty."""
         return self.results[-1].reason if self.results else ""
 
     def grow(self, zoo: Zoo, request: Request, refill: frozenset[int] = frozenset(), *, wait: bool = True) -> bool:

@@ -1,4 +1,4 @@
-"""How to load a zoo, as code that runs where the zoo is. Pure."""
+"""Code that loads a zoo from the place where it is. Pure."""
 
 from zooforge.storage.formats.manifest import Manifest
 from zooforge.storage.keys import zoo_url
@@ -38,6 +38,6 @@ def snippets(manifest: Manifest, address: str) -> dict[str, str]:
 
 
 def section(manifest: Manifest, address: str, version: int) -> Section:
-    """How to load and cite the zoo."""
+    """Code that loads the zoo, and its citation."""
     blocks: list[Block] = [Code(heading, text) for heading, text in snippets(manifest, address).items()]
     return Section("load", "Load it", [*blocks, Code("Cite it", bibtex(manifest, Credits(), version))])

@@ -225,7 +225,7 @@ class ModelSplitRule(Closed):
 
 
 class SparsifySpec(Closed):
-    """How twins are made from the models of a zoo."""
+    """The method by which twins are made from the models of a zoo."""
 
     method: SparsifyMethod = Field(examples=["variational-dropout"])
     num_epochs: Annotated[int, Field(gt=0)] = 25

@@ -41,7 +41,7 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "label_noise": (lambda number: 0 <= number < 1, "0 or more, and below 1"),
     "train_fraction": (lambda number: 0 < number <= 1, "above 0, and at most 1"),
 }
-"""Whether a column may have a number, and which it may have."""
+"""For each column a test of a number, and in words the numbers that it accepts."""
 
 Pair = tuple[Number, Number]
 
@@ -51,7 +51,7 @@ def _decimal(number: float) -> Decimal:
 
 
 class Distribution(Closed):
-    """How the values of a column are drawn; exactly one field is set. A plain value is a choice with one value."""
+    """The distribution of a column's values; exactly one field is set. A plain value is a choice with one value."""
 
     log_uniform: Pair | None = None
     """Lowest and highest number; the logarithm of the value is uniformly distributed."""

@@ -53,7 +53,7 @@ class ZooFields(Closed):
     source: Annotated[str, Field(min_length=1)] = Field(examples=['"Where the grid comes from"'])
     """Source of the grid, such as a paper."""
     origin: Literal["reference", "ours"] = Field(examples=["ours"])
-    """Whether the grid was read from a generator script of the reference."""
+    """Source of the grid: reference if it was read from a generator script of the reference, otherwise ours."""
     reference: Reference | None = None
     """Names of the zoo in the reference."""
     reference_twins: Reference | None = None
@@ -62,7 +62,7 @@ class ZooFields(Closed):
     """Known conflicts between the reference's script, its published data and this entry."""
 
     task: Annotated[TaskName, OneOf(TASKS)] = DEFAULT
-    """What the models learn: classification of images, or image_regression, one image per model from coordinates."""
+    """Task of the models: classification of images, or image_regression, one image per model from coordinates."""
     image: Annotated[str, AfterValidator(image_range)] | None = Field(default=None, examples=['"0:5000"'])
     """Only with image_regression: images to learn, a half-open range "A:B", the slowest axis; a larger B appends."""
     steps_per_epoch: Annotated[int, Field(gt=0)] | None = Field(default=None, examples=["20"])
@@ -70,9 +70,9 @@ class ZooFields(Closed):
     dataset: DatasetField = Field(examples=["mnist"])
     """Images: the name of a data set, or images of your own, {npz: ./mine.npz} or {folder: ./pictures}."""
     preprocessing: Preprocessing = Field(examples=["{mean: [0.1307], std: [0.3081]}"])
-    """How images become the normalised pixels that a network sees."""
+    """Conversion of images to the normalised pixels that a network sees."""
     split: SplitRule = Field(examples=["{train: 50000, val: 10000, seed: 42}"])
-    """How the images are divided into training, validation and test."""
+    """Division of the images into training, validation and test."""
     augment: AugmentName | None = None
     """Random changes to training images: crop-flip (pad 4, crop, mirror) or flip-rotate (mirror, up to 20 degrees)."""
 
@@ -96,7 +96,7 @@ class ZooFields(Closed):
     initial_bias: Number = 0.01
     """Initial value of all biases."""
     weight_decay_on: Literal["all", "kernels"] = "all"
-    """What weight decay shrinks: all parameters, or only kernels, which have at least two axes (biases have one)."""
+    """Parameters that weight decay shrinks: all, or only kernels, which have at least two axes (biases have one)."""
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Momentum of SGD and RMSprop; Adam ignores it."""
     nesterov: bool = False
@@ -121,11 +121,11 @@ class ZooFields(Closed):
     expected_faulty_ratio: Annotated[Number, Field(ge=0, le=1)] = 0.05
     """Share of models that are expected to become faulty. The alert FaultyRatioHigh fires at twice this share."""
     split_rule: ModelSplitRule = ModelSplitRule()
-    """How the models of the published zoo are divided into train, val and test."""
+    """Division of the published zoo's models into train, val and test."""
     extend: tuple[ExtendBlock, ...] = ()
     """Grids that were appended later. Existing rows are never changed or renumbered."""
     sparsify: SparsifySpec | None = None
-    """How `zoo run` makes sparse twins; null: it makes none."""
+    """Method by which `zoo run` makes sparse twins; null: it makes none."""
     compression: CompressionName | None = None
     """Compression of published shards: delta-zstd (lossless) or none; null: that of the zoo's current version."""
 
@@ -146,7 +146,7 @@ class ZooFields(Closed):
         return tuple(getattr(self.axes, name))
 
     def varies(self, name: str) -> bool:
-        """Whether any model may have another value of a later axis than its default."""
+        """True if any model may have another value of a later axis than its default."""
         columns = self.axes if self.axes is not None else self.draws
         assert columns is not None
         default = type(columns).model_fields[name].default

@@ -87,7 +87,7 @@ class LayerList:
 
     @property
     def takes_activation(self) -> bool:
-        """Whether some layer uses the activation in the model's row."""
+        """True if some layer uses the activation in the model's row."""
         return any(layer.kind == "activation" and layer["name"] == OWN for layer in self.layers)
 
     @property

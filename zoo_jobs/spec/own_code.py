@@ -21,7 +21,7 @@ ClassName = Annotated[str, Field(alias="class", pattern=r"^[A-Za-z_][A-Za-z0-9_]
 
 
 class CodeFile(Closed):
-    """How a spec's file names the code of its network."""
+    """The place of a network's code, as a spec's file names it."""
 
     file: Annotated[str, Field(min_length=1)]
     """Path of a Python file, relative to the spec's file. It may import installed packages, but no other file."""
@@ -111,5 +111,5 @@ def check_allowed(name: str, architecture: Any, allow_code: bool) -> None:
     if isinstance(architecture, OwnCode) and not allow_code:
         raise InputError(
             f"{name}: its network is code, class {architecture.class_name} ({architecture.name}), and is run only with "
-            "--allow-code; read it first, it may do whatever you may"
+            "--allow-code; read it first, since it has all your rights"
         )

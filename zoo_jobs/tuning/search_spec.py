@@ -25,7 +25,7 @@ class Range(Closed):
     low: Annotated[Number, Field(ge=0)] = Field(examples=["1e-5"])
     high: Annotated[Number, Field(ge=0)] = Field(examples=["1"])
     scale: Literal["linear", "log"] = "linear"
-    """Whether equal steps or equal ratios are equally likely."""
+    """linear: equal steps are equally likely; log: equal ratios are."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:

@@ -21,7 +21,7 @@ from ..running.slots.ray_cluster import connected
 from ..spec.zoo import ZooSpec
 from .search_spec import Trial, TuneSpec, draws, trial_zoo
 
-REDUCTION = 3  # of three trials that reached the same epoch, one continues
+REDUCTION = 3  # one of three trials that reached the same epoch continues
 
 
 def search(

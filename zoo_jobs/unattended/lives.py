@@ -35,7 +35,7 @@ def lives_of(known: Sequence[Attempt]) -> list[Attempt]:
 
 
 def reason_to_give_up(known: Sequence[Attempt], parts_now: int) -> str | None:
-    """Why another attempt would fail too; None where it may succeed.
+    """The reason why another attempt would fail too; None if it may succeed.
 
     Args:
         known: attempts of the run's jobs, oldest first.
@@ -83,7 +83,7 @@ class Limits:
         return math.inf if self.hours is None else began + self.hours * 3600 - now
 
     def reason_to_stop(self, lives: Sequence[Attempt], now: float) -> str | None:
-        """Why a run may not begin another life after ``lives``; None where it may. ``now`` is Unix time, seconds."""
+        """The reason why a run may not begin again after ``lives``; None if it may. ``now`` is Unix time, seconds."""
         if self.lives is not None and len(lives) >= self.lives:
             return f"it has begun {len(lives):,} times, and run.maxLives allows {self.lives:,}"
         if lives and self.seconds_left(attempt_seconds(lives[0].id), now) <= 0:

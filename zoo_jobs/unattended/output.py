@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 POD_STDOUT = Path("/proc/1/fd/1")
 MOST_LINE = 600  # characters of a last line: an error with an address and its remedy
-MOST_BYTES = 64 * 1024 * 1024  # of the job's file; the older output in the second file may be as large
+MOST_BYTES = 64 * 1024 * 1024  # largest size of the job's file; a second file of this size may hold older output
 
 
 class CopyingStream:

@@ -138,7 +138,7 @@ def read_imported(store: ObjectStore, name: str) -> tuple[Manifest, int, int]:
 
 
 def driver_alive(store: ObjectStore, run: str) -> bool:
-    """Whether a driver renewed its claim within the last two minutes."""
+    """True if a driver renewed its claim within the last two minutes."""
     return any(is_driver_claim(name) for name in read_claims(store, run))
 
 

@@ -61,5 +61,5 @@ def read_origin(zoo: Zoo) -> dict[int, dict[str, Any]]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal and of the same type. A tree may write a dropout ratio as 0 or as 0.0."""
+    """True if two values are equal and of the same type. A tree may write a dropout ratio as 0 or as 0.0."""
     return type(one) is type(other) and bool(one == other)

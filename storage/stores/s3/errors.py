@@ -37,7 +37,7 @@ _HOW = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or a worklo
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a request went. ``answered`` is true if the server has accepted a request before."""
+    """The target of a request. ``answered`` is true if the server has accepted a request before."""
 
     url: str
     bucket: str

@@ -216,7 +216,7 @@ class S3Store:
         self.traffic.add()
 
     def refuses_wrong_checksum(self, key: str) -> bool:
-        """Whether the server refuses a put whose SHA-256 header is wrong. If it accepts the put, the object stays."""
+        """True if the server refuses a put whose SHA-256 header is wrong. If it accepts the put, the object stays."""
         wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
         arguments = {"Bucket": self.bucket, "Key": self.prefix + checked_key(key), "Body": b"this"}
         try:
@@ -226,7 +226,7 @@ class S3Store:
         return False
 
     def keeps_versions(self) -> bool | None:
-        """Whether the bucket's versioning is on; None if the server does not say."""
+        """True if the bucket's versioning is on; None if the server does not say."""
         try:
             reply = self._call("read the versioning", lambda client: client.get_bucket_versioning(Bucket=self.bucket))
         except (AccessDenied, StoreRefused):
@@ -234,7 +234,7 @@ class S3Store:
         return bool(reply.get("Status") == "Enabled")
 
     def expires_versions(self) -> bool | None:
-        """Whether a lifecycle rule of the bucket deletes replaced versions; None if the server does not say."""
+        """True if a lifecycle rule of the bucket deletes replaced versions; None if the server does not say."""
         try:
             reply = self._call(
                 "read the lifecycle", lambda client: client.get_bucket_lifecycle_configuration(Bucket=self.bucket)

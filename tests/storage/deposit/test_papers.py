@@ -1,4 +1,4 @@
-"""What is said about a published zoo: citation, DataCite, BibTeX, card, Croissant; and what --anonymous leaves out."""
+"""Texts about a published zoo: citation, DataCite, BibTeX, card, Croissant; and names that --anonymous omits."""
 
 import json
 from dataclasses import replace

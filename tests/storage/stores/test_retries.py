@@ -1,4 +1,4 @@
-"""How to wait for a store: one function for all callers, tested with a fake clock."""
+"""The one function by which all callers wait for a store, tested with a fake clock."""
 
 import pytest
 

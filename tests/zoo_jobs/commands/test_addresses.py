@@ -1,4 +1,4 @@
-"""How verbs take the name of a zoo and its store, and their message for a store that does not exist."""
+"""The ways in which verbs take the name of a zoo and its store, and their message for a store that does not exist."""
 
 import json
 from pathlib import Path

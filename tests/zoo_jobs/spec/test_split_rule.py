@@ -1,4 +1,4 @@
-"""How the models of a zoo are split, from its YAML file to the published manifest."""
+"""The split of a zoo's models, from its YAML file to the published manifest."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a method is given and what it gives back. Pure.
+"""The input and the output of a method. Pure.
 
 Shape suffix: N = states.
 """
@@ -27,7 +27,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What a method is fitted on. ``val`` is for choosing: penalties, the end of training."""
+    """The data that a method is fitted on. ``val`` is for choices such as penalties and the end of training."""
 
     train: Part
     val: Part

@@ -23,7 +23,7 @@ from .from_state import settings, splits_of
 
 ACCURACY, WEIGHTS = "final test_acc", "final weights"
 LAST, LINE, FITTED = "last-value", "linear-extrapolation", "linear-by-tensor"
-SHARE = 4  # by default, the methods know one epoch in so many
+SHARE = 4  # by default the methods know every fourth epoch
 
 Vectors = NDArray[np.float64]
 

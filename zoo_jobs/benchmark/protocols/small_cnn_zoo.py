@@ -28,7 +28,7 @@ from .from_state import read, settings
 NUM_WEIGHTS = 4_970
 LEAST_MODELS = 20_000  # the published zoos have 30,000 each
 Figures = Mapping[str, str]
-"""What was published, by the beginning of the data set's name."""
+"""The published figures, by the beginning of the data set's name."""
 
 
 def run_published_split(protocol: str, request: Request, figures: Figures, activation: str | None = None) -> Report:

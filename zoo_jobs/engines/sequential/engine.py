@@ -114,7 +114,7 @@ class SequentialEngine:
 
 
 def _on_device(program: Program, device: torch.device) -> bool:
-    """Whether ``ModuleSession`` runs ``program``, which keeps all data on the device.
+    """True if ``ModuleSession`` runs ``program``, which keeps all data on the device.
 
     A CPU uses ``SequentialSession``, so that its bits stay equal to those of earlier zoos.
     """

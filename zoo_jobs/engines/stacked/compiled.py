@@ -62,7 +62,7 @@ def compiled(device: torch.device) -> Draws:
 
 
 def _agree(made: Draws, device: torch.device) -> bool:
-    """Whether a trial gives the numbers of ``EAGER``: three models, five samples, a thousand values, large words."""
+    """True if a trial gives the numbers of ``EAGER``: three models, five samples, a thousand values, large words."""
     seed_P = torch.tensor([1, 2, (1 << 32) - 1], device=device)
     epoch, step = torch.tensor((1 << 32) - 1, device=device), torch.tensor(4, device=device)
     stream_S = random_numbers.sample_streams(1, 5, device)

@@ -89,7 +89,7 @@ class Update:
 
 
 def _branches(h: Hyperparameters) -> tuple[bool, bool, bool]:
-    """Whether any model has weight decay, momentum, Nesterov momentum."""
+    """For weight decay, momentum and Nesterov momentum: true if any model has it."""
     return bool(h.weight_decay_P.any()), bool(h.momentum_P.any()), bool(h.nesterov_P.any())
 
 

@@ -1,4 +1,4 @@
-"""How it was made: plan against actual, cost, attempts and problems. The only section with times in it."""
+"""The section "How it was made": plan against actual, cost, attempts and problems. No other section contains times."""
 
 from datetime import UTC, datetime
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 MiB = 1024 * 1024
-LIMIT_BYTES = 64 * MiB  # of parts that wait for the store: minutes of training for CNN-s, one epoch for ResNet-18
+LIMIT_BYTES = 64 * MiB  # parts that wait for the store: minutes of training for CNN-s, one epoch for ResNet-18
 LIMIT_JOBS = 8  # parts that have to be trained again if the worker is killed without notice
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 PROCESS = Path("/proc/self/cgroup")
 GiB = 1024**3
-FULL = 0.9  # of the limit: a node that ends without a word at this ratio ended for lack of memory
+FULL = 0.9  # share of the limit above which a node that vanished ended for lack of memory
 NO_LIMIT = 1 << 60  # cgroup v1 writes "no limit" as a number near 2^63
 
 
@@ -80,8 +80,8 @@ class MemoryWatch:
     """
 
     def __init__(self) -> None:
-        self._nodes: dict[int, str] = {}  # of the present workers, by slot
-        self._last: dict[int, MemoryUse] = {}  # what each of them said last, by slot
+        self._nodes: dict[int, str] = {}  # nodes of the present workers, by slot
+        self._last: dict[int, MemoryUse] = {}  # their last answers, by slot
         self._kills: dict[str, int] = {}  # kills that are accounted for, by node
 
     def note(self, slot: int, node: str, use: MemoryUse | None) -> None:
@@ -97,7 +97,7 @@ class MemoryWatch:
         self._last.pop(slot, None)
 
     def evidence(self, slot: int, look: Callable[[str], MemoryUse | None]) -> str | None:
-        """Why the lost worker of ``slot`` ended for lack of memory; None where nothing says so.
+        """Evidence that the lost worker of ``slot`` ended for lack of memory; None if there is none.
 
         Args:
             look: reads the memory of a node now. Returns None if the node is gone.

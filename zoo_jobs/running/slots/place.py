@@ -41,12 +41,12 @@ class Place:
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes may work on the same run."""
+        """True if other processes may work on the same run."""
         return self._ray == "none"
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether tasks run on a cluster that was started before."""
+        """True if tasks run on a cluster that was started before."""
         return ray_environment.prepare(self._ray) not in ("local", "none")
 
     def gpu_share(self, choice: Choice, run: Run) -> float:
@@ -106,7 +106,7 @@ class Place:
 
 
 def on_gpus(choice: Choice, run: Run) -> bool:
-    """Whether each worker takes a GPU, or a share of one."""
+    """True if each worker takes a GPU, or a share of one."""
     return any(device_kind(choice.engine, program) == "cuda" for program in run.programs())
 
 

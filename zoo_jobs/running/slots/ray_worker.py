@@ -19,7 +19,7 @@ from .memory_use import MemoryUse, read_memory_use
 from .worker import Worker, WorkerContext
 
 WATCH_SECONDS = 2.0  # between two checks whether the node is draining
-LOOK_SECONDS = 20.0  # for a node to say how many processes its kernel has killed
+LOOK_SECONDS = 20.0  # time for a node to answer how many processes its kernel has killed
 
 
 class RayWorker:
