@@ -8,6 +8,7 @@ change how a value is rounded to 9 digits, the value is computed in ``decimal`` 
 import hashlib
 import json
 import math
+import struct
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 from typing import Annotated, Any, Self
@@ -24,9 +25,10 @@ from .validation import one_line
 
 DIGITS = 9
 """Significant digits of a drawn number. The numbers of a distribution may not have more."""
-_FORMAT = f"%.{DIGITS - 1}e"
+_FORMAT = f"%.{DIGITS}g"
 _EXACT = Context(prec=50, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
 _ROUNDED = Context(prec=DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999)
+_WORDS = struct.Struct(">QQ")
 _TWO_PI = Decimal("6.2831853071795864769252867665590057683943387987502")
 
 NAMES: dict[str, tuple[Any, ...]] = {
@@ -171,7 +173,8 @@ def exact_value(distribution: Distribution, first: int, second: int) -> float:
 def words(seed: int, row: int, column: str) -> tuple[int, int]:
     """Two 64-bit words: the first 16 bytes, big-endian, of the SHA-256 of ``zooforge draw <seed> <row> <column>``."""
     digest = hashlib.sha256(f"zooforge draw {seed} {row} {column}".encode()).digest()
-    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:16], "big")
+    first, second = _WORDS.unpack_from(digest)
+    return first, second
 
 
 def _unit(word: int) -> Decimal:

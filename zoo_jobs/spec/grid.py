@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from zooforge.storage.canonical import digest_of
 
@@ -16,8 +16,7 @@ from .twins import TwinSpec, Zoo
 from .zoo import Start, ZooSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(NamedTuple):
     """An operation family: models of one architecture whose training runs the same operations."""
 
     activation: str
@@ -173,10 +172,13 @@ def _children(spec: ZooSpec, start: Start) -> Iterator[ModelRow]:
 
 def _drawn(spec: ZooSpec, columns: Draws) -> Iterator[ModelRow]:
     distributions: dict[str, Distribution] = {name: getattr(columns, name) for name in AXIS_ORDER}
-    shared, seeds = _shared(spec), spec.seeds.values
+    seeds = spec.seeds.values
+    fixed = _shared(spec) | {name: one.values[0] for name, one in distributions.items() if len(one.values) == 1}
+    varied = [(name, one) for name, one in distributions.items() if name not in fixed]
     for index in range(columns.num_models):
-        values = {}
-        for name, distribution in distributions.items():
+        seed = seeds[0] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
+        values = fixed | {"index": index, "seed": seed}
+        for name, distribution in varied:
             values[name] = drawn(distribution, columns.seed, index, name)
             if distribution.normal is not None:
                 try:
@@ -188,8 +190,7 @@ def _drawn(spec: ZooSpec, columns: Draws) -> Iterator[ModelRow]:
                     ) from None
         if values["initializer"] not in FREE_SPREAD:
             values["initial_std"] = 1.0
-        seed = seeds[0] if seeds is not None else derived_seed(spec.seed_salt or 0, index)
-        yield ModelRow(index=index, seed=seed, **shared, **values)
+        yield ModelRow(**values)
 
 
 def _shared(spec: ZooSpec) -> dict[str, Any]:
