@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from tests.e2e import faults, nodes, planted, releases, runs
+from tests.e2e import faults, nodes, planted, releases, runs, workers
 from tests.e2e.quiet import QuietRuns
 from tests.e2e.surroundings import CLUSTER, IMAGE, IMAGE_TOOL, LONG, MEDIUM, SMALL, sh, skipped
 
@@ -41,6 +41,8 @@ COMPARED: dict[str, tuple[Callable[[QuietRuns], None], tuple[str, ...]]] = {
     "drain": (nodes.drain, LONG),
     "cable": (nodes.cable, LONG),
     "power": (nodes.power, LONG),
+    "raised": (workers.raised, LONG),
+    "twice": (workers.twice, LONG),
 }
 WHOLE = {
     (): (
@@ -57,7 +59,7 @@ WHOLE = {
         "secret",
         "uninstall",
     ),
-    ("chaos",): ("install", "unschedulable", "drain", "cable", "power", "namespace"),
+    ("chaos",): ("install", "unschedulable", "raised", "twice", "drain", "cable", "power", "namespace"),
 }
 
 

@@ -29,6 +29,7 @@ from tests.e2e.surroundings import (
     say,
     sh,
     skip,
+    store,
     submit,
     wait,
     zoo_cluster,
@@ -82,6 +83,14 @@ def finished(where: tuple[str, str] = HERE) -> None:
     wait(900, "the run finished", lambda: done(where=where)["state"] == "finished" and done(where=where)["version"])
     wait(300, "its job ended", lambda: all(row["state"] in ("ended", "failed") for row in jobs().values()))
     say(f"losses of the run: {json.dumps({key: n for key, n in done(where=where)['losses'].items() if n})}")
+
+
+def remove(zoo: str) -> None:
+    """Remove a zoo and its twins from the store, so that a run begins from nothing."""
+    for name in sorted(known_zoos(), reverse=True):  # twins before the zoo that they descend from
+        if name.startswith(zoo):
+            with store() as env:
+                sh(*PYTHON, "store", "rm", name, "--yes", env=env)
 
 
 def new_job(uid: str) -> bool:

@@ -12,14 +12,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tests.e2e.faults import HEAD, WORKER, finished, goes_on, new_job
+from tests.e2e.faults import HEAD, WORKER, finished, goes_on, new_job, remove
 from tests.e2e.quiet import QuietRuns
 from tests.e2e.surroundings import (
     CLUSTER,
     IMAGE,
     IMAGE_TOOL,
     LONG,
-    PYTHON,
     ZOO,
     deploy,
     done,
@@ -33,7 +32,6 @@ from tests.e2e.surroundings import (
     say,
     sh,
     skip,
-    store,
     submit,
     wait,
 )
@@ -153,10 +151,7 @@ def _schedulable() -> list[dict[str, Any]]:
 
 def _begin(head: str, workers: str) -> None:
     """Start a run from nothing, with its head on one node and its workers on the other."""
-    for zoo in sorted(known_zoos(), reverse=True):  # twins before the zoo that they descend from
-        if zoo.startswith(ZOO):
-            with store() as env:
-                sh(*PYTHON, "store", "rm", zoo, "--yes", env=env)
+    remove(ZOO)
     sh("kubectl", "cordon", workers)
     submit(ZOO, *LONG)
     wait(400, "the run commits", lambda: ZOO in known_zoos() and done()["done"] > 40)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+from tests.e2e.faults import remove
 from tests.e2e.quiet import QuietRuns
 from tests.e2e.releases import researcher
 from tests.e2e.surroundings import (
@@ -27,9 +28,14 @@ from tests.e2e.surroundings import (
     zoo_cluster,
 )
 
+QUIET_SECONDS = 120.0
+
 
 def run(quiet: QuietRuns) -> None:
-    """A run does everything from train to verify. Submitted twice it is one run. Its manifests equal a local run's."""
+    """A run does everything from train to verify. Submitted twice it is one run. Its manifests equal a local run's.
+
+    Two minutes after its end nothing of it runs.
+    """
     submitted = zoo_cluster("submit", ZOO, *SMALL, "--yes")
     twice = zoo_cluster("submit", ZOO, *SMALL, "--yes")
     expect("was submitted already" in twice, f"{submitted.strip()}; twice is one run")
@@ -37,8 +43,20 @@ def run(quiet: QuietRuns) -> None:
     expect(another.startswith("1 "), f"another request is refused: {another[2:].strip()}")
     name = submitted.split()[-1]
     wait(600, f"{name} ended", lambda: jobs()[name]["state"] == "ended")
+    ended = time.monotonic()
     expect("8 equal" in zoo_cluster("logs", ZOO, check=False), "the driver's log is the pod's")
     quiet.same(SMALL)
+    time.sleep(max(0.0, QUIET_SECONDS - (time.monotonic() - ended)))
+    nothing_runs()
+
+
+def nothing_runs() -> None:
+    """Check that the run has no pod, even one that terminates, and no Ray cluster, and was not submitted again."""
+    left = kubectl("get", "pods,rayclusters", "-l", f"zooforge.io/zoo={ZOO}", "-o", "name").split()
+    left += [row["job"] for row in jobs().values() if row["state"] not in ("ended", "failed")]
+    expect(
+        not left, f"{QUIET_SECONDS:.0f} s after the end of the run these are left of it: {', '.join(left) or 'none'}"
+    )
 
 
 def stop() -> None:
@@ -73,9 +91,7 @@ def queued() -> None:
     """A run is suspended as Kueue does it, and the release gets a worker group; admitted, the run finishes."""
     zoo, options = "digits8-cnn-s", ("--models", "0:8", "--epochs", "2", "--no-twins")
     fixed = ("queue.name=e2e", "autoscaler.enabled=false", "workerGroups.cpu.replicas=1")
-    if zoo in known_zoos():
-        with store() as env:
-            sh(*PYTHON, "store", "rm", zoo, "--yes", env=env)
+    remove(zoo)
     deploy(*fixed)
     name = submit(zoo, *options)
     _suspend(name, True)
