@@ -87,9 +87,7 @@ def _source_options(what: str, dataset: str) -> Callable[[Command], Command]:
 @click.option(
     "--split-rule",
     type=click.Choice(["hash", "reference"]),
-    default="hash",
-    show_default=True,
-    help="Train, val and test models by a hash, or by the reference's shuffle of all in their order.",
+    help="Train, val and test models by a hash (default), or by the reference's shuffle of all in their order.",
 )
 @click.option(
     "--splits",
@@ -106,7 +104,7 @@ def _source_options(what: str, dataset: str) -> Callable[[Command], Command]:
 @click.option("--parent", metavar="ZOO", help="The zoo of the parents of sparsified models, in the same store.")
 def import_raw(
     tree: Path,
-    split_rule: Literal["hash", "reference"],
+    split_rule: Literal["hash", "reference"] | None,
     splits_file: Path | None,
     first_checkpoint: str | None,
     **values: Any,
@@ -119,7 +117,7 @@ def import_raw(
     _publish(
         import_tree,
         tree,
-        split=SplitRule(kind=split_rule),
+        split=None if split_rule is None else SplitRule(kind=split_rule),
         splits=None if splits_file is None else read_splits(splits_file),
         first_checkpoint=None if first_checkpoint is None else int(first_checkpoint),
         **values,

@@ -59,10 +59,10 @@ def import_raw(
 
     Args:
         name: name of the zoo; None: the name of the zoo that was exported.
-        dataset, source: the values for the card of a tree that our export did not write. None: the data set is guessed
-            from the tree's path and configs, and the source is ``SOURCE``.
+        dataset, source: the values for the card. None: the data set is guessed from the tree's path and configs, and
+            the source is ``SOURCE``.
         images: numbers of train, val and test images, of which accuracies are fractions.
-        split: the rule for a tree that our export did not write.
+        split: the rule; None: ``SplitRule()``.
         splits: recorded splits by the name of a model's folder, instead of a rule.
         parent: the zoo, in the same store, whose models were sparsified. The imported models get its splits.
         compression: compression of the shards; None: that of the exported zoo, if it has one.
@@ -71,14 +71,19 @@ def import_raw(
         progress: called with the number of states of each shard.
 
     Raises:
-        StorageUsageError: there is no model, the zoo has no name, or another zoo has the name. Nothing was written.
+        StorageUsageError: there is no model, the zoo has no name, another zoo has the name, or one of ``dataset``,
+            ``source``, ``split``, ``splits``, ``parent`` and ``first_checkpoint`` is given although our export wrote
+            the tree. Nothing was written.
         FormatError: no model can be read; nothing was written.
     """
     tree = read_tree(root, first_checkpoint)
     rows = _rows(tree)
-    if parent is not None and tree.own is not None:
-        raise StorageUsageError(f"{root}: the tree says itself where its models come from; leave --parent out")
-    if splits is not None and (parent is not None or tree.own is not None):
+    described = {"dataset": dataset, "source": source, "split-rule": split, "splits": splits, "parent": parent,
+                 "first-checkpoint": first_checkpoint}  # fmt: skip
+    ignored = [f"--{option}" for option, value in described.items() if value is not None]
+    if ignored and tree.own is not None:
+        raise StorageUsageError(f"{root}: its zooforge.json describes the zoo; leave {', '.join(ignored)} out")
+    if splits is not None and parent is not None:
         raise StorageUsageError(f"{root}: its models have the splits of the zoo they come from; leave --splits out")
     if not rows:
         reason = next(iter(tree.findings.absent.values()))

@@ -342,3 +342,27 @@ def test_the_commands_say_what_was_read_and_written(
     assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", f"{url}2", "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
     assert (output["zoo"], output["version"], output["states"], output["findings"]) == ("mnist", 1, 4, [])
+
+
+def test_options_that_a_tree_of_ours_would_ignore_are_refused(
+    tree: Path, store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tree, 0)
+    export_raw(opened(store, import_raw(tree, store, "mnist")), tmp_path / "raw")
+    options = [
+        "--dataset",
+        "mnist",
+        "--source",
+        "me",
+        "--split-rule",
+        "hash",
+        "--parent",
+        "a",
+        "--first-checkpoint",
+        "0",
+    ]
+    url = f"memory://{tmp_path}/other"
+    assert main(["store", "import-raw", str(tmp_path / "raw"), "--store", url, *options]) == 2
+    said = "zooforge.json describes the zoo; leave --dataset, --source, --split-rule, --parent, --first-checkpoint out"
+    assert capsys.readouterr().err.rstrip().endswith(said)
+    assert list(open_store(url).list("")) == []
