@@ -1,14 +1,23 @@
-"""Random specs for property tests: small grids of every kind, with and without extend blocks."""
+"""Specs for tests: a zoo of the catalogue to be changed, and random small grids of every kind for property tests."""
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
 
+from zooforge.zoo_jobs.catalogue import entries
 from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
+GOOD = entries.load("mnist5k-cnn-s")
 ACTIVATIONS = ["leaky_relu", "relu", "tanh", "sigmoid", "silu", "gelu"]
 OPTIMIZERS = ["sgd", "adam", "rmsprop"]
 INITIALIZERS = ["uniform", "normal", "kaiming_uniform"]
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """The JSON of ``GOOD`` with other ``fields``."""
+    value: dict[str, Any] = json.loads(json.dumps(GOOD.to_json() | fields))
+    return value
 
 
 def subset(values: list[Any], max_size: int = 3) -> st.SearchStrategy[list[Any]]:
