@@ -86,6 +86,7 @@ docs: setup ## Write the generated documents again and check all documents (3 mi
 	$(BIN)/python -m zooforge.zoo_jobs.spec.names docs/zoo-spec.md
 	$(BIN)/python -m tests.support.house
 	$(BIN)/python -m zooforge.zoo_jobs.metrics.registry docs/metrics.md
+	$(BIN)/python -m zooforge.storage.commands.exports
 	$(BIN)/python -m tests.support.reference_pages
 	$(BIN)/python -m pytest -q tests/docs tests/storage/formats/test_format.py
 
