@@ -2,9 +2,9 @@
 
 import click
 
-from zooforge.storage.keys import copy_key, zoo_url
+from zooforge.storage.keys import zoo_url
+from zooforge.storage.publish.cards import RECORD, carried_files
 from zooforge.storage.publish.papers import Credits, bibtex, credits_of, digest
-from zooforge.storage.stores.protocol import get_or_none
 from zooforge.storage.zoo import open_zoo
 
 from .options import json_option, print_json
@@ -23,8 +23,8 @@ def command(
 ) -> None:
     """Print BibTeX of NAME; its note has the digest of the manifest, so that it names exactly these bytes."""
     zoo = open_zoo(zoo_url(store, name), version)
-    stored = get_or_none(zoo.store, copy_key(zoo.name, zoo.version, "datacite.json"))
-    known = Credits() if stored is None else credits_of(stored[0])
+    papers = carried_files(zoo.store, zoo.name, zoo.version, (RECORD,))
+    known = credits_of(papers.get(RECORD, b""))
     credits = Credits(authors or known.authors, year or known.year, doi or known.doi)
     text = bibtex(zoo.manifest, credits, zoo.version)
     if as_json:

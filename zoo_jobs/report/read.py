@@ -138,10 +138,12 @@ def read_population(published: Published) -> Population:
 def _facts(store: ObjectStore, published: Published, spec: Zoo | None, here: Population) -> ZooFacts:
     manifest = published.manifest
     _, data = read_manifest_bytes(store, published.name, published.version)
-    if spec is None:  # the zoo was imported: its grid is known from its models alone
+    if spec is None:  # the zoo was imported or published: its grid is known from its models alone
         axes = {name: tuple(sorted(set(values.tolist()))) for name, values in here.hyperparameters.items()}
         cells = len(set(zip(*(values.tolist() for values in here.hyperparameters.values()), strict=True)))
         kind = "seed" if cells == 1 else "hyp-fixed"
+        if manifest.twin:
+            kind = METHODS["variational-dropout" if ".log_sigma2" in manifest.fields else "magnitude"]
     else:
         axes, cells = _axes(spec)
         kind = METHODS[spec.sparsify.method] if isinstance(spec, TwinSpec) else spec.kind

@@ -10,6 +10,8 @@ from zooforge.storage.errors import NotPublished
 from zooforge.storage.formats.manifest import Manifest
 from zooforge.storage.keys import zoo_url
 from zooforge.storage.ops.listing import ZooLine, list_store
+from zooforge.storage.publish.cards import RECORD, carried_files
+from zooforge.storage.publish.papers import credits_of
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.storage.zoo import open_zoo
 
@@ -55,7 +57,9 @@ def write_site(store: ObjectStore, url: str, folder: Path, address: str | None =
         contents = read_contents(store, url, line.name, line.number)
         zoo = open_zoo(zoo_url(url, line.name), line.number)
         sheet = contact_sheet.section(zoo, contents.population)
-        load = snippets.section(line.manifest, address or url, line.number)
+        papers = carried_files(store, line.name, line.number, (RECORD,))
+        credits = credits_of(papers.get(RECORD, b""))
+        load = snippets.section(line.manifest, address or url, line.number, credits)
         more = [load] if sheet is None else [sheet, load]
         pages.append(write_report(contents, folder / line.name, more).page)
         cards.append(_card(line, line.manifest, contents))

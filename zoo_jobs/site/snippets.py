@@ -37,7 +37,7 @@ def snippets(manifest: Manifest, address: str) -> dict[str, str]:
     }
 
 
-def section(manifest: Manifest, address: str, version: int) -> Section:
+def section(manifest: Manifest, address: str, version: int, credits: Credits) -> Section:
     """Code that loads the zoo, and its citation."""
     blocks: list[Block] = [Code(heading, text) for heading, text in snippets(manifest, address).items()]
-    return Section("load", "Load it", [*blocks, Code("Cite it", bibtex(manifest, Credits(), version))])
+    return Section("load", "Load it", [*blocks, Code("Cite it", bibtex(manifest, credits, version))])

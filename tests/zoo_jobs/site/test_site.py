@@ -40,6 +40,7 @@ def test_the_index_leads_to_a_page_for_each_zoo(pages: Path) -> None:
         assert "https://zoos.example/all/zoos/digits-example" in page
         assert page.count("First-layer weights of model") == 12
     assert "16 of 16 models, 4 of 4 epochs" in text and "median 88.3%" in text
+    assert "is pruned by variational dropout" in (pages / "digits-example/index.html").read_text()
 
 
 def test_no_page_loads_anything_from_elsewhere_or_names_this_machine(pages: Path) -> None:
@@ -84,6 +85,14 @@ def test_equal_stores_give_equal_pages(pages: Path, tmp_path: Path) -> None:
     assert main(["site", str(EXAMPLE), str(tmp_path), "--url", "https://zoos.example/all"]) == 0
     found, expected = ({p.relative_to(f): p.read_bytes() for p in f.rglob("*.*")} for f in (tmp_path, pages))
     assert found == expected
+
+
+def test_a_page_cites_the_authors_of_a_publication(tmp_path: Path) -> None:
+    store, out = tmp_path / "store", tmp_path / "out"
+    words = ["--to", str(store), "--epochs", "last", "--author", "Doe, Jane"]
+    assert main(["publish", "digits-example", "--store", str(EXAMPLE), *words]) == 0
+    assert main(["site", str(store), str(out)]) == 0
+    assert "author = {Doe, Jane}" in (out / "digits-example/index.html").read_text()
 
 
 def test_zoos_with_faulty_models_have_pages_and_unpublished_ones_are_named(
