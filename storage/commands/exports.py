@@ -134,7 +134,8 @@ EXPORT_FORMATS = (
             "`NFNZooDataset` (mkofinas/neural-graphs, experiments/data_generalization.py)": "as NFN; "
             "`flattening_method=repeat_nodes` for networks with a flatten layer.",
             "`CNNDataset` (jkalogero/scalegmn)": "as neural-graphs, flattening `None` only: no flatten layer.",
-            "ProbeGen": "exactly three convolutions 3 x 3, 1-16-16-16, global pooling.",
+            "ProbeGen": "exactly three convolutions 3 x 3, 1-16-16-16, global pooling; pads their inputs by 1, which "
+            "the published networks do not.",
             "the notebook of Unterthiner et al. (google-research, dnn_predict_accuracy)": "`--names all`; "
             "`config.init_std` filled, which needs the weights of epoch 0; features per layer for 4,970 weights only.",
         },

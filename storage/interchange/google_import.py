@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..budget import JSON
+from ..canonical import digest_of
 from ..errors import FormatError, StorageUsageError
 from ..formats.compression import CompressionName
 from ..formats.layout import Layout
 from ..formats.restricted_pickle import one_line
-from ..formats.splits import SPLITS, SplitRule
+from ..formats.splits import LATER_CELL, SPLITS, SplitRule
 from ..formats.tensors import canonical_nan
 from ..keys import copy_key
 from ..stores.protocol import ObjectStore
@@ -161,7 +162,9 @@ def _number_or_text(value: str | None) -> float | str | None:
 
 def _rows(tables: GoogleTables, models: Mapping[int, RawModel], findings: Findings) -> dict[int, dict[str, Any]]:
     """Hyperparameters by model, with the split that an export of ours recorded."""
-    splits = {model: row.get("split") for (model, _), row in zip(tables.states, tables.rows, strict=True)}
+    first = {model: row for (model, _), row in zip(reversed(tables.states), reversed(tables.rows), strict=True)}
+    later = {model: _later(row) for model, row in first.items()}
+    used = [name for name, default in LATER_CELL.items() if any(row[name] != default for row in later.values())]
     rows = {}
     for index, model in models.items():
         config = dict(model.config)
@@ -173,9 +176,22 @@ def _rows(tables: GoogleTables, models: Mapping[int, RawModel], findings: Findin
         except FormatError:
             rows[index] = row_of({**config, "seed": index})
             findings.add(index, "its config has no seed: the number of the model stands for it")
-        if splits[index] in SPLITS:
-            rows[index]["split"] = splits[index]
+        if used:
+            values = {name: later[index][name] for name in used}
+            rows[index] = {**rows[index], "row_digest": digest_of({**rows[index], **values})[:16], **values}
+        if first[index].get("split") in SPLITS:
+            rows[index]["split"] = first[index]["split"]
     return rows
+
+
+def _later(row: Mapping[str, str]) -> dict[str, float]:
+    """Hyperparameters that not every zoo has. The published tables give a deviation for every initializer, ours the
+    measured one, so it is taken only if Keras's initializer of that model uses it."""
+    given = {"train_fraction": row.get("config.train_fraction")}
+    if row.get("config.w_init") in ("RandomNormal", "TruncatedNormal"):
+        given["initial_std"] = row.get("config.init_std")
+    numbers = {name: _number_or_text(value) for name, value in given.items()}
+    return LATER_CELL | {name: value for name, value in numbers.items() if isinstance(value, float)}
 
 
 def _network(layout: Layout) -> Network:

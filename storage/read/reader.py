@@ -77,8 +77,8 @@ class ZooReader(StateReader):
 
     def labels(
         self,
-        *,
         columns: Sequence[str] | None = None,
+        *,
         epochs: Selector = None,
         models: Selector = None,
         split: str | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zooforge.storage.errors import NotPublished
-from zooforge.storage.formats.splits import CELL
+from zooforge.storage.formats.splits import CELL, LATER_CELL
 from zooforge.storage.keys import zoo_url
 from zooforge.storage.read.selection import Selector
 from zooforge.storage.read.states import States
@@ -115,7 +115,7 @@ def read_samples(
     table = states.labels()
     labels = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     roots = _roots(zoo, labels)
-    known = {name: labels[name] for name in (*CELL, "epoch") if name in labels}
+    known = {name: labels[name] for name in (*CELL, *LATER_CELL, "epoch") if name in labels}
     given = Given(_nameless(states), known, np.zeros((len(states), 0)))
     return Samples(zoo.name, given, labels, roots, _groups(zoo, labels, roots), excluded)
 
@@ -169,5 +169,5 @@ def _groups(zoo: Published, labels: Columns, roots: NDArray[Any]) -> NDArray[Any
 
 def keys_of(labels: Columns, group: str) -> list[str]:
     """[N]: the seed, or the cell of the grid, of each state as text."""
-    names: Sequence[str] = ("seed",) if group == "seed" else [name for name in CELL if name in labels]
+    names: Sequence[str] = ("seed",) if group == "seed" else [name for name in (*CELL, *LATER_CELL) if name in labels]
     return [str(row) for row in zip(*(labels[name].tolist() for name in names), strict=True)]

@@ -42,7 +42,7 @@ HEAD = [
 ]  # fmt: skip
 
 
-def write_published(folder: Path, num_models: int = 6) -> Path:
+def write_published(folder: Path, num_models: int = 6, initializers: tuple[str, ...] = ("glorot_normal",)) -> Path:
     """A small zoo as the published ones are: rows in no order, models apart, long folder names."""
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -64,7 +64,8 @@ def write_published(folder: Path, num_models: int = 6) -> Path:
         writer.writerow([
             f"{place}/permanent_ckpt-{step}", f"{(100 * model + step) / 10_000:.6f}", 2.30258509, 0.0978, 2.25,
             ["relu", "tanh"][model % 2], "zeros", "cifar10", "cnn", 0.123456789, 18, "", 0.0625, "1.2345e-07",
-            0.00173, 3, 16, "sgd", 40 + model, [0.1, 1.0][model % 2], "glorot_normal", place, step,
+            0.00173, 3, 16, "sgd", 40 + model, [0.1, 1.0][model % 2], initializers[model % len(initializers)], place,
+            step,
         ])  # fmt: skip
     (folder / "metrics.csv.gz").write_bytes(gzip.compress(text.getvalue().encode()))
     return folder
@@ -143,6 +144,18 @@ def test_states_and_labels_are_those_of_the_rows(memory: ObjectStore, tmp_path: 
         assert label["train_loss"] == 2.25 and label["running_train_loss"] is None
         assert (label["seed"], label["weight_decay"]) == (int(row["config.random_seed"]), 1.2345e-07)
         assert (label["activation"], label["initializer"]) == (row["config.activation"], "glorot_normal")
+        assert label["train_fraction"] == float(row["config.train_fraction"]) and "initial_std" not in label
+
+
+def test_the_deviation_is_a_hyperparameter_where_keras_uses_it(memory: ObjectStore, tmp_path: Path) -> None:
+    import_google(write_published(tmp_path / "fixed"), memory, "fixed")
+    initializers = ("glorot_normal", "RandomNormal", "TruncatedNormal")
+    import_google(write_published(tmp_path / "drawn", initializers=initializers), memory, "drawn")
+    fixed, drawn = (opened(memory, name).labels(epochs=0).to_pylist() for name in ("fixed", "drawn"))
+    assert [row["initial_std"] for row in drawn] == [
+        1.0 if row["initializer"] == "glorot_normal" else 0.0625 for row in drawn
+    ]
+    assert len({row["row_digest"] for row in (*fixed, *drawn)}) == 12
 
 
 def test_a_selection_of_an_imported_zoo_keeps_its_rows(memory: ObjectStore, tmp_path: Path) -> None:

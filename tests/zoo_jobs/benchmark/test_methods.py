@@ -1,18 +1,24 @@
 """Each method learns properties that the weights contain, and gives the same result again."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.support.benchmark_samples import LAYOUT, samples
+from tests.support.synthetic import RUN, description, train
 from zooforge.storage.formats.layout import Layout
 from zooforge.storage.formats.symmetry import augment_permute, chain_symmetries
+from zooforge.storage.publish.seal import vectorize
+from zooforge.storage.stores.open import open_store
+from zooforge.storage.zoo import open_zoo
 from zooforge.zoo_jobs.benchmark.comparison import Question, compare
 from zooforge.zoo_jobs.benchmark.methods import plugin
 from zooforge.zoo_jobs.benchmark.methods.equivariant import Equivariant, blocks_of
 from zooforge.zoo_jobs.benchmark.methods.registry import FLOOR, METHODS
+from zooforge.zoo_jobs.benchmark.samples import read_samples
 from zooforge.zoo_jobs.benchmark.splits import split
 from zooforge.zoo_jobs.errors import InputError
 
@@ -46,6 +52,17 @@ def test_the_floor_knows_hyperparameters_and_no_weights() -> None:
     question = Question("test_acc", "regression", told, lambda seed: {"": split(told, "drawn", seed)})
     (result,), _ = compare([question], {FLOOR: METHODS[FLOOR].load()}, [0], lambda _: None)
     assert result.scores["r2"][0] > 0.99
+
+
+def test_the_floor_knows_hyperparameters_that_only_some_zoos_have(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    train(store, range(12), 2)
+    plain = description(num_models=12, num_epochs=2)
+    rows = {model: {**row, "train_fraction": [0.1, 1.0][model % 2]} for model, row in plain.rows.items()}
+    vectorize(store, replace(plain, rows=rows), RUN)
+    given = read_samples(open_zoo(tmp_path / "zoos/tiny-zoo")).given
+    assert given.hyperparameters["train_fraction"].tolist() == [0.1, 1.0] * 6
+    assert "initial_std" not in given.hyperparameters
 
 
 def test_a_value_that_does_not_vary_in_training_is_predicted_as_it_is() -> None:
