@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.controls import set_control
-from zooforge.storage.publish.head import list_zoos, read_head
-from zooforge.storage.runs.claims import read_claims
-from zooforge.storage.runs.ledger import read_ledger
-from zooforge.storage.runs.run_files import (
-    Attempt,
-    Control,
-    read_attempts,
-    read_control,
-    stop_run,
-)
-from zooforge.storage.stores.open import open_store
+from tests.support.submitted_jobs import RUN, ZOO, submit, wanted
+from zooforge.storage.runs.run_files import Attempt, Control, read_attempts, read_control, stop_run
 from zooforge.storage.stores.protocol import ObjectStore
 from zooforge.zoo_jobs import cli
 from zooforge.zoo_jobs.catalogue import entries
-from zooforge.zoo_jobs.spec.twins import Zoo, twins_of
+from zooforge.zoo_jobs.spec.twins import twins_of
 from zooforge.zoo_jobs.unattended import life
 from zooforge.zoo_jobs.unattended.__main__ import main
-from zooforge.zoo_jobs.unattended.listing import begun, pending
+from zooforge.zoo_jobs.unattended.listing import pending
 from zooforge.zoo_jobs.unattended.lives import job_attempts, reason_to_give_up
-
-ZOO = "mnist5k-cnn-s"
-RUN = entries.load(ZOO).run_id
 
 
 def attempt(parts: int, status: int | None, resumed: bool = False) -> Attempt:
@@ -65,39 +49,6 @@ def test_three_failures_or_ten_kills_without_a_new_part_are_enough(
     known: list[Attempt], parts_now: int, stops: bool
 ) -> None:
     assert (reason_to_give_up(known, parts_now) is not None) == stops
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ObjectStore:
-    return open_store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def ends(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Statuses with which `zoo run` ends, one per attempt, or functions that return one."""
-    waiting: list[Any] = []
-
-    def zoo_run(arguments: list[str]) -> int:
-        assert arguments[0] == "run"
-        assert "--unattended" in arguments
-        end = waiting.pop(0)
-        return int(end() if callable(end) else end)
-
-    monkeypatch.setattr(cli, "main", zoo_run)
-    return waiting
-
-
-def submit(store: ObjectStore, monkeypatch: pytest.MonkeyPatch, job: str) -> int:
-    monkeypatch.setenv("ZOO_JOB", job)
-    monkeypatch.setenv("ZOO_ORIGIN", "zoos/zooforge")
-    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2}')
-    return main(["run", ZOO, "--store", store.url])
-
-
-def wanted(store: ObjectStore) -> Control:
-    control = read_control(store, RUN)
-    assert control is not None
-    return control
 
 
 def test_a_run_that_ends_well_ends_with_0(store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,105 +172,6 @@ def test_a_cap_that_its_twins_reach_ends_the_zoo_too(
     assert control is not None and control.wanted == "stopped"
 
 
-def test_stopped_stays_stopped_for_the_same_job_and_goes_on_for_a_new_one(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ends.append(75)
-    submit(store, monkeypatch, "j1")
-    assert main(["stop", ZOO, "--store", store.url, "--reason", "holidays"]) == 0
-    assert submit(store, monkeypatch, "j1") == 0
-    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "holidays")
-    ends.append(0)
-    assert submit(store, monkeypatch, "j2") == 0
-    assert wanted(store).wanted == "run"
-    resumed = {one.start["job"]: one.start["resumed"] for one in job_attempts(read_attempts(store, RUN))}
-    assert resumed == {"j1": False, "j2": True}
-
-
-def test_a_stop_just_before_a_life_starts_is_obeyed(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ends.append(75)
-    submit(store, monkeypatch, "j1")
-    count = life.num_parts
-
-    def stop_meanwhile(opened: ObjectStore, stages: Sequence[Zoo]) -> int:
-        stop_run(store, stages[-1].run_id, "enough")
-        return count(opened, stages)
-
-    monkeypatch.setattr(life, "num_parts", stop_meanwhile)
-    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2, "again": true}')
-    monkeypatch.setenv("ZOO_JOB", "j2")
-    assert main(["run", ZOO, "--store", store.url]) == 0
-    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "enough")
-
-
-def test_a_zoo_that_is_being_removed_is_not_started(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ends.append(75)
-    submit(store, monkeypatch, "j1")
-    stop_run(store, RUN, "it is being removed", removing=True)
-    capsys.readouterr()
-    assert submit(store, monkeypatch, "j2") == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"{ZOO} is being removed from {store.url}; `zoo store rm {ZOO} --yes` finishes that" in line
-    assert wanted(store).removing
-    # The remover died before its last deletion, or has not done it yet.
-    store.delete(f"zoos/{ZOO}/spec.json")
-    assert submit(store, monkeypatch, "j2") == 0
-    assert "at this moment; try again in a few minutes" in capsys.readouterr().err
-    monkeypatch.setattr(life.in_store, "REMOVAL_VOID_SECONDS", -10.0)
-    ends.append(75)
-    assert submit(store, monkeypatch, "j2") == 75
-    assert (wanted(store).wanted, wanted(store).removing) == ("run", False)
-    assert list_zoos(store) == [ZOO]
-
-
-def test_a_job_whose_zoo_is_removed_meanwhile_ends_and_writes_no_more(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def removed() -> int:
-        for stat in [*store.list("runs/"), *store.list("zoos/")]:
-            store.delete(stat.key)
-        return 75
-
-    ends.append(removed)
-    assert submit(store, monkeypatch, "j1") == 0
-    assert f"{ZOO} was removed meanwhile, with its run" in capsys.readouterr().err
-    assert read_attempts(store, RUN) == [] and read_control(store, RUN) is None
-
-
-def test_a_stop_of_the_twins_alone_stops_the_next_attempt(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    twins = twins_of(entries.load(ZOO), source_epoch=2).run_id
-
-    def killed_after_its_cap() -> int:
-        stop_run(store, twins, "the cap of 3 dollars is reached")
-        raise KeyboardInterrupt
-
-    ends.append(killed_after_its_cap)
-    with pytest.raises(KeyboardInterrupt):
-        submit(store, monkeypatch, "j1")
-    assert submit(store, monkeypatch, "j1") == 0
-    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "the cap of 3 dollars is reached")
-
-
-def test_a_job_that_was_stopped_before_its_first_life_was_on_record_stays_stopped(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def killed(*arguments: Any) -> str:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(life, "start_attempt", killed)
-        submit(store, patched, "j1")
-    assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
-    assert submit(store, monkeypatch, "j1") == 0
-    assert wanted(store).wanted == "stopped"
-
-
 def test_a_defect_is_a_failed_life_and_is_shown(
     store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -329,37 +181,6 @@ def test_a_defect_is_a_failed_life_and_is_shown(
     ends.append(defect)
     assert submit(store, monkeypatch, "j1") == 1
     assert "RuntimeError: a defect" in capsys.readouterr().err
-
-
-def test_an_unfinished_run_without_a_driver_is_pending_for_its_own_release_only(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ends.append(75)
-    submit(store, monkeypatch, "j1")
-    (row,) = pending(store, "zoos/zooforge")
-    assert (row["zoo"], row["run"], row["job"], row["request"]) == (ZOO, RUN, "j1", {"zoo": ZOO, "epochs": 2})
-    assert row["parts"] == 0
-    assert begun(store, "zoos/zooforge") == ["j1"]
-    assert begun(store, "other/zooforge") == []
-    assert pending(store, "other/zooforge") == []
-    set_control(store, RUN, Control("stopped"))
-    assert pending(store, "zoos/zooforge") == []
-
-
-def test_a_run_with_a_live_driver_is_not_pending(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Any] = []
-
-    def look() -> int:
-        while not any(name.startswith("driver-") for name in read_claims(store, RUN)):
-            pass  # the claim is written by a thread of its own
-        seen.extend(pending(store, "zoos/zooforge"))
-        return 75
-
-    ends.append(look)
-    submit(store, monkeypatch, "j1")
-    assert seen == []
 
 
 def test_the_request_alone_decides_what_is_trained(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,62 +195,6 @@ def test_the_request_alone_decides_what_is_trained(store: ObjectStore, monkeypat
     control = read_control(store, RUN)
     assert control is not None
     assert control.request == asked
-
-
-@pytest.fixture
-def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system without hard links, by which files are created atomically."""
-
-    def link(*_: Any) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "link", link)
-
-
-def test_a_job_on_a_store_that_is_not_atomic_is_refused_at_once_and_writes_nothing(
-    store: ObjectStore, no_hard_links: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert submit(store, monkeypatch, "j1") == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("zoo: not tried again: ") and "the file system has no hard links" in line
-    assert "--single-writer allows one driver without rivals" in line
-    assert not list(store.list(""))
-
-
-def test_a_job_of_a_single_writer_trains_on_a_store_that_is_not_atomic_and_publishes_nothing(
-    store: ObjectStore, no_hard_links: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    zoo_run = cli.main
-    monkeypatch.setattr(cli, "main", lambda given: zoo_run([*given, "--ray", "none", "--no-metrics", "--quiet"]))
-    asked = {"zoo": "digits8-cnn-s", "models": "0:2", "epochs": 1, "no_twins": True, "single_writer": True}
-    monkeypatch.setenv("ZOO_REQUEST", json.dumps(asked))
-    assert main(["run", "digits8-cnn-s", "--store", store.url, "--slots", "1"]) == 0
-    run = entries.load("digits8-cnn-s").run_id
-    assert {read_ledger(store, run).num_epochs(model) for model in range(2)} == {2}
-    control = read_control(store, run)
-    assert control is not None and (control.wanted, control.request["single_writer"]) == ("stopped", True)
-    assert "nothing is published here" in control.reason and "`zoo store pull`" in control.reason
-    assert list_zoos(store) == ["digits8-cnn-s"] and read_head(store, "digits8-cnn-s") is None
-
-
-def test_the_run_of_a_single_writer_is_stopped_and_stays_so(
-    store: ObjectStore,
-    ends: list[Any],
-    no_hard_links: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["stop", ZOO, "--store", store.url]) == 2  # nothing says that this store has a single writer
-    assert "the file system has no hard links" in capsys.readouterr().err
-    assert main(["stop", ZOO, "--store", store.url, "--single-writer"]) == 0  # a run that never began
-    monkeypatch.setenv("ZOO_REQUEST", '{"zoo": "mnist5k-cnn-s", "epochs": 2, "single_writer": true}')
-    monkeypatch.setenv("ZOO_JOB", "j1")
-    ends.append(75)
-    arguments = ["run", ZOO, "--store", store.url]
-    assert main(arguments) == 75
-    assert main(["stop", ZOO, "--store", store.url, "--reason", "holidays"]) == 0
-    assert main(arguments) == 0
-    assert (wanted(store).wanted, wanted(store).reason) == ("stopped", "holidays")
 
 
 def test_a_spec_travels_with_its_request(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,30 +222,3 @@ def test_a_request_that_cannot_be_read_is_not_tried_again(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("zoo: bad input, not tried again: ZOO_REQUEST") and said in line
     assert not list(store.list(""))
-
-
-def test_the_store_records_who_began_a_run_and_who_stopped_it(
-    store: ObjectStore, ends: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ZOO_ACCOUNT", "zoos/zooforge")
-    monkeypatch.setenv("LOGNAME", "ada")
-    ends.append(75)
-    assert submit(store, monkeypatch, "j1") == 75
-    (one,) = job_attempts(read_attempts(store, RUN))
-    assert {name: one.start[name] for name in ("user", "host", "account")} == {
-        "user": "ada",
-        "host": platform.node(),
-        "account": "zoos/zooforge",
-    }
-    monkeypatch.delenv("ZOO_ACCOUNT")
-    assert main(["stop", ZOO, "--store", store.url]) == 0
-    assert wanted(store).reason == f"by ada on {platform.node()}"
-
-
-def test_stopping_a_zoo_stops_the_twins_of_the_request(store: ObjectStore) -> None:
-    set_control(store, RUN, Control("run", "", {"models": [0, 4], "epochs": 2}))
-    assert main(["stop", ZOO, "--store", store.url, "--reason", "enough"]) == 0
-    assert (wanted(store).wanted, wanted(store).request["epochs"]) == ("stopped", 2)
-    twins = read_control(store, twins_of(entries.load(ZOO), source_epoch=2).run_id)
-    assert twins is not None
-    assert (twins.wanted, twins.reason) == ("stopped", "enough")
