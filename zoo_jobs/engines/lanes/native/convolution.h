@@ -1,8 +1,9 @@
-// Forward pass of convolutions without padding, with stride 1. The order of every sum is fixed, since it decides the bits:
+// Forward pass of convolutions without padding, with stride 1. The order of every sum is fixed, since it decides the
+// bits:
 //   forward          bias, then c, ky, kx
 //   weight gradient  sample, then y, x of the output (of the pooled output where a pool follows)
 //   data gradient    ky, then o, then kx; positions outside the output are not visited
-// Tiles only decide which sums run side by side, so they may differ by instruction set and layer.
+// Tiles only decide which sums are computed at the same time, so they may differ by instruction set and layer.
 #pragma once
 #include "functions.h"
 #include "plan.h"
@@ -11,8 +12,6 @@ namespace {
 
 using lanes::Op;
 
-#define UNROLL _Pragma("GCC unroll 96")
-
 template <int N>
 struct Count {
   static constexpr int value = N;
@@ -20,7 +19,7 @@ struct Count {
 
 // ---------------------------------------------------------------------------------------------------------- forward
 
-// K = 0: kernel size known at run time only.
+// K = 0: the kernel size is known only at run time.
 template <int K, int TY, int TX, int TO>
 ALWAYS_INLINE void tile(const Op& op, const S* x, const S* w, const S* b, F (&acc)[TO][TY][TX]) {
   const int k = K ? K : op.kernel;
@@ -72,7 +71,8 @@ KERNEL const S* draw_strip(const Op& op, const Philox& draw, int o, int y, int r
   return strip + start % 4 * L;
 }
 
-// Row-major first maximum; a NaN wins over everything, the last one over the others, as in torch.
+// The first maximum in row-major order. As in torch, a NaN wins over every other value, and the last NaN over the
+// others.
 ALWAYS_INLINE F pool(const F (&v)[4], M& right, M& lower) {
   const M m1 = V::gt(v[1], v[0]);
   F best = V::select(m1, v[1], v[0]);
@@ -104,7 +104,7 @@ ALWAYS_INLINE void forward_tile(const Op& op, const S* x, const S* w, const S* b
   const long at = (long(y) * op.in_w + xx) * L, wo = long(op.in_c) * k * k * L;
   F acc[TO][TY][TX];
   S deviations[NOISY ? TO * TY * TX * L : 1] __attribute__((aligned(64)));
-  if constexpr (NOISY) {  // computed first, so that the latency of the roots hides behind the other convolution
+  if constexpr (NOISY) {  // comes first, so that the other convolution hides the latency of the square roots
     tile<K, TY, TX, TO>(op, noise->x2 + at, noise->w + o * wo, noise->b + o * L, acc);
     UNROLL for (int i = 0; i < TO * TY * TX; ++i)
       V::store(deviations + i * L, V::sqrt(acc[i / (TY * TX)][i / TX % TY][i % TX] + V::set(S(1e-15))));

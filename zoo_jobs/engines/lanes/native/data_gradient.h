@@ -1,5 +1,5 @@
-// Data gradients of convolutions. Every sum runs over kernel row, output channel, kernel column. If a pool follows, each of
-// its cells sends its gradient to one position of four; the terms of the other three positions are not added.
+// Data gradients of convolutions. Every sum runs over kernel row, output channel, kernel column. If a pool follows,
+// each of its cells sends its gradient to one position of four; the terms of the other three positions are not added.
 #pragma once
 #include "general.h"
 
@@ -18,9 +18,9 @@ struct DataGradient {
   S* dx_variance;
 };
 
-// ------------------------------------------------------------------------------- a pool follows, sizes known beforehand
+// --------------------------------------------------------------------------------------- a pool follows, constant sizes
 
-// Gradients of a pooled output on the row that the pool chose, zero on the other.
+// Writes the gradients of a pooled output to the row that the pool chose, and zero to the other row.
 KERNEL void spread_rows(const Op& op, const S* g, const Sel* sel, S* rows) {
   const F zero = V::set(0);
   const long width = op.out_w;
@@ -34,8 +34,9 @@ KERNEL void spread_rows(const Op& op, const S* g, const Sel* sel, S* rows) {
     }
 }
 
-// COLUMNS columns of an input row, TC channels, in registers; W: cells of a row. A cell's two columns meet K weights each:
-// K + 1 products instead of 2 K, the weight in the middle chosen by where the pool looked.
+// Computes COLUMNS columns of an input row in TC channels, in registers; W: cells of a row. The pool took one of a
+// cell's two columns, which meets K weights. So the cell reaches K + 1 columns with one product each, and for the
+// columns in the middle the pool's choice selects the weight.
 template <int W, int K, int TC, int FIRST, int COLUMNS>
 ALWAYS_INLINE void pooled_sums(const Op& op, const S* rows, const Sel* sel, const S* w, int iy, F (&acc)[TC][COLUMNS]) {
   const long wo = long(op.in_c) * K * K * L;
@@ -88,7 +89,7 @@ ALWAYS_INLINE void pooled_columns(const Op& op, const DataGradient& a, int c, in
   }
 }
 
-// An input row is done in two pieces if SPLIT says where.
+// If SPLIT is not 0, an input row is computed in two pieces, and the second begins at column SPLIT.
 template <int W, int K, int TC, int SPLIT, bool NOISY>
 ALWAYS_INLINE void pooled_row(const Op& op, const DataGradient& a, int c, int iy) {
   constexpr int N = 2 * W + K - 1;

@@ -1,5 +1,6 @@
-// exp, log, tanh, the normal distribution and Gaussians: own polynomials, the same operations in the same order for
-// every instruction set. docs/lanes.md has their measured errors. In double (gradient checks only) libm serves.
+// exp, log, tanh, the normal distribution and Gaussians, from polynomials of our own: the same operations in the same
+// order for every instruction set. docs/lanes.md has their measured errors. The double kernels, which only check
+// gradients, use libm.
 #pragma once
 #include <cmath>
 
@@ -115,8 +116,8 @@ ALWAYS_INLINE void normal_cdf(F x, F& cdf, F& density) {
   density = e * V::set(0.39894228040f);
 }
 
-// Sine and cosine for |x| <= 2^20, beyond which x counts as 2^20 with its sign; infinity gives NaN. What is left of x
-// after multiples of pi / 2, in three parts, is below pi / 4; the first product's difference is exact.
+// Sine and cosine. If |x| is above 2^20, x counts as 2^20 with its sign; infinity gives NaN. A multiple of pi / 2 is
+// subtracted from x in three parts, which leaves at most pi / 4. The difference of the first product is exact.
 ALWAYS_INLINE void sincos_(F x, F& sin, F& cos) {
   const F limit = V::set(1048576.0f), magic = V::set(12582912.0f), zero = V::set(0.0f);
   F a = V::select(V::gt(x, limit), limit, x);
@@ -170,7 +171,8 @@ ALWAYS_INLINE void sincos_turn(U word, F& sin, F& cos) {
 ALWAYS_INLINE F sigmoid_(F x) { return V::set(1) / (V::set(1) + exp_(V::set(0) - x)); }
 
 // Philox4x32-10 (Salmon et al. 2011) of one purpose, step, epoch and stream; the key's first half is the lane's seed.
-// The first round's products are the same in every lane; the second round's, of words 0 and 1, the same for every block.
+// The products of the first round are the same in every lane. Those of words 0 and 1 in the second round are the same
+// for every block.
 class Philox {
  public:
   ALWAYS_INLINE Philox(U seed, uint32_t purpose, uint32_t step, uint32_t epoch, uint32_t stream)
@@ -218,8 +220,8 @@ ALWAYS_INLINE void gaussians(U even, U odd, F& g0, F& g1) {
   g0 = r * cos, g1 = r * sin;
 }
 
-// The Gaussians of blocks first ... stop, four each. Words first, some blocks of them: the two loops' long chains of
-// operations overlap only with their own kind.
+// Writes the Gaussians of blocks [first, stop), four per block. The words of several blocks are drawn before they are
+// transformed: the processor overlaps the long chain of operations of one block only with those of the same loop.
 ALWAYS_INLINE void draw_gaussians(const Philox& draw, long first, long stop, S* out) {
   constexpr int kBlocks = 8;
   U words[4 * kBlocks];

@@ -34,7 +34,7 @@ constexpr int kColumns = L == 16 ? 4 : 3;
 
 // ---------------------------------------------------------------------------------------------------------- forward
 
-// Computes TX outputs beside each other in TO channels. `at` is the place of the image under tap (0, 0) of the first
+// Computes TX neighbouring outputs in TO channels. `at` is the place of the image under tap (0, 0) of the first
 // output.
 template <int TX, int TO>
 ALWAYS_INLINE void any_tile(const Op& op, const S* x, long at, const S* w, const S* b, Span rows, Span columns, S* out) {

@@ -1,4 +1,4 @@
-// Which instruction sets this processor and this build have.
+// The instruction sets that this processor and this build have.
 #pragma once
 #include <string>
 #include <vector>
@@ -13,8 +13,9 @@ const Kernels* find_kernels(const std::string& isa);
 // Names of the instruction sets that can run here, widest first.
 std::vector<std::string> available();
 
-// Kernels for a group when `left` models are left. With "auto", a last group that would leave the widest kernels half
-// empty takes narrower ones: the numbers are the same. Throws std::invalid_argument for an unavailable instruction set.
+// Kernels for a group when `left` models are left. With "auto", a last group whose models fit into narrower kernels
+// gets the narrowest such kernels; the numbers are the same. Throws std::invalid_argument for an unavailable
+// instruction set.
 const Kernels& kernels_for(const std::string& isa, long left);
 
 }  // namespace lanes

@@ -103,7 +103,8 @@ void point_forward(const Op& op, const Point& p) {
   }
 }
 
-// Back through an activation, and on to the outputs' variances where the layer before it has a noise ratio.
+// The backward pass of an activation. If the layer before it has a noise ratio, the gradient of the variances of that
+// layer's outputs is computed too.
 KERNEL void point_backward(long n, const S* deriv, const S* ratio, S* g, S* g_variance) {
   for (long i = 0; i < n * L; i += L) {
     const F v = V::load(g + i) * V::load(deriv + i);
@@ -153,7 +154,7 @@ ALWAYS_INLINE void linear_rows(long in, const S* x, const S* w, const S* b, S* o
   UNROLL for (int o = 0; o < N; ++o) V::store(out + o * L, acc[o]);
 }
 
-// Sums begin with the bias; then the inputs are added in order. b is null if there is no bias.
+// A sum begins with the bias, then the inputs are added in order. b is null if there is no bias.
 KERNEL void linear_forward(const Op& op, const S* x, const S* w, const S* b, S* out) {
   const long in = op.in_size();
   int o = 0;
@@ -197,8 +198,9 @@ KERNEL void linear_data_gradient(const Op& op, const S* g, const S* w, S* dx) {
   for (; i < in; ++i) linear_columns<1>(op, g, w + i * L, dx + i * L);
 }
 
-// Softmax cross-entropy of one sample: adds the loss and the hit of every lane where `counted` is not 0; g (may be null)
-// is the gradient of the mean over n samples, of each lane its own; counts (may be null) takes the predictions by class.
+// Softmax cross-entropy of one sample. Adds the loss and the hit of every lane whose `counted` is not 0. Writes to g,
+// unless null, the gradient of the mean over the lane's n samples. Adds the predictions by class to counts, unless
+// null.
 KERNEL void loss_step(int classes, const S* z, const uint32_t* labels, F n, const uint8_t* counted, S* g, double* loss,
                       int32_t* correct, const lanes::ClassCounts* counts) {
   const U label = V::loadu(labels);

@@ -8,8 +8,8 @@
 
 namespace lanes {
 
-// Large blocks lie on large pages where the system has them: a group's working set spans more small pages than the
-// first level of address translation holds.
+// Large blocks are put on large pages if the system has them, because the working set of a group spans more small pages
+// than the first-level TLB holds.
 Memory allocate(size_t bytes) {
   constexpr size_t kLarge = size_t(1) << 21;
   const size_t alignment = bytes >= kLarge ? kLarge : 4096;

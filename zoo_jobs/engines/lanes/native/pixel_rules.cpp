@@ -8,7 +8,7 @@ namespace lanes {
 
 namespace {
 
-// Whether the rule gives every value of `table` [256] bit for bit.
+// True if the rule gives every value of `table` [256] bit for bit.
 bool gives(const PixelRule& rule, const float* table) {
   const float r = 1.0f / 255.0f;
   for (int b = 0; b < 256; ++b) {
@@ -20,7 +20,7 @@ bool gives(const PixelRule& rule, const float* table) {
   return true;
 }
 
-// The neighbour of x, `steps` floats up or down.
+// The float that is `steps` floats above x, or below it if `steps` is negative.
 float neighbour(float x, int steps) {
   for (; steps > 0; --steps) x = std::nextafterf(x, INFINITY);
   for (; steps < 0; ++steps) x = std::nextafterf(x, -INFINITY);

@@ -1,4 +1,4 @@
-// Pixel values as arithmetic instead of a table.
+// Rules that compute pixel values, instead of a table.
 #pragma once
 #include <vector>
 

@@ -1,4 +1,4 @@
-// The arguments of the kernels of every instruction set. They are plain data without containers, so that no code that was
+// The arguments of the kernels of every instruction set. They are plain data without containers. So no code that was
 // compiled for a wide instruction set is linked into code that runs on a narrow one.
 #pragma once
 #include <cstddef>
@@ -9,7 +9,7 @@ namespace lanes {
 constexpr int kMaxOps = 64;
 constexpr int kMaxLanes = 16;
 
-// Tables that Python shares: the enumerators here, and the names that binding.cpp exports, come from one list.
+// Tables that Python shares. The enumerators here and the names that binding.cpp exports come from one list.
 #define LANES_LAYERS(X) \
   X(kLayerConv, "conv") X(kLayerMaxPool, "max_pool") X(kLayerAvgPool, "avg_pool") X(kLayerActivation, "activation") \
   X(kLayerDropout, "dropout") X(kLayerFlatten, "flatten") X(kLayerLinear, "linear") X(kLayerAdd, "add") \
@@ -28,24 +28,25 @@ enum Optimizer : int { LANES_OPTIMIZERS(LANES_ENUMERATOR) };
 enum Field : int { LANES_FIELDS(LANES_ENUMERATOR) };          // arrays of a model's state
 #undef LANES_ENUMERATOR
 
-// Operations that a layer list becomes; kPool: the maximum of 2 x 2 values.
+// Operations to which the layers are translated. kPool is the maximum of 2 x 2 values.
 enum Kind : int { kConv, kPool, kPoint, kLinear, kMaxPool, kAvgPool, kAdd };
 enum Purpose : uint32_t { kOrder = 1, kDropout = 2, kNoise = 3 };  // key words of the counter-based generator
 
-// One operation. A convolution takes a directly following 2 x 2 pool with it, an activation a directly following
-// dropout, unless a residual sum reads what is between them. Offsets count values of one model in the published layout.
+// One operation. A convolution includes a 2 x 2 pool that directly follows it, and an activation includes a dropout
+// that directly follows it, unless a residual sum reads the values between the two. Offsets count values of one model
+// in the published layout.
 struct Op {
   int kind;
   int in_c, in_h, in_w;
   int out_c, out_h, out_w;  // after the pool
-  int kernel;         // of a convolution or a pool
+  int kernel;         // side of a convolution's kernel or a pool's window
   int stride, padding;
   int pooled;
   int act;
   float omega;        // factor of the argument of kSine
   int dropout;        // 1: drops values
-  int dropout_layer;  // which of the list's dropout layers
-  int ordinal;        // which of the parametric layers
+  int dropout_layer;  // index among the dropout layers of the list
+  int ordinal;        // index among the parametric layers
   int need_dx;        // a parametric layer lies before this one
   int source;         // of kAdd: the operation whose output is added; -1: the images
   int kept;           // a residual sum reads the output
@@ -78,11 +79,11 @@ struct Plan {
 
 constexpr int kColumnsOfLayer = 6;
 
-// The plan of a layer list: `layers` [num_layers][kColumnsOfLayer], each row a Layer and what it needs: conv (in
-// channels, out channels, kernel, stride, padding), pools (kernel, stride), activation (Activation, bits of float32
+// Makes the plan of a layer list. Each row of `layers` [num_layers][kColumnsOfLayer] is a Layer and its arguments: conv
+// (in channels, out channels, kernel, stride, padding), pools (kernel, stride), activation (Activation, bits of float32
 // omega), linear (in features, out features), add (index of the layer that is added). A list for image regression ends
 // with squared_error (steps of an epoch); its other layers are linear, activations and sums.
-// Throws std::invalid_argument where the layers do not fit each other, the images or the tables.
+// Throws std::invalid_argument if the layers do not fit each other, the images or the tables.
 Plan make_plan(const int32_t* layers, int num_layers, int channels, int image_size, int optimizer, int batch_size,
                bool dropout, bool variational);
 
@@ -91,7 +92,7 @@ struct Group {
   void* params;
   void* moment1;
   void* moment2;
-  const uint32_t* pruned;  // [D][lanes], 1 where a weight is zero for good; or null
+  const uint32_t* pruned;  // [D][lanes], 1 where a weight stays zero; null if no weight is pruned
   uint32_t seed[kMaxLanes];
   double learning_rate[kMaxLanes];
   double weight_decay[kMaxLanes];
@@ -103,8 +104,8 @@ struct Group {
   uint32_t image[kMaxLanes];  // image regression: the row of the image that a lane learns
 };
 
-// A channel's pixel values as arithmetic that gives the table's bits: ((byte / 255) - mean) / deviation, each division
-// a multiplication by the rounded reciprocal and one correction.
+// Computes a channel's pixel values with the same bits as the table: ((byte / 255) - mean) / deviation. Each division
+// is a multiplication by the rounded reciprocal and one correction.
 struct PixelRule {
   float mean, deviation, reciprocal;
 };
@@ -113,7 +114,7 @@ struct Images {
   const uint8_t* images;  // [num_rows][in_size]; image regression: [num_rows][num_classes][batch_size]
   const uint8_t* labels;
   const float* table;      // [channels][256]
-  const PixelRule* rules;  // [channels], or null where no rule gives the table
+  const PixelRule* rules;  // [channels]; null if no rule gives the bits of the table
   long num_rows;
   const float* coordinates = nullptr;  // image regression: [batch_size][in_size]
 };
@@ -124,7 +125,7 @@ struct LaneRows {
   const uint8_t* labels[kMaxLanes];  // of all rows of the data
   long count[kMaxLanes];
   bool equal;   // all counts are the same
-  void* aside;  // null if equal, else aside_bytes() for lanes that are done before others
+  void* aside;  // aside_bytes() of memory for lanes that finish before others; null if all counts are the same
 
   long most(int lanes) const {
     long most = 0;
@@ -134,7 +135,8 @@ struct LaneRows {
   }
 };
 
-// Counts of predictions of an evaluation, [lanes][num_classes] each: correct ones by class, and all by predicted class.
+// Counts of the predictions of an evaluation, each [lanes][num_classes]: the correct ones by class, and all by
+// predicted class.
 struct ClassCounts {
   int32_t* correct;
   int32_t* predicted;
@@ -146,26 +148,27 @@ struct Kernels {
   size_t value_bytes;
   size_t (*scratch_bytes)(const Plan&);
   size_t (*aside_bytes)(const Plan&);
-  // One pass of every lane over its rows. A lane that has fewer than others stays as it is after its last row.
+  // Trains every lane once on each of its rows. A lane that has fewer rows than others does not change after its last.
   void (*train)(const Plan&, Group&, const Images&, const LaneRows&, int epoch, double kl_weight, void* scratch,
                 double* loss, int32_t* correct);
   // Computes loss (with the KL term) and gradient [T][lanes] of one batch, without taking a step.
   void (*gradient)(const Plan&, const Group&, const Images&, const uint32_t* const* rows, int num_rows, int step,
                    int epoch, double kl_weight, void* scratch, double* loss, void* gradient);
-  // Computes the parameters for an evaluation, which are masked for twins.
+  // Computes the parameters for an evaluation. Those of twins are masked.
   void (*masked)(const Plan&, const void* trained, void* params);
-  // Rows [start, stop) of the data, or of each lane's own rows if `own` is not null: loss and correct [lanes] are
-  // written, the counts by class added.
+  // Evaluates rows [start, stop) of the data, or of each lane's own rows if `own` is not null. Writes loss and correct
+  // [lanes], and adds to the counts by class.
   void (*evaluate)(const Plan&, const void* params, const Images&, const LaneRows* own, long start, long stop,
                    void* scratch, double* loss, int32_t* correct, const ClassCounts&);
   // Computes the KL term, the number of pruned weights (without biases) and the mask of pruned values, [V][lanes].
   void (*sparsity)(const Plan&, const void* trained, double* kl, int32_t* pruned, uint8_t* mask);
-  // For tests: the Gaussians of one layer and sample; a function over n values.
+  // For tests. noise writes n Gaussians of one layer and sample. function applies one of functions.h to n values.
   void (*noise)(uint32_t seed, uint32_t step, uint32_t epoch, int layer, uint32_t sample, long n, float* out);
   void (*function)(const char* name, const float* x, float* y, long n);
   double (*peak)(double seconds);  // multiply-adds per second of one thread, in independent chains
-  // Image regression. fit trains one epoch, errors computes the current errors, fit_gradient computes loss and gradient of
-  // one batch without taking a step. loss [lanes]: the squared error, averaged over channels, summed over pixels and steps.
+  // Image regression. fit trains one epoch, errors computes the current errors, fit_gradient computes loss and
+  // gradient of one batch without taking a step. loss [lanes]: the squared error, averaged over channels, summed over
+  // pixels and steps.
   void (*fit)(const Plan&, Group&, const Images&, void* scratch, double* loss);
   void (*errors)(const Plan&, const Group&, const Images&, void* scratch, double* loss);
   void (*fit_gradient)(const Plan&, const Group&, const Images&, void* scratch, double* loss, void* gradient);

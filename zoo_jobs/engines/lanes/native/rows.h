@@ -1,15 +1,15 @@
-// Linear layers on several rows at a time, so that a loaded weight serves several rows. Sums have the orders of layers.h;
-// tiles only decide which sums run side by side.
+// Linear layers for several rows at a time, so that each loaded weight is used for several rows. Sums are added in the
+// orders that layers.h states. Tiles only decide which sums are computed at the same time.
 #pragma once
 #include "layers.h"
 
 namespace {
 
-constexpr int kRows = 8;                     // at a time: with the weights of a tile they fit the first cache
+constexpr int kRows = 8;                     // rows at a time; they and the weights of a tile fit into the first cache
 constexpr int kRowTile = 4;
 constexpr int kSumTile = L == 16 ? 4 : 3;    // as many accumulators as registers allow
 
-// V::load, once: g++ 12 would load a factor of several products again for each of them.
+// V::load that happens once. For a factor of several products, g++ 12 would repeat the load for each product.
 ALWAYS_INLINE F loaded(const S* p) {
   F value = V::load(p);
 #if defined(LANES_AVX512) || defined(LANES_AVX2)
@@ -18,7 +18,8 @@ ALWAYS_INLINE F loaded(const S* p) {
   return value;
 }
 
-// Values from one row to the next. An odd number of vectors spreads a column over the sets of the first cache.
+// Number of values from one row to the next. An odd number of vectors spreads a column over the sets of the first-level
+// cache.
 constexpr long row_stride(long n) { return (n | 1) * L; }
 
 // Weights in the order in which sums_of_rows reads them: value k of sum a is w[a * next + k * step].
@@ -83,7 +84,7 @@ void linear_forward_rows(const Op& op, int rows, const S* x, const S* w, const S
   sums_of_rows({x, in, row_stride(in), w, b, nullptr, out, row_stride(op.out_c)}, rows, op.out_c);
 }
 
-// factor [rows][in]: the gradient of every input is multiplied by it; or null.
+// factor [rows][in], or null: the gradient of every input is multiplied by it.
 void linear_data_gradient_rows(const Op& op, int rows, const S* g, const S* w, const S* factor, S* dx) {
   const long in = op.in_size();
   sums_of_rows({g, op.out_c, row_stride(op.out_c), w, nullptr, factor, dx, row_stride(in)}, rows, in);

@@ -44,25 +44,27 @@ class Session {
   void get_steps(int64_t* steps) const;          // the same
   void put_pruned(const uint8_t* pruned);        // pruned [num_models][D]: 1 where a weight stays zero
   void put_double(const double* values);         // values [num_models][T], for gradient checks
-  // Image regression: rows [num_models] of the images that are learned, coordinates [batch_size][in_size] of the pixels.
+  // Image regression. rows [num_models]: the image that each model learns; coordinates [batch_size][in_size] of the
+  // pixels.
   void put_images(const int64_t* rows, const float* coordinates);
-  // Training rows of each model, ascending; without a call all rows of the data. Throws std::invalid_argument where a
-  // model has none.
+  // Sets the training rows of each model, ascending. Without a call, every model trains on all rows of the data.
+  // Throws std::invalid_argument if a model has no row.
   void put_rows(std::vector<std::vector<uint32_t>> rows);
-  // Labels of all rows that each model trains with; without a call, and in evaluations, those of the data.
+  // Sets the labels of all rows with which each model trains. Without a call, models train with the data's labels.
+  // Evaluations always use the data's labels.
   void put_labels(std::vector<std::vector<uint8_t>> labels) { labels_ = std::move(labels); }
-  void spare_biases() { plan_.spares_biases = 1; }  // from weight decay
+  void spare_biases() { plan_.spares_biases = 1; }  // weight decay then leaves biases as they are
 
   // One epoch. active [num_models]; loss (sum over the samples) and correct [num_models] are written.
   void train_epoch(const Images& data, int epoch, double kl_weight, const uint8_t* active, double* loss,
                    int32_t* correct);
-  // Sums over all rows of `data` in evaluation mode; loss and correct [num_models], class_correct and class_predicted
-  // [num_models][num_classes] are written.
-  // With `own`, `data` is the training split, of which each model is evaluated on its rows.
+  // Sums over all rows of `data` in evaluation mode. Writes loss and correct [num_models], and class_correct and
+  // class_predicted [num_models][num_classes]. With `own`, `data` is the training split, and each model is evaluated on
+  // its own training rows.
   void evaluate(const Images& data, double* loss, int32_t* correct, int32_t* class_correct, int32_t* class_predicted,
                 bool own = false);
-  // Image regression. fit trains one epoch, errors computes the current errors. Both write loss [num_models]: the squared
-  // error, averaged over the channels, summed over the pixels (and in fit over the steps).
+  // Image regression. fit trains one epoch, errors computes the current errors. Both write loss [num_models]: the
+  // squared error, averaged over the channels and summed over the pixels. fit also sums it over the steps.
   void fit(const Images& data, const uint8_t* active, double* loss);
   void errors(const Images& data, double* loss) const;
   // Writes loss [num_models] (sum over the batch) and gradient [num_models][T] (of the mean), without taking a step.
@@ -80,7 +82,7 @@ class Session {
   int num_models() const { return num_models_; }
   long num_images() const { return num_images_; }  // the number of images that put_images requires
   long num_labels() const { return labels_.empty() ? 0 : long(labels_[0].size()); }
-  long largest_row() const;  // of all models' own rows, -1 without such
+  long largest_row() const;  // the largest row of put_rows; -1 without a call
 
  private:
   size_t scratch_bytes() const;  // the largest work space that a group needs
@@ -92,8 +94,8 @@ class Session {
   long num_images_ = 0;
   std::vector<float> coordinates_;
   std::vector<LaneGroup> groups_;
-  std::vector<std::vector<uint32_t>> rows_;   // empty: every model has all rows
-  std::vector<std::vector<uint8_t>> labels_;  // empty: every model has the data's
+  std::vector<std::vector<uint32_t>> rows_;   // empty: every model trains on all rows
+  std::vector<std::vector<uint8_t>> labels_;  // empty: every model trains with the data's labels
 };
 
 }  // namespace lanes

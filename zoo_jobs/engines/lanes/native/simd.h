@@ -15,6 +15,7 @@
 
 #define ALWAYS_INLINE __attribute__((always_inline)) inline
 #define KERNEL __attribute__((noinline))  // has a name in profiles
+#define UNROLL _Pragma("GCC unroll 96")
 
 namespace {
 

@@ -4,8 +4,8 @@
 
 namespace {
 
-// One pass computes dw and db from g. For noisy layers it also computes the gradients of the variances from g_variance and
-// the squared inputs. The pool chooses the same inputs for both, so the choice is made once.
+// One pass computes dw and db from g. For noisy layers it also computes the gradients of the variances from
+// g_variance and the squared inputs. The pool chooses the same inputs for both, so the choice is made once.
 struct WeightGradient {
   const S* x;
   const S* square;  // noisy layers: x * x
@@ -16,8 +16,8 @@ struct WeightGradient {
   S* dw_variance;
 };
 
-// Kernel rows ky ... ky + KY of TO channels, all KX columns; two blends per value make the pool's choice. Column by
-// column, so that few inputs are in registers at a time.
+// Computes KY kernel rows from ky on, with all KX columns, in TO channels. Two blends per value make the pool's choice.
+// The loop goes column by column, so that few inputs are in registers at a time.
 template <int KX, int KY, int TO, bool POOLED, bool NOISY>
 ALWAYS_INLINE void gradient_tile(const Op& op, const WeightGradient& a, int c, int ky, int kx, int o) {
   const int k = op.kernel;
@@ -104,7 +104,7 @@ KERNEL void gradient_kernel(const Op& op, const WeightGradient& a) {
     for (; o < op.out_c; ++o) gradient_channels<K, KY, 1, POOLED, NOISY>(op, a, o);
 }
 
-// Adds the sum of each channel to b; some channels side by side, each in order.
+// Adds the sum of each channel to b, in order. Several channels are summed at the same time.
 KERNEL void bias_gradient(const Op& op, const S* g, S* b) {
   const long cells = long(op.out_h) * op.out_w;
   const auto channels = [&](int o, auto count) __attribute__((always_inline)) {
