@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from . import words
 from .fidelity import Comparison
+from .measure import ACCURACY, PSNR, Measure
 from .population import Population
 from .weight_map import WeightMap
 
@@ -41,6 +42,11 @@ class ZooFacts:
     task: str = "classification"
     engines: tuple[str, ...] = ()
     sources: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def measure(self) -> Measure:
+        """The metric by which models are compared."""
+        return PSNR if self.task == "image_regression" else ACCURACY
 
     @property
     def chance_ratio(self) -> float:

@@ -46,7 +46,9 @@ SECTIONS = (
     provenance,
 )
 """In reading order."""
-OF_IMAGES = (in_short, learned_images, faulty_models, coverage, how_it_was_made, provenance)
+OF_IMAGES = (
+    in_short, learned_images, weights, sparsification, faulty_models, coverage, how_it_was_made, provenance,
+)  # fmt: skip
 """The sections for a zoo whose models learn images."""
 
 _FOLDER = Path(__file__).parent

@@ -86,7 +86,7 @@ def _contents(
     comparisons = () if reference is None else compare(reference, here, sample)
     parents = with_map and not published.manifest.twin
     learns = facts.task == "image_regression"
-    shown = weight_map(_states(published, here)) if parents and not learns else None
+    shown = weight_map(_states(published, here)) if parents else None
     made = _reconstructions(published, here) if parents and learns else None
     return Contents(
         facts, here, shown, comparisons, twins, notes=notes, by_class=_by_class(published), reconstructions=made

@@ -7,8 +7,8 @@ from typing import Any
 from ..quantities import dollars, duration, size
 
 __all__ = [
-    "NONE", "count", "decibels", "dollars", "duration", "in_order", "name", "number", "percent", "points", "sentence",
-    "signed_minus", "size", "value",
+    "NONE", "count", "decibels", "dollars", "duration", "in_order", "more_decibels", "name", "number", "percent",
+    "points", "sentence", "signed_minus", "size", "value",
 ]  # fmt: skip
 
 NAMES = {
@@ -56,6 +56,11 @@ def points(ratio: float, digits: int = 1) -> str:
 def decibels(value: float) -> str:
     """31.26 is 31.3 dB; NaN is a dash."""
     return NONE if not math.isfinite(value) else signed_minus(f"{value:.1f} dB")
+
+
+def more_decibels(value: float) -> str:
+    """A difference in decibels, with its sign."""
+    return NONE if not math.isfinite(value) else signed_minus(f"{value:+.1f} dB")
 
 
 def signed_minus(text: str) -> str:

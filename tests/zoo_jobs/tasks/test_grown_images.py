@@ -1,6 +1,7 @@
 """A zoo whose models learn images: training, publishing, report, benchmark and what a reader sees."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,14 @@ def test_the_report_shows_the_images_that_models_compute(
     assert value["findings"][0].startswith("At epoch 2 the median model reproduces its image with ")
     page = (tmp_path / "index.html").read_text()
     assert "Learned images" in page and "Contact sheet" in page
+    assert "Coloured by PSNR" in page and "PSNR against sparsity" in page
+    (finding,) = [line for line in value["findings"] if "sparsification" in line]
+    assert re.fullmatch(
+        r"After .* the median twin has lost \d\d\.\d% of its weights, and median PSNR went .* dB\.", finding
+    )
     assert "test accuracy" not in page.lower()
-    assert (tmp_path / "learned-images.png").is_file()
+    for name in ("learned-images", "weights", "sparsification"):
+        assert (tmp_path / f"{name}.png").is_file()
 
 
 def test_the_benchmark_predicts_the_class_of_an_image_from_its_network(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .. import words
 from ..blocks import Panel
+from ..measure import Measure
 from ..population import Floats
 from ..weight_map import WeightMap
 from .drawing import CATEGORIES, COLOUR_MAP, INK, MUTED, PAPER, RASTER_POINTS
@@ -20,32 +21,36 @@ GROWTH = 0.3  # room for each character of the legend, in font sizes: page.css e
 MAX_TRAJECTORIES = 400
 
 
-def accuracy_map_panel(shown: WeightMap, accuracy_N: Floats) -> Panel:
-    """Last states, coloured by test accuracy; a line leads to each from its first state, which is a ring."""
-    known = np.isfinite(accuracy_N)
-    low, high = _range(accuracy_N[known])
+def measure_map_panel(shown: WeightMap, values_N: Floats, measure: Measure) -> Panel:
+    """Last states, coloured by ``measure``; a line leads to each from its first state, which is a ring."""
+    known = np.isfinite(values_N)
+    low, high = _range(values_N[known])
     colours, scale = colormaps[COLOUR_MAP], Normalize(low, high)
 
     def draw(axes: Axes) -> None:
         _trajectories(axes, shown)
         ends = shown.points_NK2[:, -1]
-        order = np.argsort(np.where(known, accuracy_N, -1), kind="stable")  # the best are drawn last
+        order = np.argsort(np.where(known, values_N, -np.inf), kind="stable")  # the best are drawn last
         order = order[np.isfinite(ends[order, 0])]
-        face = np.where(known[order, None], colours(scale(np.nan_to_num(accuracy_N[order]))), (0.6, 0.6, 0.6, 1.0))
+        face = np.where(known[order, None], colours(scale(np.nan_to_num(values_N[order]))), (0.6, 0.6, 0.6, 1.0))
         _dots(axes, ends[order], face)
         _axes(axes, shown)
         key = axes.inset_axes((0.02, 0.945, 0.3, 0.03))
         key.imshow(np.linspace(0, 1, 64)[None], aspect="auto", cmap=COLOUR_MAP, extent=(0, 1, 0, 1))
-        key.set_xticks([0, 1], [words.percent(low, 0), words.percent(high, 0)], fontsize=10)
+        key.set_xticks(
+            [0, 1],
+            [words.percent(end, 0) if measure.unit == "%" else measure.show(end) for end in (low, high)],
+            fontsize=10,
+        )
         key.set_yticks([])
         key.grid(visible=False)
         key.spines[:].set_visible(False)
 
     alt = (
         f"Map of {words.count(len(shown.models_N), 'model')}: each dot is the weight vector of a model at epoch "
-        f"{shown.epochs_K[-1]}, coloured by test accuracy from {words.percent(low)} to {words.percent(high)}."
+        f"{shown.epochs_K[-1]}, coloured by {measure.name} from {measure.show(low)} to {measure.show(high)}."
     )
-    return Panel("Coloured by test accuracy", alt, draw, f"at epoch {shown.epochs_K[-1]}{_outside(shown)}", SIZE)
+    return Panel(f"Coloured by {measure.name}", alt, draw, f"at epoch {shown.epochs_K[-1]}{_outside(shown)}", SIZE)
 
 
 def category_map_panel(shown: WeightMap, name: str, values_N: NDArray[Any]) -> Panel:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .. import words
 from ..blocks import Panel
+from ..measure import Measure
 from ..population import Floats
 from ..statistics import Bands, Influence, Table, quantiles
 from .drawing import (
@@ -223,9 +224,14 @@ def heat_panel(table: Table) -> Panel:
 
 
 def scatter_panel(
-    title: str, what: str, x_N: Floats, y_N: Floats, x_label: str, y_label: str, *, note: str = ""
+    title: str, what: str, x_N: Floats, y_N: Floats, x_label: str, y_label: str, *, unit: str = "pp", note: str = ""
 ) -> Panel:
-    """One dot per model: a ratio on the x axis, a difference of ratios on the y axis."""
+    """One dot per model: a ratio on the x axis, a difference on the y axis.
+
+    Args:
+        unit: of the differences: ``pp`` for ratios, ``dB`` for decibels.
+    """
+    change = words.points if unit == "pp" else words.more_decibels
     both = np.isfinite(x_N) & np.isfinite(y_N)
 
     def draw(axes: Axes) -> None:
@@ -241,17 +247,18 @@ def scatter_panel(
         )
         axes.axhline(0, color=MUTED, linewidth=1, zorder=1.5)
         axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set_ylabel(f"{y_label}, {unit}")
         axes.margins(0.06)
-        for axis, values, unit in ((axes.xaxis, x_N[both], "%"), (axes.yaxis, y_N[both], "")):
-            percent_axis(axis, 1 if len(values) and np.ptp(values) < 0.06 else 0, unit)
+        for axis, values, suffix in ((axes.xaxis, x_N[both], "%"), (axes.yaxis, y_N[both], "")):
+            if axis is axes.xaxis or unit == "pp":
+                percent_axis(axis, 1 if len(values) and np.ptp(values) < 0.06 else 0, suffix)
             ticks(axis, 6)
 
     alt = f"{what}, {words.count(int(both.sum()), 'model')}"
     if both.any():
         alt += (
             f": {x_label} from {words.percent(x_N[both].min())} to {words.percent(x_N[both].max())}, "
-            f"{y_label.removesuffix(', pp')} from {words.points(y_N[both].min())} to {words.points(y_N[both].max())}"
+            f"{y_label} from {change(y_N[both].min())} to {change(y_N[both].max())}"
         )
     return Panel(title, f"{alt}.", draw, note)
 
@@ -262,18 +269,20 @@ def _dot(num_models: int) -> float:
 
 
 def trade_panel(
-    title: str, sparsity_NE: Floats, accuracy_NE: Floats, epochs_E: NDArray[np.int64], parent_ratio: float
+    sparsity_NE: Floats, values_NE: Floats, epochs_E: NDArray[np.int64], parents: float, measure: Measure
 ) -> Panel:
-    """Accuracy against sparsity: thin lines are twins, the thick line joins the medians of the epochs."""
-    medians = np.array(
-        [[quantiles(sparsity_NE[:, e])[2], quantiles(accuracy_NE[:, e])[2]] for e in range(len(epochs_E))]
-    )
+    """A metric against sparsity: thin lines are twins, the thick line joins the medians of the epochs.
+
+    Args:
+        parents: the parents' median, for a line; NaN without one.
+    """
+    medians = np.array([[quantiles(sparsity_NE[:, e])[2], quantiles(values_NE[:, e])[2]] for e in range(len(epochs_E))])
 
     def draw(axes: Axes) -> None:
         shown = np.unique(np.linspace(0, len(sparsity_NE) - 1, min(len(sparsity_NE), 200)).round().astype(int))
         many = shown.size * len(epochs_E) > RASTER_POINTS
         for row in shown:
-            axes.plot(sparsity_NE[row], accuracy_NE[row], color=VERMILION, alpha=0.18, linewidth=0.8, rasterized=many)
+            axes.plot(sparsity_NE[row], values_NE[row], color=VERMILION, alpha=0.18, linewidth=0.8, rasterized=many)
         axes.plot(medians[:, 0], medians[:, 1], color=VERMILION, linewidth=2.2, marker="o", markersize=4)
         named = [0, *[e for e in range(1, len(epochs_E)) if epochs_E[e] in (2, 5, 10)], len(epochs_E) - 1]
         for e in dict.fromkeys(named):
@@ -282,25 +291,28 @@ def trade_panel(
                     f"{epochs_E[e]}", medians[e], (0, 6), textcoords="offset points", ha="center", fontsize=10,
                     fontweight="bold",
                 )  # fmt: skip
-        if np.isfinite(parent_ratio):
-            axes.axhline(parent_ratio, color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
+        if np.isfinite(parents):
+            axes.axhline(parents, color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
             axes.annotate(
-                "dense parents", (1, parent_ratio), (0, 3), ("axes fraction", "data"), "offset points",
+                "dense parents", (1, parents), (0, 3), ("axes fraction", "data"), "offset points",
                 ha="right", color=MUTED, fontsize=10,
             )  # fmt: skip
         axes.set_xlim(UNIT)
-        axes.set_ylim(UNIT)
         axes.set_xlabel("sparsity")
-        axes.set_ylabel("test accuracy")
         percent_axis(axes.xaxis)
-        percent_axis(axes.yaxis)
+        if measure.unit == "%":
+            axes.set_ylabel(measure.name)
+            axes.set_ylim(UNIT)
+            percent_axis(axes.yaxis)
+        else:
+            axes.set_ylabel(f"{measure.name}, {measure.unit}")
 
     alt = (
-        f"Median test accuracy against median sparsity over the sparsification epochs: from "
-        f"{words.percent(medians[0, 1])} at {words.percent(medians[0, 0])} sparsity to "
-        f"{words.percent(medians[-1, 1])} at {words.percent(medians[-1, 0])}."
+        f"Median {measure.name} against median sparsity over the sparsification epochs: from "
+        f"{measure.show(medians[0, 1])} at {words.percent(medians[0, 0])} sparsity to "
+        f"{measure.show(medians[-1, 1])} at {words.percent(medians[-1, 0])}."
     )
-    return Panel(title, alt, draw, "numbers are sparsification epochs")
+    return Panel(f"{measure.title} against sparsity", alt, draw, "numbers are sparsification epochs")
 
 
 def faulty_panel(noun: str, epochs: Sequence[int], reasons: Sequence[str], last_epoch: int) -> Panel:

@@ -20,7 +20,7 @@ def section(contents: Contents) -> Section | None:
         ),
         scatter_panel(
             "Gap and accuracy", "Generalisation gap against final test accuracy", population.final("test_acc"),
-            population.final("ggap"), "final test accuracy", "gap, pp", note="a dot is a model",
+            population.final("ggap"), "final test accuracy", "gap", note="a dot is a model",
         ),
     )  # fmt: skip
     text = (

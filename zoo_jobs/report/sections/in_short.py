@@ -18,7 +18,7 @@ def findings(contents: Contents) -> list[str]:
     facts, population = contents.facts, contents.population
     last = int(population.epochs_E[-1])
     if facts.task == "image_regression":
-        return [*learned_images.findings(contents), _faulty(population)]
+        return [*learned_images.findings(contents), _faulty(population), *_twins(contents)]
     lines = []
     q = quantiles(population.final("test_acc"))
     if np.isfinite(q[2]):
@@ -43,17 +43,20 @@ def findings(contents: Contents) -> list[str]:
             f"{words.count(idle, 'model')} ended near chance (at most {words.percent(1.5 * facts.chance_ratio, 0)}): "
             "settings that do not train belong to the population and stay in it."
         )
-    lines.append(_faulty(population))
-    if contents.twins is not None:
-        twins = contents.twins.population
-        sparsity, accuracy = quantiles(twins.final("sparsity_ratio")), quantiles(twins.final("test_acc"))
-        start = quantiles(twins.metrics["test_acc"][:, 0])
-        lines.append(
-            f"After {words.count(int(twins.epochs_E[-1]), 'epoch')} of sparsification the median twin has lost "
-            f"{words.percent(sparsity[2])} of its weights, and median test accuracy went from "
-            f"{words.percent(start[2])} to {words.percent(accuracy[2])}."
-        )
-    return lines
+    return [*lines, _faulty(population), *_twins(contents)]
+
+
+def _twins(contents: Contents) -> list[str]:
+    if contents.twins is None:
+        return []
+    twins, measure = contents.twins.population, contents.facts.measure
+    sparsity, end = quantiles(twins.final("sparsity_ratio")), quantiles(twins.final(measure.metric))
+    start = quantiles(twins.metrics[measure.metric][:, 0])
+    return [
+        f"After {words.count(int(twins.epochs_E[-1]), 'epoch')} of sparsification the median twin has lost "
+        f"{words.percent(sparsity[2])} of its weights, and median {measure.name} went from "
+        f"{measure.show(start[2])} to {measure.show(end[2])}."
+    ]
 
 
 def _faulty(population: Population) -> str:

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 
 from .. import words
 from ..blocks import Details, Key, Panel, Paragraph, Section
-from ..charts.drawing import BLUE, VERMILION
+from ..charts.drawing import BLUE
 from ..charts.panels import SHOW, bands_panel
 from ..contents import Contents, Reconstructions
 from ..statistics import bands, quantiles, ranked
@@ -33,16 +33,10 @@ def section(contents: Contents) -> Section | None:
     population = contents.population
     if not population.has(METRIC):
         return None
-    shown = [("PSNR", "PSNR over epochs", population, BLUE)]
-    if contents.twins is not None and contents.twins.population.has(METRIC):
-        shown.append(("Twins", "PSNR of the sparse twins over epochs", contents.twins.population, VERMILION))
-    panels, tables = [], []
-    for title, name, one, colour in shown:
-        values = bands(one.epochs_E, one.metrics[METRIC])
-        panels.append(
-            bands_panel(title, name, values, colour, epochs=one.span, unit="dB", note="of each model's image")
-        )
-        tables.append(bands_table(f"{name}, quantiles over models", values, SHOW["dB"]))
+    values, name = bands(population.epochs_E, population.metrics[METRIC]), "PSNR over epochs"
+    note = "of each model's image"
+    panels = [bands_panel("PSNR", name, values, BLUE, epochs=population.span, unit="dB", note=note)]
+    tables = [bands_table(f"{name}, quantiles over models", values, SHOW["dB"])]
     text = (
         "Each model learns one image. The PSNR is -10 log10 of the mean squared error, with pixels from 0 to 1; a "
         "model without any error has none. Each band contains a share of the models."

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import words
 from ..blocks import Paragraph, Section
-from ..charts.maps import accuracy_map_panel, category_map_panel
+from ..charts.maps import category_map_panel, measure_map_panel
 from ..contents import Contents
 from ..statistics import influences
 
@@ -14,8 +14,10 @@ def section(contents: Contents) -> Section:
     if shown is None:
         return Section("weights", "Map of the weights", [Paragraph("Too few states with finite weights for a map.")])
     positions = np.searchsorted(population.models_N, shown.models_N)
-    panels = [accuracy_map_panel(shown, population.final("test_acc")[positions])]
-    candidates = [i.name for i in influences(population) if len(set(population.hyperparameters[i.name].tolist())) <= 7]
+    measure = contents.facts.measure
+    panels = [measure_map_panel(shown, population.final(measure.metric)[positions], measure)]
+    influential = [influence.name for influence in influences(population, measure.metric)]
+    candidates = [name for name in influential if len(set(population.hyperparameters[name].tolist())) <= 7]
     # The initializer sets the scale of the initial weights, and a map of weights shows mostly this scale.
     chosen = "initializer" if "initializer" in candidates else candidates[0] if candidates else None
     if chosen is not None:
