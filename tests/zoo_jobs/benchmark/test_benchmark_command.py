@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import zooforge
+from tests.support.page_blocks import blocks
 from zooforge.zoo_jobs.benchmark.methods.registry import METHODS
 from zooforge.zoo_jobs.benchmark.protocols.registry import PROTOCOLS
 from zooforge.zoo_jobs.cli import main
@@ -87,3 +88,15 @@ def test_help_names_every_protocol_and_method(capsys: pytest.CaptureFixture[str]
     assert main(["benchmark", "--help"]) == 0
     text = "".join(capsys.readouterr().out.split())
     assert all(name in text for name in (*PROTOCOLS, *METHODS))
+
+
+def test_networks_that_the_page_writes_are_graded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = (block.code for block in blocks(Path("docs/benchmarks.md")) if "save_file" in block.code)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    arguments = ["--protocol", "generate", "--activation", "tanh", "--samples", "made", "--seeds", "1", "--json"]
+    assert run(*arguments) == 0
+    (submitted,) = (row for row in json.loads(capsys.readouterr().out)["rows"] if row["method"] == "submitted")
+    assert submitted["scores"]["accuracy"]["mean"] > 0.8
