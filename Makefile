@@ -74,7 +74,7 @@ chaos: setup ## Kill, freeze and duplicate runs at random, and simulate the stor
 month: setup ## Run the catalogue without training through a simulated month of losses: each part once, constant memory, exact cost (15 minutes)
 	$(BIN)/python -m tests.chaos.month $(ARGS)
 
-mutants: setup ## Put ten faults into a copy of the code, one at a time, and check that the tests notice each (1 minute)
+mutants: setup ## Put ten faults into a copy of the code, one at a time, and check that the tests notice each (2 minutes)
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 soak: setup ## Train for two hours and check that memory, open files and folders do not grow (2 hours)
