@@ -13,7 +13,6 @@ from zooforge.zoo_jobs.spec.grid import root_models, rows
 from zooforge.zoo_jobs.spec.overrides import with_overrides
 from zooforge.zoo_jobs.spec.twins import TwinSpec
 from zooforge.zoo_jobs.spec.yaml_values import yaml_values
-from zooforge.zoo_jobs.spec.zoo import ZooSpec
 
 ALL = entries.load_all()
 REFERENCE = [spec for spec in ALL if spec.origin == "reference"]
@@ -32,11 +31,15 @@ COUNTS = {
 """Models of each zoo of the reference, counted by executing its scripts."""
 
 
+LIKE_THE_REFERENCE = (
+    "eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", "cifar10-resnet18-seed-bf16", "cifar100-resnet18-seed-bf16",
+    "tiny-imagenet-resnet18-seed-bf16",
+)  # fmt: skip
+"""Zoos of ours that differ from the reference's only in data or arithmetic."""
 FAMILY = {"digits8-tuned": 16, "digits8-new-head": 16, "digits8-tuned-again": 32}
 """Zoos that descend from digits8-cnn-s, and their models."""
 
 
-SMALL_CNNS = {f"small-cnn-{data}" for data in ("fashion-mnist", "mnist", "cifar10-gray", "svhn-gray")}
 LEARNERS = tuple(f"{data}-inr-{kind}" for data in ("mnist5k", "fashion-mnist") for kind in ("shared", "own"))
 """Zoos whose models learn one image each."""
 
@@ -60,10 +63,7 @@ def test_the_27_zoos_of_the_reference_have_50360_models_and_2588360_states() -> 
 
 def test_files_are_named_after_their_zoos_and_twins_names_are_free() -> None:
     assert tuple(spec.name for spec in ALL) == entries.names()
-    sisters = {f"{data}-resnet18-seed-bf16" for data in ("cifar10", "cifar100", "tiny-imagenet")}
-    assert set(entries.names()) - set(COUNTS) == {
-        "eurosat-cnn-s", "mnist5k-cnn-s", "digits8-cnn-s", *sisters, *FAMILY, *LEARNERS, *SMALL_CNNS,
-    }  # fmt: skip
+    assert set(entries.names()) >= {*COUNTS, *LIKE_THE_REFERENCE, *FAMILY, *LEARNERS}
     assert len({spec.run_id for spec in ALL}) == len(ALL)
 
 
@@ -142,10 +142,9 @@ RESNET_SPLITS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "spec", [spec for spec in ALL if spec.start is spec.images is spec.draws is None], ids=lambda spec: spec.name
-)
-def test_splits_images_and_networks_fit_the_references(spec: ZooSpec) -> None:
+@pytest.mark.parametrize("name", [*COUNTS, *LIKE_THE_REFERENCE])
+def test_splits_images_and_networks_fit_the_references(name: str) -> None:
+    spec = entries.load(name)
     expected = RESNET_SPLITS if spec.architecture == "resnet18" else SPLITS
     assert (spec.split.train, spec.split.val, spec.num_test) == expected[spec.dataset]
     assert spec.split.seed == (None if spec.dataset == "tiny-imagenet" else 42)
