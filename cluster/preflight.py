@@ -226,8 +226,11 @@ def storage_class(cluster: Cluster, target: Target) -> Check:
             continue
         wanted = claim["spec"].get("storageClassName")
         there = f"there are {', '.join(sorted(names)) or 'none'}"
-        remedy = "set embeddedStore.storageClassName to one of them, or to `-` for a volume that ends with the pod"
         name = claim["metadata"]["name"]
+        remedy = (
+            "set embeddedStore.storageClassName to one of them, or to `-` for a volume that ends with the pod; then "
+            f"remove the claim that waits: kubectl -n {target.namespace} delete pvc {name}"
+        )
         if wanted is None and not any(_is_default(one) for one in classes):
             return Check(
                 "storage class", False, f"claim {name} asks for the default and there is none; {there}", remedy
