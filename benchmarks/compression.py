@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +97,12 @@ def bit_planes(integers: np.ndarray) -> np.ndarray:
 
 
 def difference(values: np.ndarray, base: np.ndarray) -> np.ndarray:
-    difference = words(values) - words(base)
-    return (difference << np.uint32(1)) ^ (np.uint32(0) - (difference >> np.uint32(31)))
+    difference: np.ndarray = words(values) - words(base)
+    return np.asarray((difference << np.uint32(1)) ^ (np.uint32(0) - (difference >> np.uint32(31))))
+
+
+def zstd_planes(values: np.ndarray, base: np.ndarray, level: int) -> bytes:
+    return zstd(bit_planes(difference(values, base)), level)
 
 
 WAYS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {
@@ -106,8 +111,8 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray], bytes]] = {
     "bytes (a key epoch)": lambda v, b: pack(v, None),
     "XOR with the epoch before, bits": lambda v, b: zstd(bit_planes(words(v) ^ words(b))),
     "XOR with the epoch before, bytes": lambda v, b: zstd(byte_planes(words(v) ^ words(b))),
-    **{f"difference, bits, level {n}": (lambda v, b, n=n: zstd(bit_planes(difference(v, b)), n)) for n in (1, 3, 5)},
-    **{f"difference, bytes, level {n}": (lambda v, b, n=n: pack(v, b, n)) for n in (1, 3, 5, 9)},
+    **{f"difference, bits, level {n}": partial(zstd_planes, level=n) for n in (1, 3, 5)},
+    **{f"difference, bytes, level {n}": partial(pack, level=n) for n in (1, 3, 5, 9)},
 }
 
 
@@ -153,9 +158,9 @@ def publish(run: Run, results: list[EpochResult], folder: Path) -> None:
         size = sum(shard.ref.bytes for shard in version.manifest.shards)
         print(f"  {name}: {len(version.manifest.shards)} shards, {size / MB:.1f} MB, sealed in {seconds:.1f} s of CPU")
         address = f"{folder}/zoos/{run.name}"
-        for what, epochs in (("key epoch", 0), ("last of a chain", 7), ("all", None)):
-            if epochs is None or epochs < len(results):
-                taken = statistics.median(read(open_zoo(address), epochs) for _ in range(3))
+        for what, epoch in (("key epoch", 0), ("last of a chain", 7), ("all", None)):
+            if epoch is None or epoch < len(results):
+                taken = statistics.median(read(open_zoo(address), epoch) for _ in range(3))
                 print(f"    {what}: read in {taken * 1e3:.0f} ms of CPU")
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from zooforge.storage.stores.open import open_store
-from zooforge.zoo_jobs.events import Advance, PartCommitted, StageStarted, tell
+from zooforge.zoo_jobs.events import Advance, Observer, PartCommitted, StageStarted, tell
 from zooforge.zoo_jobs.metrics.driver import RunMetrics
 from zooforge.zoo_jobs.planning.machines import machine
 from zooforge.zoo_jobs.planning.units import Task
@@ -83,7 +83,7 @@ def drive(units: int, parts: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(f"file://{folder}")
         with RunLog(store, "0" * 32, ATTEMPT) as log, ProgressObserver(io.StringIO()) as progress:
-            observers = [RunMetrics(CollectorRegistry()), log, progress]
+            observers: list[Observer] = [RunMetrics(CollectorRegistry()), log, progress]
             total = units * MODELS * parts
             tell(observers, StageStarted("zoo", "0" * 32, "train", units * MODELS, parts - 1, 0, total, units, "lanes"))
             start = time.process_time()

@@ -12,14 +12,15 @@ Last result: docs/performance.md.
 import argparse
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zooforge.zoo_jobs.catalogue.entries import load as load_spec
 from zooforge.zoo_jobs.data.prepare import load
+from zooforge.zoo_jobs.engines.choose import make_engine
 from zooforge.zoo_jobs.engines.contract import Engine, initial_state
-from zooforge.zoo_jobs.engines.lanes import LanesEngine
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.models.initialize import initial_weights
 from zooforge.zoo_jobs.running.inputs import Run
@@ -53,8 +54,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".zooforge/data"))
     options = parser.parse_args()
     run = Run(load_spec("mnist5k-cnn-s"))
-    of = {"run": run, "models": options.models, "epochs": options.epochs, "cache": options.cache}
-    lanes = accuracies(LanesEngine(2), **of)
+    of: dict[str, Any] = {"run": run, "models": options.models, "epochs": options.epochs, "cache": options.cache}
+    lanes = accuracies(make_engine("lanes"), **of)
     plain = accuracies(SequentialEngine(), **of)
     for epoch in range(options.epochs):
         difference = lanes[:, epoch] - plain[:, epoch]

@@ -65,7 +65,7 @@ def main() -> None:
     print("equal parts: {:.1%} of the lane-steps are used, {:.1%} unpacked".format(*counted(equal, options.images)))
     random = np.random.default_rng(1)
     drawn = [counted(random.choice(FRACTIONS, options.models), options.images) for _ in range(1000)]
-    shares = [median(column) for column in zip(*drawn, strict=True)]
+    shares = [median(list(column)) for column in zip(*drawn, strict=True)]
     print(f"drawn, median of 1,000: {shares[0]:.1%}, {shares[1]:.1%} unpacked; least {min(drawn)[0]:.1%}")
     ratios = []
     for _ in range(options.pairs):

@@ -97,9 +97,11 @@ def module(network: Architecture, twins: bool) -> nn.Sequential:
 def train(request: dict[str, Any]) -> float:
     """CPU seconds per step of ``steps`` steps of batch 10."""
     network = architecture(request["architecture"], request["channels"], request.get("activation", "tanh"), False)
+    assert isinstance(network, Architecture)
     model = module(network, request["twins"]).train()
-    kinds = {"adam": torch.optim.Adam, "sgd": lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)}
-    optimizer = kinds[request["optimizer"]](model.parameters(), lr=3e-4)
+    optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=3e-4)
+    if request["optimizer"] == "sgd":
+        optimizer = torch.optim.SGD(model.parameters(), lr=3e-4, momentum=0.9)
     num_rows = 2000
     images = torch.randn(num_rows, network.in_channels, network.image_size, network.image_size)
     labels = torch.randint(0, 10, (num_rows,))
@@ -127,6 +129,7 @@ def train(request: dict[str, Any]) -> float:
 def evaluate(request: dict[str, Any]) -> float:
     """CPU seconds per image of 10,000 images in batches of ``batch``."""
     network = architecture(request["architecture"], request["channels"], "tanh", False)
+    assert isinstance(network, Architecture)
     model = module(network, False).eval()
     images = torch.randn(10_000, network.in_channels, network.image_size, network.image_size)
     labels = torch.randint(0, 10, (10_000,))
@@ -158,7 +161,8 @@ def fit(request: dict[str, Any]) -> float:
         loss.backward()
         optimizer.step()
         loss_sum += loss.detach()
-    return (time.process_time() - start) / request["steps"]
+    seconds: float = (time.process_time() - start) / request["steps"]
+    return seconds
 
 
 class Workers:

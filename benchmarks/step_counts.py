@@ -13,7 +13,6 @@ Last result: docs/performance.md.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -35,16 +34,12 @@ CPU = torch.device("cpu")
 NO_KERNELS = ("aten::empty", "aten::new_empty", "aten::empty_like", "aten::empty_strided", "aten::_unsafe_view")
 
 
-@dataclass
 class Counts(TorchDispatchMode):
     """Counts kernels and their bytes, and values that the host reads, while it is active."""
 
-    kernels: int = 0
-    num_bytes: int = 0
-    waits: int = 0
-
-    def __post_init__(self) -> None:
-        super().__init__()
+    def __init__(self) -> None:
+        TorchDispatchMode.__init__(self)  # mypy knows that torch has no types, but not through super()
+        self.kernels = self.num_bytes = self.waits = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

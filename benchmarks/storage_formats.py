@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +36,7 @@ from zooforge.storage.runs.commit import PartData, commit_part
 from zooforge.storage.stores import seaweedfs
 from zooforge.storage.stores.open import open_store
 from zooforge.storage.stores.protocol import ObjectStore
-from zooforge.storage.zoo import open_zoo
+from zooforge.storage.zoo import Zoo, open_zoo
 
 LAYOUT = Layout.of(
     [("conv1.weight", (8, 1, 5, 5)), ("conv1.bias", (8,)), ("conv2.weight", (6, 8, 5, 5)), ("conv2.bias", (6,)),
@@ -167,7 +169,7 @@ def write_shards(store: ObjectStore, num_models: int, num_epochs: int, reference
     for _ in range(0, min(num_models, 640), 128):
         values = {tensor_name(e): RANDOM.standard_normal((128, LAYOUT.size), np.float32) for e in range(num_epochs + 1)}
         theirs = take(lambda: reference.save(sample))
-        ours = take(lambda values=values: write_shard(store, values))
+        ours = take(partial(write_shard, store, values))
         pairs.add(ours, theirs, 128 * (num_epochs + 1) / sample)
     return pairs
 
@@ -180,6 +182,14 @@ def seal(store: ObjectStore, num_models: int, num_epochs: int) -> None:
         state_dict_names={"plain": NAMES}, shard_shape=(128, 64),
     )  # fmt: skip
     vectorize(store, description, RUN)
+
+
+def state_dicts(zoo: Zoo, states: list[tuple[int, int]]) -> list[Any]:
+    return [zoo.state_dict(model, epoch) for model, epoch in states]
+
+
+def whole_zoo(zoo: Zoo) -> Any:
+    return zoo.weights().torch()
 
 
 def read(url: str, num_models: int, num_epochs: int, reference: Reference) -> list[Pairs]:
@@ -206,22 +216,22 @@ def read(url: str, num_models: int, num_epochs: int, reference: Reference) -> li
         ours = take(lambda: open_zoo(address))
         opening.add(ours, theirs, 1 / sample)
         fresh = open_zoo(address)
-        ours = take(lambda fresh=fresh: fresh.weights(epochs=num_epochs))
+        ours = take(partial(fresh.weights, epochs=num_epochs))
         epoch_50.add(ours, theirs, num_models / sample)
         ours = take(lambda: open_zoo(address).weights(epochs=num_epochs))
         opened_epoch.add(ours, theirs, num_models / sample)
         models = RANDOM.permutation(num_models)[:50].tolist()
-        ours = take(lambda models=models: [opened.state_dict(m, 7) for m in models])
+        ours = take(partial(state_dicts, opened, [(m, 7) for m in models]))
         if number:  # a remote store's first one reads the tensors again
             one.add((ours[0] / 50, ours[1] / 50), theirs, 1 / sample)
         fresh = open_zoo(address)
         chosen = [(int(RANDOM.integers(num_models)), int(RANDOM.integers(num_epochs + 1))) for _ in range(20)]
-        ours = take(lambda fresh=fresh, chosen=chosen: [fresh.state_dict(*c) for c in chosen])
+        ours = take(partial(state_dicts, fresh, chosen))
         cold.add((ours[0] / 20, ours[1] / 20), theirs, 1 / sample)
     for _ in range(3):
         theirs = take(lambda: reference.load(sample))
         fresh = open_zoo(address)
-        ours = take(lambda fresh=fresh: fresh.weights().torch())
+        ours = take(partial(whole_zoo, fresh))
         whole.add(ours, theirs, num_models * (num_epochs + 1) / sample)
     return [whole, epoch_50, opened_epoch, one, cold, opening]
 

@@ -44,7 +44,9 @@ def population(of: Program, num_models: int, **values: Any) -> tuple[Hyperparame
     chosen: dict[str, Any] = {"learning_rate": rate, "weight_decay": 1e-4 * (number % 3), "momentum": 0.9,
                               "dropout_ratio": 0.3 if of.dropout else 0.0, "train_fraction": 1,
                               "label_noise": 0} | values  # fmt: skip
-    columns = {f"{name}_P": np.broadcast_to(value, num_models).astype(np.float64) for name, value in chosen.items()}
+    columns: dict[str, Any] = {
+        f"{name}_P": np.broadcast_to(value, num_models).astype(np.float64) for name, value in chosen.items()
+    }
     h = Hyperparameters(seed_P=number.astype(np.uint32), nesterov_P=np.zeros(num_models, np.bool_), **columns)
     first = initial_weights(of.architecture, "kaiming_uniform", 1)
     few = [first] + [
