@@ -151,6 +151,8 @@ def test_imported_seeds_take_the_place_of_derived_ones_and_make_another_run() ->
     imported = ZooSpec.from_json(spec.to_json() | {"imported_seeds": seeds})
     assert [row.seed for row in rows(imported)] == seeds
     assert imported.run_id != spec.run_id
+    other_salt = ZooSpec.from_json(imported.to_json() | {"seed_salt": 99})
+    assert other_salt.run_id == imported.run_id  # no seed is derived from the salt
     with pytest.raises(InputError, match="3 values, the grid 2560 models"):
         ZooSpec.from_json(spec.to_json() | {"imported_seeds": [1, 2, 3]})
 
