@@ -1,5 +1,7 @@
 """The public interface to published zoos: ``open_zoo``, ``list_zoos`` and the class ``Zoo``."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re
@@ -45,9 +47,7 @@ class Zoo(Networks):
         shape = (self.architecture["in_channels"], size, size)
         return {**named, "num_classes": self.architecture["num_classes"], "image_shape": shape}
 
-    def images(
-        self, split: str = "test", file: "Address | None" = None
-    ) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
+    def images(self, split: str = "test", file: Address | None = None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Pixels [N, C, H, W] as the networks saw them, normalised, and labels [N], of the split of the images.
 
         Args:
@@ -106,8 +106,8 @@ class Zoo(Networks):
         *,
         where: str | None = None,
         masked: bool = True,
-        images: "tuple[NDArray[np.float32], NDArray[np.int64]] | None" = None,
-    ) -> "pa.Table":
+        images: tuple[NDArray[np.float32], NDArray[np.int64]] | None = None,
+    ) -> pa.Table:
         """Accuracy and loss of states on images, computed again with torch.
 
         Args:
@@ -165,7 +165,7 @@ class Zoo(Networks):
 
     def class_metrics(
         self, models: Selector = None, epochs: Selector = None, split: str = "test", *, where: str | None = None
-    ) -> "pa.Table":
+    ) -> pa.Table:
         """Recall by class, and what follows from it, of states on a split of the images.
 
         Args:
@@ -189,7 +189,7 @@ class Zoo(Networks):
 
     def standardizer(
         self, *, epochs: Selector = None, models: Selector = None, where: str | None = None
-    ) -> "Standardizer":
+    ) -> Standardizer:
         """Mean and deviation of each tensor over the train states of a selection, to standardise others by.
 
         Args:
@@ -214,13 +214,13 @@ class Zoo(Networks):
         weight_threshold: float | None = None,
         align: Literal["canonical"] | None = None,
         augment: Literal["permute"] | None = None,
-        standardize: "bool | Standardizer" = False,
+        standardize: bool | Standardizer = False,
         columns: Sequence[str] | Literal["all"] | None = None,
         seed: int = 0,
         stream: bool = False,
         shuffle: bool = True,
         buffer_bytes: int | None = None,
-    ) -> "torch.utils.data.Dataset[Any]":
+    ) -> torch.utils.data.Dataset[Any]:
         """A torch Dataset of (input, target, labels), in memory or as a stream.
 
         Args:

@@ -3,6 +3,8 @@
 Results are NumPy arrays, or Arrow and torch on request. Torch, Arrow and boto3 are imported when needed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, overload
@@ -83,7 +85,7 @@ class ZooReader(StateReader):
         models: Selector = None,
         split: str | None = None,
         where: str | None = None,
-    ) -> "pa.Table":
+    ) -> pa.Table:
         """Labels as an Arrow table, one row per model and epoch, also of epochs whose weights were not kept.
 
         Rows are in the order of ``weights`` for the same arguments.
@@ -97,7 +99,7 @@ class ZooReader(StateReader):
         """
         return with_columns(self._selector.rows(epochs, models, split, where), columns)
 
-    def model_table(self) -> "pa.Table":
+    def model_table(self) -> pa.Table:
         """One row per model: hyperparameters, seed, split, lineage, faulty epoch."""
         return self._tables.models
 
@@ -189,7 +191,7 @@ class ZooReader(StateReader):
         masked: bool = ...,
         align: Literal["canonical"] | None = ...,
         torch: Literal[True],
-    ) -> "dict[str, torch.Tensor]": ...
+    ) -> dict[str, torch.Tensor]: ...
     def state_dict(
         self,
         model: SupportsIndex,

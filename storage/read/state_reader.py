@@ -3,6 +3,8 @@
 ``reader.ZooReader`` builds the public interface on it. Results are NumPy arrays.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex
@@ -36,8 +38,8 @@ class StateReader:
         store: ObjectStore,
         manifest: Manifest,
         number: int,
-        cache: "str | None" = None,
-        cache_bytes: "int | None" = None,
+        cache: str | None = None,
+        cache_bytes: int | None = None,
         progress: bool = True,
     ) -> None:
         self.store = store
@@ -117,7 +119,7 @@ class StateReader:
         """Weights of existing states, as returned by ``select`` or ``wanted``."""
         return self._read(_selection(states), list(self.layout.entries), masked)
 
-    def labels_of(self, states: Selection, columns: Sequence[str] | None = None) -> "pa.Table":
+    def labels_of(self, states: Selection, columns: Sequence[str] | None = None) -> pa.Table:
         """Labels of these states, row by row, in the same order. Raises as ``labels`` does."""
         table = with_columns(self._tables.labels, columns)
         return table.take(self._tables.rows_of(states.models, states.epochs))
@@ -152,7 +154,7 @@ class StateReader:
             vector = vector * self._full_mask(bits[None])[0]
         return vector
 
-    def _read(self, selection: Selection, part: "list[Any] | None", masked: bool) -> States:
+    def _read(self, selection: Selection, part: list[Any] | None, masked: bool) -> States:
         columns = None if part is None else columns_of(self.layout, part)
         layout = self.layout if part is None else Layout.of([(e.name, e.shape) for e in part])
         if masked and ".mask" in self.manifest.fields:

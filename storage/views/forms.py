@@ -1,5 +1,7 @@
 """Converts the weights of a zoo to the forms that other programs read, and back. ``Zoo`` inherits these methods."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +46,7 @@ class WeightForms(ZooReader):
 
     def tokenize(
         self, values: Any, token_size: int | None = None
-    ) -> "tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]":
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.int32]]:
         """Weight vectors [N, D] as tokens: values [N, T, S], mask [N, T, S] and positions [T, 3].
 
         As ``dataset(layout="tokens")`` gives them one by one; ``detokenize`` gives the vectors again.
@@ -76,11 +78,11 @@ class WeightForms(ZooReader):
         """The weight vector [D] of a graph of ``dataset(layout="graph")``. Raises FormatError for another network."""
         return from_graph(graph, self.layout)
 
-    def permuted(self, values: NDArray[np.float32], seed: int) -> "NDArray[np.float32]":
+    def permuted(self, values: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
         """Weight vectors [N, D] with hidden units in a random order, another for each row; logits stay equal."""
         return augment_permute(values, self.layout, self.symmetries, seed)
 
-    def to_nfn(self, values: Any) -> "tuple[list[torch.Tensor], list[torch.Tensor]]":
+    def to_nfn(self, values: Any) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Weights and biases as NFN's ``WeightSpaceFeatures(weights, biases)`` takes them, layer by layer.
 
         Args:

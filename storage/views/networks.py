@@ -1,5 +1,7 @@
 """The networks of a zoo's models as torch modules. ``Zoo`` inherits these methods."""
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -20,9 +22,7 @@ if TYPE_CHECKING:
 class Networks(WeightForms):
     """A zoo whose weights become networks."""
 
-    def module(
-        self, model: SupportsIndex, epoch: SupportsIndex | str = -1, *, masked: bool = True
-    ) -> "torch.nn.Module":
+    def module(self, model: SupportsIndex, epoch: SupportsIndex | str = -1, *, masked: bool = True) -> torch.nn.Module:
         """The network of a model at an epoch as a torch module in evaluation mode, its weights loaded.
 
         Args:
@@ -38,10 +38,10 @@ class Networks(WeightForms):
 
     def to_module(
         self,
-        vector: "NDArray[Any] | torch.Tensor",
+        vector: NDArray[Any] | torch.Tensor,
         model: SupportsIndex,
-        buffers: "NDArray[Any] | torch.Tensor | None" = None,
-    ) -> "torch.nn.Module":
+        buffers: NDArray[Any] | torch.Tensor | None = None,
+    ) -> torch.nn.Module:
         """Like ``module``, with any weight vector [D] in the zoo's layout, e.g. a generated one.
 
         Args:
@@ -56,7 +56,7 @@ class Networks(WeightForms):
         statistics, counters = self._statistics(index, buffers)
         return self._module(index, self.to_state_dict(to_numpy(vector).astype(np.float32), index, statistics, counters))
 
-    def _module(self, model: int, state: "Mapping[str, NDArray[Any]]") -> "torch.nn.Module":
+    def _module(self, model: int, state: Mapping[str, NDArray[Any]]) -> torch.nn.Module:
         torch_package = import_optional("torch")
         from .module import network
 
@@ -73,7 +73,7 @@ class Networks(WeightForms):
         split: str | None = None,
         where: str | None = None,
         masked: bool = True,
-    ) -> "StackedModules":
+    ) -> StackedModules:
         """The networks of many models in one, for ``torch.func``: ``zoo.stacked_modules([3, 7])(images)`` [2, B, K].
 
         Args:
@@ -92,8 +92,8 @@ class Networks(WeightForms):
         return stack_modules(self, self.select(epoch, models, split, where), masked)
 
     def to_stacked_modules(
-        self, vectors: "NDArray[Any] | torch.Tensor", model: SupportsIndex, buffers: Any = None
-    ) -> "StackedModules":
+        self, vectors: NDArray[Any] | torch.Tensor, model: SupportsIndex, buffers: Any = None
+    ) -> StackedModules:
         """Like ``stacked_modules``, for any weight vectors [N, D], e.g. generated ones.
 
         Gradients reach ``vectors`` if it is a tensor, so that a loss may depend on what the networks do.
@@ -120,7 +120,7 @@ class Networks(WeightForms):
         activation = self.row(operator.index(model))["activation"]
         return stack_vectors(self, values, activation, none, none, statistics, counters)
 
-    def _statistics(self, model: int, buffers: Any) -> "tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]":
+    def _statistics(self, model: int, buffers: Any) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
         """Running means and variances as an array, and counters of zero; None for networks that have none."""
         if ".buffers" not in self.manifest.fields:
             return None, None

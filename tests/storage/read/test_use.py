@@ -1,5 +1,6 @@
 """A zoo, its states and its layout behave like Python containers, and every view can be converted back to weights."""
 
+import inspect
 import sys
 from typing import Any
 
@@ -96,6 +97,13 @@ def test_every_object_has_a_short_repr(zoo: Zoo) -> None:
     for item in shown:
         assert repr(item).startswith("<") and len(repr(item)) < 120 and "\n" not in repr(item)
     assert repr(zoo.weights(epochs="0:2")) == "<States: 16 of 8 models at 2 epochs, 37 values each>"
+
+
+def test_help_shows_short_names_of_types() -> None:
+    methods = [function for name, function in inspect.getmembers(Zoo, callable) if not name.startswith("_")]
+    shown = {function.__name__: str(inspect.signature(function)) for function in methods}
+    assert "epochs: 'Selector' = None" in shown["weights"] and shown["labels"].endswith("-> 'pa.Table'")
+    assert [name for name, text in shown.items() if "collections.abc" in text or "numpy." in text] == []
 
 
 def test_a_layout_is_a_container_of_tensors(zoo: Zoo) -> None:
