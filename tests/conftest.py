@@ -22,7 +22,8 @@ SLOWER = (
     "test_slurm.py", "test_page.py", "test_report_command.py", "test_prometheus.py", "test_ray_start.py",
     "test_engines.py", "gpu", "storage/simulation", "test_concurrency.py", "test_whole_way.py", "test_rights.py",
     "test_hostile_store.py", "test_month.py", "test_split_rule.py", "test_stage.py", "test_imports.py",
-    "test_python_page.py", "test_pages_run.py",
+    "test_python_page.py", "test_pages_run.py", "test_own_network.py", "test_own_code.py", "test_drawn_zoo.py",
+    "commands/test_own_images.py", "commands/test_train_fraction.py", "commands/test_family.py",
 )  # fmt: skip
 """Tests that train, start processes or servers, or draw: `make test-quick` leaves them out."""
 
