@@ -163,7 +163,7 @@ def _number_or_text(value: str | None) -> float | str | None:
 def _rows(tables: GoogleTables, models: Mapping[int, RawModel], findings: Findings) -> dict[int, dict[str, Any]]:
     """Hyperparameters by model, with the split that an export of ours recorded."""
     first = {model: row for (model, _), row in zip(reversed(tables.states), reversed(tables.rows), strict=True)}
-    later = {model: _later(row) for model, row in first.items()}
+    later = {model: _later(model, row, findings) for model, row in first.items()}
     used = [name for name, default in LATER_CELL.items() if any(row[name] != default for row in later.values())]
     rows = {}
     for index, model in models.items():
@@ -184,13 +184,16 @@ def _rows(tables: GoogleTables, models: Mapping[int, RawModel], findings: Findin
     return rows
 
 
-def _later(row: Mapping[str, str]) -> dict[str, float]:
+def _later(model: int, row: Mapping[str, str], findings: Findings) -> dict[str, float]:
     """Hyperparameters that not every zoo has. The published tables give a deviation for every initializer, ours the
     measured one, so it is taken only if Keras's initializer of that model uses it."""
     given = {"train_fraction": row.get("config.train_fraction")}
     if row.get("config.w_init") in ("RandomNormal", "TruncatedNormal"):
         given["initial_std"] = row.get("config.init_std")
     numbers = {name: _number_or_text(value) for name, value in given.items()}
+    for name, value in numbers.items():
+        if isinstance(value, str):
+            findings.add(model, f"its {name} is {printable(value)}, not a number: {LATER_CELL[name]:g} stands for it")
     return LATER_CELL | {name: value for name, value in numbers.items() if isinstance(value, float)}
 
 

@@ -158,6 +158,16 @@ def test_the_deviation_is_a_hyperparameter_where_keras_uses_it(memory: ObjectSto
     assert len({row["row_digest"] for row in (*fixed, *drawn)}) == 12
 
 
+def test_a_fraction_that_is_no_number_is_named(memory: ObjectStore, tmp_path: Path) -> None:
+    published = write_published(tmp_path / "published")
+    table = gzip.decompress((published / "metrics.csv.gz").read_bytes()).replace(
+        b"1.0,glorot_normal", b"all,glorot_normal"
+    )
+    (published / "metrics.csv.gz").write_bytes(gzip.compress(table))
+    said = "\n".join(import_google(published, memory, "small-cnn").findings.lines())
+    assert "train_fraction is all, not a number: 1 stands for it" in said
+
+
 def test_a_selection_of_an_imported_zoo_keeps_its_rows(memory: ObjectStore, tmp_path: Path) -> None:
     published = write_published(tmp_path / "published")
     import_google(published, memory, "small-cnn")
