@@ -15,8 +15,8 @@ from zooforge.zoo_jobs.engines import cuda as device
 from zooforge.zoo_jobs.engines.contract import Engine, OneCycle, Session, StateArrays, initial_state
 from zooforge.zoo_jobs.engines.sequential.engine import SequentialEngine
 from zooforge.zoo_jobs.engines.stacked import StackedEngine, network
+from zooforge.zoo_jobs.engines.stacked.update import STEPS
 from zooforge.zoo_jobs.models.layers import ACTIVATIONS
-from zooforge.zoo_jobs.models.optimizers import OPTIMIZERS
 
 Made = Callable[..., Any]
 
@@ -73,7 +73,7 @@ def test_it_trains_as_the_oracle_does(case: dict[str, Any], num_train: int, popu
         np.testing.assert_allclose(sparsity.kl_P, oracle.kl_P, rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", STEPS)
 def test_weights_pruned_by_magnitude_stay_zero(optimizer: Any, population: Made, digits: Made) -> None:
     made = population(optimizer=optimizer, learning_rate=0.0005)
     made.program = replace(made.program, pruned=True)
