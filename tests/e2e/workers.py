@@ -89,7 +89,7 @@ def _allow(ray: str, most: int) -> None:
 
 
 def _waits(job: str) -> list[str]:
-    """What `zoo cluster status` says that the run waits for."""
+    """The reasons for which the run waits, as `zoo cluster status` gives them."""
     said: list[str] = json.loads(zoo_cluster("status", "--json"))["waits"]
     return [text for text in said if text.startswith(f"{job} works with")]
 
