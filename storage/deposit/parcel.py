@@ -16,12 +16,13 @@ from ..interchange.hub_folder import AT_ROOT, root_copy
 from ..interchange.zip import described, head_of
 from ..keys import copy_key, head_key, manifest_key, version_prefix
 from ..ops.pull import pull
-from ..publish.cards import LICENSE, card, carried_files, checksums, croissant, pretty
+from ..publish.cards import LICENSE, WEIGHTS_TABLE, card, carried_files, checksums, croissant, pretty
 from ..publish.papers import LICENCE_URL, Credits, abstract, bibtex, citation_files, part_sentence
 from ..read.selection import Selector
 from ..stores.local import LocalStore
 from ..stores.objects import get_object
 from ..zoo import Zoo
+from .weights_table import weights_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Parcel:
         images_licence: of the images, for the card.
         left_out: what is not published, and why.
         figures: of the card.
+        weights: the table of ``weights_table``; None if it is not published.
     """
 
     zoo: Zoo
@@ -51,6 +53,7 @@ class Parcel:
     images_licence: str = ""
     left_out: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+    weights: bytes | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -66,9 +69,10 @@ class Parcel:
             "citeAs": bibtex(manifest, self.credits, version),
             "license": LICENCE_URL,
         }
+        tables = ("labels",) if self.weights is None else ("labels", "weights")
         papers = {
             **self.carried,
-            "README.md": card(description, manifest, self._first(), self._last(version)).encode(),
+            "README.md": card(description, manifest, self._first(), self._last(version), tables).encode(),
             "LICENSE": LICENSE.encode(),
             **citation_files(manifest, self.credits, version),
             **{figure.name: figure.data for figure in self.figures},
@@ -76,6 +80,8 @@ class Parcel:
             "labels.parquet": get_object(self.zoo.store, manifest.labels.ref, owner),
             "models.parquet": get_object(self.zoo.store, manifest.model_table.ref, owner),
         }
+        if self.weights is not None:
+            papers[WEIGHTS_TABLE] = self.weights
         index = index_dict(manifest.layout, manifest.state_dict_names.get("plain", {}))
         if index is not None:
             papers["index_dict.json"] = pretty(index)
@@ -133,6 +139,7 @@ def parcel_of(
     images_licence: str = "",
     why_not: str = "",
     figures: tuple[Figure, ...] = (),
+    with_weights_table: bool = False,
 ) -> Parcel:
     """The content of a publication of ``zoo``.
 
@@ -141,6 +148,7 @@ def parcel_of(
         images_licence: of these images, in words.
         why_not: why they are not published.
         figures: of the card.
+        with_weights_table: whether ``weights.parquet`` is made and published.
     """
     carried = carried_files(zoo.store, zoo.name, zoo.version)
     left_out = []
@@ -152,7 +160,8 @@ def parcel_of(
         carried = {}
         zoo = Zoo(zoo.store, anonymised(zoo.manifest), zoo.version, progress=False)
         left_out.append("title, source and notes of the manifest: --anonymous")
-    return Parcel(zoo, credits, carried, images_licence, tuple(left_out), figures)
+    weights = weights_table(zoo) if with_weights_table else None
+    return Parcel(zoo, credits, carried, images_licence, tuple(left_out), figures, weights)
 
 
 def anonymised(manifest: Manifest) -> Manifest:

@@ -17,7 +17,7 @@ from typing import Any
 from ..canonical import sha256_hex
 from ..errors import CredentialsRefused, DigestMismatch, StorageUsageError
 from ..interchange.zip import zip_zoo
-from ..publish.cards import CITATION, FIGURES, RECORD
+from ..publish.cards import CITATION, FIGURES, RECORD, WEIGHTS_TABLE
 from ..publish.papers import abstract, digest, keywords, title
 from ..quantities import human_bytes
 from ..stores.environment import check_endpoint, variable
@@ -30,7 +30,7 @@ SERVICES = {
     "zenodo": ("https://zenodo.org", "ZENODO_TOKEN"),
     "zenodo-sandbox": ("https://sandbox.zenodo.org", "ZENODO_SANDBOX_TOKEN"),
 }
-PAPERS = (CITATION, "LICENSE", "README.md", RECORD, "labels.parquet", "models.parquet", *FIGURES)
+PAPERS = (CITATION, "LICENSE", "README.md", RECORD, "labels.parquet", "models.parquet", WEIGHTS_TABLE, *FIGURES)
 _ENTRY_BYTES = 30 + 46 + 2 * 24  # two headers per member of a zip file, with room for sizes above 4 GiB
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..keys import version_prefix
-from ..publish.cards import CITATION, FIGURES, RECORD, pretty
+from ..publish.cards import CITATION, FIGURES, RECORD, WEIGHTS_TABLE, pretty
 from ..quantities import human_bytes
 from ..zoo import Zoo
 from .folders import Report, fresh_folder
@@ -80,7 +80,9 @@ def prepare_hub(
 def root_copy(name: str, data: bytes, prefix: str, zoo: str, repository: str | None) -> bytes:
     """The copy of a version's file for the root of the data set: its paths are relative to the root."""
     if name == "README.md":
-        text = data.decode().replace("data_files: labels.parquet", f"data_files: {prefix}labels.parquet")
+        text = data.decode()
+        for table in ("labels.parquet", WEIGHTS_TABLE):
+            text = text.replace(f"\n  data_files: {table}\n", f"\n  data_files: {prefix}{table}\n")
         if repository is not None:
             text = text.replace(
                 f'"URL/zoos/{zoo}")  # URL: a path, s3://bucket/prefix or https://', f'"hf://{repository}/zoos/{zoo}")'

@@ -16,6 +16,7 @@ from ..publish.cards import (
     FIGURES,
     LICENSE,
     RECORD,
+    WEIGHTS_TABLE,
     card,
     carried_files,
     checksums,
@@ -30,7 +31,17 @@ from ..zoo import Zoo
 from .folders import Report, fresh_file
 
 NUMBER = 1  # every zip file calls its version so, and equal zoos give equal bytes
-COPIES = (*CARRIED, CITATION, RECORD, "LICENSE", "README.md", "croissant.json", "index_dict.json", *FIGURES)
+COPIES = (
+    *CARRIED,
+    CITATION,
+    RECORD,
+    "LICENSE",
+    "README.md",
+    "croissant.json",
+    "index_dict.json",
+    WEIGHTS_TABLE,
+    *FIGURES,
+)
 
 
 @dataclass(frozen=True, slots=True)

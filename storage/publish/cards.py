@@ -5,6 +5,7 @@ Readers of a zoo do not need them. They follow from manifest and description, an
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from ..canonical import sha256_hex
@@ -26,6 +27,8 @@ The legal text: https://creativecommons.org/licenses/by/4.0/legalcode
 """
 
 
+WEIGHTS_TABLE = "weights.parquet"
+"""Written by ``zoo publish --weights-table``."""
 CARRIED = ("google_layout.csv", "google_metrics.csv.gz", "origin.json")
 """Files of a version that no manifest names and that cannot be made again. Every copy of the zoo contains them."""
 
@@ -68,13 +71,21 @@ def checksums(manifest: Manifest, copies: dict[str, bytes]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def card(description: ZooDescription, manifest: Manifest, first: str = "", last: str = "") -> str:
+def card(
+    description: ZooDescription,
+    manifest: Manifest,
+    first: str = "",
+    last: str = "",
+    tables: Sequence[str] = ("labels",),
+) -> str:
     """The card that people read, with the header that Hugging Face reads.
 
     Args:
         first: paragraphs after the title.
         last: lines before that of the licence.
+        tables: names of the configurations of ``datasets.load_dataset``, each a Parquet file beside the card.
     """
+    configs = "\n".join(f"- config_name: {name}\n  data_files: {name}.parquet" for name in tables)
     counts = manifest.split_counts
     notes = "".join(f"- {note}\n" for note in description.notes)
     parent = ""
@@ -91,8 +102,7 @@ license: cc-by-4.0
 pretty_name: {yaml_text(description.title or description.name)}
 tags: [model-zoo, weight-space-learning, {yaml_word(manifest.architecture["name"])}, {yaml_word(manifest.dataset)}]
 configs:
-- config_name: labels
-  data_files: labels.parquet
+{configs}
 ---
 
 # {description.title or description.name}

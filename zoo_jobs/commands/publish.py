@@ -32,6 +32,9 @@ from .working import zoo_and_store
 @click.option(
     "--images/--no-images", default=None, help="Publish the zoo's images; default: if their licence allows it."
 )
+@click.option(
+    "--weights-table", is_flag=True, help="Add weights.parquet, the last state of each model, for load_dataset."
+)
 @click.option("--private", is_flag=True, help="Leave a new data set on the Hub private.")
 @click.option("--yes", is_flag=True, help="On Zenodo: publish, for good; without, a draft is left there for you.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be uploaded.")
@@ -44,6 +47,7 @@ def command(
     authors: tuple[str, ...],
     anonymous: bool,
     images: bool | None,
+    weights_table: bool,
     private: bool,
     yes: bool,
     dry_run: bool,
@@ -65,10 +69,13 @@ def command(
         if selection != (None,) * 4:
             if dry_run:
                 wanted = zoo.wanted(*selection)
-                said(estimate(zoo.manifest, target.name, wanted, parcel(zoo, credits, images).left_out), as_json)
+                left_out = parcel(zoo, credits, images).left_out
+                if weights_table:
+                    left_out += ("from this estimate: weights.parquet, which is made of the part",)
+                said(estimate(zoo.manifest, target.name, wanted, left_out), as_json)
                 return
             zoo = slice_of(zoo, Path(folder), *selection)
-        packed = parcel(zoo, credits, images)
+        packed = parcel(zoo, credits, images, weights_table)
         plan = target.plan(packed)
         said(plan, as_json and dry_run, err=not dry_run)
         if not dry_run:
@@ -78,7 +85,7 @@ def command(
 command.params[2:2] = [SELECTION[name] for name in ("epochs", "models", "split", "where")]
 
 
-def parcel(zoo: Zoo, credits: Credits, images: bool | None) -> Parcel:
+def parcel(zoo: Zoo, credits: Credits, images: bool | None, weights_table: bool = False) -> Parcel:
     """The content to publish. Without ``images``, the licence in the registry decides whether images are part of it."""
     entry = DATASETS.get(zoo.manifest.dataset)
     licence = "not known here" if entry is None else entry.licence
@@ -87,7 +94,15 @@ def parcel(zoo: Zoo, credits: Credits, images: bool | None) -> Parcel:
     source = "" if entry is None or credits.anonymous else f", {entry.home}"
     text = f"images of {zoo.manifest.dataset}{source}; their licence: {licence}"
     leave = allowed if images is None else images
-    return parcel_of(zoo, credits, images=leave, images_licence=text, why_not=why_not, figures=card_figures(zoo))
+    return parcel_of(
+        zoo,
+        credits,
+        images=leave,
+        images_licence=text,
+        why_not=why_not,
+        figures=card_figures(zoo),
+        with_weights_table=weights_table,
+    )
 
 
 def said(plan: Plan, as_json: bool, err: bool = False) -> None:
@@ -101,6 +116,8 @@ def said(plan: Plan, as_json: bool, err: bool = False) -> None:
 def _send(target: Target, packed: Parcel, plan: Plan, as_json: bool) -> None:
     with progress_bar("bytes", plan.num_bytes) as progress:
         published = target.publish(packed, progress)
+    if packed.weights is not None and not published.new:
+        click.echo("zoo: it was published before, and its files stay: no weights.parquet was added now", err=True)
     if as_json:
         print_json({"plan": plan.to_json(), **published.to_json()})
         return

@@ -5,10 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from tests.support.synthetic import RUN, description, train
+from zooforge.storage.canonical import sha256_hex
+from zooforge.storage.deposit import weights_table
 from zooforge.storage.deposit.parcel import Parcel, parcel_of
 from zooforge.storage.deposit.to_store import publish_to_store
 from zooforge.storage.errors import StorageUsageError
@@ -38,6 +43,31 @@ def test_papers_name_authors_licence_and_the_digest_of_the_manifest(zoo: Zoo) ->
     entry = bibtex(zoo.manifest, JANE, 2)
     assert entry.startswith(f"@misc{{tiny-zoo-{sha256[:8]},\n") and sha256 in entry
     assert r"Doe, Jane and {The Zoo \& Co\_group}" in entry and "doi = {10.5281/zenodo.7}" in entry
+
+
+def test_a_table_of_weights_is_a_configuration_of_the_card_and_goes_with_every_copy(zoo: Zoo) -> None:
+    parcel = parcel_of(zoo, JANE, with_weights_table=True)
+    assert parcel.weights is not None and parcel == parcel_of(zoo, JANE, with_weights_table=True)
+    target, again = MemoryStore(), MemoryStore()
+    publish_to_store(parcel, target, "DIR")
+    card = target.get("README.md")[0].decode()
+    configs = {one["config_name"]: one["data_files"] for one in yaml.safe_load(card.split("---")[1])["configs"]}
+    assert configs["weights"] == copy_key(zoo.name, 1, "weights.parquet")
+    table = pq.read_table(pa.BufferReader(target.get(configs["weights"])[0]))
+    states = zoo.weights(epochs="last")
+    assert np.array_equal(np.stack(table["weights"].to_numpy()), states.values, equal_nan=True)
+    assert table.drop(["weights"]).equals(states.labels())
+    sums = target.get(copy_key(zoo.name, 1, "SHA256SUMS"))[0].decode()
+    assert f"{sha256_hex(parcel.weights)}  weights.parquet\n" in sums
+    import_zoo(Zoo(target, zoo.manifest, 1, progress=False), again)
+    assert again.get(configs["weights"])[0] == parcel.weights
+    assert "weights.parquet" not in parcel_of(zoo, JANE).papers(1)
+
+
+def test_a_table_of_weights_that_is_too_large_is_refused(zoo: Zoo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights_table, "MAX_BYTES", 100)
+    with pytest.raises(StorageUsageError, match=r"6 models of .* values are .*, the table holds 100 B"):
+        parcel_of(zoo, JANE, with_weights_table=True)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"[]", b'{"creators": [1]}', b'{"creators": [{"name": ""}]}', b"\xff"])

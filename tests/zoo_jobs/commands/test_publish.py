@@ -39,6 +39,20 @@ def test_a_dry_run_says_what_would_be_published_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_table_of_weights_is_published_only_with_a_new_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "zoos" / "digits-example" / "versions" / "0001"
+    assert publish("--to", str(tmp_path), "--weights-table", "--dry-run", "--epochs", "last") == 0
+    assert "weights.parquet, which is made of the part" in capsys.readouterr().out
+    assert publish("--to", str(tmp_path)) == 0 and not (folder / "weights.parquet").exists()
+    assert publish("--to", str(tmp_path), "--weights-table") == 0
+    assert "no weights.parquet was added now" in capsys.readouterr().err
+    assert publish("--to", str(tmp_path / "new"), "--weights-table") == 0
+    assert "no weights.parquet" not in capsys.readouterr().err
+    assert (tmp_path / "new" / folder.relative_to(tmp_path) / "weights.parquet").exists()
+
+
 def test_zoo_store_publish_is_the_same_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*SOURCE, "--to", str(tmp_path / "out"), "--dry-run", "--json", "--epochs", "last"]
     said = []
