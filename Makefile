@@ -47,8 +47,8 @@ report: setup ## Write the report of ZOO from STORE (default: the embedded serve
 test: setup ## Run all tests except the slow ones, on all cores (11 minutes on two)
 	$(BIN)/python -m pytest -n $$((2 * $$(nproc)))
 
-test-quick: setup ## Run the pure and unit tests (95 seconds on two cores)
-	$(BIN)/python -m pytest -q -n $$((2 * $$(nproc))) -m 'not slow and not slower and not s3 and not ray'
+test-quick: setup ## Run the pure and unit tests (90 seconds on two cores)
+	$(BIN)/python -m pytest -q -n $$(nproc) -m 'not slow and not slower and not s3 and not ray'
 
 test-zoos: setup ## Run the slow tests: 64 models x 6 epochs with every engine, and 1,000 models from training to reading (15 minutes)
 	$(BIN)/python -m pytest -m slow

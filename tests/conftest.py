@@ -18,21 +18,33 @@ settings.register_profile("zooforge", deadline=None, suppress_health_check=[Heal
 settings.load_profile("zooforge")
 
 SLOWER = (
-    "acceptance", "zoo_jobs/engines/lanes", "zoo_jobs/engines/sequential", "zoo_jobs/engines/stacked", "test_wheel.py",
-    "test_slurm.py", "test_page.py", "test_report_command.py", "test_prometheus.py", "test_ray_start.py",
-    "test_engines.py", "gpu", "storage/simulation", "test_concurrency.py", "test_whole_way.py", "test_rights.py",
-    "test_hostile_store.py", "test_month.py", "test_split_rule.py", "test_stage.py", "test_imports.py",
-    "test_python_page.py", "test_pages_run.py", "test_own_network.py", "test_own_code.py", "test_drawn_zoo.py",
-    "commands/test_own_images.py", "commands/test_train_fraction.py", "commands/test_family.py",
+    "acceptance", "test_wheel.py", "test_slurm.py", "test_page.py", "test_report_command.py", "test_prometheus.py",
+    "test_ray_start.py", "test_engines.py", "gpu", "storage/simulation", "test_concurrency.py", "test_whole_way.py",
+    "test_rights.py", "test_hostile_store.py", "test_month.py", "test_split_rule.py", "test_stage.py",
+    "test_imports.py", "test_python_page.py", "test_pages_run.py", "test_own_network.py", "test_own_code.py",
+    "test_drawn_zoo.py", "commands/test_own_images.py", "commands/test_family.py", "commands/test_publish.py",
+    "test_hub.py", "test_zenodo.py", "s3/test_errors.py", "s3/test_reads.py", "zoo_jobs/engines",
+    "cluster/test_cli.py", "test_preflight_command.py", "test_status.py", "test_train_fraction.py",
+    "zoo_jobs/metrics/test_exporter.py", "test_image_regression.py", "zoo_jobs/benchmark", "test_retrain.py",
+    "test_grown_images.py", "fuzz/test_fuzz.py", "test_symmetries.py",
 )  # fmt: skip
 """Tests that train, start processes or servers, or draw: `make test-quick` leaves them out."""
 
 
+def is_slower(path: Path) -> bool:
+    name = path.as_posix()
+    return any(f"/tests/{part}" in name or name.endswith(f"/{part}") for part in SLOWER)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import the modules that ``-m 'not slower'`` leaves out: each process would take seconds for it."""
+    return True if "not slower" in config.option.markexpr and is_slower(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        name = item.path.as_posix()
         on_a_server = any(word in item.name for word in ("[s3", "[tls", "-s3", "-tls"))
-        if on_a_server or any(f"/tests/{part}" in name or name.endswith(f"/{part}") for part in SLOWER):
+        if on_a_server or is_slower(item.path):
             item.add_marker("slower")
 
 
