@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.e2e import faults, nodes, surroundings
-from tests.e2e.quiet import QuietRuns
 from tests.e2e.surroundings import CLUSTER, IMAGE_TOOL, ZOO
-
-Step = Callable[[QuietRuns], None]
+from tests.support.e2e_steps import Step, play
 
 
 class FakeCluster:
@@ -93,36 +90,18 @@ class FakeCluster:
 def played(monkeypatch: pytest.MonkeyPatch) -> Callable[[Step, FakeCluster], list[str]]:
     """Runs a step on a fake cluster. Returns what it skipped."""
 
-    def play(step: Step, cluster: FakeCluster) -> list[str]:
-        @contextlib.contextmanager
-        def store() -> Iterator[dict[str, str]]:
-            yield {}
-
-        def wait(seconds: float, what: str, condition: Callable[[], Any]) -> Any:
-            for _ in range(3):
-                if value := condition():
-                    return value
-            raise SystemExit(f"FAIL  {what}")
-
+    def on_cluster(step: Step, cluster: FakeCluster) -> list[str]:
         fakes: dict[str, Any] = {
             "sh": cluster.sh, "kubectl": cluster.kubectl, "pods": cluster.listed, "done": cluster.status,
             "ready": lambda selector: [pod["metadata"]["name"] for pod in cluster.listed(selector)],
-            "submit": cluster.submit, "known_zoos": lambda: list(cluster.zoos), "store": store, "wait": wait,
+            "submit": cluster.submit, "known_zoos": lambda: list(cluster.zoos),
             "deploy": lambda *settings: cluster.commands.append(f"deploy {' '.join(settings)}"),
             "make_namespace": lambda: None, "jobs": lambda: {"j": {"job": "j", "state": "running"}},
-            "finished": lambda: None, "new_job": lambda uid: False,
+            "new_job": lambda uid: False,
         }  # fmt: skip
-        for name, fake in fakes.items():
-            for module in (nodes, faults):
-                monkeypatch.setattr(module, name, fake, raising=False)
-        monkeypatch.setattr("time.sleep", lambda seconds: None)
-        monkeypatch.setattr(QuietRuns, "same", lambda self, request: None)
-        monkeypatch.setattr(surroundings, "skipped", [])
-        with QuietRuns({}) as quiet:
-            step(quiet)
-        return surroundings.skipped
+        return play(step, fakes, (nodes, faults), monkeypatch)
 
-    return play
+    return on_cluster
 
 
 @pytest.mark.parametrize("step", [nodes.drain, nodes.cable, nodes.power])

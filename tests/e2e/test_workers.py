@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.e2e import faults, runs, surroundings, workers
-from tests.e2e.quiet import QuietRuns
+from tests.e2e import faults, runs, workers
 from tests.e2e.surroundings import ZOO
+from tests.support.e2e_steps import Step, play
 
 JOB, RAY = "job-1", "ray-1"
 
@@ -88,36 +87,18 @@ class FakeRun:
 
 
 @pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[QuietRuns], None], FakeRun], list[str]]:
+def played(monkeypatch: pytest.MonkeyPatch) -> Callable[[Step, FakeRun], list[str]]:
     """Runs a step on a fake run. Returns what it skipped."""
 
-    def play(step: Callable[[QuietRuns], None], run: FakeRun) -> list[str]:
-        @contextlib.contextmanager
-        def store() -> Iterator[dict[str, str]]:
-            yield {}
-
-        def wait(seconds: float, what: str, condition: Callable[[], Any]) -> Any:
-            for _ in range(3):
-                if value := condition():
-                    return value
-            raise SystemExit(f"FAIL  {what}")
-
+    def on_run(step: Step, run: FakeRun) -> list[str]:
         fakes: dict[str, Any] = {
             "sh": run.sh, "kubectl": run.kubectl, "zoo_cluster": run.zoo_cluster, "ready": run.ready,
             "pods": run.ready, "done": run.status, "submit": run.submit, "known_zoos": lambda: list(run.zoos),
-            "store": store, "wait": wait, "finished": lambda: None,
             "deploy": lambda *settings: run.commands.append(f"deploy {' '.join(settings)}".strip()),
         }  # fmt: skip
-        for name, fake in fakes.items():
-            for module in (workers, faults):
-                monkeypatch.setattr(module, name, fake, raising=False)
-        monkeypatch.setattr(QuietRuns, "same", lambda self, request: None)
-        monkeypatch.setattr(surroundings, "skipped", [])
-        with QuietRuns({}) as quiet:
-            step(quiet)
-        return surroundings.skipped
+        return play(step, fakes, (workers, faults), monkeypatch)
 
-    return play
+    return on_run
 
 
 def test_more_workers_are_allowed_while_no_node_takes_pods(played: Any) -> None:
