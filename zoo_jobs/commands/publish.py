@@ -69,10 +69,9 @@ def command(
         if selection != (None,) * 4:
             if dry_run:
                 wanted = zoo.wanted(*selection)
-                left_out = parcel(zoo, credits, images).left_out
+                said(estimate(zoo.manifest, target.name, wanted, parcel(zoo, credits, images).left_out), as_json)
                 if weights_table:
-                    left_out += ("from this estimate: weights.parquet, which is made of the part",)
-                said(estimate(zoo.manifest, target.name, wanted, left_out), as_json)
+                    click.echo("zoo: weights.parquet is made from the part, so this estimate lacks it", err=True)
                 return
             zoo = slice_of(zoo, Path(folder), *selection)
         packed = parcel(zoo, credits, images, weights_table)
