@@ -143,7 +143,8 @@ def submit(
         if path.suffix in (".yaml", ".yml") and path.is_file()
         else None
     )
-    plans = zoo_command.plan(name, costs.plan_options(asked))
+    options = costs.plan_options(asked)
+    plans = zoo_command.plan(name, options)
     request = RunRequest(zoo=plans[0]["zoo"], run=plans[0]["run"], spec=spec, **asked)
     run_job.job_name(request.zoo, request.run, 1)
     cluster, target = connect(context), Target(namespace, release)
@@ -155,6 +156,12 @@ def submit(
     if dry_run:
         click.echo(yaml.safe_dump(prepared, sort_keys=False), nl=False)
         return
+    workers = prepared["spec"].get("rayClusterSpec") or runs.standing_cluster(cluster, target)
+    if machine := workers and run_job.machine_options(workers):
+        try:
+            plans = zoo_command.plan(name, [*options, *machine])
+        except InputError as error:
+            click.echo(f"{error}; the time and the price below are those of {plans[0]['machine']}", err=True)
     click.echo("\n".join(costs.sentences(plans, prepared)), err=True)
     if request.single_writer:
         click.echo(

@@ -214,15 +214,49 @@ def num_slots(cluster: Mapping[str, Any]) -> int:
     Args:
         cluster: the spec of a RayCluster. ``ZOO_WORKERS_PER_GPU`` of its head is the number of slots of a GPU.
     """
-    environment = cluster["headGroupSpec"]["template"]["spec"]["containers"][0].get("env", [])
-    per_gpu = next((int(entry["value"]) for entry in environment if entry["name"] == "ZOO_WORKERS_PER_GPU"), 1)
+    per_gpu = workers_per_gpu(cluster)
     cpus = gpus = 0
     for group in cluster["workerGroupSpecs"]:
-        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
-        gpu = sum(int(count) for name, count in limits.items() if "/" in name)
+        gpu, cpu = _num_gpus(group), _container(group)["resources"]["limits"]["cpu"]
         gpus += group["maxReplicas"] * gpu
-        cpus += group["maxReplicas"] * (0 if gpu else whole_cores(str(limits["cpu"])))
+        cpus += group["maxReplicas"] * (0 if gpu else whole_cores(str(cpu)))
     return per_gpu * gpus or cpus or 1
+
+
+def workers_per_gpu(cluster: Mapping[str, Any]) -> int:
+    """``ZOO_WORKERS_PER_GPU`` of the head of a Ray cluster, 1 without it."""
+    return int(_environment(cluster["headGroupSpec"]).get("ZOO_WORKERS_PER_GPU", 1))
+
+
+def worker_machines(cluster: Mapping[str, Any]) -> list[str]:
+    """The machines (``ZOO_MACHINE``) of the groups that run tasks, each once, in the order of the groups.
+
+    Groups without GPUs are left out where any group has GPUs, as in `num_slots`; groups that name no machine always.
+    """
+    groups = cluster["workerGroupSpecs"]
+    running = [group for group in groups if _num_gpus(group)] or groups
+    named = (_environment(group).get("ZOO_MACHINE") for group in running)
+    return list(dict.fromkeys(name for name in named if name))
+
+
+def machine_options(cluster: Mapping[str, Any]) -> list[str]:
+    """The options of `zoo plan` for the machine of the workers; none if the groups name no machine, or several."""
+    machines = worker_machines(cluster)
+    return ["--on", machines[0], "--workers-per-gpu", str(workers_per_gpu(cluster))] if len(machines) == 1 else []
+
+
+def _container(group: Mapping[str, Any]) -> Mapping[str, Any]:
+    container: Mapping[str, Any] = group["template"]["spec"]["containers"][0]
+    return container
+
+
+def _environment(group: Mapping[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in _container(group).get("env", []) if "value" in entry}
+
+
+def _num_gpus(group: Mapping[str, Any]) -> int:
+    limits = _container(group)["resources"]["limits"]
+    return sum(int(count) for name, count in limits.items() if "/" in name)
 
 
 def whole_cores(quantity: str) -> int:

@@ -9,7 +9,7 @@ from tests.support.command import Command, done, num_records
 from zooforge.storage.zoo import open_zoo
 from zooforge.zoo_jobs.catalogue.entries import FOLDER
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(0)]  # each command has a deadline of its own
 
 DEADLINE_SECONDS = 4 * 3600.0
 

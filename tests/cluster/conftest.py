@@ -116,6 +116,11 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> None:
         if zoo == "mnist5k-cnn":
             raise InputError("unknown zoo 'mnist5k-cnn'; did you mean 'mnist5k-cnn-s'?")
         name = zoo if not zoo.endswith(".yaml") else Path(zoo).stem
+        if "--on" in options:
+            machine, shares = options[options.index("--on") + 1], int(options[options.index("--workers-per-gpu") + 1])
+            if machine == "abacus":
+                raise InputError("unknown machine 'abacus'; accepted: l4, h200-141g")
+            return [{**PLAN, "zoo": name, "machine": machine, "seconds": 7200.0 / shares}]
         twins = {**PLAN, "zoo": f"{name}-vd", "num_epochs": 25, "seconds": 3600.0, "dollars": 0.75}
         return [{**PLAN, "zoo": name}, *([twins] if "--twins" in options else [])]
 

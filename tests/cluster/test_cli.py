@@ -60,6 +60,32 @@ def test_submit_without_twins_says_the_cost_of_one_stage(api: FakeAPI, zoo: Any)
     assert (both.status, len(both.err.splitlines())) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [
+        ("h200-141g", "2,560 models to epoch 50, 1.0 h on h200-141g, $1.50"),
+        (
+            "abacus",
+            "unknown machine 'abacus'; accepted: l4, h200-141g; the time and the price below are those of l4",
+        ),
+    ],
+)
+def test_submit_prices_a_run_on_the_machine_of_the_workers(api: FakeAPI, zoo: Any, machine: str, said: str) -> None:
+    data = config_data()
+    job = yaml.safe_load(data["rayjob.yaml"])
+    cluster = job["spec"]["rayClusterSpec"]
+    head, first = (
+        group["template"]["spec"]["containers"][0]
+        for group in (cluster["headGroupSpec"], cluster["workerGroupSpecs"][0])
+    )
+    head["env"].append({"name": "ZOO_WORKERS_PER_GPU", "value": "2"})
+    first["env"].append({"name": "ZOO_MACHINE", "value": machine})
+    api.put(f"{CORE}/configmaps", "zooforge-runs", data={**data, "rayjob.yaml": yaml.safe_dump(job)})
+    submitted = zoo("submit", "mnist5k-cnn-s", "--no-twins", "--yes")
+    assert submitted.status == 0
+    assert said in submitted.err
+
+
 def test_the_same_request_twice_is_one_run(api: FakeAPI, zoo: Any) -> None:
     zoo("submit", "mnist5k-cnn-s", "--yes")
     live(api)

@@ -20,6 +20,8 @@ from zooforge.cluster.run_job import (
     submission,
     submissions,
     whole_cores,
+    worker_machines,
+    workers_per_gpu,
 )
 from zooforge.cluster.spec import Release, RunRequest, Target
 
@@ -103,6 +105,17 @@ def test_slots_are_gpus_where_there_are_any_and_cores_elsewhere() -> None:
     head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
     head["env"] = [*head.get("env", []), {"name": "ZOO_WORKERS_PER_GPU", "value": "2"}]
     assert num_slots(cluster) == 12
+
+
+def test_the_machines_are_those_of_the_groups_that_run_tasks() -> None:
+    cluster = template()["spec"]["rayClusterSpec"]
+    assert (worker_machines(cluster), workers_per_gpu(cluster)) == ([], 1)
+    first, second = (group["template"]["spec"]["containers"][0] for group in cluster["workerGroupSpecs"])
+    first["env"].append({"name": "ZOO_MACHINE", "value": "c3-44"})
+    second["env"].append({"name": "ZOO_MACHINE", "value": "l4"})
+    assert worker_machines(cluster) == ["c3-44", "l4"]
+    second["resources"]["limits"]["nvidia.com/gpu"] = 1
+    assert worker_machines(cluster) == ["l4"]
 
 
 @pytest.mark.parametrize(("quantity", "cores"), [("4", 4), ("500m", 1), ("1500m", 2), ("2.5", 3), ("1k", 1000)])

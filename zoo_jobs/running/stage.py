@@ -187,7 +187,7 @@ def plan_stage(session: Session, zoo: Zoo, request: Request, refill: frozenset[i
         ledger=ledger,
         units=work_units(zoo, run.rows, size=pin.get("unit_models", new_unit_models(choice, run))),
         absent=frozenset(absent),
-        max_models=most_models(zoo, choice.engine.name, os.environ, GRACE_SECONDS),
+        max_models=most_models(zoo, choice.engine.name, os.environ, GRACE_SECONDS, options.workers_per_gpu),
     )
 
 
@@ -256,7 +256,9 @@ def stopped(run: Run) -> Stopped:
     )
 
 
-def most_models(zoo: Zoo, engine: str, environment: Mapping[str, str], grace_seconds: float) -> int | None:
+def most_models(
+    zoo: Zoo, engine: str, environment: Mapping[str, str], grace_seconds: float, workers_per_gpu: int = 1
+) -> int | None:
     """The most models of a task, so that its epoch takes at most half of ``ZOO_NOTICE_SECONDS``.
 
     Returns:
@@ -267,7 +269,7 @@ def most_models(zoo: Zoo, engine: str, environment: Mapping[str, str], grace_sec
     if not environment.get("ZOO_NOTICE_SECONDS") or not name:
         return None
     try:
-        seconds = epoch_seconds_per_model(zoo, machine(name), engine)
+        seconds = epoch_seconds_per_model(zoo, machine(name, workers_per_gpu), engine)
     except InputError:
         return None
     if seconds is None:

@@ -13,6 +13,7 @@ from zooforge.zoo_jobs.catalogue.entries import load
 from zooforge.zoo_jobs.cli import main
 from zooforge.zoo_jobs.events import Advance
 from zooforge.zoo_jobs.planning import machines
+from zooforge.zoo_jobs.planning.machines import Rate
 from zooforge.zoo_jobs.planning.units import Task
 from zooforge.zoo_jobs.running import account, drive, notice
 from zooforge.zoo_jobs.running.slots.unit_runner import UnitRunner
@@ -48,6 +49,19 @@ def test_a_task_is_no_larger_than_what_fits_into_the_notice(caplog: pytest.LogCa
     assert "an epoch does not fit into the notice" in caplog.text
     for unknown in ({}, {"ZOO_NOTICE_SECONDS": "60"}, {**node, "ZOO_MACHINE": "abacus"}):
         assert most_models(zoo, "lanes", unknown, 90.0) is None
+
+
+def test_the_rate_of_workers_that_share_a_gpu_decides_how_much_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate = Rate(
+        engine="sequential", architecture="resnet18", channels=3, twins=False, date="2026-11-30", workers_per_gpu=2,
+        train_samples_per_second=10_000, eval_samples_per_second=40_000,
+    )  # fmt: skip
+    table = machines._rates()
+    rates = table.machines | {"h200-141g": table.machines["h200-141g"].model_copy(update={"rates": (rate,)})}
+    monkeypatch.setattr(machines, "_rates", lambda: table.model_copy(update={"machines": rates}))
+    zoo, node = load("cifar10-resnet18-seed"), {"ZOO_MACHINE": "h200-141g", "ZOO_NOTICE_SECONDS": "600"}
+    assert most_models(zoo, "sequential", node, 600.0) is None  # not measured for one worker per GPU
+    assert most_models(zoo, "sequential", node, 600.0, workers_per_gpu=2) is not None
 
 
 PRICES = """
