@@ -53,7 +53,6 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 BEGIN = 1_800_000_000.0
 SLOTS, PRICE = 16, 3.2  # dollars per hour of all slots
 STEP_SECONDS = 30.0
-NOT_OF_THE_REFERENCE = ("digits8", "eurosat", "mnist5k", "fashion-mnist-inr")
 LEAST_UNIT = 64  # units of one ResNet-18 would make ten times as many parts without testing anything else
 ORIGIN = "simulated/zoos/zooforge"
 
@@ -387,9 +386,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--models", help="of each, as `zoo run` takes them; default: all")
     parser.add_argument("--days", type=float, default=30.0, help="simulated")
     options = parser.parse_args(arguments)
-    specs = [entries.load(name) for name in entries.names() if not name.startswith(NOT_OF_THE_REFERENCE)][
-        : options.zoos
-    ]
+    specs = [zoo for zoo in map(entries.load, entries.names()) if zoo.origin == "reference"][: options.zoos]
     world, wrong = simulate([(spec, options.models, None) for spec in specs], options.days)
     counts, memory = world.counts, world.counts.resident_bytes
     print(
