@@ -194,6 +194,7 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
     known = [one for one in runs.known_submissions(cluster, target) if name in (None, one.request.zoo, one.name)]
     pods = runs.pods_of(cluster, target)
     leaked = runs.leaked_clusters(cluster, target, config, time.time())
+    stuck = runs.stuck_pods(cluster, target, time.time())
     waits = [*late(known, time.time()), *missing_workers(runs.ray_clusters(cluster, target), known)]
     far = _progress(cluster, target) if config.exporter else {}
     if as_json:
@@ -210,6 +211,7 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
                 "pods": [pod.to_json() for pod in pods],
                 "waits": waits,
                 "leaked": [{"cluster": leak.name, "reason": leak.why} for leak in leaked],
+                "stuck": [{"pod": pod.name, "node": pod.node} for pod in stuck],
             }
         )
         return
@@ -230,6 +232,11 @@ def status(name: str | None, context: str | None, namespace: str, release: str, 
         click.echo(
             f"leaked: Ray cluster {leak.name}, {leak.why}; the supervisor removes it, "
             f"or kubectl -n {namespace} delete raycluster {leak.name}"
+        )
+    for held in stuck:
+        click.echo(
+            f"stuck: pod {held.name} does not end, node {held.node} does not answer; its group starts no other worker "
+            f"before the supervisor removes it, or kubectl -n {namespace} delete pod {held.name} --force"
         )
 
 
@@ -394,6 +401,11 @@ def supervise(context: str | None, namespace: str, release: str, store: str, dry
         if not dry_run:
             with contextlib.suppress(ObjectMissing):
                 cluster.delete("rayclusters", namespace, leak.name)
+    for pod in runs.stuck_pods(cluster, target, time.time()):
+        click.echo(f"remove pod {pod.name}: its grace period is over, and node {pod.node} does not answer")
+        if not dry_run:
+            with contextlib.suppress(ObjectMissing):
+                cluster.delete("pods", namespace, pod.name, force=True)
     for action in actions:
         click.echo(f"{action.what} {action.request.zoo}: {action.why}")
         if dry_run or action.what == "wait":

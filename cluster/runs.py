@@ -25,7 +25,7 @@ from .errors import (
 from .pods import PodView, view
 from .run_job import Submission
 from .spec import PREFIX, Manifest, Release, RunRequest, Target
-from .supervise import Leak, leaks
+from .supervise import Leak, Stuck, leaks, stuck
 
 POLL_SECONDS = 2.0
 
@@ -129,6 +129,11 @@ def leaked_clusters(cluster: Cluster, target: Target, release: Release, now: flo
         return []
     rays = ray_clusters(cluster, target)
     return leaks(rays, known_submissions(cluster, target), float(ttl), now) if rays else []
+
+
+def stuck_pods(cluster: Cluster, target: Target, now: float) -> list[Stuck]:
+    """Pods of the release's Ray clusters that were deleted and do not end."""
+    return stuck(cluster.list("pods", target.namespace, f"{PREFIX}/release={target.release}"), now)
 
 
 def protect_heads(cluster: Cluster, target: Target) -> list[str]:

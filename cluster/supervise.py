@@ -1,4 +1,4 @@
-"""Decides what the supervisor does: submit runs again, stop them, remove leaked clusters. No requests, no clock."""
+"""Decides what the supervisor does: submit and stop runs, remove leaked clusters and stuck pods. No requests."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 LEAK_MARGIN_SECONDS = 300.0  # for KubeRay, which removes the cluster of an ended RayJob itself
+STUCK_SECONDS = 60.0  # after its grace period, for the kubelet of the pod's node
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +147,29 @@ def leaks(rays: Iterable[Mapping[str, Any]], known: Sequence[Submission], ttl_se
         if since is not None and now > since + ttl_seconds + LEAK_MARGIN_SECONDS:
             leaked.append(Leak(metadata["name"], why))
     return leaked
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A Ray pod that was deleted and does not end, because nothing on its node answers."""
+
+    name: str
+    node: str
+    grace_ended: float
+    """Unix time, seconds."""
+
+
+def stuck(pods: Iterable[Mapping[str, Any]], now: float) -> list[Stuck]:
+    """The deleted Ray pods whose grace period ended more than ``STUCK_SECONDS`` ago.
+
+    Only the kubelet of its node removes a pod. If the node is lost, KubeRay waits for the pod and starts no other
+    pod of its group, and the run has no workers. What such a pod still computes when its node comes back is no
+    danger: its claims are void, and a part is committed once.
+    """
+    found = []
+    for pod in pods:
+        metadata = pod["metadata"]
+        ends = seconds_of(metadata.get("deletionTimestamp"))  # the end of the grace period
+        if "ray.io/cluster" in metadata.get("labels", {}) and ends is not None and now > ends + STUCK_SECONDS:
+            found.append(Stuck(metadata["name"], (pod.get("spec") or {}).get("nodeName") or "", ends))
+    return found

@@ -417,3 +417,20 @@ def test_a_leaked_cluster_is_named_by_status_and_removed_by_the_supervisor(
     assert len(api.collection(f"/{RAY}/rayclusters")) == 1
     zoo("supervise", "--store", "s3://b")
     assert api.collection(f"/{RAY}/rayclusters") == []
+
+
+def test_a_worker_on_a_lost_node_is_named_by_status_and_removed_by_the_supervisor(
+    api: FakeAPI, zoo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo_command, "pending", lambda store, origin: [])
+    labels = {"zooforge.io/release": "zooforge", "ray.io/cluster": "rc", "ray.io/node-type": "worker"}
+    deleted = {"labels": labels, "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    for name, metadata in (("lost", deleted), ("works", {"labels": labels})):
+        api.put(f"{CORE}/pods", name, metadata=metadata, spec={"nodeName": "node2", "containers": []})
+    assert "stuck: pod lost does not end, node node2 does not answer" in zoo("status").out
+    assert json.loads(zoo("status", "--json").out)["stuck"] == [{"pod": "lost", "node": "node2"}]
+    assert "remove pod lost" in zoo("supervise", "--store", "s3://b", "--dry-run").out
+    assert len(api.collection(f"/{CORE}/pods")) == 2
+    zoo("supervise", "--store", "s3://b")
+    assert [pod["metadata"]["name"] for pod in api.collection(f"/{CORE}/pods")] == ["works"]
+    assert api.forced == [f"/{CORE}/pods/lost"]

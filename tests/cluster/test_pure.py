@@ -18,7 +18,7 @@ from zooforge.cluster.progress import parse, sentence
 from zooforge.cluster.run_job import fill, submissions
 from zooforge.cluster.spec import Release, RunRequest
 from zooforge.cluster.store_pod import credentials
-from zooforge.cluster.supervise import decide, failed_without_a_trace, leaks, never_begun
+from zooforge.cluster.supervise import decide, failed_without_a_trace, leaks, never_begun, stuck
 from zooforge.cluster.values import check, image_values, merge, parse_set
 from zooforge.cluster.waiting import late, missing_workers
 
@@ -329,6 +329,17 @@ def test_clusters_of_ended_or_deleted_rayjobs_are_leaks_once_their_time_is_over(
     ]
     assert [leak.name for leak in leaks(rays, known, 600.0, 1000.0 + 600 + 301)] == ["ended", "gone"]
     assert leaks(rays, known, 600.0, 1000.0 + 600 + 299) == []
+
+
+def test_deleted_ray_pods_that_outlive_their_grace_period_are_stuck() -> None:
+    def pod(name: str, ends: float | None, cluster: str | None = "rc") -> dict[str, Any]:
+        labels = {} if cluster is None else {"ray.io/cluster": cluster}
+        at = {} if ends is None else {"deletionTimestamp": datetime.fromtimestamp(ends, UTC).isoformat()}
+        return {"metadata": {"name": name, "labels": labels, **at}, "spec": {"nodeName": "node2"}}
+
+    pods = [pod("works", None), pod("ends", 1000.0), pod("exporter", 1000.0, cluster=None)]
+    assert stuck(pods, 1000.0 + 59) == []
+    assert [(one.name, one.node) for one in stuck(pods, 1000.0 + 61)] == [("ends", "node2")]
 
 
 def test_the_stores_credentials_are_read_and_never_shown(tmp_path: Any) -> None:

@@ -37,7 +37,9 @@ from tests.e2e.surroundings import (
 )
 
 CUT_SECONDS = 180.0
-WORKERS_SECONDS = 300.0  # until other workers have continued with the models of a node that is lost
+# Until other workers have continued with the models of a node that is lost: a minute until Ray gives the workers up,
+# their grace period of two, then one for the kubelet, one for the supervisor's next pass, and the start of workers.
+WORKERS_SECONDS = 480.0
 # The same for the head's node: KubeRay waits 300 s for the dashboard, the supervisor pauses, a Ray cluster starts.
 HEAD_SECONDS = 900.0
 

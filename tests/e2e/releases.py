@@ -73,6 +73,7 @@ def install() -> None:
         (f"{RELEASE}-supervisor", "create", "rayjobs.ray.io", "yes"),
         (f"{RELEASE}-supervisor", "get", "secrets", "no"),
         (f"{RELEASE}-supervisor", "delete", "rayjobs.ray.io", "no"),
+        (f"{RELEASE}-supervisor", "create", "pods", "no"),
         (RESEARCHER, "create", "rayjobs.ray.io", "yes"),
         (RESEARCHER, "get", "pods/log", "yes"),
         (RESEARCHER, "get", "secrets", "no"),

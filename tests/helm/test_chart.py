@@ -257,7 +257,7 @@ def test_the_submitter_reads_no_secret_and_changes_only_runs(cases: dict[str, Ca
             if set(rule["verbs"]) - {"get", "list", "watch"}:
                 changed[name] |= set(rule["resources"])
     assert changed["zoo-submitter"] == {"rayjobs", "pods/portforward"}
-    assert changed["zoo-supervisor"] == {"rayjobs", "rayclusters", "poddisruptionbudgets"}
+    assert changed["zoo-supervisor"] == {"rayjobs", "rayclusters", "poddisruptionbudgets", "pods"}
 
 
 def test_no_role_reaches_the_loopback_of_the_embedded_store(cases: dict[str, Case]) -> None:

@@ -26,6 +26,7 @@ class FakeAPI:
         self.refuse: dict[str, int] = {}
         self.unknown: dict[str, str] = {}  # by kind of object: a field of its spec that this server does not know
         self.writes: list[tuple[str, str]] = []
+        self.forced: list[str] = []  # deleted without a grace period
         self.address = ""
 
     def put(self, collection: str, name: str, **content: Any) -> Object:
@@ -127,6 +128,8 @@ def handler(api: FakeAPI) -> type[Quiet]:
                 merge_patch(api.objects[path], body)
                 self.answer(200, api.objects[path])
             else:
+                if body and body.get("gracePeriodSeconds") == 0:
+                    api.forced.append(path)
                 self.answer(200, api.objects.pop(path))
 
         do_GET = do_POST = do_PATCH = do_DELETE = handle_one
