@@ -71,7 +71,7 @@ fuzz: setup ## Give damaged and hostile bytes to every reader; build/fuzz keeps 
 chaos: setup ## Kill, freeze and duplicate runs at random, and simulate the store protocol; the published bytes must not change (20 minutes)
 	$(BIN)/python -m tests.chaos --minutes 20 $(ARGS)
 
-month: setup ## Run the catalogue without training through a simulated month of losses: each part once, constant memory, exact cost (15 minutes)
+month: setup ## Run the catalogue without training through a simulated month of losses: each part once, constant memory, exact cost (5 minutes)
 	$(BIN)/python -m tests.chaos.month $(ARGS)
 
 mutants: setup ## Put ten faults into a copy of the code, one at a time, and check that the tests notice each (2 minutes)

@@ -401,11 +401,6 @@ def supervise(context: str | None, namespace: str, release: str, store: str, dry
         if not dry_run:
             with contextlib.suppress(ObjectMissing):
                 cluster.delete("rayclusters", namespace, leak.name)
-    for pod in runs.stuck_pods(cluster, target, time.time()):
-        click.echo(f"remove pod {pod.name}: its grace period is over, and node {pod.node} does not answer")
-        if not dry_run:
-            with contextlib.suppress(ObjectMissing):
-                cluster.delete("pods", namespace, pod.name, force=True)
     for action in actions:
         click.echo(f"{action.what} {action.request.zoo}: {action.why}")
         if dry_run or action.what == "wait":
@@ -418,3 +413,9 @@ def supervise(context: str | None, namespace: str, release: str, store: str, dry
             click.echo(f"submitted {runs.create(cluster, target, prepared).name}")
     if not actions:
         click.echo(f"{len(pending)} unfinished runs without a driver; nothing to do")
+    # At the end, because a role of an earlier chart does not allow it.
+    for pod in runs.stuck_pods(cluster, target, time.time()):
+        click.echo(f"remove pod {pod.name}: its grace period is over, and node {pod.node} does not answer")
+        if not dry_run:
+            with contextlib.suppress(ObjectMissing):
+                cluster.delete("pods", namespace, pod.name, force=True)
