@@ -50,7 +50,7 @@ test: setup ## Run all tests except the slow ones, on all cores (11 minutes on t
 test-quick: setup ## Run the pure and unit tests (90 seconds on two cores)
 	$(BIN)/python -m pytest -q -n $$(nproc) -m 'not slow and not slower and not s3 and not ray'
 
-test-zoos: setup ## Run the slow tests: 64 models x 6 epochs with every engine, and 1,000 models from training to reading (15 minutes)
+test-zoos: setup ## Run the slow tests: 64 models x 6 epochs with every engine, 1,000 models from training to reading, and two zoos of ResNets (2 hours)
 	$(BIN)/python -m pytest -m slow
 
 lint: setup ## Check format, style, types and import rules

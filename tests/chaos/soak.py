@@ -33,6 +33,7 @@ LIMITS_PER_HOUR: dict[str, float] = {
 """Largest growth of each quantity per hour, by a straight line through its samples."""
 SLOWEST_RATIO = 0.5  # parts per minute in the last third relative to the first; a longer ledger takes longer to read
 STATUS_SECONDS = 60.0
+PUBLISH_SECONDS = 3600.0  # tens of thousands of parts are sealed
 
 
 def resident_bytes(pid: int) -> int:
@@ -105,8 +106,8 @@ def soak(folder: Path, seconds: float, say: Callable[[dict[str, Any]], None]) ->
                 time.sleep(max(0.0, SAMPLE_SECONDS - (time.monotonic() - began - second)))
             running.terminate()
             assert running.wait().status == 75, running.err[-1000:]
-        done(stage.zoo("vectorize", "small", "--store", store))
-        done(stage.zoo("store", "verify", "small", "--store", store))
+        for command in (("vectorize", "small"), ("store", "verify", "small")):
+            done(stage.zoo(*command, "--store", store, deadline_seconds=PUBLISH_SECONDS))
     finally:
         stage.close()
     return samples
