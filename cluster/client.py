@@ -94,7 +94,7 @@ class Cluster:
         return self._json("PATCH", f"{_path(kind, namespace)}/{quote(name)}", **kwargs)
 
     def delete(self, kind: str, namespace: str, name: str, *, force: bool = False) -> None:
-        """Delete an object; with ``force`` at once, without a word of its node."""
+        """Delete an object; with ``force`` at once, without waiting until its node has ended it."""
         body: dict[str, Any] = {"propagationPolicy": "Background"}
         if force:
             body["gracePeriodSeconds"] = 0

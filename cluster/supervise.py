@@ -155,8 +155,6 @@ class Stuck:
 
     name: str
     node: str
-    grace_ended: float
-    """Unix time, seconds."""
 
 
 def stuck(pods: Iterable[Mapping[str, Any]], now: float) -> list[Stuck]:
@@ -165,11 +163,15 @@ def stuck(pods: Iterable[Mapping[str, Any]], now: float) -> list[Stuck]:
     Only the kubelet of its node removes a pod. If the node is lost, KubeRay waits for the pod and starts no other
     pod of its group, and the run has no workers. What such a pod still computes when its node comes back is no
     danger: its claims are void, and a part is committed once.
+
+    Args:
+        pods: the pods of the release.
+        now: Unix time, seconds.
     """
     found = []
     for pod in pods:
         metadata = pod["metadata"]
         ends = seconds_of(metadata.get("deletionTimestamp"))  # the end of the grace period
         if "ray.io/cluster" in metadata.get("labels", {}) and ends is not None and now > ends + STUCK_SECONDS:
-            found.append(Stuck(metadata["name"], (pod.get("spec") or {}).get("nodeName") or "", ends))
+            found.append(Stuck(metadata["name"], (pod.get("spec") or {}).get("nodeName") or ""))
     return found
