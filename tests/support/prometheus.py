@@ -111,7 +111,7 @@ class Prometheus:
         self._process.wait(20)
         self._log.close()
 
-    def wait(self, condition: Any, what: str, seconds: float = 30) -> None:
+    def wait(self, condition: Any, what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self._process.poll() is None, Path(self._log.name).read_text()
