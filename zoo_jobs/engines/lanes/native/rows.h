@@ -9,15 +9,6 @@ constexpr int kRows = 8;                     // rows at a time; they and the wei
 constexpr int kRowTile = 4;
 constexpr int kSumTile = L == 16 ? 4 : 3;    // as many accumulators as registers allow
 
-// V::load that happens once. For a factor of several products, g++ 12 would repeat the load for each product.
-ALWAYS_INLINE F loaded(const S* p) {
-  F value = V::load(p);
-#if defined(LANES_AVX512) || defined(LANES_AVX2)
-  asm("" : "+v"(value));
-#endif
-  return value;
-}
-
 // Number of values from one row to the next. An odd number of vectors spreads a column over the sets of the first-level
 // cache.
 constexpr long row_stride(long n) { return (n | 1) * L; }

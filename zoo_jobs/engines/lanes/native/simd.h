@@ -277,4 +277,13 @@ using M = V::M;
 using Sel = V::Sel;
 constexpr int L = V::L;
 
+// V::load that happens once. For a factor of several products, g++ 12 would repeat the load for each product.
+ALWAYS_INLINE F loaded(const S* p) {
+  F value = V::load(p);
+#if defined(LANES_AVX512) || defined(LANES_AVX2)
+  asm("" : "+v"(value));
+#endif
+  return value;
+}
+
 }  // namespace
