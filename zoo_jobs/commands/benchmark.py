@@ -11,7 +11,7 @@ from ..benchmark.methods.registry import FLOOR, METHODS
 from ..benchmark.protocols.registry import PROTOCOLS
 from ..errors import InputError, unknown
 from ..quantities import table
-from .options import json_option, print_json
+from .options import FOLDER, json_option, print_json
 from .working import zoo_and_store
 
 FILE = click.Path(path_type=Path)
@@ -20,7 +20,7 @@ FILE = click.Path(path_type=Path)
 @click.command("benchmark")
 @zoo_and_store
 @click.option("--protocol", default="reference", show_default=True, help=f"{', '.join(PROTOCOLS)}.")
-@click.option("--out", type=FILE, metavar="DIR", help="Where JSON, Markdown and plots go.")
+@click.option("--out", type=FOLDER, metavar="DIR", help="Where JSON, Markdown and plots go.")
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
 @click.option("--epochs", metavar="A:B", help="Epochs of the states; default: as the protocol says.")
 @click.option("--on", "others", metavar="NAME,...", help="Further zoos, names or addresses, to test on.")
@@ -56,8 +56,6 @@ def command(
     for key in given:
         if key not in row.options:
             raise InputError(f"{_option(key)}: protocol {protocol} does not take it; `zoo benchmark --help` lists more")
-    if out is not None and out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: a file is there; name a folder")
     from zooforge.storage.commands.options import zoo_address
     from zooforge.storage.zoo import open_zoo
 

@@ -9,20 +9,25 @@ import click
 
 from ..errors import InputError
 from ..quantities import table
-from .options import json_option, print_json
+from .options import FOLDER, json_option, print_json
 from .working import open_existing_store, zoo_and_store
 
 
 @click.command("fidelity")
 @zoo_and_store
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write fidelity.json there as well.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write fidelity.json there as well, and where the reference has figures, fidelity.md and fidelity.png.",
+)
 @json_option
 def command(name: str, store: str, version: int | None, out: Path | None, as_json: bool) -> None:
     """Compare accuracy, sparsity and gap with the reference's figures for the zoo of the same name."""
-    from ..report import words
+    from ..report import fidelity_page
     from ..report.contents import extent
-    from ..report.fidelity import QUANTILE_NAMES, references
+    from ..report.fidelity import references
     from ..report.read import read_labels_only
 
     contents = read_labels_only(open_existing_store(store), store, name, version)
@@ -53,6 +58,10 @@ def command(name: str, store: str, version: int | None, out: Path | None, as_jso
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "fidelity.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        if reference is not None:
+            page = fidelity_page.markdown(contents, reference, "fidelity.png")
+            (out / "fidelity.md").write_text(page, encoding="utf-8")
+            (out / "fidelity.png").write_bytes(fidelity_page.picture(contents))
     if as_json:
         print_json(value)
         return
@@ -61,19 +70,9 @@ def command(name: str, store: str, version: int | None, out: Path | None, as_jso
         click.echo(f"{facts.name}: no reference figures; there are some of {known}")
         return
     click.echo(f"{facts.name}: {extent(contents)}; reference: {reference.source}")
-    named = {quantile: label for label, quantile in QUANTILE_NAMES.items()}
-    rows = [["metric", "epoch", "quantile", "reference", "here", "difference", ""]]
-    for c in contents.comparisons:
-        shown = f"{c.figure.value:.3f} ± {c.figure.error:.3f}"
-        difference = words.NONE if math.isnan(c.difference) else words.signed_minus(f"{c.difference:+.3f}")
-        here = words.NONE if math.isnan(c.ours) else words.signed_minus(f"{c.ours:.3f}")
-        quantile = named[c.figure.quantile]
-        rows.append([c.figure.metric, str(c.figure.epoch), quantile, shown, here, difference, c.verdict])
-    for line in table(rows, "<><>>><"):
+    for line in table(fidelity_page.rows(contents), fidelity_page.ALIGN):
         click.echo(line)
-    verdicts = [c.verdict for c in contents.comparisons]
-    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts)]
-    click.echo(", ".join(counts))
+    click.echo(fidelity_page.verdicts(contents))
 
 
 def _finite(value: object) -> object:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,6 +16,7 @@ from ..spec.twins import TwinSpec, Zoo, twins_of
 from ..spec.zoo import ZooSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
+FOLDER = click.Path(file_okay=False, path_type=Path)  # is made if it does not exist
 
 
 def zoo_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -4,21 +4,18 @@ from pathlib import Path
 
 import click
 
-from ..errors import InputError
-from .options import json_option, print_json
+from .options import FOLDER, json_option, print_json
 from .working import open_existing_store, zoo_and_store
 
 
 @click.command("report")
 @zoo_and_store
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where page and PNGs go.")
+@click.option("--out", type=FOLDER, required=True, metavar="DIR", help="Where page and PNGs go.")
 @click.option("--version", type=click.IntRange(1), metavar="N", help="Default: the current version.")
 @click.option("--no-run", is_flag=True, help="Leave out the run's history; equal zoos then give equal bytes.")
 @json_option
 def command(name: str, store: str, out: Path, version: int | None, no_run: bool, as_json: bool) -> None:
     """Write DIR/index.html, a single file with everything in it, and the same charts as PNG files."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out}: a file is there; name a folder")
     from ..report.page import write_report
     from ..report.read import read_accounts, read_contents
 

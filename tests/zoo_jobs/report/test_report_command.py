@@ -101,10 +101,15 @@ def test_a_version_can_be_named_and_a_missing_one_is_bad_input(
     assert "no version 9" in capsys.readouterr().err
 
 
-def test_a_file_in_the_way_is_bad_input(store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("verb", ["report", "fidelity", "benchmark"])
+def test_a_file_in_the_way_is_bad_input(
+    verb: str, store: ObjectStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "out").write_text("mine")
-    assert main(["report", NAME, "--store", store.url, "--out", str(tmp_path / "out")]) == 2
-    assert "a file is there" in capsys.readouterr().err
+    assert main([verb, NAME, "--store", store.url, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "is a file" in error
     assert (tmp_path / "out").read_text() == "mine"
 
 
@@ -134,6 +139,13 @@ def test_epochs_that_are_not_published_have_no_verdict(tmp_path: Path, capsys: p
     lines = json.loads((out / "fidelity.json").read_text())["comparisons"]
     assert {line["verdict"] for line in lines} == {"not a sample of the grid", "epoch not here"}
     assert all(line["found"] is None for line in lines if line["verdict"] == "epoch not here")
+    page = (out / "fidelity.md").read_text()
+    assert page.count("| test_acc |") == len(lines)
+    assert "![usps-cnn-s-hyp-random and the reference's figures by epoch](fidelity.png)" in page
+    assert (out / "fidelity.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    again = tmp_path / "again"
+    assert main(["fidelity", zoo.name, "--store", store.url, "--out", str(again)]) == 0
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == {p.name: p.read_bytes() for p in out.iterdir()}
 
 
 @pytest.mark.s3

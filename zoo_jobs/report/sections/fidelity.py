@@ -5,8 +5,8 @@ import numpy as np
 from .. import words
 from ..blocks import Cell, Paragraph, Row, Section, Table, number
 from ..contents import Contents
+from ..fidelity_page import METRICS
 
-METRICS = {"test_acc": "Test accuracy", "sparsity_ratio": "Sparsity", "ggap": "Generalisation gap"}
 QUANTILES = {0.25: "25%", 0.5: "median", 0.75: "75%"}
 HEADS = ("Metric", "Epoch", "Quantile", "Reference", "Here", "95% interval", "Difference", "Verdict")
 
