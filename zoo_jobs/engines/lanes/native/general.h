@@ -32,6 +32,9 @@ ALWAYS_INLINE Span full_places(const Op& op, int size, int places) {
 // Number of columns of a tile with four channels. The registers have no room for more accumulators.
 constexpr int kColumns = L == 16 ? 4 : 3;
 
+// Loads a factor of several products. AVX2 has no registers left for it, so there each product loads it again.
+ALWAYS_INLINE F factor(const S* p) { return L == 16 ? loaded(p) : V::load(p); }
+
 // ---------------------------------------------------------------------------------------------------------- forward
 
 // Computes TX neighbouring outputs in TO channels. `at` is the place of the image under tap (0, 0) of the first
@@ -48,9 +51,9 @@ ALWAYS_INLINE void any_tile(const Op& op, const S* x, long at, const S* w, const
       const S* wr = w + (long(c) * k + ky) * k * L;
       for (int kx = columns.first; kx < columns.last; ++kx) {
         F wv[TO];
-        UNROLL for (int o = 0; o < TO; ++o) wv[o] = loaded(wr + (o * wo + kx) * L);
+        UNROLL for (int o = 0; o < TO; ++o) wv[o] = factor(wr + (o * wo + kx) * L);
         UNROLL for (int tx = 0; tx < TX; ++tx) {
-          const F xv = loaded(x + (from + kx + tx * op.stride) * L);
+          const F xv = factor(x + (from + kx + tx * op.stride) * L);
           UNROLL for (int o = 0; o < TO; ++o) acc[o][tx] = V::fma(xv, wv[o], acc[o][tx]);
         }
       }
@@ -125,9 +128,9 @@ ALWAYS_INLINE void any_gradient_tile(const Op& op, const S* x, const S* g, S* dw
     for (int xx = xs.first; xx < xs.last; ++xx) {
       const long column = long(xx) * op.stride + kx - op.padding;
       F xv[TC];
-      UNROLL for (int i = 0; i < TC; ++i) xv[i] = loaded(xr + (i * plane + column) * L);
+      UNROLL for (int i = 0; i < TC; ++i) xv[i] = factor(xr + (i * plane + column) * L);
       UNROLL for (int t = 0; t < TO; ++t) {
-        const F gv = loaded(gr + (t * cells + xx) * L);
+        const F gv = factor(gr + (t * cells + xx) * L);
         UNROLL for (int i = 0; i < TC; ++i) acc[t][i] = V::fma(gv, xv[i], acc[t][i]);
       }
     }
@@ -192,9 +195,9 @@ ALWAYS_INLINE void any_data_tile(const Op& op, int gh, int gw, const S* g, const
     for (int o = 0; o < op.out_c; ++o, from += long(gh) * gw, wr += wo * L)
       for (int mx = columns.first; mx < columns.last; ++mx) {
         F wv[TC];
-        UNROLL for (int c = 0; c < TC; ++c) wv[c] = loaded(wr + (c * taps + long(mx) * op.stride) * L);
+        UNROLL for (int c = 0; c < TC; ++c) wv[c] = factor(wr + (c * taps + long(mx) * op.stride) * L);
         UNROLL for (int tx = 0; tx < TX; ++tx) {
-          const F gv = loaded(g + (from + tx - mx) * L);
+          const F gv = factor(g + (from + tx - mx) * L);
           UNROLL for (int c = 0; c < TC; ++c) acc[c][tx] = V::fma(gv, wv[c], acc[c][tx]);
         }
       }
