@@ -44,6 +44,9 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
             problem = first["ctx"]["error"]
             inside = isinstance(problem, MisplacedError) and problem.place
             text = f"{field}{'.' if inside else ': '}{problem}" if field else str(problem)
+        case "too_short":
+            least = first["ctx"]["min_length"]
+            text = f"{field} has {first['ctx']['actual_length']} values, expected at least {least}"
         case _:
             text = f"{field} is {_short(first['input'])}; {first['msg'][0].lower()}{first['msg'][1:]}"
     return text + _more(len(problems) + len(missing) - 1)

@@ -180,6 +180,7 @@ def test_plan_and_description_take_drawn_rows() -> None:
         (with_draws(activation={"choice": ["tanh", "rleu"]}), "activation is 'rleu'; did you mean 'relu'"),
         (with_draws(activation={"uniform": [0, 1]}), "activation is a name"),
         (with_draws(optimizer={"choice": ["sgd", "sgd"]}), "named twice"),
+        (with_draws(optimizer={"choice": []}), r"draws\.optimizer: choice has 0 values, expected at least 1"),
         (with_draws(weight_decay="adam"), "weight_decay is 'adam', expected a number"),
         (with_draws(num_models=0), r"draws\.num_models is 0"),
         ({"axes": BASE["axes"]}, "axes and draws: give one of them"),
