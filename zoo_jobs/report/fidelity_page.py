@@ -77,7 +77,7 @@ def picture(contents: Contents) -> bytes:
 
 
 def _panel(contents: Contents, metric: str) -> Panel:
-    from .charts.drawing import BLUE, VERMILION
+    from .charts.drawing import VERMILION
     from .charts.panels import bands_panel
 
     here = contents.population
@@ -93,9 +93,7 @@ def _panel(contents: Contents, metric: str) -> Panel:
         panel.draw(axes)
         axes.errorbar(
             [c.figure.epoch for c in shown], [c.figure.value for c in shown], [c.figure.error for c in shown],
-            color=VERMILION, marker="o", markersize=5, linestyle="none", capsize=3, label="reference: quartiles",
+            color=VERMILION, marker="o", markersize=5, linestyle="none", capsize=3,
         )  # fmt: skip
-        axes.plot([], [], color=BLUE, linewidth=2, label="here: median, middle half, middle 90 %")
-        axes.legend(fontsize=9, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
-    return Panel(panel.title, panel.alt, draw, size=(560, 360))
+    return Panel(f"{panel.title}. Blue: here; dots: the reference's quartiles", panel.alt, draw, size=(560, 360))
