@@ -111,7 +111,7 @@ check-gpu: ## Check and measure the engines on this machine's GPU; needs only nu
 	PYTHONPATH=. $(PYTHON) -u -m tests.gpu.check --seconds $(SECONDS)
 
 bench: setup ## Run every benchmark that this machine can run; most figures are ratios to plain PyTorch (12 minutes)
-	for script in lanes_training lanes_twins lanes_inr lanes_evaluation lanes_scaling driver_units scale storage_formats ledger; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
+	for script in lanes_training lanes_twins lanes_inr lanes_small_cnn lanes_lists lanes_packing lanes_evaluation lanes_scaling driver_units scale storage_formats ledger; do PYTHONPATH=. $(BIN)/python benchmarks/$$script.py; done
 
 bench-quick: setup ## Run the first three benchmarks in a small form (10 minutes)
 	PYTHONPATH=. $(BIN)/python benchmarks/lanes_training.py --quick

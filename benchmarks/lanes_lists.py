@@ -12,6 +12,8 @@ images.
 
 The share divides executed multiply-adds by a peak measured in the same process just before; each figure is the median
 of interleaved pairs in CPU seconds. The last line is the median over the lists.
+
+Last result: docs/performance.md.
 """
 
 import argparse

@@ -15,7 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own name for it)
 
-from zooforge.zoo_jobs.models.layers import Activation, Architecture, Conv2d, Dropout, Flatten, Linear, MaxPool2d
+from zooforge.zoo_jobs.catalogue import entries
+from zooforge.zoo_jobs.models.layers import (
+    Activation,
+    Architecture,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Linear,
+    MaxPool2d,
+)
 from zooforge.zoo_jobs.models.registry import architecture
 
 ACTIVATIONS = {
@@ -73,12 +83,17 @@ def kl(log_alpha: Tensor) -> Tensor:
     ).sum()
 
 
-def module(network: Architecture, twins: bool) -> nn.Sequential:
+class GlobalMean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def module(network: Architecture, twins: bool, dropout: float = 0.5) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer in network.layers:
         match layer:
-            case Conv2d(in_channels=c, out_channels=o, kernel_size=k):
-                convolution = nn.Conv2d(c, o, k)
+            case Conv2d(in_channels=c, out_channels=o, kernel_size=k, stride=stride, padding=padding):
+                convolution = nn.Conv2d(c, o, k, stride, padding)
                 layers.append(NoisyLayer(convolution) if twins else convolution)
             case Linear(in_features=i, out_features=o):
                 linear = nn.Linear(i, o)
@@ -87,28 +102,36 @@ def module(network: Architecture, twins: bool) -> nn.Sequential:
                 layers.append(nn.MaxPool2d(2))
             case Activation(name=name):
                 layers.append(ACTIVATIONS[name]())
+            case GlobalAvgPool2d():
+                layers.append(GlobalMean())
             case Dropout():
-                layers.append(nn.Dropout(0.5))
+                layers.append(nn.Dropout(dropout))
             case Flatten():
                 layers.append(nn.Flatten())
     return nn.Sequential(*layers)
 
 
 def train(request: dict[str, Any]) -> float:
-    """CPU seconds per step of ``steps`` steps of batch 10."""
-    network = architecture(request["architecture"], request["channels"], request.get("activation", "tanh"), False)
+    """CPU seconds per step of ``steps`` steps. A ``zoo`` of the catalogue has its own layer list, with dropout."""
+    activation, batch_size = request.get("activation", "tanh"), request.get("batch", 10)
+    if "zoo" in request:
+        network = entries.load(request["zoo"]).network(activation, dropout=True)
+    else:
+        network = architecture(request["architecture"], request["channels"], activation, False)
     assert isinstance(network, Architecture)
-    model = module(network, request["twins"]).train()
+    model = module(network, request["twins"], dropout=0.35).train()
     optimizer: torch.optim.Optimizer = torch.optim.Adam(model.parameters(), lr=3e-4)
     if request["optimizer"] == "sgd":
         optimizer = torch.optim.SGD(model.parameters(), lr=3e-4, momentum=0.9)
-    num_rows = 2000
+    elif request["optimizer"] == "rmsprop":
+        optimizer = torch.optim.RMSprop(model.parameters(), lr=3e-4)
+    num_rows = 4 * batch_size if "zoo" in request else 2000
     images = torch.randn(num_rows, network.in_channels, network.image_size, network.image_size)
     labels = torch.randint(0, 10, (num_rows,))
     start, steps, loss_sum, correct = time.process_time(), 0, 0.0, 0
     while steps < request["steps"]:
         order = torch.randperm(num_rows)
-        for rows in order.split(10):
+        for rows in order.split(batch_size):
             batch, target = images[rows], labels[rows]
             optimizer.zero_grad()
             output = model(batch)
