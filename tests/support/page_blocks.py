@@ -12,7 +12,7 @@ from pathlib import Path
 from .paths import ROOT
 
 FENCE = re.compile(r'^( *)```(\w*)(?: title="([^"\n]*)")?\n(.*?)^ *```', re.DOTALL | re.MULTILINE)
-NEEDS = {"needs a cluster", "needs a network", "needs a token", "needs Slurm", "needs a GPU"}
+NEEDS = {"needs a cluster", "needs a network", "needs a token", "needs Slurm", "needs a GPU", "needs Fashion-MNIST"}
 """Titles of blocks that no test runs."""
 
 
