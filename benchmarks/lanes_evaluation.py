@@ -7,7 +7,7 @@ Last result: docs/performance.md.
 
 import time
 
-from lanes_work import PAIRS, forward_macs, images, machine, median, network, peak, session
+from lanes_work import PAIRS, forward_macs, images, machine, median, network, peak, session, vector_sets
 from plain_torch import Workers
 
 from zooforge.zoo_jobs.engines.lanes.engine import extension
@@ -23,7 +23,7 @@ def main() -> None:
             data = images(of, 10, 10_000)
             ask = {"do": "evaluate", "architecture": name, "channels": channels}
             best = min(BATCHES, key=lambda batch: workers.ask(batch=batch, **ask))
-            for isa in (i for i in extension().available() if i.startswith("avx")):
+            for isa in vector_sets():
                 num_models = extension().lanes_of(isa)
                 shares, ratios, us = [], [], []
                 with session(of, num_models, data, isa=isa) as opened:

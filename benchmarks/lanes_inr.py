@@ -14,19 +14,18 @@ Last result: docs/performance.md.
 
 import argparse
 import os
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
-from lanes_work import PAIRS, machine, median, peak
+from lanes_work import Slots, cpu_seconds_per_model_step, in_turns, machine, open_with, peak, share_of_peak, vector_sets
 from plain_torch import Workers
 
 from zooforge.zoo_jobs.data.prepared import PreparedData, Split
 from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, initial_state
-from zooforge.zoo_jobs.engines.lanes import LanesEngine, LanesSession
-from zooforge.zoo_jobs.engines.lanes.engine import GROUP_MODELS, ISA_VARIABLE, extension
+from zooforge.zoo_jobs.engines.lanes import LanesSession
+from zooforge.zoo_jobs.engines.lanes.engine import GROUP_MODELS, extension
 from zooforge.zoo_jobs.models.initialize import initial_weights
 from zooforge.zoo_jobs.models.layers import Activation, Architecture, Linear
 
@@ -62,51 +61,29 @@ def session(of: Architecture, num_models: int, isa: str = "auto") -> Iterator[La
         image_P=models.astype(np.int64),
     )
     weights = np.stack([initial_weights(network(), "siren", seed) for seed in range(num_models)])
-    os.environ[ISA_VARIABLE] = isa
-    opened = LanesEngine().open(program, hyperparameters, initial_state(program, weights), images())
-    os.environ.pop(ISA_VARIABLE, None)
-    with opened:
+    with open_with(isa, program, hyperparameters, initial_state(program, weights), images()) as opened:
         yield opened
 
 
-def seconds_per_model_step(opened: list[LanesSession], num_models: int, epoch: int) -> float:
-    """CPU seconds; the sessions train at the same time, each in a thread."""
-    active = np.ones(num_models, np.bool_)
-    start = time.process_time()
-    with ThreadPoolExecutor(len(opened)) as pool:
-        list(pool.map(lambda one: one.train_epoch(epoch, active), opened))
-    return (time.process_time() - start) / len(opened) / num_models / STEPS
-
-
-def share_of_peak(activation: str, isa: str) -> str:
+def share(activation: str, isa: str) -> str:
     of, num_models = network(activation), extension().lanes_of(isa)
-    shares, us = [], []
     with session(of, num_models, isa) as opened:
-        seconds_per_model_step([opened], num_models, 1)
-        for pair in range(PAIRS):
-            at_best = peak(isa)
-            ours = seconds_per_model_step([opened], num_models, 2 + pair)
-            shares.append(of.num_train_macs * SIDE**2 / ours / at_best)
-            us.append(1e6 * ours)
+        step = partial(cpu_seconds_per_model_step, opened, num_models, STEPS)
+        us, of_peak = share_of_peak(isa, of.num_train_macs * SIDE**2, step)
     what = "with sines" if activation == "sine" else "multiply-adds alone"
-    return f"{isa}, {what}: {median(us):6.1f} us a model-step, {median(shares):5.1%} of the peak"
+    return f"{isa}, {what}: {us:6.1f} us a model-step, {of_peak:5.1%} of the peak"
 
 
 def against_torch(slots: int, steps: int) -> str:
-    ratios, plain_us, lanes_us = [], [], []
-    with Workers(slots) as workers, ExitStack() as stack:
-        opened = [stack.enter_context(session(network(), GROUP_MODELS)) for _ in range(slots)]
-        for pair in range(PAIRS + 1):
-            plain = workers.ask(do="fit", side=SIDE, steps=steps)
-            ours = seconds_per_model_step(opened, GROUP_MODELS, 1 + pair)
-            if pair:  # the first warms up
-                ratios.append(plain / ours)
-                plain_us.append(1e6 * plain)
-                lanes_us.append(1e6 * ours)
-    minutes = median(lanes_us) * 1e-6 * ZOO_MODELS * ZOO_STEPS / slots / 60
+    with Workers(slots) as workers, Slots(slots, partial(session, network(), GROUP_MODELS)) as opened:
+        turns = in_turns(
+            partial(workers.ask, do="fit", side=SIDE, steps=steps),
+            partial(cpu_seconds_per_model_step, opened, opened.num_models, STEPS),
+        )
+    minutes = turns.lanes_us * 1e-6 * ZOO_MODELS * ZOO_STEPS / slots / 60
     return (
-        f"{slots} slots, adam: {median(plain_us):6.0f} us plain, {median(lanes_us):6.1f} us lanes a model-step: "
-        f"{median(ratios):5.1f} x; {ZOO_MODELS} images x {ZOO_STEPS} steps take {minutes:.1f} minutes, not stored"
+        f"{slots} slots, adam: {turns.plain_us:6.0f} us plain, {turns.lanes_us:6.1f} us lanes a model-step: "
+        f"{turns.ratio:5.1f} x; {ZOO_MODELS} images x {ZOO_STEPS} steps take {minutes:.1f} minutes, not stored"
     )
 
 
@@ -117,10 +94,9 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{machine()}; peak of one thread {peak() / 1e9:.1f} G multiply-adds/s")
     print(against_torch(options.slots, options.steps), flush=True)
-    for isa in extension().available():
-        if isa not in ("scalar", "vec4"):
-            for activation in ("identity", "sine"):
-                print(share_of_peak(activation, isa), flush=True)
+    for isa in vector_sets():
+        for activation in ("identity", "sine"):
+            print(share(activation, isa), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,22 @@ Last result: docs/performance.md.
 import argparse
 import math
 import random
+from functools import partial
 
-from lanes_work import BATCH, PAIRS, cpu_seconds_per_model_step, images, machine, median, peak, session, train_macs
+from lanes_work import (
+    BATCH,
+    PAIRS,
+    cpu_seconds_per_model_step,
+    images,
+    machine,
+    median,
+    num_steps,
+    peak,
+    session,
+    share_of_peak,
+    train_macs,
+    vector_sets,
+)
 
 from zooforge.zoo_jobs.engines.lanes.engine import extension
 from zooforge.zoo_jobs.models.layers import (
@@ -74,17 +88,11 @@ def drawn_list(seed: int) -> Architecture:
     return Architecture(f"list {seed}", channels, side, tuple(layers))
 
 
-def share_of_peak(of: Architecture, rows: int, pairs: int, isa: str) -> float:
+def share(of: Architecture, rows: int, pairs: int, isa: str) -> float:
     data, num_models = images(of, rows), extension().lanes_of(isa)
-    shares = []
     with session(of, num_models, data, isa=isa) as opened:
-        cpu_seconds_per_model_step(opened, num_models, data, 1)
-        for pair in range(pairs):
-            at_best = peak(isa)
-            shares.append(
-                train_macs(of) * BATCH / cpu_seconds_per_model_step(opened, num_models, data, 2 + pair) / at_best
-            )
-    return median(shares)
+        step = partial(cpu_seconds_per_model_step, opened, num_models, num_steps(data))
+        return share_of_peak(isa, train_macs(of) * BATCH, step, pairs)[1]
 
 
 def words(layer: Layer) -> str:
@@ -112,11 +120,11 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS)
     options = parser.parse_args()
     print(f"{machine()}; peak of one thread {peak() / 1e9:.1f} G multiply-adds/s")
-    for isa in extension().available()[:2]:
+    for isa in vector_sets():
         shares = []
         for seed in range(options.lists):
             of = drawn_list(seed)
-            shares.append(share_of_peak(of, options.rows, options.pairs, isa))
+            shares.append(share(of, options.rows, options.pairs, isa))
             what = f"{of.in_channels} x {of.image_size}: {', '.join(map(words, of.layers))}"
             print(f"{isa} {shares[-1]:6.1%}  {what}", flush=True)
         print(f"{isa}: median {median(shares):.1%}, least {min(shares):.1%} of the peak", flush=True)

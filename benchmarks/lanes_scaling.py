@@ -12,6 +12,7 @@ Last result: docs/performance.md.
 import argparse
 import threading
 import time
+from functools import partial
 
 import numpy as np
 from lanes_work import (
@@ -24,12 +25,13 @@ from lanes_work import (
     machine,
     median,
     network,
+    num_steps,
     peak,
     session,
     train_macs,
 )
 
-from zooforge.zoo_jobs.engines.lanes.engine import extension
+from zooforge.zoo_jobs.engines.lanes.engine import GROUP_MODELS, extension
 
 OF = network("cnn-s", 1)
 
@@ -40,7 +42,7 @@ def per_model(counts: list[int]) -> None:
     for epoch in range(1, 4):
         for count in counts:
             with session(OF, count, data) as opened:
-                costs[count].append(1e6 * cpu_seconds_per_model_step(opened, count, data, epoch))
+                costs[count].append(1e6 * cpu_seconds_per_model_step(opened, count, num_steps(data), epoch))
     for count in counts:
         print(f"{count:5} models: {median(costs[count]):6.1f} us a model-step", flush=True)
     middle = [median(costs[count]) for count in counts]
@@ -62,7 +64,8 @@ def wall_of_peak(threads: int) -> float:
 def two_slots() -> None:
     data = images(OF, 1000)
     gains, pure = [], []
-    with Slots(OF, 1, data) as one, Slots(OF, 2, data) as two:
+    open_one = partial(session, OF, GROUP_MODELS, data)
+    with Slots(1, open_one) as one, Slots(2, open_one) as two:
         for pair in range(PAIRS):
             walls = []
             for slots in (one, two):

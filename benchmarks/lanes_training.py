@@ -11,23 +11,26 @@ Last result: docs/performance.md.
 
 import argparse
 import os
+from functools import partial
 
 from lanes_work import (
     BATCH,
-    PAIRS,
     Slots,
     cpu_seconds_per_model_step,
     images,
+    in_turns,
     machine,
-    median,
     network,
+    num_steps,
     peak,
     session,
+    share_of_peak,
     train_macs,
+    vector_sets,
 )
 from plain_torch import Workers
 
-from zooforge.zoo_jobs.engines.lanes.engine import extension
+from zooforge.zoo_jobs.engines.lanes.engine import GROUP_MODELS, extension
 
 CASES = [("cnn-s", 1), ("cnn-s", 3), ("cnn-l", 3)]
 
@@ -35,37 +38,25 @@ CASES = [("cnn-s", 1), ("cnn-s", 3), ("cnn-l", 3)]
 def against_torch(name: str, channels: int, optimizer: str, workers: Workers, slots: int) -> str:
     of = network(name, channels)
     data = images(of, 500 if name == "cnn-s" else 150)
-    ratios, plain_us, lanes_us = [], [], []
-    with Slots(of, slots, data, optimizer=optimizer) as opened:
-        cpu_seconds_per_model_step(opened, opened.num_models, data, 1)
-        workers.ask(do="train", architecture=name, channels=channels, optimizer=optimizer, twins=False, steps=50)
-        for pair in range(PAIRS):
-            plain = workers.ask(
-                do="train", architecture=name, channels=channels, optimizer=optimizer, twins=False, steps=400
-            )
-            ours = cpu_seconds_per_model_step(opened, opened.num_models, data, 2 + pair)
-            ratios.append(plain / ours)
-            plain_us.append(1e6 * plain)
-            lanes_us.append(1e6 * ours)
-    times = f"{median(plain_us):7.0f} us plain, {median(lanes_us):6.1f} us lanes"
-    return f"{name} ch{channels} {optimizer:5} {times}: {median(ratios):5.1f} x"
+    ask = {"do": "train", "architecture": name, "channels": channels, "optimizer": optimizer, "twins": False}
+    with Slots(slots, partial(session, of, GROUP_MODELS, data, optimizer=optimizer)) as opened:
+        turns = in_turns(
+            partial(workers.ask, steps=400, **ask),
+            partial(cpu_seconds_per_model_step, opened, opened.num_models, num_steps(data)),
+        )
+    times = f"{turns.plain_us:7.0f} us plain, {turns.lanes_us:6.1f} us lanes"
+    return f"{name} ch{channels} {optimizer:5} {times}: {turns.ratio:5.1f} x"
 
 
-def share_of_peak(name: str, channels: int, activation: str, isa: str, dropout: float = 0.0) -> str:
+def share(name: str, channels: int, activation: str, isa: str, dropout: float = 0.0) -> str:
     of = network(name, channels, activation, dropout > 0)
     data = images(of, 500 if name == "cnn-s" else 150)
     num_models = extension().lanes_of(isa)
-    shares, us = [], []
     with session(of, num_models, data, dropout=dropout, isa=isa) as opened:
-        cpu_seconds_per_model_step(opened, num_models, data, 1)
-        for pair in range(PAIRS):
-            at_best = peak(isa)
-            ours = cpu_seconds_per_model_step(opened, num_models, data, 2 + pair)
-            shares.append(train_macs(of) * BATCH / ours / at_best)
-            us.append(1e6 * ours)
+        step = partial(cpu_seconds_per_model_step, opened, num_models, num_steps(data))
+        us, of_peak = share_of_peak(isa, train_macs(of) * BATCH, step)
     noise = f", dropout {dropout}" if dropout else ""
-    what = f"{name} ch{channels} {activation}{noise} {isa}"
-    return f"{what}: {median(us):6.1f} us a model-step, {median(shares):5.1%} of the peak"
+    return f"{name} ch{channels} {activation}{noise} {isa}: {us:6.1f} us a model-step, {of_peak:5.1%} of the peak"
 
 
 def main() -> None:
@@ -78,15 +69,13 @@ def main() -> None:
         for name, channels in CASES:
             for optimizer in ("adam",) if options.quick else ("adam", "sgd"):
                 print(against_torch(name, channels, optimizer, workers, slots), flush=True)
-    for isa in extension().available():
-        if isa in ("scalar", "vec4"):
-            continue
+    for isa in vector_sets():
         for name, channels in CASES:
-            print(share_of_peak(name, channels, "tanh", isa), flush=True)
+            print(share(name, channels, "tanh", isa), flush=True)
         if not options.quick:
             for activation in ("relu", "sigmoid", "gelu"):
-                print(share_of_peak("cnn-s", 1, activation, isa), flush=True)
-            print(share_of_peak("cnn-s", 1, "tanh", isa, dropout=0.5), flush=True)
+                print(share("cnn-s", 1, activation, isa), flush=True)
+            print(share("cnn-s", 1, "tanh", isa, dropout=0.5), flush=True)
 
 
 if __name__ == "__main__":

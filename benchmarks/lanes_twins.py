@@ -9,9 +9,12 @@ Last result: docs/performance.md.
 
 import argparse
 import os
+from functools import partial
 
-from lanes_work import PAIRS, Slots, cpu_seconds_per_model_step, images, machine, median, network
+from lanes_work import Slots, cpu_seconds_per_model_step, images, in_turns, machine, network, num_steps, session
 from plain_torch import Workers
+
+from zooforge.zoo_jobs.engines.lanes.engine import GROUP_MODELS
 
 
 def main() -> None:
@@ -23,19 +26,14 @@ def main() -> None:
         for name, channels in (("cnn-s", 1), ("cnn-s", 3), ("cnn-l", 3)):
             of = network(name, channels)
             data = images(of, 200 if name == "cnn-s" else 80)
-            ratios, plain_us, lanes_us = [], [], []
-            with Slots(of, slots, data, twins=True) as opened:
-                for pair in range(PAIRS + 1):
-                    plain = workers.ask(
-                        do="train", architecture=name, channels=channels, optimizer="adam", twins=True, steps=150
-                    )
-                    ours = cpu_seconds_per_model_step(opened, opened.num_models, data, 1 + pair)
-                    if pair:  # the first warms up
-                        ratios.append(plain / ours)
-                        plain_us.append(1e6 * plain)
-                        lanes_us.append(1e6 * ours)
-            times = f"{median(plain_us):7.0f} us plain, {median(lanes_us):6.1f} us lanes"
-            print(f"{name} ch{channels} twins, adam {times} a model-step: {median(ratios):5.1f} x", flush=True)
+            ask = {"do": "train", "architecture": name, "channels": channels, "optimizer": "adam", "twins": True}
+            with Slots(slots, partial(session, of, GROUP_MODELS, data, twins=True)) as opened:
+                turns = in_turns(
+                    partial(workers.ask, steps=150, **ask),
+                    partial(cpu_seconds_per_model_step, opened, opened.num_models, num_steps(data)),
+                )
+            times = f"{turns.plain_us:7.0f} us plain, {turns.lanes_us:6.1f} us lanes"
+            print(f"{name} ch{channels} twins, adam {times} a model-step: {turns.ratio:5.1f} x", flush=True)
 
 
 if __name__ == "__main__":

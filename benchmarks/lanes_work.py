@@ -4,17 +4,18 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zooforge.zoo_jobs.data.prepared import PreparedData, Split
-from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, initial_state
+from zooforge.zoo_jobs.engines.contract import Hyperparameters, Program, StateArrays, initial_state
 from zooforge.zoo_jobs.engines.lanes import LanesEngine, LanesSession
 from zooforge.zoo_jobs.engines.lanes.engine import GROUP_MODELS, ISA_VARIABLE, extension
 from zooforge.zoo_jobs.models.initialize import initial_weights
@@ -103,8 +104,17 @@ def session(
     )
     distinct = np.stack([initial_weights(of, "kaiming_uniform", seed) for seed in range(min(16, num_models))])
     weights = np.resize(distinct, (num_models, of.layout.size))
+    with open_with(isa, program, hyperparameters, initial_state(program, weights), data) as opened:
+        yield opened
+
+
+@contextmanager
+def open_with(
+    isa: str, program: Program, hyperparameters: Hyperparameters, state: StateArrays, data: PreparedData
+) -> Iterator[LanesSession]:
+    """A session that computes with this instruction set, or with the best if it is ``auto``."""
     os.environ[ISA_VARIABLE] = isa
-    opened = LanesEngine().open(program, hyperparameters, initial_state(program, weights), data)
+    opened = LanesEngine().open(program, hyperparameters, state, data)
     os.environ.pop(ISA_VARIABLE, None)
     with opened:
         yield opened
@@ -114,17 +124,13 @@ class Slots:
     """Several sessions that train at the same time, each in a thread, as the slots of a run do.
 
     Args:
-        of: network of every model.
-        num_slots: sessions; each trains ``GROUP_MODELS`` models.
-        options: as of ``session``.
+        open_one: opens a session of ``GROUP_MODELS`` models.
     """
 
-    def __init__(self, of: Architecture, num_slots: int, data: PreparedData, **options: Any) -> None:
+    def __init__(self, num_slots: int, open_one: Callable[[], AbstractContextManager[LanesSession]]) -> None:
         self.num_models = num_slots * GROUP_MODELS
         self._stack = ExitStack()
-        self._sessions = [
-            self._stack.enter_context(session(of, GROUP_MODELS, data, **options)) for _ in range(num_slots)
-        ]
+        self._sessions = [self._stack.enter_context(open_one()) for _ in range(num_slots)]
         self._pool = self._stack.enter_context(ThreadPoolExecutor(num_slots))
 
     def train_epoch(self, epoch: int, active_P: NDArray[np.bool_]) -> None:
@@ -139,12 +145,20 @@ class Slots:
         self._stack.close()
 
 
-def cpu_seconds_per_model_step(
-    opened: "LanesSession | Slots", num_models: int, data: PreparedData, epoch: int
-) -> float:
+def num_steps(data: PreparedData) -> int:
+    """Steps of an epoch in batches of ``BATCH``."""
+    return -(-len(data.train) // BATCH)
+
+
+def cpu_seconds_per_model_step(opened: "LanesSession | Slots", num_models: int, steps: int, epoch: int) -> float:
     start = time.process_time()
     opened.train_epoch(epoch, np.ones(num_models, np.bool_))
-    return (time.process_time() - start) / num_models / -(-len(data.train) // BATCH)
+    return (time.process_time() - start) / num_models / steps
+
+
+def vector_sets() -> list[str]:
+    """The instruction sets of this machine that runs use, the widest first; the others are for tests."""
+    return [isa for isa in extension().available() if isa.startswith("avx")]
 
 
 def peak(isa: str = "auto") -> float:
@@ -154,3 +168,37 @@ def peak(isa: str = "auto") -> float:
 
 def median(values: list[float]) -> float:
     return statistics.median(values)
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Medians of interleaved pairs: microseconds of either side, and the ratio of a pair."""
+
+    plain_us: float
+    lanes_us: float
+    ratio: float
+
+
+def in_turns(plain: Callable[[], float], lanes: Callable[[int], float]) -> Turns:
+    """Measure both in turns.
+
+    Args:
+        plain, lanes: measure once, in seconds; ``lanes`` takes the epoch to train. The first pair only warms up.
+    """
+    pairs = [(plain(), lanes(1 + pair)) for pair in range(PAIRS + 1)][1:]
+    return Turns(
+        1e6 * median([one for one, _ in pairs]),
+        1e6 * median([other for _, other in pairs]),
+        median([one / other for one, other in pairs]),
+    )
+
+
+def share_of_peak(isa: str, macs: int, lanes: Callable[[int], float], pairs: int = PAIRS) -> tuple[float, float]:
+    """Microseconds of a step, and the share of the peak that its ``macs`` multiply-adds are; medians over ``pairs``.
+
+    Args:
+        lanes: measures a step of one model in seconds; it takes the epoch to train. The first epoch only warms up.
+    """
+    lanes(1)
+    taken = [(peak(isa), lanes(2 + pair)) for pair in range(pairs)]
+    return 1e6 * median([seconds for _, seconds in taken]), median([macs / seconds / best for best, seconds in taken])

@@ -1,5 +1,7 @@
 """Formats quantities for people. Pure."""
 
+from collections.abc import Sequence
+
 KiB = 1024
 GiB = 1024**3
 
@@ -51,6 +53,13 @@ def table(rows: list[list[str]], align: str) -> list[str]:
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def markdown_table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """Lines of a Markdown table, the head first; ``align`` has ``<`` or ``>`` for each column."""
+    head, *others = rows
+    marks = ["--:" if side == ">" else "--" for side in align]
+    return [f"| {' | '.join(row)} |" for row in (head, marks, *others)]
 
 
 def _short(value: float) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..quantities import table
+from ..quantities import markdown_table, table
 from ..report.blocks import Panel
 from .comparison import Counts, Result
 from .leaks import summary
@@ -41,9 +41,7 @@ class Report:
         return [*table([list(row) for row in self.rows], self.align), *self.notes]
 
     def markdown(self, title: str) -> str:
-        head, *rows = self.rows
-        marks = ["--:" if side == ">" else "--" for side in self.align]
-        lines = [f"| {' | '.join(row)} |" for row in (head, marks, *rows)]
+        lines = markdown_table(self.rows, self.align)
         return "\n".join([f"# {title}", "", *lines, "", *(f"- {note}" for note in self.notes), ""])
 
     def write(self, folder: Path, stem: str, title: str) -> list[Path]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..quantities import markdown_table
 from . import words
 from .blocks import Panel
 from .contents import Contents, extent
@@ -47,8 +48,6 @@ def verdicts(contents: Contents) -> str:
 def markdown(contents: Contents, reference: Reference, picture: str) -> str:
     """A page with the picture, whose file is named ``picture``, and the table. It has no time, path or machine."""
     facts = contents.facts
-    head, *lines = rows(contents)
-    marks = ["--:" if side == ">" else "--" for side in ALIGN]
     return "\n".join(
         [
             f"# {facts.name} and the reference",
@@ -58,7 +57,7 @@ def markdown(contents: Contents, reference: Reference, picture: str) -> str:
             "",
             f"![{facts.name} and the reference's figures by epoch]({picture})",
             "",
-            *(f"| {' | '.join(row)} |" for row in (head, marks, *lines)),
+            *markdown_table(rows(contents), ALIGN),
             "",
             "The reference's figures were read from its pictures; ± is the error of reading. A figure agrees if, give "
             "or take this error, it lies in the 95 % interval of the quantile here, which follows from the number of "
