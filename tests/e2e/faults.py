@@ -143,8 +143,9 @@ def unschedulable(quiet: QuietRuns) -> None:
     sh("kubectl", "label", "--overwrite", *nodes, f"{label}=here")
     dotted = label.replace(".", "\\.")
     deploy(f"head.nodeSelector.{dotted}=here")
+    before = done()["done"] if ZOO in known_zoos() else 0
     name = submit(ZOO, *MEDIUM)
-    wait(400, "the run commits", lambda: ZOO in known_zoos() and done()["done"] > 100)
+    wait(400, "the run commits", lambda: ZOO in known_zoos() and done()["done"] > before + 100)
     uid = kubectl("get", "rayjob", name, "-o", "jsonpath={.metadata.uid}")
     sh("kubectl", "label", *nodes, f"{label}-")
     try:
