@@ -38,6 +38,9 @@ from tests.e2e.surroundings import (
 RUN = f"zooforge.io/zoo={ZOO}"
 HEAD, WORKER = f"{RUN},ray.io/node-type=head", f"{RUN},ray.io/node-type=worker"
 
+# Parts of the chart that a release leaves out if it is only the store of another release.
+NOT_OF_A_STORE = ("exporter", "supervisor", "podDisruptionBudget", "networkPolicy", "networkPolicy.egress")
+
 
 def faults(quiet: QuietRuns) -> None:
     """Worker, head, operator and RayJob are removed in turn; manifests and totals in Prometheus equal a local run's."""
@@ -105,7 +108,7 @@ def namespace(quiet: QuietRuns) -> None:
     elsewhere = f"{NAMESPACE}-store"
     where = (elsewhere, "outside")
     values = ["-f", str(VALUES), "--embedded-store", "--image", IMAGE, "--wait", "300"]
-    off = [w for key in ("exporter", "supervisor", "networkPolicy") for w in ("--set", f"{key}.enabled=false")]
+    off = [word for part in NOT_OF_A_STORE for word in ("--set", f"{part}.enabled=false")]
     sh(*PYTHON, "cluster", "deploy", *values, *off, "--namespace", elsewhere, "--release", "outside")
     credentials = json.loads(sh("kubectl", "-n", elsewhere, "get", "secret", "zoo-store", "-o", "json"))["data"]
 
