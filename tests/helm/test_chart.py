@@ -121,6 +121,14 @@ def test_pods_outlive_the_drain(case: Case) -> None:
         assert pod["spec"]["terminationGracePeriodSeconds"] >= drain + 20
 
 
+def test_a_run_is_removed_within_two_minutes_of_its_end() -> None:
+    case = Case("defaults", {}, render(minimal()))
+    for pod in case.ray_pods:
+        env = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
+        drain = int(env["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+        assert case.ray_job["spec"]["ttlSecondsAfterFinished"] + drain <= 120
+
+
 def test_rendered_objects_pass_the_real_schemas(case: Case) -> None:
     checked = 0
     for manifest in [*case.manifests, case.ray_job]:
